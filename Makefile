@@ -1,0 +1,46 @@
+# The two commands of the README are `make demo` and `make test`. Everything lives in .venv and .demo.
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := install
+.PHONY: install demo test test-slow lint lock demo-model clean
+
+install: $(STAMP)
+
+# uv installs exactly what the lock says and checks each hash; the project itself is installed editable.
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(STAMP)
+	URBAN_REID_HOME="$(CURDIR)/.demo" $(BIN)/urban-reid demo --out "$(CURDIR)/.demo/report"
+
+test: $(STAMP) lint
+	$(BIN)/python -m pytest
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Exact versions and hashes of everything, and no index address.
+lock:
+	$(BIN)/uv pip compile --upgrade --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
+		--python-version 3.11 --extra openvino --extra onnx --group dev pyproject.toml -o requirements.lock
+
+# Trains the demo's small model again, on rendered pedestrians, and writes it over the one in the package.
+demo-model: $(STAMP)
+	$(BIN)/python -m reid_core.demo_model
+
+clean:
+	rm -rf .venv .demo build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,1 @@
+"""The database's shape, as Alembic migrations; shipped in the wheel."""

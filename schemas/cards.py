@@ -1,0 +1,58 @@
+"""A model's card: the JSON file beside its weights, and the calibration it carries."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from schemas.levels import Level
+from schemas.settings import Frozen
+
+
+class InputConvention(Frozen):
+    """How a picture becomes an input tensor: resized to height x width, scaled to `range`, (x - mean) / std."""
+
+    height: int = Field(256, ge=16, le=2048)
+    width: int = Field(128, ge=8, le=2048)
+    color: Literal["rgb", "bgr"] = "rgb"
+    range: Literal[1, 255] = Field(1, description="values of a channel lie in 0..1 or 0..255 before mean and std")
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+
+class DiffAttentionSettings(Frozen):
+    """Shape of the diff attention module (paper, 'Diff attention module')."""
+
+    transform: Literal["sub", "sub_squ", "sub_abs"] = "sub_abs"
+    reduction: int = Field(4, ge=1, description="r: the hidden layer has D/r channels")
+
+
+class LevelCalibration(Frozen):
+    """From a pair's distance to a probability at one level, and the operating point.
+
+    log-odds(same person) = intercept - slope * distance, fitted by logistic regression on a validation split.
+    """
+
+    level: Level
+    slope: float = Field(gt=0)
+    intercept: float
+    join_log_odds: float = Field(description="pairs and clusters at or above are joined")
+    review_log_odds: float = Field(description="from here up to join_log_odds a person is asked")
+    fitted_on: str = Field(max_length=500, description="the data, in words")
+    pairs: int = Field(ge=0)
+    positives: int = Field(ge=0)
+
+
+class ModelCard(Frozen):
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    engine: Literal["torch", "openvino", "onnx"]
+    architecture: str = Field(max_length=200, description="a name of reid_core's registry, or 'foreign'")
+    baseline: Literal["bagtricks", "agw", "foreign"] = "bagtricks"
+    dims: int = Field(ge=1, le=16_000, description="D, width of the feature")
+    input: InputConvention
+    diff_attention: DiffAttentionSettings | None = None
+    strategy: Literal["plain", "joint", "separate"] = "plain"
+    trained_on: str = Field("", max_length=2000)
+    metrics: dict[str, float] = {}
+    calibration: tuple[LevelCalibration, ...] = ()
+    sha256: dict[str, str] = Field(description="hex SHA-256 of each file of the model, by file name")
+    details: dict[str, Any] = {}

@@ -1,0 +1,96 @@
+"""The city as its file says it: units, walks, time zone."""
+
+from collections import Counter
+from difflib import get_close_matches
+from typing import Annotated, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, Field, model_validator
+
+from schemas.errors import CityError
+from schemas.levels import Code, Level, is_within, level_of, parent_of
+from schemas.settings import Frozen
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"{name[:60]!r} is no time zone; write one such as Europe/Berlin") from None
+    return name
+
+
+class Unit(Frozen):
+    """One node of the city's tree; its level is the depth of its code."""
+
+    code: Code
+    name: str = Field("", max_length=200)
+    kind: str = Field("", max_length=40, description="such as site, for an outdoor place")
+    source: str | None = Field(None, max_length=200, description="camera: its name in data sets, such as c1")
+    position: tuple[float, float] | None = Field(None, description="camera: metres east and north of any fixed point")
+    overlaps: tuple[Code, ...] = Field((), description="camera: cameras that see some of the same ground")
+    clock_uncertainty_s: float = Field(0.5, ge=0, le=3600, description="camera: how wrong its clock may be, seconds")
+
+    @property
+    def level(self) -> Level:
+        return level_of(self.code)
+
+    @model_validator(mode="after")
+    def _camera_fields(self) -> Self:
+        if self.level is not Level.CAMERA and (self.source or self.position or self.overlaps or self.kind == "camera"):
+            raise ValueError(
+                f"{self.code} is a {self.level} by its depth, but is written as a camera; "
+                "a camera's code has four segments: district/street/building/camera"
+            )
+        return self
+
+
+class Walk(Frozen):
+    """The shortest time in which a person gets from one unit to a sibling, both ways."""
+
+    from_: Code = Field(alias="from")
+    to: Code
+    shortest_s: float = Field(ge=0, le=86_400)
+
+
+class City(Frozen):
+    timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
+    units: tuple[Unit, ...] = Field(min_length=1)
+    walks: tuple[Walk, ...] = ()
+
+    @model_validator(mode="after")
+    def _is_a_tree(self) -> Self:
+        codes = [unit.code for unit in self.units]
+        known = set(codes)
+        twice = [code for code, count in Counter(codes).items() if count > 1]
+        if twice:
+            raise ValueError(f"unit codes stand twice: {', '.join(twice[:10])}")
+        for unit in self.units:
+            parent = parent_of(unit.code)
+            if parent is not None and parent not in known:
+                raise ValueError(f"{unit.code}: its parent {parent} is not among the units")
+            for other in unit.overlaps:
+                if other not in known or parent_of(other) != parent or other == unit.code:
+                    raise ValueError(f"{unit.code}: overlaps {other}, which is no other camera of the same building")
+        for walk in self.walks:
+            for code in (walk.from_, walk.to):
+                if code not in known:
+                    raise ValueError(f"walk {walk.from_} -> {walk.to}: {nearest(code, known)}")
+            if walk.from_ == walk.to or parent_of(walk.from_) != parent_of(walk.to):
+                raise ValueError(f"walk {walk.from_} -> {walk.to}: both ends must be different units of one parent")
+        return self
+
+    def cameras(self, within: str | None = None) -> list[Unit]:
+        """The cameras at or below `within`, or all, by code."""
+        found = [unit for unit in self.units if unit.level is Level.CAMERA]
+        return sorted((u for u in found if within is None or is_within(u.code, within)), key=lambda u: u.code)
+
+
+def nearest(code: str, known: set[str]) -> str:
+    """A sentence that says `code` is unknown and names the nearest codes."""
+    close = get_close_matches(code, sorted(known), n=3, cutoff=0.5)
+    return f"no unit {code[:80]!r} in this city" + (f"; nearest: {', '.join(close)}" if close else "")
+
+
+def unknown_unit(code: str, known: set[str]) -> CityError:
+    return CityError(nearest(code, known) + ". `urban-reid city show` lists all units")

@@ -1,0 +1,53 @@
+"""Crops at the door: a manifest's line, and what an ingest says when it is done."""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from schemas.levels import Code
+from schemas.settings import Frozen
+from schemas.times import parse_time
+
+
+def _with_zone(text: str) -> str:
+    parse_time(text)
+    return text
+
+
+class ManifestLine(Frozen):
+    path: str = Field(
+        min_length=1, max_length=4096, description="relative to the manifest, or a URI below an allowed root"
+    )
+    camera: Code
+    time: Annotated[str, AfterValidator(_with_zone)]
+    track: str | None = Field(None, max_length=200, description="passage by the source's own tracker")
+    box: tuple[float, float, float, float] | None = Field(None, description="x, y, width, height in the frame, pixels")
+    truth: str | None = Field(None, max_length=200, description="who it is; read by scoring only")
+
+
+class NewCrop(Frozen):
+    """A crop whose picture lies in the crop store, ready to be written."""
+
+    key: bytes
+    camera: str
+    captured_at: datetime
+    timed: bool
+    source: str
+    track: str | None
+    box: tuple[float, float, float, float] | None
+    picture: bytes = Field(description="SHA-256 of the encoded picture; its name in the crop store")
+    width_px: int
+    height_px: int
+    quality: float = Field(ge=0, le=1)
+    truth: str | None = None
+
+
+class IngestReport(Frozen):
+    """What came in. `skipped` holds one line for each picture left out, the first hundred."""
+
+    read: int = 0
+    written: int = 0
+    already_there: int = 0
+    skipped: tuple[str, ...] = ()
+    skipped_count: int = 0

@@ -1,0 +1,75 @@
+"""Every error that this project raises on purpose.
+
+    UrbanReidError                 exit code 1: it failed
+    ├── UsageError                 exit code 2: what was asked for cannot be meant
+    │   ├── CityError              a city file, or a code that the city does not have
+    │   └── InputError             a file, folder, manifest, time or text that cannot be used
+    │       └── PictureError       one picture that cannot be used
+    ├── StoreError                 the database refused, or holds what it should not
+    │   └── StoreUnavailable       it does not answer; worth another try
+    ├── CoreError                  the Re-ID core failed
+    │   ├── CoreUnavailable        it does not answer; worth another try
+    │   ├── OutOfDeviceMemory      even one picture at a time does not fit
+    │   ├── ModelFileError         a model file or card that cannot be trusted or read
+    │   └── VectorError            a feature that is NaN, zero, too large or of another width
+    ├── FlowError                  a flow run or the Prefect server failed
+    └── HomeError                  the data directory: not writable, full, or another city's
+
+A message says what was wrong, where, and what to do.
+"""
+
+
+class UrbanReidError(Exception):
+    exit_code = 1
+
+
+class UsageError(UrbanReidError):
+    exit_code = 2
+
+
+class CityError(UsageError):
+    pass
+
+
+class InputError(UsageError):
+    pass
+
+
+class PictureError(InputError):
+    pass
+
+
+class StoreError(UrbanReidError):
+    pass
+
+
+class StoreUnavailable(StoreError):
+    pass
+
+
+class CoreError(UrbanReidError):
+    pass
+
+
+class CoreUnavailable(CoreError):
+    pass
+
+
+class OutOfDeviceMemory(CoreError):
+    pass
+
+
+class ModelFileError(CoreError):
+    pass
+
+
+class VectorError(CoreError):
+    pass
+
+
+class FlowError(UrbanReidError):
+    pass
+
+
+class HomeError(UrbanReidError):
+    pass

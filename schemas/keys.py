@@ -1,0 +1,40 @@
+"""Content hashes. A key depends on what a thing is, never on when or in which order it arrived.
+
+Every key is 32 bytes of SHA-256 over length-prefixed parts, so that no two lists of parts hash alike.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from datetime import datetime
+
+from schemas.levels import Level
+from schemas.times import to_us
+
+KEY_BYTES = 32
+
+
+def content_hash(kind: str, parts: Iterable[bytes | str | int]) -> bytes:
+    """SHA-256 over `kind` and `parts`, each behind its type and length."""
+    digest = hashlib.sha256()
+    for part in (kind, *parts):
+        if isinstance(part, bytes):
+            tag, data = b"b", part
+        elif isinstance(part, str):
+            tag, data = b"s", part.encode()
+        else:
+            tag, data = b"i", str(part).encode()
+        digest.update(tag + len(data).to_bytes(8, "big") + data)
+    return digest.digest()
+
+
+def crop_key(camera: str, captured_at: datetime, source: str, picture_sha256: bytes) -> bytes:
+    return content_hash("crop", (camera, to_us(captured_at), source, picture_sha256))
+
+
+def tracklet_key(crop_keys: Iterable[bytes]) -> bytes:
+    return content_hash("tracklet", sorted(crop_keys))
+
+
+def identity_key(level: Level, unit: str, member_keys: Iterable[bytes]) -> bytes:
+    """The key of an identity above camera level; a camera's identity is a tracklet, see `tracklet_key`."""
+    return content_hash("identity", (level.value, unit, *sorted(member_keys)))

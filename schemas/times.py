@@ -1,0 +1,35 @@
+"""Times: microseconds UTC, and the fixed grid of windows [start, end)."""
+
+from datetime import UTC, datetime, timedelta
+
+from schemas.errors import InputError
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+#: What stands in `captured_at` where a source gives no time; such a crop is marked `timed = false`.
+UNTIMED = EPOCH
+
+
+def to_us(moment: datetime) -> int:
+    """Microseconds since 1970 UTC. Raises InputError without a time zone."""
+    if moment.tzinfo is None:
+        raise InputError(f"time {moment.isoformat()} has no zone: write 2026-01-01T08:00:00Z or +01:00")
+    return (moment - EPOCH) // timedelta(microseconds=1)
+
+
+def from_us(us: int) -> datetime:
+    return EPOCH + timedelta(microseconds=us)
+
+
+def parse_time(text: str) -> datetime:
+    """An ISO 8601 time with a zone, in UTC. Raises InputError."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise InputError(f"{text[:60]!r} is no time: write 2026-01-01T08:00:00Z or +01:00") from None
+    return from_us(to_us(moment))
+
+
+def window_start(moment: datetime, window_s: int) -> datetime:
+    """The start of the grid's window that holds `moment`."""
+    width = window_s * 1_000_000
+    return from_us(to_us(moment) // width * width)
