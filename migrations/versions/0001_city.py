@@ -150,12 +150,14 @@ CREATE TABLE identity (
     last_seen timestamptz NOT NULL,
     timed boolean NOT NULL,
     crops integer NOT NULL CHECK (crops >= 0),
+    tracklets bigint[] NOT NULL,            -- ids of the tracklets below it, so that no reader walks the tree
     retired boolean NOT NULL DEFAULT false, -- merged into another, or left without members
     UNIQUE (run_id, key),
     UNIQUE (run_id, persistent_id),
     CHECK (first_seen <= last_seen)
 );
 CREATE INDEX ON identity (unit, persistent_id, window_start DESC, id DESC);
+CREATE INDEX ON identity (unit, window_start);
 CREATE INDEX ON identity (unit, last_seen);
 CREATE INDEX ON identity (persistent_id);
 CREATE INDEX ON identity (key);
@@ -202,6 +204,8 @@ CREATE TABLE match_decision (               -- append-only
     probability double precision CHECK (probability BETWEEN 0 AND 1),
     operating_point double precision CHECK (operating_point BETWEEN 0 AND 1),
     gap_s double precision,                 -- between the two, seconds; null where a side is untimed
+    left_at text NOT NULL REFERENCES urban_unit (code),     -- the child units between which the gap lies
+    right_at text NOT NULL REFERENCES urban_unit (code),
     runner_up_key content_key,
     runner_up_distance double precision,
     UNIQUE (run_id, left_key, right_key),
@@ -294,6 +298,7 @@ REVOKE EXECUTE ON FUNCTION ensure_leaf(text, integer, date) FROM PUBLIC;
 _GRANTS = """
 GRANT USAGE ON SCHEMA public TO urban_reid_app;
 GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA public TO urban_reid_app;
+GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO urban_reid_app;
 GRANT UPDATE, DELETE ON city, urban_unit, camera_overlap, transit TO urban_reid_app;
 GRANT DELETE ON crop_embedding, prototype TO urban_reid_app;
 GRANT UPDATE (in_use) ON model TO urban_reid_app;
