@@ -5,11 +5,12 @@ from difflib import get_close_matches
 from typing import Annotated, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, FiniteFloat, model_validator
 
 from schemas.errors import CityError
 from schemas.levels import Code, Level, is_within, level_of, parent_of
 from schemas.settings import Frozen
+from schemas.text import Line, Text
 
 
 def _zone(name: str) -> str:
@@ -24,10 +25,12 @@ class Unit(Frozen):
     """One node of the city's tree; its level is the depth of its code."""
 
     code: Code
-    name: str = Field("", max_length=200)
-    kind: str = Field("", max_length=40, description="such as site, for an outdoor place")
-    source: str | None = Field(None, max_length=200, description="camera: its name in data sets, such as c1")
-    position: tuple[float, float] | None = Field(None, description="camera: metres east and north of any fixed point")
+    name: Text = Field("", max_length=200)
+    kind: Text = Field("", max_length=40, description="such as site, for an outdoor place")
+    source: Line | None = Field(None, max_length=200, description="camera: its name in data sets, such as c1")
+    position: tuple[FiniteFloat, FiniteFloat] | None = Field(
+        None, description="camera: metres east and north of any fixed point"
+    )
     overlaps: tuple[Code, ...] = Field((), description="camera: cameras that see some of the same ground")
     clock_uncertainty_s: float = Field(0.5, ge=0, le=3600, description="camera: how wrong its clock may be, seconds")
 

@@ -3,10 +3,11 @@
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, FiniteFloat
 
 from schemas.levels import Code
 from schemas.settings import Frozen
+from schemas.text import Line
 from schemas.times import parse_time
 
 
@@ -21,9 +22,11 @@ class ManifestLine(Frozen):
     )
     camera: Code
     time: Annotated[str, AfterValidator(_with_zone)]
-    track: str | None = Field(None, max_length=200, description="passage by the source's own tracker")
-    box: tuple[float, float, float, float] | None = Field(None, description="x, y, width, height in the frame, pixels")
-    truth: str | None = Field(None, max_length=200, description="who it is; read by scoring only")
+    track: Line | None = Field(None, max_length=200, description="passage by the source's own tracker")
+    box: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat] | None = Field(
+        None, description="x, y, width, height in the frame, pixels"
+    )
+    truth: Line | None = Field(None, max_length=200, description="who it is; read by scoring only")
 
 
 class NewCrop(Frozen):
@@ -44,10 +47,14 @@ class NewCrop(Frozen):
 
 
 class IngestReport(Frozen):
-    """What came in. `skipped` holds one line for each picture left out, the first hundred."""
+    """What came in. `skipped` holds one line for each picture left out, the first hundred.
+
+    `notes` holds what a person should look at though nothing was left out, such as a camera's clock set back.
+    """
 
     read: int = 0
     written: int = 0
     already_there: int = 0
     skipped: tuple[str, ...] = ()
     skipped_count: int = 0
+    notes: tuple[str, ...] = ()

@@ -24,9 +24,9 @@ def parse_time(text: str) -> datetime:
     """An ISO 8601 time with a zone, in UTC. Raises InputError."""
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        return from_us(to_us(moment))
+    except (ValueError, OverflowError):  # in UTC it may lie before the year 1
         raise InputError(f"{text[:60]!r} is no time: write 2026-01-01T08:00:00Z or +01:00") from None
-    return from_us(to_us(moment))
 
 
 def window_start(moment: datetime, window_s: int) -> datetime:
