@@ -1,0 +1,68 @@
+"""The training losses (paper, 'Training strategies' and 'Baselines').
+
+Triplet losses take a matrix of distances, so that plain and attended distances plug in alike. Row i holds the
+distances from anchor i, column j those to picture j of the same batch; the matrix need not be symmetric. A picture is
+never its own positive: its distance to itself is 0, and would only thin out the weights of the weighted loss.
+The cross-entropy with label smoothing is torch's own.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def pairs(identities: Tensor) -> tuple[Tensor, Tensor]:
+    """Two boolean (n, n) masks, positives (same identity, not the picture itself) and negatives, of `identities` (n,).
+
+    Every row must have both, which the sampler's P identities x K pictures guarantee.
+    """
+    same = identities[:, None] == identities[None, :]
+    positives = same & ~torch.eye(len(identities), dtype=torch.bool, device=identities.device)
+    assert positives.any(1).all() and (~same).any(1).all(), "each picture needs a positive and a negative in its batch"
+    return positives, ~same
+
+
+def batch_hard_triplet(distances: Tensor, identities: Tensor, margin: float | None) -> Tensor:
+    """Scalar: mean over anchors of max(0, farthest positive - nearest negative + margin).
+
+    `distances` (n, n) float, `identities` (n,) integer. With `margin` None the soft margin log(1 + exp(.)) is used.
+    """
+    positives, negatives = pairs(identities)
+    farthest = distances.masked_fill(~positives, -torch.inf).amax(1)
+    nearest = distances.masked_fill(~negatives, torch.inf).amin(1)
+    gap = farthest - nearest  # (n,)
+    return (F.softplus(gap) if margin is None else F.relu(gap + margin)).mean()
+
+
+def weighted_regularised_triplet(distances: Tensor, identities: Tensor) -> Tensor:
+    """AGW's triplet, a scalar: mean over anchors of log(1 + exp(S w_p d_p - S w_n d_n)).
+
+    The weights are softmax(d) over the positives and softmax(-d) over the negatives, and carry gradient as published.
+    `distances` (n, n) float, `identities` (n,) integer.
+    """
+    positives, negatives = pairs(identities)
+    positive_weights = distances.masked_fill(~positives, -torch.inf).softmax(1)
+    negative_weights = (-distances).masked_fill(~negatives, -torch.inf).softmax(1)
+    return F.softplus(((positive_weights - negative_weights) * distances).sum(1)).mean()
+
+
+class CentreLoss(nn.Module):
+    """Mean squared distance of a feature to its identity's centre; the centres (C, D) are parameters, init N(0, 1).
+
+    The total loss counts it 5e-4 times, and the centres' gradient is divided by that weight again
+    (`undo_weight`), so that their SGD at 0.5 does not depend on it.
+    """
+
+    def __init__(self, identities: int, dims: int) -> None:
+        super().__init__()
+        self.centres = nn.Parameter(torch.randn(identities, dims))
+
+    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
+        """`features` (n, D) pre-BN, `labels` (n,) integer in 0..C-1 -> scalar."""
+        assert features.ndim == 2 and features.shape[1] == self.centres.shape[1]
+        return (features - self.centres[labels]).square().sum(1).mean()
+
+    def undo_weight(self, weight: float) -> None:
+        """Divides the centres' gradient by the loss's weight in the total; call between backward and step."""
+        if self.centres.grad is not None:
+            self.centres.grad.div_(weight)
