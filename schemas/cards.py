@@ -47,6 +47,7 @@ class ModelCard(Frozen):
     engine: Literal["torch", "openvino", "onnx"]
     architecture: str = Field(max_length=200, description="a name of reid_core's registry, or 'foreign'")
     baseline: Literal["bagtricks", "agw", "foreign"] = "bagtricks"
+    non_local_channels: int = Field(1, ge=1, le=1024, description="agw: inner channels of its non-local blocks")
     dims: int = Field(ge=1, le=16_000, description="D, width of the feature")
     input: InputConvention
     diff_attention: DiffAttentionSettings | None = None
