@@ -1,0 +1,116 @@
+"""Diff attention: from the difference of two features to the channels that tell these two people apart (paper,
+'Diff attention module').
+
+    f  = w1 * t(x - y) + w2 * x + w3 * y + b        t: sub | sub_squ | sub_abs
+    a  = sigmoid(W2 relu(W1 f))
+    x' = a * x,  y' = a * y                         the same gate for both, no residual
+
+Notable: distances never build x' and y'; W1's part of `sub` is computed once a feature instead of once a pair;
+memory is bounded by `BLOCK_VALUES` whatever the number of pairs. The distance is not symmetric: the first argument is
+the query.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from schemas.cards import DiffAttentionSettings
+
+#: Values of the largest temporary tensor of a block of pairs: 64 MB in float32.
+BLOCK_VALUES = 2**24
+#: Squared distances up to this count as 0 in training, with no gradient: the root's is infinite there.
+TINY = 1e-12
+
+
+class DiffAttention(nn.Module):
+    """The module, 2 * D * (D/r) + 4 parameters.
+
+    Starts near the plain metric: w = (1, 0, 0) and b = 0, so that the gate sees the difference alone; W1 by He's rule;
+    W2 so small that the gate's logits have a spread near 0.1, that is a = 0.5 +- 0.03. Zero would give W1 no gradient,
+    and the usual scale would begin training from a random choice of channels.
+    """
+
+    def __init__(self, dims: int, settings: DiffAttentionSettings) -> None:
+        super().__init__()
+        hidden = dims // settings.reduction
+        assert hidden >= 1, f"reduction {settings.reduction} leaves no channel of {dims}"
+        self.dims = dims
+        self.settings = settings
+        self.mix = nn.Parameter(torch.tensor([1.0, 0.0, 0.0]))  # w1, w2, w3
+        self.bias = nn.Parameter(torch.tensor(0.0))  # b
+        self.squeeze = nn.Linear(dims, hidden, bias=False)  # W1
+        self.excite = nn.Linear(hidden, dims, bias=False)  # W2
+        nn.init.kaiming_normal_(self.squeeze.weight, nonlinearity="relu")
+        nn.init.normal_(self.excite.weight, std=0.1 / hidden**0.5 / 2)
+
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The attended features x', y' of the row pairs x, y (n, D): the plain form, for few pairs."""
+        gate = self.gate(x, y)
+        return gate * x, gate * y
+
+    def gate(self, x: Tensor, y: Tensor) -> Tensor:
+        """a, in 0..1, of pairs whose shapes (..., D) broadcast."""
+        w1, w2, w3 = self.mix
+        mixed = w1 * self._transform(x - y) + w2 * x + w3 * y + self.bias
+        return self._gate_of(self.squeeze(mixed))
+
+    def pair_distances(self, x: Tensor, y: Tensor, *, normalize: bool) -> Tensor:
+        """Distances (n,) of the row pairs x, y (n, D); see `distance_matrix` for `normalize`."""
+        assert x.shape == y.shape and x.shape[1] == self.dims, f"{tuple(x.shape)} and {tuple(y.shape)}"
+        rows = max(1, BLOCK_VALUES // self.dims)
+        blocks = [
+            _distance(self.gate(a, b), a, b, normalize=normalize)
+            for a, b in zip(torch.split(x, rows), torch.split(y, rows), strict=True)
+        ]
+        return torch.cat(blocks) if blocks else x.new_zeros(0)
+
+    def distance_matrix(self, x: Tensor, y: Tensor, *, normalize: bool) -> Tensor:
+        """Distances (m, n) of all pairs of x (m, D), the queries, and y (n, D).
+
+        normalize=False: ||x' - y'||, the training distance, with a zero gradient where it is zero.
+        normalize=True: Euclidean distance of x' and y' after L2 normalisation, in 0..2, the test distance.
+        """
+        assert x.shape[1] == y.shape[1] == self.dims, f"{tuple(x.shape)} and {tuple(y.shape)}"
+        columns = max(1, min(y.shape[0], BLOCK_VALUES // self.dims))
+        rows = max(1, BLOCK_VALUES // (self.dims * columns))
+        separable = self.settings.transform == "sub"
+        left, right = self._projections(x, y) if separable else (x, y)
+        lines = []
+        for xs, ls in zip(torch.split(x, rows), torch.split(left, rows), strict=True):
+            line = []
+            for ys, rs in zip(torch.split(y, columns), torch.split(right, columns), strict=True):
+                a, b = xs[:, None], ys[None]  # (rows, 1, D) and (1, columns, D)
+                gate = self._gate_of(ls[:, None] + rs[None]) if separable else self.gate(a, b)
+                line.append(_distance(gate, a, b, normalize=normalize))
+            lines.append(torch.cat(line, dim=1) if line else xs.new_zeros(len(xs), 0))
+        return torch.cat(lines) if lines else x.new_zeros(0, len(y))
+
+    def _transform(self, difference: Tensor) -> Tensor:
+        match self.settings.transform:
+            case "sub":
+                return difference
+            case "sub_squ":
+                return difference.square()
+            case "sub_abs":
+                return difference.abs()
+
+    def _gate_of(self, hidden: Tensor) -> Tensor:  # (..., D/r) -> (..., D)
+        return torch.sigmoid(self.excite(torch.relu(hidden)))
+
+    def _projections(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """`sub` only: two summands (m, D/r) and (n, D/r) whose pairwise sums are W1 f, since W1 and t are linear."""
+        w1, w2, w3 = self.mix
+        constant = self.bias * self.squeeze.weight.sum(dim=1)
+        return (w1 + w2) * self.squeeze(x), (w3 - w1) * self.squeeze(y) + constant
+
+
+def _distance(gate: Tensor, x: Tensor, y: Tensor, *, normalize: bool) -> Tensor:
+    """Distance of gate * x and gate * y, which are not built; shapes (..., D) broadcast to (...)."""
+    squared_gate = gate.square()
+    if not normalize:
+        squared = (squared_gate * (x - y).square()).sum(-1)
+        return squared.clamp(min=TINY).sqrt() * (squared > TINY)
+    # |x'/|x'| - y'/|y'||^2 = 2 - 2 S(a^2 x y) / sqrt(S(a^2 x^2) S(a^2 y^2))
+    cross = (squared_gate * (x * y)).sum(-1)
+    lengths = (squared_gate * x.square()).sum(-1) * (squared_gate * y.square()).sum(-1)
+    cosine = cross / lengths.clamp(min=torch.finfo(x.dtype).tiny).sqrt()
+    return (2 - 2 * cosine).clamp(min=0).sqrt()
