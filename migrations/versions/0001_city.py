@@ -49,7 +49,7 @@ CREATE TABLE camera_overlap (
     a text NOT NULL REFERENCES urban_unit (code),
     b text NOT NULL REFERENCES urban_unit (code),
     PRIMARY KEY (a, b),
-    CHECK (a < b AND parent_of(a) = parent_of(b))
+    CHECK (a < b AND parent_of(a) = parent_of(b) AND level_of(a) = 'camera')
 );
 CREATE TABLE transit (
     a text NOT NULL REFERENCES urban_unit (code),
@@ -262,7 +262,7 @@ CREATE INDEX ON audit (at);
 # A leaf is filled in empty and attached, which waits for no reader; PARTITION OF would.
 _LEAVES = """
 CREATE FUNCTION ensure_leaf(family text, model integer, leaf_day date) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
     part text := format('%s_m%s', family, model);
     leaf text := format('%s_m%s_%s', family, model, to_char(leaf_day, 'YYYYMMDD'));
@@ -278,14 +278,14 @@ BEGIN
     IF to_regclass('public.' || leaf) IS NOT NULL THEN
         RETURN;
     END IF;
-    SELECT dims INTO STRICT width FROM public.model WHERE id = model;
+    SELECT m.dims INTO STRICT width FROM public.model AS m WHERE m.id = ensure_leaf.model;
     IF to_regclass('public.' || part) IS NULL THEN
         EXECUTE format('CREATE TABLE public.%I (LIKE public.%I INCLUDING ALL) PARTITION BY RANGE (day)', part, family);
         EXECUTE format('ALTER TABLE public.%I ATTACH PARTITION public.%I FOR VALUES IN (%s)', family, part, model);
         EXECUTE format('GRANT SELECT, INSERT, DELETE ON public.%I TO urban_reid_app', part);
     END IF;
     EXECUTE format('CREATE TABLE public.%I (LIKE public.%I INCLUDING ALL)', leaf, part);
-    EXECUTE format('ALTER TABLE public.%I ADD CHECK (vector_dims(v) = %s), ADD CHECK (model_id = %s), '
+    EXECUTE format('ALTER TABLE public.%I ADD CONSTRAINT width CHECK (vector_dims(v) = %s), ADD CHECK (model_id = %s), '
                    'ADD CHECK (day >= %L AND day < %L)', leaf, width, model, leaf_day, leaf_day + 1);
     EXECUTE format('ALTER TABLE public.%I ATTACH PARTITION public.%I FOR VALUES FROM (%L) TO (%L)',
                    part, leaf, leaf_day, leaf_day + 1);
@@ -306,6 +306,7 @@ GRANT UPDATE (superseded_at) ON run TO urban_reid_app;
 GRANT UPDATE ON watermark TO urban_reid_app;
 GRANT UPDATE (finished_at) ON search_request TO urban_reid_app;
 GRANT EXECUTE ON FUNCTION ensure_leaf(text, integer, date) TO urban_reid_app;
+REVOKE INSERT ON alembic_version FROM urban_reid_app;
 """
 
 _DOWN = """

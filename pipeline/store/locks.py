@@ -1,0 +1,64 @@
+"""One process at a time works on a unit: a session advisory lock, which dies with the process that holds it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from psycopg2.errors import LockNotAvailable
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import OperationalError
+
+from pipeline.store.store import Store
+
+#: How long one wait lasts before we look again who holds the lock, milliseconds.
+_SLICE_MS = 2_000
+#: An advisory lock's 64 bits stand in pg_locks as two halves.
+_HOLDER = text("""
+    SELECT a.application_name, to_char(a.state_change AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS')
+    FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+    WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND (l.classid::bigint << 32 | l.objid::bigint) = hashtextextended(:unit, 0)
+""")
+
+
+@contextmanager
+def unit_lock(store: Store, unit: str, on_wait: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Holds the lock of `unit`, on a connection of its own; waits as long as another process holds it.
+
+    `on_wait` is told once for each holder waited for: `waiting for d1/s1: urban-reid resolve (process 4711) has held it
+    since 2026-01-01 08:00:00 UTC`. Raises StoreUnavailable if the database goes away.
+    """
+    with store.refused():
+        connection = store.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        try:
+            # Never back to the pool: closing the connection is what gives the lock back, whatever happened on it.
+            connection.detach()
+            _acquire(connection, unit, on_wait)
+        except BaseException:
+            connection.close()
+            raise
+    with connection:
+        yield
+
+
+def _acquire(connection: Connection, unit: str, on_wait: Callable[[str], None] | None) -> None:
+    if connection.scalar(text("SELECT pg_try_advisory_lock(hashtextextended(:unit, 0))"), {"unit": unit}):
+        return
+    connection.execute(text(f"SET lock_timeout = {_SLICE_MS}"))
+    told = ""
+    while True:
+        holder = connection.execute(_HOLDER, {"unit": unit}).one_or_none()
+        if holder is not None and on_wait is not None:
+            name, since = holder
+            line = f"waiting for {unit}: {name or 'another program'} has held it" + (
+                f" since {since} UTC" if since else ""
+            )
+            if line != told:
+                on_wait(line)
+                told = line
+        try:
+            connection.execute(text("SELECT pg_advisory_lock(hashtextextended(:unit, 0))"), {"unit": unit})
+            return
+        except OperationalError as error:
+            if not isinstance(error.orig, LockNotAvailable):
+                raise

@@ -1,0 +1,30 @@
+"""An own server: `URBAN_REID_DATABASE_URL`."""
+
+from typing import Any
+
+import psycopg2
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from schemas.errors import StoreError
+from schemas.settings import Settings
+
+
+def own_url(settings: Settings) -> URL:
+    """The address in SQLAlchemy's form, postgresql+psycopg2://... Raises StoreError; never shows the password."""
+    assert settings.database_url is not None
+    try:
+        url = make_url(settings.database_url)
+    except (ArgumentError, ValueError):
+        raise StoreError(
+            "URBAN_REID_DATABASE_URL is no address: write postgresql+psycopg2://USER:PASSWORD@HOST/DATABASE"
+        ) from None
+    if url.drivername not in ("postgres", "postgresql", "postgresql+psycopg2"):
+        raise StoreError(f"URBAN_REID_DATABASE_URL starts with {url.drivername}://, use postgresql+psycopg2://")
+    return url.set(drivername="postgresql+psycopg2")
+
+
+def connect(url: URL, **options: Any) -> Any:
+    """A psycopg2 connection as the address' own user."""
+    plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    return psycopg2.connect(plain, **({"connect_timeout": 10} | options))

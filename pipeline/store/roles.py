@@ -1,0 +1,24 @@
+"""The two roles. `urban_reid_owner` owns every table and runs migrations; `urban_reid_app` reads and writes rows."""
+
+from typing import Any
+
+from psycopg2.extensions import encrypt_password
+from psycopg2.sql import SQL, Identifier, Literal
+
+OWNER = "urban_reid_owner"
+APP = "urban_reid_app"
+#: The embedded database's comment once roles, database and extension are all made.
+READY = "urban-reid"
+
+
+def ensure_login(cursor: Any, role: str, password: str) -> None:
+    """Makes `role` one that logs in with `password`. Only the verifier goes to the server, never the password."""
+    ensure_role(cursor, role)
+    verifier = encrypt_password(password, role, cursor.connection, "scram-sha-256")
+    cursor.execute(SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(Identifier(role), Literal(verifier)))
+
+
+def ensure_role(cursor: Any, role: str) -> None:
+    cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,))
+    if cursor.fetchone() is None:
+        cursor.execute(SQL("CREATE ROLE {} NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE").format(Identifier(role)))

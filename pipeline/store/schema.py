@@ -1,0 +1,133 @@
+"""Brings the database to the shape this program needs, and says which shape it has."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, NullPool, text
+from sqlalchemy.exc import DBAPIError
+
+import migrations
+from pipeline.store import embedded, roles
+from pipeline.store.own import connect as connect_own
+from pipeline.store.own import own_url
+from schemas.errors import StoreError
+from schemas.settings import Settings
+
+_OLDEST_SERVER = 150_000
+_OLDEST_VECTOR = (0, 8, 4)
+
+
+def upgrade(settings: Settings) -> tuple[str | None, str]:
+    """Migrates to the newest revision, and returns (the one before, the one now).
+
+    Embedded: creates the server first if need be. Own server: the address' user must be allowed to create roles (or
+    be a member of urban_reid_owner and urban_reid_app, made before) and the extension `vector` (or it is there).
+    """
+    if settings.database_url is None:
+        with embedded.hold(settings.home) as server:
+            return migrate(lambda: server.connect(roles.OWNER))
+    url = own_url(settings)
+    with _session(lambda: connect_own(url)) as connection, connection.begin():
+        _prepare_own(connection)
+    return migrate(lambda: connect_own(url))
+
+
+def revision(settings: Settings) -> tuple[str | None, str]:
+    """(the database's revision, or None before the first; the newest this program knows)."""
+    if settings.database_url is None:
+        if not embedded.exists(settings.home):
+            return None, head()
+        with embedded.hold(settings.home) as server, _session(lambda: server.connect(roles.APP)) as connection:
+            return current(connection), head()
+    url = own_url(settings)
+    with _session(lambda: connect_own(url)) as connection:
+        return current(connection), head()
+
+
+@cache
+def head() -> str:
+    found = ScriptDirectory.from_config(_alembic()).get_current_head()
+    assert found is not None
+    return found
+
+
+def current(connection: Connection) -> str | None:
+    """The revision of the database behind `connection`. Raises StoreError if it is newer than this program."""
+    if connection.scalar(text("SELECT to_regclass('public.alembic_version')")) is None:
+        return None
+    found: str | None = connection.scalar(text("SELECT version_num FROM public.alembic_version"))
+    known = {script.revision for script in ScriptDirectory.from_config(_alembic()).walk_revisions()}
+    if found is not None and found not in known:
+        raise StoreError(f"the database has revision {found}, which this program does not know; use a newer program")
+    return found
+
+
+def migrate(connect: Callable[[], Any], target: str = "head") -> tuple[str | None, str]:
+    """Runs the migrations up (or down to `target`) as urban_reid_owner, in one transaction; one process at a time."""
+    with _session(connect) as connection, connection.begin():
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('urban_reid migration', 0))"))
+        connection.execute(text(f"SET LOCAL ROLE {roles.OWNER}"))
+        before = current(connection)
+        known = [script.revision for script in ScriptDirectory.from_config(_alembic()).walk_revisions()]
+        configuration = _alembic()
+        configuration.attributes["connection"] = connection
+        goes_up = target == "head" or before is None or (target in known and known.index(target) < known.index(before))
+        (command.upgrade if goes_up else command.downgrade)(configuration, target)
+        after = current(connection)
+    return before, after or "base"
+
+
+def check_versions(connection: Connection) -> None:
+    """Raises StoreError if the server or its extension `vector` is too old or missing."""
+    server: str = connection.scalar(text("SHOW server_version"))
+    if int(connection.scalar(text("SHOW server_version_num"))) < _OLDEST_SERVER:
+        raise StoreError(f"the database server is PostgreSQL {server}; 15 or later is needed")
+    vector: str | None = connection.scalar(text("SELECT extversion FROM pg_extension WHERE extname = 'vector'"))
+    if vector is None:
+        raise StoreError("the database has no extension `vector`; a superuser says CREATE EXTENSION vector in it")
+    if tuple(int(part) for part in vector.split(".")) < _OLDEST_VECTOR:
+        raise StoreError(f"the database has pgvector {vector}; 0.8.4 or later is needed: ALTER EXTENSION vector UPDATE")
+
+
+def _prepare_own(connection: Connection) -> None:
+    """What the embedded server's bootstrap does, with the rights that the address' user has."""
+    try:
+        if connection.scalar(text("SELECT 1 FROM pg_extension WHERE extname = 'vector'")) is None:
+            connection.execute(text("CREATE EXTENSION vector"))
+        check_versions(connection)
+        cursor = connection.connection.cursor()
+        for role in (roles.OWNER, roles.APP):
+            roles.ensure_role(cursor, role)
+            cursor.execute("SELECT pg_has_role(current_user, %s, 'MEMBER')", (role,))
+            if cursor.fetchone() != (True,):
+                cursor.execute(f"GRANT {role} TO CURRENT_USER")
+        cursor.execute("SELECT has_schema_privilege(%s, 'public', 'CREATE')", (roles.OWNER,))
+        if cursor.fetchone() != (True,):
+            cursor.execute(f"GRANT USAGE, CREATE ON SCHEMA public TO {roles.OWNER}")
+        cursor.close()
+    except DBAPIError as error:
+        raise StoreError(f"the database cannot be prepared: {str(error.orig).strip().splitlines()[0]}") from error
+
+
+@contextmanager
+def _session(connect: Callable[[], Any]) -> Iterator[Connection]:
+    engine = sqlalchemy.create_engine("postgresql+psycopg2://", creator=connect, poolclass=NullPool)
+    try:
+        with engine.connect() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def _alembic() -> Config:
+    configuration = Config()
+    configuration.set_main_option("script_location", str(Path(migrations.__file__).parent).replace("%", "%%"))
+    configuration.set_main_option("path_separator", "os")
+    return configuration

@@ -1,0 +1,178 @@
+"""The store: transactions on the city's database, as the role that may read and write rows and nothing else."""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Self
+
+import psycopg2
+import sqlalchemy
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import DBAPIError
+
+from pipeline.store import embedded, roles, schema
+from pipeline.store.own import connect as connect_own
+from pipeline.store.own import own_url
+from schemas.errors import StoreError, StoreUnavailable
+from schemas.settings import Settings
+
+
+class Clock:
+    """Seconds spent waiting for the database, summed over threads."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._lock = threading.Lock()
+
+    def add(self, seconds: float) -> None:
+        with self._lock:
+            self.seconds += seconds
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add(time.perf_counter() - start)
+
+
+class Store:
+    """A hold on the database. Made by `Store.open`, a context manager; safe for threads, not across a fork."""
+
+    def __init__(self, settings: Settings, application: str) -> None:
+        self.settings = settings
+        name = f"{application[:40]} (process {os.getpid()})"
+        self._clock = Clock()
+        self._server: embedded.EmbeddedServer | None = None
+        if settings.database_url is None:
+            server = self._server = embedded.hold(settings.home)
+            self._where = f"the database in {settings.home}"
+            self._remedy = f"see {settings.home / 'postgres' / 'server.log'}"
+            self.engine = _engine(lambda: server.connect(roles.APP, application_name=name), self._clock)
+        else:
+            address = own_url(settings)
+            self._where = f"the database at {address.render_as_string(hide_password=True)}"
+            self._remedy = "see that it runs and URBAN_REID_DATABASE_URL is right"
+            self.engine = _engine(lambda: _as_app(connect_own(address, application_name=name)), self._clock)
+
+    @classmethod
+    def open(cls, settings: Settings, application: str = "urban-reid") -> Self:
+        """Opens the database of `settings`; `application` is shown to whoever waits for us.
+
+        Embedded: creates, starts and migrates it as needed. Own server: checks versions and revision. Raises HomeError,
+        StoreError, StoreUnavailable.
+        """
+        store = cls(settings, application)
+        try:
+            with store.begin() as connection:
+                if store._server is None:
+                    schema.check_versions(connection)
+                found = schema.current(connection)
+            if found != schema.head():
+                if store._server is None:
+                    raise StoreError(
+                        f"{store._where} has revision {found or 'none'}, this program needs {schema.head()}; "
+                        "run `urban-reid db upgrade`"
+                    )
+                schema.upgrade(settings)
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    @property
+    def database_seconds(self) -> float:
+        """Seconds that this store has spent in the database: connecting, statements, COPY, commits."""
+        return self._clock.seconds
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """One transaction as urban_reid_app: committed at the end, rolled back by an exception.
+
+        What the database refuses arrives as StoreError, a lost or missing connection as StoreUnavailable.
+        """
+        with self.refused():
+            with self._clock.running():
+                connection = self.engine.connect()
+            with connection, connection.begin() as transaction:
+                yield connection
+                with self._clock.running():
+                    transaction.commit()
+
+    @contextmanager
+    def refused(self) -> Iterator[None]:
+        """Turns the driver's errors into StoreError and StoreUnavailable, one line each."""
+        try:
+            yield
+        except (DBAPIError, psycopg2.Error) as error:
+            cause = error.orig if isinstance(error, DBAPIError) else error
+            said = str(cause).strip().splitlines() or [type(cause).__name__]
+            if getattr(cause, "pgcode", None) is None or isinstance(cause, _LOST):
+                raise StoreUnavailable(f"{self._where} does not answer: {said[0]}; {self._remedy}") from error
+            raise StoreError(f"{self._where} refused: {said[0]}") from error
+
+    def close(self) -> None:
+        """Gives the database back; the last store of a home stops its server."""
+        self.engine.dispose()
+        if self._server is not None:
+            self._server.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+#: The server ends, or is not there yet: as good as no connection.
+_LOST = (psycopg2.errors.AdminShutdown, psycopg2.errors.CrashShutdown, psycopg2.errors.CannotConnectNow)
+
+
+def url(settings: Settings) -> str:
+    """The database's address for other programs such as psql, with its password: postgresql://..."""
+    if settings.database_url is not None:
+        return own_url(settings).set(drivername="postgresql").render_as_string(hide_password=False)
+    with embedded.hold(settings.home) as server:
+        return server.url()
+
+
+def stop(settings: Settings) -> bool:
+    """Stops the embedded server; False if none ran. Raises StoreError while others use it, or if it is not ours."""
+    if settings.database_url is not None:
+        raise StoreError("URBAN_REID_DATABASE_URL names an own server, which urban-reid does not stop")
+    return embedded.stop(settings.home)
+
+
+def _as_app(connection: Any) -> Any:
+    """The same connection as urban_reid_app, where the address' user may be it; unchanged before any migration."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT rolname FROM pg_roles WHERE rolname = %s AND pg_has_role(rolname, 'MEMBER')", (roles.APP,)
+        )
+        if cursor.fetchone() is not None:
+            cursor.execute(f"SET ROLE {roles.APP}")
+    connection.commit()
+    return connection
+
+
+def _engine(connect: Callable[[], Any], clock: Clock) -> Engine:
+    engine = sqlalchemy.create_engine(
+        "postgresql+psycopg2://",
+        creator=connect,
+        pool_pre_ping=True,
+        hide_parameters=True,
+        execution_options={"clock": clock},
+    )
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def _before(connection: Connection, *_: Any) -> None:
+        connection.info["started"] = time.perf_counter()
+
+    @event.listens_for(engine, "after_cursor_execute")
+    def _after(connection: Connection, *_: Any) -> None:
+        clock.add(time.perf_counter() - connection.info["started"])
+
+    return engine
