@@ -1,0 +1,172 @@
+"""The Re-ID core in this process: one device, one lock, fixed batch shapes.
+
+Notable: every batch is padded to `batch_size`, because the same picture in a batch of another size differs in its last
+bits; BatchNorm is folded into the convolutions before they are rounded to bfloat16; distances are float64 on the CPU.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from reid_core.core import check_pictures, check_vectors
+from reid_core.diff_attention import DiffAttention
+from reid_core.files import load_model, read_card
+from reid_core.models import ReIDModel
+from reid_core.pictures import normalized
+from schemas.cards import ModelCard
+from schemas.errors import CoreError, OutOfDeviceMemory
+from schemas.settings import Settings
+
+#: One batch of prepared pictures, uint8 (B, H, W, 3), to features, float32 (B, D).
+Embedder = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
+#: Row pairs in one padded block of distances.
+DISTANCE_ROWS = 64
+
+#: Held while anything computes: the cores of one process share its device.
+_DEVICE = threading.Lock()
+
+
+class LocalCore:
+    """A `ReIDCore` in this process; see there for `embed` and `distances`.
+
+    When a batch does not fit into the device's memory, the batch size is halved for the rest of this object's life. Its
+    features then come from another shape and may differ in their last bits (about 1e-6, or 1e-2 in bfloat16) from those
+    before; features already stored stay as they are.
+    """
+
+    def __init__(
+        self, card: ModelCard, embedder: Embedder, diff_attention: DiffAttention | None, *, batch_size: int
+    ) -> None:
+        self.card = card
+        self.seconds = 0.0
+        self.batch_size = batch_size
+        self._embedder = embedder
+        self._diff_attention = None if diff_attention is None else diff_attention.cpu().double().eval()
+
+    @classmethod
+    def open(cls, settings: Settings, directory: Path) -> "LocalCore":
+        """The core of a model directory on the device of `settings`. Raises ModelFileError and CoreError."""
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        card = read_card(directory)
+        model = load_model(directory)
+        return cls(card, TorchEmbedder(model, card, settings), model.diff_attention, batch_size=settings.batch_size)
+
+    def embed(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+        check_pictures(pictures, self.card)
+        features = np.empty((len(pictures), self.card.dims), np.float32)
+        with _DEVICE:
+            started = time.perf_counter()
+            done = 0
+            while done < len(pictures):
+                batch = pictures[done : done + self.batch_size]
+                padded = np.zeros((self.batch_size, *pictures.shape[1:]), np.uint8)
+                padded[: len(batch)] = batch
+                try:
+                    features[done : done + len(batch)] = self._embedder(padded)[: len(batch)]
+                except (RuntimeError, MemoryError) as error:
+                    self._halve_after(error)
+                    continue
+                done += len(batch)
+            self.seconds += time.perf_counter() - started
+        check_vectors(features, self.card.dims, f"model {self.card.name}")
+        return features
+
+    def distances(self, left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+        for side in (left, right):
+            check_vectors(side, self.card.dims, f"distances of model {self.card.name}")
+        assert len(left) == len(right), f"{len(left)} left and {len(right)} right"
+        found = np.empty(len(left), np.float64)
+        # A block has always the same shape, as a batch of pictures has; ones, not zeros, have a direction.
+        block = torch.ones(2, DISTANCE_ROWS, self.card.dims, dtype=torch.float64)
+        with _DEVICE, torch.inference_mode():
+            started = time.perf_counter()
+            for start in range(0, len(left), DISTANCE_ROWS):
+                rows = slice(start, min(start + DISTANCE_ROWS, len(left)))
+                count = rows.stop - rows.start
+                block[0, :count] = torch.from_numpy(np.ascontiguousarray(left[rows], np.float64))
+                block[1, :count] = torch.from_numpy(np.ascontiguousarray(right[rows], np.float64))
+                found[rows] = self._block_distances(block[0], block[1])[:count].numpy()
+            self.seconds += time.perf_counter() - started
+        return found
+
+    def _block_distances(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        if self._diff_attention is not None:
+            return self._diff_attention.pair_distances(x, y, normalize=True)
+        x, y = (side / side.square().sum(1, keepdim=True).sqrt() for side in (x, y))
+        return (x - y).square().sum(1).sqrt()
+
+    def _halve_after(self, error: Exception) -> None:
+        """Half the batch size after running out of memory; raises anything else, and at one picture."""
+        if not _is_out_of_memory(error):
+            raise error
+        if self.batch_size == 1:
+            raise OutOfDeviceMemory(
+                f"model {self.card.name}: not even one picture of {self.card.input.height}x{self.card.input.width} "
+                "fits into the device's memory; free some, or set URBAN_REID_DEVICE=cpu"
+            ) from None
+        self.batch_size = self.batch_size // 2
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+class TorchEmbedder:
+    """A torch model's features of one batch, on the device and in the precision of `settings`."""
+
+    def __init__(self, model: ReIDModel, card: ModelCard, settings: Settings) -> None:
+        self.device = choose_device(settings)
+        self.dtype = torch.bfloat16 if use_bfloat16(settings, self.device) else torch.float32
+        self.card = card
+        self.model = model.eval().to(self.device)
+        fold_batch_norms(model.backbone)
+        model.backbone.to(dtype=self.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @torch.inference_mode()
+    def __call__(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+        images = normalized(torch.from_numpy(pictures).to(self.device), self.card.input)
+        images = images.to(dtype=self.dtype, memory_format=torch.channels_last)
+        features: NDArray[np.float32] = self.model.features(images).post_bn.cpu().numpy()
+        return features
+
+
+def choose_device(settings: Settings) -> torch.device:
+    """Raises CoreError where cuda is asked for and there is none."""
+    available = torch.cuda.is_available()
+    if settings.device == "cuda" and not available:
+        raise CoreError("URBAN_REID_DEVICE=cuda, but torch finds no CUDA device; set it to auto or cpu")
+    return torch.device("cuda" if available and settings.device != "cpu" else "cpu")
+
+
+def use_bfloat16(settings: Settings, device: torch.device) -> bool:
+    """Whether the backbone computes in bfloat16: as set, or where the processor has instructions for it."""
+    if settings.precision != "auto":
+        return settings.precision == "bfloat16"
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def fold_batch_norms(module: nn.Module) -> None:
+    """Fold each BatchNorm2d of an eval-mode network into the convolution before it: less work, less rounding.
+
+    Holds where a BatchNorm2d is declared directly behind the convolution that feeds it, as torchvision's and ours are.
+    """
+    for parent in list(module.modules()):
+        for (before, conv), (name, norm) in pairwise(list(parent.named_children())):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(parent, before, fuse_conv_bn_eval(conv, norm))
+                setattr(parent, name, nn.Identity())
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # The CPU's allocator raises a plain RuntimeError.
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
