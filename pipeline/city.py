@@ -31,7 +31,7 @@ class _PlainLoader(yaml.SafeLoader):
     depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        event = self.peek_event()
+        event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
             raise yaml.MarkedYAMLError(problem="anchors and aliases are not allowed", problem_mark=event.start_mark)
         if getattr(event, "tag", None) is not None:
@@ -130,31 +130,26 @@ def store_city(store: Store, city: City, *, is_demo: bool = False) -> bool:
     """
     new = canonical(city)
     digest = city_digest(new)
-    try:
-        with store.begin() as connection:
-            connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('urban_reid city', 0))"))
-            if connection.scalar(text("SELECT digest FROM city")) == digest:
-                return False
-            old = _read(connection)
-            if old is not None:
-                _refuse_changes_under_crops(connection, old, new)
-            _write(connection, new, digest, is_demo)
-            codes = {unit.code for unit in new.units}, {unit.code for unit in old.units} if old else set()
-            details = {
-                "digest": digest.hex(),
-                "units": len(new.units),
-                "added": len(codes[0] - codes[1]),
-                "removed": len(codes[1] - codes[0]),
-            }
-            connection.execute(
-                text(
-                    "INSERT INTO audit (actor, action, details) VALUES (:actor, 'city load', CAST(:details AS jsonb))"
-                ),
-                {"actor": store.settings.operator, "details": json.dumps(details)},
-            )
-    except IntegrityError as error:
-        line = str(error.orig).strip().splitlines()[-1].removeprefix("DETAIL:").strip()
-        raise CityError(f"a unit that runs or searches name cannot be removed: {line}") from None
+    with store.begin() as connection:
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('urban_reid city', 0))"))
+        stored = connection.scalar(text("SELECT digest FROM city"))
+        if stored is not None and bytes(stored) == digest:
+            return False
+        old = _read(connection)
+        if old is not None:
+            _refuse_changes_under_crops(connection, old, new)
+        _write(connection, new, digest, is_demo)
+        before, after = ({unit.code for unit in known.units} if known else set() for known in (old, new))
+        details = {
+            "digest": digest.hex(),
+            "units": len(after),
+            "added": len(after - before),
+            "removed": len(before - after),
+        }
+        connection.execute(
+            text("INSERT INTO audit (actor, action, details) VALUES (:actor, 'city load', CAST(:details AS jsonb))"),
+            {"actor": store.settings.operator, "details": json.dumps(details)},
+        )
     return True
 
 
@@ -197,8 +192,8 @@ def _read(connection: Connection) -> City | None:
 
 
 def _refuse_changes_under_crops(connection: Connection, old: City, new: City) -> None:
-    cameras = set(connection.scalars(text("SELECT code FROM urban_unit u WHERE level_of(code) = 'camera' AND EXISTS "
-                                          "(SELECT FROM crop WHERE camera = u.code)")))  # fmt: skip
+    with_crops = "SELECT code FROM urban_unit WHERE EXISTS (SELECT FROM crop WHERE camera = code)"
+    cameras = set(connection.scalars(text(with_crops)))
 
     def has_crops(code: str) -> bool:
         return any(is_within(camera, code) for camera in cameras)
@@ -238,9 +233,13 @@ def _write(connection: Connection, city: City, digest: bytes, is_demo: bool) -> 
     links = [{"kind": kind, "a": a, "b": b, "s": s} for kind, a, b, s in sorted(_links(city))]
     connection.execute(text("DELETE FROM camera_overlap"))
     connection.execute(text("DELETE FROM transit"))
-    connection.execute(
-        text("DELETE FROM urban_unit WHERE NOT code = ANY(:codes)"), {"codes": [unit["code"] for unit in units]}
-    )
+    try:
+        connection.execute(
+            text("DELETE FROM urban_unit WHERE NOT code = ANY(:codes)"), {"codes": [unit["code"] for unit in units]}
+        )
+    except IntegrityError as error:
+        line = str(error.orig).strip().splitlines()[-1].removeprefix("DETAIL:").strip()
+        raise CityError(f"a unit that runs or searches name cannot be removed: {line}") from None
     connection.execute(  # canonical order: a parent comes before its children
         text("""INSERT INTO urban_unit (code, name, kind, source, x_m, y_m, clock_uncertainty_s)
                 VALUES (:code, :name, :kind, :source, :x_m, :y_m, :clock_uncertainty_s)

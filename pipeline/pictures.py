@@ -36,9 +36,10 @@ def decode(data: bytes) -> NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_size(*image.size)
-            if "transparency" in image.info:
-                image = image.convert("RGBA")
-            pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+            upright = ImageOps.exif_transpose(image)
+            if "transparency" in upright.info:
+                upright = upright.convert("RGBA")
+            pixels = np.asarray(upright.convert("RGB"))
     except UnidentifiedImageError:
         raise PictureError("is no JPEG, PNG, WebP or BMP picture") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
