@@ -1,0 +1,15 @@
+"""Random generators by seed and purpose, so that what is drawn for one purpose is never drawn for another."""
+
+import hashlib
+
+import numpy as np
+
+
+def generator(seed: int, purpose: str, *parts: int) -> np.random.Generator:
+    """A generator of its own for each (seed, purpose, parts). Purposes used: "city" and "training".
+
+    The purpose is part of the entropy, so the people of a city and those of a training set differ for every pair of
+    seeds, the same one included.
+    """
+    tag = int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:8], "big")
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([tag, seed, *parts])))

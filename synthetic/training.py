@@ -1,0 +1,84 @@
+"""Pictures to train and calibrate on: other people than any city's, seen as a city's cameras see them."""
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from synthetic.camera_view import Difficulty, Picture, Walker, draw_camera, photograph
+from synthetic.pedestrians import draw_people, draw_person
+from synthetic.seeds import generator
+from synthetic.textures import dress
+
+
+@dataclass(frozen=True)
+class TrainingPictures:
+    """N labelled crops of one size."""
+
+    pictures: npt.NDArray[np.uint8]  # (N, H, W, 3) RGB
+    identities: npt.NDArray[np.int64]  # (N,) 0 .. people - 1
+    cameras: npt.NDArray[np.int64]  # (N,) 0 .. cameras - 1
+    passages: npt.NDArray[np.int64]  # (N,) one number for each passage of one person before one camera
+
+
+def training_set(
+    seed: int,
+    people: int,
+    pictures_per_person: int,
+    size: tuple[int, int] = (128, 64),
+    *,
+    pictures_per_passage: int = 4,
+    cameras: int = 24,
+    difficulty: Difficulty | None = None,
+) -> TrainingPictures:
+    """`pictures_per_person` crops of each of `people`, in passages before different cameras, scaled to `size` (h, w).
+
+    The people come from `generator(seed, "training", ...)`: never those of a city, whatever its seed, and other ones
+    for another seed. Look-alikes are among them as in a city. Rows are in order of identity, passage and time.
+    """
+    difficulty = difficulty or Difficulty()
+    rng = generator(seed, "training", 0)
+    crowd = draw_people(
+        rng, people, look_alike_share=difficulty.look_alike_share, group=difficulty.group, spread=difficulty.spread
+    )
+    views = [
+        draw_camera(generator(seed, "training", 1, i), (0.0, 0.0), float(rng.uniform(-math.pi, math.pi)), difficulty)
+        for i in range(cameras)
+    ]
+    strangers = [dress(draw_person(rng)) for _ in range(24)]
+    count = people * pictures_per_person
+    pictures = np.empty((count, *size, 3), np.uint8)
+    seen_by, passages = np.empty(count, np.int64), np.empty(count, np.int64)
+    done = passage = 0
+    for number, person in enumerate(crowd):
+        own = generator(seed, "training", 2, number)
+        looks = dress(person)
+        order = own.permutation(cameras)
+        end, turn = done + pictures_per_person, 0
+        while done < end:
+            which = int(order[turn % cameras])
+            heading = float(own.choice([0.0, math.pi / 2, math.pi, -math.pi / 2]) + own.normal(0, 0.25))
+            exposure = float(np.exp(own.normal(0, difficulty.exposure)))
+            aside, phase, taken = float(own.uniform(-1.5, 1.5)), float(own.uniform(0, 2 * math.pi)), 0
+            for step in np.sort(own.uniform(-3, 3, pictures_per_passage)).tolist():
+                x = step * math.cos(heading) - aside * math.sin(heading)
+                y = step * math.sin(heading) + aside * math.cos(heading)
+                walker = Walker(looks, x, y, heading, phase + step * 4.2)
+                stranger = strangers[int(own.integers(len(strangers)))] if own.random() < difficulty.crowding else None
+                shot = photograph(views[which], walker, own, difficulty, exposure=exposure, stranger=stranger)
+                if shot is None or done == end:
+                    continue
+                pictures[done] = fit(shot[0], size)
+                seen_by[done], passages[done] = which, passage
+                done, taken = done + 1, taken + 1
+            passage, turn = passage + (taken > 0), turn + 1
+    identities = np.repeat(np.arange(people, dtype=np.int64), pictures_per_person)
+    return TrainingPictures(pictures, identities, seen_by, passages)
+
+
+def fit(picture: Picture, size: tuple[int, int]) -> Picture:
+    """`picture` scaled to `size` (h, w) in one step: averaged where it shrinks, interpolated where it grows."""
+    how = cv2.INTER_AREA if picture.shape[0] > size[0] else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(picture, (size[1], size[0]), interpolation=how), np.uint8)
