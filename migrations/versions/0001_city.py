@@ -161,6 +161,12 @@ CREATE INDEX ON identity (unit, window_start);
 CREATE INDEX ON identity (unit, last_seen);
 CREATE INDEX ON identity (persistent_id);
 CREATE INDEX ON identity (key);
+-- What every identity is now: its newest version from a current run, if it did not end.
+CREATE VIEW identity_now AS
+SELECT * FROM (
+    SELECT DISTINCT ON (i.unit, i.persistent_id) i.* FROM identity i JOIN run r ON r.id = i.run_id
+    WHERE r.superseded_at IS NULL ORDER BY i.unit, i.persistent_id, i.window_start DESC
+) AS newest WHERE NOT retired;
 CREATE TABLE identity_member (
     identity_id bigint NOT NULL REFERENCES identity (id),
     child_id bigint REFERENCES identity (id),
@@ -311,6 +317,7 @@ REVOKE INSERT ON alembic_version FROM urban_reid_app;
 
 _DOWN = """
 DROP FUNCTION ensure_leaf(text, integer, date);
+DROP VIEW identity_now;
 DROP TABLE audit, search_hit, search_request, watermark, match_decision, prototype, identity_event, identity_member,
     identity, run, crop_embedding, calibration, model, probe, crop_truth, crop, transit, camera_overlap, urban_unit,
     city;

@@ -43,7 +43,7 @@ def copy_in(connection: Connection, table: str, columns: Mapping[str, tuple[str,
 
     `columns`: name -> (type, values), all of one length. Types: int2 int4 int8 float4 float8 bool (numbers or arrays);
     text, enum (str); bytea (bytes); uuid (UUID); date (date); timestamptz (aware datetimes, or int64 microseconds since
-    1970 UTC); float8[] (sequences of floats); halfvec (floats, (n, D)). A sequence may hold None for NULL, except
+    1970 UTC); int8[], float8[] (sequences of numbers); halfvec (floats, (n, D)). A sequence may hold None for NULL, except
     halfvec. Raises VectorError, before anything is sent, for a vector that is NaN, infinite, zero or beyond 65,504, and
     when the table's vectors have another width.
     """
@@ -78,7 +78,7 @@ def copy_out(
 
     `sql` names its parameters `:name`, as sqlalchemy.text does; `types` gives each column of the result, in order, its
     name here and its type. Numbers and bool come as arrays (NULL in a float as NaN), timestamptz as int64 microseconds
-    since 1970 UTC, halfvec as float32 (n, D), with (0, 0) for no rows; bytea, text, enum, uuid, date and float8[] as
+    since 1970 UTC, halfvec as float32 (n, D), with (0, 0) for no rows; bytea, text, enum, uuid, date and arrays as
     lists, with None for NULL. A type with a question mark, `int8?`, comes as a list with None for NULL. Raises
     StoreError if a NULL stands in another column, or the columns are not as said.
     """
@@ -257,12 +257,15 @@ def _payload(kind: str, value: Any) -> bytes:
             return bytes(value)
         case "uuid":
             return UUID(str(value)).bytes if not isinstance(value, UUID) else value.bytes
-        case "float8[]":
-            numbers = np.asarray(value, ">f8")
-            fields = np.empty(len(numbers), [("length", ">i4"), ("value", ">f8")])
+        case "int8[]" | "float8[]":
+            element, oid = (">i8", 20) if kind == "int8[]" else (">f8", 701)
+            numbers = np.asarray(value, element)
+            if not len(numbers):
+                return struct.pack(">iiI", 0, 0, oid)
+            fields = np.empty(len(numbers), [("length", ">i4"), ("value", element)])
             fields["length"], fields["value"] = 8, numbers
-            # one dimension, no NULLs, elements of type float8 (oid 701), counted from 1
-            return struct.pack(">iiIii", 1, 0, 701, len(numbers), 1) + fields.tobytes()
+            # one dimension, no NULLs, the elements' type, counted from 1
+            return struct.pack(">iiIii", 1, 0, oid, len(numbers), 1) + fields.tobytes()
     raise ValueError(f"no column type {kind!r}")
 
 
@@ -361,13 +364,11 @@ def _array(name: str, kind: str, fields: "np.ndarray | list[bytes | None]") -> n
     return values + _EPOCH_US if kind == "timestamptz" else values
 
 
-def _floats(field: bytes) -> list[float]:
+def _elements(field: bytes, element: str) -> list[Any]:
     (dimensions,) = struct.unpack_from(">i", field)
     if not dimensions:
         return []
-    fields = np.frombuffer(field, [("length", ">i4"), ("value", ">f8")], offset=20)
-    values: list[float] = fields["value"].tolist()
-    return values
+    return list(np.frombuffer(field, [("length", ">i4"), ("value", element)], offset=20)["value"].tolist())
 
 
 _READERS: dict[str, Any] = {
@@ -376,5 +377,6 @@ _READERS: dict[str, Any] = {
     "bytea": bytes,
     "uuid": lambda field: UUID(bytes=field),
     "date": lambda field: date.fromordinal(struct.unpack(">i", field)[0] + _DAY_2000),
-    "float8[]": _floats,
+    "int8[]": lambda field: _elements(field, ">i8"),
+    "float8[]": lambda field: _elements(field, ">f8"),
 }

@@ -1,0 +1,60 @@
+"""What is compared: identities as prototypes and time spans, in columns."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Spans:
+    """The tracklets of n nodes, one behind the other; those of node i stand at first[i]:first[i + 1]."""
+
+    camera: Ints  # (s,) index into the geometry's cameras
+    start_us: Ints  # (s,) microseconds UTC
+    end_us: Ints  # (s,)
+    first: Ints  # (n + 1,)
+
+    @property
+    def counts(self) -> Ints:
+        return np.diff(self.first)
+
+    def take(self, nodes: Ints) -> "Spans":
+        """The spans of some nodes, in their order."""
+        counts = self.counts[nodes]
+        rows = np.repeat(self.first[nodes] - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts) + np.arange(
+            counts.sum()
+        )
+        first = np.concatenate([[0], np.cumsum(counts)])
+        return Spans(self.camera[rows], self.start_us[rows], self.end_us[rows], first.astype(np.int64))
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """n identities, sorted by key, so that whatever breaks a tie by index breaks it by key."""
+
+    keys: Sequence[bytes]  # (n,) content hashes, ascending
+    mean: Floats  # (n, D) raw post-BN features
+    medoids: Floats  # (m, D) all nodes' medoids, one behind the other
+    medoid_first: Ints  # (n + 1,)
+    spans: Spans
+    timed: Bools  # (n,)
+    fresh: Bools  # (n,) compared with the others; the rest is only compared against
+
+    def __post_init__(self) -> None:
+        assert list(self.keys) == sorted(set(self.keys)), "keys must be unique and ascending"
+        assert len(self.keys) == len(self.mean) == len(self.timed) == len(self.fresh) == len(self.spans.first) - 1
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+def unit_rows(vectors: Floats) -> Floats:
+    """Rows scaled to length 1."""
+    scaled: Floats = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return scaled

@@ -1,0 +1,39 @@
+"""Prototypes: the vectors that stand for an identity one level up."""
+
+import numpy as np
+
+from pipeline.association.nodes import Floats, unit_rows
+
+#: Medoids are chosen among at most this many vectors; more of one identity repeat themselves.
+_MOST = 256
+
+
+def mean_of(vectors: Floats, weights: Floats) -> Floats:
+    """(D,) Quality-weighted mean of (n, D) raw features."""
+    assert len(vectors) == len(weights) and len(vectors)
+    mean: Floats = weights @ vectors / weights.sum()
+    return mean
+
+
+def medoids_of(vectors: Floats, most: int) -> np.ndarray:
+    """Indices of up to `most` of the n vectors such that every one is near one of them, by cosine distance.
+
+    The greedy start (BUILD) of PAM, Kaufman and Rousseeuw 1990; ties fall to the lower index. None for a single
+    vector, which is its own mean.
+    """
+    if len(vectors) < 2:
+        return np.empty(0, dtype=np.int64)
+    candidates = np.unique(np.linspace(0, len(vectors) - 1, min(len(vectors), _MOST)).astype(np.int64))
+    directions = unit_rows(vectors[candidates])
+    distance = np.round(1 - directions @ directions.T, 12)
+    chosen: list[int] = []
+    nearest = np.full(len(candidates), 2.0)
+    while len(chosen) < min(most, len(candidates)):
+        gain = np.maximum(nearest[None, :] - distance, 0).sum(axis=1)
+        gain[chosen] = -1
+        best = int(np.argmax(np.round(gain, 9)))
+        if chosen and gain[best] <= 0:
+            break
+        chosen.append(best)
+        nearest = np.minimum(nearest, distance[best])
+    return np.sort(candidates[chosen])

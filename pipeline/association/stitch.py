@@ -1,0 +1,49 @@
+"""Which group carries an earlier identity on: ids stay with the oldest, and with the larger part of a split."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Known:
+    """An identity of the level as it was before this window."""
+
+    first_seen_us: int
+    key: bytes
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What becomes of one group. Indices are those of `known`."""
+
+    survivor: int | None  # the identity that goes on as this group
+    merged: tuple[int, ...]  # identities taken in
+    split_from: int | None  # without a survivor: the identity that it was part of
+
+
+def stitch(
+    groups: Sequence[Sequence[int]], origin: Sequence[int | None], weight: Sequence[int], known: Sequence[Known]
+) -> list[Fate]:
+    """The fate of each group.
+
+    `origin[node]` is the known identity that a node is, or was part of; `weight[node]` its number of tracklets. An
+    identity goes to the group that holds most of its tracklets; of several in one group the oldest survives.
+    """
+    shares: dict[int, Counter[int]] = {}
+    for number, group in enumerate(groups):
+        for node in group:
+            source = origin[node]
+            if source is not None:
+                shares.setdefault(source, Counter())[number] += weight[node]
+    goes_to = {source: min(share, key=lambda g, share=share: (-share[g], g)) for source, share in shares.items()}
+    fates = []
+    for number, group in enumerate(groups):
+        here = sorted({source for node in group if (source := origin[node]) is not None})
+        claims = [source for source in here if goes_to[source] == number]
+        if claims:
+            oldest = min(claims, key=lambda source: (known[source].first_seen_us, known[source].key))
+            fates.append(Fate(oldest, tuple(source for source in claims if source != oldest), None))
+        else:
+            fates.append(Fate(None, (), here[0] if here else None))
+    return fates

@@ -1,0 +1,57 @@
+"""Assignments: which crop belongs to whom at each level."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import text
+
+from pipeline.store import Store
+from schemas.levels import Level
+
+_ASSIGNMENTS = text(
+    "WITH held AS (SELECT n.level, m.crop_id, n.persistent_id FROM identity_now n "
+    "  CROSS JOIN unnest(n.tracklets) AS below(id) JOIN identity_member m ON m.identity_id = below.id "
+    "  WHERE m.crop_id IS NOT NULL AND (n.unit = :district OR starts_with(n.unit, :district || '/'))) "
+    "SELECT encode(c.key, 'hex') AS crop, c.camera, c.captured_at, c.timed, "
+    "k.persistent_id AS tracklet, b.persistent_id AS building, s.persistent_id AS street, d.persistent_id AS district, "
+    "t.truth FROM crop c "
+    "LEFT JOIN held k ON k.crop_id = c.id AND k.level = 'camera' "
+    "LEFT JOIN held b ON b.crop_id = c.id AND b.level = 'building' "
+    "LEFT JOIN held s ON s.crop_id = c.id AND s.level = 'street' "
+    "LEFT JOIN held d ON d.crop_id = c.id AND d.level = 'district' "
+    "LEFT JOIN crop_truth t ON t.crop_id = c.id WHERE starts_with(c.camera, :district || '/') "
+    "ORDER BY c.captured_at, c.key"
+)
+
+
+def assignments(store: Store, district: str) -> Iterator[dict[str, Any]]:
+    """One row a crop of the district, by time: crop (hex key), camera, time, tracklet, building, street, district
+    (persistent ids or None), truth."""
+    with store.begin() as connection:
+        rows = connection.execution_options(yield_per=5_000).execute(_ASSIGNMENTS, {"district": district})
+        for row in rows:
+            yield {
+                "crop": row.crop,
+                "camera": row.camera,
+                "time": row.captured_at.isoformat() if row.timed else None,
+                "tracklet": None if row.tracklet is None else str(row.tracklet),
+                **{
+                    level.value: None if (held := getattr(row, level.value)) is None else str(held)
+                    for level in (Level.BUILDING, Level.STREET, Level.DISTRICT)
+                },
+                "truth": row.truth,
+            }
+
+
+def write_assignments(store: Store, district: str, path: Path) -> int:
+    """Writes them as JSON Lines, whole or not at all; how many."""
+    part = path.with_name(path.name + ".part")
+    count = 0
+    with part.open("w", encoding="utf-8") as file:
+        for row in assignments(store, district):
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            count += 1
+    part.replace(path)
+    return count

@@ -1,0 +1,238 @@
+"""resolve_unit: a unit over all its pending windows, in time order, alone (an advisory lock keeps others out)."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, text
+
+from pipeline.association.geometry import Geometry, geometry
+from pipeline.city import read_city
+from pipeline.models import ModelRow
+from pipeline.resolve import watermarks
+from pipeline.resolve.camera import KnownTracklets, first_window, read_crops, tracklets_by_window
+from pipeline.resolve.level import resolve_level
+from pipeline.resolve.read import read_inputs, windows_from
+from pipeline.resolve.write import NewIdentity, RunRows, current_run_key, supersede, write_run
+from pipeline.store import Store
+from pipeline.store.locks import unit_lock
+from reid_core.core import ReIDCore
+from schemas.association import Verdict
+from schemas.cards import LevelCalibration
+from schemas.keys import content_hash
+from schemas.levels import UPWARD, Level, is_within, level_of
+from schemas.parameters import Period
+from schemas.settings import AssociationSettings
+from schemas.times import to_us, window_start
+
+
+@dataclass(frozen=True)
+class UnitResult:
+    unit: str
+    windows: int = 0  # looked at
+    changed: int = 0  # of those, resolved anew
+    written: int = 0  # rows
+    identities: int = 0  # versions written
+    joins: int = 0
+    reviews: int = 0
+
+    def __add__(self, other: "UnitResult") -> "UnitResult":
+        numbers = {
+            name: getattr(self, name) + getattr(other, name)
+            for name in ("windows", "changed", "written", "identities", "joins", "reviews")
+        }
+        return UnitResult(self.unit, **numbers)
+
+
+@dataclass(frozen=True)
+class StoredCalibration:
+    id: int
+    value: LevelCalibration
+
+    def digest(self) -> bytes:
+        return content_hash("calibration", (self.value.model_dump_json(),))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What stays the same over a unit's windows."""
+
+    unit: str
+    core: ReIDCore
+    model: ModelRow
+    calibration: StoredCalibration | None
+    settings: AssociationSettings
+    world: Geometry
+    city_digest: bytes
+
+    def run_key(self, window: datetime, *parts: bytes) -> bytes:
+        calibration = b"none" if self.calibration is None else self.calibration.digest()
+        fixed = (self.unit, to_us(window), self.model.digest, calibration, self.settings.digest(), self.city_digest)
+        return content_hash("run", (*fixed, *parts))
+
+
+def units_within(store: Store, unit: str) -> list[str]:
+    """`unit` and all units below it, cameras first, each before its parent."""
+    codes = [u.code for u in read_city(store).units if is_within(u.code, unit)]
+    return sorted(codes, key=lambda code: (UPWARD.index(level_of(code)), code))
+
+
+def current_calibration(connection: Connection, model_id: int, level: Level) -> StoredCalibration | None:
+    """The newest of (model, level)."""
+    row = connection.execute(
+        text(
+            "SELECT id, parameters FROM calibration WHERE model_id = :model AND level = :level ORDER BY id DESC LIMIT 1"
+        ),
+        {"model": model_id, "level": level.value},
+    ).one_or_none()
+    return None if row is None else StoredCalibration(row.id, LevelCalibration.model_validate(row.parameters))
+
+
+def resolve_unit(
+    store: Store,
+    core: ReIDCore,
+    model: ModelRow,
+    unit: str,
+    *,
+    settings: AssociationSettings,
+    period: Period | None = None,
+    on_wait: Callable[[str], None] | None = None,
+) -> UnitResult:
+    """Resolves the unit's pending windows that lie in `period` (all, if None).
+
+    `on_wait` is told for whom this one waits when another process resolves the same unit. Raises StoreUnavailable and
+    CoreUnavailable, after which it can be called again: windows that were finished stay finished.
+    """
+    total = UnitResult(unit)
+    level = level_of(unit)
+    with unit_lock(store, unit, on_wait):
+        with store.begin() as connection:
+            pending = watermarks.read(connection, unit)
+            if pending is None:
+                return total
+            asked = Level.BUILDING if level is Level.CAMERA else level  # a camera links loose crops as a building would
+            calibration = current_calibration(connection, model.id, asked)
+            digest = bytes(connection.execute(text("SELECT digest FROM city")).scalar_one())
+        world = geometry(read_city(store), unit, settings)
+        job = _Job(unit, core, model, calibration, settings, world, digest)
+        while pending is not None:
+            steps = _camera_windows if level is Level.CAMERA else _level_windows
+            result, remaining = steps(store, job, pending.dirty_from, period or Period())
+            total += result
+            with store.begin() as connection:
+                settled = watermarks.settle(connection, unit, pending, remaining)
+                pending = None if settled else watermarks.read(connection, unit)
+    return total
+
+
+def _in_period(windows: list[datetime], period: Period, window_s: int) -> tuple[list[datetime], datetime | None]:
+    """The windows to look at now, and the first of those left for later."""
+    start = None if period.from_time is None else window_start(period.from_time, window_s)
+    now = [w for w in windows if (start is None or w >= start) and (period.to_time is None or w < period.to_time)]
+    later = sorted(set(windows) - set(now))
+    return now, later[0] if later else None
+
+
+def _level_windows(store: Store, job: _Job, dirty_from: datetime, period: Period) -> tuple[UnitResult, datetime | None]:
+    total = UnitResult(job.unit)
+    with store.begin() as connection:
+        windows, remaining = _in_period(windows_from(connection, job.unit, dirty_from), period, job.settings.window_s)
+    for window in windows:
+        with store.begin() as connection:
+            total += _level_window(connection, job, window)
+    return total, remaining
+
+
+def _level_window(connection: Connection, job: _Job, window: datetime) -> UnitResult:
+    looked = UnitResult(job.unit, windows=1)
+    inputs = read_inputs(
+        connection,
+        job.unit,
+        window,
+        horizon_s=job.settings.horizon_s(level_of(job.unit)),
+        model_id=job.model.id,
+        children_codes=job.world.children,
+    )
+    if not inputs.children and not inputs.gone:
+        # All that was seen in it moved elsewhere: what an earlier run made of it no longer counts.
+        had_run = supersede(connection, job.unit, window)
+        return looked + UnitResult(job.unit, changed=int(had_run))
+    run_key = job.run_key(
+        window,
+        content_hash("children", [child.key for child in inputs.children]),
+        content_hash("gone", sorted(inputs.gone.values())),
+        content_hash("context", [identity.key for identity in inputs.context]),
+        inputs.transit.digest(),
+    )
+    if current_run_key(connection, job.unit, window) == run_key:
+        return looked
+    calibration = None if job.calibration is None else job.calibration.value
+    result = resolve_level(connection, job.unit, inputs, job.world, job.core, calibration, job.model.id, job.settings)
+    rows = RunRows(
+        run_key,
+        job.unit,
+        window,
+        job.settings.window_s,
+        job.model.id,
+        None if job.calibration is None else job.calibration.id,
+        len(inputs.children),
+        len(inputs.context),
+        result.identities,
+        result.events,
+        result.decisions,
+    )
+    verdicts = [decision.verdict for decision in result.decisions]
+    return looked + UnitResult(
+        job.unit,
+        changed=1,
+        written=write_run(connection, rows),
+        identities=len(result.identities),
+        joins=verdicts.count(Verdict.JOIN.value),
+        reviews=verdicts.count(Verdict.REVIEW.value),
+    )
+
+
+def _camera_windows(
+    store: Store, job: _Job, dirty_from: datetime, period: Period
+) -> tuple[UnitResult, datetime | None]:
+    total = UnitResult(job.unit)
+    start = first_window(dirty_from, job.settings)
+    calibration = None if job.calibration is None else job.calibration.value
+    with store.begin() as connection:
+        crops = read_crops(connection, job.unit, start, job.model.id, job.settings)
+        known = KnownTracklets(connection, crops.ids)
+        found = tracklets_by_window(crops, job.core, calibration, job.settings, known)
+        had = windows_from(connection, job.unit, start)
+    every = sorted({*had, *(window for window in found if window >= start)})
+    windows, remaining = _in_period(every, period, job.settings.window_s)
+    for window, tracklets in _with(windows, found):
+        with store.begin() as connection:
+            total += _camera_window(connection, job, window, tracklets)
+    return total, remaining
+
+
+def _with(
+    windows: list[datetime], found: dict[datetime, list[NewIdentity]]
+) -> Iterator[tuple[datetime, list[NewIdentity]]]:
+    return ((window, found.get(window, [])) for window in windows)
+
+
+def _camera_window(connection: Connection, job: _Job, window: datetime, tracklets: list[NewIdentity]) -> UnitResult:
+    looked = UnitResult(job.unit, windows=1)
+    if not tracklets:
+        return looked + UnitResult(job.unit, changed=int(supersede(connection, job.unit, window)))
+    run_key = job.run_key(window, content_hash("tracklets", [tracklet.key for tracklet in tracklets]))
+    if current_run_key(connection, job.unit, window) == run_key:
+        return looked
+    rows = RunRows(
+        run_key,
+        job.unit,
+        window,
+        job.settings.window_s,
+        job.model.id,
+        None if job.calibration is None else job.calibration.id,
+        sum(tracklet.crops for tracklet in tracklets),
+        0,
+        tracklets,
+    )
+    return looked + UnitResult(job.unit, changed=1, written=write_run(connection, rows), identities=len(tracklets))
