@@ -153,10 +153,15 @@ def store_city(store: Store, city: City, *, is_demo: bool = False) -> bool:
     return True
 
 
+def find_city(store: Store) -> City | None:
+    """The store's city, in canonical form; None while none is loaded."""
+    with store.begin() as connection:
+        return _read(connection)
+
+
 def read_city(store: Store) -> City:
     """The store's city, in canonical form. Raises CityError while none is loaded."""
-    with store.begin() as connection:
-        city = _read(connection)
+    city = find_city(store)
     if city is None:
         raise CityError("no city is loaded: run `urban-reid city load city.yaml`")
     return city

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from reid_core import foreign
 from reid_core.core import check_pictures, check_vectors
+from reid_core.devices import choose_device, use_bfloat16
 from reid_core.diff_attention import DiffAttention
-from reid_core.files import load_model, read_card
+from reid_core.files import load_diff_attention, load_model, read_card
 from reid_core.models import ReIDModel
 from reid_core.pictures import normalized
 from schemas.cards import ModelCard
@@ -58,6 +60,10 @@ class LocalCore:
         if settings.threads:
             torch.set_num_threads(settings.threads)
         card = read_card(directory)
+        if card.engine != "torch":
+            file = foreign.model_file(directory, card)
+            embedder = foreign.ForeignEmbedder(file, card.input, settings)
+            return cls(card, embedder, load_diff_attention(directory, card), batch_size=1)
         model = load_model(directory)
         return cls(card, TorchEmbedder(model, card, settings), model.diff_attention, batch_size=settings.batch_size)
 
@@ -106,9 +112,9 @@ class LocalCore:
         return (x - y).square().sum(1).sqrt()
 
     def _halve_after(self, error: Exception) -> None:
-        """Half the batch size after running out of memory; raises anything else, and at one picture."""
+        """Half the batch size after running out of memory; raises for anything else, and at one picture."""
         if not _is_out_of_memory(error):
-            raise error
+            raise CoreError(f"model {self.card.name} failed on a batch of {self.batch_size}: {error}") from error
         if self.batch_size == 1:
             raise OutOfDeviceMemory(
                 f"model {self.card.name}: not even one picture of {self.card.input.height}x{self.card.input.width} "
@@ -136,23 +142,6 @@ class TorchEmbedder:
         images = images.to(dtype=self.dtype, memory_format=torch.channels_last)
         features: NDArray[np.float32] = self.model.features(images).post_bn.cpu().numpy()
         return features
-
-
-def choose_device(settings: Settings) -> torch.device:
-    """Raises CoreError where cuda is asked for and there is none."""
-    available = torch.cuda.is_available()
-    if settings.device == "cuda" and not available:
-        raise CoreError("URBAN_REID_DEVICE=cuda, but torch finds no CUDA device; set it to auto or cpu")
-    return torch.device("cuda" if available and settings.device != "cpu" else "cpu")
-
-
-def use_bfloat16(settings: Settings, device: torch.device) -> bool:
-    """Whether the backbone computes in bfloat16: as set, or where the processor has instructions for it."""
-    if settings.precision != "auto":
-        return settings.precision == "bfloat16"
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def fold_batch_norms(module: nn.Module) -> None:

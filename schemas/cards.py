@@ -11,10 +11,12 @@ from schemas.settings import Frozen
 class InputConvention(Frozen):
     """How a picture becomes an input tensor: resized to height x width, scaled to `range`, (x - mean) / std."""
 
-    height: int = Field(256, ge=16, le=2048)
-    width: int = Field(128, ge=8, le=2048)
+    height: int = Field(default=256, ge=16, le=2048)
+    width: int = Field(default=128, ge=8, le=2048)
     color: Literal["rgb", "bgr"] = "rgb"
-    range: Literal[1, 255] = Field(1, description="values of a channel lie in 0..1 or 0..255 before mean and std")
+    range: Literal[1, 255] = Field(
+        default=1, description="values of a channel lie in 0..1 or 0..255 before mean and std"
+    )
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
@@ -23,7 +25,7 @@ class DiffAttentionSettings(Frozen):
     """Shape of the diff attention module (paper, 'Diff attention module')."""
 
     transform: Literal["sub", "sub_squ", "sub_abs"] = "sub_abs"
-    reduction: int = Field(4, ge=1, description="r: the hidden layer has D/r channels")
+    reduction: int = Field(default=4, ge=1, description="r: the hidden layer has D/r channels")
 
 
 class LevelCalibration(Frozen):
@@ -47,12 +49,12 @@ class ModelCard(Frozen):
     engine: Literal["torch", "openvino", "onnx"]
     architecture: str = Field(max_length=200, description="a name of reid_core's registry, or 'foreign'")
     baseline: Literal["bagtricks", "agw", "foreign"] = "bagtricks"
-    non_local_channels: int = Field(1, ge=1, le=1024, description="agw: inner channels of its non-local blocks")
+    non_local_channels: int = Field(default=1, ge=1, le=1024, description="agw: inner channels of its non-local blocks")
     dims: int = Field(ge=1, le=16_000, description="D, width of the feature")
     input: InputConvention
     diff_attention: DiffAttentionSettings | None = None
     strategy: Literal["plain", "joint", "separate"] = "plain"
-    trained_on: str = Field("", max_length=2000)
+    trained_on: str = Field(default="", max_length=2000)
     metrics: dict[str, float] = {}
     calibration: tuple[LevelCalibration, ...] = ()
     sha256: dict[str, str] = Field(description="hex SHA-256 of each file of the model, by file name")

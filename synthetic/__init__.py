@@ -1,5 +1,15 @@
 """Rendered pedestrians and simulated cities, from a seed. numpy and OpenCV only."""
 
+from synthetic.camera_view import Difficulty
+from synthetic.city import SimulatedCity, SimulatedCrop, simulate_city, write_city
 from synthetic.training import TrainingPictures, training_set
 
-__all__ = ["TrainingPictures", "training_set"]
+__all__ = [
+    "Difficulty",
+    "SimulatedCity",
+    "SimulatedCrop",
+    "TrainingPictures",
+    "simulate_city",
+    "training_set",
+    "write_city",
+]

@@ -158,7 +158,7 @@ def _stamp(
         return
     matrix = np.array([[a, b, origin_x - left], [c, d, origin_y - top]])
     warped = cv2.warpAffine(sprite, matrix, (right - left, bottom - top), flags=cv2.INTER_LINEAR)
-    keep = cv2.subtract(1.0, cv2.extractChannel(warped, 3))  # type: ignore[call-overload]
+    keep = 1 - cv2.extractChannel(warped, 3)
     under = canvas[top:bottom, left:right]
     under *= cv2.merge([keep, keep, keep, keep])
     under += warped

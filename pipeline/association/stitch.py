@@ -36,7 +36,7 @@ def stitch(
             source = origin[node]
             if source is not None:
                 shares.setdefault(source, Counter())[number] += weight[node]
-    goes_to = {source: min(share, key=lambda g, share=share: (-share[g], g)) for source, share in shares.items()}
+    goes_to = {source: min((-many, number) for number, many in share.items())[1] for source, share in shares.items()}
     fates = []
     for number, group in enumerate(groups):
         here = sorted({source for node in group if (source := origin[node]) is not None})

@@ -1,10 +1,12 @@
 """Where a manifest may take pictures from: its own folder, and the roots that the settings allow."""
 
+import errno
 import os
 import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO, cast
 from urllib.parse import unquote
 
 import fsspec
@@ -17,21 +19,25 @@ _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 
 @dataclass(frozen=True)
 class Place:
-    """One picture's place, checked: it lies below an allowed root."""
+    """Where a picture lies: a file of this machine, or a URI that fsspec can open."""
 
-    scheme: str
-    path: str
+    where: Path | str
 
     def read(self) -> bytes:
-        """The file's bytes, of at most pictures.MAX_BYTES + 1. Raises PictureError."""
+        """The file's bytes, at most pictures.MAX_BYTES + 1 of them. Raises PictureError."""
         try:
-            if self.scheme == "file" and not stat.S_ISREG(Path(self.path).stat().st_mode):
-                raise PictureError("is no regular file")  # a named pipe would keep us waiting for ever
-            with fsspec.open(f"{self.scheme}://{self.path}", "rb") as file:
-                data: bytes = file.read(MAX_BYTES + 1)
-        except OSError as error:
-            raise PictureError(error.strerror or "cannot be read") from None
-        return data
+            with self._open() as file:
+                return file.read(MAX_BYTES + 1)
+        except (OSError, ImportError, ValueError) as error:  # a URI's scheme may need a package that is not installed
+            raise PictureError(getattr(error, "strerror", None) or f"cannot be read: {str(error)[:120]}") from None
+
+    def _open(self) -> BinaryIO:
+        if isinstance(self.where, Path):
+            if not stat.S_ISREG(self.where.stat().st_mode):
+                raise OSError(errno.EINVAL, "is no regular file")  # a named pipe would keep us waiting for ever
+            return self.where.open("rb")
+        files, path = fsspec.url_to_fs(self.where)
+        return cast(BinaryIO, files.open(path, "rb"))
 
 
 class Places:
@@ -66,7 +72,7 @@ class Places:
             return self._local(Path(rest), self._folders, path)
         if not any(scheme == allowed and rest.startswith(root) for allowed, root in self._remote):
             raise InputError(f"the URI {path[:100]!r} lies below no allowed root; see URBAN_REID_CROP_ROOTS")
-        return Place(scheme, rest)
+        return Place(f"{scheme}://{rest}")
 
     def _local(self, path: Path, folders: list[Path], written: str) -> Place:
         try:
@@ -77,7 +83,7 @@ class Places:
             raise InputError(
                 f"the path {written[:100]!r} leads to a place outside the manifest's folder and the allowed roots"
             )
-        return Place("file", target)
+        return Place(Path(target))
 
 
 def _split(text: str) -> tuple[str, str] | None:

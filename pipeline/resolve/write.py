@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from uuid import UUID
 
 import numpy as np
@@ -212,7 +212,12 @@ def _write_identities(connection: Connection, rows: RunRows, run_id: int) -> int
 
 
 def _write_prototypes(connection: Connection, rows: RunRows, ids: np.ndarray) -> int:
-    owners, days, ordinals, kinds, weights, vectors = [], [], [], [], [], []
+    owners: list[int] = []
+    days: list[date] = []
+    ordinals: list[int] = []
+    kinds: list[str] = []
+    weights: list[float] = []
+    vectors: list[np.ndarray] = []
     for own, identity in zip(ids.tolist(), rows.identities, strict=True):
         if identity.mean is None:
             continue

@@ -43,8 +43,8 @@ def copy_in(connection: Connection, table: str, columns: Mapping[str, tuple[str,
 
     `columns`: name -> (type, values), all of one length. Types: int2 int4 int8 float4 float8 bool (numbers or arrays);
     text, enum (str); bytea (bytes); uuid (UUID); date (date); timestamptz (aware datetimes, or int64 microseconds since
-    1970 UTC); int8[], float8[] (sequences of numbers); halfvec (floats, (n, D)). A sequence may hold None for NULL, except
-    halfvec. Raises VectorError, before anything is sent, for a vector that is NaN, infinite, zero or beyond 65,504, and
+    1970 UTC); int8[], float8[] (sequences of numbers); halfvec (floats, (n, D)). A sequence may hold None for NULL,
+    except halfvec. Raises VectorError, before anything is sent, for a vector that is NaN, infinite, zero or beyond 65,504, and
     when the table's vectors have another width.
     """
     counts = {name: len(values) for name, (_, values) in columns.items()}

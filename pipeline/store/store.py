@@ -4,18 +4,17 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Self
 
-import psycopg2
 import sqlalchemy
 from sqlalchemy import Connection, Engine, event
-from sqlalchemy.exc import DBAPIError
 
 from pipeline.store import embedded, roles, schema
 from pipeline.store.own import connect as connect_own
 from pipeline.store.own import own_url
-from schemas.errors import StoreError, StoreUnavailable
+from pipeline.store.refused import refused
+from schemas.errors import StoreError
 from schemas.settings import Settings
 
 
@@ -102,17 +101,9 @@ class Store:
                 with self._clock.running():
                     transaction.commit()
 
-    @contextmanager
-    def refused(self) -> Iterator[None]:
+    def refused(self) -> AbstractContextManager[None]:
         """Turns the driver's errors into StoreError and StoreUnavailable, one line each."""
-        try:
-            yield
-        except (DBAPIError, psycopg2.Error) as error:
-            cause = error.orig if isinstance(error, DBAPIError) else error
-            said = str(cause).strip().splitlines() or [type(cause).__name__]
-            if getattr(cause, "pgcode", None) is None or isinstance(cause, _LOST):
-                raise StoreUnavailable(f"{self._where} does not answer: {said[0]}; {self._remedy}") from error
-            raise StoreError(f"{self._where} refused: {said[0]}") from error
+        return refused(self._where, self._remedy)
 
     def close(self) -> None:
         """Gives the database back; the last store of a home stops its server."""
@@ -125,10 +116,6 @@ class Store:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-#: The server ends, or is not there yet: as good as no connection.
-_LOST = (psycopg2.errors.AdminShutdown, psycopg2.errors.CrashShutdown, psycopg2.errors.CannotConnectNow)
 
 
 def url(settings: Settings) -> str:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -226,6 +227,25 @@ def test_pictures_below_an_allowed_root(city_store: Store, folder: Path, tmp_pat
     lines = [line(0, path=f"file://{folder}/0.jpg"), line(1, path=f"FILE://{elsewhere}/1.jpg")]
     report = ingest_manifest(city_store, CropStore(city_store.settings), write(folder, lines))
     assert report == IngestReport(read=2, written=2)
+
+
+def test_a_uri_of_an_allowed_scheme_and_root(city_store: Store, folder: Path) -> None:
+    files = fsspec.filesystem("memory")
+    files.pipe("/allowed/1.jpg", (folder / "1.jpg").read_bytes())
+    roots = ("memory://allowed", "nosuch://root")
+    city_store.settings = city_store.settings.model_copy(update={"crop_roots": roots})
+    lines = [line(n, path=path) for n, path in enumerate(["memory://allowed/1.jpg", "nosuch://root/1.jpg"])]
+    report = ingest_manifest(city_store, CropStore(city_store.settings), write(folder, lines))
+    assert (report.written, report.skipped_count) == (1, 1)
+    assert "Protocol not known: nosuch" in report.skipped[0]
+
+
+def test_names_that_mean_something_to_others_are_just_names(city_store: Store, crops: CropStore, folder: Path) -> None:
+    names = ["a::b.jpg", "*.jpg", "~.jpg", "%2e%2e.jpg", "a b?#.jpg", "😀\n.jpg", "-rf.jpg"]
+    for number, name in enumerate(names):
+        (folder / f"{number}.jpg").rename(folder / name)
+    report = ingest_manifest(city_store, crops, write(folder, [line(n, path=name) for n, name in enumerate(names)]))
+    assert report == IngestReport(read=7, written=7)
 
 
 def test_parquet_gives_the_same_crops_as_json_lines(city_store: Store, crops: CropStore, folder: Path) -> None:
