@@ -1,0 +1,158 @@
+"""The data set door: folders in a published layout, whose file names say person, camera and frame.
+
+Market-1501's names are `0002_c1s1_000451_03.jpg`: person 0002, camera c1, sequence 1, frame 451, detection 03. Person
+-1 is junk and left out. Person 0 are distractors, people who were never told apart: they come in without truth.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+from pipeline.city import canonical, find_city, store_city
+from pipeline.crops import CropStore
+from pipeline.ingest.crops_in import LISTED, Candidate, Progress, take_in
+from pipeline.ingest.places import Place
+from pipeline.store import Store
+from schemas.city import City
+from schemas.crops import IngestReport
+from schemas.errors import CityError, InputError
+from schemas.times import UNTIMED
+
+Layout = Literal["market1501"]
+SPLITS = ("bounding_box_train", "query", "bounding_box_test")
+#: Frame 0 of a data set's first sequence, when its frames are counted as times; each later sequence begins a day after
+#: the one before. Fixed, so that a crop's time does not depend on which other crops come in with it.
+START = datetime(2000, 1, 1, tzinfo=UTC)
+_NAME = re.compile(r"(-1|\d{1,9})_c(\d{1,6})s(\d{1,4})_(\d{1,9})_(\d{1,6})\.(?:jpg|jpeg|png|bmp|webp)", re.IGNORECASE)
+_PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    person: int  # -1: junk, 0: a distractor
+    camera: str  # such as c1
+    sequence: int
+    frame: int
+
+
+def ingest_dataset(
+    store: Store,
+    crops: CropStore,
+    directory: Path,
+    layout: Layout,
+    city: City,
+    times: str,
+    *,
+    splits: Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> IngestReport:
+    """Writes the crops of a data set, and its city if none is loaded yet. Run again, it writes nothing.
+
+    `city` says by each camera's `source` which camera of the data set it is. `times` is `frames:FPS` (a crop's time is
+    START, a day for each sequence before its own, and its frame over FPS) or `none` (crops are untimed). `splits` names
+    the folders to take; all that are there unless given. Raises InputError listing the first ten names that do not
+    parse, with nothing written; CityError for a camera that the city lacks, or when the store holds another city.
+    """
+    per_second = _frames_per_second(times)
+    files = [file for split in _split_folders(directory, splits) for file in _files(split)]
+    by_source = _cameras(city)
+    missing = Counter(file.camera for file in files if file.camera not in by_source)
+    if missing:
+        counts = ", ".join(f"{source} ({count} pictures)" for source, count in sorted(missing.items())[:20])
+        raise CityError(
+            f"{directory}: no camera of the city has the source {counts}; write `source: c1` into its units"
+        )
+    _agree_on_city(store, city)
+    people = [file for file in files if file.person >= 0]
+    if not people:
+        raise InputError(f"{directory}: holds no picture but junk (person -1)")
+
+    def candidates() -> Iterator[Candidate]:
+        for file in people:
+            captured_at = UNTIMED
+            if per_second:
+                captured_at = START + timedelta(days=file.sequence - 1, seconds=file.frame / per_second)
+            yield Candidate(
+                name=f"{file.path.parent.name}/{file.path.name}",
+                read=Place(file.path).read,
+                camera=by_source[file.camera],
+                captured_at=captured_at,
+                timed=per_second is not None,
+                truth=str(file.person) if file.person else None,
+            )
+
+    report = take_in(store, crops, f"dataset:{layout}", candidates(), total=len(people), progress=progress)
+    junk = [f"{file.path.parent.name}/{file.path.name}: junk, person -1" for file in files if file.person < 0]
+    return report.model_copy(
+        update={
+            "read": report.read + len(junk),
+            "skipped": (*report.skipped, *junk)[:LISTED],
+            "skipped_count": report.skipped_count + len(junk),
+        }
+    )
+
+
+def _frames_per_second(times: str) -> float | None:
+    if times == "none":
+        return None
+    match = re.fullmatch(r"frames:(\d{1,6}(?:\.\d{1,6})?)", times)
+    if match is None or float(match[1]) == 0:
+        raise InputError(f"times {times[:40]!r}: write frames:25 for 25 frames a second, or none")
+    return float(match[1])
+
+
+def _split_folders(directory: Path, splits: Sequence[str] | None) -> list[Path]:
+    if not directory.is_dir():
+        raise InputError(f"{directory}: no such folder")
+    if unknown := sorted(set(splits or ()) - set(SPLITS)):
+        raise InputError(f"no split {unknown[0][:40]!r} in this layout; it has {', '.join(SPLITS)}")
+    folders = [directory / split for split in SPLITS if split in (splits or SPLITS)]
+    found = [folder for folder in folders if folder.is_dir()]
+    if not found or (splits and len(found) < len(folders)):
+        absent = ", ".join(folder.name for folder in folders if folder not in found)
+        raise InputError(f"{directory}: holds no folder {absent}; is this the data set's top folder?")
+    return found
+
+
+def _files(folder: Path) -> list[_File]:
+    """The pictures of one split, by name. Raises InputError for names that do not parse, or when there is none."""
+    files: list[_File] = []
+    strange: list[str] = []
+    for path in sorted(folder.iterdir()):
+        match = _NAME.fullmatch(path.name)
+        if match is not None:
+            files.append(_File(path, int(match[1]), f"c{int(match[2])}", int(match[3]), int(match[4])))
+        elif path.suffix.lower() in _PICTURES:  # Market-1501 comes with Thumbs.db and the like, which are not meant
+            strange.append(path.name)
+    if strange:
+        more = f" and {len(strange) - 10} more" if len(strange) > 10 else ""
+        names = ", ".join(repr(name) for name in strange[:10])
+        raise InputError(f"{folder}: names are written 0002_c1s1_000451_03.jpg, but here are {names}{more}")
+    if not files:
+        raise InputError(f"{folder}: holds no picture")
+    return files
+
+
+def _agree_on_city(store: Store, city: City) -> None:
+    loaded = find_city(store)
+    if loaded is None:
+        store_city(store, city)
+    elif loaded != canonical(city):
+        raise CityError(
+            "another city is loaded than this data set is to come into; "
+            "`urban-reid city load` it first, or use another URBAN_REID_HOME"
+        )
+
+
+def _cameras(city: City) -> dict[str, str]:
+    """Camera codes by source. Raises CityError for a source of two cameras."""
+    found: dict[str, str] = {}
+    for unit in city.cameras():
+        if unit.source is not None and found.setdefault(unit.source, unit.code) != unit.code:
+            raise CityError(f"the cameras {found[unit.source]} and {unit.code} have the same source {unit.source!r}")
+    return found
