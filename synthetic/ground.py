@@ -1,0 +1,238 @@
+"""The ground plan of a simulated district: its units, cameras and walks, and the ways people take through it.
+
+Two parallel streets run east; buildings stand north of theirs. The first camera of a building watches the pavement
+before its door, the second its hall, or the same ground from another side where the two overlap. Metres and seconds.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from schemas.city import City, Unit, Walk
+from schemas.errors import UsageError
+
+#: A camera detects people within this distance of the spot it looks at.
+SEEN_WITHIN_M = 2.8
+SLOWEST_M_S, FASTEST_M_S = 1.0, 1.7
+#: Nobody here walks faster; the city file's shortest walking times assume it.
+BRISK_M_S = 2.2
+_BETWEEN_STREETS_M, _BETWEEN_BUILDINGS_M = 140.0, 70.0
+_STREETS = ("Mill Street", "Park Street")
+_BUILDINGS = ("Plaza", "Library", "Market", "Station", "School", "Town Hall", "Clinic", "Museum", "Arcade", "Theatre")
+_SITES = ("Plaza", "Market")
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A camera's place in the plan."""
+
+    code: str
+    at: Point  # the ground it looks at
+    azimuth: float  # which way it looks, radians from east towards north
+    clock_uncertainty_s: float
+    clock_error_s: float  # its clock less the true time; within the uncertainty
+
+
+@dataclass(frozen=True)
+class Building:
+    code: str
+    door: Point  # on the pavement
+    hall: Point
+    spots: tuple[Spot, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    city: City
+    streets: tuple[tuple[Building, ...], ...]
+
+    def spots(self) -> list[Spot]:
+        return [spot for street in self.streets for building in street for spot in building.spots]
+
+
+def lay_out(rng: np.random.Generator, cameras: int, timezone: str = "Europe/Berlin") -> Plan:
+    """A district d1 with `cameras` cameras (2 to 64), two a building. Raises UsageError for another number."""
+    if not 2 <= cameras <= 64:
+        raise UsageError(f"a simulated city of {cameras} cameras cannot be laid out: ask for 2 to 64")
+    count = math.ceil(cameras / 2)
+    split = math.ceil(count / 2)
+    streets: list[tuple[Building, ...]] = []
+    units = [Unit(code="d1", name="Centre")]
+    for s, numbers in enumerate(filter(None, (range(split), range(split, count)))):
+        code = f"d1/s{s + 1}"
+        units.append(Unit(code=code, name=_STREETS[s]))
+        row = []
+        for i, number in enumerate(numbers):
+            door = (i * _BETWEEN_BUILDINGS_M + float(rng.uniform(-8, 8)), s * _BETWEEN_STREETS_M + 1.0)
+            hall = (door[0] + 10.0, door[1] + 15.0)
+            overlapping = number == 0
+            inside = (door[0] + 1.2, door[1] + 0.4) if overlapping else hall
+            azimuth = float(rng.uniform(-math.pi, math.pi))
+            looks = (azimuth, azimuth + float(rng.choice([-1, 1]) * rng.uniform(1.2, 2.2)))
+            spots = []
+            for c in range(min(2, cameras - 2 * number)):
+                uncertainty = round(float(rng.uniform(0.2, 0.8)), 2)
+                error = float(rng.uniform(-0.9, 0.9)) * uncertainty
+                spots.append(Spot(f"{code}/b{i + 1}/c{c + 1}", (door, inside)[c], looks[c], uncertainty, error))
+            row.append(Building(f"{code}/b{i + 1}", door, hall, tuple(spots)))
+            units.extend(_units(row[-1], number, overlapping))
+        streets.append(tuple(row))
+    walks = _walks([(b.code, [spot.at for spot in b.spots]) for b in streets[0]])
+    if len(streets) == 2:
+        walks += _walks([(b.code, [spot.at for spot in b.spots]) for b in streets[1]])
+        walks += _walks([(f"d1/s{s + 1}", [p.at for b in row for p in b.spots]) for s, row in enumerate(streets)])
+    return Plan(City(timezone=timezone, units=tuple(units), walks=tuple(walks)), tuple(streets))
+
+
+def _units(building: Building, number: int, overlapping: bool) -> list[Unit]:
+    name = _BUILDINGS[number % len(_BUILDINGS)]
+    again = number // len(_BUILDINGS)
+    title = f"{name} {again + 1}" if again else name
+    units = [Unit(code=building.code, name=title, kind="site" if name in _SITES else "")]
+    places = ("North side", "South side") if overlapping else ("Door", "Hall")
+    codes = [spot.code for spot in building.spots]
+    for spot, place in zip(building.spots, places, strict=False):
+        units.append(
+            Unit(
+                code=spot.code,
+                name=place,
+                source=spot.code.replace("/", "-"),
+                position=(round(spot.at[0], 2), round(spot.at[1], 2)),
+                overlaps=tuple(code for code in codes if code != spot.code) if overlapping else (),
+                clock_uncertainty_s=spot.clock_uncertainty_s,
+            )
+        )
+    return units
+
+
+def _walks(siblings: list[tuple[str, list[Point]]]) -> list[Walk]:
+    """The shortest time between each two siblings: from the edge of what one's cameras see to the other's."""
+    walks = []
+    for i, (code, spots) in enumerate(siblings):
+        for other, their_spots in siblings[i + 1 :]:
+            way = min(math.dist(a, b) for a in spots for b in their_spots) - 2 * SEEN_WITHIN_M
+            walks.append(Walk.model_validate({"from": code, "to": other, "shortest_s": math.floor(way / BRISK_M_S)}))
+    return walks
+
+
+@dataclass(frozen=True)
+class Journey:
+    """One person's way: points and the times at which they are there. They stand still between equal points."""
+
+    times: tuple[float, ...]  # seconds from the start, rising
+    points: tuple[Point, ...]
+
+    def at(self, moments: np.ndarray) -> np.ndarray:
+        """Where the person is at `moments` (n,) between the first and the last point, as (n, 2)."""
+        points = np.array(self.points)
+        return np.stack([np.interp(moments, self.times, points[:, axis]) for axis in (0, 1)], axis=-1)
+
+
+class _Way:
+    """A journey in the making: where someone is, when, and how fast they walk."""
+
+    def __init__(self, start_s: float, at: Point, speed_m_s: float) -> None:
+        self.times, self.points, self.speed = [start_s], [at], speed_m_s
+
+    def go(self, *points: Point) -> None:
+        for point in points:
+            way = math.dist(self.points[-1], point)
+            if way > 0:
+                self.times.append(self.times[-1] + way / self.speed)
+                self.points.append(point)
+
+    def stay(self, seconds: float) -> None:
+        self.times.append(self.times[-1] + seconds)
+        self.points.append(self.points[-1])
+
+
+def draw_journeys(rng: np.random.Generator, plan: Plan, duration_s: float) -> list[Journey]:
+    """What one person does: one journey, or two where they leave the district and come back later.
+
+    Some only pass along a street and some visit one building; others visit two or three, in one street or in both.
+    """
+    speed = float(rng.uniform(SLOWEST_M_S, FASTEST_M_S))
+    start = float(rng.uniform(0, 0.6 * duration_s))
+    street = int(rng.integers(len(plan.streets)))
+    visits = int(rng.choice(4, p=(0.08, 0.30, 0.40, 0.22)))
+    returns = visits > 1 and rng.random() < 0.35
+    journeys: list[Journey] = []
+    last: Building | None = None
+    way = _enter(rng, plan, street, start, speed)
+    if not visits:
+        start_x = way.points[0][0]
+        _along(way, sum(_ends(plan, street)) - start_x, street * _BETWEEN_STREETS_M + float(rng.uniform(0.2, 1.8)))
+        return [Journey(tuple(way.times), tuple(way.points))]
+    for visit in range(visits):
+        if visit and rng.random() < 0.4 and len(plan.streets) > 1:
+            _change_street(rng, way, plan, street)
+            street = 1 - street
+        if visit and returns:
+            returns = False
+            _leave(rng, way, plan, street)
+            journeys.append(Journey(tuple(way.times), tuple(way.points)))
+            way = _enter(rng, plan, street, way.times[-1] + float(rng.uniform(150, 450)), speed)
+        choices = [building for building in plan.streets[street] if building is not last]
+        last = (choices or list(plan.streets[street]))[int(rng.integers(max(1, len(choices))))]
+        _visit(rng, way, last)
+    _leave(rng, way, plan, street)
+    journeys.append(Journey(tuple(way.times), tuple(way.points)))
+    return journeys
+
+
+def _pavement(rng: np.random.Generator, street: int) -> float:
+    """How far north someone walks along a street: past the doors, or on the other side, where no camera looks."""
+    return street * _BETWEEN_STREETS_M + float(rng.uniform(0.2, 1.8) if rng.random() < 0.5 else rng.uniform(-9, -7))
+
+
+def _ends(plan: Plan, street: int) -> Point:
+    """How far east a street begins and ends."""
+    doors = [building.door[0] for building in plan.streets[street]]
+    return min(doors) - 40, max(doors) + 50
+
+
+def _enter(rng: np.random.Generator, plan: Plan, street: int, start_s: float, speed: float) -> _Way:
+    return _Way(start_s, (_ends(plan, street)[rng.integers(2)], _pavement(rng, street)), speed)
+
+
+def _leave(rng: np.random.Generator, way: _Way, plan: Plan, street: int) -> None:
+    _along(way, _ends(plan, street)[rng.integers(2)], _pavement(rng, street))
+
+
+def _along(way: _Way, east: float, north: float) -> None:
+    """To `east` on the pavement at `north`, crossing the street where one is, clear of the doors."""
+    x = way.points[-1][0]
+    clear = x + math.copysign(7.0, east - x)
+    way.go((clear, way.points[-1][1]), (clear + math.copysign(3.0, east - x), north), (east, north))
+
+
+def _change_street(rng: np.random.Generator, way: _Way, plan: Plan, street: int) -> None:
+    """By the lane west of all buildings, or the one east of them."""
+    doors = [building.door[0] for row in plan.streets for building in row]
+    lane = min(doors) - 30 if rng.random() < 0.5 else max(doors) + 40
+    _along(way, lane, _pavement(rng, street))
+    way.go((lane, _pavement(rng, 1 - street)))
+
+
+def _visit(rng: np.random.Generator, way: _Way, building: Building) -> None:
+    """Along the pavement, in by the door, through the hall, a stay, and out again."""
+    east, north = building.door
+    x = way.points[-1][0]
+    from_side = math.copysign(1.0, x - east)
+    jitter = rng.uniform(-0.8, 0.8, (5, 2))
+    _along(way, east + from_side * 6, north + float(jitter[0, 1]))
+    hall = building.hall
+    inwards: list[Point] = [
+        (east + 0.4 * float(jitter[1, 0]), north + 0.6 * float(jitter[1, 1])),
+        (east + 1.0, north + 5.0),
+        (hall[0] - 3.0 + float(jitter[2, 0]), hall[1] - 3.5),
+        (hall[0] + float(jitter[3, 0]), hall[1] + float(jitter[3, 1])),
+        (hall[0] + 6.0, hall[1] + 6.0),
+    ]
+    way.go(*inwards)
+    way.stay(float(rng.uniform(30, 200)))
+    back = [(px + float(rng.uniform(-0.5, 0.5)), py + float(rng.uniform(-0.5, 0.5))) for px, py in inwards[-2::-1]]
+    way.go(*back)
