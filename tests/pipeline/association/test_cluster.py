@@ -1,0 +1,77 @@
+"""Average link against scipy's on complete graphs, and the laws that hold on sparse ones."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.cluster.hierarchy import fcluster, linkage
+
+from pipeline.association.cluster import Clusters, average_link
+
+
+def run(
+    log_odds: np.ndarray, threshold: float, known: np.ndarray, small: int = 1000, forbidden=frozenset()
+) -> Clusters:
+    """`known` says which pairs are scored at the start; others are scored from `log_odds` on demand."""
+    left, right = np.nonzero(np.triu(known, 1))
+    return average_link(
+        len(log_odds),
+        left,
+        right,
+        log_odds[left, right],
+        threshold=threshold,
+        review=threshold - 1,
+        small=small,
+        score=lambda a, b: log_odds[a, b],
+        impossible=lambda a, b: any((min(i, j), max(i, j)) in forbidden for i in a for j in b),
+    )
+
+
+def matrix(seed: int, n: int) -> np.ndarray:
+    upper = np.triu(np.random.default_rng(seed).normal(size=(n, n)), 1)
+    return upper + upper.T
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 10_000), n=st.integers(2, 14), threshold=st.floats(-1, 1))
+def test_complete_graph_agrees_with_scipy(seed: int, n: int, threshold: float) -> None:
+    log_odds = matrix(seed, n)
+    ours = run(log_odds, threshold, np.ones((n, n), bool)).groups
+    condensed = (5 - log_odds)[np.triu_indices(n, 1)]
+    labels = fcluster(linkage(condensed, "average"), 5 - threshold, "distance")
+    theirs = sorted([int(i) for i in np.flatnonzero(labels == label)] for label in np.unique(labels))
+    assert ours == theirs
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 10_000), n=st.integers(2, 14), share=st.floats(0.1, 0.9), small=st.integers(1, 8))
+def test_sparse_graph_keeps_its_laws(seed: int, n: int, share: float, small: int) -> None:
+    rng = np.random.default_rng(seed)
+    log_odds = matrix(seed, n)
+    known = np.triu(rng.random((n, n)) < share, 1)
+    forbidden = frozenset((i, j) for i in range(n) for j in range(i + 1, n) if rng.random() < 0.2)
+    found = run(log_odds, 0.0, known, small, forbidden)
+    assert sorted(node for group in found.groups for node in group) == list(range(n))  # every node once
+    assert len(found.joins) == n - len(found.groups)  # a tree of joins explains each group
+    for group in found.groups:
+        assert not any((i, j) in forbidden for i in group for j in group)
+    where = {node: number for number, group in enumerate(found.groups) for node in group}
+    assert all(where[i] == where[j] for i, j in found.joins)
+    assert all(where[i] != where[j] for i, j in found.near)
+
+
+def test_unscored_pair_between_large_clusters_counts_like_the_weakest_candidate() -> None:
+    # 0-1 and 2-3 are sure; only 1-2 is known between them, and 0-2, 0-3, 1-3 are not.
+    log_odds = np.full((4, 4), 9.0)
+    log_odds[0, 1] = log_odds[2, 3] = 5.0
+    log_odds[1, 2] = 1.0
+    known = np.zeros((4, 4), bool)
+    known[0, 1] = known[2, 3] = known[1, 2] = True
+    assert run(log_odds, 2.5, known, small=1000).groups == [[0, 1, 2, 3]]  # scored: (1 + 9 + 9 + 9) / 4
+    assert run(log_odds, 2.5, known, small=1).groups == [[0, 1], [2, 3]]  # counted: (1 + 1 + 5 + 1) / 4
+
+
+@pytest.mark.parametrize("value, near", [(-0.5, [(0, 1)]), (-1.5, [])])
+def test_review_band(value: float, near: list[tuple[int, int]]) -> None:
+    log_odds = np.array([[0, value], [value, 0]])
+    assert run(log_odds, 0.0, np.ones((2, 2), bool)).near == near

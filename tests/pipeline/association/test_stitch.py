@@ -1,0 +1,19 @@
+import pytest
+
+from pipeline.association.stitch import Fate, Known, stitch
+
+OLD, YOUNG = Known(10, b"a"), Known(20, b"b")
+
+
+@pytest.mark.parametrize(
+    "groups, origin, weight, expected",
+    [
+        ([[0]], [None], [1], [Fate(None, (), None)]),  # a new person
+        ([[0, 1]], [None, 1], [1, 3], [Fate(1, (), None)]),  # attached
+        ([[0, 1]], [0, 1], [1, 9], [Fate(0, (1,), None)]),  # merged: the oldest stays, however small
+        ([[0], [1, 2]], [0, 0, 0], [2, 1, 2], [Fate(None, (), 0), Fate(0, (), None)]),  # split: the larger part stays
+        ([[0], [1]], [0, 0], [1, 1], [Fate(0, (), None), Fate(None, (), 0)]),  # equal parts: the first by key
+    ],
+)
+def test_fates(groups: list[list[int]], origin: list[int | None], weight: list[int], expected: list[Fate]) -> None:
+    assert stitch(groups, origin, weight, [OLD, YOUNG]) == expected
