@@ -47,6 +47,7 @@ def geometry(city: City, unit: str, settings: AssociationSettings) -> Geometry:
                 metres = float(np.hypot(a.position[0] - b.position[0], a.position[1] - b.position[1]))
                 travel_s = max(travel_s, (metres - 2 * VIEW_RADIUS_M) / settings.fastest_walk_m_s)
             slack_s[i, j] = travel_s - clocks[i] - clocks[j]
+    for i, a in enumerate(cameras):
         for other in a.overlaps:
             slack_s[i, index[other]] = slack_s[index[other], i] = -np.inf
     children = tuple(sorted(u.code for u in city.units if parent_of(u.code) == unit))
