@@ -40,7 +40,7 @@ lock:
 
 # Trains the demo's small model again, on rendered pedestrians, and writes it over the one in the package.
 demo-model: $(STAMP)
-	$(BIN)/python -m reid_core.demo_model
+	$(BIN)/python -m reid_core.train_demo
 
 clean:
 	rm -rf .venv .demo build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,132 @@
+"""Trains the demo's small model again, on rendered pedestrians: `python -m reid_core.train_demo`, or `make demo-model`.
+
+resnet10s at 128x64 with diff attention. The people it learns from, those it is validated on, and those of any demo
+city come from different generators, so nobody is met twice. Takes minutes on two cores; docs/experiments.md says what
+was tried.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from reid_core.data import PersonPictures
+from reid_core.diff_attention import DiffAttention
+from reid_core.evaluate import RankingScores, evaluate
+from reid_core.files import save_model
+from reid_core.models import ReIDModel, build_model
+from reid_core.train import EpochRecord, Strategy, TrainSettings, paper_settings, train
+from schemas.cards import DiffAttentionSettings, InputConvention, ModelCard
+from schemas.settings import Settings
+from schemas.settings import settings as read_settings
+from synthetic.training import training_set
+
+DEMO = Path(__file__).parent / "weights" / "demo"
+INPUT = InputConvention(height=128, width=64)
+ATTENTION = DiffAttentionSettings()
+TRAINING_SEED, VALIDATION_SEED = 1001, 2001
+PEOPLE, VALIDATION_PEOPLE, PICTURES = 400, 100, 24
+
+
+def rendered_people(seed: int, people: int, pictures_per_person: int) -> PersonPictures:
+    """Rendered crops of `people` who appear in no city, whatever its seed."""
+    found = training_set(seed, people, pictures_per_person, (INPUT.height, INPUT.width))
+    return PersonPictures(found.pictures, found.identities, found.cameras)
+
+
+def demo_plan(strategy: Strategy, epochs: int) -> TrainSettings:
+    """The paper's settings on fewer epochs; from scratch a higher rate that falls later."""
+    plan = replace(paper_settings(strategy, "bagtricks"), epochs=epochs)
+    if strategy == "separate":
+        return plan
+    return replace(plan, learning_rate=2e-3, milestones=(0.6, 0.85))
+
+
+def train_demo(
+    settings: Settings,
+    out: Path,
+    work: Path,
+    people: PersonPictures,
+    validation: PersonPictures,
+    plans: list[TrainSettings],
+) -> tuple[ModelCard, list[EpochRecord]]:
+    """Trains one model by the `plans` in turn (joint alone, or plain and then separate) and writes it to `out`.
+
+    `work` holds checkpoints and logs, one folder a plan; an interrupted call goes on from there.
+    """
+    torch.manual_seed(plans[0].seed)
+    classes = len(set(people.identities.tolist()))
+    attention = ATTENTION if plans[0].strategy == "joint" else None
+    model = build_model("resnet10s", num_classes=classes, diff_attention=attention)
+    query, gallery = validation.split_queries()
+
+    def validate(trained: ReIDModel) -> Mapping[str, float]:
+        with tempfile.TemporaryDirectory(dir=work) as folder:
+            save_model(trained, Path(folder), name="validated", input=INPUT, half=True)
+            return metrics(evaluate(settings, Path(folder), query, gallery))
+
+    records: list[EpochRecord] = []
+    for plan in plans:
+        if plan.strategy != "plain" and model.diff_attention is None:
+            model.diff_attention = DiffAttention(model.dims, ATTENTION)
+        records += train(model, people, INPUT, plan, work / plan.strategy, settings, validate=validate)
+    card = save_model(
+        model,
+        out,
+        name="demo",
+        input=INPUT,
+        strategy=plans[-1].strategy,
+        trained_on=(
+            f"{len(people)} rendered pictures of {classes} people (synthetic.training, seed {TRAINING_SEED}); "
+            f"metrics: {len(query)} queries, {len(gallery)} gallery pictures of "
+            f"{len(set(validation.identities.tolist()))} other people (seed {VALIDATION_SEED})"
+        ),
+        metrics=records[-1].metrics,
+        details={"plans": [asdict(plan) for plan in plans]},
+        half=True,
+    )
+    return card, records
+
+
+def metrics(scores: Mapping[str, RankingScores]) -> dict[str, float]:
+    """Rank-1, mAP and mINP of each kind of distance, in percent, by names such as `attended_mAP`."""
+    return {
+        f"{kind}_{name}": round(getattr(found, name), 2)
+        for kind, found in scores.items()
+        for name in ("rank_1", "mAP", "mINP")
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=DEMO, help="model directory to write")
+    parser.add_argument("--work", type=Path, help="checkpoints and logs; a temporary folder if not given")
+    parser.add_argument("--strategy", choices=["plain", "joint", "separate"], default="joint")
+    parser.add_argument("--epochs", type=int, default=24, help="of the backbone")
+    parser.add_argument("--people", type=int, default=PEOPLE)
+    asked = parser.parse_args()
+
+    started = time.perf_counter()
+    people = rendered_people(TRAINING_SEED, asked.people, PICTURES)
+    validation = rendered_people(VALIDATION_SEED, VALIDATION_PEOPLE, PICTURES)
+    sys.stdout.write(f"{len(people)} + {len(validation)} pictures in {time.perf_counter() - started:.0f} s\n")
+    first: Strategy = "joint" if asked.strategy == "joint" else "plain"
+    plans = [demo_plan(first, asked.epochs)]
+    if asked.strategy == "separate":
+        plans.append(demo_plan("separate", max(2, asked.epochs // 4)))
+    with tempfile.TemporaryDirectory() as folder:
+        work = asked.work or Path(folder)
+        work.mkdir(parents=True, exist_ok=True)
+        card, records = train_demo(read_settings(), asked.out, work, people, validation, plans)
+    for record in records:
+        sys.stdout.write(f"{asdict(record)}\n")
+    sys.stdout.write(f"{asked.out}: {card.metrics} after {time.perf_counter() - started:.0f} s\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from reid_core.data import JUNK, PersonPictures
+from reid_core.evaluate import evaluate
+from reid_core.files import save_model
+from reid_core.models import ReIDModel, build_model
+from reid_core.train import CHECKPOINT, LOG, TrainSettings, learning_rate, paper_settings, train
+from reid_core.train_demo import metrics
+from schemas.cards import DiffAttentionSettings, InputConvention
+from schemas.errors import CoreError, InputError
+from schemas.settings import Settings
+from synthetic.training import training_set
+
+SMALL = InputConvention(height=32, width=16)
+SETTINGS = Settings(device="cpu")
+QUICK = TrainSettings(epochs=3, identities_per_batch=4, learning_rate=2e-3, milestones=(0.7,), validate_every=2)
+
+
+@pytest.fixture(scope="module")
+def people() -> PersonPictures:
+    found = training_set(5, 6, 8, (SMALL.height, SMALL.width))
+    return PersonPictures(found.pictures, found.identities * 7, found.cameras)
+
+
+def tiny(classes: int | None = 6, *, attention: bool = True, baseline: str = "bagtricks") -> ReIDModel:
+    torch.manual_seed(0)
+    return build_model(
+        "resnet10s",
+        baseline="agw" if baseline == "agw" else "bagtricks",
+        num_classes=classes,
+        diff_attention=DiffAttentionSettings() if attention else None,
+    )
+
+
+def state(model: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    assert one.keys() == other.keys()
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("strategy", ["plain", "joint", "separate"])
+def test_an_interrupted_run_gives_the_same_bits(strategy: str, people: PersonPictures, tmp_path: Path) -> None:
+    plan = replace(QUICK, strategy=strategy)
+    straight = tiny()
+    records = train(straight, people, SMALL, plan, tmp_path / "straight", SETTINGS)
+
+    batches = 0
+
+    def kill_in_the_third_epoch(done: int, total: int) -> None:
+        nonlocal batches
+        batches += 1
+        if batches == 2 * total + 1:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(tiny(), people, SMALL, plan, tmp_path / "cut", SETTINGS, progress=kill_in_the_third_epoch)
+    resumed = tiny()
+    again = train(resumed, people, SMALL, plan, tmp_path / "cut", SETTINGS)
+    assert same(state(straight), state(resumed))
+    assert [record.losses for record in again] == [record.losses for record in records]
+    log = [json.loads(line) for line in (tmp_path / "cut" / LOG).read_text().splitlines()]
+    assert [line["epoch"] for line in log] == [1, 2, 3]
+    # A finished run has nothing left to do.
+    assert train(tiny(), people, SMALL, plan, tmp_path / "cut", SETTINGS) == again
+
+
+def test_separate_changes_the_module_alone(people: PersonPictures, tmp_path: Path) -> None:
+    model = tiny(classes=None)
+    before = state(model)
+    train(model, people, SMALL, replace(paper_settings("separate", "bagtricks"), epochs=1, identities_per_batch=4),
+          tmp_path, SETTINGS)  # fmt: skip
+    changed = {name for name, tensor in state(model).items() if not torch.equal(tensor, before[name])}
+    assert changed == {name for name in before if name.startswith("diff_attention.")}
+
+
+@pytest.mark.parametrize(("strategy", "baseline"), [("plain", "agw"), ("joint", "bagtricks"), ("joint", "agw")])
+def test_the_rest_changes_everything_but_the_necks_bias(
+    strategy: str, baseline: str, people: PersonPictures, tmp_path: Path
+) -> None:
+    model = tiny(attention=strategy == "joint", baseline=baseline)
+    before = state(model)
+    plan = paper_settings("joint" if strategy == "joint" else "plain", "agw" if baseline == "agw" else "bagtricks")
+    train(model, people, SMALL, replace(plan, epochs=2, identities_per_batch=4), tmp_path, SETTINGS)
+    kept = {name for name, tensor in state(model).items() if torch.equal(tensor, before[name])}
+    assert kept <= {"neck.bn.bias", "diff_attention.mix", "diff_attention.bias"} and "neck.bn.bias" in kept
+
+
+@pytest.mark.parametrize("strategy", ["plain", "joint"])
+def test_it_learns(strategy: str, people: PersonPictures, tmp_path: Path) -> None:
+    model = tiny(attention=strategy == "joint")
+
+    def validate(trained: ReIDModel) -> dict[str, float]:
+        save_model(trained, tmp_path / "model", name="m", input=SMALL)
+        return metrics(evaluate(SETTINGS, tmp_path / "model", *people.split_queries()))
+
+    untrained = validate(model)
+    plan = replace(QUICK, strategy=strategy, epochs=12)
+    records = train(model, people, SMALL, plan, tmp_path, SETTINGS, validate=validate)
+    assert records[-1].losses["identity"] < records[0].losses["identity"] - 0.3
+    assert records[-1].metrics["plain_mAP"] > untrained["plain_mAP"] + 10
+    assert [bool(record.metrics) for record in records] == [epoch % 2 == 0 for epoch in range(1, 13)]
+    assert ("attended_mAP" in records[-1].metrics) == (strategy == "joint")
+
+
+def test_a_loss_that_is_no_number_stops_the_run(people: PersonPictures, tmp_path: Path) -> None:
+    model = tiny()
+    with torch.no_grad():
+        model.backbone.conv1.weight[0, 0, 0, 0] = torch.nan
+    with pytest.raises(CoreError, match="no number in epoch 1, batch 1"):
+        train(model, people, SMALL, QUICK, tmp_path, SETTINGS)
+    assert not (tmp_path / CHECKPOINT).exists()
+
+
+def test_another_runs_checkpoint_is_refused(people: PersonPictures, tmp_path: Path) -> None:
+    train(tiny(), people, SMALL, replace(QUICK, epochs=1), tmp_path, SETTINGS)
+    with pytest.raises(CoreError, match="checkpoint of other settings or pictures"):
+        train(tiny(), people, SMALL, QUICK, tmp_path, SETTINGS)
+    with pytest.raises(CoreError, match="checkpoint of another model"):
+        train(tiny(baseline="agw"), people, SMALL, replace(QUICK, epochs=1), tmp_path, SETTINGS)
+
+
+def test_models_and_pictures_that_do_not_fit(people: PersonPictures, tmp_path: Path) -> None:
+    with pytest.raises(CoreError, match="6 identities, the model's classifier has 5"):
+        train(tiny(5), people, SMALL, QUICK, tmp_path, SETTINGS)
+    with pytest.raises(CoreError, match="needs a model with diff attention"):
+        train(tiny(attention=False), people, SMALL, QUICK, tmp_path, SETTINGS)
+    with pytest.raises(InputError, match="cannot fill a batch of 16"):
+        train(tiny(), people, SMALL, TrainSettings(), tmp_path, SETTINGS)
+
+
+def test_junk_is_left_out_and_the_first_identity_is_not(people: PersonPictures, tmp_path: Path) -> None:
+    identities = people.identities.copy()
+    identities[identities == 35] = JUNK
+    assert 0 in identities
+    train(tiny(5), PersonPictures(people.pictures, identities, people.cameras), SMALL, replace(QUICK, epochs=1),
+          tmp_path, SETTINGS)  # fmt: skip
+
+
+def test_the_rate_follows_the_paper() -> None:
+    plan = paper_settings("plain", "bagtricks")
+    found = [learning_rate(plan, moment) for moment in (0, 5, 10, 39.9, 40, 69.9, 70, 119.9)]
+    assert found == pytest.approx([3.5e-6, 3.5e-4 * 0.505, 3.5e-4, 3.5e-4, 3.5e-5, 3.5e-5, 3.5e-6, 3.5e-6])
+    separate = paper_settings("separate", "agw")
+    found = [learning_rate(separate, moment) for moment in (0, 19.9, 20, 40, 59)]
+    assert found == pytest.approx([0.05, 0.05, 0.005, 0.0005, 0.0005])
+    assert (separate.margin, separate.triplet_weight, separate.triplet) == (None, 10, "weighted")
+    scaled = replace(plan, epochs=12)
+    assert learning_rate(scaled, 0.5) == pytest.approx(learning_rate(plan, 5))
+    assert np.isclose(learning_rate(scaled, 7), 3.5e-6)
