@@ -270,14 +270,15 @@ def _draw_scene(rng: np.random.Generator, ground_y: int) -> Picture:
         left = int(rng.integers(0, width // 2))
         cv2.rectangle(scene, (left, ground // 3), (left + 150, ground // 3 + 16), sign, -1)
     joint = (floor * 0.8).tolist()
-    vanish = (width // 2 + int(rng.integers(-200, 200)), ground - int(rng.integers(60, 160)))
+    paving = scene[ground:]
+    vanish = (width // 2 + int(rng.integers(-200, 200)), -int(rng.integers(60, 160)))
     for x in range(-2 * width, 3 * width, int(rng.integers(60, 130))):
-        cv2.line(scene, vanish, (x, height), joint, 1, cv2.LINE_AA)
-    scene[:ground] = np.where((np.abs(np.arange(ground) - ground) < 3)[:, None, None], wall * 0.6, scene[:ground])
+        cv2.line(paving, vanish, (x, height - ground), joint, 1, cv2.LINE_AA)
     below = 4.0
     while ground + below < height:
-        cv2.line(scene, (0, ground + round(below)), (width, ground + round(below)), joint, 1)
+        cv2.line(paving, (0, round(below)), (width, round(below)), joint, 1)
         below = 6 + 1.16 * below
+    scene[max(0, ground - 3) : ground] = wall * 0.6
     if rng.random() < 0.25:
         strip = ground + int((height - ground) * rng.uniform(0.05, 0.25))
         scene[strip : strip + 14] = np.array([88, 104, 74]) * rng.uniform(0.7, 1.1)

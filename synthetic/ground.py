@@ -157,7 +157,7 @@ def draw_journeys(rng: np.random.Generator, plan: Plan, duration_s: float) -> li
     speed = float(rng.uniform(SLOWEST_M_S, FASTEST_M_S))
     start = float(rng.uniform(0, 0.6 * duration_s))
     street = int(rng.integers(len(plan.streets)))
-    visits = int(rng.choice(4, p=(0.08, 0.30, 0.40, 0.22)))
+    visits = int(rng.choice(4, p=(0.10, 0.36, 0.36, 0.18)))
     returns = visits > 1 and rng.random() < 0.35
     journeys: list[Journey] = []
     last: Building | None = None
