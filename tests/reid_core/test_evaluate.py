@@ -1,3 +1,6 @@
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -5,8 +8,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
-from reid_core.evaluate import JUNK, RankingMetrics, RankingScores
+from reid_core.data import JUNK, read_market1501
+from reid_core.evaluate import RankingMetrics, RankingScores, evaluate
+from reid_core.files import write_card
+from reid_core.foreign import foreign_card, foreign_files
+from schemas.cards import InputConvention
 from schemas.errors import VectorError
+from schemas.settings import Settings, settings
 
 
 def scores(
@@ -123,3 +131,23 @@ def test_blocks_add_up() -> None:
 def test_nan_is_refused() -> None:
     with pytest.raises(VectorError, match="NaN"):
         scores(np.array([[np.nan]]), [(1, 1)], [(1, 2)])
+
+
+@pytest.mark.slow
+def test_a_published_embedder_scores_on_the_real_set_what_others_measured(tmp_path: Path) -> None:
+    real, assets = settings().real_set, settings().test_assets
+    if real is None or assets is None:
+        pytest.skip("URBAN_REID_REAL_SET and URBAN_REID_TEST_ASSETS are not both set")
+    name = "person-reidentification-retail-0277"
+    source = assets / "models" / name / f"{name}.xml"
+    for file in foreign_files(source):
+        shutil.copy(file, tmp_path)
+    colours = InputConvention(color="bgr", range=255, mean=(0, 0, 0), std=(1, 1, 1))
+    quick = Settings(device="cpu")
+    card = foreign_card(tmp_path / source.name, "retail", colours, quick)
+    write_card(card, tmp_path)
+    query, gallery = (read_market1501(real / folder, card.input) for folder in ("query", "bounding_box_test"))
+    found = evaluate(quick, tmp_path, query, gallery)
+    assert found.keys() == {"plain"}
+    assert (found["plain"].rank_1, found["plain"].mAP) == pytest.approx((82.9, 81.1), abs=1.0)
+    assert found["plain"].queries == 451
