@@ -79,6 +79,10 @@ def training_set(
 
 
 def fit(picture: Picture, size: tuple[int, int]) -> Picture:
-    """`picture` scaled to `size` (h, w) in one step: averaged where it shrinks, interpolated where it grows."""
-    how = cv2.INTER_AREA if picture.shape[0] > size[0] else cv2.INTER_LINEAR
+    """`picture` scaled to `size` (h, w) in one step: averaged where both sides shrink, else interpolated.
+
+    As in `reid_core.pictures.prepare`, so that these pictures look to a model like a city's.
+    """
+    shrinks = picture.shape[0] >= size[0] and picture.shape[1] >= size[1]
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(picture, (size[1], size[0]), interpolation=how), np.uint8)

@@ -162,7 +162,8 @@ def test_the_demo_city_has_its_size() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"cameras": 1}, {"cameras": 65}, {"people": 0}, {"duration_s": 5}, {"start": datetime.min}]
+    "wrong",
+    [{"cameras": 1}, {"cameras": 65}, {"people": 0}, {"duration_s": 5}, {"start": datetime(2026, 1, 1)}],  # noqa: DTZ001
 )
 def test_arguments_that_make_no_city_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError):
