@@ -4,20 +4,24 @@ from datetime import datetime
 from typing import Annotated, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, Field, model_validator
+from pydantic import AwareDatetime, BeforeValidator, Field, model_validator
 
 from schemas.levels import Code
 from schemas.settings import Frozen
+from schemas.text import Text
 
 
-def _reason(text: str) -> str:
-    text = text.replace("\x00", "").strip()
+def _said(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\x00", "").strip()
     if not text:
-        raise ValueError("a reason is needed: it is written to the audit before the search runs")
+        raise ValueError("may not be blank: it is written to the audit before the search runs")
     return text
 
 
-Reason = Annotated[str, Field(max_length=2000), AfterValidator(_reason)]
+#: Text for the audit: kept as given, but for NUL and the white space around it.
+Said = Annotated[Text, BeforeValidator(_said)]
 
 
 class Period(Frozen):
@@ -45,8 +49,10 @@ class SearchParameters(Period):
     unit: Code = Field(title="Within unit", description="code such as d1 or d1/s1")
     crop_key: str | None = Field(None, title="Crop key", pattern=r"^[0-9a-f]{64}$", description="64 hex digits")
     probe_id: UUID | None = Field(None, title="Probe id", description="of a picture uploaded before")
-    reason: Reason = Field(title="Reason", description="why this person is searched for, and by which order")
-    operator: str = Field(title="Operator", min_length=1, max_length=200, description="who asks")
+    reason: Said = Field(
+        title="Reason", max_length=2000, description="why this person is searched for, and by which order"
+    )
+    operator: Said = Field(title="Operator", max_length=200, description="who asks")
     top: int = Field(10, title="Hits", ge=1, le=200)
 
     @model_validator(mode="after")
@@ -60,6 +66,8 @@ class CropEvidence(Frozen):
     key: str
     camera: str
     time: datetime | None
+    distance: float
+    lineage: tuple[UUID, ...] = Field(description="persistent ids from the hit's identity down to the crop's tracklet")
 
 
 class SearchHit(Frozen):
