@@ -92,8 +92,8 @@ class Labelled:
 _TRACKLETS = (
     "SELECT t.id, t.key, t.unit, t.crops, (SELECT mode() WITHIN GROUP (ORDER BY ct.truth) FROM identity_member m "
     "JOIN crop_truth ct ON ct.crop_id = m.crop_id WHERE m.identity_id = t.id) AS truth, p.v FROM identity_now t "
-    "JOIN prototype p ON p.identity_id = t.id AND p.ordinal = 0 AND p.model_id = %(model)s "
-    "WHERE t.level = 'camera' AND starts_with(t.unit, %(district)s || '/') ORDER BY t.key"
+    "JOIN prototype p ON p.identity_id = t.id AND p.ordinal = 0 AND p.model_id = :model "
+    "WHERE t.level = 'camera' AND starts_with(t.unit, :district || '/') ORDER BY t.key"
 )
 
 _HOLDERS = text(

@@ -48,10 +48,10 @@ def geometry(city: City, unit: str, settings: AssociationSettings) -> Geometry:
                 travel_s = max(travel_s, (metres - 2 * VIEW_RADIUS_M) / settings.fastest_walk_m_s)
             slack_s[i, j] = travel_s - clocks[i] - clocks[j]
     for i, a in enumerate(cameras):
-        for other in a.overlaps:
+        for other in set(a.overlaps) & set(index):
             slack_s[i, index[other]] = slack_s[index[other], i] = -np.inf
     children = tuple(sorted(u.code for u in city.units if parent_of(u.code) == unit))
-    if level_of(unit) is Level.CAMERA:
+    if level_of(unit) is Level.CAMERA:  # one camera, no gates: it only names itself
         children = (unit,)
     below = [next(k for k, c in enumerate(children) if is_within(code, c)) for code in codes]
     return Geometry(codes, slack_s * 1e6, np.array(below, dtype=np.int64), children)

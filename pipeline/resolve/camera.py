@@ -26,8 +26,8 @@ _QUIET = text(
 
 _CROPS = (
     "SELECT c.id, c.key, c.captured_at, c.timed, c.track, c.quality, e.v FROM crop c JOIN crop_embedding e "
-    "ON e.crop_id = c.id AND e.model_id = %(model)s AND e.day = (c.captured_at AT TIME ZONE 'UTC')::date "
-    "WHERE c.camera = %(camera)s AND c.captured_at >= %(start)s AND c.quality >= %(quality)s "
+    "ON e.crop_id = c.id AND e.model_id = :model AND e.day = (c.captured_at AT TIME ZONE 'UTC')::date "
+    "WHERE c.camera = :camera AND c.captured_at >= :start AND c.quality >= :quality "
     "ORDER BY c.captured_at, c.key"
 )
 

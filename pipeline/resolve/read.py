@@ -143,7 +143,7 @@ def _prototypes(connection: Connection, model_id: int, ids: Sequence[int]) -> di
     rows = copy_out(
         connection,
         "SELECT identity_id, ordinal, weight, v FROM prototype "
-        "WHERE model_id = %(model)s AND identity_id = ANY(%(ids)s) ORDER BY identity_id, ordinal",
+        "WHERE model_id = :model AND identity_id = ANY(:ids) ORDER BY identity_id, ordinal",
         {"model": model_id, "ids": [int(i) for i in ids]},
         {"identity_id": "int8", "ordinal": "int2", "weight": "float4", "v": "halfvec"},
     )
@@ -186,7 +186,7 @@ def _tracklets(connection: Connection, ids: list[int]) -> dict[int, Tracklet]:
 
 
 _BELOW = text(
-    "SELECT window_start FROM identity i JOIN run r ON r.id = i.run_id JOIN urban_unit u ON u.code = i.unit "
+    "SELECT i.window_start FROM identity i JOIN run r ON r.id = i.run_id JOIN urban_unit u ON u.code = i.unit "
     "WHERE u.parent = :unit AND i.window_start >= :start AND r.superseded_at IS NULL "
     "UNION SELECT window_start FROM run WHERE unit = :unit AND window_start >= :start AND superseded_at IS NULL "
     "ORDER BY 1"
