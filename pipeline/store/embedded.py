@@ -222,9 +222,8 @@ def _socket_folder(home: Path, account: Account) -> Path:
     folder = home / "postgres"
     if len(os.fsencode(folder)) > _LONGEST_SOCKET_FOLDER:
         recorded = Path(state["socket"] or folder)
-        if recorded != folder and recorded.is_dir() and not recorded.is_symlink():
-            if recorded.stat().st_uid == account.uid:
-                return recorded
+        if recorded.is_dir() and recorded != folder and recorded.lstat().st_uid == account.uid:
+            return recorded
         folder = Path(tempfile.mkdtemp(prefix="urban-reid-"))
         if account.is_other:
             os.chown(folder, account.uid, account.gid)

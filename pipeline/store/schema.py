@@ -1,7 +1,7 @@
 """Brings the database to the shape this program needs, and says which shape it has."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,12 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, NullPool, text
-from sqlalchemy.exc import DBAPIError
 
 import migrations
 from pipeline.store import embedded, roles
 from pipeline.store.own import connect as connect_own
 from pipeline.store.own import own_url
+from pipeline.store.refused import refused
 from schemas.errors import StoreError
 from schemas.settings import Settings
 
@@ -24,31 +24,41 @@ _OLDEST_SERVER = 150_000
 _OLDEST_VECTOR = (0, 8, 4)
 
 
-def upgrade(settings: Settings) -> tuple[str | None, str]:
+def upgrade(settings: Settings) -> tuple[str | None, str | None]:
     """Migrates to the newest revision, and returns (the one before, the one now).
 
     Embedded: creates the server first if need be. Own server: the address' user must be allowed to create roles (or
     be a member of urban_reid_owner and urban_reid_app, made before) and the extension `vector` (or it is there).
     """
-    if settings.database_url is None:
-        with embedded.hold(settings.home) as server:
-            return migrate(lambda: server.connect(roles.OWNER))
-    url = own_url(settings)
-    with _session(lambda: connect_own(url)) as connection, connection.begin():
-        _prepare_own(connection)
-    return migrate(lambda: connect_own(url))
+    with refused(*whereabouts(settings)):
+        if settings.database_url is None:
+            with embedded.hold(settings.home) as server:
+                return migrate(lambda: server.connect(roles.OWNER))
+        url = own_url(settings)
+        with session(lambda: connect_own(url)) as connection, connection.begin():
+            _prepare_own(connection)
+        return migrate(lambda: connect_own(url))
 
 
 def revision(settings: Settings) -> tuple[str | None, str]:
     """(the database's revision, or None before the first; the newest this program knows)."""
-    if settings.database_url is None:
+    with refused(*whereabouts(settings)):
+        if settings.database_url is not None:
+            url = own_url(settings)
+            with session(lambda: connect_own(url)) as connection:
+                return current(connection), head()
         if not embedded.exists(settings.home):
             return None, head()
-        with embedded.hold(settings.home) as server, _session(lambda: server.connect(roles.APP)) as connection:
+        with embedded.hold(settings.home) as server, session(lambda: server.connect(roles.APP)) as connection:
             return current(connection), head()
-    url = own_url(settings)
-    with _session(lambda: connect_own(url)) as connection:
-        return current(connection), head()
+
+
+def whereabouts(settings: Settings) -> tuple[str, str]:
+    """For messages: (the database and where it is, what to do when it does not answer). Never a password."""
+    if settings.database_url is None:
+        return f"the database in {settings.home}", f"see {settings.home / 'postgres' / 'server.log'}"
+    address = own_url(settings).render_as_string(hide_password=True)
+    return f"the database at {address}", "see that it runs and that URBAN_REID_DATABASE_URL is right"
 
 
 @cache
@@ -69,19 +79,22 @@ def current(connection: Connection) -> str | None:
     return found
 
 
-def migrate(connect: Callable[[], Any], target: str = "head") -> tuple[str | None, str]:
-    """Runs the migrations up (or down to `target`) as urban_reid_owner, in one transaction; one process at a time."""
-    with _session(connect) as connection, connection.begin():
+def migrate(
+    connect: Callable[[], Any], direction: Callable[[Config, str], None] = command.upgrade, target: str = "head"
+) -> tuple[str | None, str | None]:
+    """Runs the migrations as urban_reid_owner in one transaction, one process at a time.
+
+    `direction` is Alembic's upgrade or downgrade, `connect` gives a connection that may become the owner. Returns the
+    revisions before and after, None for an empty database.
+    """
+    with session(connect) as connection, connection.begin():
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('urban_reid migration', 0))"))
         connection.execute(text(f"SET LOCAL ROLE {roles.OWNER}"))
         before = current(connection)
-        known = [script.revision for script in ScriptDirectory.from_config(_alembic()).walk_revisions()]
         configuration = _alembic()
         configuration.attributes["connection"] = connection
-        goes_up = target == "head" or before is None or (target in known and known.index(target) < known.index(before))
-        (command.upgrade if goes_up else command.downgrade)(configuration, target)
-        after = current(connection)
-    return before, after or "base"
+        direction(configuration, target)
+        return before, current(connection)
 
 
 def check_versions(connection: Connection) -> None:
@@ -98,26 +111,22 @@ def check_versions(connection: Connection) -> None:
 
 def _prepare_own(connection: Connection) -> None:
     """What the embedded server's bootstrap does, with the rights that the address' user has."""
-    try:
-        if connection.scalar(text("SELECT 1 FROM pg_extension WHERE extname = 'vector'")) is None:
-            connection.execute(text("CREATE EXTENSION vector"))
-        check_versions(connection)
-        cursor = connection.connection.cursor()
+    if connection.scalar(text("SELECT 1 FROM pg_extension WHERE extname = 'vector'")) is None:
+        connection.execute(text("CREATE EXTENSION vector"))
+    check_versions(connection)
+    with closing(connection.connection.cursor()) as cursor:
         for role in (roles.OWNER, roles.APP):
             roles.ensure_role(cursor, role)
-            cursor.execute("SELECT pg_has_role(current_user, %s, 'MEMBER')", (role,))
-            if cursor.fetchone() != (True,):
-                cursor.execute(f"GRANT {role} TO CURRENT_USER")
+            if not roles.may_become(cursor, role):
+                cursor.execute(f"GRANT {role} TO SESSION_USER")
         cursor.execute("SELECT has_schema_privilege(%s, 'public', 'CREATE')", (roles.OWNER,))
         if cursor.fetchone() != (True,):
             cursor.execute(f"GRANT USAGE, CREATE ON SCHEMA public TO {roles.OWNER}")
-        cursor.close()
-    except DBAPIError as error:
-        raise StoreError(f"the database cannot be prepared: {str(error.orig).strip().splitlines()[0]}") from error
 
 
 @contextmanager
-def _session(connect: Callable[[], Any]) -> Iterator[Connection]:
+def session(connect: Callable[[], Any]) -> Iterator[Connection]:
+    """One connection, closed at the end."""
     engine = sqlalchemy.create_engine("postgresql+psycopg2://", creator=connect, poolclass=NullPool)
     try:
         with engine.connect() as connection:

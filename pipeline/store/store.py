@@ -48,13 +48,9 @@ class Store:
         self._server: embedded.EmbeddedServer | None = None
         if settings.database_url is None:
             server = self._server = embedded.hold(settings.home)
-            self._where = f"the database in {settings.home}"
-            self._remedy = f"see {settings.home / 'postgres' / 'server.log'}"
             self.engine = _engine(lambda: server.connect(roles.APP, application_name=name), self._clock)
         else:
             address = own_url(settings)
-            self._where = f"the database at {address.render_as_string(hide_password=True)}"
-            self._remedy = "see that it runs and URBAN_REID_DATABASE_URL is right"
             self.engine = _engine(lambda: _as_app(connect_own(address, application_name=name)), self._clock)
 
     @classmethod
@@ -73,8 +69,8 @@ class Store:
             if found != schema.head():
                 if store._server is None:
                     raise StoreError(
-                        f"{store._where} has revision {found or 'none'}, this program needs {schema.head()}; "
-                        "run `urban-reid db upgrade`"
+                        f"the database of URBAN_REID_DATABASE_URL has revision {found or 'none'} and this program "
+                        f"needs {schema.head()}; run `urban-reid db upgrade`"
                     )
                 schema.upgrade(settings)
         except BaseException:
@@ -103,7 +99,7 @@ class Store:
 
     def refused(self) -> AbstractContextManager[None]:
         """Turns the driver's errors into StoreError and StoreUnavailable, one line each."""
-        return refused(self._where, self._remedy)
+        return refused(*schema.whereabouts(self.settings))
 
     def close(self) -> None:
         """Gives the database back; the last store of a home stops its server."""
@@ -136,10 +132,7 @@ def stop(settings: Settings) -> bool:
 def _as_app(connection: Any) -> Any:
     """The same connection as urban_reid_app, where the address' user may be it; unchanged before any migration."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT rolname FROM pg_roles WHERE rolname = %s AND pg_has_role(rolname, 'MEMBER')", (roles.APP,)
-        )
-        if cursor.fetchone() is not None:
+        if roles.may_become(cursor, roles.APP):
             cursor.execute(f"SET ROLE {roles.APP}")
     connection.commit()
     return connection
