@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.errors import UsageError
@@ -65,6 +65,8 @@ class Settings(BaseSettings):
     crop_roots: tuple[str, ...] = Field(
         (), description="URIs below which manifests may name pictures, besides their folder"
     )
+    rtsp_user: SecretStr | None = Field(None, description="for cameras that ask; never written into an address")
+    rtsp_password: SecretStr | None = Field(None, description="for cameras that ask; never written into an address")
     operator: str = Field(
         default_factory=lambda: os.environ.get("USER", "unknown"), description="who is asking, for the audit"
     )

@@ -8,7 +8,6 @@ at most; run again, it writes the rest.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
 
 from sqlalchemy import text
 
@@ -45,7 +44,7 @@ def take_in(
     store: Store,
     crops: CropStore,
     source: str,
-    candidates: Iterable[Candidate],
+    candidates: Iterable[Candidate | None],
     *,
     total: int,
     progress: Progress | None = None,
@@ -53,13 +52,13 @@ def take_in(
     """Writes all candidates whose picture can be used; read = written + already_there + skipped_count.
 
     `source` enters each crop's key. It names the kind of door and nothing that depends on where files lie or how they
-    are split, so that the same pictures from another folder, or in several manifests, are the same crops.
-    `progress` gets (candidates done, `total`) after each batch. Raises InputError when not one picture can be used.
+    are split, so that the same pictures from another folder, or in several manifests, are the same crops. A None among
+    the candidates ends a batch early. `progress` gets (candidates done, `total`) after each batch. Raises InputError
+    when not one picture can be used.
     """
     read = written = already_there = skipped_count = 0
     skipped: list[str] = []
-    remaining = iter(candidates)
-    while batch := list(islice(remaining, BATCH)):
+    for batch in _batches(candidates):
         new: list[NewCrop] = []
         for candidate in batch:
             try:
@@ -77,6 +76,18 @@ def take_in(
     return IngestReport(
         read=read, written=written, already_there=already_there, skipped=tuple(skipped), skipped_count=skipped_count
     )
+
+
+def _batches(candidates: Iterable[Candidate | None]) -> Iterator[list[Candidate]]:
+    batch: list[Candidate] = []
+    for candidate in candidates:
+        if candidate is not None:
+            batch.append(candidate)
+        if batch and (candidate is None or len(batch) == BATCH):
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 def _keep(crops: CropStore, source: str, candidate: Candidate) -> NewCrop:

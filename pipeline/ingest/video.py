@@ -1,0 +1,170 @@
+"""The video door: detector -> tracker -> crops.
+
+Frames are looked at up to ten times a second. Of each followed person the best picture of every half second becomes a
+crop: cut out with a little room around the box, complete in the frame, and not behind somebody nearer to the camera.
+Its track is the tracker's number behind the time at which the video begins.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.city import read_city
+from pipeline.crops import CropStore
+from pipeline.ingest.crops_in import Box, Candidate, Progress, take_in
+from pipeline.ingest.detectors import Detector, Frame
+from pipeline.ingest.frames import Frames, open_frames
+from pipeline.ingest.manifest import CLOCK_SLACK
+from pipeline.ingest.tracking import Track, Tracker, shared_areas
+from pipeline.pictures import quality
+from pipeline.store import Store
+from schemas.city import unknown_unit
+from schemas.crops import IngestReport
+from schemas.errors import InputError
+from schemas.times import to_us
+
+SOURCE = "video"
+LOOKS_PER_S = 10.0
+CROP_EVERY_S = 0.5
+PADDING = 0.05  # of the box's width and height, on each side
+LEAST_HEIGHT_PX = 40
+MOST_COVERED = 0.35  # share of a box behind another box that reaches lower in the frame
+MOST_CUT_OFF = 0.1  # share of a box outside the frame
+JPEG_QUALITY = 95
+#: A live camera's crops are written at least this often.
+WRITE_EVERY = timedelta(seconds=10)
+
+Region = tuple[int, int, int, int]  # x, y, width, height in the frame, pixels
+
+
+def ingest_video(
+    store: Store,
+    crops: CropStore,
+    source: str,
+    camera: str,
+    *,
+    detector: Detector,
+    start: datetime | None = None,
+    region: Region | None = None,
+    progress: Progress | None = None,
+    now: datetime | None = None,
+) -> IngestReport:
+    """Finds, follows and cuts out the people in a video file or an RTSP stream, as crops of `camera`.
+
+    `start`: when a file's first frame was taken, with zone; frames.START unless given. `region`: the part of the frame
+    to look at. `progress` gets (frames read, frames in the file or 0). A stream is followed until it ends or the
+    program is interrupted (Ctrl-C), which ends it in good order. The same file with the same start, region and
+    detector gives the same crops. Raises InputError, CityError; `now` as for manifests.
+    """
+    cameras = {unit.code for unit in read_city(store).cameras()}
+    if camera not in cameras:
+        raise unknown_unit(camera, cameras)
+    if start is not None and to_us(start) > to_us((now or datetime.now(UTC)) + CLOCK_SLACK):
+        raise InputError(f"the start {start.isoformat()} lies in the future")
+    frames = open_frames(source, start, store.settings)
+    found = _Crops(frames, camera, detector, region, progress)
+    report = take_in(store, crops, SOURCE, found, total=0)
+    notes = [] if report.read else [f"no people were found in {frames.read} frames"]
+    if frames.read < 0.98 * frames.total:  # some formats only estimate their count
+        notes.append(f"only {frames.read} of {frames.total} frames could be read")
+    return report.model_copy(update={"notes": tuple(notes)})
+
+
+class _Crops:
+    """The crops of one video, as it is read. None between them: a good moment to write what is there."""
+
+    def __init__(
+        self, frames: Frames, camera: str, detector: Detector, region: Region | None, progress: Progress | None
+    ) -> None:
+        self._frames, self._camera, self._region, self._progress = frames, camera, region, progress
+        self._detector, self._tracker = detector, Tracker(detector.sure)
+        self._best: dict[int, tuple[int, float, Candidate]] = {}  # by track: its half second, how good, the crop
+        self._first: datetime | None = None
+
+    def __iter__(self) -> Iterator[Candidate | None]:
+        frames = iter(self._frames)
+        written = None
+        next_look = None
+        try:
+            for moment, frame in frames:
+                if self._progress is not None:
+                    self._progress(self._frames.read, self._frames.total)
+                # A frame a little early is looked at too: 10 a second of 30 are not 7.5.
+                if next_look is not None and moment < next_look - timedelta(seconds=0.25 / LOOKS_PER_S):
+                    continue
+                next_look = max(moment, next_look or moment) + timedelta(seconds=1 / LOOKS_PER_S)
+                yield from self._look(moment, self._part(frame))
+                if self._frames.live and moment - (written := written or moment) >= WRITE_EVERY:
+                    written = moment
+                    yield None
+        except KeyboardInterrupt:
+            if not self._frames.live:
+                raise
+        yield from (crop for _, _, crop in self._best.values())
+
+    def _part(self, frame: Frame) -> Frame:
+        if self._region is None:
+            return frame
+        x, y, width, height = self._region
+        if min(x, y) < 0 or min(width, height) < 1 or x + width > frame.shape[1] or y + height > frame.shape[0]:
+            raise InputError(
+                f"the region {x},{y},{width},{height} does not lie within the frame of {frame.shape[1]} x "
+                f"{frame.shape[0]} pixels; it is written x,y,width,height"
+            )
+        return np.ascontiguousarray(frame[y : y + height, x : x + width])
+
+    def _look(self, moment: datetime, frame: Frame) -> Iterator[Candidate]:
+        """Follows the people of one frame; gives the crops of half seconds that are over."""
+        self._first = first = self._first or moment
+        at_s = (moment - first).total_seconds()
+        shown = self._tracker.step(self._detector.detect(frame), at_s)
+        boxes = np.array([track.corner_box() for track in shown]).reshape(-1, 4)
+        for track, box, usable in zip(shown, boxes, _usable(boxes, frame), strict=True):
+            if not usable:
+                continue
+            picture, where = self._cut(frame, box)
+            good = quality(np.ascontiguousarray(picture[..., ::-1])) * track.confidence
+            span = int(at_s / CROP_EVERY_S)
+            before = self._best.get(track.number)
+            if before is not None and before[0] != span:
+                yield before[2]
+            elif before is not None and before[1] >= good:
+                continue
+            self._best[track.number] = span, good, self._candidate(moment, first, track, picture, where)
+        live = {track.number for track in self._tracker.tracks}
+        for number in [number for number in self._best if number not in live]:
+            yield self._best.pop(number)[2]
+
+    def _cut(self, frame: Frame, box: NDArray[np.float64]) -> tuple[Frame, Box]:
+        """The picture of a box with room around it, and where it lies in the whole frame."""
+        room = box[2:] * PADDING
+        left, top = np.maximum(np.floor(box[:2] - room), 0).astype(int).tolist()
+        right, bottom = np.minimum(np.ceil(box[:2] + box[2:] + room), frame.shape[1::-1]).astype(int).tolist()
+        x, y = self._region[:2] if self._region else (0, 0)
+        return frame[top:bottom, left:right], (x + left, y + top, right - left, bottom - top)
+
+    def _candidate(self, moment: datetime, first: datetime, track: Track, picture: Frame, box: Box) -> Candidate:
+        encoded, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        assert encoded, picture.shape
+        return Candidate(
+            name=f"{moment.isoformat()}, track {track.number}",
+            read=data.tobytes,
+            camera=self._camera,
+            captured_at=moment,
+            track=f"{first:%Y%m%dT%H%M%S}-{track.number}",
+            box=box,
+        )
+
+
+def _usable(boxes: NDArray[np.float64], frame: Frame) -> NDArray[np.bool_]:
+    """Which of boxes (n, 4) are large enough, in the frame, and not covered by one that stands before them."""
+    area = np.maximum(boxes[:, 2] * boxes[:, 3], 1e-9)
+    whole = np.array([[0, 0, frame.shape[1], frame.shape[0]]], np.float64)
+    inside = shared_areas(boxes, whole)[:, 0] / area >= 1 - MOST_CUT_OFF
+    lowest = boxes[:, 1] + boxes[:, 3]
+    nearer = lowest[None, :] > lowest[:, None]
+    covered = (shared_areas(boxes, boxes) * nearer / area[:, None]).max(axis=1, initial=0.0)
+    return np.asarray((boxes[:, 3] >= LEAST_HEIGHT_PX) & inside & (covered <= MOST_COVERED))
