@@ -69,17 +69,18 @@ class TimedCore:
 
     def __init__(self, core: ReIDCore, seconds: Seconds) -> None:
         self._core = core
-        self._seconds = seconds
+        self._spent = seconds
         self.card: ModelCard = core.card
-
-    @property
-    def seconds(self) -> float:
-        return self._core.seconds
+        self.seconds = core.seconds
 
     def embed(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-        with self._seconds.during("core"):
-            return self._core.embed(pictures)
+        with self._spent.during("core"):
+            features = self._core.embed(pictures)
+        self.seconds = self._core.seconds
+        return features
 
     def distances(self, left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
-        with self._seconds.during("core"):
-            return self._core.distances(left, right)
+        with self._spent.during("core"):
+            distances = self._core.distances(left, right)
+        self.seconds = self._core.seconds
+        return distances

@@ -23,11 +23,16 @@ class Clock:
 
     def __init__(self) -> None:
         self.seconds = 0.0
+        self.listener: Callable[[float, float], None] | None = None
         self._lock = threading.Lock()
 
     def add(self, seconds: float) -> None:
+        """Counts a wait that ends now."""
         with self._lock:
             self.seconds += seconds
+        if self.listener is not None:
+            now = time.perf_counter()
+            self.listener(now - seconds, now)
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -82,6 +87,10 @@ class Store:
     def database_seconds(self) -> float:
         """Seconds that this store has spent in the database: connecting, statements, COPY, commits."""
         return self._clock.seconds
+
+    def listen(self, listener: Callable[[float, float], None]) -> None:
+        """From now on tells of each wait for the database: its start and end in seconds of time.perf_counter."""
+        self._clock.listener = listener
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:

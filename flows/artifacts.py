@@ -1,0 +1,100 @@
+"""What a person wants to see after a run, in Prefect's own pages: a table and a summary under keys that stay the same.
+
+Names come from files that anyone may have written, so everything is escaped; no pictures.
+"""
+
+import html
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
+
+from pipeline.resolve import UnitResult
+from schemas.levels import level_of
+from schemas.parameters import SearchHit
+from schemas.settings import Settings
+
+
+def artifact_key(kind: str, unit: str) -> str:
+    """Prefect's keys hold a-z, 0-9 and dashes: resolve-d1--s1."""
+    return f"{kind}-{unit.replace('/', '--')}"
+
+
+def plain(text: str) -> str:
+    """`text` on one line, without control characters and those that turn the direction of writing."""
+    kept = (
+        " " if unicodedata.category(c) in ("Cc", "Zl", "Zp") or unicodedata.bidirectional(c) in _TURNS else c
+        for c in text
+    )
+    return " ".join("".join(kept).split())
+
+
+def markdown(text: str) -> str:
+    """`text` so that neither Markdown nor HTML makes anything of it."""
+    return re.sub(r"([\\`*_{}\[\]()#+\-.!|~>:])", r"\\\1", html.escape(plain(text), quote=False))
+
+
+async def show_resolve(
+    settings: Settings, unit: str, names: Mapping[str, str], results: Sequence[UnitResult], digest: str
+) -> None:
+    """A table of counts and decisions, a row a unit, and a summary."""
+    rows = [
+        {
+            "unit": result.unit,
+            "name": html.escape(plain(names.get(result.unit, ""))),
+            "level": level_of(result.unit).value,
+            "windows": result.windows,
+            "changed": result.changed,
+            "rows": result.written,
+            "identities": result.identities,
+            "joins": result.joins,
+            "reviews": result.reviews,
+        }
+        for result in reversed(results)
+    ]
+    await acreate_table_artifact(rows, artifact_key("resolve", unit), f"What the last resolve of {unit} did, by unit")
+    written, reviews = (sum(getattr(result, what) for result in results) for what in ("written", "reviews"))
+    lines = [
+        f"# {markdown(names.get(unit) or unit)}",
+        "",
+        f"- unit `{unit}` ({level_of(unit)}), {len(results)} units in all",
+        f"- {sum(result.changed for result in results)} of {sum(r.windows for r in results)} windows resolved anew, "
+        f"{written} rows written",
+        f"- {sum(result.joins for result in results)} joins, {reviews} pairs for review",
+        f"- decision digest `{digest}`",
+    ]
+    report = settings.home.absolute() / "reports" / unit.replace("/", "--")
+    if report.exists():
+        index = report.resolve() / "index.html"
+        lines.append(f"- [report](file://{quote(str(index))}): {markdown(str(index))}")
+    await acreate_markdown_artifact(
+        "\n".join(lines), artifact_key("resolve-summary", unit), f"The last resolve of {unit}, in short"
+    )
+
+
+async def show_search(unit: str, request: str, reason: str, hits: Sequence[SearchHit]) -> None:
+    """The hits, nearest first."""
+    rows: list[dict[str, Any]] = [
+        {
+            "rank": hit.rank,
+            "identity": str(hit.identity),
+            "distance": round(hit.distance, 4),
+            "probability": None if hit.probability is None else round(hit.probability, 4),
+            "first seen": None if hit.first_seen is None else hit.first_seen.isoformat(),
+            "last seen": None if hit.last_seen is None else hit.last_seen.isoformat(),
+            "cameras": ", ".join(sorted({crop.camera for crop in hit.crops})),
+            "nearest crop": hit.crops[0].key,
+        }
+        for hit in hits
+    ]
+    await acreate_table_artifact(
+        rows,
+        artifact_key("search", unit),
+        f"Request `{request}` in `{unit}`: {len(hits)} hits, nearest first. Reason: {markdown(reason)}",
+    )
+
+
+_TURNS = frozenset(("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"))

@@ -1,0 +1,94 @@
+"""The five flows as deployments that Prefect's own pages can run, and the process that starts their runs.
+
+`python -P -m flows.deployments`, started by `urban-reid up` with the environment of `flows.server`. Entry points are
+modules: a file's would put the working directory first on the import path.
+"""
+
+import asyncio
+import sys
+from datetime import timedelta
+
+from prefect.client.orchestration import get_client
+from prefect.runner import Runner
+from prefect.schedules import Interval
+from prefect.types.entrypoint import EntrypointType
+
+from flows.resolve import FLOWS
+from flows.search import search
+from pipeline.city import find_city
+from pipeline.store import Store
+from schemas.errors import StoreUnavailable, UrbanReidError
+from schemas.levels import Level
+from schemas.parameters import ResolveParameters
+from schemas.settings import Settings, settings
+
+#: A run that a person starts begins after at most this.
+_POLL_S = 2.0
+_DISTRICT_EVERY = timedelta(minutes=5)
+_LOOK_FOR_CITY_S = 10.0
+#: Runs at once; more wait. Each is a process.
+_LIMIT = 4
+
+
+def deployment_name(level: Level) -> str:
+    """As Prefect names it: flow/deployment."""
+    return f"{level}/urban-reid"
+
+
+async def _serve() -> None:
+    # The server refuses nobody on loopback while it starts: the first call waits for it.
+    async with get_client() as client:
+        await client.hello()
+    runner = Runner(name="urban-reid", query_seconds=_POLL_S, limit=_LIMIT, pause_on_shutdown=True)
+    with Store.open(settings(), "urban-reid deployments") as store:
+        districts = await asyncio.to_thread(_districts, store)
+        for flow in (*(FLOWS[level] for level in FLOWS if level is not Level.DISTRICT), search):
+            await runner.aadd_deployment(
+                await flow.ato_deployment("urban-reid", entrypoint_type=EntrypointType.MODULE_PATH)
+            )
+        await _register_district(runner, districts)
+        running = asyncio.create_task(runner.start())
+        while not running.done():
+            await asyncio.wait((running,), timeout=_LOOK_FOR_CITY_S)
+            try:
+                found = await asyncio.to_thread(_districts, store)
+            except StoreUnavailable:
+                continue  # looked up again in a moment; the runs themselves say that it is away
+            if found != districts:
+                await _register_district(runner, districts := found)
+        await running
+
+
+def _districts(store: Store) -> list[str]:
+    city = find_city(store)
+    return [] if city is None else sorted(unit.code for unit in city.units if unit.level is Level.DISTRICT)
+
+
+async def _register_district(runner: Runner, districts: list[str]) -> None:
+    """The district flow, on a schedule for each district of the city."""
+    deployment = await FLOWS[Level.DISTRICT].ato_deployment(
+        "urban-reid",
+        entrypoint_type=EntrypointType.MODULE_PATH,
+        schedules=[
+            Interval(
+                _DISTRICT_EVERY,
+                parameters={"parameters": ResolveParameters(unit=code).model_dump(mode="json")},
+                slug=code,
+            )
+            for code in districts
+        ],
+    )
+    await runner.aadd_deployment(deployment)
+
+
+def main(settings: Settings) -> int:
+    try:
+        asyncio.run(_serve())
+    except UrbanReidError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(settings()))

@@ -1,0 +1,106 @@
+"""What one run works with: the store, the crops, the model in use and the core, opened once and shared by its tasks."""
+
+import asyncio
+import contextlib
+import contextvars
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ParamSpec, TypeVar
+
+from prefect import State, Task, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import TaskRun
+
+from pipeline.crops import CropStore
+from pipeline.models import ModelRow, model_in_use
+from pipeline.seconds import Seconds, TimedCore
+from pipeline.store import Store
+from reid_core.core import ReIDCore, open_core
+from schemas.errors import CoreUnavailable, StoreUnavailable
+from schemas.settings import Settings
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: Units worked on at once: one waits for the core, another for the database, a third decodes. Each takes up to two
+#: connections to the database.
+_THREADS = 6
+#: A task waits so long before each new try, seconds; only what may come back is tried again.
+_RETRY_DELAYS_S = (1.0, 3.0, 10.0, 30.0)
+#: Ends a task that hangs. A large city's first run takes hours.
+_TIMEOUT_S = 24 * 3600.0
+
+
+class Work:
+    """Open for the length of one run, or of several in a warm process; safe for threads."""
+
+    def __init__(self, store: Store, model: ModelRow, core: ReIDCore, seconds: Seconds) -> None:
+        self.settings = store.settings
+        self.store = store
+        self.crops = CropStore(store.settings)
+        self.model = model
+        self.core = TimedCore(core, seconds)
+        self.seconds = seconds
+        #: Told after each step: units done, units in all, crops embedded.
+        self.on_progress: Callable[[int, int, int], None] | None = None
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="urban-reid")
+
+    async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Calls a plain function in a thread, so that the flow's loop stays free."""
+        context = contextvars.copy_context()
+
+        def call() -> T:
+            with self.seconds.during("association"):
+                return context.run(function, *args, **kwargs)
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    def close(self) -> None:
+        # Not waited for: a step that is cut off here is rolled back as after a kill.
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+_open: contextvars.ContextVar[Work | None] = contextvars.ContextVar("urban_reid_work", default=None)
+
+
+@contextlib.contextmanager
+def working(settings: Settings, seconds: Seconds | None = None) -> Iterator[Work]:
+    """The work that the caller has open already, or else a new one, with the model that is in use now.
+
+    Raises InputError when no model is in use, StoreError, CoreError.
+    """
+    if (warm := _open.get()) is not None:
+        yield warm
+        return
+    with Store.open(settings, "urban-reid resolve") as store:
+        with store.begin() as connection:
+            model = model_in_use(connection)
+        spent = seconds or Seconds()
+        store.listen(lambda start, end: spent.add("database", start, end))
+        work = Work(store, model, open_core(settings, model.directory(settings)), spent)
+        token = _open.set(work)
+        try:
+            yield work
+        finally:
+            _open.reset(token)
+            work.close()
+
+
+async def _may_come_back(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
+    """Whether the failed task is worth another try: the database or the core did not answer."""
+    return isinstance(await state.aresult(raise_on_failure=False), StoreUnavailable | CoreUnavailable)
+
+
+def unit_task(name: str, function: Callable[[str], Coroutine[Any, Any, T]]) -> Task[[str], Coroutine[Any, Any, T]]:
+    """A task over one unit, with tries and time limit; its result stays in this process."""
+    decorate = task(
+        name=name,
+        task_run_name="{unit}",
+        retries=len(_RETRY_DELAYS_S),
+        retry_delay_seconds=list(_RETRY_DELAYS_S),
+        retry_condition_fn=_may_come_back,
+        timeout_seconds=_TIMEOUT_S,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+    )
+    return decorate(function)
