@@ -7,7 +7,9 @@ modules: a file's would put the working directory first on the import path.
 import asyncio
 import sys
 from datetime import timedelta
+from typing import Any
 
+from prefect import Flow
 from prefect.client.orchestration import get_client
 from prefect.runner import Runner
 from prefect.schedules import Interval
@@ -20,7 +22,7 @@ from pipeline.store import Store
 from schemas.errors import StoreUnavailable, UrbanReidError
 from schemas.levels import Level
 from schemas.parameters import ResolveParameters
-from schemas.settings import Settings, settings
+from schemas.settings import settings
 
 #: A run that a person starts begins after at most this.
 _POLL_S = 2.0
@@ -42,11 +44,9 @@ async def _serve() -> None:
     runner = Runner(name="urban-reid", query_seconds=_POLL_S, limit=_LIMIT, pause_on_shutdown=True)
     with Store.open(settings(), "urban-reid deployments") as store:
         districts = await asyncio.to_thread(_districts, store)
-        for flow in (*(FLOWS[level] for level in FLOWS if level is not Level.DISTRICT), search):
-            await runner.aadd_deployment(
-                await flow.ato_deployment("urban-reid", entrypoint_type=EntrypointType.MODULE_PATH)
-            )
-        await _register_district(runner, districts)
+        flows: list[Flow[..., Any]] = [*FLOWS.values(), search]
+        for flow in flows:
+            await _register(runner, flow, districts)
         running = asyncio.create_task(runner.start())
         while not running.done():
             await asyncio.wait((running,), timeout=_LOOK_FOR_CITY_S)
@@ -55,7 +55,7 @@ async def _serve() -> None:
             except StoreUnavailable:
                 continue  # looked up again in a moment; the runs themselves say that it is away
             if found != districts:
-                await _register_district(runner, districts := found)
+                await _register(runner, FLOWS[Level.DISTRICT], districts := found)
         await running
 
 
@@ -64,24 +64,23 @@ def _districts(store: Store) -> list[str]:
     return [] if city is None else sorted(unit.code for unit in city.units if unit.level is Level.DISTRICT)
 
 
-async def _register_district(runner: Runner, districts: list[str]) -> None:
-    """The district flow, on a schedule for each district of the city."""
-    deployment = await FLOWS[Level.DISTRICT].ato_deployment(
-        "urban-reid",
-        entrypoint_type=EntrypointType.MODULE_PATH,
-        schedules=[
-            Interval(
-                _DISTRICT_EVERY,
-                parameters={"parameters": ResolveParameters(unit=code).model_dump(mode="json")},
-                slug=code,
-            )
-            for code in districts
-        ],
+async def _register(runner: Runner, flow: Flow[..., Any], districts: list[str]) -> None:
+    """The flow as a deployment; the district's on a schedule for each district of the city."""
+    schedules = [
+        Interval(
+            _DISTRICT_EVERY,
+            parameters={"parameters": ResolveParameters(unit=code).model_dump(mode="json")},
+            slug=code,
+        )
+        for code in districts
+        if flow is FLOWS[Level.DISTRICT]
+    ]
+    await runner.aadd_deployment(
+        await flow.ato_deployment("urban-reid", schedules=schedules, entrypoint_type=EntrypointType.MODULE_PATH)
     )
-    await runner.aadd_deployment(deployment)
 
 
-def main(settings: Settings) -> int:
+def main() -> int:
     try:
         asyncio.run(_serve())
     except UrbanReidError as error:
@@ -91,4 +90,4 @@ def main(settings: Settings) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(settings()))
+    sys.exit(main())

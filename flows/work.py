@@ -15,7 +15,7 @@ from pipeline.crops import CropStore
 from pipeline.models import ModelRow, model_in_use
 from pipeline.seconds import Seconds, TimedCore
 from pipeline.store import Store
-from reid_core.core import ReIDCore, open_core
+from reid_core.core import open_core
 from schemas.errors import CoreUnavailable, StoreUnavailable
 from schemas.settings import Settings
 
@@ -34,12 +34,13 @@ _TIMEOUT_S = 24 * 3600.0
 class Work:
     """Open for the length of one run, or of several in a warm process; safe for threads."""
 
-    def __init__(self, store: Store, model: ModelRow, core: ReIDCore, seconds: Seconds) -> None:
+    def __init__(self, store: Store, model: ModelRow, seconds: Seconds) -> None:
         self.settings = store.settings
         self.store = store
         self.crops = CropStore(store.settings)
         self.model = model
-        self.core = TimedCore(core, seconds)
+        directory = model.directory(store.settings)
+        self.core = TimedCore(model.card, lambda: open_core(store.settings, directory), seconds)
         self.seconds = seconds
         #: Told after each step: units done, units in all, crops embedded.
         self.on_progress: Callable[[int, int, int], None] | None = None
@@ -67,7 +68,7 @@ _open: contextvars.ContextVar[Work | None] = contextvars.ContextVar("urban_reid_
 def working(settings: Settings, seconds: Seconds | None = None) -> Iterator[Work]:
     """The work that the caller has open already, or else a new one, with the model that is in use now.
 
-    Raises InputError when no model is in use, StoreError, CoreError.
+    Raises InputError when no model is in use, StoreError.
     """
     if (warm := _open.get()) is not None:
         yield warm
@@ -77,7 +78,7 @@ def working(settings: Settings, seconds: Seconds | None = None) -> Iterator[Work
             model = model_in_use(connection)
         spent = seconds or Seconds()
         store.listen(lambda start, end: spent.add("database", start, end))
-        work = Work(store, model, open_core(settings, model.directory(settings)), spent)
+        work = Work(store, model, spent)
         token = _open.set(work)
         try:
             yield work

@@ -54,8 +54,8 @@ _CROPS = text(
     "AND (CAST(:from_time AS timestamptz) IS NULL OR i.timed AND i.captured_at >= :from_time) "
     "AND (CAST(:to_time AS timestamptz) IS NULL OR i.timed AND i.captured_at < :to_time) ORDER BY i.key"
 )
-_PROTOTYPES = "SELECT identity_id AS id, v FROM prototype WHERE model_id = %(model)s AND identity_id = ANY(%(ids)s)"
-_EMBEDDINGS = "SELECT crop_id AS id, v FROM crop_embedding WHERE model_id = %(model)s AND crop_id = ANY(%(ids)s)"
+_PROTOTYPES = "SELECT identity_id AS id, v FROM prototype WHERE model_id = :model AND identity_id = ANY(:ids)"
+_EMBEDDINGS = "SELECT crop_id AS id, v FROM crop_embedding WHERE model_id = :model AND crop_id = ANY(:ids)"
 
 
 def upload_probe(store: Store, crops: CropStore, data: bytes, operator: str) -> UUID:

@@ -7,7 +7,7 @@ total, and what is left without core and database is what the program itself cos
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from reid_core.core import ReIDCore
 from schemas.cards import ModelCard
 
-#: A moment of no kind is the start's.
-KINDS = ("core", "database", "association", "prefect")
+#: In this order; a moment of none of them is the start's too.
+KINDS = ("start", "core", "database", "association", "prefect")
 
 
 class Seconds:
@@ -42,14 +42,14 @@ class Seconds:
             self._spans.append((kind, start, end))
 
     def split(self, start: float, end: float) -> dict[str, float]:
-        """Seconds of [start, end] by kind, with `start` for the rest and `total`."""
+        """Seconds of [start, end] by kind, and `total`."""
         with self._lock:
             spans = [(kind, max(a, start), min(b, end)) for kind, a, b in self._spans if a < end and b > start]
         # Where each kind's activity changes, by how much; between two changes the first active kind gets the time.
         changes = sorted(
             (moment, KINDS.index(kind), step) for kind, a, b in spans for moment, step in ((a, 1), (b, -1))
         )
-        spent = dict.fromkeys((*KINDS, "start"), 0.0)
+        spent = dict.fromkeys(KINDS, 0.0)
         active = [0] * len(KINDS)
         before = start
         for moment, kind_index, step in changes:
@@ -65,22 +65,36 @@ def _first(active: list[int]) -> str:
 
 
 class TimedCore:
-    """The same core, whose calls are counted as the core's time."""
+    """A core that is opened when it is first needed, and whose calls are counted as the core's time.
 
-    def __init__(self, core: ReIDCore, seconds: Seconds) -> None:
-        self._core = core
+    Opening one in this process loads torch and the model, which a run with nothing new to look at never needs.
+    """
+
+    def __init__(self, card: ModelCard, open_core: Callable[[], ReIDCore], seconds: Seconds) -> None:
+        self.card = card
+        self.seconds = 0.0
+        self._open = open_core
+        self._core: ReIDCore | None = None
+        self._opening = threading.Lock()
         self._spent = seconds
-        self.card: ModelCard = core.card
-        self.seconds = core.seconds
 
     def embed(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+        core = self._opened()
         with self._spent.during("core"):
-            features = self._core.embed(pictures)
-        self.seconds = self._core.seconds
+            features = core.embed(pictures)
+        self.seconds = core.seconds
         return features
 
     def distances(self, left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+        core = self._opened()
         with self._spent.during("core"):
-            distances = self._core.distances(left, right)
-        self.seconds = self._core.seconds
+            distances = core.distances(left, right)
+        self.seconds = core.seconds
         return distances
+
+    def _opened(self) -> ReIDCore:
+        with self._opening:
+            if self._core is None:
+                with self._spent.during("start"):
+                    self._core = self._open()
+            return self._core
