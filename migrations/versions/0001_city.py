@@ -277,15 +277,19 @@ BEGIN
     IF family NOT IN ('crop_embedding', 'prototype') THEN
         RAISE EXCEPTION 'no family of leaves: %', family;
     END IF;
-    IF to_regclass('public.' || leaf) IS NOT NULL THEN
+    IF EXISTS (SELECT FROM pg_tables WHERE schemaname = 'public' AND tablename = leaf) THEN
         RETURN;
     END IF;
     PERFORM pg_advisory_xact_lock(hashtextextended('urban_reid leaf ' || family, model));
-    IF to_regclass('public.' || leaf) IS NOT NULL THEN
+    -- Asked of the table of tables, not of to_regclass: that one remembers what was not there before the wait.
+    IF EXISTS (SELECT FROM pg_tables WHERE schemaname = 'public' AND tablename = leaf) THEN
         RETURN;
     END IF;
-    SELECT m.dims INTO STRICT width FROM public.model AS m WHERE m.id = ensure_leaf.model;
-    IF to_regclass('public.' || part) IS NULL THEN
+    SELECT m.dims INTO width FROM public.model AS m WHERE m.id = ensure_leaf.model;
+    IF width IS NULL THEN
+        RAISE EXCEPTION 'no model %', model;
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_tables WHERE schemaname = 'public' AND tablename = part) THEN
         EXECUTE format('CREATE TABLE public.%I (LIKE public.%I INCLUDING ALL) PARTITION BY RANGE (day)', part, family);
         EXECUTE format('ALTER TABLE public.%I ATTACH PARTITION public.%I FOR VALUES IN (%s)', family, part, model);
         EXECUTE format('GRANT SELECT, INSERT, DELETE ON public.%I TO urban_reid_app', part);

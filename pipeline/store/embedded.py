@@ -73,8 +73,8 @@ class EmbeddedServer:
 
     def url(self, database: str = DATABASE) -> str:
         """The program's own address, with its password: `postgresql://urban_reid_app:...@/urban_reid?host=...`."""
-        state = read_state(self._home)
-        return f"postgresql://{roles.APP}:{state['passwords'][roles.APP]}@/{database}?host={quote(state['socket'])}"
+        password = read_state(self._home)["passwords"][roles.APP]
+        return f"postgresql://{roles.APP}:{password}@/{database}?host={quote(str(_socket_folder(self._home)))}"
 
     def release(self) -> None:
         """Gives the hold up; the last one to do so stops the server."""
@@ -155,7 +155,7 @@ def _users(home: Path) -> list[str]:
 def _create(home: Path, account: Account) -> None:
     """initdb beside the final place, then one rename: a half-made server is never met again."""
     passwords = {role: secrets.token_urlsafe(24) for role in (SUPERUSER, roles.OWNER, roles.APP)}
-    write_state(home, {"passwords": passwords, "socket": ""})
+    write_state(home, {"passwords": passwords, "socket": None})
     new = home / "postgres.new"
     if new.exists():
         shutil.rmtree(new)
@@ -182,7 +182,7 @@ def _ensure_running(home: Path) -> None:
     account, data = account_of(home), home / "postgres"
     log = data / "server.log"
     _forget_dead(data)
-    where = f"--options=-k {shlex.quote(str(_socket_folder(home, account)))}"
+    where = f"--options=-k {shlex.quote(str(_make_socket_folder(home, account)))}"
     how = ["--silent", "--wait", f"--timeout={_START_S}", f"--log={log}"]
     try:
         run(home, account, "pg_ctl", "start", f"--pgdata={data}", where, *how, cwd=data)
@@ -216,20 +216,25 @@ def _forget_dead(data: Path) -> None:
             file.unlink()
 
 
-def _socket_folder(home: Path, account: Account) -> Path:
-    """The data's own folder; where its path is too long for a socket, a closed one below the temporary folder."""
-    state = read_state(home)
-    folder = home / "postgres"
-    if len(os.fsencode(folder)) > _LONGEST_SOCKET_FOLDER:
-        recorded = Path(state["socket"] or folder)
-        if recorded.is_dir() and recorded != folder and recorded.lstat().st_uid == account.uid:
-            return recorded
-        folder = Path(tempfile.mkdtemp(prefix="urban-reid-"))
-        if account.is_other:
-            os.chown(folder, account.uid, account.gid)
-    if state["socket"] != str(folder):
-        write_state(home, state | {"socket": str(folder)})
+def _make_socket_folder(home: Path, account: Account) -> Path:
+    """Where the server's socket goes; a path too long for one gets a closed folder below the temporary one."""
+    folder = _socket_folder(home)
+    if folder != home / "postgres":
+        if folder.is_dir() and folder.lstat().st_uid == account.uid:
+            return folder
+    elif len(os.fsencode(folder)) <= _LONGEST_SOCKET_FOLDER:
+        return folder
+    folder = Path(tempfile.mkdtemp(prefix="urban-reid-"))
+    if account.is_other:
+        os.chown(folder, account.uid, account.gid)
+    write_state(home, read_state(home) | {"socket": {"home": str(home), "folder": str(folder)}})
     return folder
+
+
+def _socket_folder(home: Path) -> Path:
+    """The data's own folder, or the one recorded. A record that came with a copied home is about another server."""
+    recorded = read_state(home)["socket"]
+    return Path(recorded["folder"]) if recorded and recorded["home"] == str(home) else home / "postgres"
 
 
 def _answers(home: Path) -> bool:
@@ -250,13 +255,9 @@ def _stop(home: Path) -> None:
 
 
 def _connect(home: Path, role: str, database: str, **options: Any) -> Any:
-    state = read_state(home)
-    password = state["passwords"][role]
-    # An empty host would mean the library's own default: another server, perhaps.
-    host = state["socket"] or home / "postgres"
-    return psycopg2.connect(
-        host=str(host), user=role, password=password, dbname=database, **({"connect_timeout": 10} | options)
-    )
+    password = read_state(home)["passwords"][role]
+    where = {"host": str(_socket_folder(home)), "dbname": database, "user": role, "password": password}
+    return psycopg2.connect(**where, **({"connect_timeout": 10} | options))
 
 
 def _bootstrap(home: Path) -> None:

@@ -1,6 +1,6 @@
 """What the embedded server keeps in the data directory beside its data.
 
-HOME/postgres.json       passwords of the three roles, and the socket's folder (0600)
+HOME/postgres.json       passwords of the three roles, and where the socket is if elsewhere (0600)
 HOME/postgres.lock       held alone while somebody creates, starts or stops the server
 HOME/postgres.holders    each user of the server holds a share of it; who gets it alone may stop the server
 
@@ -83,7 +83,7 @@ def unshared(home: Path) -> bool:
 
 
 def read_state(home: Path) -> dict[str, Any]:
-    """{"passwords": {role: password}, "socket": folder of the server's socket, or "" before the first start}."""
+    """{"passwords": {role: password}, "socket": None, or {"home", "folder"} where it does not lie with the data}."""
     state: dict[str, Any] = json.loads((home / "postgres.json").read_text())
     return state
 

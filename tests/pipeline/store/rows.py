@@ -51,9 +51,9 @@ def insert_identity(connection: Connection, run: int, name: str = "somebody", un
     found: int = connection.execute(
         text(
             "INSERT INTO identity "
-            "(run_id, key, persistent_id, unit, window_start, first_seen, last_seen, timed, crops) VALUES "
+            "(run_id, key, persistent_id, unit, window_start, first_seen, last_seen, timed, crops, tracklets) VALUES "
             "(:run, :key, gen_random_uuid(), :unit, '2026-01-01 08:00Z', '2026-01-01 08:01Z', "
-            "'2026-01-01 08:02Z', true, 1) RETURNING id"
+            "'2026-01-01 08:02Z', true, 1, '{}') RETURNING id"
         ),
         {"run": run, "key": sha256(name.encode()).digest(), "unit": unit},
     ).scalar_one()

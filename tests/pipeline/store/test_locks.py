@@ -1,0 +1,71 @@
+"""One process at a time works on a unit."""
+
+import re
+import subprocess
+import sys
+import threading
+from queue import Queue
+
+from sqlalchemy import text
+
+from pipeline.store import Store
+from pipeline.store.locks import unit_lock
+
+_LOCK = """
+import sys
+from pathlib import Path
+from pipeline.store import Store
+from pipeline.store.locks import unit_lock
+from schemas.settings import Settings
+with Store.open(Settings(home=Path(sys.argv[1]), database_url=sys.argv[2]), "urban-reid resolve") as store:
+    with unit_lock(store, "d1/s1"):
+        print("locked", flush=True)
+        sys.stdin.readline()
+"""
+
+
+def test_one_lock_a_unit(store: Store) -> None:
+    with unit_lock(store, "d1/s1"), unit_lock(store, "d1/s2"), store.begin() as connection:
+        free = text("SELECT pg_try_advisory_xact_lock(hashtextextended(:unit, 0))")
+        assert connection.scalar(free, {"unit": "d1/s1"}) is False
+        assert connection.scalar(free, {"unit": "d1/s2"}) is False
+        assert connection.scalar(free, {"unit": "d1"}) is True
+    with store.begin() as connection:
+        assert connection.scalar(free, {"unit": "d1/s1"}) is True
+
+
+def test_a_failure_inside_gives_the_lock_back(store: Store) -> None:
+    waits: list[str] = []
+    for _ in range(2):
+        try:
+            with unit_lock(store, "d1", waits.append):
+                raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            pass
+    assert not waits
+
+
+def test_who_waits_learns_for_whom_and_goes_on_when_that_process_is_killed(store: Store) -> None:
+    assert store.settings.database_url is not None
+    arguments = [str(store.settings.home), store.settings.database_url]
+    with subprocess.Popen([sys.executable, "-c", _LOCK, *arguments], stdin=-1, stdout=-1, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "locked\n"
+        lines: Queue[str] = Queue()
+        done = threading.Event()
+
+        def work() -> None:
+            with unit_lock(store, "d1/s1", lines.put):
+                done.set()
+
+        waiting = threading.Thread(target=work)
+        waiting.start()
+        line = lines.get(timeout=60)
+        assert re.fullmatch(
+            rf"waiting for d1/s1: urban-reid resolve \(process {other.pid}\) has held it since [0-9: -]{{19}} UTC", line
+        )
+        assert not done.is_set()
+        other.kill()
+        waiting.join(timeout=60)
+    assert done.is_set()
+    assert lines.empty()  # one line for one holder
