@@ -10,8 +10,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from reid_core.files import read_card
 from schemas.cards import ModelCard
-from schemas.errors import VectorError
+from schemas.errors import CoreError, VectorError
 from schemas.settings import Settings
 
 #: Largest value that half precision holds, and with it the store.
@@ -52,15 +53,35 @@ def symmetric_distances(core: ReIDCore, left: NDArray[np.float64], right: NDArra
 
 
 def open_core(settings: Settings, model_directory: Path) -> ReIDCore:
-    """The core for a model directory. Raises ModelFileError."""
+    """The core for a model directory: the home's core process where it has this model, else one in this process.
+
+    Raises ModelFileError.
+    """
+    from reid_core.remote import RemoteCore
+
+    remote = RemoteCore.connect(settings, read_card(model_directory))
+    if remote is not None:
+        return remote
     from reid_core.local import LocalCore
 
     return LocalCore.open(settings, model_directory)
 
 
 def check_pictures(pictures: NDArray[np.uint8], card: ModelCard) -> None:
+    """Raises CoreError unless `pictures` are prepared for this model: uint8 (n, H, W, 3)."""
     expected = (card.input.height, card.input.width, 3)
-    assert pictures.dtype == np.uint8 and pictures.shape[1:] == expected, f"{pictures.dtype} {pictures.shape}"
+    if pictures.dtype != np.uint8 or pictures.shape[1:] != expected:
+        raise CoreError(
+            f"pictures of {pictures.dtype} {pictures.shape}; model {card.name} takes uint8 {('n', *expected)}"
+        )
+
+
+def check_pairs(left: NDArray[np.float64], right: NDArray[np.float64], card: ModelCard) -> None:
+    """Raises VectorError unless both sides are sound vectors of this model, in equal number."""
+    for side in (left, right):
+        check_vectors(side, card.dims, f"distances of model {card.name}")
+    if len(left) != len(right):
+        raise VectorError(f"distances of model {card.name}: {len(left)} vectors on the left, {len(right)} on the right")
 
 
 def check_vectors(vectors: NDArray[np.floating], dims: int, what: str) -> None:

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from reid_core import foreign
-from reid_core.core import check_pictures, check_vectors
+from reid_core.core import check_pairs, check_pictures, check_vectors
 from reid_core.devices import choose_device, use_bfloat16
 from reid_core.diff_attention import DiffAttention
 from reid_core.files import load_diff_attention, load_model, read_card
@@ -88,9 +88,7 @@ class LocalCore:
         return features
 
     def distances(self, left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
-        for side in (left, right):
-            check_vectors(side, self.card.dims, f"distances of model {self.card.name}")
-        assert len(left) == len(right), f"{len(left)} left and {len(right)} right"
+        check_pairs(left, right, self.card)
         found = np.empty(len(left), np.float64)
         # A block has always the same shape, as a batch of pictures has; ones, not zeros, have a direction.
         block = torch.ones(2, DISTANCE_ROWS, self.card.dims, dtype=torch.float64)

@@ -1,0 +1,53 @@
+"""What the core process and its clients agree on: raw tensors in bodies, their shape in a header, bounded sizes.
+
+    GET  /health                        {"loads": {digest: how often it was loaded}, "waiting": jobs}
+    GET  /models/DIGEST                 200 where a model of this digest lies in the home
+    POST /models/DIGEST/embed           uint8 (n, H, W, 3)    -> float32 (n, D)
+    POST /models/DIGEST/distances       float64 (2, n, D)     -> float64 (n,)
+
+A refusal is {"error": class of schemas.errors, "message": line}. Byte order is the machine's: both ends are on it.
+"""
+
+from math import prod
+from pathlib import Path
+
+from schemas.errors import CoreError, CoreUnavailable, HomeError, ModelFileError, OutOfDeviceMemory, VectorError
+from schemas.settings import Settings
+
+SHAPE = "x-shape"
+SECONDS = "x-seconds"
+DEADLINE = "x-deadline-s"
+
+#: Bytes of pictures or vectors that a client sends at once: a batch or a few, so that clients take turns.
+CHUNK_BYTES = 8 * 2**20
+#: Bytes that the core process reads of one request: a chunk, or one picture of the largest input.
+MAX_BODY_BYTES = 16 * 2**20
+#: Seconds after which a client gives up on one chunk.
+DEADLINE_S = 600.0
+#: Bytes of a Unix socket's address, with its closing zero, on the strictest system.
+MAX_SOCKET_PATH = 104
+
+ERRORS = {kind.__name__: kind for kind in (CoreError, CoreUnavailable, OutOfDeviceMemory, ModelFileError, VectorError)}
+
+
+def socket_path(settings: Settings) -> Path:
+    """The core process's socket. Raises HomeError where its path is too long for one."""
+    path = settings.core_socket
+    if len(bytes(path)) >= MAX_SOCKET_PATH:
+        raise HomeError(f"{path}: longer than a socket's {MAX_SOCKET_PATH - 1} bytes; shorten URBAN_REID_HOME")
+    return path
+
+
+def format_shape(shape: tuple[int, ...]) -> str:
+    return ",".join(map(str, shape))
+
+
+def parse_shape(header: str | None, item_bytes: int, body_bytes: int) -> tuple[int, ...]:
+    """The shape that a header states. Raises CoreError unless it accounts for each byte of the body."""
+    try:
+        shape = tuple(int(part) for part in (header or "")[:200].split(","))
+    except ValueError:
+        shape = ()
+    if not shape or min(shape) < 0 or prod(shape) * item_bytes != body_bytes:
+        raise CoreError(f"a body of {body_bytes} bytes does not have the shape {(header or 'none')[:60]!r}")
+    return shape
