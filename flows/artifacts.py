@@ -5,7 +5,6 @@ Names come from files that anyone may have written, so everything is escaped; no
 
 import html
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
@@ -16,6 +15,7 @@ from pipeline.resolve import UnitResult
 from schemas.levels import level_of
 from schemas.parameters import SearchHit
 from schemas.settings import Settings
+from schemas.text import one_line
 
 
 def artifact_key(kind: str, unit: str) -> str:
@@ -23,18 +23,9 @@ def artifact_key(kind: str, unit: str) -> str:
     return f"{kind}-{unit.replace('/', '--')}"
 
 
-def plain(text: str) -> str:
-    """`text` on one line, without control characters and those that turn the direction of writing."""
-    kept = (
-        " " if unicodedata.category(c) in ("Cc", "Zl", "Zp") or unicodedata.bidirectional(c) in _TURNS else c
-        for c in text
-    )
-    return " ".join("".join(kept).split())
-
-
 def markdown(text: str) -> str:
     """`text` so that neither Markdown nor HTML makes anything of it."""
-    return re.sub(r"([\\`*_{}\[\]()#+\-.!|~>:])", r"\\\1", html.escape(plain(text), quote=False))
+    return re.sub(r"([\\`*_{}\[\]()#+\-.!|~>:])", r"\\\1", html.escape(one_line(text), quote=False))
 
 
 async def show_resolve(
@@ -44,7 +35,7 @@ async def show_resolve(
     rows = [
         {
             "unit": result.unit,
-            "name": html.escape(plain(names.get(result.unit, ""))),
+            "name": html.escape(one_line(names.get(result.unit, ""))),
             "level": level_of(result.unit).value,
             "windows": result.windows,
             "changed": result.changed,
@@ -95,6 +86,3 @@ async def show_search(unit: str, request: str, reason: str, hits: Sequence[Searc
         artifact_key("search", unit),
         f"Request `{request}` in `{unit}`: {len(hits)} hits, nearest first. Reason: {markdown(reason)}",
     )
-
-
-_TURNS = frozenset(("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"))

@@ -47,6 +47,7 @@ async def _serve() -> None:
         flows: list[Flow[..., Any]] = [*FLOWS.values(), search]
         for flow in flows:
             await _register(runner, flow, districts)
+        (settings().home / "prefect" / "serving").touch()  # `up` waits for it
         running = asyncio.create_task(runner.start())
         while not running.done():
             await asyncio.wait((running,), timeout=_LOOK_FOR_CITY_S)

@@ -101,12 +101,16 @@ class PrefectServer:
         """The address for a person's browser."""
         return self.url.removesuffix("/api")
 
+    def alive(self) -> bool:
+        """Whether the server's process lives; an own server is its keeper's."""
+        return self._settings.prefect_url is not None or self._find() == self.url
+
     def wait(self) -> str:
         """The API's URL, once it answers. Raises FlowError."""
         deadline = time.monotonic() + _START_DEADLINE_S
         while (failure := _unhealthy(self.url, deadline - time.monotonic())) is not None:
             own = self._settings.prefect_url is None
-            if time.monotonic() > deadline or (own and self._find() != self.url) or not own:
+            if time.monotonic() > deadline or not own or not self.alive():
                 hint = f"its log is {self._home / 'server.log'}" if own else "URBAN_REID_PREFECT_URL names it"
                 raise FlowError(f"the Prefect server at {self.url} does not answer ({failure}); {hint}")
             time.sleep(0.1)
@@ -160,13 +164,13 @@ class PrefectServer:
 
 
 @contextlib.contextmanager
-def connected(settings: Settings, server: PrefectServer) -> Iterator[str]:
-    """Makes `server` the one that flows called in this process report to; yields its URL once it answers."""
+def connected(settings: Settings, server: PrefectServer) -> Iterator[None]:
+    """Makes `server` the one that flows called in this process report to. `server.wait` before the first call."""
     os.environ.update(environment(settings, server.url))
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     with temporary_settings({PREFECT_API_URL: server.url}):
-        yield server.wait()
+        yield
 
 
 def _unhealthy(url: str, timeout_s: float) -> str | None:

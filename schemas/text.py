@@ -25,6 +25,19 @@ def _one_line(text: str) -> str:
     return text
 
 
+#: Characters that turn the direction of writing; they can make one name look like another.
+_TURNS = frozenset(("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"))
+
+
+def one_line(text: object) -> str:
+    """Its text for showing, on one line: white space runs, control characters and turns of direction as one space."""
+    kept = (
+        " " if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") or unicodedata.bidirectional(c) in _TURNS else c
+        for c in str(text)
+    )
+    return " ".join("".join(kept).split())
+
+
 #: Names for people to read; kept as given, escaped where they are shown.
 Text = Annotated[str, AfterValidator(_storable)]
 #: Names for programs to compare, such as a track's.

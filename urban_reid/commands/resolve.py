@@ -1,0 +1,95 @@
+"""urban-reid resolve: crops become identities at every level."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from schemas.errors import InputError, UsageError
+from schemas.levels import Level, check_code, level_of
+from schemas.parameters import ResolveParameters
+from schemas.settings import settings
+from urban_reid.arguments import AsJson, FromTime, ToTime, checked, moment
+from urban_reid.output import out, print_json, progress, shown
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: urban-reid resolve --district d1 --export assignments.jsonl")
+def resolve(
+    district: Annotated[str, typer.Option(metavar="CODE", help="The district, such as d1.")],
+    from_time: FromTime = None,
+    to_time: ToTime = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the end, or let `up` run it.")] = True,
+    export: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write who is whom as JSON Lines, a crop a line.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Resolve a district and everything below it: what is new or came late, nothing else."""
+    from urban_reid import running
+
+    if level_of(check_code(district)) is not Level.DISTRICT:
+        raise UsageError(f"--district {district}: that is a {level_of(district)}; a district's code has no slash")
+    parameters = checked(
+        ResolveParameters,
+        {"unit": "district", "from_time": "from", "to_time": "to"},
+        unit=district,
+        from_time=moment(from_time),
+        to_time=moment(to_time),
+    )
+    if not wait:
+        if export is not None:
+            raise UsageError("--export needs the end of the run; leave --no-wait out")
+        handed = running.hand_over(settings(), parameters)
+        if as_json:
+            print_json(handed)
+        else:
+            out().print(f"`up` runs it: {shown(handed['url'])}", soft_wrap=True)
+        return
+    if export is not None and not export.absolute().parent.is_dir():
+        raise InputError(f"--export {export}: there is no folder {export.absolute().parent}")
+    with progress("units") as tell:
+        timed = running.resolve(settings(), parameters, lambda done, units, _: tell(done, units))
+    if export is not None:
+        _export(district, export)
+    found = {
+        "written": timed.resolved.written,
+        "digest": timed.resolved.digest,
+        "seconds": {kind: round(seconds, 3) for kind, seconds in timed.seconds.items()},
+    }
+    if as_json:
+        print_json(found)
+        return
+    table = Table("level", "units", "windows changed", "identities", "joins", "for review", "rows")
+    for level in reversed(Level):
+        results = [result for result in timed.resolved.results if level_of(result.unit) is level]
+        counts = (
+            len(results),
+            sum(result.changed for result in results),
+            sum(result.identities for result in results),
+            sum(result.joins for result in results),
+            sum(result.reviews for result in results),
+            sum(result.written for result in results),
+        )
+        table.add_row(level, *map(str, counts))
+    out().print(table)
+    out().print(", ".join(f"{kind} {seconds:.1f} s" for kind, seconds in timed.seconds.items()))
+    out().print(f"decision digest {timed.resolved.digest}", soft_wrap=True)
+    if any(result.reviews for result in timed.resolved.results) and not any(r.joins for r in timed.resolved.results):
+        out().print(
+            "nothing was joined; without a calibration of the model in use that is so: "
+            "see `urban-reid models calibrate --help`"
+        )
+
+
+def _export(district: str, file: Path) -> None:
+    from pipeline.export import write_assignments
+    from pipeline.store import Store
+
+    with Store.open(settings(), "urban-reid resolve") as store:
+        try:
+            write_assignments(store, district, file)
+        except OSError as error:
+            raise InputError(f"--export {file}: cannot be written: {error.strerror}") from None

@@ -1,0 +1,80 @@
+"""urban-reid search: one person, from one picture."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from schemas.errors import InputError
+from schemas.parameters import SearchHit, SearchParameters
+from schemas.settings import settings
+from urban_reid.arguments import AsJson, FromTime, ToTime, checked, moment
+from urban_reid.output import out, print_json, shown
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: urban-reid search --probe person.jpg --within d1 --reason 'missing child, case 17'")
+def search(
+    probe: Annotated[str, typer.Option(metavar="FILE|CROP-KEY", help="A picture, or the key of a stored crop.")],
+    within: Annotated[str, typer.Option(metavar="CODE", help="The unit to search, such as d1 or d1/s1.")],
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; written to the audit before the search runs.")],
+    from_time: FromTime = None,
+    to_time: ToTime = None,
+    top: Annotated[int, typer.Option(metavar="N", help="Hits at most, 1 to 200.")] = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Search a unit for the person of one picture. Who asks and why is written down first."""
+    names = {"unit": "within", "from_time": "from", "to_time": "to"}
+    said: dict[str, Any] = {
+        "unit": within,
+        "reason": reason,
+        "operator": settings().operator,
+        "from_time": moment(from_time),
+        "to_time": moment(to_time),
+        "top": top,
+    }
+    if re.fullmatch(r"[0-9a-f]{64}", probe):
+        parameters = checked(SearchParameters, names, crop_key=probe, **said)
+    else:
+        # Checked before the picture is taken in: a blank reason leaves nothing behind.
+        checked(SearchParameters, names, crop_key="0" * 64, **said)
+        parameters = checked(SearchParameters, names, probe_id=_upload(Path(probe)), **said)
+    from urban_reid import running
+
+    hits = running.search(settings(), parameters)
+    if as_json:
+        print_json({"hits": [hit.model_dump(mode="json") for hit in hits]})
+        return
+    out().print(_table(hits) if hits else f"nobody was seen in {shown(within)} then")
+
+
+def _upload(file: Path) -> Any:
+    from pipeline.crops import CropStore
+    from pipeline.search import upload_probe
+    from pipeline.store import Store
+
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise InputError(f"--probe {file}: no crop key of 64 hex digits, nor a file: {error.strerror}") from None
+    with Store.open(settings(), "urban-reid search") as store:
+        return upload_probe(store, CropStore(settings()), data, settings().operator)
+
+
+def _table(hits: tuple[SearchHit, ...]) -> Table:
+    table = Table("rank", "identity", "distance", "probability", "first seen", "last seen", "cameras", "nearest crop")
+    for hit in hits:
+        table.add_row(
+            str(hit.rank),
+            str(hit.identity),
+            f"{hit.distance:.3f}",
+            "" if hit.probability is None else f"{hit.probability:.2f}",
+            "" if hit.first_seen is None else f"{hit.first_seen:%Y-%m-%d %H:%M:%S}",
+            "" if hit.last_seen is None else f"{hit.last_seen:%Y-%m-%d %H:%M:%S}",
+            ", ".join(sorted({crop.camera for crop in hit.crops})),
+            hit.crops[0].key,
+        )
+    return table

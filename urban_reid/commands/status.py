@@ -1,0 +1,30 @@
+"""urban-reid status: what the city holds now."""
+
+import typer
+from rich.table import Table
+
+from schemas.settings import settings
+from urban_reid.arguments import AsJson
+from urban_reid.output import out, print_json, shown
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: urban-reid status --json")
+def status(as_json: AsJson = False) -> None:
+    """Count crops, identities by level, decisions and runs; and print the decision digest."""
+    from pipeline.status import status as read
+    from pipeline.store import Store
+
+    with Store.open(settings(), "urban-reid status") as store:
+        found = read(store)
+    if as_json:
+        print_json(found)
+        return
+    table = Table("level", "identities", title=f"{found['crops']} crops", title_justify="left")
+    for level, count in found["levels"].items():
+        table.add_row("tracklets of cameras" if level == "camera" else level, str(count))
+    out().print(table)
+    out().print(f"decisions {found['decisions']}, runs {found['runs']}, units to resolve {found['pending']}")
+    out().print(f"model {shown(found['model'] or 'none in use')}")
+    out().print(f"decision digest {found['digest']}", soft_wrap=True)

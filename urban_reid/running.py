@@ -1,0 +1,98 @@
+"""Flow runs from the command line: in this process, which is warm, or handed to the runner of `urban-reid up`."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flows.server import PrefectServer, connected
+from schemas.city import unknown_unit
+from schemas.errors import FlowError
+from schemas.levels import level_of
+from schemas.parameters import ResolveParameters, SearchHit, SearchParameters
+from schemas.settings import Settings
+from urban_reid import STARTED_S
+from urban_reid.up import is_up
+
+if TYPE_CHECKING:
+    from flows.resolve import Resolved
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A resolve and where its time went, since this program started, in seconds."""
+
+    resolved: "Resolved"
+    seconds: dict[str, float]
+
+
+def resolve(
+    settings: Settings,
+    parameters: ResolveParameters,
+    on_progress: Callable[[int, int, int], None],
+    since: float = STARTED_S,
+) -> Timed:
+    """Runs the flow of the unit's level here and waits. `on_progress`: units done, units in all, crops embedded.
+
+    Raises what the work raises; FlowError when the Prefect server does not answer.
+    """
+    with _checked(settings, parameters.unit), PrefectServer(settings) as server, connected(settings, server):
+        from flows.resolve import FLOWS
+        from flows.work import working
+        from pipeline.seconds import Seconds
+
+        seconds = Seconds()
+        with working(settings, seconds) as work:
+            work.on_progress = on_progress
+            server.wait()
+            with seconds.during("prefect"):
+                resolved = asyncio.run(FLOWS[level_of(parameters.unit)](parameters))
+        return Timed(resolved, seconds.split(since, time.perf_counter()))
+
+
+def search(settings: Settings, parameters: SearchParameters) -> tuple[SearchHit, ...]:
+    """Runs the search flow here and waits."""
+    with _checked(settings, parameters.unit), PrefectServer(settings) as server, connected(settings, server):
+        from flows.search import search as flow
+
+        server.wait()
+        return asyncio.run(flow(parameters))
+
+
+def hand_over(settings: Settings, parameters: ResolveParameters) -> dict[str, Any]:
+    """Has `urban-reid up` run the flow: {flow_run: its id, url: its page}. Raises FlowError when nothing is up."""
+    if not is_up(settings) and settings.prefect_url is None:
+        raise FlowError("nothing is up to run it: start `urban-reid up` on this data directory, or leave --no-wait out")
+    with _checked(settings, parameters.unit), PrefectServer(settings) as server, connected(settings, server):
+        from prefect.deployments import arun_deployment
+        from prefect.exceptions import ObjectNotFound
+
+        from flows.deployments import deployment_name
+
+        server.wait()
+        name = deployment_name(level_of(parameters.unit))
+        try:
+            run = asyncio.run(
+                arun_deployment(name, parameters={"parameters": parameters.model_dump(mode="json")}, timeout=0)
+            )
+        except ObjectNotFound:
+            raise FlowError(f"{name} is not served yet; `urban-reid up` says when it is") from None
+        return {"flow_run": str(run.id), "url": f"{server.ui_url}/runs/flow-run/{run.id}"}
+
+
+@contextmanager
+def _checked(settings: Settings, unit: str) -> Iterator[None]:
+    """Holds the database, having seen that it knows the unit and a model: neither is worth a wait for Prefect."""
+    from pipeline.city import read_city
+    from pipeline.models import model_in_use
+    from pipeline.store import Store
+
+    with Store.open(settings, "urban-reid") as store:
+        known = {u.code for u in read_city(store).units}
+        if unit not in known:
+            raise unknown_unit(unit, known)
+        with store.begin() as connection:
+            model_in_use(connection)
+        yield

@@ -1,0 +1,185 @@
+"""urban-reid up: the database, the core process, the Prefect server and its runner, until Ctrl-C.
+
+One at a time on a data directory, by HOME/up.lock. What it starts it ends, by process id; a child that dies is started
+again, each time after a longer pause.
+"""
+
+import ctypes
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from flows.server import PrefectServer, environment
+from schemas.errors import FlowError, HomeError
+from schemas.settings import Settings
+
+_LOOK_EVERY_S = 0.5
+_READY_WITHIN_S = 180.0
+#: Pauses before a child that died is started again; one that lived longer than the last begins anew.
+_PAUSES_S = (1.0, 2.0, 5.0, 15.0, 60.0)
+#: A child that was asked to end gets this long: the runner first cancels its flow runs.
+_END_WITHIN_S = 20.0
+
+
+@dataclass
+class Child:
+    """One of our processes, in a process group of its own, so that what it starts can be ended with it."""
+
+    name: str
+    module: str
+    variables: Mapping[str, str]
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+    deaths: int = 0
+    started_at: float = field(default=0.0)
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", self.module],
+                env=os.environ | self.variables,
+                cwd=self.log.parent,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            )
+        self.started_at = time.monotonic()
+
+    def look(self, say: Callable[[str], None]) -> None:
+        """Starts the child again if it died and its pause is over."""
+        if self.process is None or self.process.poll() is None:
+            return
+        lived_s = time.monotonic() - self.started_at
+        pause_s = _PAUSES_S[min(self.deaths, len(_PAUSES_S) - 1)]
+        if lived_s < pause_s:
+            return
+        self.deaths = 1 if lived_s > _PAUSES_S[-1] else self.deaths + 1
+        say(f"{self.name} ended with status {self.process.returncode} and is started again; see {self.log}")
+        self._end_group()
+        self.start()
+
+    def end(self) -> None:
+        if self.process is None:
+            return
+        if self.process.poll() is None:
+            self.process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(_END_WITHIN_S)
+        self._end_group()
+        self.process.wait()
+
+    def _end_group(self) -> None:
+        """Ends what is left of the group: the flow runs of a runner that was killed."""
+        assert self.process is not None
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+
+def run(settings: Settings, say: Callable[[str], None], on_ready: Callable[[str], None]) -> None:
+    """Keeps everything up until SIGINT, SIGTERM or SIGHUP. `on_ready` is told the address of Prefect's pages.
+
+    Raises HomeError when another `up` runs here; FlowError when the Prefect server or its runner does not come up.
+    """
+    from pipeline.store import Store
+
+    ended = threading.Event()
+    with ExitStack() as stack:
+        stack.enter_context(_alone(settings))
+        stack.enter_context(_on_signals(ended.set))
+        stack.enter_context(Store.open(settings, "urban-reid up"))
+        server = stack.enter_context(PrefectServer(settings))
+        variables = environment(settings, server.url)
+        home = settings.home.absolute()
+        core = Child("the core process", "reid_core.service", variables, home / "core.log")
+        runner = Child("the runner of flows", "flows.deployments", variables, home / "prefect" / "runner.log")
+        for child in (core, runner):
+            stack.callback(child.end)
+            child.start()
+        serving = home / "prefect" / "serving"
+        serving.unlink(missing_ok=True)
+        stack.callback(serving.unlink, missing_ok=True)
+        server.wait()
+        give_up_at = time.monotonic() + _READY_WITHIN_S
+        told = False
+        while not ended.wait(_LOOK_EVERY_S):
+            core.look(say)
+            runner.look(say)
+            if not server.alive():
+                raise FlowError(f"the Prefect server ended; its log is {home / 'prefect' / 'server.log'}")
+            if not told and serving.exists() and _listens(settings.core_socket):
+                told = True
+                on_ready(server.ui_url)
+            if not told and time.monotonic() > give_up_at:
+                raise FlowError(f"not ready within {_READY_WITHIN_S:.0f} s; see {core.log} and {runner.log}")
+        say("ending")
+
+
+def is_up(settings: Settings) -> bool:
+    """Whether `urban-reid up` runs on this data directory."""
+    try:
+        with (settings.home / "up.lock").open("rb") as lock:
+            return not _take(lock, fcntl.LOCK_SH)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise HomeError(f"{settings.home / 'up.lock'}: {error.strerror}") from None
+
+
+@contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    try:
+        settings.home.mkdir(mode=0o711, parents=True, exist_ok=True)
+        lock = (settings.home / "up.lock").open("ab")
+    except OSError as error:
+        raise HomeError(f"the data directory {settings.home} cannot be written: {error.strerror}") from None
+    with lock:
+        if not _take(lock, fcntl.LOCK_EX):
+            raise HomeError(f"`urban-reid up` runs already on {settings.home}; end it first, or set URBAN_REID_HOME")
+        yield
+
+
+def _take(lock: IO[bytes], kind: int) -> bool:
+    try:
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def _on_signals(call: Callable[[], None]) -> Iterator[None]:
+    before = {number: signal.signal(number, lambda *_: call()) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def _end_with_parent() -> None:
+    """Runs in the new process: it is to get SIGTERM should `up` itself be killed."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
