@@ -30,12 +30,20 @@ DEMO = Path(__file__).parent / "weights" / "demo"
 INPUT = InputConvention(height=128, width=64)
 ATTENTION = DiffAttentionSettings()
 TRAINING_SEED, VALIDATION_SEED = 1001, 2001
-PEOPLE, VALIDATION_PEOPLE, PICTURES = 400, 100, 24
+PEOPLE, PICTURES = 400, 24
+VALIDATION_PEOPLE, VALIDATION_PICTURES = 80, 16
 
 
-def rendered_people(seed: int, people: int, pictures_per_person: int) -> PersonPictures:
-    """Rendered crops of `people` who appear in no city, whatever its seed."""
-    found = training_set(seed, people, pictures_per_person, (INPUT.height, INPUT.width))
+def training_people(people: int = PEOPLE) -> PersonPictures:
+    """Each of `people` in twelve passages, seen by many cameras: variety of cameras costs nothing when rendered."""
+    size = (INPUT.height, INPUT.width)
+    found = training_set(TRAINING_SEED, people, PICTURES, size, pictures_per_passage=2, cameras=64)
+    return PersonPictures(found.pictures, found.identities, found.cameras)
+
+
+def validation_people() -> PersonPictures:
+    """Other people before other cameras, four passages each."""
+    found = training_set(VALIDATION_SEED, VALIDATION_PEOPLE, VALIDATION_PICTURES, (INPUT.height, INPUT.width))
     return PersonPictures(found.pictures, found.identities, found.cameras)
 
 
@@ -107,13 +115,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=DEMO, help="model directory to write")
     parser.add_argument("--work", type=Path, help="checkpoints and logs; a temporary folder if not given")
     parser.add_argument("--strategy", choices=["plain", "joint", "separate"], default="joint")
-    parser.add_argument("--epochs", type=int, default=24, help="of the backbone")
+    parser.add_argument("--epochs", type=int, default=10, help="of the backbone")
     parser.add_argument("--people", type=int, default=PEOPLE)
     asked = parser.parse_args()
 
     started = time.perf_counter()
-    people = rendered_people(TRAINING_SEED, asked.people, PICTURES)
-    validation = rendered_people(VALIDATION_SEED, VALIDATION_PEOPLE, PICTURES)
+    people, validation = training_people(asked.people), validation_people()
     sys.stdout.write(f"{len(people)} + {len(validation)} pictures in {time.perf_counter() - started:.0f} s\n")
     first: Strategy = "joint" if asked.strategy == "joint" else "plain"
     plans = [demo_plan(first, asked.epochs)]
