@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -38,28 +39,29 @@ def server() -> Iterator[embedded.EmbeddedServer]:
     shutil.rmtree(home)
 
 
-@pytest.fixture
-def database(server: embedded.EmbeddedServer) -> Iterator[str]:
-    """The name of a fresh, migrated database."""
-    name = f"test_{uuid4().hex[:12]}"
-    superuser = server.connect("postgres", "postgres")
-    superuser.autocommit = True
-    with superuser.cursor() as cursor:
-        cursor.execute(f"CREATE DATABASE {name} TEMPLATE template_city OWNER {roles.OWNER}")
-        yield name
-        cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    superuser.close()
-
-
-@pytest.fixture
-def settings(server: embedded.EmbeddedServer, database: str) -> Iterator[Settings]:
-    """Settings with a fresh home, and a fresh, migrated database as their own server.
+@contextmanager
+def fresh_settings(server: embedded.EmbeddedServer) -> Iterator[Settings]:
+    """Settings with an empty home, and a fresh, migrated database of the session's server as their own server.
 
     A program started by a test gets the same with URBAN_REID_HOME and URBAN_REID_DATABASE_URL.
     """
-    home = new_home()
-    yield Settings(home=home, database_url=server.url(database))
-    shutil.rmtree(home)
+    home, database = new_home(), f"test_{uuid4().hex[:12]}"
+    superuser = server.connect("postgres", "postgres")
+    superuser.autocommit = True
+    with superuser.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {database} TEMPLATE template_city OWNER {roles.OWNER}")
+        try:
+            yield Settings(home=home, database_url=server.url(database))
+        finally:
+            cursor.execute(f"DROP DATABASE {database} WITH (FORCE)")
+            superuser.close()
+            shutil.rmtree(home)
+
+
+@pytest.fixture
+def settings(server: embedded.EmbeddedServer) -> Iterator[Settings]:
+    with fresh_settings(server) as fresh:
+        yield fresh
 
 
 @pytest.fixture

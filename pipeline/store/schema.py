@@ -36,7 +36,7 @@ def upgrade(settings: Settings) -> tuple[str | None, str | None]:
                 return migrate(lambda: server.connect(roles.OWNER))
         url = own_url(settings)
         with session(lambda: connect_own(url)) as connection, connection.begin():
-            _prepare_own(connection)
+            prepare_own(connection)
         return migrate(lambda: connect_own(url))
 
 
@@ -109,7 +109,7 @@ def check_versions(connection: Connection) -> None:
         raise StoreError(f"the database has pgvector {vector}; 0.8.4 or later is needed: ALTER EXTENSION vector UPDATE")
 
 
-def _prepare_own(connection: Connection) -> None:
+def prepare_own(connection: Connection) -> None:
     """What the embedded server's bootstrap does, with the rights that the address' user has."""
     if connection.scalar(text("SELECT 1 FROM pg_extension WHERE extname = 'vector'")) is None:
         connection.execute(text("CREATE EXTENSION vector"))

@@ -1,0 +1,62 @@
+"""Transactions and the clock."""
+
+import threading
+
+import pytest
+from sqlalchemy import text
+
+from pipeline.store import Store
+from schemas.errors import InputError, StoreError
+from tests.pipeline.store.rows import insert_city
+
+
+def units(store: Store) -> int:
+    with store.begin() as connection:
+        return int(connection.scalar(text("SELECT count(*) FROM urban_unit")) or 0)
+
+
+def test_a_transaction_is_kept_whole_or_not_at_all(store: Store) -> None:
+    with pytest.raises(InputError), store.begin() as connection:
+        insert_city(connection)
+        raise InputError("something else went wrong")
+    assert units(store) == 0
+    with pytest.raises(StoreError, match="refused: division by zero"), store.begin() as connection:
+        insert_city(connection)
+        connection.execute(text("SELECT 1 / 0"))
+    assert units(store) == 0
+    with store.begin() as connection:
+        insert_city(connection)
+    assert units(store) == 8
+
+
+def test_an_error_is_one_line_without_the_statements_values(store: Store) -> None:
+    with pytest.raises(StoreError) as refusal, store.begin() as connection:
+        connection.execute(
+            text("INSERT INTO audit (actor, action, reason) VALUES ('', 'search', :reason)"),
+            {"reason": "the secret reason"},
+        )
+    assert "\n" not in str(refusal.value)
+    assert "audit_actor_check" in str(refusal.value)
+    assert "secret" not in str(refusal.value)
+    assert "***" in str(refusal.value)  # the address, without its password
+
+
+def test_a_value_that_the_driver_cannot_send_is_no_lost_connection(store: Store) -> None:
+    with pytest.raises(StoreError, match="can't adapt type 'object'") as refusal, store.begin() as connection:
+        connection.execute(text("SELECT :value"), {"value": object()})
+    assert type(refusal.value) is StoreError
+
+
+def test_time_in_the_database_is_summed_over_threads(store: Store) -> None:
+    before = store.database_seconds
+
+    def wait() -> None:
+        with store.begin() as connection:
+            connection.execute(text("SELECT pg_sleep(0.1)"))
+
+    threads = [threading.Thread(target=wait) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert store.database_seconds - before >= 0.3
