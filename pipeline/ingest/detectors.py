@@ -116,21 +116,18 @@ class TorchvisionDetector:
 
     def __init__(self, file: Path) -> None:
         import torch
-        from torchvision.models import detection
+        from torchvision.models import detection, get_model, list_models
 
         name = re.fullmatch(r"([a-z0-9_]+)_coco-([0-9a-f]{8})", file.stem)
-        builders = {
-            model: getattr(detection, model) for model in detection.__all__ if callable(getattr(detection, model))
-        }
-        names = [model for model in builders if model.startswith(("ssd", "fasterrcnn", "fcos", "retinanet"))]
-        if name is None or name[1] not in names:
+        models = [model for model in list_models(module=detection) if not model.startswith("keypoint")]
+        if name is None or name[1] not in models:
             raise ModelFileError(
-                f"{file}: keep torchvision's own name for it, MODEL_coco-HASH.pth; MODEL is one of {', '.join(names)}"
+                f"{file}: keep torchvision's own name for it, MODEL_coco-HASH.pth; MODEL is one of {', '.join(models)}"
             )
         if hashlib.sha256(file.read_bytes()).hexdigest()[:8] != name[2]:
             raise ModelFileError(f"{file}: its SHA-256 does not begin with {name[2]}; download it again")
         self._torch = torch
-        self._model = builders[name[1]](weights=None, weights_backbone=None, num_classes=91).eval()
+        self._model = get_model(name[1], weights=None, weights_backbone=None, num_classes=91).eval()
         try:
             self._model.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
         except Exception as error:  # whatever a damaged pickle raises; it is always this file's fault

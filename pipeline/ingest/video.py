@@ -120,7 +120,7 @@ class _Crops:
         """Follows the people of one frame; gives the crops of half seconds that are over."""
         self._first = first = self._first or moment
         at_s = (moment - first).total_seconds()
-        shown = self._tracker.step(self._detector.detect(frame), at_s)
+        shown = self._tracker.step(frame, self._detector.detect(frame), at_s)
         boxes = np.array([track.corner_box() for track in shown]).reshape(-1, 4)
         for track, box, usable in zip(shown, boxes, _usable(boxes, frame), strict=True):
             if not usable:

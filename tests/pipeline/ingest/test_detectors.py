@@ -1,0 +1,110 @@
+import hashlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from pipeline.ingest.detectors import Detector, Frame, HogDetector, open_detector
+from schemas.errors import ModelFileError, UsageError
+from schemas.settings import settings
+
+SSD = "ssdlite320_mobilenet_v3_large"
+
+
+def asset(name: str) -> Path:
+    folder = settings().test_assets
+    if folder is None or not (folder / name).exists():
+        pytest.skip(f"URBAN_REID_TEST_ASSETS has no {name}")
+    return folder / name
+
+
+@pytest.fixture
+def plaza() -> Frame:
+    """One frame of a public video with seven people."""
+    capture = cv2.VideoCapture(str(asset("data/vtest.avi")))
+    read, frame = capture.read()
+    assert read
+    return np.asarray(frame, np.uint8)
+
+
+@pytest.fixture(params=["hog", "person-detection-retail-0013"])
+def detector(request: pytest.FixtureRequest) -> Detector:
+    if request.param == "hog":
+        return open_detector()
+    return open_detector(asset(f"models/{request.param}/{request.param}.xml"))
+
+
+def test_people_are_found_in_pixels_of_the_frame(detector: Detector, plaza: Frame) -> None:
+    boxes = detector.detect(plaza)
+    sure = boxes[boxes[:, 4] >= detector.sure]
+    assert boxes.shape[1] == 5 and 2 <= len(sure) <= 8
+    assert (boxes[:, 4] >= 0).all() and (boxes[:, 4] <= 1).all()
+    assert (np.diff(boxes[:, 4]) <= 0).all()
+    assert ((sure[:, 3] / sure[:, 2]) > 1.2).all()  # people are upright
+    assert (sure[:, :2] > -20).all() and (sure[:, 0] + sure[:, 2] < 788).all() and (sure[:, 1] + sure[:, 3] < 596).all()
+    assert np.array_equal(detector.detect(plaza), boxes)
+
+
+def test_nobody_in_an_empty_scene(detector: Detector) -> None:
+    boxes = detector.detect(np.full((288, 384, 3), 90, np.uint8))
+    assert (boxes[:, 4] < detector.sure).all()
+
+
+def test_hog_takes_frames_smaller_than_its_window() -> None:
+    assert HogDetector().detect(np.zeros((100, 50, 3), np.uint8)).shape == (0, 5)
+
+
+def published(folder: Path, content: bytes) -> Path:
+    path = folder / f"{SSD}_coco-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+    path.write_bytes(content)
+    return path
+
+
+def test_torchvision_weights_are_read_and_used(tmp_path: Path, plaza: Frame) -> None:
+    """Weights of nobody's training: what they find means nothing, but the way from file to boxes is the real one."""
+    import torch
+    from torchvision.models import detection
+
+    torch.manual_seed(0)
+    model = getattr(detection, SSD)(weights=None, weights_backbone=None, num_classes=91)
+    torch.save(model.state_dict(), tmp_path / "weights")
+    found = open_detector(published(tmp_path, (tmp_path / "weights").read_bytes()))
+    boxes = found.detect(plaza)
+    assert boxes.ndim == 2 and boxes.shape[1] == 5
+    reference = model.eval()([torch.from_numpy(np.ascontiguousarray(plaza[..., ::-1])).permute(2, 0, 1) / 255])[0]
+    person = (reference["labels"] == 1) & (reference["scores"] >= 0.2)
+    assert len(boxes) == int(person.sum())
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (Path.touch, (Path("evil"),))
+
+
+def test_files_that_cannot_be_trusted_are_refused(tmp_path: Path) -> None:
+    import pickle
+
+    with pytest.raises(ModelFileError, match="no such file"):
+        open_detector(tmp_path / "missing.xml")
+    (tmp_path / "a.onnx").write_bytes(b"x")
+    with pytest.raises(UsageError, match=r"an OpenVINO .xml, or a torchvision .pth"):
+        open_detector(tmp_path / "a.onnx")
+    (tmp_path / "a.xml").write_text("<net/>")
+    with pytest.raises(ModelFileError, match="OpenVINO cannot read it"):
+        open_detector(tmp_path / "a.xml")
+    (tmp_path / "weights.pth").write_bytes(b"x")
+    with pytest.raises(ModelFileError, match=f"MODEL is one of .*{SSD}"):
+        open_detector(tmp_path / "weights.pth")
+    (tmp_path / f"{SSD}_coco-00000000.pth").write_bytes(b"x")
+    with pytest.raises(ModelFileError, match="SHA-256 does not begin with 00000000"):
+        open_detector(tmp_path / f"{SSD}_coco-00000000.pth")
+    with pytest.raises(ModelFileError, match=f"does not fit {SSD}"):
+        open_detector(published(tmp_path, pickle.dumps(Evil())))
+    assert not Path("evil").exists()
+
+
+def test_a_model_of_another_shape_is_refused() -> None:
+    with pytest.raises(ModelFileError, match="is no SSD detector"):
+        name = "person-reidentification-retail-0277"
+        open_detector(asset(f"models/{name}/{name}.xml"))

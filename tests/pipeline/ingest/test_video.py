@@ -1,0 +1,249 @@
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pydantic import SecretStr
+from sqlalchemy import text
+
+from pipeline.crops import CropStore
+from pipeline.ingest.detectors import Boxes, Frame, HogDetector, open_detector
+from pipeline.ingest.frames import START, open_frames
+from pipeline.ingest.video import ingest_video
+from pipeline.pictures import decode
+from pipeline.store import Store
+from schemas.crops import IngestReport
+from schemas.errors import CityError, InputError
+from schemas.settings import Settings
+from tests.pipeline.ingest.rtsp_camera import PASSWORD, USER, camera
+from tests.pipeline.ingest.test_detectors import asset
+
+C1 = "d1/s1/b1/c1"
+
+
+class RedDetector:
+    """Finds what is red: a real detector for scenes in which people are red."""
+
+    sure = 0.5
+
+    def detect(self, frame: Frame) -> Boxes:
+        red = (frame[..., 2] > 120) & (frame[..., 1] < 100)
+        count, _, stats, _ = cv2.connectedComponentsWithStats(red.astype(np.uint8))
+        found = [[*stats[n, :4], 0.9] for n in range(1, count) if stats[n, 4] > 500]
+        return np.array(found, np.float64).reshape(-1, 5)
+
+
+def walk(frames: int, per_frame: int = 6) -> list[NDArray[np.uint8]]:
+    """Frames of 320 x 240 in which one red figure with a pattern walks to the right."""
+    figure = np.full((100, 40, 3), (20, 20, 200), np.uint8)
+    figure[20:50:6] = (60, 60, 150)
+    found = []
+    for number in range(frames):
+        frame = np.full((240, 320, 3), 120, np.uint8)
+        x = 10 + per_frame * number
+        frame[70:170, x : x + 40] = figure[:, : max(320 - x, 0)]
+        found.append(frame)
+    return found
+
+
+def write_video(path: Path, frames: list[NDArray[np.uint8]], per_second: float = 10.0) -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), per_second, (320, 240))
+    for frame in frames:
+        writer.write(frame)
+    writer.release()
+    return path
+
+
+def rows(store: Store) -> list[tuple[datetime, str, list[float], bytes]]:
+    with store.begin() as connection:
+        found = connection.execute(
+            text("SELECT captured_at, track, box, picture FROM crop ORDER BY captured_at, track")
+        )
+        return [(moment, track, box, bytes(picture)) for moment, track, box, picture in found]
+
+
+def test_a_walker_becomes_two_crops_a_second(city_store: Store, crops: CropStore, tmp_path: Path) -> None:
+    start = datetime(2026, 1, 1, 8, 0, tzinfo=UTC)
+    path = write_video(tmp_path / "walk.avi", walk(40))
+    seen: list[tuple[int, int]] = []
+    report = ingest_video(
+        city_store,
+        crops,
+        str(path),
+        C1,
+        detector=RedDetector(),
+        start=start,
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert seen[-1] == (40, 40)
+    found = rows(city_store)
+    assert report == IngestReport(read=len(found), written=len(found))
+    assert 7 <= len(found) <= 9 and {track for _, track, _, _ in found} == {"20260101T080000-1"}
+    for moment, _, box, picture in found:
+        number = round((moment - start) / timedelta(seconds=0.1))
+        assert moment == start + timedelta(seconds=0.1) * number
+        assert box[0] + box[2] / 2 == pytest.approx(10 + 6 * number + 20, abs=3)
+        assert box[1] + box[3] / 2 == pytest.approx(120, abs=3) and 100 <= box[3] <= 116
+        decoded = decode(crops.get(picture))
+        assert decoded.shape[:2] == (box[3], box[2])
+        assert decoded[..., 0].mean() > decoded[..., 2].mean() + 50  # red is red
+    again = ingest_video(city_store, crops, str(path), C1, detector=RedDetector(), start=start)
+    assert (again.written, again.already_there) == (0, len(found))
+
+
+def test_a_region_gives_boxes_in_the_whole_frame(city_store: Store, crops: CropStore, tmp_path: Path) -> None:
+    path = str(write_video(tmp_path / "walk.avi", walk(40)))
+    ingest_video(city_store, crops, path, C1, detector=RedDetector(), region=(120, 40, 150, 180))
+    found = rows(city_store)
+    assert found and all(box[0] >= 120 and box[0] + box[2] <= 270 and 60 < box[1] < 75 for _, _, box, _ in found)
+    assert found[0][0] > START + timedelta(seconds=1.5)
+    for region in ((300, 0, 100, 100), (-1, 0, 10, 10), (0, 0, 0, 10)):
+        with pytest.raises(InputError, match="does not lie within the frame of 320 x 240 pixels"):
+            ingest_video(city_store, crops, path, C1, detector=RedDetector(), region=region)
+
+
+def test_many_frames_a_second_are_looked_at_ten_times(city_store: Store, crops: CropStore, tmp_path: Path) -> None:
+    looked: list[int] = []
+
+    class Counting(RedDetector):
+        def detect(self, frame: Frame) -> Boxes:
+            looked.append(1)
+            return super().detect(frame)
+
+    path = str(write_video(tmp_path / "walk.avi", walk(90, per_frame=2), per_second=30.0))
+    report = ingest_video(city_store, crops, path, C1, detector=Counting())
+    assert len(looked) == 30 and 4 <= report.written <= 7
+
+
+def test_an_empty_scene_is_said_to_be_one(city_store: Store, crops: CropStore, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "empty.avi", [np.full((240, 320, 3), 90, np.uint8)] * 5)
+    report = ingest_video(city_store, crops, str(path), C1, detector=HogDetector())
+    assert report == IngestReport(notes=("no people were found in 5 frames",))
+
+
+def test_a_video_cut_short_gives_what_it_holds(city_store: Store, crops: CropStore, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "walk.avi", walk(40))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    report = ingest_video(city_store, crops, str(path), C1, detector=RedDetector())
+    assert report.written >= 2
+    assert re.fullmatch(r"only \d+ of 40 frames could be read", report.notes[0])
+
+
+def test_what_cannot_be_meant(
+    city_store: Store, crops: CropStore, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    good = str(write_video(tmp_path / "walk.avi", walk(5)))
+    none = write_video(tmp_path / "none.avi", [])
+    (tmp_path / "text.avi").write_text("no video")
+    (tmp_path / "zero.mp4").touch()
+    capfd.readouterr()
+    refused: list[tuple[str, dict[str, object], str]] = [
+        (good, {"start": datetime(2026, 1, 1)}, "has no zone"),  # noqa: DTZ001 - no zone is the point
+        (good, {"start": datetime(2027, 1, 1, tzinfo=UTC), "now": datetime(2026, 1, 1, tzinfo=UTC)}, "in the future"),
+        (str(tmp_path / "missing.avi"), {}, "no such file"),
+        (str(tmp_path), {}, "no such file"),
+        (str(none), {}, "is no video that can be read|holds no frame"),
+        (str(tmp_path / "text.avi"), {}, "is no video that can be read"),
+        (str(tmp_path / "zero.mp4"), {}, "is no video that can be read"),
+        ("http://example.org/a.mp4", {}, "http:// is not taken"),
+        ("rtsp:///path", {}, "no usable host"),
+        ("rtsp://[::1/path", {}, "no usable host"),
+        ("rtsp://127.0.0.1:1/x", {"start": START}, "belongs to a file"),
+        ("rtsp://127.0.0.1:1/x", {}, "rtsp://127.0.0.1:1: does not answer"),
+        ("rtsp://op:s3cret@127.0.0.1:1/x", {}, "leave user and password out of it"),
+        ("rtsp://127.0.0.1:1/user=op&password=s3cret", {}, "leave user and password out of it"),
+    ]
+    for source, options, message in refused:
+        with pytest.raises(InputError, match=message) as caught:
+            ingest_video(city_store, crops, source, C1, detector=RedDetector(), **options)  # type: ignore[arg-type]
+        assert "s3cret" not in str(caught.value) and "\n" not in str(caught.value)
+    with pytest.raises(CityError, match="nearest: d1/s1/b1/c1"):
+        ingest_video(city_store, crops, good, "d1/s1/b1/c9", detector=RedDetector())
+    assert rows(city_store) == []
+    assert capfd.readouterr().err == ""
+
+
+def with_password(store: Store, password: str = PASSWORD) -> Store:
+    secrets = {"rtsp_user": SecretStr(USER), "rtsp_password": SecretStr(password)}
+    store.settings = store.settings.model_copy(update=secrets)
+    return store
+
+
+def test_a_live_camera_behind_a_password(
+    city_store: Store, crops: CropStore, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = datetime.now(UTC)
+    with camera(walk(40)) as serving:
+        report = ingest_video(with_password(city_store), crops, serving.address, C1, detector=RedDetector())
+    after = datetime.now(UTC)
+    assert serving.authorized
+    found = rows(city_store)
+    assert report.written == len(found) >= 3
+    assert all(before <= moment <= after for moment, _, _, _ in found)
+    with city_store.begin() as connection:
+        everything = str([tuple(row) for row in connection.execute(text("SELECT crop::text FROM crop"))])
+        everything += str([tuple(row) for row in connection.execute(text("SELECT audit::text FROM audit"))])
+    shown = "".join(capfd.readouterr())
+    for secret in (PASSWORD, "s3cret", USER, serving.address):
+        assert secret not in everything + shown + repr(report) + repr(city_store.settings)
+
+
+def test_a_wrong_password_is_one_line_without_it(
+    city_store: Store, crops: CropStore, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with camera(walk(5)) as serving, pytest.raises(InputError, match="refuses its user and password") as caught:
+        ingest_video(with_password(city_store, "wr0ng"), crops, serving.address, C1, detector=RedDetector())
+    assert not serving.authorized
+    assert "wr0ng" not in "".join(capfd.readouterr()) + str(caught.value)
+
+
+def test_interrupting_a_live_camera_keeps_what_was_seen(city_store: Store, crops: CropStore) -> None:
+    with camera(walk(300, per_frame=1)) as serving:
+        timer = threading.Timer(3, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        report = ingest_video(with_password(city_store), crops, serving.address, C1, detector=RedDetector())
+        timer.join()
+    assert report.written == len(rows(city_store)) >= 2
+
+
+def test_a_slow_look_at_a_live_camera_skips_frames() -> None:
+    settings = Settings(rtsp_user=SecretStr(USER), rtsp_password=SecretStr(PASSWORD))
+    with camera(walk(30)) as serving:
+        frames = open_frames(serving.address, None, settings)
+        ages = []
+        for moment, _ in frames:
+            threading.Event().wait(0.4)
+            ages.append((datetime.now(UTC) - moment).total_seconds())
+    assert 4 <= frames.read <= 12
+    assert max(ages) < 1.5
+
+
+@pytest.mark.parametrize("name", ["hog", "person-detection-retail-0013"])
+def test_real_pedestrians(city_store: Store, crops: CropStore, tmp_path: Path, name: str) -> None:
+    """The first six seconds of a public video, in which eight people walk."""
+    capture = cv2.VideoCapture(str(asset("data/vtest.avi")))
+    writer = cv2.VideoWriter(str(tmp_path / "part.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10.0, (768, 576))
+    for _ in range(60):
+        writer.write(capture.read()[1])
+    writer.release()
+    detector = open_detector(None if name == "hog" else asset(f"models/{name}/{name}.xml"))
+    report = ingest_video(city_store, crops, str(tmp_path / "part.avi"), C1, detector=detector)
+    found = rows(city_store)
+    tracks = {track for _, track, _, _ in found}
+    assert report.written == len(found) >= 15
+    assert 2 <= len(tracks) <= 12
+    for _, _, box, picture in found:
+        assert box[3] > box[2] and decode(crops.get(picture)).shape[:2] == (box[3], box[2])
+
+
+def test_it_loads_no_torch() -> None:
+    code = "import sys, pipeline.ingest.video; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
