@@ -1,6 +1,6 @@
 """COPY BINARY: what goes in comes out, and what must not go in does not."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,15 +13,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sqlalchemy import text
 
-from pipeline.store import Store
+from pipeline.store import Store, embedded
 from pipeline.store.copy import copy_in, copy_out
 from pipeline.store.leaves import ensure_leaves
 from schemas.errors import StoreError, VectorError
 from schemas.times import EPOCH, to_us
+from tests.conftest import fresh_settings
 from tests.pipeline.store.rows import insert_city, insert_crop, insert_model
 
 same_store = hypothesis_settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40, database=None
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=20, database=None
 )
 
 _TIMES = st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1)).map(lambda moment: moment.replace(tzinfo=UTC))  # noqa: DTZ001
@@ -40,6 +41,13 @@ _VALUES: dict[str, st.SearchStrategy[Any]] = {
     "float8[]": st.lists(st.floats(allow_nan=False), max_size=4),
     "int8[]": st.lists(st.integers(-(2**63), 2**63 - 1), max_size=4),
 }
+
+
+@pytest.fixture(scope="module")
+def store(server: embedded.EmbeddedServer) -> Iterator[Store]:
+    """One database for all tests here: they write into temporary tables."""
+    with fresh_settings(server) as fresh, Store.open(fresh) as opened:
+        yield opened
 
 
 def round_trip(store: Store, kind: str, values: Sequence[Any] | np.ndarray, read_as: str) -> Any:
