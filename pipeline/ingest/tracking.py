@@ -131,13 +131,13 @@ def looks(frame: Frame, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     product is the mean of two Bhattacharyya coefficients.
     """
     found = np.zeros((len(boxes), 2, 256))
-    lab = np.clip(cv2.cvtColor(frame, cv2.COLOR_BGR2Lab), *_COLOUR_LIMITS)
     for row, (x, y, width, height) in enumerate(boxes[:, :4]):
         left, right = max(round(x + 0.2 * width), 0), max(round(x + 0.8 * width), 0)
         for part, (start, end) in enumerate(((0.12, 0.5), (0.5, 0.9))):
-            area = lab[max(round(y + start * height), 0) : max(round(y + end * height), 0), left:right]
+            area = frame[max(round(y + start * height), 0) : max(round(y + end * height), 0), left:right]
             if area.size:
-                counts = cv2.calcHist([np.ascontiguousarray(area)], [0, 1, 2], None, [4, 8, 8], _COLOUR_RANGE)
+                lab = np.clip(cv2.cvtColor(np.ascontiguousarray(area), cv2.COLOR_BGR2Lab), *_COLOUR_LIMITS)
+                counts = cv2.calcHist([lab], [0, 1, 2], None, [4, 8, 8], _COLOUR_RANGE)
                 found[row, part] = counts.reshape(-1) / area.shape[0] / area.shape[1]
     return np.asarray(np.sqrt(found / 2).reshape(len(boxes), 512))
 
