@@ -26,6 +26,11 @@ class Pairwise:
     predicted: int
     actual: int
 
+    def __add__(self, other: "Pairwise") -> "Pairwise":
+        return Pairwise(
+            self.true_positives + other.true_positives, self.predicted + other.predicted, self.actual + other.actual
+        )
+
     @property
     def precision(self) -> float:
         return self.true_positives / self.predicted if self.predicted else 1.0

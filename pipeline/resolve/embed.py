@@ -43,6 +43,7 @@ def embed_camera(
         features = core.embed(pictures)
         with store.begin() as connection:
             ensure_leaves(connection, "crop_embedding", model.id, {row.day for row in missing})
+        with store.begin() as connection:
             copy_in(
                 connection,
                 "crop_embedding",

@@ -54,7 +54,7 @@ def resolve_level(
     settings: AssociationSettings,
 ) -> WindowResult:
     candidates, emptied = _candidates(unit, inputs, world, settings)
-    nodes = _columns(candidates, inputs.tracklets, world)
+    nodes = columns(candidates, inputs.tracklets, world)
     if len(nodes):
         found = associate(nodes, world, core, calibration, inputs.transit, settings)
     else:
@@ -146,7 +146,7 @@ def _candidates(
     for identity in inputs.context:
         before = inputs.touched.get(identity.persistent_id)
         if before is None:
-            nodes.append(_node(identity.key, None, identity, identity.persistent_id, fresh=False))
+            nodes.append(node_of(identity.key, None, identity, identity.persistent_id, fresh=False))
             continue
         children = [newest.get(m.persistent_id, m) for m in before if m.persistent_id not in inputs.gone]
         children = [child for child in children if child.persistent_id not in placed]
@@ -165,25 +165,26 @@ def _candidates(
             identity.persistent_id,
             fresh=True,
         )
-        if contradicts_itself(_columns([whole], inputs.tracklets, world), world)[0]:
-            nodes += [_node(child.key, [child], child, identity.persistent_id, fresh=True) for child in children]
+        if contradicts_itself(columns([whole], inputs.tracklets, world), world)[0]:
+            nodes += [node_of(child.key, [child], child, identity.persistent_id, fresh=True) for child in children]
         else:
             nodes.append(whole)
     nodes += [
-        _node(child.key, [child], child, None, fresh=True)
+        node_of(child.key, [child], child, None, fresh=True)
         for child in inputs.children
         if child.persistent_id not in placed
     ]
     return sorted(nodes, key=lambda node: node.key), emptied
 
 
-def _node(
+def node_of(
     key: bytes, children: Sequence[Identity] | None, identity: Identity, origin: UUID | None, *, fresh: bool
 ) -> Node:
     return Node(key, children, identity.tracklets, identity.timed, identity.mean, identity.medoids, origin, fresh)
 
 
-def _columns(candidates: Sequence[Node], tracklets: Mapping[int, Tracklet], world: Geometry) -> Nodes:
+def columns(candidates: Sequence[Node], tracklets: Mapping[int, Tracklet], world: Geometry) -> Nodes:
+    """Candidates, which are sorted by key, as the arrays that the association works on."""
     index = {code: i for i, code in enumerate(world.cameras)}
     spans = [tracklets[t] for node in candidates for t in sorted(node.tracklets, key=lambda t: _when(tracklets[t]))]
     width = len(candidates[0].mean) if candidates else 1

@@ -124,6 +124,19 @@ def read_inputs(
     )
 
 
+_CHILDREN_NOW = text(f"SELECT {_COLUMNS} FROM identity_now i WHERE parent_of(i.unit) = :unit ORDER BY i.key")
+
+
+def read_children_now(
+    connection: Connection, unit: str, model_id: int
+) -> tuple[list[Identity], Mapping[int, Tracklet]]:
+    """All children that the unit has now, by key, and the tracklets below them."""
+    rows = connection.execute(_CHILDREN_NOW, {"unit": unit}).all()
+    vectors = _prototypes(connection, model_id, [row.id for row in rows])
+    children = [identity for row in rows if (identity := _identity(row, vectors)) is not None]
+    return children, _tracklets(connection, sorted({t for child in children for t in child.tracklets}))
+
+
 def read_members(connection: Connection, holders: Sequence[int], model_id: int) -> dict[int, list[Identity]]:
     """The children of identities above camera level, by key: holder's id -> children."""
     rows = connection.execute(_MEMBERS, {"holders": list(holders)}).all() if holders else []

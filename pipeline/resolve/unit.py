@@ -1,8 +1,8 @@
 """resolve_unit: a unit over all its pending windows, in time order, alone (an advisory lock keeps others out)."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
 
 from sqlalchemy import Connection, text
 
@@ -13,8 +13,9 @@ from pipeline.resolve import watermarks
 from pipeline.resolve.camera import KnownTracklets, first_window, read_crops, tracklets_by_window
 from pipeline.resolve.level import resolve_level
 from pipeline.resolve.read import read_inputs, windows_from
-from pipeline.resolve.write import NewIdentity, RunRows, current_run_key, supersede, write_run
+from pipeline.resolve.write import NewIdentity, RunRows, current_run_key, days_of, supersede, write_run
 from pipeline.store import Store
+from pipeline.store.leaves import ensure_leaves
 from pipeline.store.locks import unit_lock
 from reid_core.core import ReIDCore
 from schemas.association import Verdict
@@ -64,6 +65,7 @@ class _Job:
     settings: AssociationSettings
     world: Geometry
     city_digest: bytes
+    days: set[date] = field(default_factory=set)  # whose leaves are known to be there
 
     def run_key(self, window: datetime, *parts: bytes) -> bytes:
         calibration = b"none" if self.calibration is None else self.calibration.digest()
@@ -133,17 +135,26 @@ def _in_period(windows: list[datetime], period: Period, window_s: int) -> tuple[
     return now, later[0] if later else None
 
 
+def _make_leaves(store: Store, job: _Job, identities: Sequence[NewIdentity]) -> None:
+    """In a transaction of its own, while the window's has only read: attaching a leaf locks what writers write."""
+    missing = days_of(identities) - job.days
+    if missing:
+        with store.begin() as connection:
+            ensure_leaves(connection, "prototype", job.model.id, missing)
+        job.days.update(missing)
+
+
 def _level_windows(store: Store, job: _Job, dirty_from: datetime, period: Period) -> tuple[UnitResult, datetime | None]:
     total = UnitResult(job.unit)
     with store.begin() as connection:
         windows, remaining = _in_period(windows_from(connection, job.unit, dirty_from), period, job.settings.window_s)
     for window in windows:
         with store.begin() as connection:
-            total += _level_window(connection, job, window)
+            total += _level_window(store, connection, job, window)
     return total, remaining
 
 
-def _level_window(connection: Connection, job: _Job, window: datetime) -> UnitResult:
+def _level_window(store: Store, connection: Connection, job: _Job, window: datetime) -> UnitResult:
     looked = UnitResult(job.unit, windows=1)
     inputs = read_inputs(
         connection,
@@ -168,6 +179,7 @@ def _level_window(connection: Connection, job: _Job, window: datetime) -> UnitRe
         return looked
     calibration = None if job.calibration is None else job.calibration.value
     result = resolve_level(connection, job.unit, inputs, job.world, job.core, calibration, job.model.id, job.settings)
+    _make_leaves(store, job, result.identities)
     rows = RunRows(
         run_key,
         job.unit,
@@ -207,7 +219,7 @@ def _camera_windows(
     windows, remaining = _in_period(every, period, job.settings.window_s)
     for window, tracklets in _with(windows, found):
         with store.begin() as connection:
-            total += _camera_window(connection, job, window, tracklets)
+            total += _camera_window(store, connection, job, window, tracklets)
     return total, remaining
 
 
@@ -217,13 +229,16 @@ def _with(
     return ((window, found.get(window, [])) for window in windows)
 
 
-def _camera_window(connection: Connection, job: _Job, window: datetime, tracklets: list[NewIdentity]) -> UnitResult:
+def _camera_window(
+    store: Store, connection: Connection, job: _Job, window: datetime, tracklets: list[NewIdentity]
+) -> UnitResult:
     looked = UnitResult(job.unit, windows=1)
     if not tracklets:
         return looked + UnitResult(job.unit, changed=int(supersede(connection, job.unit, window)))
     run_key = job.run_key(window, content_hash("tracklets", [tracklet.key for tracklet in tracklets]))
     if current_run_key(connection, job.unit, window) == run_key:
         return looked
+    _make_leaves(store, job, tracklets)
     rows = RunRows(
         run_key,
         job.unit,

@@ -10,7 +10,6 @@ from sqlalchemy import Connection, text
 
 from pipeline.resolve import watermarks
 from pipeline.store.copy import copy_in
-from pipeline.store.leaves import ensure_leaves
 from schemas.association import EventKind, PrototypeKind
 from schemas.levels import parent_of
 from schemas.times import from_us
@@ -77,6 +76,11 @@ class RunRows:
     identities: Sequence[NewIdentity]
     events: Sequence[NewEvent] = ()
     decisions: Sequence[NewDecision] = ()
+
+
+def days_of(identities: Sequence[NewIdentity]) -> set[date]:
+    """The UTC days whose leaves the identities' prototypes go to. The leaves must be there before `write_run`."""
+    return {from_us(identity.last_seen_us).date() for identity in identities if not identity.retired}
 
 
 def current_run_key(connection: Connection, unit: str, window: datetime) -> bytes | None:
@@ -230,7 +234,6 @@ def _write_prototypes(connection: Connection, rows: RunRows, ids: np.ndarray) ->
         vectors += several
     if not owners:
         return 0
-    ensure_leaves(connection, "prototype", rows.model_id, set(days))
     return copy_in(
         connection,
         "prototype",

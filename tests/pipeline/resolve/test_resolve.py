@@ -1,0 +1,236 @@
+"""The laws of a resolve: repeating writes nothing, and neither order nor late arrival changes what was decided."""
+
+import json
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from pipeline.digest import decision_digest
+from pipeline.export import assignments
+from pipeline.resolve import embed_camera, mark_everything, resolve_unit, units_within
+from pipeline.status import status
+from schemas.levels import Level, level_of, parent_of
+from schemas.parameters import Period
+from schemas.times import parse_time
+
+
+def digest(town, unit=None) -> str:
+    with town.store.begin() as connection:
+        return decision_digest(connection, unit)
+
+
+def rows(town, sql: str, **parameters):
+    with town.store.begin() as connection:
+        return connection.execute(text(sql), parameters).all()
+
+
+@pytest.fixture
+def expected(town, lines):
+    """The digest of the whole city taken in and resolved at once."""
+    town.take_in(lines)
+    assert town.resolve() > 0
+    return digest(town)
+
+
+def test_repeat_writes_nothing(town, expected) -> None:
+    before = status(town.store)
+    assert town.resolve() == 0
+    with town.store.begin() as connection:
+        mark_everything(connection)
+    assert town.resolve() == 0  # looked at again, found the same
+    assert status(town.store) == before
+    assert before["digest"] == expected and before["pending"] == 0
+
+
+def test_every_level_groups_the_same_tracklets(town, expected) -> None:
+    for level in (Level.BUILDING, Level.STREET, Level.DISTRICT):
+        held = Counter(
+            row.id
+            for row in rows(
+                town,
+                "SELECT t.id FROM identity_now n, unnest(n.tracklets) AS t(id) WHERE n.level = :level",
+                level=level,
+            )
+        )
+        tracklets = {row.id for row in rows(town, "SELECT id FROM identity_now WHERE level = 'camera'")}
+        assert set(held) == tracklets and set(held.values()) == {1}
+    sizes = status(town.store)["levels"]
+    assert sizes["camera"] > sizes["building"] >= sizes["street"] >= sizes["district"] > 0
+
+
+def test_members_are_one_level_down(town, expected) -> None:
+    pairs = rows(
+        town,
+        "SELECT i.unit AS unit, c.unit AS child FROM identity_member m "
+        "JOIN identity i ON i.id = m.identity_id JOIN identity c ON c.id = m.child_id",
+    )
+    assert pairs and all(parent_of(pair.child) == pair.unit for pair in pairs)
+
+
+def test_each_join_says_why(town, expected) -> None:
+    found = rows(town, "SELECT * FROM match_decision WHERE verdict = 'join'")
+    assert found
+    for row in found:
+        assert 0 <= row.distance <= 2 and row.probability is not None and row.operating_point is not None
+        assert level_of(row.left_at) == level_of(row.right_at)
+
+
+def test_assignments_name_every_crop_once(town, expected, lines) -> None:
+    found = list(assignments(town.store, "d1"))
+    assert len(found) == len(lines) == len({row["crop"] for row in found})
+    assert all(row["district"] for row in found)
+    assert {row["truth"] for row in found} == {json.loads(line)["truth"] for line in lines}
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_order_of_arrival_changes_nothing(fresh_town, town, expected, lines, seed) -> None:
+    """Thirds of the crops in random order, resolved after each: two thirds of all windows get late data."""
+    other = fresh_town()
+    shuffled = lines[:]
+    random.Random(seed).shuffle(shuffled)
+    third = len(lines) // 3 + 1
+    for start in range(0, len(shuffled), third):
+        other.take_in(shuffled[start : start + third])
+        assert other.resolve() > 0
+    assert digest(other) == expected
+    assert status(other.store)["levels"] == status(town.store)["levels"]
+    assert rows(other, "SELECT count(*) AS n FROM run WHERE superseded_at IS NOT NULL")[0].n > 0  # it was late indeed
+
+
+def test_one_window_after_the_other_gives_the_same(fresh_town, expected, by_time) -> None:
+    """What a schedule does: crops come in as they are seen, and each run resolves up to then."""
+    other = fresh_town()
+    windows: dict[int, list[str]] = {}
+    for line in by_time():
+        windows.setdefault(int(parse_time(json.loads(line)["time"]).timestamp()) // 150, []).append(line)
+    for part in windows.values():
+        other.take_in(part)
+        other.resolve()
+    assert digest(other) == expected
+
+
+def test_persistent_ids_survive_late_data(town, by_time) -> None:
+    """A late crop supersedes runs; whoever was known keeps the id."""
+    early = by_time()
+    late, rest = early[5:8], early[:5] + early[8:]
+    town.take_in(rest)
+    town.resolve()
+    before = {row["crop"]: row["district"] for row in assignments(town.store, "d1")}
+    town.take_in(late)
+    assert town.resolve() > 0
+    after = {row["crop"]: row["district"] for row in assignments(town.store, "d1")}
+    kept = sum(after[crop] == identity for crop, identity in before.items())
+    assert kept >= 0.9 * len(before)
+    assert {after[crop] for crop in before} & set(before.values())
+
+
+def test_truth_is_not_read(fresh_town, expected, lines) -> None:
+    """The same crops under shuffled names give the same decisions."""
+    names = [json.loads(line)["truth"] for line in lines]
+    random.Random(0).shuffle(names)
+    other = fresh_town()
+    other.take_in([json.dumps({**json.loads(line), "truth": name}) for line, name in zip(lines, names, strict=True)])
+    other.resolve()
+    assert digest(other) == expected
+
+
+def test_without_calibration_nothing_is_joined(fresh_town, lines) -> None:
+    other = fresh_town(calibrated=False)
+    other.take_in(lines)
+    other.resolve()
+    verdicts = {row.verdict for row in rows(other, "SELECT DISTINCT verdict FROM match_decision")}
+    assert verdicts == {"review"}
+    levels = status(other.store)["levels"]
+    assert levels["district"] == levels["camera"]
+    assert {row.probability for row in rows(other, "SELECT DISTINCT probability FROM match_decision")} == {None}
+
+
+def test_period_leaves_the_rest_pending(town, lines, by_time) -> None:
+    town.take_in(lines)
+    times = [parse_time(json.loads(line)["time"]) for line in by_time()]
+    middle = times[len(times) // 2]
+    settings = town.store.settings.association
+    for code in units_within(town.store, "d1"):
+        if code.count("/") == 3:
+            embed_camera(town.store, town.core, town.crops, town.model, code)
+        resolve_unit(town.store, town.core, town.model, code, settings=settings, period=Period(to_time=middle))
+    latest = rows(town, "SELECT max(window_start) AS latest FROM run")[0].latest
+    assert latest < middle
+    assert status(town.store)["pending"] > 0
+    town.resolve()
+    whole = digest(town)
+    with town.store.begin() as connection:
+        mark_everything(connection)
+    assert town.resolve() == 0 and digest(town) == whole
+
+
+def test_digest_of_a_unit_covers_what_is_below_it(town, expected) -> None:
+    parts = {digest(town, unit) for unit in ("d1", "d1/s1", "d1/s2", "d1/s1/b1")}
+    assert len(parts) == 4
+    assert digest(town, "d1") == expected
+
+
+_RESOLVE_ONCE = """
+import sys
+from pathlib import Path
+from pipeline.crops import CropStore
+from pipeline.models import model_in_use
+from pipeline.resolve import embed_camera, resolve_unit, units_within
+from pipeline.store import Store
+from reid_core.core import open_core
+from schemas.settings import settings
+with Store.open(settings(), "killed") as store:
+    with store.begin() as connection:
+        model = model_in_use(connection)
+    core = open_core(settings(), model.directory(settings()))
+    print("ready", flush=True)
+    for code in units_within(store, "d1"):
+        if code.count("/") == 3:
+            embed_camera(store, core, CropStore(settings()), model, code)
+        resolve_unit(store, core, model, code, settings=settings().association)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_killed_anywhere_ends_like_undisturbed(town, fresh_town, lines) -> None:
+    """kill -9 at twenty random points; then the same digest, and no row twice."""
+    town.take_in(lines)
+    started = time.monotonic()
+    town.resolve()
+    duration = time.monotonic() - started
+    expected = digest(town)
+    rng = random.Random(0)
+    killed = 0
+    for _ in range(20):
+        other = fresh_town()
+        other.take_in(lines)
+        environment = {
+            "URBAN_REID_HOME": str(other.store.settings.home),
+            "URBAN_REID_DATABASE_URL": other.store.settings.database_url,
+            "PATH": "/usr/bin:/bin",
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-c", _RESOLVE_ONCE],
+            env=environment,
+            cwd=Path(__file__).parents[3],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        time.sleep(rng.uniform(0, 1.2 * duration))
+        killed += process.poll() is None
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        other.resolve()
+        assert digest(other) == expected
+        twice = rows(other, "SELECT unit, window_start FROM run GROUP BY 1, 2 HAVING count(*) > 1")
+        assert not twice, "a window was written twice"
+    assert killed >= 10
