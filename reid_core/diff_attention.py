@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from schemas.cards import DiffAttentionSettings
+from schemas.errors import CoreError
 
 #: Values of the largest temporary tensor of a block of pairs: 64 MB in float32.
 BLOCK_VALUES = 2**24
@@ -22,7 +23,7 @@ TINY = 1e-12
 
 
 class DiffAttention(nn.Module):
-    """The module, 2 * D * (D/r) + 4 parameters.
+    """The module, 2 * D * (D/r) + 4 parameters. Raises CoreError where r is larger than D.
 
     Starts near the plain metric: w = (1, 0, 0) and b = 0, so that the gate sees the difference alone; W1 by He's rule;
     W2 so small that the gate's logits have a spread near 0.1, that is a = 0.5 +- 0.03. Zero would give W1 no gradient,
@@ -32,7 +33,8 @@ class DiffAttention(nn.Module):
     def __init__(self, dims: int, settings: DiffAttentionSettings) -> None:
         super().__init__()
         hidden = dims // settings.reduction
-        assert hidden >= 1, f"reduction {settings.reduction} leaves no channel of {dims}"
+        if hidden == 0:
+            raise CoreError(f"diff attention with reduction {settings.reduction} leaves none of {dims} channels")
         self.dims = dims
         self.settings = settings
         self.mix = nn.Parameter(torch.tensor([1.0, 0.0, 0.0]))  # w1, w2, w3

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import ValidationError
 
 from schemas.cards import InputConvention, LevelCalibration, ModelCard
-from schemas.errors import ModelFileError
+from schemas.errors import CoreError, ModelFileError
 from schemas.keys import content_hash
 
 if TYPE_CHECKING:
@@ -135,12 +135,15 @@ def load_model(directory: Path) -> "ReIDModel":
     card = read_card(directory)
     if card.engine != "torch" or card.baseline == "foreign":
         raise ModelFileError(f"{directory}: a model of the engine {card.engine}; only torch models are loaded so")
-    model = build_model(
-        card.architecture,
-        baseline=card.baseline,
-        diff_attention=card.diff_attention,
-        non_local_channels=card.non_local_channels,
-    )
+    try:
+        model = build_model(
+            card.architecture,
+            baseline=card.baseline,
+            diff_attention=card.diff_attention,
+            non_local_channels=card.non_local_channels,
+        )
+    except CoreError as error:
+        raise ModelFileError(f"{directory / CARD}: {error}") from None
     if model.dims != card.dims:
         raise ModelFileError(f"{directory}: card.json says {card.dims} dims, {card.architecture} has {model.dims}")
     _load_into(model, directory / WEIGHTS)

@@ -8,6 +8,7 @@ them wait, each with a deadline. The socket is open to its owner only. See `wire
 
 import asyncio
 import fcntl
+import importlib
 import os
 import signal
 import socket
@@ -26,15 +27,15 @@ from fastapi.responses import JSONResponse
 from numpy.typing import NDArray
 
 from reid_core import wire
+from reid_core.core import ReIDCore
 from reid_core.files import model_digest, read_card
-from reid_core.local import LocalCore
 from schemas.errors import CoreError, CoreUnavailable, HomeError, ModelFileError, UrbanReidError
 from schemas.settings import Settings, settings
 
 #: Jobs that may wait or run; one more is refused.
 QUEUE = 32
 
-Job = Callable[[LocalCore], NDArray[np.floating]]
+Job = Callable[[ReIDCore], NDArray[np.floating]]
 
 
 class Device:
@@ -42,10 +43,12 @@ class Device:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.cores: dict[str, LocalCore] = {}
+        self.cores: dict[str, ReIDCore] = {}
         self.loads: Counter[str] = Counter()
         self.jobs = 0
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="core")
+        # torch takes seconds to import: begun now, and the socket answers meanwhile.
+        self._worker.submit(importlib.import_module, "reid_core.local")
 
     def directory(self, digest: str) -> Path:
         """The folder of a model in this home. Raises ModelFileError."""
@@ -70,6 +73,8 @@ class Device:
         self._worker.shutdown(cancel_futures=True)
 
     def _compute(self, digest: str, job: Job) -> tuple[NDArray[np.floating], float]:
+        from reid_core.local import LocalCore
+
         core = self.cores.get(digest)
         if core is None:
             core = self.cores[digest] = LocalCore.open(self.settings, self.directory(digest))
@@ -108,7 +113,7 @@ def application(device: Device) -> FastAPI:
         return await answer(digest, request, np.float64, lambda core, pairs: core.distances(pairs[0], pairs[1]))
 
     async def answer(
-        digest: str, request: Request, dtype: type, job: Callable[[LocalCore, NDArray[Any]], NDArray[np.floating]]
+        digest: str, request: Request, dtype: type, job: Callable[[ReIDCore, NDArray[Any]], NDArray[np.floating]]
     ) -> Response:
         if device.jobs >= QUEUE:
             raise CoreUnavailable(f"the core process is busy: {device.jobs} jobs wait already; try again")

@@ -1,0 +1,133 @@
+"""The models against independent numbers: torchvision's parameter counts, the paper's shapes and initialisations."""
+
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torchvision.models import resnet18
+
+from reid_core.backbones import NonLocal
+from reid_core.heads import Features, GeM
+from reid_core.models import build_model
+from schemas.cards import DiffAttentionSettings
+from schemas.errors import CoreError, ModelFileError
+
+
+def parameters(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("architecture", "with_classifier", "last_channels"),
+    [("resnet50", 25_557_032, 2048), ("resnet34", 21_797_672, 512), ("resnet18", 11_689_512, 512)],
+)
+def test_backbones_are_torchvisions_without_the_classifier(
+    architecture: str, with_classifier: int, last_channels: int
+) -> None:
+    model = build_model(architecture)
+    assert model.dims == last_channels
+    assert parameters(model.backbone) == with_classifier - (last_channels + 1) * 1000
+
+
+def test_the_small_backbone() -> None:
+    model = build_model("resnet10s")
+    assert model.dims == 256 and 1_200_000 < parameters(model.backbone) < 1_300_000
+
+
+@pytest.mark.parametrize(("architecture", "stride"), [("resnet50", 16), ("resnet18", 16), ("resnet10s", 8)])
+def test_the_last_stage_keeps_its_resolution(architecture: str, stride: int) -> None:
+    backbone = build_model(architecture).eval().backbone
+    with torch.inference_mode():
+        maps = backbone(torch.zeros(1, 3, 64, 32))
+    assert maps.shape == (1, backbone.dims, 64 // stride, 32 // stride)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "baseline"), [("resnet50", "agw"), ("resnet18", "bagtricks"), ("resnet10s", "agw")]
+)
+def test_training_gives_all_features_and_eval_the_post_bn(
+    architecture: str, baseline: Literal["bagtricks", "agw"]
+) -> None:
+    model = build_model(architecture, baseline=baseline, num_classes=5)
+    images = torch.randn(3, 3, 32, 16)
+    features = model.train()(images)
+    assert isinstance(features, Features) and features.logits is not None
+    assert features.pre_bn.shape == features.post_bn.shape == (3, model.dims) and features.logits.shape == (3, 5)
+    features.logits.sum().backward()
+    with torch.inference_mode():
+        assert torch.equal(model.eval()(images), model.features(images).post_bn)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "places"),
+    [
+        ("resnet50", ["layer2_2", "layer2_3", "layer3_3", "layer3_4", "layer3_5"]),
+        ("resnet34", ["layer2_2", "layer2_3", "layer3_3", "layer3_4", "layer3_5"]),
+        ("resnet18", ["layer2_0", "layer2_1", "layer3_0", "layer3_1"]),
+        ("resnet10s", ["layer2_0", "layer3_0"]),
+    ],
+)
+def test_agw_has_its_non_local_blocks_where_the_paper_puts_them(architecture: str, places: list[str]) -> None:
+    model = build_model(architecture, baseline="agw")
+    assert list(model.backbone.non_local) == places
+    assert not build_model(architecture).backbone.non_local
+    blocks = [block for block in model.backbone.non_local.values() if isinstance(block, NonLocal)]
+    assert {block.theta.out_channels for block in blocks} == {1}
+    wider = build_model(architecture, baseline="agw", non_local_channels=3)
+    assert {block.g.out_channels for block in wider.backbone.non_local.values() if isinstance(block, NonLocal)} == {3}
+
+
+def test_non_local_is_the_dot_product_form_and_starts_as_the_identity() -> None:
+    torch.manual_seed(0)
+    block = NonLocal(6, inner_channels=2).double().eval()
+    maps = torch.randn(2, 6, 4, 3, dtype=torch.float64)
+    assert torch.equal(block(maps), maps)
+    torch.nn.init.normal_(block.bn.weight)
+    theta, phi, g = (layer(maps).flatten(2) for layer in (block.theta, block.phi, block.g))  # (2, 2, 12)
+    attention = theta.transpose(1, 2) @ phi / 12  # (2, 12, 12), over positions
+    mixed = (attention @ g.transpose(1, 2)).transpose(1, 2).unflatten(2, (4, 3))
+    assert torch.allclose(block(maps), maps + block.bn(block.out(mixed)), atol=1e-12)
+
+
+def test_gem_is_the_mean_at_one_and_nears_the_maximum() -> None:
+    maps = torch.rand(2, 5, 4, 3) + 0.1
+    assert GeM().p.item() == 3.0 and parameters(GeM()) == 1
+    assert torch.allclose(GeM(p=1.0)(maps), maps.mean(dim=(2, 3)))
+    assert torch.allclose(GeM(p=200.0)(maps), maps.amax(dim=(2, 3)), rtol=0.02)
+    assert torch.allclose(GeM()(torch.full((1, 1, 2, 2), -1.0)), torch.tensor(1e-6))
+
+
+def test_the_neck_has_a_frozen_bias_and_a_small_classifier_without_bias() -> None:
+    torch.manual_seed(0)
+    neck = build_model("resnet18", num_classes=751).neck
+    assert not neck.bn.bias.requires_grad and not neck.bn.bias.any() and neck.bn.weight.requires_grad
+    assert neck.classifier is not None and neck.classifier.bias is None
+    assert neck.classifier.weight.std().item() == pytest.approx(0.001, rel=0.01)
+
+
+@pytest.mark.parametrize(("architecture", "dims"), [("resnet50", 2048), ("resnet10s", 256)])
+@pytest.mark.parametrize("reduction", [4, 16])
+def test_the_modules_parameters(architecture: str, dims: int, reduction: int) -> None:
+    module = build_model(architecture, diff_attention=DiffAttentionSettings(reduction=reduction)).diff_attention
+    assert module is not None and parameters(module) == 2 * dims * (dims // reduction) + 4
+
+
+def test_imagenet_weights_load_under_torchvisions_names(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    published = resnet18()
+    save_file(published.state_dict(), tmp_path / "resnet18.safetensors")
+    model = build_model("resnet18", baseline="agw", pretrained=tmp_path / "resnet18.safetensors")
+    for name, tensor in published.state_dict().items():
+        if not name.startswith("fc."):
+            assert torch.equal(model.backbone.state_dict()[name], tensor)
+    with pytest.raises(ModelFileError, match="not this backbone"):
+        build_model("resnet34", pretrained=tmp_path / "resnet18.safetensors")
+    with pytest.raises(ModelFileError, match="other shapes"):
+        build_model("resnet50", pretrained=tmp_path / "resnet18.safetensors")
+
+
+def test_unknown_architectures_are_named() -> None:
+    with pytest.raises(CoreError, match="no architecture 'vit'; there are resnet50"):
+        build_model("vit")
