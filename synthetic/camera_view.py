@@ -33,12 +33,12 @@ class Difficulty:
     at the best threshold gives a pairwise F1 between 0.4 and 0.75.
     """
 
-    look_alike_share: float = 0.6  # people who share their clothes with others
-    group: tuple[int, int] = (2, 5)  # people in one group of look-alikes
-    spread: float = 5.0  # of garment colours in a group, of 255
-    cast: float = 0.11  # log of a camera's gain in red, and in blue the other way; a third of it in green
-    gamma: float = 0.16  # log of a camera's gamma
-    exposure: float = 0.13  # log of the brightness of one passage
+    look_alike_share: float = 0.4  # people who share their clothes with others
+    group: tuple[int, int] = (2, 4)  # people in one group of look-alikes
+    spread: float = 7.0  # of garment colours in a group, of 255
+    cast: float = 0.06  # log of a camera's gain in red, and in blue the other way; a third of it in green
+    gamma: float = 0.10  # log of a camera's gamma
+    exposure: float = 0.10  # log of the brightness of one passage
     blur_px: tuple[float, float] = (0.3, 1.3)  # least and most, by camera
     noise: tuple[float, float] = (2.0, 9.0)  # of 255, least and most, by camera
     quality: tuple[int, int] = (35, 85)  # of the video's JPEG-like coding, by camera

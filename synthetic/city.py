@@ -22,6 +22,7 @@ from synthetic.textures import dress
 Progress = Callable[[int, int], None]
 
 START = datetime(2026, 1, 1, 8, tzinfo=UTC)
+CITY_DIFFICULTY = Difficulty()
 _EVERY_S = 0.5  # between two looks of the detector at the same person
 _STRIDE_RAD_M = 4.2  # gait phase by way walked: a double step is 1.5 m
 _STRANGERS = 16  # passers-by in front of others; no detector finds them
@@ -114,7 +115,7 @@ def simulate_city(
     *,
     start: datetime = START,
     duration_s: float = 1500.0,
-    difficulty: Difficulty | None = None,
+    difficulty: Difficulty = CITY_DIFFICULTY,
 ) -> SimulatedCity:
     """A district of two streets with `cameras` cameras (2 to 64) and `people` walking through it for `duration_s`.
 
@@ -123,7 +124,6 @@ def simulate_city(
     """
     if people < 1 or duration_s < 60 or start.tzinfo is None:
         raise UsageError("a simulated city needs a person, a minute and a start with a time zone at least")
-    difficulty = difficulty or Difficulty()
     plan = lay_out(generator(seed, "city", 0), cameras)
     crowd = draw_people(
         generator(seed, "city", 1, 0),

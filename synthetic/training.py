@@ -12,6 +12,10 @@ from synthetic.pedestrians import draw_people, draw_person
 from synthetic.seeds import generator
 from synthetic.textures import dress
 
+#: Harder than a city, so that a model meets nothing in a city that it has not met worse: more look-alikes in larger
+#: groups and nearer colours, and cameras that differ more.
+TRAINING_DIFFICULTY = Difficulty(look_alike_share=0.6, group=(2, 5), spread=5.0, cast=0.11, gamma=0.16, exposure=0.13)
+
 
 @dataclass(frozen=True)
 class TrainingPictures:
@@ -31,14 +35,13 @@ def training_set(
     *,
     pictures_per_passage: int = 4,
     cameras: int = 24,
-    difficulty: Difficulty | None = None,
+    difficulty: Difficulty = TRAINING_DIFFICULTY,
 ) -> TrainingPictures:
     """`pictures_per_person` crops of each of `people`, in passages before different cameras, scaled to `size` (h, w).
 
     The people come from `generator(seed, "training", ...)`: never those of a city, whatever its seed, and other ones
     for another seed. Look-alikes are among them as in a city. Rows are in order of identity, passage and time.
     """
-    difficulty = difficulty or Difficulty()
     rng = generator(seed, "training", 0)
     crowd = draw_people(
         rng, people, look_alike_share=difficulty.look_alike_share, group=difficulty.group, spread=difficulty.spread
