@@ -3,7 +3,7 @@
 import numpy as np
 
 from pipeline.association.geometry import Geometry, closest
-from pipeline.association.nodes import Ints, Nodes, unit_rows
+from pipeline.association.nodes import Floats, Ints, Nodes, unit_rows
 
 #: Rows of the cosine matrix at a time: bounds memory at n * _ROWS float64.
 _ROWS = 512
@@ -22,7 +22,7 @@ def shortlist(nodes: Nodes, world: Geometry, k: int) -> tuple[Ints, Ints]:
         rows = fresh[start : start + _ROWS]
         distance = np.round(1 - directions[rows] @ directions.T, 12)  # (r, n)
         distance[np.arange(len(rows)), rows] = np.inf
-        near = np.argsort(distance, axis=1, kind="stable")[:, :wanted]
+        near = _nearest(distance, wanted)
         left, right = np.repeat(rows, wanted), near.ravel()
         possible = ~closest(nodes, world, left, right).impossible.reshape(near.shape)
         keep = possible & (np.cumsum(possible, axis=1) <= k)
@@ -31,3 +31,13 @@ def shortlist(nodes: Nodes, world: Geometry, k: int) -> tuple[Ints, Ints]:
         return np.empty(0, np.int64), np.empty(0, np.int64)
     pairs = np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
     return pairs[:, 0], pairs[:, 1]
+
+
+def _nearest(distance: Floats, k: int) -> Ints:
+    """(r, k) Columns of the k smallest of each row, ascending; ties fall to the lower column."""
+    furthest = np.partition(distance, k - 1, axis=1)[:, k - 1]
+    near = np.empty((len(distance), k), dtype=np.int64)
+    for row, (values, most) in enumerate(zip(distance, furthest, strict=True)):
+        candidates = np.flatnonzero(values <= most)  # more than k where several are as far as the k-th
+        near[row] = candidates[np.argsort(values[candidates], kind="stable")[:k]]
+    return near

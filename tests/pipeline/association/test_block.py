@@ -1,0 +1,34 @@
+import numpy as np
+import pytest
+
+from pipeline.association.block import _nearest, shortlist
+from pipeline.association.geometry import closest
+from pipeline.association.nodes import Nodes
+from tests.pipeline.association.test_geometry import WORLD, nodes
+
+
+def test_nearest_is_a_stable_sort() -> None:
+    distance = np.random.default_rng(0).integers(0, 6, (40, 30)).astype(float)  # many ties
+    for k in (1, 7, 30):
+        np.testing.assert_array_equal(_nearest(distance, k), np.argsort(distance, axis=1, kind="stable")[:, :k])
+
+
+@pytest.mark.parametrize("k", [1, 3, 50])
+def test_shortlist_against_a_slow_one(k: int) -> None:
+    rng = np.random.default_rng(1)
+    found = nodes(*[[(int(rng.integers(4)), t, t + 5)] for t in rng.uniform(0, 300, 40)])
+    found.mean[:] = rng.normal(size=found.mean.shape)
+    found.fresh[::3] = False
+    expected = set()
+    for i in np.flatnonzero(found.fresh):
+        cosine = found.mean @ found.mean[i] / np.linalg.norm(found.mean, axis=1)
+        possible = [j for j in np.argsort(-cosine) if j != i and not _impossible(found, i, j)]
+        expected |= {(min(i, j), max(i, j)) for j in possible[:k]}
+    got = set(zip(*(side.tolist() for side in shortlist(found, WORLD, k)), strict=True))
+    assert got <= {(int(i), int(j)) for i, j in expected}
+    # The gates act on the nearest 4 k, so with few candidates left a distant possible one may be missed.
+    assert len(got) >= 0.9 * len(expected)
+
+
+def _impossible(found: Nodes, i: int, j: int) -> bool:
+    return bool(closest(found, WORLD, np.array([i]), np.array([j])).impossible[0])
