@@ -6,7 +6,6 @@ Counted within each unit of a level, and summed. Pairs are pairs of tracklets; I
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -131,12 +130,13 @@ def labelled_tracklets(store: Store, district: str, model_id: int) -> Labelled:
     )
 
 
-def score(labelled: Labelled, nearest_neighbour_distance: float | None = None) -> dict[str, dict[str, Any]]:
-    """Per level above the camera: pairwise_f1, precision, recall, idf1; with a distance nearest_neighbour_f1 too.
+def score(labelled: Labelled, nearest_distances: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """Per level above the camera: pairwise_f1, precision, recall and idf1.
 
-    A tracklet that a level does not hold counts as alone.
+    For levels in `nearest_distances` nearest_neighbour_f1 too, the baseline with that threshold (cosine distance). A
+    tracklet that a level does not hold counts as alone.
     """
-    result: dict[str, dict[str, Any]] = {}
+    result: dict[str, dict[str, float]] = {}
     for level in UPWARD[1:]:
         unit = labelled.unit(level)
         predicted = [held or f"alone {i}" for i, held in enumerate(labelled.identity[level])]
@@ -147,8 +147,8 @@ def score(labelled: Labelled, nearest_neighbour_distance: float | None = None) -
             "recall": pairs.recall,
             "idf1": idf1(predicted, labelled.truth, unit, labelled.crops),
         }
-        if nearest_neighbour_distance is not None:
-            groups = nearest_neighbour(labelled.mean, unit, nearest_neighbour_distance)
+        if level.value in nearest_distances:
+            groups = nearest_neighbour(labelled.mean, unit, nearest_distances[level.value])
             row["nearest_neighbour_f1"] = pairwise(groups, labelled.truth, unit).f1
         result[level.value] = row
     return result

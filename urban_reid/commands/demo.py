@@ -126,8 +126,7 @@ def _results(store: "Store", model: "ModelRow", folder: Path) -> dict[str, Any]:
 
     labelled = labelled_tracklets(store, "d1", model.id)
     # The baseline's threshold was chosen on other cities, as ours were; it travels in the model's card.
-    nearest = model.card.details.get("nearest_neighbour_distance", {})
-    scores = {level.value: score(labelled, nearest.get(level.value))[level.value] for level in UPWARD[1:]}
+    scores = score(labelled, model.card.details.get("nearest_neighbour_distance", {}))
     assignments = folder / "assignments.jsonl"
     write_assignments(store, "d1", assignments)
     return status(store) | {

@@ -1,0 +1,101 @@
+"""What orchestration costs: a resolve under `urban-reid up`, less the core, less the database.
+
+    python benchmarks/overhead.py [--model resnet50|demo] [--people 38] [--rounds 3]
+
+Simulates a city of 8 cameras (about 2,000 crops), takes it in, and resolves it once a round, each in a data directory
+of its own. The ResNet-50 has random weights at 256x128: its speed is that of a trained one, its decisions are not.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+PROGRAM = [sys.executable, "-P", "-m", "urban_reid.cli"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=["resnet50", "demo"], default="resnet50")
+    parser.add_argument("--people", type=int, default=38)
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="urban-reid-benchmark-") as folder:
+        # The embedded server may run as another user, who has to reach its data.
+        Path(folder).chmod(0o711)
+        city, model = Path(folder, "city"), Path(folder, "model")
+        render(city, given.people)
+        make_model(given.model, model)
+        print(f"{'round':>5} {'crops':>6} {'total':>7} {'core':>7} {'database':>9} {'rest':>6} {'share':>6}   seconds")
+        for number in range(1, given.rounds + 1):
+            crops, seconds = one_round(Path(folder, f"home{number}"), city, model)
+            rest = seconds["total"] - seconds["core"] - seconds["database"]
+            print(
+                f"{number:>5} {crops:>6} {seconds['total']:>7.2f} {seconds['core']:>7.2f} {seconds['database']:>9.2f} "
+                f"{rest:>6.2f} {rest / seconds['total']:>6.1%}   {json.dumps(seconds)}",
+                flush=True,
+            )
+
+
+def render(city: Path, people: int) -> None:
+    from synthetic.city import simulate_city, write_city
+
+    write_city(simulate_city(1, cameras=8, people=people), city)
+
+
+def make_model(kind: str, folder: Path) -> None:
+    import torch
+
+    import reid_core
+    from reid_core.files import read_card, save_model
+    from reid_core.models import build_model
+    from schemas.cards import DiffAttentionSettings, InputConvention
+
+    demo = Path(reid_core.__file__).parent / "weights" / "demo"
+    if kind == "demo":
+        shutil.copytree(demo, folder)
+        return
+    torch.manual_seed(0)
+    network = build_model("resnet50", diff_attention=DiffAttentionSettings())
+    save_model(network, folder, name="resnet50", input=InputConvention(), calibration=read_card(demo).calibration)
+
+
+def one_round(home: Path, city: Path, model: Path) -> tuple[int, dict[str, float]]:
+    """(crops, the seconds of the resolve) in a fresh data directory, with everything up."""
+    environment = {**os.environ, "URBAN_REID_HOME": str(home)}
+
+    def run(*arguments: str) -> dict[str, object]:
+        done = subprocess.run([*PROGRAM, *arguments, "--json"], env=environment, capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(f"urban-reid {' '.join(arguments)}: {done.stderr}")
+        found: dict[str, object] = json.loads(done.stdout)
+        return found
+
+    run("city", "load", str(city / "city.yaml"))
+    run("models", "register", "benchmark", str(model))
+    run("models", "use", "benchmark")
+    taken_in = run("ingest", "manifest", str(city / "manifest.jsonl"))
+    up = subprocess.Popen([*PROGRAM, "up"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        while not (home / "prefect" / "serving").exists() or not (home / "core.sock").exists():
+            if up.poll() is not None:
+                assert up.stderr is not None
+                sys.exit(f"urban-reid up: {up.stderr.read().decode()}")
+            time.sleep(0.2)
+        time.sleep(3)  # its own start-up work ends
+        seconds = run("resolve", "--district", "d1")["seconds"]
+    finally:
+        up.send_signal(signal.SIGINT)
+        up.wait()
+    assert isinstance(seconds, dict)
+    return int(str(taken_in["written"])), seconds
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""The demo city over several seeds: F1 and IDF1 at each level, beside the nearest-neighbour rule.
+
+    python benchmarks/seeds.py [--seeds 1-10]
+
+Each seed is a city of its own in a data directory of its own, resolved by the plain functions (no Prefect), with the
+packaged model and its calibration. The rule's thresholds come from the calibration cities.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+import reid_core
+from pipeline.city import read_city_file, store_city
+from pipeline.crops import CropStore
+from pipeline.ingest.manifest import ingest_manifest
+from pipeline.models import register_model, use_model
+from pipeline.resolve import embed_camera, resolve_unit, units_within
+from pipeline.scoring import labelled_tracklets, score
+from pipeline.store import Store
+from reid_core.core import open_core
+from schemas.settings import Settings
+from synthetic.city import simulate_city, write_city
+
+COLUMNS = ("pairwise_f1", "precision", "recall", "idf1", "nearest_neighbour_f1")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", default="1-10", help="such as 1-10")
+    first, _, last = parser.parse_args().seeds.partition("-")
+    rows = []
+    print(f"{'seed':>4} {'tracklets':>9}  " + "  ".join(f"{level:^29}" for level in ("building", "street", "district")))
+    print(" " * 16 + "  ".join("   F1     P     R  IDF1    NN" for _ in range(3)))
+    for seed in range(int(first), int(last or first) + 1):
+        tracklets, found = one_city(seed)
+        rows.append(found)
+        print(
+            f"{seed:>4} {tracklets:>9}  " + "  ".join(" ".join(f"{v:5.3f}" for v in level) for level in found),
+            flush=True,
+        )
+    for name, value in (("mean", np.mean(rows, axis=0)), ("std", np.std(rows, axis=0))):
+        print(f"{name:>4} {'':>9}  " + "  ".join(" ".join(f"{v:5.3f}" for v in level) for level in value))
+
+
+def one_city(seed: int) -> tuple[int, list[list[float]]]:
+    """(tracklets, for each level the figures of COLUMNS)."""
+    model_folder = Path(reid_core.__file__).parent / "weights" / "demo"
+    with tempfile.TemporaryDirectory(prefix="urban-reid-seeds-") as folder:
+        home = Path(folder)
+        home.chmod(0o711)  # the embedded server may run as another user, who has to reach its data
+        settings = Settings(home=home)
+        with Store.open(settings) as store:
+            manifest = write_city(simulate_city(seed), home / "input")
+            store_city(store, read_city_file(manifest.with_name("city.yaml")))
+            crops = CropStore(settings)
+            ingest_manifest(store, crops, manifest)
+            register_model(store, settings, model_folder, "demo")
+            model = use_model(store, "demo")
+            core = open_core(settings, model.directory(settings))
+            for unit in units_within(store, "d1"):
+                if unit.count("/") == 3:
+                    embed_camera(store, core, crops, model, unit)
+                resolve_unit(store, core, model, unit, settings=settings.association)
+            labelled = labelled_tracklets(store, "d1", model.id)
+            found = score(labelled, model.card.details["nearest_neighbour_distance"])
+            return len(labelled.key), [[level[name] for name in COLUMNS] for level in found.values()]
+
+
+if __name__ == "__main__":
+    main()
