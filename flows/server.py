@@ -16,6 +16,7 @@ import fcntl
 import http.client
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -35,13 +36,11 @@ _START_DEADLINE_S = 120.0
 #: The last run's events are still on their way into Prefect's tables when its command ends; and the next command may
 #: come soon.
 _POLL_S, _LINGER_POLLS = 0.5, 20
+_END_WITHIN_S = 10.0
 
 
-def environment(settings: Settings, url: str) -> dict[str, str]:
-    """The variables by which a process of ours finds the server at `url`, and keeps to this data directory.
-
-    Meant to be laid over the process's own environment, before Prefect is imported.
-    """
+def prefect_variables(settings: Settings, url: str) -> dict[str, str]:
+    """The variables by which Prefect finds the server at `url`, and keeps to this data directory."""
     home = settings.home.absolute() / "prefect"
     own_server = {} if settings.prefect_url else {"PREFECT_API_KEY": "", "PREFECT_API_AUTH_STRING": ""}
     return own_server | {
@@ -54,10 +53,20 @@ def environment(settings: Settings, url: str) -> dict[str, str]:
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
         "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
-        "PYTHONSAFEPATH": "1",  # a user's own `flows` folder in the working directory must not shadow ours
-        "URBAN_REID_HOME": str(settings.home.absolute()),
         "NO_PROXY": ",".join(filter(None, (os.environ.get("NO_PROXY"), "127.0.0.1", "localhost"))),
     }
+
+
+def environment(settings: Settings, url: str) -> dict[str, str]:
+    """The whole environment of a process of ours that calls or runs flows."""
+    return (
+        os.environ
+        | prefect_variables(settings, url)
+        | {
+            "PYTHONSAFEPATH": "1",  # a user's own `flows` folder in the working directory must not shadow ours
+            "URBAN_REID_HOME": str(settings.home.absolute()),
+        }
+    )
 
 
 class PrefectServer:
@@ -100,6 +109,25 @@ class PrefectServer:
     def ui_url(self) -> str:
         """The address for a person's browser."""
         return self.url.removesuffix("/api")
+
+    def stop(self) -> None:
+        """Gives the hold back, and ends the server at once if nobody else holds it."""
+        self._holds.close()
+        if self._settings.prefect_url:
+            return
+        with _locked(self._home / "starting.lock", fcntl.LOCK_EX), _open_lock(self._home / "holders.lock") as holders:
+            deadline = time.monotonic() + _END_WITHIN_S
+            # The server itself takes this lock for a moment at a time, to see whether it is held.
+            while not (alone := _try_lock(holders)) and time.monotonic() < deadline - _END_WITHIN_S + 2 * _POLL_S:
+                time.sleep(_POLL_S / 10)
+            if not alone or self._find() is None:
+                return
+            pid = int(json.loads((self._home / "server.json").read_text())["pid"])
+            os.kill(pid, signal.SIGTERM)
+            while self._find() is not None and time.monotonic() < deadline:
+                time.sleep(_POLL_S / 10)
+            if self._find() is not None:
+                os.kill(pid, signal.SIGKILL)
 
     def alive(self) -> bool:
         """Whether the server's process lives; an own server is its keeper's."""
@@ -148,7 +176,7 @@ class PrefectServer:
                         str(listening.fileno()),
                         str(self._home / "holders.lock"),
                     ],
-                    env=os.environ | variables,
+                    env=variables,
                     cwd=self._home,  # Prefect reads .env and pyproject.toml of the working directory
                     pass_fds=(listening.fileno(), lock.fileno()),  # the lock is held until the server's end
                     stdin=subprocess.DEVNULL,
@@ -166,7 +194,7 @@ class PrefectServer:
 @contextlib.contextmanager
 def connected(settings: Settings, server: PrefectServer) -> Iterator[None]:
     """Makes `server` the one that flows called in this process report to. `server.wait` before the first call."""
-    os.environ.update(environment(settings, server.url))
+    os.environ.update(prefect_variables(settings, server.url))  # before Prefect is imported, which reads them then
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     with temporary_settings({PREFECT_API_URL: server.url}):

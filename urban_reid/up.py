@@ -37,7 +37,7 @@ class Child:
 
     name: str
     module: str
-    variables: Mapping[str, str]
+    environment: Mapping[str, str]
     log: Path
     process: subprocess.Popen[bytes] | None = None
     deaths: int = 0
@@ -47,7 +47,7 @@ class Child:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", self.module],
-                env=os.environ | self.variables,
+                env=self.environment,
                 cwd=self.log.parent,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -100,6 +100,7 @@ def run(settings: Settings, say: Callable[[str], None], on_ready: Callable[[str]
         stack.enter_context(_on_signals(ended.set))
         stack.enter_context(Store.open(settings, "urban-reid up"))
         server = stack.enter_context(PrefectServer(settings))
+        stack.callback(server.stop)
         variables = environment(settings, server.url)
         home = settings.home.absolute()
         core = Child("the core process", "reid_core.service", variables, home / "core.log")

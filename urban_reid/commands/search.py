@@ -3,11 +3,12 @@
 import re
 from pathlib import Path
 from typing import Annotated, Any
+from uuid import UUID
 
 import typer
 from rich.table import Table
 
-from schemas.errors import InputError
+from schemas.errors import InputError, PictureError
 from schemas.parameters import SearchHit, SearchParameters
 from schemas.settings import settings
 from urban_reid.arguments import AsJson, FromTime, ToTime, checked, moment
@@ -51,7 +52,7 @@ def search(
     out().print(_table(hits) if hits else f"nobody was seen in {shown(within)} then")
 
 
-def _upload(file: Path) -> Any:
+def _upload(file: Path) -> UUID:
     from pipeline.crops import CropStore
     from pipeline.search import upload_probe
     from pipeline.store import Store
@@ -61,7 +62,10 @@ def _upload(file: Path) -> Any:
     except OSError as error:
         raise InputError(f"--probe {file}: no crop key of 64 hex digits, nor a file: {error.strerror}") from None
     with Store.open(settings(), "urban-reid search") as store:
-        return upload_probe(store, CropStore(settings()), data, settings().operator)
+        try:
+            return upload_probe(store, CropStore(settings()), data, settings().operator)
+        except PictureError as error:
+            raise PictureError(f"--probe {file}: {error}") from None
 
 
 def _table(hits: tuple[SearchHit, ...]) -> Table:

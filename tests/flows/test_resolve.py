@@ -1,0 +1,111 @@
+import asyncio
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sqlalchemy import text
+
+from flows.resolve import FLOWS, district
+from flows.work import Work, working
+from pipeline.digest import decision_digest
+from schemas.errors import CityError, CoreUnavailable, UsageError, VectorError
+from schemas.levels import Level
+from schemas.parameters import ResolveParameters
+from tests.flows.conftest import Ask, Town
+
+pytestmark = pytest.mark.usefixtures("prefect_url")
+
+
+def test_a_district_resolves_all_below_it_once(town: Town, lines: list[str], api: Ask) -> None:
+    town.take_in(lines[:200])
+    with town.store.begin() as connection:
+        name = "<script>alert(1)</script> [red]*x*"
+        connection.execute(text("UPDATE urban_unit SET name = :name WHERE code = 'd1'"), {"name": name})
+    told: list[tuple[int, int, int]] = []
+    with working(town.store.settings) as work:
+        work.on_progress = lambda *numbers: told.append(numbers)
+        first = asyncio.run(district(ResolveParameters(unit="d1")))
+        again = asyncio.run(district(ResolveParameters(unit="d1")))
+    with town.store.begin() as connection:
+        assert first.digest == decision_digest(connection, "d1")
+    assert first.written > 0
+    assert (again.written, again.digest) == (0, first.digest)
+    units = [result.unit for result in first.results]
+    assert units[-1] == "d1" and len(units) == len(set(units))
+    assert all(unit.rpartition("/")[0] in units[number:] for number, unit in enumerate(units[:-1]))
+    assert told[-1] == (len(units), len(units), 0) and max(embedded for _, _, embedded in told) == 200
+
+    runs = api("/flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1, "flows": {"name": {"any_": ["district"]}}})
+    assert runs[0]["parameters"] == {"parameters": {"unit": "d1", "from_time": None, "to_time": None}}
+    table, summary = (
+        api("/artifacts/latest/filter", {"artifacts": {"key": {"any_": [key]}}})[0]
+        for key in ("resolve-d1", "resolve-summary-d1")
+    )
+    assert '"unit": "d1/s1/b1"' in table["data"]
+    for shown in (table["data"], summary["data"]):
+        assert "<script>" not in shown and "&lt;script" in shown
+    assert r"\*x\*" in summary["data"] and first.digest in summary["data"]
+
+
+@pytest.mark.parametrize(
+    ("level", "unit", "units"),
+    [(Level.CAMERA, "d1/s1/b1/c1", 1), (Level.BUILDING, "d1/s1/b1", 3), (Level.STREET, "d1/s1", 7)],
+)
+def test_a_flow_for_each_level(town: Town, lines: list[str], level: Level, unit: str, units: int) -> None:
+    town.take_in(lines[:60])
+    with working(town.store.settings):
+        resolved = asyncio.run(FLOWS[level](ResolveParameters(unit=unit)))
+    assert len(resolved.results) == units
+
+
+def test_units_that_do_not_fit_are_refused(town: Town) -> None:
+    with working(town.store.settings):
+        with pytest.raises(UsageError, match="d1/s1 is a street; run the street flow"):
+            asyncio.run(district(ResolveParameters(unit="d1/s1")))
+        with pytest.raises(CityError, match="no unit 'd9'"):
+            asyncio.run(district(ResolveParameters(unit="d9")))
+
+
+class Failing:
+    """A core that fails some times, and then is as it was."""
+
+    def __init__(self, work: Work, error: Exception, times: int) -> None:
+        self.card, self.seconds = work.core.card, 0.0
+        self._core, self._error, self._times = work.core, error, times
+
+    def embed(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+        if self._times:
+            self._times -= 1
+            raise self._error
+        return self._core.embed(pictures)
+
+    def distances(self, left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+        return self._core.distances(left, right)
+
+
+def resolve_with(town: Town, error: Exception) -> Any:
+    with working(town.store.settings) as work:
+        work.core = Failing(work, error, times=1)
+        return asyncio.run(FLOWS[Level.CAMERA](ResolveParameters(unit="d1/s1/b1/c1")))
+
+
+def test_what_may_come_back_is_tried_again_and_nothing_else(town: Town, lines: list[str]) -> None:
+    town.take_in([line for line in lines if '"d1/s1/b1/c1"' in line][:5])
+    with pytest.raises(VectorError, match="holds NaN"):
+        resolve_with(town, VectorError("vector 3 holds NaN"))
+    resolved = resolve_with(town, CoreUnavailable("the core process went away"))
+    assert resolved.written > 0
+
+
+def test_one_camera_that_fails_stops_what_stands_on_it_and_nothing_else(town: Town, lines: list[str]) -> None:
+    town.take_in(lines[:100])
+    broken = next(iter(sorted({line.split('"camera":"')[1].split('"')[0] for line in lines[:100]})))
+    with town.store.begin() as connection:
+        picture = connection.scalar(text("SELECT picture FROM crop WHERE camera = :camera LIMIT 1"), {"camera": broken})
+    town.crops.path(bytes(picture)).unlink()
+    with working(town.store.settings), pytest.raises(Exception, match="cannot be read"):
+        asyncio.run(district(ResolveParameters(unit="d1")))
+    with town.store.begin() as connection:
+        done = set(connection.scalars(text("SELECT DISTINCT unit FROM run")))
+    assert done and not {broken, broken.rpartition("/")[0], "d1"} & done

@@ -1,0 +1,45 @@
+import asyncio
+
+import pytest
+from pydantic import ValidationError
+from sqlalchemy import text
+
+from flows.search import search
+from flows.work import working
+from schemas.errors import CityError
+from schemas.parameters import SearchParameters
+from tests.flows.conftest import Ask, Town
+
+pytestmark = pytest.mark.usefixtures("prefect_url")
+
+
+def test_a_search_is_written_down_and_shown(town: Town, lines: list[str], api: Ask) -> None:
+    town.take_in(lines[:80])
+    town.resolve()
+    with town.store.begin() as connection:
+        key = connection.scalar(text("SELECT encode(key, 'hex') FROM crop ORDER BY key LIMIT 1"))
+    reason = "case 17\n<img src=x onerror=alert(1)> | \u202e"
+    asked = SearchParameters(unit="d1", crop_key=key, reason=reason, operator="me", top=3)
+    with working(town.store.settings):
+        hits = asyncio.run(search(asked))
+    assert hits[0].crops[0].key == key
+    with town.store.begin() as connection:
+        request = connection.execute(text("SELECT * FROM search_request")).one()
+        audit = connection.execute(text("SELECT * FROM audit WHERE action = 'search'")).one()
+        rows = connection.execute(text("SELECT rank, distance FROM search_hit ORDER BY rank")).all()
+    assert (request.reason, audit.reason, audit.actor, audit.unit) == (asked.reason, asked.reason, "me", "d1")
+    assert request.finished_at is not None and audit.details["request"] == str(request.id)
+    assert [row.distance for row in rows] == [hit.distance for hit in hits]
+    artifact = api("/artifacts/latest/filter", {"artifacts": {"key": {"any_": ["search-d1"]}}})[0]
+    assert key in artifact["data"] and str(request.id) in artifact["description"]
+    assert "<img" not in artifact["description"] and "\n" not in artifact["description"]
+
+
+def test_nothing_is_searched_without_a_reason_or_a_place(town: Town) -> None:
+    with pytest.raises(ValidationError, match="may not be blank"):
+        SearchParameters(unit="d1", crop_key="0" * 64, reason=" \x00\t ", operator="me")
+    with working(town.store.settings), pytest.raises(CityError, match="no unit 'd7'"):
+        asyncio.run(search(SearchParameters(unit="d7", crop_key="0" * 64, reason="x", operator="me")))
+    with town.store.begin() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM search_request")) == 0
+        assert connection.scalar(text("SELECT count(*) FROM audit WHERE action = 'search'")) == 0
