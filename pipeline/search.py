@@ -14,6 +14,7 @@ from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 from sqlalchemy import Connection, Row, text
 
 from pipeline.city import read_city
@@ -265,7 +266,7 @@ def _log_odds(calibration: LevelCalibration, distance: float) -> float:
 
 
 def _probability(calibration: LevelCalibration | None, distance: float) -> float | None:
-    return None if calibration is None else float(1 / (1 + np.exp(-_log_odds(calibration, distance))))
+    return None if calibration is None else float(expit(_log_odds(calibration, distance)))
 
 
 def _times(period: Period) -> dict[str, datetime | None]:
