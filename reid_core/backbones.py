@@ -1,28 +1,69 @@
 """Feature maps of a person's picture: torchvision's ResNets without their last stride, and AGW's non-local blocks.
 
-Notable: the last stage keeps its resolution (paper, 'Baselines': last stride 1); the parameters carry torchvision's
-names, so ImageNet weights load as they are; `resnet10s` is a stem and three stages of one block, for small pictures.
+Notable: the last stage keeps its resolution (paper, 'Baselines': last stride 1); layers, order and parameter names are
+torchvision's, so its ImageNet weights load as they are, and a test holds both networks against each other. They are
+written out here because importing torchvision costs a process as much again as importing torch. `resnet10s` is a stem
+and three stages of one block, for small pictures.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions around a shortcut, (B, c, H, W) -> (B, channels, H / stride, W / stride)."""
+
+    expansion = 1
+
+    def __init__(self, before: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(before, width, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.downsample = _shortcut(before, width, stride)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        found = torch.relu_(self.bn1(self.conv1(maps)))
+        return torch.relu_(self.bn2(self.conv2(found)) + self.downsample(maps))
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 and 1x1 convolutions around a shortcut; the stride is the 3x3's, as in torchvision."""
+
+    expansion = 4
+
+    def __init__(self, before: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(before, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, width * self.expansion, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(width * self.expansion)
+        self.downsample = _shortcut(before, width * self.expansion, stride)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        found = torch.relu_(self.bn1(self.conv1(maps)))
+        found = torch.relu_(self.bn2(self.conv2(found)))
+        return torch.relu_(self.bn3(self.conv3(found)) + self.downsample(maps))
+
+
+def _shortcut(before: int, after: int, stride: int) -> nn.Sequential:
+    """The block's other way: nothing where the shape stays, else a strided 1x1 convolution."""
+    if before == after and stride == 1:
+        return nn.Sequential()
+    return nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
 
 
 @dataclass(frozen=True)
 class Architecture:
     """A ResNet's shape: its block and how many of them each stage has."""
 
-    block: Any
+    block: type[BasicBlock] | type[Bottleneck]
     stages: tuple[int, ...]
-
-    @property
-    def dims(self) -> int:
-        """D, channels of the last feature map."""
-        return int(64 * 2 ** (len(self.stages) - 1) * self.block.expansion)
 
 
 ARCHITECTURES = {
@@ -70,38 +111,36 @@ class Backbone(nn.Module):
         """`non_local_channels`: inner channels of AGW's non-local blocks; None builds none."""
         super().__init__()
         shape = ARCHITECTURES[architecture]
-        # torchvision always builds four stages; those that the architecture lacks are left behind.
-        resnet = ResNet(shape.block, [*shape.stages, 1][:4])
-        self.dims = shape.dims
-        self.conv1, self.bn1, self.relu, self.maxpool = resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool
-        self.stages = [f"layer{number}" for number in range(1, len(shape.stages) + 1)]
-        for name in self.stages:
-            self.add_module(name, getattr(resnet, name))
-        _keep_resolution(getattr(self, self.stages[-1])[0])
-        self.non_local = nn.ModuleDict()
-        if non_local_channels is not None:
-            for name, last in NON_LOCAL_BLOCKS.items():
-                blocks = getattr(self, name)
-                channels = 64 * 2 ** (int(name[-1]) - 1) * shape.block.expansion
-                for index in range(max(0, len(blocks) - last), len(blocks)):
-                    self.non_local[f"{name}_{index}"] = NonLocal(channels, non_local_channels)
+        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.stages: list[str] = []
+        channels = 64
+        non_local = {}
+        for number, count in enumerate(shape.stages):
+            name, width = f"layer{number + 1}", 64 * 2**number
+            # The first stage follows a pooling, and the last one keeps its resolution.
+            stride = 1 if number in (0, len(shape.stages) - 1) else 2
+            blocks = []
+            for index in range(count):
+                blocks.append(shape.block(channels, width, 1 if index else stride))
+                channels = width * shape.block.expansion
+                if non_local_channels is not None and index >= count - NON_LOCAL_BLOCKS.get(name, 0):
+                    non_local[f"{name}_{index}"] = NonLocal(channels, non_local_channels)
+            self.add_module(name, nn.Sequential(*blocks))
+            self.stages.append(name)
+        self.dims = channels
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        self.non_local = nn.ModuleDict(non_local)
 
     def forward(self, images: Tensor) -> Tensor:
-        maps = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        maps: Tensor = self.maxpool(torch.relu_(self.bn1(self.conv1(images))))
         for name in self.stages:
             for index, block in enumerate(getattr(self, name)):
                 maps = block(maps)
                 key = f"{name}_{index}"
                 if key in self.non_local:
                     maps = self.non_local[key](maps)
-        assert isinstance(maps, torch.Tensor)
         return maps
-
-
-def _keep_resolution(first_block: nn.Module) -> None:
-    """Set the stride of a stage, which its first block holds, to 1."""
-    assert isinstance(first_block, BasicBlock | Bottleneck)
-    strided = first_block.conv2 if isinstance(first_block, Bottleneck) else first_block.conv1
-    strided.stride = (1, 1)
-    if first_block.downsample is not None:
-        first_block.downsample[0].stride = (1, 1)

@@ -174,8 +174,8 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
 
 def run(settings: Settings) -> None:
     """Serve this home's models until SIGINT or SIGTERM. Raises CoreError where another process does already."""
-    device = Device(settings)
     with _listening(settings) as listener:
+        device = Device(settings)
         config = uvicorn.Config(
             application(device), log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=5
         )

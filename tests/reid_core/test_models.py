@@ -1,12 +1,13 @@
 """The models against independent numbers: torchvision's parameter counts, the paper's shapes and initialisations."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 import pytest
 import torch
 from safetensors.torch import save_file
-from torchvision.models import resnet18
+from torchvision.models import ResNet, resnet18, resnet50
 
 from reid_core.backbones import NonLocal
 from reid_core.heads import Features, GeM
@@ -114,14 +115,27 @@ def test_the_modules_parameters(architecture: str, dims: int, reduction: int) ->
     assert module is not None and parameters(module) == 2 * dims * (dims // reduction) + 4
 
 
-def test_imagenet_weights_load_under_torchvisions_names(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("architecture", "published"), [("resnet50", resnet50), ("resnet18", resnet18)])
+def test_imagenet_weights_load_and_compute_what_torchvision_does(
+    tmp_path: Path, architecture: str, published: Callable[[], ResNet]
+) -> None:
     torch.manual_seed(1)
-    published = resnet18()
-    save_file(published.state_dict(), tmp_path / "resnet18.safetensors")
-    model = build_model("resnet18", baseline="agw", pretrained=tmp_path / "resnet18.safetensors")
-    for name, tensor in published.state_dict().items():
-        if not name.startswith("fc."):
-            assert torch.equal(model.backbone.state_dict()[name], tensor)
+    theirs = published().eval()
+    # Ours keeps the last stage's resolution.
+    for layer in theirs.layer4[0].modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.stride = (1, 1)
+    save_file(theirs.state_dict(), tmp_path / "imagenet.safetensors")
+    ours = build_model(architecture, baseline="agw", pretrained=tmp_path / "imagenet.safetensors").eval().backbone
+    images = torch.randn(2, 3, 64, 32)
+    with torch.inference_mode():
+        maps = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(images))))
+        maps = theirs.layer4(theirs.layer3(theirs.layer2(theirs.layer1(maps))))
+        assert torch.allclose(ours(images), maps, rtol=1e-4, atol=1e-4)  # non-local blocks start as the identity
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    save_file(resnet18().state_dict(), tmp_path / "resnet18.safetensors")
     with pytest.raises(ModelFileError, match="not this backbone"):
         build_model("resnet34", pretrained=tmp_path / "resnet18.safetensors")
     with pytest.raises(ModelFileError, match="other shapes"):
