@@ -57,9 +57,8 @@ async def show_resolve(
         f"- {sum(result.joins for result in results)} joins, {reviews} pairs for review",
         f"- decision digest `{digest}`",
     ]
-    report = settings.home.absolute() / "reports" / unit.replace("/", "--")
-    if report.exists():
-        index = report.resolve() / "index.html"
+    index = settings.report_link(unit).resolve() / "index.html"
+    if index.exists():
         lines.append(f"- [report](file://{quote(str(index))}): {markdown(str(index))}")
     await acreate_markdown_artifact(
         "\n".join(lines), artifact_key("resolve-summary", unit), f"The last resolve of {unit}, in short"

@@ -89,6 +89,10 @@ class Settings(BaseSettings):
     def core_socket(self) -> Path:
         return self.home / "core.sock"
 
+    def report_link(self, unit: str) -> Path:
+        """A symbolic link to the newest report on `unit`, where there is one."""
+        return self.home / "reports" / unit.replace("/", "--")
+
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:

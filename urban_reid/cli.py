@@ -13,7 +13,7 @@ import typer
 
 from schemas.errors import UrbanReidError
 from schemas.text import one_line
-from urban_reid.commands import city, database, demo, ingest, models, resolve, search, status, up
+from urban_reid.commands import city, database, demo, ingest, models, report, resolve, search, status, up
 
 app = typer.Typer(
     name="urban-reid",
@@ -27,7 +27,7 @@ app = typer.Typer(
 )
 for name, group in (("db", database), ("city", city), ("ingest", ingest), ("models", models)):
     app.add_typer(group.app, name=name)
-for command in (demo, resolve, search, status, up):
+for command in (demo, resolve, search, report, status, up):
     app.add_typer(command.app)
 
 

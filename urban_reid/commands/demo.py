@@ -14,6 +14,7 @@ from schemas.levels import UPWARD, Level
 from schemas.parameters import ResolveParameters
 from schemas.settings import settings
 from urban_reid.arguments import AsJson
+from urban_reid.commands.report import report_on
 from urban_reid.output import out, print_json, progress, say, shown
 
 if TYPE_CHECKING:
@@ -43,21 +44,22 @@ def demo(
     people: Annotated[int, typer.Option(metavar="N", min=1, max=500, help="People who walk through it.")] = 45,
     seed: Annotated[int, typer.Option(metavar="S", min=0, help="Another seed, another city and other people.")] = 1,
     out_dir: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="For report and assignments; HOME/demo unless given.")
+        Path | None, typer.Option("--out", metavar="DIR", help="For report and assignments; HOME/report unless given.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Render a small city, take in its crops, resolve it and score the result against the truth."""
     from flows.server import PrefectServer
+    from pipeline.report.folder import open_folder
     from pipeline.store import Store
     from urban_reid import running
 
     ours = settings()
-    folder = (out_dir or ours.home / "demo").absolute()
+    folder = (out_dir or ours.home / "report").absolute()
     plan = Plan(cameras, people, seed)
     with Store.open(ours, "urban-reid demo") as store:
         _refuse_another_city(store, plan)
-        _make(folder)
+        open_folder(folder)  # refused now rather than after the work
         with PrefectServer(ours):  # starts while the city is rendered
             manifest = _render(plan)
             model = _prepare(store, manifest)
@@ -120,21 +122,20 @@ def _prepare(store: "Store", manifest: Path) -> "ModelRow":
 
 
 def _results(store: "Store", model: "ModelRow", folder: Path) -> dict[str, Any]:
-    from pipeline.export import write_assignments
     from pipeline.scoring import labelled_tracklets, score
     from pipeline.status import status
 
     labelled = labelled_tracklets(store, "d1", model.id)
-    # The baseline's threshold was chosen on other cities, as ours were; it travels in the model's card.
+    # The baseline's thresholds were chosen on other cities, as ours were; they travel in the model's card.
     scores = score(labelled, model.card.details.get("nearest_neighbour_distance", {}))
-    assignments = folder / "assignments.jsonl"
-    write_assignments(store, "d1", assignments)
+    index = report_on(store, "d1", folder)
     return status(store) | {
         **{
             measure: {level: row[measure] for level, row in scores.items() if measure in row}
             for measure in ("pairwise_f1", "idf1", "nearest_neighbour_f1")
         },
-        "assignments": str(assignments),
+        "report": str(index),
+        "assignments": str(index.with_name("assignments.jsonl")),
     }
 
 
@@ -151,6 +152,7 @@ def _show(found: dict[str, Any]) -> None:
     out().print(f"{found['crops']} crops, {found['decisions']} decisions in {found['runs']} runs")
     out().print("resolve: " + ", ".join(f"{kind} {seconds:.1f} s" for kind, seconds in found["seconds"].items()))
     out().print(f"decision digest {found['digest']}", soft_wrap=True)
+    out().print(f"report          {shown(found['report'])}", soft_wrap=True)
     out().print(f"assignments     {shown(found['assignments'])}", soft_wrap=True)
     say(f"look around with URBAN_REID_HOME={shown(settings().home)} urban-reid status, city show, search, up")
 
