@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy.optimize import minimize
+from scipy.special import expit
 from sqlalchemy import Connection, text
 
 from pipeline.association.block import shortlist
@@ -237,13 +238,17 @@ def _logistic(distance: Floats, same: np.ndarray) -> tuple[float, float]:
     centre, scale = distance.mean(), distance.std() or 1.0
     x, y = (distance - centre) / scale, same.astype(float)
 
-    def loss(parameters: Floats) -> float:
-        odds = parameters[1] - np.exp(parameters[0]) * x
+    def loss(parameters: Floats) -> tuple[float, Floats]:
+        steepness, at_centre = parameters
+        odds = at_centre - steepness * x
+        excess = expit(odds) - y
         # The small penalty keeps data that a threshold parts perfectly from an infinite slope.
-        return float(np.sum(np.logaddexp(0, odds) - y * odds) + 1e-3 * np.exp(2 * parameters[0]))
+        value = np.sum(np.logaddexp(0, odds) - y * odds) + 0.05 * steepness**2
+        return float(value), np.array([-np.sum(excess * x) + 0.1 * steepness, np.sum(excess)])
 
-    steepness, at_centre = minimize(loss, np.array([0.0, 0.0]), method="BFGS").x
-    slope = float(np.exp(steepness) / scale)
+    bounds = [(1e-3, None), (None, None)]  # a larger distance never speaks for the same person
+    steepness, at_centre = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=bounds).x
+    slope = float(steepness / scale)
     return slope, float(at_centre + slope * centre)
 
 
