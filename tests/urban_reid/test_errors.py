@@ -1,0 +1,48 @@
+"""Errors that no test can bring about honestly come from a command added for it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from schemas.errors import StoreError
+from schemas.settings import settings as read_settings
+from urban_reid import cli
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    monkeypatch.setenv("URBAN_REID_HOME", str(tmp_path))
+    read_settings.cache_clear()
+    monkeypatch.setattr(cli.app, "registered_commands", list(cli.app.registered_commands))
+
+    @cli.app.command("fail-unexpectedly")
+    def _unexpected() -> None:
+        raise ZeroDivisionError("a\nb \x1b[31m")
+
+    @cli.app.command("fail-knowingly")
+    def _known() -> None:
+        raise StoreError("the table [red]x[/red]\nis gone")
+
+    yield tmp_path
+    read_settings.cache_clear()
+
+
+def test_unexpected(failing: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["fail-unexpectedly"])
+    assert ended.value.code == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err == (
+        f"error: unexpected ZeroDivisionError: a b [31m; its traceback is in {failing / 'errors.log'}\n"
+    )
+    assert "ZeroDivisionError" in (failing / "errors.log").read_text()
+
+
+def test_known(failing: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["fail-knowingly"])
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "error: the table [red]x[/red] is gone\n"
+    assert not (failing / "errors.log").exists()

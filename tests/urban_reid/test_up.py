@@ -1,0 +1,131 @@
+"""Everything up on one data directory, as a person has it: one story, since each start takes seconds."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from pipeline.city import read_city_file, store_city
+from pipeline.crops import CropStore
+from pipeline.ingest.manifest import ingest_manifest
+from pipeline.models import register_model, use_model
+from pipeline.store import Store
+from schemas.settings import Settings
+from tests.urban_reid.conftest import environment_of, error_of, program
+
+PATIENCE_S = 240.0
+
+
+def wait_until(done: Callable[[], Any]) -> Any:
+    """What `done` says, once it says something."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not (found := done()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.2)
+    return found
+
+
+def processes(home: Path) -> dict[int, str]:
+    """Command lines of the living processes that belong to a data directory, by id."""
+    found = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                mine = f"URBAN_REID_HOME={home}\0".encode() in (folder / "environ").read_bytes()
+                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue
+            if mine and command:
+                found[int(folder.name)] = command
+    return found
+
+
+def process_of(home: Path, module: str) -> int | None:
+    return next((number for number, command in processes(home).items() if f"-m {module}" in command), None)
+
+
+@pytest.fixture
+def here(home: Path, city_files: Path, model_folder: Path, tmp_path: Path) -> Iterator[Path]:
+    """A data directory with a city, a model and crops; and a working directory with packages that are named as ours."""
+    for name in ("flows", "pipeline", "schemas"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise RuntimeError('not ours')\n")
+    settings = Settings(home=home)
+    with Store.open(settings, "pytest") as store:
+        store_city(store, read_city_file(city_files / "city.yaml"))
+        register_model(store, settings, model_folder, "test")
+        use_model(store, "test")
+        part = city_files / "part-up.jsonl"
+        part.write_text("\n".join((city_files / "manifest.jsonl").read_text().splitlines()[:100]) + "\n")
+        ingest_manifest(store, CropStore(settings), part)
+        part.unlink()
+    yield tmp_path
+    shutil.rmtree(home / "crops", ignore_errors=True)
+
+
+def test_up(home: Path, here: Path) -> None:
+    settings = Settings(home=home)
+    environment = environment_of(settings)
+
+    def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(program(*arguments), env=environment, cwd=here, capture_output=True, text=True)
+
+    assert "nothing is up" in error_of(run("resolve", "--district", "d1", "--no-wait"), 1)
+    up = subprocess.Popen(
+        program("up", "--json"), env=environment, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert up.stdout is not None and up.stderr is not None
+        url = json.loads(up.stdout.readline())["url"]
+        assert url.startswith("http://127.0.0.1:")
+        assert "runs already" in error_of(run("up"), 1)
+
+        def ask(path: str, body: dict[str, Any]) -> Any:
+            return httpx.post(f"{url}/api{path}", json=body, timeout=30, trust_env=False).raise_for_status().json()
+
+        deployments = {found["entrypoint"]: found for found in ask("/deployments/filter", {})}
+        assert set(deployments) == {
+            *(f"flows.resolve.{level}" for level in ("camera", "building", "street", "district")),
+            "flows.search.search",
+        }
+        every_five_minutes = deployments["flows.resolve.district"]["schedules"]
+        assert [(s["slug"], s["schedule"]["interval"]) for s in every_five_minutes] == [("d1", 300)]
+        assert deployments["flows.search.search"]["parameter_openapi_schema"]["definitions"]["SearchParameters"]
+        wait_until(lambda: ask("/flow_runs/count", {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}))
+
+        core = process_of(home, "reid_core.service")
+        assert core is not None
+        os.kill(core, signal.SIGKILL)  # it is started again, and a run that meets the gap tries again
+        handed = run("resolve", "--district", "d1", "--no-wait", "--json")
+        assert handed.returncode == 0, handed.stderr
+        flow_run = json.loads(handed.stdout)["flow_run"]
+
+        def ended() -> str | None:
+            state = ask("/flow_runs/filter", {"flow_runs": {"id": {"any_": [flow_run]}}})[0]["state"]
+            return state["type"] if state["type"] in ("COMPLETED", "FAILED", "CRASHED") else None
+
+        assert wait_until(ended) == "COMPLETED"
+        assert process_of(home, "reid_core.service") not in (None, core)
+        again = json.loads(run("resolve", "--district", "d1", "--json").stdout)
+        assert again["written"] == 0
+        status = json.loads(run("status", "--json").stdout)
+        assert status["digest"] == again["digest"] and status["levels"]["district"] > 0
+
+        runner = process_of(home, "flows.deployments")
+        assert runner is not None
+        up.send_signal(signal.SIGTERM)
+        assert up.wait(PATIENCE_S) == 0
+        assert "is started again" in up.stderr.read()
+        left = {number: command for number, command in processes(home).items() if "urban_reid.cli" not in command}
+        assert not any("-m flows" in command or "-m reid_core" in command for command in left.values()), left
+    finally:
+        up.kill()
+        up.communicate()
