@@ -60,7 +60,7 @@ class Settings(BaseSettings):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of the backbone; auto asks the device"
     )
-    batch_size: int = Field(64, ge=1, le=4096, description="pictures in one padded batch of the core")
+    batch_size: int = Field(16, ge=1, le=4096, description="pictures in one padded batch of the core")
     threads: int = Field(0, ge=0, description="threads of the core; 0 takes the processor's cores")
     crop_roots: tuple[str, ...] = Field(
         (), description="URIs below which manifests may name pictures, besides their folder"
