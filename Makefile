@@ -18,8 +18,9 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
+demo: export URBAN_REID_HOME ?= $(CURDIR)/.demo
 demo: $(STAMP)
-	URBAN_REID_HOME="$(CURDIR)/.demo" $(BIN)/urban-reid demo --out "$(CURDIR)/.demo/report"
+	$(BIN)/urban-reid demo --out "$(URBAN_REID_HOME)/report"
 
 test: $(STAMP) lint
 	$(BIN)/python -m pytest
@@ -38,9 +39,11 @@ lock:
 	$(BIN)/uv pip compile --upgrade --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
 		--python-version 3.11 --extra openvino --extra onnx --group dev pyproject.toml -o requirements.lock
 
-# Trains the demo's small model again, on rendered pedestrians, and writes it over the one in the package.
+# Trains the demo's small model again, on rendered pedestrians, fits its calibration on rendered cities, and writes both
+# over those in the package. About half an hour on two cores.
 demo-model: $(STAMP)
 	$(BIN)/python -m reid_core.train_demo
+	$(BIN)/python -m pipeline.calibrate_demo
 
 clean:
 	rm -rf .venv .demo build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
