@@ -1,7 +1,7 @@
 """Fits the packaged demo model's calibration and writes it into its card: `python -m pipeline.calibrate_demo`.
 
-The second half of `make demo-model`. The cities it learns from have seeds of their own; a demo with one of them would be
-scored on what its thresholds were chosen on.
+The second half of `make demo-model`. The cities it learns from have seeds of their own; a demo with one of these would
+be scored on what its thresholds were chosen on.
 """
 
 import sys
