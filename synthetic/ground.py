@@ -155,9 +155,9 @@ def draw_journeys(rng: np.random.Generator, plan: Plan, duration_s: float) -> li
     Some only pass along a street and some visit one building; others visit two or three, in one street or in both.
     """
     speed = float(rng.uniform(SLOWEST_M_S, FASTEST_M_S))
-    start = float(rng.uniform(0, 0.6 * duration_s))
+    start = float(rng.uniform(0, 0.55 * duration_s))
     street = int(rng.integers(len(plan.streets)))
-    visits = int(rng.choice(4, p=(0.10, 0.36, 0.36, 0.18)))
+    visits = int(rng.choice(4, p=(0.08, 0.24, 0.36, 0.32)))
     returns = visits > 1 and rng.random() < 0.35
     journeys: list[Journey] = []
     last: Building | None = None
@@ -174,7 +174,7 @@ def draw_journeys(rng: np.random.Generator, plan: Plan, duration_s: float) -> li
             returns = False
             _leave(rng, way, plan, street)
             journeys.append(Journey(tuple(way.times), tuple(way.points)))
-            way = _enter(rng, plan, street, way.times[-1] + float(rng.uniform(150, 450)), speed)
+            way = _Way(way.times[-1] + float(rng.uniform(150, 450)), way.points[-1], speed)
         choices = [building for building in plan.streets[street] if building is not last]
         last = (choices or list(plan.streets[street]))[int(rng.integers(max(1, len(choices))))]
         _visit(rng, way, last)
@@ -218,7 +218,7 @@ def _change_street(rng: np.random.Generator, way: _Way, plan: Plan, street: int)
 
 
 def _visit(rng: np.random.Generator, way: _Way, building: Building) -> None:
-    """Along the pavement, in by the door, through the hall, a stay, and out again."""
+    """Along the pavement, in by the door, the hall, a stay; out the same way or by a door that no camera sees."""
     east, north = building.door
     x = way.points[-1][0]
     from_side = math.copysign(1.0, x - east)
@@ -234,5 +234,8 @@ def _visit(rng: np.random.Generator, way: _Way, building: Building) -> None:
     ]
     way.go(*inwards)
     way.stay(float(rng.uniform(30, 200)))
-    back = [(px + float(rng.uniform(-0.5, 0.5)), py + float(rng.uniform(-0.5, 0.5))) for px, py in inwards[-2::-1]]
-    way.go(*back)
+    if rng.random() < 0.35:
+        back = [(px + float(rng.uniform(-0.5, 0.5)), py + float(rng.uniform(-0.5, 0.5))) for px, py in inwards[-2::-1]]
+        way.go(*back)
+    else:
+        way.go((hall[0] + 16.0, hall[1] + 6.0), (hall[0] + 16.0, north + float(rng.uniform(-0.8, 0.8))))
