@@ -17,6 +17,7 @@ from flows.work import Work, unit_task, working
 from pipeline.city import read_city
 from pipeline.digest import decision_digest
 from pipeline.resolve import UnitResult, embed_camera, resolve_unit, units_within
+from pipeline.store.locks import unit_lock
 from schemas.city import unknown_unit
 from schemas.errors import UsageError
 from schemas.levels import Level, level_of, parent_of
@@ -115,14 +116,21 @@ class _Run:
 
     async def _resolve_unit(self, unit: str) -> UnitResult:
         logger = get_run_logger()
-        result = await self._work.run(self._plain, unit, logger.warning)
+
+        def on_wait(line: str) -> None:
+            logger.warning("%s", line)
+            if self._work.on_wait is not None:
+                self._work.on_wait(line)
+
+        result = await self._work.run(self._plain, unit, on_wait)
         logger.info("%s", result)
         return result
 
     def _plain(self, unit: str, on_wait: Callable[[str], None]) -> UnitResult:
         work = self._work
         if level_of(unit) is Level.CAMERA:
-            embed_camera(work.store, work.core, work.crops, work.model, unit, self._tell_embedded)
+            with unit_lock(work.store, unit, on_wait):  # a crop's feature is computed once, by one process
+                embed_camera(work.store, work.core, work.crops, work.model, unit, self._tell_embedded)
         return resolve_unit(
             work.store,
             work.core,

@@ -193,8 +193,12 @@ class PrefectServer:
 
 @contextlib.contextmanager
 def connected(settings: Settings, server: PrefectServer) -> Iterator[None]:
-    """Makes `server` the one that flows called in this process report to. `server.wait` before the first call."""
-    os.environ.update(prefect_variables(settings, server.url))  # before Prefect is imported, which reads them then
+    """Makes `server` the one that flows called in this process report to. `server.wait` before the first call.
+
+    What goes wrong reaches the caller as an exception; Prefect's log goes to its server, not to the terminal.
+    """
+    quiet = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL"}
+    os.environ.update(prefect_variables(settings, server.url) | quiet)  # before Prefect is imported, which reads them
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     with temporary_settings({PREFECT_API_URL: server.url}):

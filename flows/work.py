@@ -44,6 +44,8 @@ class Work:
         self.seconds = seconds
         #: Told after each step: units done, units in all, crops embedded.
         self.on_progress: Callable[[int, int, int], None] | None = None
+        #: Told, in a line, for whom a unit waits that another process works on.
+        self.on_wait: Callable[[str], None] | None = None
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="urban-reid")
 
     async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

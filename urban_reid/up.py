@@ -144,7 +144,10 @@ def _alone(settings: Settings) -> Iterator[None]:
         settings.home.mkdir(mode=0o711, parents=True, exist_ok=True)
         lock = (settings.home / "up.lock").open("ab")
     except OSError as error:
-        raise HomeError(f"the data directory {settings.home} cannot be written: {error.strerror}") from None
+        raise HomeError(
+            f"the data directory {settings.home} cannot be written: {error.strerror}; "
+            "set URBAN_REID_HOME to a folder that you may write"
+        ) from None
     with lock:
         if not _take(lock, fcntl.LOCK_EX):
             raise HomeError(f"`urban-reid up` runs already on {settings.home}; end it first, or set URBAN_REID_HOME")

@@ -66,7 +66,11 @@ def demo(
             began = time.perf_counter()
             with progress("units resolved") as tell:
                 timed = running.resolve(
-                    ours, ResolveParameters(unit="d1"), lambda done, units, _: tell(done, units), since=began
+                    ours,
+                    ResolveParameters(unit="d1"),
+                    lambda done, units, _: tell(done, units),
+                    lambda line: say(shown(line)),
+                    since=began,
                 )
         found = _results(store, model, folder) | {"seconds": {k: round(s, 3) for k, s in timed.seconds.items()}}
     if as_json:

@@ -11,7 +11,7 @@ from schemas.levels import Level, check_code, level_of
 from schemas.parameters import ResolveParameters
 from schemas.settings import settings
 from urban_reid.arguments import AsJson, FromTime, ToTime, checked, moment
-from urban_reid.output import out, print_json, progress, shown
+from urban_reid.output import out, print_json, progress, say, shown
 
 app = typer.Typer()
 
@@ -51,7 +51,9 @@ def resolve(
     if export is not None and not export.absolute().parent.is_dir():
         raise InputError(f"--export {export}: there is no folder {export.absolute().parent}")
     with progress("units") as tell:
-        timed = running.resolve(settings(), parameters, lambda done, units, _: tell(done, units))
+        timed = running.resolve(
+            settings(), parameters, lambda done, units, _: tell(done, units), lambda line: say(shown(line))
+        )
     if export is not None:
         _export(district, export)
     found = {
