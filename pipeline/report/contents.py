@@ -63,7 +63,8 @@ class Contents:
     journeys: list[Journey]
     joins: list[Evidence]
     reviews: list[OpenPair]
-    waiting: int  # pairs of identities that wait, of all decisions looked at
+    waiting: int  # pairs of identities that wait, among the decisions looked at
+    looked_at: int  # decisions for review
     settled: int  # pairs for review that later evidence joined, of those looked at
     scores: list[Score]
     pictures: Mapping[int, Sequence[Picture]]  # of the tracklets that are shown
@@ -143,9 +144,10 @@ class Contents:
             if cover is not None:
                 yield cover
         for evidence in (*self.joins, *(pair.evidence for pair in self.reviews)):
-            for side in (evidence.left, evidence.right, evidence.runner_up):
-                if side is not None:
-                    yield from (picture for _, picture in self.shown(side))
+            for side in (evidence.left, evidence.right):
+                yield from (picture for _, picture in self.shown(side))
+            if evidence.runner_up is not None:
+                yield from (picture for _, picture in self.shown(evidence.runner_up)[:1])
 
 
 _SUMMED = ("crops", "tracklets", "identities", "joins", "reviews", "apart")
@@ -209,6 +211,7 @@ def read_contents(store: Store, district: str) -> Contents:
         joins=joins,
         reviews=pairs,
         waiting=len(waiting),
+        looked_at=len(reviews),
         settled=sum(review.settled for review in reviews),
         scores=[] if model is None else _scores(store, district, model, units),
         pictures=pictures,

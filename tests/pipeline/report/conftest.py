@@ -1,0 +1,67 @@
+"""A small rendered city whose units and people have names that nobody should write, resolved and reported on."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pipeline.report import write_report
+from pipeline.store import Store
+from pipeline.store.embedded import EmbeddedServer
+from tests.conftest import fresh_settings
+from tests.pipeline.resolve.conftest import Town, city_files, fresh_town, lines, model_folder
+
+__all__ = ["city_files", "fresh_town", "lines", "model_folder"]
+
+HOSTILE = (
+    '<script>alert("name")</script>',
+    '"><img src=x onerror=alert(1)>',
+    "two\nlines\tand \u202eturned\u202c 🚶",
+    "{{ 7 * 7 }} {% endraw %} &amp; '",
+    "../../etc/passwd\x07",
+    "https://elsewhere.example/x.js",
+)
+LINES = 260
+
+
+@dataclass(frozen=True)
+class Reported:
+    town: Town
+    out: Path  # the report's folder
+
+
+@pytest.fixture(scope="session")
+def hostile_files(city_files: Path) -> Iterator[Path]:
+    """The city's files with hostile names of units and hostile truths."""
+    folder = Path(tempfile.mkdtemp(prefix="urban-reid-test-hostile-"))
+    shutil.copytree(city_files, folder, dirs_exist_ok=True)
+    city = (folder / "city.yaml").read_text().splitlines()
+    for i, number in enumerate(number for number, line in enumerate(city) if '"name"' in line):
+        unit = json.loads(city[number].strip().removeprefix("- "))
+        city[number] = "  - " + json.dumps(unit | {"name": HOSTILE[i % len(HOSTILE)]}, ensure_ascii=False)
+    (folder / "city.yaml").write_text("\n".join(city) + "\n")
+    manifest = [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
+    said = [json.dumps(line | {"truth": f"<b onclick=alert()>{line['truth']}</b>"}) for line in manifest]
+    (folder / "manifest.jsonl").write_text("\n".join(said) + "\n")
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def reported(
+    server: EmbeddedServer, hostile_files: Path, model_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Reported]:
+    """The hostile city, resolved, and the report on it; tests only look."""
+    with fresh_settings(server) as settings:
+        named = settings.model_copy(update={"operator": "<i>operator</i>\n"})
+        with Store.open(named, "pytest") as store:
+            town = Town(store, hostile_files, model_folder)
+            town.take_in((hostile_files / "manifest.jsonl").read_text().splitlines()[:LINES])
+            town.resolve()
+            out = tmp_path_factory.mktemp("reported") / "report"
+            write_report(store, town.crops, "d1", out)
+            yield Reported(town, out)
