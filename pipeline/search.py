@@ -5,6 +5,7 @@ children that are plausible, to the crops. Who asked, why and where is written b
 """
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,6 @@ from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 from sqlalchemy import Connection, Row, text
 
 from pipeline.city import read_city
@@ -266,7 +266,7 @@ def _log_odds(calibration: LevelCalibration, distance: float) -> float:
 
 
 def _probability(calibration: LevelCalibration | None, distance: float) -> float | None:
-    return None if calibration is None else float(expit(_log_odds(calibration, distance)))
+    return None if calibration is None else 0.5 + 0.5 * math.tanh(_log_odds(calibration, distance) / 2)
 
 
 def _times(period: Period) -> dict[str, datetime | None]:

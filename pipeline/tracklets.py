@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from pipeline.association.nodes import Floats
 from reid_core.core import ReIDCore, symmetric_distances
@@ -66,6 +65,9 @@ def _link(
         is_open = [passage for passage in is_open if now - crops.time_us[passage[-1]] <= gap_us]
         taken: dict[int, list[int]] = {}
         if is_open:
+            # Loads for most of a second, which a city whose sources track need not wait for.
+            from scipy.optimize import linear_sum_assignment
+
             means = np.stack([crops.features[passage].mean(axis=0) for passage in is_open])
             left = np.repeat(crops.features[instant], len(is_open), axis=0)
             distance = symmetric_distances(core, left, np.tile(means, (len(instant), 1)))
