@@ -122,15 +122,18 @@ def _complete(
     pairs = [(min(i, j), max(i, j)) for mine, other in to_score for i in members[mine] for j in members[other]]
     values = dict(zip(pairs, _scored(pairs, score), strict=True))
     for mine, other in missing:
-        found = []
+        total, best, strongest = 0.0, -np.inf, (-1, -1)
         for i in members[mine]:
             for j in members[other]:
                 pair = (min(i, j), max(i, j))
-                value = values.get(pair, min(weakest[i], weakest[j]))
-                found.append((-value, pair))
-        strongest = min(found)
-        link = Link(-sum(value for value, _ in found), -strongest[0], strongest[1])
-        links[mine][other] = links[other][mine] = link
+                value = values.get(pair)
+                if value is None:  # it counts, but is no evidence
+                    total += min(weakest[i], weakest[j])
+                    continue
+                total += value
+                if (-value, pair) < (-best, strongest):
+                    best, strongest = value, pair
+        links[mine][other] = links[other][mine] = Link(total, best, strongest)
 
 
 def _scored(pairs: list[tuple[int, int]], score: Callable[[Ints, Ints], np.ndarray]) -> list[float]:

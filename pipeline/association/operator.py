@@ -65,12 +65,12 @@ def associate(
                 for row in rows
             ],
         )
-    extra: dict[tuple[int, int], Scores] = {}
+    extra: dict[tuple[int, int], tuple[Scores, int]] = {}  # further pairs: where their row is
 
     def more(a: Ints, b: Ints) -> np.ndarray:
         found = scorer.score(a, b)
         for row, pair in enumerate(zip(a.tolist(), b.tolist(), strict=True)):
-            extra[pair] = found.take(np.array([row]))
+            extra[pair] = (found, row)
         return found.log_odds
 
     def impossible(a: list[int], b: list[int]) -> bool:
@@ -99,13 +99,13 @@ def associate(
         verdicts.setdefault((int(left[row]), int(right[row])), Verdict.APART)
     decisions = []
     for (a, b), verdict in sorted(verdicts.items()):
-        known = (scores, row_of[a, b]) if (a, b) in row_of else (extra[a, b], 0)
+        where, row = (scores, row_of[a, b]) if (a, b) in row_of else extra[a, b]
         other = runner_up.get(a if nodes.fresh[a] else b) if verdict is Verdict.JOIN else None
         rival = None
         if other is not None:
             ends = {int(left[other]), int(right[other])} - {a, b}
             rival = (min(ends), float(scores.distance[other])) if ends else None
-        decisions.append(_decision(known[0], known[1], a, b, verdict, calibration, rival, nodes))
+        decisions.append(_decision(where, row, a, b, verdict, calibration, rival, nodes))
     return Association(clusters.groups, decisions)
 
 

@@ -10,9 +10,20 @@ from pipeline.association.cluster import Clusters, average_link
 
 
 def run(
-    log_odds: np.ndarray, threshold: float, known: np.ndarray, small: int = 1000, forbidden=frozenset()
+    log_odds: np.ndarray,
+    threshold: float,
+    known: np.ndarray,
+    small: int = 1000,
+    forbidden: frozenset[tuple[int, int]] = frozenset(),
+    scored: set[tuple[int, int]] | None = None,
 ) -> Clusters:
     """`known` says which pairs are scored at the start; others are scored from `log_odds` on demand."""
+
+    def score(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        if scored is not None:
+            scored.update(zip(a.tolist(), b.tolist(), strict=True))
+        return log_odds[a, b]
+
     left, right = np.nonzero(np.triu(known, 1))
     return average_link(
         len(log_odds),
@@ -22,7 +33,7 @@ def run(
         threshold=threshold,
         review=threshold - 1,
         small=small,
-        score=lambda a, b: log_odds[a, b],
+        score=score,
         impossible=lambda a, b: any((min(i, j), max(i, j)) in forbidden for i in a for j in b),
     )
 
@@ -50,7 +61,8 @@ def test_sparse_graph_keeps_its_laws(seed: int, n: int, share: float, small: int
     log_odds = matrix(seed, n)
     known = np.triu(rng.random((n, n)) < share, 1)
     forbidden = frozenset((i, j) for i in range(n) for j in range(i + 1, n) if rng.random() < 0.2)
-    found = run(log_odds, 0.0, known, small, forbidden)
+    scored = {(int(i), int(j)) for i, j in zip(*np.nonzero(known), strict=True)}
+    found = run(log_odds, 0.0, known, small, forbidden, scored)
     assert sorted(node for group in found.groups for node in group) == list(range(n))  # every node once
     assert len(found.joins) == n - len(found.groups)  # a tree of joins explains each group
     for group in found.groups:
@@ -58,6 +70,7 @@ def test_sparse_graph_keeps_its_laws(seed: int, n: int, share: float, small: int
     where = {node: number for number, group in enumerate(found.groups) for node in group}
     assert all(where[i] == where[j] for i, j in found.joins)
     assert all(where[i] != where[j] for i, j in found.near)
+    assert scored.issuperset(found.joins) and scored.issuperset(found.near)  # evidence is what was looked at
 
 
 def test_unscored_pair_between_large_clusters_counts_like_the_weakest_candidate() -> None:
