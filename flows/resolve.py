@@ -77,7 +77,8 @@ async def _resolve(level: Level, parameters: ResolveParameters) -> Resolved:
         units = await work.run(units_within, work.store, unit)
         results = await _Run(work, parameters, units).all()
         digest = await work.run(_digest, work, unit)
-        await show_resolve(work.settings, unit, names, results, digest)
+        if any(result.windows for result in results):  # a run that found nothing new leaves the last one's pages
+            await show_resolve(work.settings, unit, names, results, digest)
         return Resolved(tuple(results), digest)
 
 

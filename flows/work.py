@@ -75,7 +75,7 @@ def working(settings: Settings, seconds: Seconds | None = None) -> Iterator[Work
     if (warm := _open.get()) is not None:
         yield warm
         return
-    with Store.open(settings, "urban-reid resolve") as store:
+    with Store.open(settings, "urban-reid flow") as store:
         with store.begin() as connection:
             model = model_in_use(connection)
         spent = seconds or Seconds()

@@ -46,6 +46,7 @@ def test_a_district_resolves_all_below_it_once(town: Town, lines: list[str], api
     for shown in (table["data"], summary["data"]):
         assert "<script>" not in shown and "&lt;script" in shown
     assert r"\*x\*" in summary["data"] and first.digest in summary["data"]
+    assert f"{first.written} rows written" in summary["data"]  # the second run, which found nothing, left it
 
 
 @pytest.mark.parametrize(
