@@ -67,10 +67,10 @@ def ingest_dataset(
         raise CityError(
             f"{directory}: no camera of the city has the source {counts}; write `source: c1` into its units"
         )
-    _agree_on_city(store, city)
     people = [file for file in files if file.person >= 0]
     if not people:
         raise InputError(f"{directory}: holds no picture but junk (person -1)")
+    _agree_on_city(store, city)
 
     def candidates() -> Iterator[Candidate]:
         for file in people:
@@ -95,6 +95,11 @@ def ingest_dataset(
             "skipped_count": report.skipped_count + len(junk),
         }
     )
+
+
+def sources(directory: Path, splits: Sequence[str] | None = None) -> list[str]:
+    """The cameras that a data set's file names speak of, such as c1; arguments and errors as for `ingest_dataset`."""
+    return sorted({file.camera for split in _split_folders(directory, splits) for file in _files(split)})
 
 
 def _frames_per_second(times: str) -> float | None:
