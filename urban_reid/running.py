@@ -40,7 +40,7 @@ def resolve(
 
     Raises what the work raises; FlowError when the Prefect server does not answer.
     """
-    with _checked(settings, parameters.unit), PrefectServer(settings) as server, connected(settings, server):
+    with ready(settings, parameters.unit), PrefectServer(settings) as server, connected(settings, server):
         from flows.resolve import FLOWS
         from flows.work import working
         from pipeline.seconds import Seconds
@@ -56,7 +56,7 @@ def resolve(
 
 def search(settings: Settings, parameters: SearchParameters) -> tuple[SearchHit, ...]:
     """Runs the search flow here and waits."""
-    with _checked(settings, parameters.unit), PrefectServer(settings) as server, connected(settings, server):
+    with ready(settings, parameters.unit), PrefectServer(settings) as server, connected(settings, server):
         from flows.search import search as flow
 
         server.wait()
@@ -67,7 +67,7 @@ def hand_over(settings: Settings, parameters: ResolveParameters) -> dict[str, An
     """Has `urban-reid up` run the flow: {flow_run: its id, url: its page}. Raises FlowError when nothing is up."""
     if not is_up(settings) and settings.prefect_url is None:
         raise FlowError("nothing is up to run it: start `urban-reid up` on this data directory, or leave --no-wait out")
-    with _checked(settings, parameters.unit), PrefectServer(settings) as server, connected(settings, server):
+    with ready(settings, parameters.unit), PrefectServer(settings) as server, connected(settings, server):
         from prefect.deployments import arun_deployment
         from prefect.exceptions import ObjectNotFound
 
@@ -85,7 +85,7 @@ def hand_over(settings: Settings, parameters: ResolveParameters) -> dict[str, An
 
 
 @contextmanager
-def _checked(settings: Settings, unit: str) -> Iterator[None]:
+def ready(settings: Settings, unit: str) -> Iterator[None]:
     """Holds the database, having seen that it knows the unit and a model: neither is worth a wait for Prefect."""
     from pipeline.city import read_city
     from pipeline.models import model_in_use

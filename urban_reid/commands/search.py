@@ -37,14 +37,15 @@ def search(
         "to_time": moment(to_time),
         "top": top,
     }
+    from urban_reid import running
+
     if re.fullmatch(r"[0-9a-f]{64}", probe):
         parameters = checked(SearchParameters, names, crop_key=probe, **said)
     else:
-        # Checked before the picture is taken in: a blank reason leaves nothing behind.
+        # Checked before the picture is taken in: neither a blank reason nor an unknown unit leaves anything behind.
         checked(SearchParameters, names, crop_key="0" * 64, **said)
-        parameters = checked(SearchParameters, names, probe_id=_upload(Path(probe)), **said)
-    from urban_reid import running
-
+        with running.ready(settings(), within):
+            parameters = checked(SearchParameters, names, probe_id=_upload(Path(probe)), **said)
     hits = running.search(settings(), parameters)
     if as_json:
         print_json({"hits": [hit.model_dump(mode="json") for hit in hits]})
