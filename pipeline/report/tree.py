@@ -50,7 +50,7 @@ class Cell:
 
     def title(self, name: str) -> str:
         """As much of the unit's name as its cell has room for."""
-        room = int((self.width - 60) / 8)
+        room = int((self.width - 2 * INDENT - 36) / 8.6)
         return name if len(name) <= room else name[: room - 1] + "…"
 
 
