@@ -6,10 +6,7 @@ point is the one at which the resolve itself, transit times and all, gives the b
 since false matches grow with the gallery.
 """
 
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,29 +19,23 @@ from pipeline.association.block import shortlist
 from pipeline.association.geometry import geometry
 from pipeline.association.nodes import Floats
 from pipeline.association.score import prototype_distances
-from pipeline.city import read_city, read_city_file, store_city
-from pipeline.crops import CropStore
-from pipeline.ingest.dataset import ingest_dataset
-from pipeline.ingest.manifest import ingest_manifest
-from pipeline.models import ModelRow, register_model, use_model
-from pipeline.resolve import embed_camera, mark_everything, resolve_unit, units_within, watermarks
+from pipeline.city import read_city
+from pipeline.labelled_city import Report, all_units, labelled_city
+from pipeline.models import ModelRow
+from pipeline.resolve import mark_everything, resolve_unit, watermarks
 from pipeline.resolve.level import columns, node_of
 from pipeline.resolve.read import read_children_now
 from pipeline.scoring import Labelled, Pairwise, labelled_tracklets, nearest_neighbour, pairwise
 from pipeline.store import Store
-from reid_core.core import ReIDCore, open_core
+from reid_core.core import ReIDCore
 from schemas.cards import LevelCalibration
-from schemas.city import City, Unit, Walk
 from schemas.errors import InputError
 from schemas.levels import UPWARD, Level, level_of
 from schemas.settings import Settings
 from schemas.times import EPOCH
-from synthetic.city import simulate_city, write_city
-
-Report = Callable[[str], None]
 
 #: Operating points that are tried, as log-odds.
-_TRIED = (-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
+_TRIED = tuple(half / 2 for half in range(-3, 11))
 #: Below the operating point by this much, a person is asked.
 _REVIEW_BAND = 1.0
 #: With fewer pairs of one person a level takes the fit of the level below.
@@ -65,12 +56,12 @@ def calibrate(settings: Settings, model_directory: Path, source: str, report: Re
     each camera in a building of its own on one street). `report` is told what goes on. Raises InputError where the
     source has no two sightings of one person to learn from.
     """
-    with _labelled_city(settings, model_directory, source, report) as (store, core, model):
+    with labelled_city(settings, model_directory, source, report) as (store, core, model):
         fitted: list[LevelCalibration] = []
         f1: dict[Level, float] = {}
-        districts = sorted({unit.split("/")[0] for unit in _units(store)})
+        districts = sorted({unit.split("/")[0] for unit in all_units(store)})
         for level in UPWARD[1:]:
-            units = [unit for unit in _units(store) if level_of(unit) is level]
+            units = [unit for unit in all_units(store) if level_of(unit) is level]
             fit = _fit(store, core, model, units, level, source) or _from_below(fitted, level)
             if fit is None:
                 continue  # a data set may have nothing to compare within a building; the street's fit serves it below
@@ -102,85 +93,6 @@ def write_calibrations(store: Store, model_id: int, fitted: Fitted) -> None:
             ),
             {"actor": store.settings.operator, "model": model_id, "source": fitted.levels[0].fitted_on},
         )
-
-
-# ---- the labelled city
-
-
-@contextmanager
-def _labelled_city(
-    settings: Settings, model_directory: Path, source: str, report: Report
-) -> Iterator[tuple[Store, ReIDCore, ModelRow]]:
-    """A database of its own, with the labelled crops taken in and grouped into tracklets; gone afterwards."""
-    kind, _, what = source.partition(":")
-    if kind not in ("rendered", "market1501") or not what:
-        raise InputError(f"{source[:80]!r}: calibrate on rendered:SEED,SEED,... or market1501:DIR")
-    # Not below the user's own folders: the embedded server may run as another user, who has to reach it.
-    home = Path(tempfile.mkdtemp(prefix="urban-reid-calibrate-"))
-    home.chmod(0o711)
-    try:
-        own = settings.model_copy(update={"home": home, "database_url": None})
-        with Store.open(own, "urban-reid models calibrate") as store:
-            crops = CropStore(own)
-            if kind == "rendered":
-                _take_in_rendered(store, crops, _seeds(what), home, report)
-            else:
-                _take_in_market(store, crops, Path(what), report)
-            register_model(store, own, model_directory, "calibrated")
-            model = use_model(store, "calibrated")
-            core = open_core(own, model.directory(own))
-            cameras = [unit for unit in _units(store) if level_of(unit) is Level.CAMERA]
-            for number, camera in enumerate(cameras, 1):
-                embed_camera(store, core, crops, model, camera)
-                resolve_unit(store, core, model, camera, settings=own.association)
-                report(f"camera {number} of {len(cameras)}: features and tracklets")
-            yield store, core, model
-    finally:
-        shutil.rmtree(home)
-
-
-def _seeds(what: str) -> list[int]:
-    try:
-        return [int(seed) for seed in what.split(",")]
-    except ValueError:
-        raise InputError(f"rendered:{what[:60]}: seeds are whole numbers, as in rendered:101,102") from None
-
-
-def _take_in_rendered(store: Store, crops: CropStore, seeds: list[int], home: Path, report: Report) -> None:
-    """Each seed's city becomes a district."""
-    units: list[Unit] = []
-    walks: list[Walk] = []
-    manifests: list[Path] = []
-    for seed in seeds:
-        folder = home / f"rendered-{seed}"
-        report(f"rendering city {seed}")
-        manifest = write_city(simulate_city(seed), folder)
-        for file in (manifest, folder / "city.yaml"):
-            file.write_text(file.read_text(encoding="utf-8").replace('"d1', f'"d{seed}'), encoding="utf-8")
-        city = read_city_file(folder / "city.yaml")
-        units += city.units
-        walks += city.walks
-        manifests.append(manifest)
-    store_city(store, City(units=tuple(units), walks=tuple(walks)))
-    for manifest in manifests:
-        ingest_manifest(store, crops, manifest)
-
-
-def _take_in_market(store: Store, crops: CropStore, directory: Path, report: Report) -> None:
-    report(f"taking in {directory}")
-    names = {part for file in directory.glob("*/*.jpg") for part in file.name.split("_")[1:2] if part.startswith("c")}
-    cameras = sorted({name.split("s")[0] for name in names})
-    units = [{"code": "d1"}, {"code": "d1/s1"}]
-    for camera in cameras:
-        units += [{"code": f"d1/s1/b-{camera}"}, {"code": f"d1/s1/b-{camera}/{camera}", "source": camera}]
-    splits = ["bounding_box_train"] if (directory / "bounding_box_train").is_dir() else None
-    city = City.model_validate({"units": units})
-    ingest_dataset(store, crops, directory, "market1501", city, "none", splits=splits)
-
-
-def _units(store: Store) -> list[str]:
-    districts = [unit.code for unit in read_city(store).units if level_of(unit.code) is Level.DISTRICT]
-    return [code for district in districts for code in units_within(store, district)]
 
 
 # ---- the fit

@@ -63,7 +63,7 @@ def without(city: City, code: str) -> City:
 def counts(store: Store) -> dict[str, int]:
     with store.begin() as connection:
         return {
-            table: connection.scalar(text(f"SELECT count(*) FROM {table}")) or 0  # noqa: S608
+            table: connection.scalar(text(f"SELECT count(*) FROM {table}")) or 0
             for table in ("city", "urban_unit", "camera_overlap", "transit", "audit")
         }
 

@@ -37,7 +37,7 @@ def small_model(directory: Path, seed: int = 0) -> Path:
 
 def count(store: Store, table: str) -> int:
     with store.begin() as connection:
-        return int(connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one())  # noqa: S608
+        return int(connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one())
 
 
 def test_register_copies_writes_calibration_and_audit(store: Store, settings: Settings, tmp_path: Path) -> None:
