@@ -11,16 +11,15 @@ from pipeline.store import Store
 from schemas.levels import Level
 
 _ASSIGNMENTS = text(
-    "WITH held AS (SELECT n.level, m.crop_id, n.persistent_id FROM identity_now n "
+    "WITH held AS MATERIALIZED (SELECT m.crop_id, "
+    "  max(n.persistent_id::text) FILTER (WHERE n.level = 'camera') AS tracklet, "
+    "  max(n.persistent_id::text) FILTER (WHERE n.level = 'building') AS building, "
+    "  max(n.persistent_id::text) FILTER (WHERE n.level = 'street') AS street, "
+    "  max(n.persistent_id::text) FILTER (WHERE n.level = 'district') AS district FROM identity_now n "
     "  CROSS JOIN unnest(n.tracklets) AS below(id) JOIN identity_member m ON m.identity_id = below.id "
-    "  WHERE m.crop_id IS NOT NULL AND (n.unit = :district OR starts_with(n.unit, :district || '/'))) "
+    "  WHERE m.crop_id IS NOT NULL AND (n.unit = :district OR starts_with(n.unit, :district || '/')) GROUP BY 1) "
     "SELECT encode(c.key, 'hex') AS crop, c.camera, c.captured_at, c.timed, "
-    "k.persistent_id AS tracklet, b.persistent_id AS building, s.persistent_id AS street, d.persistent_id AS district, "
-    "t.truth FROM crop c "
-    "LEFT JOIN held k ON k.crop_id = c.id AND k.level = 'camera' "
-    "LEFT JOIN held b ON b.crop_id = c.id AND b.level = 'building' "
-    "LEFT JOIN held s ON s.crop_id = c.id AND s.level = 'street' "
-    "LEFT JOIN held d ON d.crop_id = c.id AND d.level = 'district' "
+    "h.tracklet, h.building, h.street, h.district, t.truth FROM crop c LEFT JOIN held h ON h.crop_id = c.id "
     "LEFT JOIN crop_truth t ON t.crop_id = c.id WHERE starts_with(c.camera, :district || '/') "
     "ORDER BY c.captured_at, c.key"
 )
