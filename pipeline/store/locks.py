@@ -1,11 +1,11 @@
 """One process at a time works on a unit: a session advisory lock, which dies with the process that holds it."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from psycopg2.errors import LockNotAvailable
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from pipeline.store.store import Store
 
@@ -38,7 +38,12 @@ def unit_lock(store: Store, unit: str, on_wait: Callable[[str], None] | None = N
             connection.close()
             raise
     with connection:
-        yield
+        try:
+            yield
+        finally:
+            # The server notices a closed connection only a little later: whoever asks next would wait for nobody.
+            with suppress(DBAPIError):
+                connection.execute(text("SELECT pg_advisory_unlock_all()"))
 
 
 def _acquire(connection: Connection, unit: str, on_wait: Callable[[str], None] | None) -> None:
