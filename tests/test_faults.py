@@ -1,0 +1,199 @@
+"""Whatever stops in the middle of a command: it goes on or ends with one line, and nothing is lost or written twice."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from sqlalchemy import text
+
+from pipeline.city import store_city
+from pipeline.digest import decision_digest
+from pipeline.store import Store, embedded, upgrade
+from pipeline.store.embedded import EmbeddedServer
+from schemas.city import City
+from schemas.errors import StoreUnavailable
+from schemas.settings import Settings
+from tests.conftest import fresh_settings
+from tests.pipeline.ingest.conftest import UNITS, picture
+from tests.pipeline.resolve.conftest import Town, city_files, lines, model_folder
+from tests.pipeline.test_crops import small_disk
+from tests.urban_reid.conftest import environment_of, error_of, program
+
+__all__ = ["city_files", "lines", "model_folder", "small_disk"]
+
+RESOLVE = ("resolve", "--district", "d1", "--json")
+PATIENCE_S = 240.0
+TAKEN_IN = 150
+
+
+@pytest.fixture(scope="module")
+def undisturbed(server: EmbeddedServer, city_files: Path, model_folder: Path) -> str:
+    """The digest of the same crops when nothing happens."""
+    with fresh_settings(server) as settings, Store.open(settings, "pytest") as store:
+        town = Town(store, city_files, model_folder)
+        town.take_in((city_files / "manifest.jsonl").read_text().splitlines()[:TAKEN_IN])
+        assert town.resolve() > 0
+        return digest(store)
+
+
+@contextmanager
+def running(settings: Settings, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    process = subprocess.Popen(
+        program(*arguments),
+        env=environment_of(settings),
+        cwd=settings.home,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def run(settings: Settings, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        program(*arguments), env=environment_of(settings), cwd=settings.home, capture_output=True, text=True
+    )
+
+
+def digest(store: Store) -> str:
+    with store.begin() as connection:
+        return decision_digest(connection, None)
+
+
+def scalar(store: Store, sql: str) -> Any:
+    with store.begin() as connection:
+        return connection.scalar(text(sql))
+
+
+def written_twice(store: Store) -> int:
+    return int(
+        scalar(
+            store,
+            "SELECT count(*) FROM (SELECT 1 FROM run WHERE superseded_at IS NULL GROUP BY unit, window_start "
+            "HAVING count(*) > 1 UNION ALL SELECT 1 FROM crop_embedding GROUP BY crop_id HAVING count(*) > 1) AS twice",
+        )
+    )
+
+
+def wait_for_rows(store: Store, table: str, process: "subprocess.Popen[str]") -> None:
+    """Until `process` has written to `table`."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
+        try:
+            if scalar(store, f"SELECT EXISTS (SELECT FROM {table})"):
+                return
+        except StoreUnavailable:  # it is just being started again
+            continue
+        time.sleep(0.02)
+    raise AssertionError(f"nothing came into {table}")
+
+
+def stop_at_once(home: Path) -> None:
+    """Ends the embedded server as a loss of power would."""
+    os.kill(int((home / "postgres" / "postmaster.pid").read_text().split()[0]), signal.SIGQUIT)
+
+
+@pytest.fixture
+def embedded_town(home: Path, city_files: Path, model_folder: Path, lines: list[str]) -> Iterator[Town]:
+    """The city with its crops, not yet resolved, in an embedded server of its own, which the test may stop."""
+    with Store.open(Settings(home=home, database_url=None), "pytest") as store:
+        town = Town(store, city_files, model_folder)
+        town.take_in(lines[:TAKEN_IN])
+        yield town
+
+
+def test_the_database_is_stopped_twice_in_the_middle(embedded_town: Town, undisturbed: str) -> None:
+    """While crops are embedded, and while identities are written: the resolve starts it again and ends well."""
+    store = embedded_town.store
+    with running(store.settings, *RESOLVE) as process:
+        for table in ("crop_embedding", "run"):
+            wait_for_rows(store, table, process)
+            stop_at_once(store.settings.home)
+        out, err = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == 0, err
+    assert json.loads(out)["digest"] == undisturbed == digest(store)
+    assert written_twice(store) == 0
+    again = json.loads(run(store.settings, *RESOLVE).stdout)
+    assert (again["written"], again["digest"]) == (0, undisturbed)
+
+
+@pytest.fixture
+def own_server(home: Path) -> Iterator[Settings]:
+    """Settings of a program that has a server of its keeper's, which it does not start again: that of `home`."""
+    with embedded.hold(home) as server:
+        upgrade(Settings(home=home, database_url=None))
+        (home / "other").mkdir()
+        yield Settings(home=home / "other", database_url=server.url())
+
+
+@pytest.mark.slow
+def test_the_database_is_stopped_and_stays_away(
+    own_server: Settings, city_files: Path, model_folder: Path, lines: list[str], undisturbed: str
+) -> None:
+    """After its tries the resolve ends with one line; once the database is back, another one does the rest."""
+    home = own_server.home.parent
+    with Store.open(own_server, "pytest") as store:
+        Town(store, city_files, model_folder).take_in(lines[:TAKEN_IN])
+        with running(own_server, *RESOLVE) as process:
+            wait_for_rows(store, "run", process)
+            stop_at_once(home)
+            out, err = process.communicate(timeout=PATIENCE_S)
+        said = error_of(subprocess.CompletedProcess([], process.returncode, out, err), 1)
+        assert "does not answer" in said and "URBAN_REID_DATABASE_URL" in said
+        assert "does not answer" in error_of(run(own_server, "status"), 1)
+        with embedded.hold(home):
+            assert scalar(store, "SELECT count(*) FROM run") > 0
+            found = json.loads(run(own_server, *RESOLVE).stdout)
+            assert found["written"] > 0 and found["digest"] == undisturbed == digest(store)
+            assert written_twice(store) == 0
+
+
+@pytest.mark.parametrize("table", [pytest.param("crop_embedding", marks=pytest.mark.slow), "run"])
+def test_the_command_is_killed_in_the_middle(
+    server: EmbeddedServer, city_files: Path, model_folder: Path, lines: list[str], undisturbed: str, table: str
+) -> None:
+    with fresh_settings(server) as settings, Store.open(settings, "pytest") as store:
+        Town(store, city_files, model_folder).take_in(lines[:TAKEN_IN])
+        with running(settings, *RESOLVE) as process:
+            wait_for_rows(store, table, process)
+            process.kill()
+            process.wait()
+        found = json.loads(run(settings, *RESOLVE).stdout)
+        assert found["digest"] == undisturbed == digest(store)
+        assert written_twice(store) == 0
+
+
+def test_the_disk_of_the_crops_is_full(server: EmbeddedServer, small_disk: Path, tmp_path: Path) -> None:
+    """One line and no row of what did not fit; where there is room, the same command writes what is missing."""
+    large = cv2.imencode(".png", np.random.default_rng(1).integers(0, 255, (256, 256, 3), np.uint8))[1].tobytes()
+    for number, data in enumerate([picture(0), picture(1), large, picture(2)]):
+        (tmp_path / f"{number}.jpg").write_bytes(data)
+    manifest = tmp_path / "manifest.jsonl"
+    manifest.write_text(
+        "\n".join(
+            json.dumps({"path": f"{n}.jpg", "camera": "d1/s1/b1/c1", "time": f"2026-01-01T08:00:0{n}Z"})
+            for n in range(4)
+        )
+    )
+    with fresh_settings(server) as elsewhere, Store.open(elsewhere, "pytest") as store:
+        store_city(store, City.model_validate({"units": UNITS}))
+        full = elsewhere.model_copy(update={"home": small_disk})
+        assert "no space left for crops" in error_of(run(full, "ingest", "manifest", str(manifest)), 1)
+        assert scalar(store, "SELECT (SELECT count(*) FROM crop) + (SELECT count(*) FROM watermark)") == 0
+        assert not list(small_disk.rglob("*.part"))
+        done = run(elsewhere, "ingest", "manifest", str(manifest), "--json")
+        assert json.loads(done.stdout)["written"] == 4
