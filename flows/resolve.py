@@ -17,7 +17,6 @@ from flows.work import Work, unit_task, working
 from pipeline.city import read_city
 from pipeline.digest import decision_digest
 from pipeline.resolve import UnitResult, embed_camera, resolve_unit, units_within
-from pipeline.store.locks import unit_lock
 from schemas.city import unknown_unit
 from schemas.errors import UsageError
 from schemas.levels import Level, level_of, parent_of
@@ -130,8 +129,7 @@ class _Run:
     def _plain(self, unit: str, on_wait: Callable[[str], None]) -> UnitResult:
         work = self._work
         if level_of(unit) is Level.CAMERA:
-            with unit_lock(work.store, unit, on_wait):  # a crop's feature is computed once, by one process
-                embed_camera(work.store, work.core, work.crops, work.model, unit, self._tell_embedded)
+            embed_camera(work.store, work.core, work.crops, work.model, unit, self._tell_embedded, on_wait)
         return resolve_unit(
             work.store,
             work.core,

@@ -15,6 +15,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from sqlalchemy import Connection, text
 
+from pipeline import watermarks
 from pipeline.association.block import shortlist
 from pipeline.association.geometry import geometry
 from pipeline.association.nodes import Floats
@@ -22,7 +23,7 @@ from pipeline.association.score import prototype_distances
 from pipeline.city import read_city
 from pipeline.labelled_city import Report, all_units, labelled_city
 from pipeline.models import ModelRow
-from pipeline.resolve import mark_everything, resolve_unit, watermarks
+from pipeline.resolve import resolve_unit
 from pipeline.resolve.level import columns, node_of
 from pipeline.resolve.read import read_children_now
 from pipeline.scoring import Labelled, Pairwise, labelled_tracklets, nearest_neighbour, pairwise
@@ -85,7 +86,7 @@ def write_calibrations(store: Store, model_id: int, fitted: Fitted) -> None:
     with store.begin() as connection:
         for fit in fitted.levels:
             _insert(connection, model_id, fit)
-        mark_everything(connection)
+        watermarks.mark_everything(connection)
         connection.execute(
             text(
                 "INSERT INTO audit (actor, action, details) VALUES (:actor, 'model.calibrate', "

@@ -18,6 +18,7 @@ import numpy as np
 from sqlalchemy import Connection, Row, text
 
 from pipeline.store import Store
+from pipeline.watermarks import mark_everything
 from reid_core.files import model_digest, read_card, refuse_pickles, write_card
 from schemas.cards import InputConvention, ModelCard
 from schemas.errors import HomeError, InputError, ModelFileError
@@ -81,7 +82,7 @@ def models(store: Store) -> list[ModelRow]:
 
 
 def use_model(store: Store, name: str) -> ModelRow:
-    """Make one model the one in use. Raises InputError naming the nearest ones."""
+    """Make one model the one in use; all is then to be resolved again with it. Raises InputError naming the nearest."""
     with store.begin() as connection:
         # Two at once wait for each other here, so that one is in use at the end.
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('urban_reid model in use', 0))"))
@@ -92,6 +93,7 @@ def use_model(store: Store, name: str) -> ModelRow:
         if not found[name].in_use:
             connection.execute(text("UPDATE model SET in_use = false WHERE in_use"))
             connection.execute(text("UPDATE model SET in_use = true WHERE name = :name"), {"name": name})
+            mark_everything(connection)
             _audit(connection, store.settings, "model.use", found[name].card, found[name].digest)
         row = connection.execute(text(f"{_SELECT} WHERE name = :name"), {"name": name}).one()
         return _row(row)

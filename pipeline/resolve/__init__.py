@@ -2,6 +2,5 @@
 
 from pipeline.resolve.embed import embed_camera
 from pipeline.resolve.unit import UnitResult, resolve_unit, units_within
-from pipeline.resolve.watermarks import mark_everything
 
-__all__ = ["UnitResult", "embed_camera", "mark_everything", "resolve_unit", "units_within"]
+__all__ = ["UnitResult", "embed_camera", "resolve_unit", "units_within"]

@@ -6,10 +6,10 @@ from datetime import date, datetime
 
 from sqlalchemy import Connection, text
 
+from pipeline import watermarks
 from pipeline.association.geometry import Geometry, geometry
 from pipeline.city import read_city
 from pipeline.models import ModelRow
-from pipeline.resolve import watermarks
 from pipeline.resolve.camera import KnownTracklets, first_window, read_crops, tracklets_by_window
 from pipeline.resolve.level import resolve_level
 from pipeline.resolve.read import read_inputs, windows_from

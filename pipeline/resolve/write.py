@@ -8,7 +8,7 @@ from uuid import UUID
 import numpy as np
 from sqlalchemy import Connection, text
 
-from pipeline.resolve import watermarks
+from pipeline import watermarks
 from pipeline.store.copy import copy_in
 from schemas.association import EventKind, PrototypeKind
 from schemas.levels import parent_of

@@ -128,13 +128,10 @@ def calibrate(
 def use(name: Annotated[str, typer.Argument(help="A registered model.")], as_json: AsJson = False) -> None:
     """Make one model the one in use; the next resolve looks at everything again with it."""
     from pipeline.models import use_model
-    from pipeline.resolve import mark_everything
     from pipeline.store import Store
 
     with Store.open(settings(), "urban-reid models") as store:
         row = use_model(store, name)
-        with store.begin() as connection:
-            mark_everything(connection)
     if as_json:
         print_json({"name": row.name, "dims": row.dims})
     else:

@@ -13,8 +13,9 @@ from sqlalchemy import text
 
 from pipeline.digest import decision_digest
 from pipeline.export import assignments
-from pipeline.resolve import embed_camera, mark_everything, resolve_unit, units_within
+from pipeline.resolve import embed_camera, resolve_unit, units_within
 from pipeline.status import status
+from pipeline.watermarks import mark_everything
 from schemas.levels import Level, level_of, parent_of
 from schemas.parameters import Period
 from schemas.times import parse_time
