@@ -1,6 +1,6 @@
 """resolve_unit: a unit over all its pending windows, in time order, alone (an advisory lock keeps others out)."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
@@ -11,7 +11,7 @@ from pipeline.association.geometry import Geometry, geometry
 from pipeline.city import read_city
 from pipeline.models import ModelRow
 from pipeline.resolve.camera import KnownTracklets, first_window, read_crops, tracklets_by_window
-from pipeline.resolve.level import resolve_level
+from pipeline.resolve.level import WindowResult, resolve_level
 from pipeline.resolve.read import read_inputs, windows_from
 from pipeline.resolve.write import NewIdentity, RunRows, current_run_key, days_of, supersede, write_run
 from pipeline.store import Store
@@ -179,6 +179,20 @@ def _level_window(store: Store, connection: Connection, job: _Job, window: datet
         return looked
     calibration = None if job.calibration is None else job.calibration.value
     result = resolve_level(connection, job.unit, inputs, job.world, job.core, calibration, job.model.id, job.settings)
+    children, context = len(inputs.children), len(inputs.context)
+    return looked + _write(store, connection, job, window, run_key, children, context, result)
+
+
+def _write(
+    store: Store,
+    connection: Connection,
+    job: _Job,
+    window: datetime,
+    run_key: bytes,
+    children: int,
+    context: int,
+    result: WindowResult,
+) -> UnitResult:
     _make_leaves(store, job, result.identities)
     rows = RunRows(
         run_key,
@@ -187,14 +201,14 @@ def _level_window(store: Store, connection: Connection, job: _Job, window: datet
         job.settings.window_s,
         job.model.id,
         None if job.calibration is None else job.calibration.id,
-        len(inputs.children),
-        len(inputs.context),
+        children,
+        context,
         result.identities,
         result.events,
         result.decisions,
     )
     verdicts = [decision.verdict for decision in result.decisions]
-    return looked + UnitResult(
+    return UnitResult(
         job.unit,
         changed=1,
         written=write_run(connection, rows),
@@ -217,16 +231,10 @@ def _camera_windows(
         had = windows_from(connection, job.unit, start)
     every = sorted({*had, *(window for window in found if window >= start)})
     windows, remaining = _in_period(every, period, job.settings.window_s)
-    for window, tracklets in _with(windows, found):
+    for window in windows:
         with store.begin() as connection:
-            total += _camera_window(store, connection, job, window, tracklets)
+            total += _camera_window(store, connection, job, window, found.get(window, []))
     return total, remaining
-
-
-def _with(
-    windows: list[datetime], found: dict[datetime, list[NewIdentity]]
-) -> Iterator[tuple[datetime, list[NewIdentity]]]:
-    return ((window, found.get(window, [])) for window in windows)
 
 
 def _camera_window(
@@ -238,16 +246,5 @@ def _camera_window(
     run_key = job.run_key(window, content_hash("tracklets", [tracklet.key for tracklet in tracklets]))
     if current_run_key(connection, job.unit, window) == run_key:
         return looked
-    _make_leaves(store, job, tracklets)
-    rows = RunRows(
-        run_key,
-        job.unit,
-        window,
-        job.settings.window_s,
-        job.model.id,
-        None if job.calibration is None else job.calibration.id,
-        sum(tracklet.crops for tracklet in tracklets),
-        0,
-        tracklets,
-    )
-    return looked + UnitResult(job.unit, changed=1, written=write_run(connection, rows), identities=len(tracklets))
+    crops = sum(tracklet.crops for tracklet in tracklets)
+    return looked + _write(store, connection, job, window, run_key, crops, 0, WindowResult(tracklets, [], []))
