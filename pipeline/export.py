@@ -48,9 +48,12 @@ def write_assignments(store: Store, district: str, path: Path) -> int:
     """Writes them as JSON Lines, whole or not at all; how many."""
     part = path.with_name(path.name + ".part")
     count = 0
-    with part.open("w", encoding="utf-8") as file:
-        for row in assignments(store, district):
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-            count += 1
-    part.replace(path)
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            for row in assignments(store, district):
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                count += 1
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
     return count

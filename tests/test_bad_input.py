@@ -5,6 +5,7 @@ Each door's own tests are beside its module; here is what a person meets who cal
 
 import hashlib
 import json
+import os
 import struct
 import subprocess
 import zipfile
@@ -104,6 +105,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.mkdir()
     for write in (write_pictures, write_models, write_cities, write_sets):
         write(folder)
+    os.mkfifo(folder / "pipe")
     (folder / "out.jpg").symlink_to("../outside.jpg")
     (folder / "text.avi").write_text("no video")
     writer = cv2.VideoWriter(str(folder / "no-frames.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 64))
@@ -205,7 +207,8 @@ REFUSED: list[tuple[tuple[str, ...], int, str]] = [
     ),
     # pictures
     ((*SEARCH, "missing.jpg"), 2, "nor a file"),
-    ((*SEARCH, "."), 2, "nor a file"),
+    ((*SEARCH, "."), 2, "nor a file: is no regular file"),
+    ((*SEARCH, "/dev/zero"), 2, "nor a file: is no regular file"),
     ((*SEARCH, "empty.jpg"), 2, "--probe empty.jpg: the file is empty"),
     ((*SEARCH, "cut.jpg"), 2, "--probe cut.jpg: the picture is damaged"),
     ((*SEARCH, "pixel.png"), 2, "--probe pixel.png: the picture is 1 x 1 pixels"),
@@ -249,6 +252,8 @@ REFUSED: list[tuple[tuple[str, ...], int, str]] = [
     (("report", "--district", "d1", "--out", "0.jpg"), 2, "0.jpg is a file"),
     (("report", "--district", "d1", "--out", "junk"), 2, "holds other files"),
     (("demo", "--people", "1", "--cameras", "2"), 1, "holds another city"),
+    (("resolve", "--district", "d1", "--export", "empty"), 2, "that is no plain file"),
+    (("resolve", "--district", "d1", "--export", "pipe"), 2, "that is no plain file"),
     # searches
     (("search", "--within", "d1/s2", "--reason", "x", "--probe", "a" * 64), 2, "nearest: d1/s1"),
     (("search", "--within", "d1/s2", "--reason", "x", "--probe", "0.jpg"), 2, "nearest: d1/s1"),

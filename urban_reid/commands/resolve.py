@@ -50,6 +50,8 @@ def resolve(
         return
     if export is not None and not export.absolute().parent.is_dir():
         raise InputError(f"--export {export}: there is no folder {export.absolute().parent}")
+    if export is not None and export.exists() and not export.is_file():
+        raise InputError(f"--export {export}: that is no plain file, which could be replaced; name another")
     with progress("units") as tell:
         timed = running.resolve(
             settings(), parameters, lambda done, units, _: tell(done, units), lambda line: say(shown(line))

@@ -44,8 +44,9 @@ def search(
     else:
         # Checked before the picture is taken in: neither a blank reason nor an unknown unit leaves anything behind.
         checked(SearchParameters, names, crop_key="0" * 64, **said)
+        data = _read(Path(probe))
         with running.ready(settings(), within):
-            parameters = checked(SearchParameters, names, probe_id=_upload(Path(probe)), **said)
+            parameters = checked(SearchParameters, names, probe_id=_upload(probe, data), **said)
     hits = running.search(settings(), parameters)
     if as_json:
         print_json({"hits": [hit.model_dump(mode="json") for hit in hits]})
@@ -53,20 +54,25 @@ def search(
     out().print(_table(hits) if hits else f"nobody was seen in {shown(within)} then")
 
 
-def _upload(file: Path) -> UUID:
+def _read(file: Path) -> bytes:
+    from pipeline.ingest.places import Place
+
+    try:
+        return Place(file).read()
+    except PictureError as error:
+        raise InputError(f"--probe {file}: no crop key of 64 hex digits, nor a file: {error}") from None
+
+
+def _upload(probe: str, data: bytes) -> UUID:
     from pipeline.crops import CropStore
     from pipeline.search import upload_probe
     from pipeline.store import Store
 
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise InputError(f"--probe {file}: no crop key of 64 hex digits, nor a file: {error.strerror}") from None
     with Store.open(settings(), "urban-reid search") as store:
         try:
             return upload_probe(store, CropStore(settings()), data, settings().operator)
         except PictureError as error:
-            raise PictureError(f"--probe {file}: {error}") from None
+            raise PictureError(f"--probe {probe}: {error}") from None
 
 
 def _table(hits: tuple[SearchHit, ...]) -> Table:
