@@ -51,8 +51,8 @@ def validation_people() -> PersonPictures:
 def demo_plans(strategy: Strategy, epochs: int) -> list[TrainSettings]:
     """The paper's settings on fewer epochs: one plan for plain and joint, plain and then the module's for separate.
 
-    From scratch the rate is higher and falls later; the paper's rate for the module, 0.05, is too much for a module
-    this narrow (docs/experiments.md).
+    From scratch the rate is higher and falls later; the paper's rate for the module, 0.05, makes it worse
+    than none here (docs/experiments.md).
     """
     backbone = paper_settings("joint" if strategy == "joint" else "plain", "bagtricks")
     plans = [replace(backbone, epochs=epochs, learning_rate=2e-3, milestones=(0.6, 0.85))]
