@@ -6,6 +6,8 @@ Each door's own tests are beside its module; here is what a person meets who cal
 import hashlib
 import json
 import os
+import re
+import shutil
 import struct
 import subprocess
 import zipfile
@@ -16,6 +18,7 @@ from typing import Any
 import cv2
 import pytest
 import torch
+import yaml
 from sqlalchemy import text
 
 from pipeline.city import read_city_file, store_city
@@ -27,9 +30,11 @@ from schemas.settings import Settings
 from schemas.settings import settings as read_settings
 from tests.conftest import fresh_settings
 from tests.pipeline.ingest.conftest import UNITS, picture
-from tests.pipeline.resolve.conftest import PACKAGED
-from tests.urban_reid.conftest import environment_of, error_of
+from tests.pipeline.resolve.conftest import PACKAGED, city_files, lines, model_folder
+from tests.urban_reid.conftest import environment_of, error_of, program
 from urban_reid.cli import main
+
+__all__ = ["city_files", "lines", "model_folder"]
 
 C1 = "d1/s1/b1/c1"
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -329,3 +334,54 @@ def test_unusable_pictures_among_good_ones_are_counted_and_told(
         assert everything(empty_settings) == before
     finally:
         manifest.unlink()
+
+
+HOSTILE = "<script>alert(1)</script> [red]\x1b[31m ../..\n{{7*7}} \u202eturned\u202c \U0001f6b6"
+#: What may turn up where people read: anything but controls of a terminal, and marks that turn the writing round.
+UNSAFE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def test_hostile_text_stays_text(
+    server: EmbeddedServer, city_files: Path, model_folder: Path, lines: list[str], tmp_path: Path
+) -> None:
+    """Names, file names, truths and reasons: kept as they were given, and harmless wherever they are shown."""
+    files = shutil.copytree(city_files, tmp_path / "files")
+    city = yaml.safe_load((files / "city.yaml").read_text())
+    for unit in city["units"]:
+        unit["name"] = HOSTILE
+    (files / "city.yaml").write_text(json.dumps(city, ensure_ascii=False))
+    bad = json.dumps(json.loads(lines[0]) | {"path": f"pictures/{HOSTILE.replace('/', '')}.jpg"})
+    truth = re.sub(r"[\x1b\n]", "", HOSTILE)  # a truth with control characters is refused
+    kept = [json.dumps(json.loads(entry) | {"truth": truth}) for entry in lines[:60]]
+    (files / "manifest.jsonl").write_text("\n".join([*kept, bad]))
+    with fresh_settings(server) as settings:
+
+        def shown(*arguments: str) -> str:
+            done = subprocess.run(
+                program(*arguments),
+                env=environment_of(settings) | {"URBAN_REID_OPERATOR": HOSTILE, "COLUMNS": "300"},
+                cwd=files,
+                capture_output=True,
+                text=True,
+            )
+            assert done.returncode == 0, done.stderr
+            assert not UNSAFE.search(done.stdout + done.stderr), ascii(done.stdout + done.stderr)
+            return done.stdout + done.stderr
+
+        shown("city", "load", "city.yaml")
+        assert "<script>alert(1)</script> [red] [31m ../.. {{7*7}}" in shown("city", "show")
+        shown("models", "register", "demo", str(model_folder))
+        shown("models", "use", "demo")
+        assert "61 read, 60 written, 0 already there, 1 left out" in shown("ingest", "manifest", "manifest.jsonl")
+        shown("resolve", "--district", "d1", "--export", "out.jsonl")
+        exported = [json.loads(row) for row in (files / "out.jsonl").read_text().splitlines()]
+        assert {row["truth"] for row in exported} == {truth}
+        assert "1" in shown("search", "--within", "d1", "--probe", exported[0]["crop"], "--reason", HOSTILE)
+        with Store.open(settings, "pytest") as store, store.begin() as connection:
+            said = connection.execute(text("SELECT reason, actor FROM audit WHERE action = 'search'")).one()
+        assert tuple(said) == (HOSTILE, HOSTILE)
+        shown("report", "--district", "d1", "--out", "report")
+        for page in (files / "report").glob("*.html"):
+            content = page.read_text()
+            assert "<script" not in content and not UNSAFE.search(content)
+        assert "&lt;script&gt;alert(1)" in (files / "report" / "index.html").read_text()
