@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from schemas.errors import UsageError
 from schemas.levels import Level
@@ -52,7 +52,9 @@ def _default_home() -> Path:
 
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="URBAN_REID_", env_nested_delimiter="__", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="URBAN_REID_", env_nested_delimiter="__", env_ignore_empty=True, frozen=True, extra="ignore"
+    )
 
     home: Path = Field(default_factory=_default_home, description="the data directory: all state lives here")
     database_url: str | None = Field(None, description="an own server, postgresql+psycopg2://...; embedded if unset")
@@ -103,3 +105,5 @@ def settings() -> Settings:
         first = error.errors()[0]
         name = "URBAN_REID_" + "__".join(str(part).upper() for part in first["loc"])
         raise UsageError(f"{name}: {first['msg']}") from None
+    except SettingsError as error:  # `error parsing value for field "crop_roots" from source ...`
+        raise UsageError(f'URBAN_REID_{str(error).split(chr(34))[1].upper()}: is not JSON; a list is written ["a", "b"]') from None

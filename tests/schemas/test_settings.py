@@ -1,0 +1,41 @@
+from pathlib import Path
+
+import pytest
+
+from schemas.errors import UsageError
+from schemas.settings import Settings, settings
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("URBAN_REID_BATCH_SIZE", "many"),
+        ("URBAN_REID_DEVICE", "tpu"),
+        ("URBAN_REID_ASSOCIATION__WINDOW_S", "0"),
+        ("URBAN_REID_ASSOCIATION__NEIGHBOUR", "3"),
+        ("URBAN_REID_ASSOCIATION", "x"),
+        ("URBAN_REID_CROP_ROOTS", "s3://bucket"),
+        ("URBAN_REID_CROP_ROOTS", "{}"),
+    ],
+)
+def test_a_value_that_cannot_be_meant_names_its_variable(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match=f"^{name}: ") as caught:
+        settings.__wrapped__()
+    assert "\n" not in str(caught.value)
+
+
+def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty URBAN_REID_HOME is not the folder we happen to stand in."""
+    for name in ("URBAN_REID_HOME", "URBAN_REID_DATABASE_URL", "URBAN_REID_CROP_ROOTS"):
+        monkeypatch.setenv(name, "")
+    found = Settings()
+    assert found.home.is_absolute() and found.home != Path.cwd()
+    assert found.database_url is None and found.crop_roots == ()
+
+
+def test_crop_roots_are_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("URBAN_REID_CROP_ROOTS", '["s3://bucket/crops", "/data"]')
+    assert Settings().crop_roots == ("s3://bucket/crops", "/data")
