@@ -106,4 +106,5 @@ def settings() -> Settings:
         name = "URBAN_REID_" + "__".join(str(part).upper() for part in first["loc"])
         raise UsageError(f"{name}: {first['msg']}") from None
     except SettingsError as error:  # `error parsing value for field "crop_roots" from source ...`
-        raise UsageError(f'URBAN_REID_{str(error).split(chr(34))[1].upper()}: is not JSON; a list is written ["a", "b"]') from None
+        field = str(error).split('"')[1]
+        raise UsageError(f'URBAN_REID_{field.upper()}: is not JSON; a list is written ["a", "b"]') from None
