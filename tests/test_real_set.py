@@ -83,7 +83,8 @@ def _under_other_names(real: Path, folder: Path) -> Path:
         files = sorted((real / split).glob("*.jpg"))
         people = [file.name.split("_")[0] for file in files]
         rng.shuffle(people)
-        for file, person in zip(files, people, strict=True):
-            rest = file.name.split("_")[1:-1]
-            shutil.copy(file, target / "_".join([person, *rest, f"{len(list(target.iterdir())) % 100:02d}.jpg"]))
+        for number, (file, person) in enumerate(zip(files, people, strict=True)):
+            camera = file.name.split("_")[1]  # the running number stands for the frame, so that no two names are alike
+            shutil.copy(file, target / f"{person}_{camera}_{number:06d}_00.jpg")
+        assert len(list(target.iterdir())) == len(files)
     return folder

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import typer
+from rich.box import SIMPLE
 from rich.table import Table
 
 from schemas.errors import InputError, PictureError
@@ -76,16 +77,24 @@ def _upload(probe: str, data: bytes) -> UUID:
 
 
 def _table(hits: tuple[SearchHit, ...]) -> Table:
-    table = Table("rank", "identity", "distance", "probability", "first seen", "last seen", "cameras", "nearest crop")
+    """Ids by their first letters, as in the report; --json has them whole."""
+    table = Table(
+        "#", "distance", "probability", "identity", "seen (UTC)", "cameras", "crop", box=SIMPLE, padding=(0, 0)
+    )
     for hit in hits:
         table.add_row(
             str(hit.rank),
-            str(hit.identity),
             f"{hit.distance:.3f}",
             "" if hit.probability is None else f"{hit.probability:.2f}",
-            "" if hit.first_seen is None else f"{hit.first_seen:%Y-%m-%d %H:%M:%S}",
-            "" if hit.last_seen is None else f"{hit.last_seen:%Y-%m-%d %H:%M:%S}",
-            ", ".join(sorted({crop.camera for crop in hit.crops})),
-            hit.crops[0].key,
+            str(hit.identity)[:8],
+            _seen(hit),
+            "\n".join(sorted({crop.camera for crop in hit.crops})),
+            hit.crops[0].key[:8],
         )
     return table
+
+
+def _seen(hit: SearchHit) -> str:
+    if hit.first_seen is None or hit.last_seen is None:
+        return ""
+    return f"{hit.first_seen:%Y-%m-%d}\n{hit.first_seen:%H:%M:%S}-{hit.last_seen:%H:%M:%S}"
