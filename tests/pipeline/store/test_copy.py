@@ -11,9 +11,11 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from pgvector import HalfVector
 from sqlalchemy import text
 
 from pipeline.store import Store, embedded
+from pipeline.store.binary import encode
 from pipeline.store.copy import copy_in, copy_out
 from pipeline.store.leaves import ensure_leaves
 from schemas.errors import StoreError, VectorError
@@ -253,3 +255,11 @@ def test_copy_is_counted_as_time_in_the_database(store: Store) -> None:
         before = store.database_seconds
         copy_out(connection, "SELECT 1::int4 FROM pg_sleep(0.05)", {}, {"n": "int4"})
         assert store.database_seconds - before >= 0.05
+
+
+def test_vectors_are_written_as_pgvector_writes_them() -> None:
+    vectors = np.random.default_rng(0).normal(size=(3, 7)).astype(np.float32)
+    sent = b"".join(encode([("halfvec", vectors)], len(vectors)))
+    for vector in vectors:
+        field = HalfVector(vector.tolist()).to_binary()
+        assert len(field).to_bytes(4, "big") + field in sent
