@@ -5,7 +5,6 @@ children that are plausible, to the crops. Who asked, why and where is written b
 """
 
 import json
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from pipeline.store import Store
 from pipeline.store.copy import copy_out
 from reid_core.core import ReIDCore, symmetric_distances
 from reid_core.pictures import prepare
-from schemas.cards import LevelCalibration
+from schemas.cards import LevelCalibration, probability
 from schemas.city import unknown_unit
 from schemas.errors import InputError
 from schemas.levels import Level, level_of
@@ -150,7 +149,7 @@ def search(
                     identity=root.persistent_id,
                     unit=parameters.unit,
                     distance=nearest[root.id],
-                    probability=_probability(calibration, nearest[root.id]),
+                    probability=None if calibration is None else probability(calibration.log_odds(nearest[root.id])),
                     first_seen=root.first_seen if root.timed else None,
                     last_seen=root.last_seen if root.timed else None,
                     crops=evidence,
@@ -229,7 +228,7 @@ class _Look:
             child
             for those in siblings.values()
             for child in those
-            if _log_odds(calibration, distance[child.id]) >= calibration.review_log_odds
+            if calibration.log_odds(distance[child.id]) >= calibration.review_log_odds
             or child is min(those, key=lambda sibling: distance[sibling.id])
         ]
 
@@ -259,14 +258,6 @@ def _probe(
 def _calibration(connection: Connection, model_id: int, level: Level) -> LevelCalibration | None:
     stored = current_calibration(connection, model_id, level)
     return None if stored is None else stored.value
-
-
-def _log_odds(calibration: LevelCalibration, distance: float) -> float:
-    return calibration.intercept - calibration.slope * distance
-
-
-def _probability(calibration: LevelCalibration | None, distance: float) -> float | None:
-    return None if calibration is None else 0.5 + 0.5 * math.tanh(_log_odds(calibration, distance) / 2)
 
 
 def _times(period: Period) -> dict[str, datetime | None]:

@@ -57,7 +57,7 @@ def _link(
     """Links trackless crops, the crops of one instant at once (a person is there once)."""
     if calibration is None:
         return [[row] for row in rows]
-    furthest = (calibration.intercept - calibration.join_log_odds) / calibration.slope
+    furthest = calibration.distance_at(calibration.join_log_odds)
     passages: list[list[int]] = []
     is_open: list[list[int]] = []
     for instant in _instants(crops, rows):

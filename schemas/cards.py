@@ -1,5 +1,6 @@
 """A model's card: the JSON file beside its weights, and the calibration it carries."""
 
+import math
 from typing import Any, Literal
 
 from pydantic import Field
@@ -42,6 +43,18 @@ class LevelCalibration(Frozen):
     fitted_on: str = Field(max_length=500, description="the data, in words")
     pairs: int = Field(ge=0)
     positives: int = Field(ge=0)
+
+    def log_odds(self, distance: float) -> float:
+        return self.intercept - self.slope * distance
+
+    def distance_at(self, log_odds: float) -> float:
+        """The distance that has these log-odds."""
+        return (self.intercept - log_odds) / self.slope
+
+
+def probability(log_odds: float) -> float:
+    """0..1; without overflow however far from 0."""
+    return 0.5 + 0.5 * math.tanh(log_odds / 2)
 
 
 class ModelCard(Frozen):

@@ -24,15 +24,6 @@ class Spans:
     def counts(self) -> Ints:
         return np.diff(self.first)
 
-    def take(self, nodes: Ints) -> "Spans":
-        """The spans of some nodes, in their order."""
-        counts = self.counts[nodes]
-        rows = np.repeat(self.first[nodes] - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts) + np.arange(
-            counts.sum()
-        )
-        first = np.concatenate([[0], np.cumsum(counts)])
-        return Spans(self.camera[rows], self.start_us[rows], self.end_us[rows], first.astype(np.int64))
-
 
 @dataclass(frozen=True)
 class Nodes:
@@ -40,8 +31,6 @@ class Nodes:
 
     keys: Sequence[bytes]  # (n,) content hashes, ascending
     mean: Floats  # (n, D) raw post-BN features
-    medoids: Floats  # (m, D) all nodes' medoids, one behind the other
-    medoid_first: Ints  # (n + 1,)
     spans: Spans
     timed: Bools  # (n,)
     fresh: Bools  # (n,) compared with the others; the rest is only compared against

@@ -1,6 +1,5 @@
 """associate: from nodes to groups and the decisions that explain them. Serves building, street and district alike."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +12,7 @@ from pipeline.association.score import Scorer, Scores
 from pipeline.association.transit import TransitModel
 from reid_core.core import ReIDCore
 from schemas.association import Verdict
-from schemas.cards import LevelCalibration
+from schemas.cards import LevelCalibration, probability
 from schemas.settings import AssociationSettings
 
 
@@ -152,7 +151,3 @@ def _decision(
         None if rival is None else rival[0],
         None if rival is None else rival[1],
     )
-
-
-def probability(log_odds: float) -> float:
-    return 1 / (1 + math.exp(-log_odds))

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 
 from pipeline.report.read import Spread
-from schemas.cards import LevelCalibration
+from schemas.cards import LevelCalibration, probability
 from schemas.levels import Level
 
 WIDTH, HEIGHT = 340.0, 290.0
@@ -62,9 +62,9 @@ def draw_curve(level: Level, calibration: LevelCalibration | None, spread: Sprea
     if calibration is not None:
         for i in range(_POINTS + 1):
             distance = furthest * i / _POINTS
-            line.append((x(distance), _y(sigmoid(calibration.intercept - calibration.slope * distance))))
-        join_y, review_y = _y(sigmoid(calibration.join_log_odds)), _y(sigmoid(calibration.review_log_odds))
-        join_distance = (calibration.intercept - calibration.join_log_odds) / calibration.slope
+            line.append((x(distance), _y(probability(calibration.log_odds(distance)))))
+        join_y, review_y = _y(probability(calibration.join_log_odds)), _y(probability(calibration.review_log_odds))
+        join_distance = calibration.distance_at(calibration.join_log_odds)
         join_x = x(join_distance) if 0 <= join_distance <= furthest else None
     bars, strips = [], []
     fullest = max((max(counts) for _, *counts in spread.bins), default=1)
@@ -84,10 +84,6 @@ def furthest_shown(spreads: list[Spread]) -> float:
     """The end of the distances' axis: a fifth that no decision lies beyond."""
     last = max((distance + spread.width for spread in spreads for distance, *_ in spread.bins), default=1.0)
     return max(1.0, math.ceil(last * 5 - 1e-9) / 5)
-
-
-def sigmoid(log_odds: float) -> float:
-    return 1 / (1 + math.exp(-log_odds)) if log_odds > -700 else 0.0
 
 
 def _y(probability: float) -> float:

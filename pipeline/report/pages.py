@@ -14,9 +14,9 @@ from markupsafe import Markup
 
 from pipeline.report import curves, journey, tree
 from pipeline.report.contents import JOINS_A_LEVEL, REVIEWS_A_LEVEL, Contents
-from pipeline.report.curves import sigmoid
 from pipeline.report.evidence import Side
 from pipeline.report.read import Person, Sighting
+from schemas.cards import probability
 from schemas.levels import UPWARD
 from schemas.text import one_line
 
@@ -88,7 +88,7 @@ def _environment(contents: Contents) -> Environment:
         "duration": duration,
         "fixed": lambda value, digits=2: f"{value:.{digits}f}",
         "signed": lambda value, digits=2: f"{value:+.{digits}f}".replace("-", "−"),
-        "sigmoid": sigmoid,
+        "probability": probability,
         "number": lambda person_id: positions.get(person_id),
         "label": lambda level: {"camera": "tracklets"}.get(level, f"{level} identities"),
     }

@@ -31,7 +31,6 @@ class Node:
     tracklets: tuple[int, ...]
     timed: bool
     mean: Floats
-    medoids: Floats
     origin: UUID | None  # the unit's identity that it is, or was part of
     fresh: bool
 
@@ -161,7 +160,6 @@ def _candidates(
             tuple(version.tracklets or ()),
             version.timed,
             np.asarray(version.mean),
-            version.medoids,
             identity.persistent_id,
             fresh=True,
         )
@@ -180,19 +178,16 @@ def _candidates(
 def node_of(
     key: bytes, children: Sequence[Identity] | None, identity: Identity, origin: UUID | None, *, fresh: bool
 ) -> Node:
-    return Node(key, children, identity.tracklets, identity.timed, identity.mean, identity.medoids, origin, fresh)
+    return Node(key, children, identity.tracklets, identity.timed, identity.mean, origin, fresh)
 
 
 def columns(candidates: Sequence[Node], tracklets: Mapping[int, Tracklet], world: Geometry) -> Nodes:
     """Candidates, which are sorted by key, as the arrays that the association works on."""
     index = {code: i for i, code in enumerate(world.cameras)}
     spans = [tracklets[t] for node in candidates for t in sorted(node.tracklets, key=lambda t: _when(tracklets[t]))]
-    width = len(candidates[0].mean) if candidates else 1
     return Nodes(
         keys=[node.key for node in candidates],
-        mean=np.stack([node.mean for node in candidates]) if candidates else np.empty((0, width)),
-        medoids=np.concatenate([node.medoids.reshape(-1, width) for node in candidates] or [np.empty((0, width))]),
-        medoid_first=np.cumsum([0] + [len(node.medoids) for node in candidates]),
+        mean=np.stack([node.mean for node in candidates]) if candidates else np.empty((0, 1)),
         spans=Spans(
             np.array([index[span.camera] for span in spans], dtype=np.int64),
             np.array([span.start_us for span in spans], dtype=np.int64),

@@ -30,8 +30,6 @@ def nodes(*spans: list[tuple[int, float, float]], timed: bool = True) -> Nodes:
     return Nodes(
         [bytes([i]) for i in range(n)],
         np.ones((n, 2)),
-        np.empty((0, 2)),
-        np.zeros(n + 1, dtype=np.int64),
         Spans(
             np.array([s[0] for s in flat]),
             np.array([round(s[1] * 1e6) for s in flat]),
