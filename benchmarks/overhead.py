@@ -55,15 +55,15 @@ def make_model(kind: str, folder: Path) -> None:
     import reid_core
     from reid_core.files import read_card, save_model
     from reid_core.models import build_model
-    from schemas.cards import DiffAttentionSettings, InputConvention
+    from schemas.cards import DiffAttentionSettings, ModelConfig
 
     demo = Path(reid_core.__file__).parent / "weights" / "demo"
     if kind == "demo":
         shutil.copytree(demo, folder)
         return
     torch.manual_seed(0)
-    network = build_model("resnet50", diff_attention=DiffAttentionSettings())
-    save_model(network, folder, name="resnet50", input=InputConvention(), calibration=read_card(demo).calibration)
+    network = build_model(ModelConfig(architecture="resnet50", diff_attention=DiffAttentionSettings()))
+    save_model(network, folder, name="resnet50", calibration=read_card(demo).calibration)
 
 
 def one_round(home: Path, city: Path, model: Path) -> tuple[int, dict[str, float]]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
-from schemas.cards import InputConvention, LevelCalibration, ModelCard
+from schemas.cards import LevelCalibration, ModelCard
 from schemas.errors import CoreError, ModelFileError
 from schemas.keys import content_hash
 
@@ -41,7 +41,6 @@ def save_model(
     directory: Path,
     *,
     name: str,
-    input: InputConvention,
     strategy: Literal["plain", "joint", "separate"] = "plain",
     trained_on: str = "",
     metrics: Mapping[str, float] | None = None,
@@ -66,14 +65,10 @@ def save_model(
     data = save(tensors)
     _write(directory / WEIGHTS, data)
     card = ModelCard(
+        **dict(model.config),
         name=name,
         engine="torch",
-        architecture=model.architecture,
-        baseline=model.baseline,
-        non_local_channels=model.non_local_channels,
         dims=model.dims,
-        input=input,
-        diff_attention=None if model.diff_attention is None else model.diff_attention.settings,
         strategy=strategy,
         trained_on=trained_on,
         metrics=dict(metrics or {}),
@@ -136,12 +131,7 @@ def load_model(directory: Path) -> "ReIDModel":
     if card.engine != "torch" or card.baseline == "foreign":
         raise ModelFileError(f"{directory}: a model of the engine {card.engine}; only torch models are loaded so")
     try:
-        model = build_model(
-            card.architecture,
-            baseline=card.baseline,
-            diff_attention=card.diff_attention,
-            non_local_channels=card.non_local_channels,
-        )
+        model = build_model(card)
     except CoreError as error:
         raise ModelFileError(f"{directory / CARD}: {error}") from None
     if model.dims != card.dims:

@@ -26,9 +26,8 @@ from reid_core.data import JUNK, PersonPictures
 from reid_core.devices import choose_device, use_bfloat16
 from reid_core.files import read_tensors
 from reid_core.losses import CentreLoss, batch_hard_triplet, weighted_regularised_triplet
-from reid_core.models import Baseline, ReIDModel
+from reid_core.models import ReIDModel
 from reid_core.sampling import identity_batches
-from schemas.cards import InputConvention
 from schemas.errors import CoreError
 from schemas.settings import Settings
 
@@ -63,7 +62,7 @@ class TrainSettings:
     validate_every: int = 10  # epochs between validations; the last epoch always has one
 
 
-def paper_settings(strategy: Strategy, baseline: Baseline) -> TrainSettings:
+def paper_settings(strategy: Strategy, baseline: Literal["bagtricks", "agw"]) -> TrainSettings:
     """The paper's settings of a strategy and a baseline."""
     triplet: Literal["batch_hard", "weighted"] = "weighted" if baseline == "agw" else "batch_hard"
     if strategy != "separate":
@@ -95,7 +94,6 @@ class EpochRecord:
 def train(
     model: ReIDModel,
     people: PersonPictures,
-    convention: InputConvention,
     plan: TrainSettings,
     directory: Path,
     settings: Settings,
@@ -120,7 +118,7 @@ def train(
     run = _Run(model, plan, device, use_bfloat16(settings, device))
     identity = {
         "plan": asdict(plan),
-        "input": convention.model_dump(),
+        "input": model.config.input.model_dump(),
         "people": people.digest(),
     }
 
@@ -134,7 +132,7 @@ def train(
         run.set_training()
         for done, rows in enumerate(batches):
             rate = learning_rate(plan, epoch + done / len(batches))
-            images = augment(torch.from_numpy(people.pictures[rows]).to(device), convention, generator)
+            images = augment(torch.from_numpy(people.pictures[rows]).to(device), model.config.input, generator)
             losses = run.step(images, torch.from_numpy(labels[rows]).to(device), rate)
             if not math.isfinite(sum(losses.values())):
                 raise CoreError(

@@ -21,7 +21,7 @@ from reid_core.evaluate import RankingScores, evaluate
 from reid_core.files import save_model
 from reid_core.models import ReIDModel, build_model
 from reid_core.train import EpochRecord, Strategy, TrainSettings, paper_settings, train
-from schemas.cards import DiffAttentionSettings, InputConvention, ModelCard
+from schemas.cards import DiffAttentionSettings, InputConvention, ModelCard, ModelConfig
 from schemas.settings import Settings
 from schemas.settings import settings as read_settings
 from synthetic.training import training_set
@@ -76,24 +76,25 @@ def train_demo(
     torch.manual_seed(plans[0].seed)
     classes = len(set(people.identities.tolist()))
     attention = ATTENTION if plans[0].strategy == "joint" else None
-    model = build_model("resnet10s", num_classes=classes, diff_attention=attention)
+    model = build_model(
+        ModelConfig(architecture="resnet10s", input=INPUT, diff_attention=attention), num_classes=classes
+    )
     query, gallery = validation.split_queries()
 
     def validate(trained: ReIDModel) -> Mapping[str, float]:
         with tempfile.TemporaryDirectory(dir=work) as folder:
-            save_model(trained, Path(folder), name="validated", input=INPUT, half=True)
+            save_model(trained, Path(folder), name="validated", half=True)
             return metrics(evaluate(settings, Path(folder), query, gallery))
 
     records: list[EpochRecord] = []
     for plan in plans:
         if plan.strategy != "plain" and model.diff_attention is None:
             model.diff_attention = DiffAttention(model.dims, ATTENTION)
-        records += train(model, people, INPUT, plan, work / plan.strategy, settings, validate=validate)
+        records += train(model, people, plan, work / plan.strategy, settings, validate=validate)
     card = save_model(
         model,
         out,
         name="demo",
-        input=INPUT,
         strategy=plans[-1].strategy,
         trained_on=(
             f"{len(people)} rendered pictures of {classes} people (synthetic.training, seed {TRAINING_SEED}); "

@@ -57,15 +57,20 @@ def probability(log_odds: float) -> float:
     return 0.5 + 0.5 * math.tanh(log_odds / 2)
 
 
-class ModelCard(Frozen):
-    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
-    engine: Literal["torch", "openvino", "onnx"]
+class ModelConfig(Frozen):
+    """Everything that is needed to build a model, weights aside."""
+
     architecture: str = Field(max_length=200, description="a name of reid_core's registry, or 'foreign'")
     baseline: Literal["bagtricks", "agw", "foreign"] = "bagtricks"
     non_local_channels: int = Field(default=1, ge=1, le=1024, description="agw: inner channels of its non-local blocks")
-    dims: int = Field(ge=1, le=16_000, description="D, width of the feature")
-    input: InputConvention
+    input: InputConvention = InputConvention()
     diff_attention: DiffAttentionSettings | None = None
+
+
+class ModelCard(ModelConfig):
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    engine: Literal["torch", "openvino", "onnx"]
+    dims: int = Field(ge=1, le=16_000, description="D, width of the feature")
     strategy: Literal["plain", "joint", "separate"] = "plain"
     trained_on: str = Field(default="", max_length=2000)
     metrics: dict[str, float] = {}

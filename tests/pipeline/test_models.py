@@ -11,7 +11,7 @@ from pipeline.models import model_in_use, models, register_model, use_model
 from pipeline.store import Store
 from reid_core.files import model_digest, read_card, save_model, write_card
 from reid_core.models import build_model
-from schemas.cards import InputConvention, LevelCalibration
+from schemas.cards import InputConvention, LevelCalibration, ModelConfig
 from schemas.errors import HomeError, InputError, ModelFileError
 from schemas.levels import Level
 from schemas.settings import Settings
@@ -31,7 +31,13 @@ CALIBRATION = LevelCalibration(
 
 def small_model(directory: Path, seed: int = 0) -> Path:
     torch.manual_seed(seed)
-    save_model(build_model("resnet10s"), directory, name="any", input=INPUT, calibration=[CALIBRATION], half=True)
+    save_model(
+        build_model(ModelConfig(architecture="resnet10s", input=INPUT)),
+        directory,
+        name="any",
+        calibration=[CALIBRATION],
+        half=True,
+    )
     return directory
 
 

@@ -16,7 +16,7 @@ from reid_core.files import load_model, save_model
 from reid_core.local import LocalCore, fold_batch_norms
 from reid_core.models import ReIDModel, build_model
 from reid_core.pictures import normalized
-from schemas.cards import DiffAttentionSettings, InputConvention, ModelCard
+from schemas.cards import DiffAttentionSettings, InputConvention, ModelCard, ModelConfig
 from schemas.errors import CoreError, OutOfDeviceMemory, VectorError
 from schemas.settings import Settings
 
@@ -44,14 +44,16 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three small models: plain, and two with diff attention that is far from its start."""
     folder = tmp_path_factory.mktemp("models")
     torch.manual_seed(0)
-    save_model(lively(build_model("resnet10s")), folder / "plain", name="plain", input=INPUT)
+    save_model(lively(build_model(ModelConfig(architecture="resnet10s", input=INPUT))), folder / "plain", name="plain")
     for transform in ("sub_abs", "sub"):
         settings = DiffAttentionSettings(transform=transform)  # type: ignore[arg-type]
-        model = lively(build_model("resnet10s", baseline="agw", diff_attention=settings))
+        model = lively(
+            build_model(ModelConfig(architecture="resnet10s", input=INPUT, baseline="agw", diff_attention=settings))
+        )
         assert model.diff_attention is not None
         torch.nn.init.normal_(model.diff_attention.mix)
         torch.nn.init.normal_(model.diff_attention.excite.weight, std=0.3)
-        save_model(model, folder / transform, name=transform, input=INPUT)
+        save_model(model, folder / transform, name=transform)
     return folder
 
 
@@ -92,7 +94,7 @@ def test_the_core_computes_what_the_model_does(home: Path, name: str) -> None:
 
 def test_folding_leaves_no_batch_norm_and_the_same_function() -> None:
     torch.manual_seed(0)
-    model = lively(build_model("resnet18", baseline="agw")).double()
+    model = lively(build_model(ModelConfig(architecture="resnet18", input=INPUT, baseline="agw"))).double()
     for block in model.backbone.non_local.values():
         torch.nn.init.normal_(block.bn.weight)
     images = torch.randn(2, 3, 64, 32, dtype=torch.float64)

@@ -24,7 +24,7 @@ from reid_core.files import (
     write_card,
 )
 from reid_core.models import build_model
-from schemas.cards import DiffAttentionSettings, InputConvention, LevelCalibration, ModelCard
+from schemas.cards import DiffAttentionSettings, InputConvention, LevelCalibration, ModelCard, ModelConfig
 from schemas.errors import ModelFileError
 from schemas.levels import Level
 
@@ -34,7 +34,12 @@ INPUT = InputConvention(height=32, width=16)
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     torch.manual_seed(0)
-    model = build_model("resnet10s", baseline="agw", num_classes=7, diff_attention=DiffAttentionSettings(reduction=8))
+    model = build_model(
+        ModelConfig(
+            architecture="resnet10s", input=INPUT, baseline="agw", diff_attention=DiffAttentionSettings(reduction=8)
+        ),
+        num_classes=7,
+    )
     calibration = LevelCalibration(
         level=Level.BUILDING,
         slope=3,
@@ -49,7 +54,6 @@ def saved(tmp_path: Path) -> Path:
         model,
         tmp_path / "m",
         name="small",
-        input=INPUT,
         strategy="joint",
         metrics={"rank-1": 0.5},
         calibration=[calibration],
@@ -69,7 +73,12 @@ def refusal(path: Path) -> str:
 
 def test_a_model_comes_back(saved: Path) -> None:
     torch.manual_seed(0)
-    model = build_model("resnet10s", baseline="agw", num_classes=7, diff_attention=DiffAttentionSettings(reduction=8))
+    model = build_model(
+        ModelConfig(
+            architecture="resnet10s", input=INPUT, baseline="agw", diff_attention=DiffAttentionSettings(reduction=8)
+        ),
+        num_classes=7,
+    )
     loaded = load_model(saved)
     assert not loaded.training and loaded.neck.classifier is None
     assert {tensor.dtype for tensor in loaded.state_dict().values()} == {torch.float32, torch.int64}
@@ -82,8 +91,8 @@ def test_a_model_comes_back(saved: Path) -> None:
 
 
 def test_float32_storage_is_exact(tmp_path: Path) -> None:
-    model = build_model("resnet10s")
-    save_model(model, tmp_path, name="exact", input=INPUT)
+    model = build_model(ModelConfig(architecture="resnet10s", input=INPUT))
+    save_model(model, tmp_path, name="exact")
     for name, tensor in load_model(tmp_path).state_dict().items():
         assert torch.equal(tensor, model.state_dict()[name])
 
@@ -236,7 +245,7 @@ def test_headers_whose_length_begins_like_an_archive_are_no_pickles(tmp_path: Pa
 
 def test_diff_attention_beside_a_foreign_model(tmp_path: Path) -> None:
     settings = DiffAttentionSettings(transform="sub", reduction=2)
-    module = build_model("resnet10s", diff_attention=settings).diff_attention
+    module = build_model(ModelConfig(architecture="resnet10s", input=INPUT, diff_attention=settings)).diff_attention
     assert module is not None
     save_file(module.state_dict(), tmp_path / DIFF_ATTENTION)
     card = ModelCard(
@@ -245,7 +254,6 @@ def test_diff_attention_beside_a_foreign_model(tmp_path: Path) -> None:
         architecture="foreign",
         baseline="foreign",
         dims=256,
-        input=INPUT,
         diff_attention=settings,
         sha256={DIFF_ATTENTION: sha256_of(tmp_path / DIFF_ATTENTION)},
     )

@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import save_file
 from torchvision.models import ResNet, resnet18, resnet50
 
-from reid_core.backbones import NonLocal
+from reid_core.backbones.resnet import NonLocal
 from reid_core.heads import Features, GeM
 from reid_core.models import build_model
-from schemas.cards import DiffAttentionSettings
+from schemas.cards import DiffAttentionSettings, ModelConfig
 from schemas.errors import CoreError, ModelFileError
 
 
@@ -27,19 +27,19 @@ def parameters(module: torch.nn.Module) -> int:
 def test_backbones_are_torchvisions_without_the_classifier(
     architecture: str, with_classifier: int, last_channels: int
 ) -> None:
-    model = build_model(architecture)
+    model = build_model(ModelConfig(architecture=architecture))
     assert model.dims == last_channels
     assert parameters(model.backbone) == with_classifier - (last_channels + 1) * 1000
 
 
 def test_the_small_backbone() -> None:
-    model = build_model("resnet10s")
+    model = build_model(ModelConfig(architecture="resnet10s"))
     assert model.dims == 256 and 1_200_000 < parameters(model.backbone) < 1_300_000
 
 
 @pytest.mark.parametrize(("architecture", "stride"), [("resnet50", 16), ("resnet18", 16), ("resnet10s", 8)])
 def test_the_last_stage_keeps_its_resolution(architecture: str, stride: int) -> None:
-    backbone = build_model(architecture).eval().backbone
+    backbone = build_model(ModelConfig(architecture=architecture)).eval().backbone
     with torch.inference_mode():
         maps = backbone(torch.zeros(1, 3, 64, 32))
     assert maps.shape == (1, backbone.dims, 64 // stride, 32 // stride)
@@ -51,7 +51,7 @@ def test_the_last_stage_keeps_its_resolution(architecture: str, stride: int) -> 
 def test_training_gives_all_features_and_eval_the_post_bn(
     architecture: str, baseline: Literal["bagtricks", "agw"]
 ) -> None:
-    model = build_model(architecture, baseline=baseline, num_classes=5)
+    model = build_model(ModelConfig(architecture=architecture, baseline=baseline), num_classes=5)
     images = torch.randn(3, 3, 32, 16)
     features = model.train()(images)
     assert isinstance(features, Features) and features.logits is not None
@@ -71,12 +71,12 @@ def test_training_gives_all_features_and_eval_the_post_bn(
     ],
 )
 def test_agw_has_its_non_local_blocks_where_the_paper_puts_them(architecture: str, places: list[str]) -> None:
-    model = build_model(architecture, baseline="agw")
+    model = build_model(ModelConfig(architecture=architecture, baseline="agw"))
     assert list(model.backbone.non_local) == places
-    assert not build_model(architecture).backbone.non_local
+    assert not build_model(ModelConfig(architecture=architecture)).backbone.non_local
     blocks = [block for block in model.backbone.non_local.values() if isinstance(block, NonLocal)]
     assert {block.theta.out_channels for block in blocks} == {1}
-    wider = build_model(architecture, baseline="agw", non_local_channels=3)
+    wider = build_model(ModelConfig(architecture=architecture, baseline="agw", non_local_channels=3))
     assert {block.g.out_channels for block in wider.backbone.non_local.values() if isinstance(block, NonLocal)} == {3}
 
 
@@ -102,7 +102,7 @@ def test_gem_is_the_mean_at_one_and_nears_the_maximum() -> None:
 
 def test_the_neck_has_a_frozen_bias_and_a_small_classifier_without_bias() -> None:
     torch.manual_seed(0)
-    neck = build_model("resnet18", num_classes=751).neck
+    neck = build_model(ModelConfig(architecture="resnet18"), num_classes=751).neck
     assert not neck.bn.bias.requires_grad and not neck.bn.bias.any() and neck.bn.weight.requires_grad
     assert neck.classifier is not None and neck.classifier.bias is None
     assert neck.classifier.weight.std().item() == pytest.approx(0.001, rel=0.01)
@@ -111,7 +111,9 @@ def test_the_neck_has_a_frozen_bias_and_a_small_classifier_without_bias() -> Non
 @pytest.mark.parametrize(("architecture", "dims"), [("resnet50", 2048), ("resnet10s", 256)])
 @pytest.mark.parametrize("reduction", [4, 16])
 def test_the_modules_parameters(architecture: str, dims: int, reduction: int) -> None:
-    module = build_model(architecture, diff_attention=DiffAttentionSettings(reduction=reduction)).diff_attention
+    module = build_model(
+        ModelConfig(architecture=architecture, diff_attention=DiffAttentionSettings(reduction=reduction))
+    ).diff_attention
     assert module is not None and parameters(module) == 2 * dims * (dims // reduction) + 4
 
 
@@ -126,7 +128,13 @@ def test_imagenet_weights_load_and_compute_what_torchvision_does(
         if isinstance(layer, torch.nn.Conv2d):
             layer.stride = (1, 1)
     save_file(theirs.state_dict(), tmp_path / "imagenet.safetensors")
-    ours = build_model(architecture, baseline="agw", pretrained=tmp_path / "imagenet.safetensors").eval().backbone
+    ours = (
+        build_model(
+            ModelConfig(architecture=architecture, baseline="agw"), pretrained=tmp_path / "imagenet.safetensors"
+        )
+        .eval()
+        .backbone
+    )
     images = torch.randn(2, 3, 64, 32)
     with torch.inference_mode():
         maps = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(images))))
@@ -137,11 +145,11 @@ def test_imagenet_weights_load_and_compute_what_torchvision_does(
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     save_file(resnet18().state_dict(), tmp_path / "resnet18.safetensors")
     with pytest.raises(ModelFileError, match="not this backbone"):
-        build_model("resnet34", pretrained=tmp_path / "resnet18.safetensors")
+        build_model(ModelConfig(architecture="resnet34"), pretrained=tmp_path / "resnet18.safetensors")
     with pytest.raises(ModelFileError, match="other shapes"):
-        build_model("resnet50", pretrained=tmp_path / "resnet18.safetensors")
+        build_model(ModelConfig(architecture="resnet50"), pretrained=tmp_path / "resnet18.safetensors")
 
 
 def test_unknown_architectures_are_named() -> None:
     with pytest.raises(CoreError, match="no architecture 'vit'; there are resnet50"):
-        build_model("vit")
+        build_model(ModelConfig(architecture="vit"))

@@ -23,7 +23,7 @@ from reid_core.files import model_digest, save_model
 from reid_core.local import LocalCore
 from reid_core.models import build_model
 from reid_core.remote import RemoteCore
-from schemas.cards import DiffAttentionSettings, InputConvention, ModelCard
+from schemas.cards import DiffAttentionSettings, InputConvention, ModelCard, ModelConfig
 from schemas.errors import CoreError, CoreUnavailable, HomeError, VectorError
 from schemas.settings import Settings
 
@@ -35,8 +35,10 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """A home with one small model that has diff attention."""
     found = Settings(home=tmp_path_factory.mktemp("home"), batch_size=8)
     torch.manual_seed(0)
-    model = build_model("resnet10s", diff_attention=DiffAttentionSettings(transform="sub"))
-    save_model(model, found.models_dir / "small", name="small", input=INPUT)
+    model = build_model(
+        ModelConfig(architecture="resnet10s", input=INPUT, diff_attention=DiffAttentionSettings(transform="sub"))
+    )
+    save_model(model, found.models_dir / "small", name="small")
     return found
 
 
@@ -130,7 +132,7 @@ def test_the_same_answers_as_in_process(settings: Settings, monkeypatch: pytest.
 
 @pytest.mark.usefixtures("process")
 def test_a_model_that_the_home_does_not_have_runs_in_process(settings: Settings, tmp_path: Path) -> None:
-    save_model(build_model("resnet10s"), tmp_path, name="other", input=INPUT)
+    save_model(build_model(ModelConfig(architecture="resnet10s", input=INPUT)), tmp_path, name="other")
     assert isinstance(open_core(settings, tmp_path), LocalCore)
 
 

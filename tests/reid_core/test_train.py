@@ -14,7 +14,7 @@ from reid_core.files import save_model
 from reid_core.models import ReIDModel, build_model
 from reid_core.train import CHECKPOINT, LOG, TrainSettings, learning_rate, paper_settings, train
 from reid_core.train_demo import metrics
-from schemas.cards import DiffAttentionSettings, InputConvention
+from schemas.cards import DiffAttentionSettings, InputConvention, ModelConfig
 from schemas.errors import CoreError, InputError
 from schemas.settings import Settings
 from synthetic.training import training_set
@@ -33,10 +33,13 @@ def people() -> PersonPictures:
 def tiny(classes: int | None = 6, *, attention: bool = True, baseline: str = "bagtricks") -> ReIDModel:
     torch.manual_seed(0)
     return build_model(
-        "resnet10s",
-        baseline="agw" if baseline == "agw" else "bagtricks",
+        ModelConfig(
+            architecture="resnet10s",
+            input=SMALL,
+            baseline="agw" if baseline == "agw" else "bagtricks",
+            diff_attention=DiffAttentionSettings() if attention else None,
+        ),
         num_classes=classes,
-        diff_attention=DiffAttentionSettings() if attention else None,
     )
 
 
@@ -57,7 +60,7 @@ class Killed(Exception):
 def test_an_interrupted_run_gives_the_same_bits(strategy: str, people: PersonPictures, tmp_path: Path) -> None:
     plan = replace(QUICK, strategy=strategy)
     straight = tiny()
-    records = train(straight, people, SMALL, plan, tmp_path / "straight", SETTINGS)
+    records = train(straight, people, plan, tmp_path / "straight", SETTINGS)
 
     batches = 0
 
@@ -68,21 +71,21 @@ def test_an_interrupted_run_gives_the_same_bits(strategy: str, people: PersonPic
             raise Killed
 
     with pytest.raises(Killed):
-        train(tiny(), people, SMALL, plan, tmp_path / "cut", SETTINGS, progress=kill_in_the_third_epoch)
+        train(tiny(), people, plan, tmp_path / "cut", SETTINGS, progress=kill_in_the_third_epoch)
     resumed = tiny()
-    again = train(resumed, people, SMALL, plan, tmp_path / "cut", SETTINGS)
+    again = train(resumed, people, plan, tmp_path / "cut", SETTINGS)
     assert same(state(straight), state(resumed))
     assert [record.losses for record in again] == [record.losses for record in records]
     log = [json.loads(line) for line in (tmp_path / "cut" / LOG).read_text().splitlines()]
     assert [line["epoch"] for line in log] == [1, 2, 3]
     # A finished run has nothing left to do.
-    assert train(tiny(), people, SMALL, plan, tmp_path / "cut", SETTINGS) == again
+    assert train(tiny(), people, plan, tmp_path / "cut", SETTINGS) == again
 
 
 def test_separate_changes_the_module_alone(people: PersonPictures, tmp_path: Path) -> None:
     model = tiny(classes=None)
     before = state(model)
-    train(model, people, SMALL, replace(paper_settings("separate", "bagtricks"), epochs=1, identities_per_batch=4),
+    train(model, people, replace(paper_settings("separate", "bagtricks"), epochs=1, identities_per_batch=4),
           tmp_path, SETTINGS)  # fmt: skip
     changed = {name for name, tensor in state(model).items() if not torch.equal(tensor, before[name])}
     assert changed == {name for name in before if name.startswith("diff_attention.")}
@@ -95,7 +98,7 @@ def test_the_rest_changes_everything_but_the_necks_bias(
     model = tiny(attention=strategy == "joint", baseline=baseline)
     before = state(model)
     plan = paper_settings("joint" if strategy == "joint" else "plain", "agw" if baseline == "agw" else "bagtricks")
-    train(model, people, SMALL, replace(plan, epochs=2, identities_per_batch=4), tmp_path, SETTINGS)
+    train(model, people, replace(plan, epochs=2, identities_per_batch=4), tmp_path, SETTINGS)
     kept = {name for name, tensor in state(model).items() if torch.equal(tensor, before[name])}
     assert kept <= {"neck.bn.bias", "diff_attention.mix", "diff_attention.bias"} and "neck.bn.bias" in kept
 
@@ -105,12 +108,12 @@ def test_it_learns(strategy: str, people: PersonPictures, tmp_path: Path) -> Non
     model = tiny(attention=strategy == "joint")
 
     def validate(trained: ReIDModel) -> dict[str, float]:
-        save_model(trained, tmp_path / "model", name="m", input=SMALL)
+        save_model(trained, tmp_path / "model", name="m")
         return metrics(evaluate(SETTINGS, tmp_path / "model", *people.split_queries()))
 
     untrained = validate(model)
     plan = replace(QUICK, strategy=strategy, epochs=12)
-    records = train(model, people, SMALL, plan, tmp_path, SETTINGS, validate=validate)
+    records = train(model, people, plan, tmp_path, SETTINGS, validate=validate)
     assert records[-1].losses["identity"] < records[0].losses["identity"] - 0.3
     assert records[-1].metrics["plain_mAP"] > untrained["plain_mAP"] + 10
     assert [bool(record.metrics) for record in records] == [epoch % 2 == 0 for epoch in range(1, 13)]
@@ -122,32 +125,32 @@ def test_a_loss_that_is_no_number_stops_the_run(people: PersonPictures, tmp_path
     with torch.no_grad():
         model.backbone.conv1.weight[0, 0, 0, 0] = torch.nan
     with pytest.raises(CoreError, match="no number in epoch 1, batch 1"):
-        train(model, people, SMALL, QUICK, tmp_path, SETTINGS)
+        train(model, people, QUICK, tmp_path, SETTINGS)
     assert not (tmp_path / CHECKPOINT).exists()
 
 
 def test_another_runs_checkpoint_is_refused(people: PersonPictures, tmp_path: Path) -> None:
-    train(tiny(), people, SMALL, replace(QUICK, epochs=1), tmp_path, SETTINGS)
+    train(tiny(), people, replace(QUICK, epochs=1), tmp_path, SETTINGS)
     with pytest.raises(CoreError, match="checkpoint of other settings or pictures"):
-        train(tiny(), people, SMALL, QUICK, tmp_path, SETTINGS)
+        train(tiny(), people, QUICK, tmp_path, SETTINGS)
     with pytest.raises(CoreError, match="checkpoint of another model"):
-        train(tiny(baseline="agw"), people, SMALL, replace(QUICK, epochs=1), tmp_path, SETTINGS)
+        train(tiny(baseline="agw"), people, replace(QUICK, epochs=1), tmp_path, SETTINGS)
 
 
 def test_models_and_pictures_that_do_not_fit(people: PersonPictures, tmp_path: Path) -> None:
     with pytest.raises(CoreError, match="6 identities, the model's classifier has 5"):
-        train(tiny(5), people, SMALL, QUICK, tmp_path, SETTINGS)
+        train(tiny(5), people, QUICK, tmp_path, SETTINGS)
     with pytest.raises(CoreError, match="needs a model with diff attention"):
-        train(tiny(attention=False), people, SMALL, QUICK, tmp_path, SETTINGS)
+        train(tiny(attention=False), people, QUICK, tmp_path, SETTINGS)
     with pytest.raises(InputError, match="cannot fill a batch of 16"):
-        train(tiny(), people, SMALL, TrainSettings(), tmp_path, SETTINGS)
+        train(tiny(), people, TrainSettings(), tmp_path, SETTINGS)
 
 
 def test_junk_is_left_out_and_the_first_identity_is_not(people: PersonPictures, tmp_path: Path) -> None:
     identities = people.identities.copy()
     identities[identities == 35] = JUNK
     assert 0 in identities
-    train(tiny(5), PersonPictures(people.pictures, identities, people.cameras), SMALL, replace(QUICK, epochs=1),
+    train(tiny(5), PersonPictures(people.pictures, identities, people.cameras), replace(QUICK, epochs=1),
           tmp_path, SETTINGS)  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Feature maps of a person's picture: torchvision's ResNets without their last stride, and AGW's non-local blocks.
+"""torchvision's ResNets without their last stride, and AGW's non-local blocks.
 
 Notable: the last stage keeps its resolution (paper, 'Baselines': last stride 1); layers, order and parameter names are
 torchvision's, so its ImageNet weights load as they are, and a test holds both networks against each other. They are
@@ -59,18 +59,18 @@ def _shortcut(before: int, after: int, stride: int) -> nn.Sequential:
 
 
 @dataclass(frozen=True)
-class Architecture:
+class Shape:
     """A ResNet's shape: its block and how many of them each stage has."""
 
     block: type[BasicBlock] | type[Bottleneck]
     stages: tuple[int, ...]
 
 
-ARCHITECTURES = {
-    "resnet50": Architecture(Bottleneck, (3, 4, 6, 3)),
-    "resnet34": Architecture(BasicBlock, (3, 4, 6, 3)),
-    "resnet18": Architecture(BasicBlock, (2, 2, 2, 2)),
-    "resnet10s": Architecture(BasicBlock, (1, 1, 1)),
+RESNETS = {
+    "resnet50": Shape(Bottleneck, (3, 4, 6, 3)),
+    "resnet34": Shape(BasicBlock, (3, 4, 6, 3)),
+    "resnet18": Shape(BasicBlock, (2, 2, 2, 2)),
+    "resnet10s": Shape(BasicBlock, (1, 1, 1)),
 }
 
 #: AGW places a non-local block after so many of the last blocks of a stage (paper: layer2 blocks 2, 3 of 4 and
@@ -104,13 +104,13 @@ class NonLocal(nn.Module):
         return maps + attended
 
 
-class Backbone(nn.Module):
+class ResNet(nn.Module):
     """A ResNet's feature map, (B, 3, H, W) -> (B, D, H/16, W/16); resnet10s: H/8, W/8."""
 
     def __init__(self, architecture: str, *, non_local_channels: int | None = None) -> None:
         """`non_local_channels`: inner channels of AGW's non-local blocks; None builds none."""
         super().__init__()
-        shape = ARCHITECTURES[architecture]
+        shape = RESNETS[architecture]
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
