@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
-from reid_core.data import JUNK, read_market1501
+from reid_core.data import JUNK
+from reid_core.datasets import open_dataset
 from reid_core.evaluate import RankingMetrics, RankingScores, evaluate
 from reid_core.files import write_card
 from reid_core.foreign import foreign_card, foreign_files
@@ -146,7 +147,8 @@ def test_a_published_embedder_scores_on_the_real_set_what_others_measured(tmp_pa
     quick = Settings(device="cpu")
     card = foreign_card(tmp_path / source.name, "retail", colours, quick)
     write_card(card, tmp_path)
-    query, gallery = (read_market1501(real / folder, card.input) for folder in ("query", "bounding_box_test"))
+    people = open_dataset(f"market1501:{real}")
+    query, gallery = people.load("query", card.input), people.load("gallery", card.input)
     found = evaluate(quick, tmp_path, query, gallery)
     assert found.keys() == {"plain"}
     assert (found["plain"].rank_1, found["plain"].mAP) == pytest.approx((82.9, 81.1), abs=1.0)

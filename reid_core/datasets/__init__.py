@@ -1,0 +1,10 @@
+"""Labelled data sets, one module a layout, all opened by `open_dataset`.
+
+A `Dataset` is a light description: three splits of samples. `Dataset.load` decodes a split's pictures, once.
+"""
+
+from reid_core.datasets.dataset import SPLITS, Counts, Dataset, Published, Sample, SplitName
+from reid_core.datasets.hold_out import hold_out
+from reid_core.datasets.sources import open_dataset
+
+__all__ = ["SPLITS", "Counts", "Dataset", "Published", "Sample", "SplitName", "hold_out", "open_dataset"]

@@ -1,0 +1,79 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from reid_core.datasets import open_dataset
+from reid_core.datasets.market1501 import labels_of
+from schemas.cards import InputConvention
+from schemas.errors import InputError, PictureError
+from schemas.settings import settings
+
+SMALL = InputConvention(height=32, width=16)
+
+
+def write(path: Path, rgb: tuple[int, int, int]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    assert cv2.imwrite(str(path), np.full((50, 20, 3), rgb[::-1], np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("name", "labels"),
+    [
+        ("0002_c1s1_000451_03.jpg", (2, 1)),
+        ("-1_c3s2_000001_01.jpg", (-1, 3)),
+        ("0000_c6s3_077492_03.JPG", (0, 6)),
+        ("1041_c15_0023.jpeg", (1041, 15)),
+        ("0007_c2.png", (7, 2)),
+        ("person_c1s1_1.jpg", None),
+        ("0002_c1s1_000451_03.gif", None),
+        ("0002_c1s1_000451_03.jpg.exe", None),
+        ("-2_c1s1_0.jpg", None),
+    ],
+)
+def test_names(name: str, labels: tuple[int, int] | None) -> None:
+    assert labels_of(name) == labels
+
+
+def test_loads_a_split_in_the_order_of_names(tmp_path: Path) -> None:
+    folder = tmp_path / "bounding_box_test"
+    write(folder / "0005_c12s1_1.png", (200, 10, 10))
+    write(folder / "0000_c2s1_1.png", (10, 200, 10))
+    write(folder / "-1_c1s1_1.png", (10, 10, 200))
+    (folder / "Thumbs.db").write_bytes(b"x")
+    found = open_dataset(f"market1501:{tmp_path}")
+    assert (found.train, found.query, len(found.gallery)) == ((), (), 3)
+    heard: list[tuple[int, int]] = []
+    people = found.load("gallery", SMALL, lambda done, total: heard.append((done, total)))
+    assert people.identities.tolist() == [-1, 0, 5]
+    assert people.cameras.tolist() == [1, 2, 12]
+    assert people.names == tuple(f"bounding_box_test/{n}_1.png" for n in ("-1_c1s1", "0000_c2s1", "0005_c12s1"))
+    assert people.pictures.shape == (3, 32, 16, 3)
+    assert people.pictures[:, 16, 8].argmax(1).tolist() == [2, 1, 0]  # RGB
+    assert heard == [(1, 3), (2, 3), (3, 3)]
+    assert len(found.load("query", SMALL)) == 0
+
+
+def test_wrong_names_are_listed_up_to_ten(tmp_path: Path) -> None:
+    for number in range(12):
+        write(tmp_path / "query" / f"a{number:02}.jpg", (1, 2, 3))
+    with pytest.raises(InputError, match=r"12 names .* query/a00\.jpg.*query/a09\.jpg[^;]*$"):
+        open_dataset(f"market1501:{tmp_path}")
+
+
+def test_a_broken_picture_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "query" / "0001_c1s1_1.jpg", (1, 2, 3))
+    (tmp_path / "query" / "0001_c1s1_2.jpg").write_bytes(b"")
+    with pytest.raises(PictureError, match=r"0001_c1s1_2\.jpg"):
+        open_dataset(f"market1501:{tmp_path}").load("query", SMALL)
+
+
+def test_real_set_has_its_known_size() -> None:
+    folder = settings().real_set
+    if folder is None:
+        pytest.skip("URBAN_REID_REAL_SET is not set")
+    found = open_dataset(f"market1501:{folder}")
+    assert [len(split) for split in (found.train, found.query, found.gallery)] == [7239, 451, 487]
+    query, gallery = found.load("query", SMALL), found.load("gallery", SMALL)
+    assert set(query.identities) == set(gallery.identities) and len(set(query.identities)) == 100
