@@ -17,9 +17,10 @@ import torch
 
 from reid_core.data import PersonPictures
 from reid_core.diff_attention import DiffAttention
-from reid_core.evaluate import RankingScores, evaluate
+from reid_core.evaluate import evaluate
 from reid_core.files import save_model
 from reid_core.models import ReIDModel, build_model
+from reid_core.ranking import RankingScores
 from reid_core.train import EpochRecord, Strategy, TrainSettings, paper_settings, train
 from schemas.cards import DiffAttentionSettings, InputConvention, ModelCard, ModelConfig
 from schemas.settings import Settings
