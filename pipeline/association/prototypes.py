@@ -1,11 +1,36 @@
 """Prototypes: the vectors that stand for an identity one level up."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
 from pipeline.association.nodes import Floats, unit_rows
 
 #: Medoids are chosen among at most this many vectors; more of one identity repeat themselves.
 _MOST = 256
+
+
+@dataclass(frozen=True)
+class Prototypes:
+    """What one model knows of an identity."""
+
+    weight: float  # sum of its crops' qualities
+    mean: Floats  # (D,)
+    medoids: Floats  # (m, D), none where the mean is all there is
+
+
+def of_crops(features: Floats, quality: Floats, most: int) -> Prototypes:
+    """A tracklet's, from its crops in the order of their time: `features` (n, D), `quality` (n,)."""
+    return Prototypes(float(quality.sum()), mean_of(features, quality), features[medoids_of(features, most)])
+
+
+def of_members(members: Sequence[Prototypes], most: int) -> Prototypes:
+    """An identity's above camera level, from its members' in the order of their keys."""
+    weights = np.array([member.weight for member in members])
+    mean = mean_of(np.stack([member.mean for member in members]), weights)
+    pool = np.concatenate([member.medoids if len(member.medoids) else member.mean[None] for member in members])
+    return Prototypes(float(weights.sum()), mean, pool[medoids_of(pool, most)])
 
 
 def mean_of(vectors: Floats, weights: Floats) -> Floats:

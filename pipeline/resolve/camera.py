@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import numpy as np
 from sqlalchemy import Connection, text
 
-from pipeline.association.prototypes import mean_of, medoids_of
+from pipeline.association.prototypes import of_crops
 from pipeline.resolve.write import NewIdentity
 from pipeline.store.copy import copy_out
 from pipeline.tracklets import CropColumns, group
@@ -89,9 +89,7 @@ def tracklets_by_window(
             last_seen_us=crops.time_us[rows[-1]],
             timed=crops.timed[rows[0]],
             crops=len(rows),
-            weight=float(quality.sum()),
-            mean=mean_of(features, quality),
-            medoids=features[medoids_of(features, settings.medoids)],
+            prototypes=of_crops(features, quality, settings.medoids),
             crop_ids=crop_ids,
         )
         end = window_start(from_us(identity.last_seen_us), settings.window_s)

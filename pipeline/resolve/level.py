@@ -1,7 +1,7 @@
 """One window of a building, street or district: associate its children with what the unit knows, and stitch."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID, uuid4
 
 import numpy as np
@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from pipeline.association.geometry import Geometry, contradicts_itself
 from pipeline.association.nodes import Floats, Nodes, Spans
 from pipeline.association.operator import Association, associate
-from pipeline.association.prototypes import mean_of, medoids_of
+from pipeline.association.prototypes import of_members
 from pipeline.association.stitch import Known, stitch
 from pipeline.resolve.read import Identity, Inputs, Tracklet, earlier_ids, read_members
 from pipeline.resolve.write import NewDecision, NewEvent, NewIdentity
@@ -52,7 +52,7 @@ def resolve_level(
     model_id: int,
     settings: AssociationSettings,
 ) -> WindowResult:
-    candidates, emptied = _candidates(unit, inputs, world, settings)
+    candidates, emptied, unknown = _candidates(unit, inputs, world, settings)
     nodes = columns(candidates, inputs.tracklets, world)
     if len(nodes):
         found = associate(nodes, world, core, calibration, inputs.transit, settings)
@@ -106,7 +106,7 @@ def resolve_level(
             events.append(NewEvent(EventKind.MERGE, persistent_id, ids[other]))
             identities.append(_retired(context[ids[other]]))
         identities.append(_version(unit, persistent_id, children, settings))
-    identities += [_retired(context[persistent_id]) for persistent_id in emptied]
+    identities += [_retired(context[persistent_id]) for persistent_id in emptied] + unknown
     kept = {ids[fate.survivor] for fate in fates if fate.survivor is not None}
     assert kept.isdisjoint(emptied)
     decisions = [
@@ -132,16 +132,18 @@ def resolve_level(
 
 def _candidates(
     unit: str, inputs: Inputs, world: Geometry, settings: AssociationSettings
-) -> tuple[list[Node], list[UUID]]:
-    """The window's nodes by key, and the identities that lost all members.
+) -> tuple[list[Node], list[UUID], list[NewIdentity]]:
+    """The window's nodes by key, the identities that lost all members, and versions of those that cannot be compared.
 
     A new version of a child takes its earlier version's place. An identity that thereby contradicts itself is taken
-    apart into its children, which are then joined anew.
+    apart into its children, which are then joined anew. Members that the model does not know stay where they are: with
+    the first of those that it knows, and where it knows none, with their identity.
     """
     newest = {child.persistent_id: child for child in inputs.children}
     placed: set[UUID] = set()
     nodes: list[Node] = []
     emptied: list[UUID] = []
+    unknown: list[NewIdentity] = []
     for identity in inputs.context:
         before = inputs.touched.get(identity.persistent_id)
         if before is None:
@@ -153,18 +155,16 @@ def _candidates(
         if not children:
             emptied.append(identity.persistent_id)
             continue
-        version = _version(unit, identity.persistent_id, children, settings)
-        whole = Node(
-            version.key,
-            children,
-            tuple(version.tracklets or ()),
-            version.timed,
-            np.asarray(version.mean),
-            identity.persistent_id,
-            fresh=True,
-        )
-        if contradicts_itself(columns([whole], inputs.tracklets, world), world)[0]:
-            nodes += [node_of(child.key, [child], child, identity.persistent_id, fresh=True) for child in children]
+        whole = _whole(unit, identity.persistent_id, children, settings)
+        if whole is None:
+            unknown.append(_version(unit, identity.persistent_id, children, settings))
+        elif contradicts_itself(columns([whole], inputs.tracklets, world), world)[0]:
+            first, *others = [child for child in children if child.prototypes is not None]
+            silent = [child for child in children if child.prototypes is None]
+            apart = [node_of(child.key, [child], child, identity.persistent_id, fresh=True) for child in others]
+            together = _whole(unit, identity.persistent_id, [first, *silent], settings)
+            assert together is not None
+            nodes += [replace(together, key=first.key), *apart]
         else:
             nodes.append(whole)
     nodes += [
@@ -172,13 +172,23 @@ def _candidates(
         for child in inputs.children
         if child.persistent_id not in placed
     ]
-    return sorted(nodes, key=lambda node: node.key), emptied
+    return sorted(nodes, key=lambda node: node.key), emptied, unknown
+
+
+def _whole(unit: str, persistent_id: UUID, children: Sequence[Identity], settings: AssociationSettings) -> Node | None:
+    """The unit's identity with these children, as a node; None where the model knows none of them."""
+    version = _version(unit, persistent_id, children, settings)
+    if version.prototypes is None:
+        return None
+    tracklets = tuple(version.tracklets or ())
+    return Node(version.key, children, tracklets, version.timed, version.prototypes.mean, persistent_id, fresh=True)
 
 
 def node_of(
     key: bytes, children: Sequence[Identity] | None, identity: Identity, origin: UUID | None, *, fresh: bool
 ) -> Node:
-    return Node(key, children, identity.tracklets, identity.timed, identity.mean, origin, fresh)
+    assert identity.prototypes is not None, "who cannot be compared is no candidate"
+    return Node(key, children, identity.tracklets, identity.timed, identity.prototypes.mean, origin, fresh)
 
 
 def columns(candidates: Sequence[Node], tracklets: Mapping[int, Tracklet], world: Geometry) -> Nodes:
@@ -221,9 +231,7 @@ def _version(
 ) -> NewIdentity:
     """An identity with these members; its prototypes come from theirs."""
     children = sorted(children, key=lambda child: child.key)
-    weights = np.array([child.weight for child in children])
-    mean = mean_of(np.stack([child.mean for child in children]), weights)
-    pool = np.concatenate([child.medoids if len(child.medoids) else child.mean[None] for child in children])
+    known = [child.prototypes for child in children if child.prototypes is not None]
     return NewIdentity(
         key=identity_key(level_of(unit), unit, (child.key for child in children)),
         persistent_id=persistent_id,
@@ -231,9 +239,7 @@ def _version(
         last_seen_us=max(child.last_seen_us for child in children),
         timed=all(child.timed for child in children),
         crops=sum(child.crops for child in children),
-        weight=float(weights.sum()),
-        mean=mean,
-        medoids=pool[medoids_of(pool, settings.medoids)],
+        prototypes=of_members(known, settings.medoids) if known else None,
         child_ids=[child.id for child in children],
         tracklets=sorted(t for child in children for t in child.tracklets),
     )
@@ -248,8 +254,7 @@ def _retired(identity: Identity) -> NewIdentity:
         last_seen_us=identity.last_seen_us,
         timed=identity.timed,
         crops=0,
-        weight=0.0,
-        mean=None,
-        medoids=np.empty((0, 1)),
+        prototypes=None,
         tracklets=[],
+        retired=True,
     )

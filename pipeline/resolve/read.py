@@ -9,7 +9,7 @@ from uuid import UUID
 import numpy as np
 from sqlalchemy import Connection, text
 
-from pipeline.association.nodes import Floats
+from pipeline.association.prototypes import Prototypes
 from pipeline.association.transit import EDGES_S, TransitModel, fit
 from pipeline.store.copy import copy_out
 from schemas.times import to_us
@@ -29,9 +29,7 @@ class Identity:
     crops: int
     retired: bool
     tracklets: tuple[int, ...]
-    mean: Floats  # (D,); empty when retired
-    medoids: Floats  # (m, D)
-    weight: float
+    prototypes: Prototypes | None  # None when retired, or where the run's model knows none of its crops
 
 
 @dataclass(frozen=True)
@@ -108,8 +106,11 @@ def read_inputs(
     ).scalars()
     members = read_members(connection, list(holders), model_id)
     vectors = _prototypes(connection, model_id, [row.id for row in (*child_rows, *context_rows) if not row.retired])
-    context = [identity for row in context_rows if (identity := _identity(row, vectors)) is not None]
-    children = [identity for row in child_rows if (identity := _identity(row, vectors)) is not None]
+    # Of whom the model knows nothing, it can say nothing: vectors of two models are never compared.
+    context = [identity for row in context_rows if (identity := _identity(row, vectors)).prototypes is not None]
+    children = [
+        identity for row in child_rows if (identity := _identity(row, vectors)).prototypes is not None or row.retired
+    ]
     by_id = {identity.id: identity.persistent_id for identity in context}
     index = {code: i for i, code in enumerate(children_codes)}
     joins = connection.execute(_JOINS, {**at, "edges": EDGES_S.tolist()}).all()
@@ -133,24 +134,25 @@ def read_children_now(
     """All children that the unit has now, by key, and the tracklets below them."""
     rows = connection.execute(_CHILDREN_NOW, {"unit": unit}).all()
     vectors = _prototypes(connection, model_id, [row.id for row in rows])
-    children = [identity for row in rows if (identity := _identity(row, vectors)) is not None]
+    children = [identity for row in rows if (identity := _identity(row, vectors)).prototypes is not None]
     return children, _tracklets(connection, sorted({t for child in children for t in child.tracklets}))
 
 
 def read_members(connection: Connection, holders: Sequence[int], model_id: int) -> dict[int, list[Identity]]:
-    """The children of identities above camera level, by key: holder's id -> children."""
+    """The children of identities above camera level, by key: holder's id -> children.
+
+    Those too that the model does not know, because their pictures were gone when it came into use.
+    """
     rows = connection.execute(_MEMBERS, {"holders": list(holders)}).all() if holders else []
     vectors = _prototypes(connection, model_id, sorted({row.id for row in rows}))
     result: dict[int, list[Identity]] = {}
     for row in rows:
-        member = _identity(row, vectors)
-        if member is not None:
-            result.setdefault(row.holder, []).append(member)
+        result.setdefault(row.holder, []).append(_identity(row, vectors))
     return result
 
 
-def _prototypes(connection: Connection, model_id: int, ids: Sequence[int]) -> dict[int, tuple[Floats, Floats, float]]:
-    """id -> (mean (D,), medoids (m, D), weight of the mean), in float64 from the stored half precision."""
+def _prototypes(connection: Connection, model_id: int, ids: Sequence[int]) -> dict[int, Prototypes]:
+    """By identity, in float64 from the stored half precision."""
     if not ids:
         return {}
     rows = copy_out(
@@ -165,17 +167,12 @@ def _prototypes(connection: Connection, model_id: int, ids: Sequence[int]) -> di
     starts = np.flatnonzero(np.asarray(rows["ordinal"]) == 0)
     ends = np.append(starts[1:], len(owners))
     return {
-        int(owners[a]): (vectors[a], vectors[a + 1 : b], float(rows["weight"][a]))
+        int(owners[a]): Prototypes(float(rows["weight"][a]), vectors[a], vectors[a + 1 : b])
         for a, b in zip(starts.tolist(), ends.tolist(), strict=True)
     }
 
 
-def _identity(row: Any, vectors: Mapping[int, tuple[Floats, Floats, float]]) -> Identity | None:
-    """None where the model in use has no prototype of it: vectors of two models are never compared."""
-    if row.id not in vectors and not row.retired:
-        return None
-    nothing = np.empty(0)
-    mean, medoids, weight = vectors.get(row.id, (nothing, nothing, 0.0))
+def _identity(row: Any, vectors: Mapping[int, Prototypes]) -> Identity:
     return Identity(
         row.id,
         bytes(row.key),
@@ -187,9 +184,7 @@ def _identity(row: Any, vectors: Mapping[int, tuple[Floats, Floats, float]]) -> 
         row.crops,
         row.retired,
         tuple(row.tracklets),
-        mean,
-        medoids,
-        weight,
+        vectors.get(row.id),
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from sqlalchemy import Connection, text
 
 from pipeline import watermarks
+from pipeline.association.prototypes import Prototypes
 from pipeline.store.copy import copy_in
 from schemas.association import EventKind, PrototypeKind
 from schemas.levels import parent_of
@@ -25,16 +26,11 @@ class NewIdentity:
     last_seen_us: int
     timed: bool
     crops: int
-    weight: float  # sum of its crops' qualities
-    mean: np.ndarray | None  # (D,); None when retired
-    medoids: np.ndarray  # (m, D)
+    prototypes: Prototypes | None  # None when retired, or where the model knows none of its members
     child_ids: Sequence[int] = ()
     crop_ids: Sequence[int] = ()
     tracklets: Sequence[int] | None = None  # None: it is a tracklet itself
-
-    @property
-    def retired(self) -> bool:
-        return self.mean is None
+    retired: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,7 +76,7 @@ class RunRows:
 
 def days_of(identities: Sequence[NewIdentity]) -> set[date]:
     """The UTC days whose leaves the identities' prototypes go to. The leaves must be there before `write_run`."""
-    return {from_us(identity.last_seen_us).date() for identity in identities if not identity.retired}
+    return {from_us(identity.last_seen_us).date() for identity in identities if identity.prototypes is not None}
 
 
 def current_run_key(connection: Connection, unit: str, window: datetime) -> bytes | None:
@@ -212,25 +208,29 @@ def _write_identities(connection: Connection, rows: RunRows, run_id: int) -> int
                 "crop_id": ("int8", [member[2] for member in members]),
             },
         )
-    return written + _write_prototypes(connection, rows, ids)
+    known = [
+        (int(own), from_us(identity.last_seen_us).date(), identity.prototypes)
+        for own, identity in zip(ids, identities, strict=True)
+        if identity.prototypes is not None
+    ]
+    return written + write_prototypes(connection, rows.model_id, known)
 
 
-def _write_prototypes(connection: Connection, rows: RunRows, ids: np.ndarray) -> int:
+def write_prototypes(connection: Connection, model_id: int, found: Sequence[tuple[int, date, Prototypes]]) -> int:
+    """Rows of (identity's id, UTC day of its last_seen, prototypes); how many. Their leaves must be there before."""
     owners: list[int] = []
     days: list[date] = []
     ordinals: list[int] = []
     kinds: list[str] = []
     weights: list[float] = []
     vectors: list[np.ndarray] = []
-    for own, identity in zip(ids.tolist(), rows.identities, strict=True):
-        if identity.mean is None:
-            continue
-        several = [identity.mean, *identity.medoids]
+    for own, day, its in found:
+        several = [its.mean, *its.medoids]
         owners += [own] * len(several)
-        days += [from_us(identity.last_seen_us).date()] * len(several)
+        days += [day] * len(several)
         ordinals += range(len(several))
-        kinds += [PrototypeKind.MEAN.value] + [PrototypeKind.MEDOID.value] * len(identity.medoids)
-        weights += [identity.weight] + [identity.weight / max(len(identity.medoids), 1)] * len(identity.medoids)
+        kinds += [PrototypeKind.MEAN.value] + [PrototypeKind.MEDOID.value] * len(its.medoids)
+        weights += [its.weight] + [its.weight / max(len(its.medoids), 1)] * len(its.medoids)
         vectors += several
     if not owners:
         return 0
@@ -238,7 +238,7 @@ def _write_prototypes(connection: Connection, rows: RunRows, ids: np.ndarray) ->
         connection,
         "prototype",
         {
-            "model_id": ("int4", np.full(len(owners), rows.model_id)),
+            "model_id": ("int4", np.full(len(owners), model_id)),
             "day": ("date", days),
             "identity_id": ("int8", np.array(owners)),
             "ordinal": ("int2", np.array(ordinals)),
