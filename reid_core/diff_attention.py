@@ -13,13 +13,12 @@ the query.
 import torch
 from torch import Tensor, nn
 
+from reid_core.training_distances import TINY, Weights, training_distances
 from schemas.cards import DiffAttentionSettings
 from schemas.errors import CoreError
 
 #: Values of the largest temporary tensor of a block of pairs: 64 MB in float32.
 BLOCK_VALUES = 2**24
-#: Squared distances up to this count as 0 in training, with no gradient: the root's is infinite there.
-TINY = 1e-12
 
 
 class DiffAttention(nn.Module):
@@ -72,6 +71,9 @@ class DiffAttention(nn.Module):
         normalize=True: Euclidean distance of x' and y' after L2 normalisation, in 0..2, the test distance.
         """
         assert x.shape[1] == y.shape[1] == self.dims, f"{tuple(x.shape)} and {tuple(y.shape)}"
+        if not normalize:
+            weights = Weights(self.settings.transform, self.mix, self.bias, self.squeeze.weight, self.excite.weight)
+            return training_distances(x, y, weights)
         columns = max(1, min(y.shape[0], BLOCK_VALUES // self.dims))
         rows = max(1, BLOCK_VALUES // (self.dims * columns))
         separable = self.settings.transform == "sub"

@@ -7,7 +7,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from reid_core import diff_attention
+from reid_core import diff_attention, training_distances
 from reid_core.diff_attention import DiffAttention
 from schemas.cards import DiffAttentionSettings
 
@@ -124,11 +124,84 @@ def test_the_distance_is_not_symmetric_and_keeps_the_order(transform: str) -> No
     assert torch.allclose(forth, back) == (transform != "sub")
 
 
+def plain_training_distances(made: DiffAttention, x: Tensor, y: Tensor) -> Tensor:
+    """(m, n) from x', y' that are built, left to autograd."""
+    attended_x, attended_y = made(x.repeat_interleave(len(y), 0), y.repeat(len(x), 1))
+    squared = (attended_x - attended_y).square().sum(1).view(len(x), len(y))
+    return squared.clamp(min=1e-12).sqrt() * (squared > 1e-12)
+
+
 @pytest.mark.parametrize("transform", TRANSFORMS)
-def test_training_has_right_gradients_and_none_at_zero_distance(transform: str) -> None:
+@pytest.mark.parametrize("same", [False, True])
+@pytest.mark.parametrize("mined", [False, True])  # all distances have a gradient, or a few of them
+@pytest.mark.parametrize("block", [1, 100, 2**20])
+def test_training_distances_and_their_gradients_equal_autograds(
+    transform: str, same: bool, mined: bool, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(training_distances.BLOCK_VALUES, "cpu", block)
+    made, x, y = module(transform), vectors(9, seed=12), vectors(6, seed=13)
+    weights = vectors(9, 9 if same else 6, seed=14)
+    if mined:
+        weights = weights.where(weights.abs() > 1.5, 0)
+    found: list[list[Tensor]] = []
+    for plain in (False, True):
+        a = x.clone().requires_grad_()
+        b = a if same else y.clone().requires_grad_()
+        matrix = plain_training_distances(made, a, b) if plain else made.distance_matrix(a, b, normalize=False)
+        made.zero_grad()
+        (matrix * weights).sum().backward()
+        found.append([matrix, *(tensor.grad for tensor in (a, b, *made.parameters()) if tensor.grad is not None)])
+    assert len(found[0]) == 1 + 2 + 4
+    for ours, wanted in zip(*found, strict=True):
+        assert torch.allclose(ours, wanted, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_training_gradients_are_those_of_finite_differences(transform: str) -> None:
     made, x, y = module(transform, dims=8, reduction=2), vectors(3, 8, seed=10), vectors(4, 8, seed=11)
-    x.requires_grad_()
-    assert torch.autograd.gradcheck(lambda a, b: made.distance_matrix(a, b, normalize=False), (x, y))
+    leaves = [tensor.detach().clone().requires_grad_() for tensor in (x, y, *made.parameters())]
+
+    def of_two(a: Tensor, b: Tensor, *parameters: Tensor) -> Tensor:
+        return training_distances.training_distances(a, b, training_distances.Weights(transform, *parameters))
+
+    def of_one(a: Tensor, *parameters: Tensor) -> Tensor:
+        return of_two(a, a, *parameters)[~torch.eye(3, dtype=torch.bool)]
+
+    assert torch.autograd.gradcheck(of_two, leaves)
+    assert torch.autograd.gradcheck(of_one, [leaves[0], *leaves[2:]])
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_training_under_autocast_rounds_the_products_only(transform: str) -> None:
+    made, x = module(transform, dims=64), vectors(8, 64).float()
+    made.float()
+    with torch.no_grad():
+        made.excite.weight.mul_(0.1)
+    grads = []
+    for enabled in (False, True):
+        made.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            distances = made.distance_matrix(x, x, normalize=False)
+        assert distances.dtype == torch.float32
+        distances.sum().backward()
+        grads.append([distances.detach(), made.squeeze.weight.grad, made.excite.weight.grad])
+    for exact, rounded in zip(*grads, strict=True):
+        assert exact is not None and rounded is not None
+        assert 0 < (exact - rounded).abs().max() <= 0.02 * exact.abs().max()
+
+
+def test_training_keeps_the_order_of_the_batch_and_needs_no_gradient_of_frozen_features() -> None:
+    made, x = module("sub_abs"), vectors(6)
+    distances = made.distance_matrix(x, x, normalize=False)
+    assert torch.allclose(distances, made.distance_matrix(x, x.clone(), normalize=False), rtol=1e-12)
+    assert not torch.allclose(distances, distances.T)
+    distances.sum().backward()
+    assert made.mix.grad is not None and made.mix.grad.all()
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_training_has_no_gradient_at_zero_distance(transform: str) -> None:
+    made, x = module(transform, dims=8, reduction=2), vectors(3, 8, seed=10).requires_grad_()
     made.distance_matrix(x, x, normalize=False).diagonal().sum().backward()
     assert x.grad is not None and not x.grad.any()
     for parameter in made.parameters():

@@ -1,0 +1,191 @@
+"""The training distances ||x' - y'|| of all pairs of a batch, with a backward pass of their own.
+
+Joint training on a CPU spent as much time on the pairs of a batch as in the backbone, so nothing is computed twice:
+
+    W1 f = w1 * W1 t(x - y) + w2 * W1 x + w3 * W1 y + b * W1 1
+
+where the last three products are one a picture, and for a batch against itself t(x - y) serves both orders, since
+|x - y| and (x - y)^2 forget the sign. `sub` needs no product a pair here at all. Nothing of a pair is kept for the
+backward pass: it goes through the pairs again, and only through those whose distance has a gradient, which in a batch
+mined for its hardest pairs are two a row.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+#: Values of a block's largest tensor, by device: on a CPU 4 MB in float32, which stay in its caches.
+BLOCK_VALUES = {"cpu": 2**20, "cuda": 2**24}
+#: Squared distances up to this count as 0, with no gradient: the root's is infinite there.
+TINY = 1e-12
+
+
+class Weights(NamedTuple):
+    """The module's parameters: `mix` (3,), `bias` (), `squeeze` W1 (D/r, D), `excite` W2 (D, D/r)."""
+
+    transform: str
+    mix: Tensor
+    bias: Tensor
+    squeeze: Tensor
+    excite: Tensor
+
+
+def training_distances(x: Tensor, y: Tensor, weights: Weights) -> Tensor:
+    """||a * (x - y)|| (m, n) of all pairs of x (m, D) and y (n, D), in the weights' type; differentiable once.
+
+    Memory is bounded by a block. Where x and y are the same tensor, half of the first layer is saved. Distances up to
+    1e-6 are 0 and carry no gradient. Under autocast the matrix products take autocast's type, and nothing else does.
+    """
+    device, dtype = x.device.type, weights.squeeze.dtype
+    products = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else dtype
+    symmetric = x is y
+    x = x.to(dtype)
+    y = x if symmetric else y.to(dtype)
+    with torch.autocast(device, enabled=False):
+        distances: Tensor = _TrainingDistances.apply(x, y, *weights[1:], weights.transform, symmetric, products)
+    return distances
+
+
+class _TrainingDistances(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        tensors, ctx.plan = inputs[:6], inputs[6:]
+        pairs = _Pairs(*tensors, *ctx.plan)
+        distances = pairs.distances()
+        ctx.save_for_backward(*tensors, distances)
+        return distances
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        *tensors, distances = ctx.saved_tensors
+        gradients = _Pairs(*tensors, *ctx.plan).gradients(distances, gradient, features=any(ctx.needs_input_grad[:2]))
+        return (*gradients, None, None, None)
+
+
+class _Block(NamedTuple):
+    """The pairs x[left], y[right] of a block, k of them, in one order or both."""
+
+    left: Tensor  # (k,)
+    right: Tensor  # (k,)
+    difference: Tensor  # x - y (k, D)
+    transformed: Tensor  # t(x - y) (k, D), in the products' type; empty for `sub`
+    squeezed: Tensor  # W1 t(x - y) (k, D/r); empty for `sub`
+    hidden: Tensor  # relu(W1 f) (orders, k, D/r)
+    gate: Tensor  # a (orders, k, D)
+
+
+class _Pairs:
+    """What both passes compute of the pairs of x (m, D) and y (n, D); in both orders at once where they are one."""
+
+    def __init__(
+        self,
+        x: Tensor,
+        y: Tensor,
+        mix: Tensor,
+        bias: Tensor,
+        squeeze: Tensor,
+        excite: Tensor,
+        transform: str,
+        symmetric: bool,
+        products: torch.dtype,
+    ) -> None:
+        self.x, self.y, self.bias, self.w1 = x, y, bias, mix[0]
+        self.transform, self.symmetric, self.products = transform, symmetric, products
+        self.squeeze, self.excite = squeeze.to(products), excite.to(products)
+        self.of_x = (x.to(products) @ self.squeeze.T).to(x.dtype)  # W1 x (m, D/r)
+        self.of_y = self.of_x if symmetric else (y.to(products) @ self.squeeze.T).to(y.dtype)
+        self.of_one = squeeze.sum(1)  # W1 1 (D/r,)
+        w1, w2, w3 = mix
+        self.x_weight, self.y_weight = (w1 + w2, w3 - w1) if transform == "sub" else (w2, w3)
+        self.x_part = self.x_weight * self.of_x
+        self.y_part = self.y_weight * self.of_y + bias * self.of_one
+
+    def distances(self) -> Tensor:
+        distances = self.x.new_zeros(len(self.x), len(self.y))
+        for block in self._blocks(torch.ones_like(distances, dtype=torch.bool)):
+            found = torch.linalg.vector_norm(block.gate.mul_(block.difference), dim=-1)  # (orders, k)
+            distances[block.left, block.right] = found[0]
+            if self.symmetric:
+                distances[block.right, block.left] = found[1]
+        return distances.masked_fill_(distances <= TINY**0.5, 0)
+
+    def gradients(self, distances: Tensor, gradient: Tensor, *, features: bool) -> tuple[Tensor | None, ...]:
+        """Gradients of x, y, mix, bias, squeeze and excite; that of x holds y's too where they are one."""
+        # d|a * delta| = (a * delta^2 * da + a^2 * delta * ddelta) / |a * delta|, and da = a * (1 - a) * dlogit
+        slope = torch.where(distances > 0, gradient / distances, 0)
+        x_grad, y_grad, squeeze, excite, x_part, y_part = (
+            torch.zeros_like(like, dtype=self.x.dtype)
+            for like in (self.x, self.y, self.squeeze, self.excite, self.x_part, self.y_part)
+        )
+        w1 = torch.zeros_like(self.bias)
+        for left, right, difference, transformed, squeezed, hidden, gate in self._blocks(slope != 0):
+            slopes = slope[left, right][None]  # (orders, k)
+            if self.symmetric:
+                slopes = torch.cat([slopes, slope[right, left][None]])
+            weighted = gate.square().mul_(slopes[..., None])
+            direct = weighted.sum(0).mul_(difference) if features else None
+            logits = weighted.mul_(gate.neg_().add_(1)).mul_(difference.square()).to(self.products).flatten(0, 1)
+            excite += logits.T @ hidden.flatten(0, 1).to(self.products)
+            inner = (logits @ self.excite).to(hidden.dtype).view_as(hidden).mul_(hidden > 0)  # of W1 f
+            # Sums over the pairs of a row are products: fast, and in the same order every time on a GPU too.
+            of_left, of_right = _membership(left, self.x), _membership(right, self.y)
+            x_part += of_left @ inner[0]
+            y_part += of_right @ inner[0]
+            if self.symmetric:
+                x_part += of_right @ inner[1]
+                y_part += of_left @ inner[1]
+            if self.transform != "sub":
+                both = inner.sum(0)
+                w1 += (both * squeezed).sum()
+                both = (self.w1 * both).to(self.products)
+                squeeze += both.T @ transformed
+                if direct is not None:
+                    slope_of_t = difference.sign() if self.transform == "sub_abs" else 2 * difference
+                    direct += slope_of_t.mul_(both @ self.squeeze)
+            if direct is not None:
+                x_grad += of_left @ direct
+                y_grad -= of_right @ direct
+        w2, w3, bias = (x_part * self.of_x).sum(), (y_part * self.of_y).sum(), (y_part * self.of_one).sum()
+        mix = torch.stack([w2 - w3 if self.transform == "sub" else w1, w2, w3])
+        squeeze += self.bias * y_part.sum(0)[:, None]
+        x_part, y_part = (self.x_weight * x_part).to(self.products), (self.y_weight * y_part).to(self.products)
+        squeeze += x_part.T @ self.x.to(self.products)
+        squeeze += y_part.T @ self.y.to(self.products)
+        if not features:
+            return None, None, mix, bias, squeeze, excite
+        x_grad += x_part @ self.squeeze
+        y_grad += y_part @ self.squeeze
+        if self.symmetric:
+            return x_grad + y_grad, None, mix, bias, squeeze, excite
+        return x_grad, y_grad, mix, bias, squeeze, excite
+
+    def _blocks(self, chosen: Tensor) -> Iterator[_Block]:
+        """The pairs of the mask `chosen` (m, n), in blocks; where x is y, each two rows once if either order is."""
+        pairs = ((chosen | chosen.T).triu(1) if self.symmetric else chosen).nonzero().T  # (2, pairs)
+        rows = max(1, BLOCK_VALUES[self.x.device.type] // (self.x.shape[1] * (1 + self.symmetric)))
+        for start in range(0, pairs.shape[1], rows):
+            yield self._block(*pairs[:, start : start + rows])
+
+    def _block(self, left: Tensor, right: Tensor) -> _Block:
+        difference = self.x.index_select(0, left) - self.y.index_select(0, right)
+        hidden = [self.x_part.index_select(0, left) + self.y_part.index_select(0, right)]
+        if self.symmetric:
+            hidden.append(self.x_part.index_select(0, right) + self.y_part.index_select(0, left))
+        stacked = torch.stack(hidden)
+        transformed = squeezed = difference.new_empty(0)
+        if self.transform != "sub":
+            transformed = difference.abs() if self.transform == "sub_abs" else difference.square()
+            transformed = transformed.to(self.products)
+            squeezed = (transformed @ self.squeeze.T).to(difference.dtype)
+            stacked += self.w1 * squeezed
+        stacked.relu_()
+        gate = (stacked.to(self.products) @ self.excite.T).to(difference.dtype).sigmoid_()
+        return _Block(left, right, difference, transformed, squeezed, stacked, gate)
+
+
+def _membership(index: Tensor, rows: Tensor) -> Tensor:
+    """(n, k) of `index` (k,) and `rows` (n, D): 1 where pair k is of the row, else 0."""
+    return (torch.arange(len(rows), device=index.device)[:, None] == index).to(rows.dtype)
