@@ -40,10 +40,7 @@ class PersonPictures:
 
     def split_queries(self) -> "tuple[PersonPictures, PersonPictures]":
         """Query and gallery: the first picture of each identity and camera is a query, as in Market-1501."""
-        keys = np.stack([self.identities, self.cameras], 1)
-        first = np.zeros(len(self), bool)
-        first[np.unique(keys, axis=0, return_index=True)[1]] = True
-        first &= self.identities != JUNK
+        first = first_pictures(self.identities, self.cameras)
         return self.select(first), self.select(~first)
 
     def digest(self) -> str:
@@ -52,3 +49,11 @@ class PersonPictures:
         for array in (self.pictures, self.identities, self.cameras):
             found.update(np.ascontiguousarray(array).data)
         return found.hexdigest()
+
+
+def first_pictures(identities: NDArray[np.int64], cameras: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which (N,) are the first of their identity and camera, junk aside."""
+    first = np.zeros(len(identities), bool)
+    first[np.unique(np.stack([identities, cameras], 1), axis=0, return_index=True)[1]] = True
+    first &= identities != JUNK
+    return first

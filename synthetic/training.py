@@ -1,6 +1,7 @@
 """Pictures to train and calibrate on: other people than any city's, seen as a city's cameras see them."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -15,6 +16,16 @@ from synthetic.textures import dress
 #: Harder than a city, so that a model meets nothing in a city that it has not met worse: more look-alikes in larger
 #: groups and nearer colours, and cameras that differ more.
 TRAINING_DIFFICULTY = Difficulty(look_alike_share=0.6, group=(2, 5), spread=5.0, cast=0.11, gamma=0.16, exposure=0.13)
+
+
+@dataclass(frozen=True)
+class TrainingCrop:
+    """One crop as the camera took it; labels as in `TrainingPictures`."""
+
+    picture: Picture
+    identity: int
+    camera: int
+    passage: int
 
 
 @dataclass(frozen=True)
@@ -37,10 +48,37 @@ def training_set(
     cameras: int = 24,
     difficulty: Difficulty = TRAINING_DIFFICULTY,
 ) -> TrainingPictures:
-    """`pictures_per_person` crops of each of `people`, in passages before different cameras, scaled to `size` (h, w).
+    """The crops of `training_crops`, all scaled to `size` (h, w), in one set of arrays."""
+    count = people * pictures_per_person
+    pictures = np.empty((count, *size, 3), np.uint8)
+    labels = np.empty((count, 3), np.int64)
+    crops = training_crops(
+        seed,
+        people,
+        pictures_per_person,
+        pictures_per_passage=pictures_per_passage,
+        cameras=cameras,
+        difficulty=difficulty,
+    )
+    for row, crop in enumerate(crops):
+        pictures[row] = fit(crop.picture, size)
+        labels[row] = crop.identity, crop.camera, crop.passage
+    return TrainingPictures(pictures, labels[:, 0], labels[:, 1], labels[:, 2])
+
+
+def training_crops(
+    seed: int,
+    people: int,
+    pictures_per_person: int,
+    *,
+    pictures_per_passage: int = 4,
+    cameras: int = 24,
+    difficulty: Difficulty = TRAINING_DIFFICULTY,
+) -> Iterator[TrainingCrop]:
+    """`pictures_per_person` crops of each of `people`, in passages before different cameras, each at its own size.
 
     The people come from `generator(seed, "training", ...)`: never those of a city, whatever its seed, and other ones
-    for another seed. Look-alikes are among them as in a city. Rows are in order of identity, passage and time.
+    for another seed. Look-alikes are among them as in a city. They come in order of identity, passage and time.
     """
     rng = generator(seed, "training", 0)
     crowd = draw_people(
@@ -51,16 +89,13 @@ def training_set(
         for i in range(cameras)
     ]
     strangers = [dress(draw_person(rng)) for _ in range(24)]
-    count = people * pictures_per_person
-    pictures = np.empty((count, *size, 3), np.uint8)
-    seen_by, passages = np.empty(count, np.int64), np.empty(count, np.int64)
-    done = passage = 0
+    passage = 0
     for number, person in enumerate(crowd):
         own = generator(seed, "training", 2, number)
         looks = dress(person)
         order = own.permutation(cameras)
-        end, turn = done + pictures_per_person, 0
-        while done < end:
+        left, turn = pictures_per_person, 0
+        while left:
             which = int(order[turn % cameras])
             heading = float(own.choice([0.0, math.pi / 2, math.pi, -math.pi / 2]) + own.normal(0, 0.25))
             exposure = float(np.exp(own.normal(0, difficulty.exposure)))
@@ -71,14 +106,11 @@ def training_set(
                 walker = Walker(looks, x, y, heading, phase + step * 4.2)
                 stranger = strangers[int(own.integers(len(strangers)))] if own.random() < difficulty.crowding else None
                 shot = photograph(views[which], walker, own, difficulty, exposure=exposure, stranger=stranger)
-                if shot is None or done == end:
+                if shot is None or not left:
                     continue
-                pictures[done] = fit(shot[0], size)
-                seen_by[done], passages[done] = which, passage
-                done, taken = done + 1, taken + 1
+                yield TrainingCrop(shot[0], number, which, passage)
+                left, taken = left - 1, taken + 1
             passage, turn = passage + (taken > 0), turn + 1
-    identities = np.repeat(np.arange(people, dtype=np.int64), pictures_per_person)
-    return TrainingPictures(pictures, identities, seen_by, passages)
 
 
 def fit(picture: Picture, size: tuple[int, int]) -> Picture:

@@ -5,6 +5,6 @@ A `Dataset` is a light description: three splits of samples. `Dataset.load` deco
 
 from reid_core.datasets.dataset import SPLITS, Counts, Dataset, Published, Sample, SplitName
 from reid_core.datasets.hold_out import hold_out
-from reid_core.datasets.sources import open_dataset
+from reid_core.datasets.sources import open_dataset, recognize
 
-__all__ = ["SPLITS", "Counts", "Dataset", "Published", "Sample", "SplitName", "hold_out", "open_dataset"]
+__all__ = ["SPLITS", "Counts", "Dataset", "Published", "Sample", "SplitName", "hold_out", "open_dataset", "recognize"]

@@ -1,20 +1,19 @@
 """A data set as a light description: which picture shows whom from where. Pictures are decoded when they are loaded."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_core.data import PersonPictures
+from reid_core.data import JUNK, PersonPictures
+from reid_core.decoding import read_picture
 from reid_core.pictures import prepare
 from schemas.cards import InputConvention
-from schemas.errors import PictureError
 
 SplitName = Literal["train", "query", "gallery"]
 SPLITS: tuple[SplitName, ...] = ("train", "query", "gallery")
@@ -29,7 +28,7 @@ class Sample:
     identity: -1 for junk; one number is one person in all splits of a data set.
     camera: one number is one camera in all splits.
     read: the picture at its own size, uint8 RGB (h, w, 3); raises PictureError.
-    path: its file, None for a picture that has none of its own.
+    path: its file; None for a picture that has none of its own.
     """
 
     name: str
@@ -41,7 +40,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Counts:
-    """Of a split: pictures, and people among them; neither counts junk, and distractors are no people."""
+    """Of a split: its pictures without junk, and the people on them, of whom distractors are none."""
 
     pictures: int
     people: int
@@ -49,7 +48,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Published:
-    """A known data set with the counts that its authors published."""
+    """A data set that others publish figures for, with its counts."""
 
     name: str
     train: Counts
@@ -59,12 +58,12 @@ class Published:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Three splits, in the order of their files or lists.
+    """Three splits, each in the order of its files or of its list.
 
     source: what `open_dataset` was given.
     published: the known data set that this is, if it is one.
-    distractor: the identity of people who were never told apart; they are only ever in the gallery.
-    wrong: what the files or lists hold that could not be used, a line each; empty unless opened to be checked.
+    distractor: the identity of gallery people who were never told apart, if there are such.
+    wrong: what the data set holds that cannot be used, a line each; empty unless it was opened to be checked.
     """
 
     source: str
@@ -76,35 +75,38 @@ class Dataset:
     wrong: tuple[str, ...] = ()
 
     def load(self, split: SplitName, convention: InputConvention, progress: Progress | None = None) -> PersonPictures:
-        """All pictures of a split, decoded once, at the model's input size.
+        """All pictures of a split, decoded once, at the model's input size: N * H * W * 3 bytes.
 
         Raises PictureError naming the first picture that cannot be read: none is left out.
         """
-        samples: tuple[Sample, ...] = getattr(self, split)
+        samples = self.split(split)
         pictures = np.empty((len(samples), convention.height, convention.width, 3), np.uint8)
-        with ThreadPoolExecutor() as pool:  # OpenCV decodes and resizes outside the interpreter's lock
-            prepared = pool.map(lambda sample: prepare(sample.read(), convention), samples)
-            for done, picture in enumerate(prepared):
+        with ThreadPoolExecutor() as pool:  # decoders and OpenCV work outside the interpreter's lock
+            for done, picture in enumerate(pool.map(lambda sample: prepare(sample.read(), convention), samples)):
                 pictures[done] = picture
                 if progress:
                     progress(done + 1, len(samples))
-        identities = np.array([sample.identity for sample in samples], np.int64)
-        cameras = np.array([sample.camera for sample in samples], np.int64)
-        return PersonPictures(pictures, identities, cameras, tuple(sample.name for sample in samples))
+        names = tuple(sample.name for sample in samples)
+        return PersonPictures(pictures, *labels_of(samples), names)
+
+    def split(self, name: SplitName) -> tuple[Sample, ...]:
+        return {"train": self.train, "query": self.query, "gallery": self.gallery}[name]
+
+    def counts(self, name: SplitName) -> Counts:
+        return count(self.split(name), self.distractor)
+
+
+def labels_of(samples: Iterable[Sample]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Identities (N,) and cameras (N,)."""
+    labels = np.array([(sample.identity, sample.camera) for sample in samples], np.int64).reshape(-1, 2)
+    return labels[:, 0], labels[:, 1]
+
+
+def count(samples: Iterable[Sample], distractor: int | None) -> Counts:
+    shown = [sample.identity for sample in samples if sample.identity != JUNK]
+    return Counts(len(shown), len(set(shown) - {distractor}))
 
 
 def picture_file(path: Path, name: str, identity: int, camera: int) -> Sample:
     """A sample whose picture is a file of its own."""
     return Sample(name, identity, camera, partial(read_picture, path), path)
-
-
-def read_picture(path: Path) -> NDArray[np.uint8]:
-    """A picture file as uint8 RGB (h, w, 3). Raises PictureError naming it."""
-    try:
-        picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    except cv2.error as error:
-        raise PictureError(f"{path}: cannot be decoded: {error.err}") from None
-    if picture is None:
-        what = "no picture that can be decoded; remove it or get it again" if path.exists() else "no such file"
-        raise PictureError(f"{path}: {what}")
-    return np.asarray(picture[:, :, ::-1], np.uint8)

@@ -6,8 +6,8 @@ from typing import NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_core.data import JUNK, PersonPictures
-from reid_core.datasets.dataset import Dataset
+from reid_core.data import JUNK, PersonPictures, first_pictures
+from reid_core.datasets.dataset import Dataset, labels_of
 from schemas.errors import InputError
 
 
@@ -34,17 +34,15 @@ def hold_out(given: Dataset | PersonPictures, people: int = 100, seed: int = 0) 
     """
     if isinstance(given, PersonPictures):
         return HeldOut(*(given.select(rows) for rows in _rows(given.identities, given.cameras, people, seed)))
-    identities = np.array([sample.identity for sample in given.train], np.int64)
-    cameras = np.array([sample.camera for sample in given.train], np.int64)
     train, query, gallery = (
-        tuple(given.train[row] for row in rows) for rows in _rows(identities, cameras, people, seed)
+        tuple(given.train[row] for row in rows) for rows in _rows(*labels_of(given.train), people, seed)
     )
     return replace(given, train=train, query=query, gallery=gallery, published=None, distractor=None)
 
 
 def _rows(identities: NDArray[np.int64], cameras: NDArray[np.int64], people: int, seed: int) -> list[NDArray[np.intp]]:
     """Ascending indices of what is left to train on, of queries and of gallery."""
-    keys, first, counts = np.unique(np.stack([identities, cameras], 1), axis=0, return_index=True, return_counts=True)
+    keys, counts = np.unique(np.stack([identities, cameras], 1), axis=0, return_counts=True)
     known, views = np.unique(keys[(counts >= 2) & (keys[:, 0] != JUNK), 0], return_counts=True)
     eligible = known[views >= 2]
     others = len(np.unique(identities[identities != JUNK])) - people
@@ -54,6 +52,5 @@ def _rows(identities: NDArray[np.int64], cameras: NDArray[np.int64], people: int
             "somebody has to be left to train on"
         )
     chosen = np.isin(identities, np.random.default_rng(seed).choice(eligible, people, replace=False))
-    query = np.zeros(len(identities), bool)
-    query[first] = True
+    query = first_pictures(identities, cameras)
     return [np.flatnonzero(rows) for rows in (~chosen, chosen & query, chosen & ~query)]

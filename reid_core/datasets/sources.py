@@ -1,21 +1,103 @@
 """From a data set's name on the command line, such as `cuhk03:DIR`, to the data set."""
 
-from dataclasses import replace
+import os
+import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
-from reid_core.datasets.dataset import Dataset
-from reid_core.datasets.market1501 import open_market1501
+from reid_core.datasets import cuhk03, market1501, msmt17
+from reid_core.datasets.dataset import Dataset, Progress
+from reid_core.datasets.joined import join
+from reid_core.datasets.rendered import PEOPLE, open_rendered
 from schemas.errors import InputError
 
-LAYOUTS = {"market1501": open_market1501}
+SOURCES = "market1501:DIR, cuhk03:DIR, cuhk03-labelled:DIR, msmt17:DIR or rendered:SEED[:PEOPLE]"
 
 
-def open_dataset(source: str) -> Dataset:
-    """The data set that `source` names: `market1501:DIR`."""
+class _Layout(NamedTuple):
+    fits: Callable[[Path], bool]
+    open: Callable[[Path, str], Dataset]
+    expected: str
+
+
+_LAYOUTS = {
+    "market1501": _Layout(market1501.is_market1501, market1501.open_market1501, market1501.EXPECTED),
+    "cuhk03": _Layout(
+        partial(cuhk03.is_cuhk03, boxes="detected"), partial(cuhk03.open_cuhk03, boxes="detected"), cuhk03.EXPECTED
+    ),
+    "cuhk03-labelled": _Layout(
+        partial(cuhk03.is_cuhk03, boxes="labeled"), partial(cuhk03.open_cuhk03, boxes="labeled"), cuhk03.EXPECTED
+    ),
+    "msmt17": _Layout(msmt17.is_msmt17, msmt17.open_msmt17, msmt17.EXPECTED),
+}
+
+
+def open_dataset(source: str, *, strict: bool = True, progress: Progress | None = None) -> Dataset:
+    """The data set that `source` names, several joined by ` + ` (see `joined.join`).
+
+    `market1501:DIR`, `cuhk03:DIR` (boxes by the detector), `cuhk03-labelled:DIR`, `msmt17:DIR`, or
+    `rendered:SEED[:PEOPLE]`, which draws 200 people unless told, and whose drawing `progress` hears of. `rendered.py`,
+    `cuhk03.py` and so on say what each layout is. Pictures are not opened here.
+
+    Raises InputError for a source that cannot be meant, a folder that is not in the layout, and one that holds names
+    that do not parse, with the first three; these are kept in `Dataset.wrong` instead where not `strict`.
+    """
+    opened = [_open_one(part.strip(), progress) for part in source.split(" + ")]
+    found = opened[0] if len(opened) == 1 else join(opened, source)
+    if strict and found.wrong:
+        more = " and more" if len(found.wrong) > 3 else ""
+        raise InputError(
+            f"{len(found.wrong)} pictures of the data set cannot be used: {'; '.join(found.wrong[:3])}{more}; "
+            f"`urban-reid dataset check {source}` tells all"
+        )
+    return found
+
+
+def recognize(directory: Path) -> str:
+    """The source that opens `directory`, by what it holds. Raises InputError where no layout fits."""
+    if not directory.is_dir():
+        raise InputError(f"{directory}: no such folder; give a folder or {SOURCES}")
+    for kind, layout in _LAYOUTS.items():
+        if layout.fits(directory):
+            return f"{kind}:{directory}"
+    expected = "; ".join(f"{kind}: {layout.expected}" for kind, layout in _LAYOUTS.items() if kind != "cuhk03-labelled")
+    raise InputError(f"{directory}: is in no known layout ({expected}); {_holds(directory)}")
+
+
+def _open_one(source: str, progress: Progress | None) -> Dataset:
     kind, _, what = source.partition(":")
-    if kind not in LAYOUTS or not what:
-        raise InputError(f"{source[:80]!r}: write LAYOUT:DIR with one of the layouts {', '.join(LAYOUTS)}")
-    found = LAYOUTS[kind](Path(what), source)
-    if found.wrong:
-        raise InputError(f"{what}: {len(found.wrong)} names cannot be used: {'; '.join(found.wrong[:10])}")
-    return replace(found, wrong=())
+    if kind == "rendered":
+        match = re.fullmatch(r"([0-9]{1,9})(?::([0-9]{1,6}))?", what)
+        people = int(match[2] or PEOPLE) if match else 0
+        if match is None or people < 2:
+            raise InputError(f"{source[:80]!r}: write rendered:SEED[:PEOPLE], such as rendered:7:400, 2 people or more")
+        return open_rendered(int(match[1]), people, source, progress)
+    if kind not in _LAYOUTS or not what:
+        raise InputError(f"{source[:80]!r}: a data set is {SOURCES}; several are joined by ' + '")
+    directory, layout = Path(what), _LAYOUTS[kind]
+    if not directory.is_dir():
+        raise InputError(f"{directory}: no such folder")
+    if not layout.fits(directory):
+        raise InputError(f"{directory}: is not in the layout {kind}: expected {layout.expected}; {_holds(directory)}")
+    try:
+        found = layout.open(directory, source)
+    except OSError as error:
+        raise InputError(f"{error.filename or directory}: cannot be read: {error.strerror}") from None
+    if not (found.train or found.query or found.gallery or found.wrong):
+        raise InputError(f"{directory}: is in the layout {kind} but holds no picture; {_holds(directory)}")
+    return found
+
+
+def _holds(directory: Path) -> str:
+    """What a folder holds instead, with the data set one folder below it, if there is one there."""
+    below = sorted(directory.iterdir())
+    if not below:
+        return "it is empty"
+    for child in (child for child in below if child.is_dir() and os.access(child, os.X_OK)):
+        for kind, layout in _LAYOUTS.items():
+            if layout.fits(child):
+                return f"was {kind}:{child} meant?"
+    names = [f"{child.name}/" if child.is_dir() else child.name for child in below]
+    return f"it holds {', '.join(names[:8])}" + (f" and {len(names) - 8} more" if len(names) > 8 else "")

@@ -1,21 +1,19 @@
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from reid_core.datasets import open_dataset
+from reid_core.datasets import Counts, Sample, open_dataset
 from reid_core.datasets.market1501 import labels_of
-from schemas.cards import InputConvention
+from reid_core.datasets.published import CUHK03_DETECTED, CUHK03_LABELLED, MARKET1501, known_by_counts
 from schemas.errors import InputError, PictureError
 from schemas.settings import settings
+from tests.reid_core.datasets.conftest import SMALL, pixels, write, write_market1501
 
-SMALL = InputConvention(height=32, width=16)
 
-
-def write(path: Path, rgb: tuple[int, int, int]) -> None:
-    path.parent.mkdir(exist_ok=True)
-    assert cv2.imwrite(str(path), np.full((50, 20, 3), rgb[::-1], np.uint8))
+def coloured(*rgb: int) -> NDArray[np.uint8]:
+    return np.full((50, 20, 3), rgb, np.uint8)
 
 
 @pytest.mark.parametrize(
@@ -38,9 +36,9 @@ def test_names(name: str, labels: tuple[int, int] | None) -> None:
 
 def test_loads_a_split_in_the_order_of_names(tmp_path: Path) -> None:
     folder = tmp_path / "bounding_box_test"
-    write(folder / "0005_c12s1_1.png", (200, 10, 10))
-    write(folder / "0000_c2s1_1.png", (10, 200, 10))
-    write(folder / "-1_c1s1_1.png", (10, 10, 200))
+    write(folder / "0005_c12s1_1.png", coloured(200, 10, 10))
+    write(folder / "0000_c2s1_1.png", coloured(10, 200, 10))
+    write(folder / "-1_c1s1_1.png", coloured(10, 10, 200))
     (folder / "Thumbs.db").write_bytes(b"x")
     found = open_dataset(f"market1501:{tmp_path}")
     assert (found.train, found.query, len(found.gallery)) == ((), (), 3)
@@ -55,18 +53,44 @@ def test_loads_a_split_in_the_order_of_names(tmp_path: Path) -> None:
     assert len(found.load("query", SMALL)) == 0
 
 
-def test_wrong_names_are_listed_up_to_ten(tmp_path: Path) -> None:
+def test_wrong_names_are_told(tmp_path: Path) -> None:
     for number in range(12):
-        write(tmp_path / "query" / f"a{number:02}.jpg", (1, 2, 3))
-    with pytest.raises(InputError, match=r"12 names .* query/a00\.jpg.*query/a09\.jpg[^;]*$"):
+        write(tmp_path / "query" / f"a{number:02}.jpg", coloured(1, 2, 3))
+    with pytest.raises(InputError, match=r"12 pictures .* query/a00\.jpg: .*query/a02\.jpg: [^;]* and more;"):
         open_dataset(f"market1501:{tmp_path}")
 
 
 def test_a_broken_picture_is_named(tmp_path: Path) -> None:
-    write(tmp_path / "query" / "0001_c1s1_1.jpg", (1, 2, 3))
+    write(tmp_path / "query" / "0001_c1s1_1.jpg", coloured(1, 2, 3))
     (tmp_path / "query" / "0001_c1s1_2.jpg").write_bytes(b"")
     with pytest.raises(PictureError, match=r"0001_c1s1_2\.jpg"):
         open_dataset(f"market1501:{tmp_path}").load("query", SMALL)
+
+
+def test_zero_is_a_distractor_unless_a_query_shows_it(tmp_path: Path) -> None:
+    gallery = ["0000_c1_1.png", "0001_c1_1.png"]
+    distractors = write_market1501(tmp_path / "a", query=["0001_c2_1.png"], gallery=gallery)
+    found = open_dataset(f"market1501:{distractors}")
+    assert found.distractor == 0 and found.counts("gallery") == Counts(2, 1)
+    person = write_market1501(tmp_path / "b", query=["0000_c2_1.png"], gallery=gallery)
+    found = open_dataset(f"market1501:{person}")
+    assert found.distractor is None and found.counts("gallery") == Counts(2, 2)
+
+
+def test_what_is_known_to_be_market1501(tmp_path: Path) -> None:
+    assert open_dataset(f"market1501:{write_market1501(tmp_path / 'set', query=['1_c1.png'])}").published is None
+    found = open_dataset(f"market1501:{write_market1501(tmp_path / 'Market-1501-v15.09.15', query=['1_c1.png'])}")
+    assert found.published is MARKET1501
+    # A folder in the form with the counts of a known data set is that data set.
+    query = [picture(person, 0) for person in range(700) for _ in range(2)]
+    gallery = [picture(person % 700, 1) for person in range(5332)]
+    assert known_by_counts([], query, gallery, 0) is None  # person 0 is taken for distractors
+    assert known_by_counts([], query, gallery, None) is CUHK03_DETECTED
+    assert known_by_counts([], query, gallery[:-4], None) is CUHK03_LABELLED
+
+
+def picture(identity: int, camera: int) -> Sample:
+    return Sample("", identity, camera, lambda: pixels(0))
 
 
 def test_real_set_has_its_known_size() -> None:

@@ -1,0 +1,123 @@
+"""CUHK03 in the new protocol: 767 people to train on, 700 to test (Zhong et al., 'Re-ranking Person Re-identification
+with k-reciprocal Encoding', CVPR 2017), boxes by a detector or by hand.
+
+A picture is named `1_001_1_01.png`: camera pair 1, its person 001, view 1, picture 01 of ten, of which 01 to 05 are
+view 1 and 06 to 10 are view 2. The protocol counts the two views as the cameras. People are numbered 1 to 1,467
+through the five pairs, as in the protocol's own files, whatever form the data set comes in:
+
+- `cuhk03_new_protocol_config_detected.mat` (or `_labeled`) as Zhong et al. publish it, or the json that is commonly
+  made of it, `splits_new_detected.json`: one split of lists of [path, person, camera]. Only the names in its paths
+  count, because the folders are those of whoever made it; and its test people are numbered unlike its training people;
+- the pictures: a folder `images_detected` (`images_labeled`, or `cuhk03_...`), or `cuhk-03.mat` as its authors give it,
+  itself or in `cuhk03_release/`, which is HDF5 and needs h5py;
+- or folders in Market-1501's form below `detected/` and `labeled/`, as Zhong et al. publish them too.
+"""
+
+import json
+import re
+import zlib
+from functools import partial
+from pathlib import Path
+
+from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
+
+from reid_core.datasets.cuhk03_release import Boxes, Release
+from reid_core.datasets.dataset import SPLITS, Dataset, Sample, SplitName, picture_file
+from reid_core.datasets.market1501 import is_market1501, open_market1501
+from reid_core.datasets.published import CUHK03_DETECTED, CUHK03_LABELLED
+from schemas.errors import InputError
+
+EXPECTED = (
+    "cuhk03_new_protocol_config_detected.mat (_labeled.mat) or splits_new_detected.json (_labeled.json), and the "
+    "pictures in images_detected/ (images_labeled/) or in cuhk-03.mat; or folders in Market-1501's form in detected/ "
+    "(labeled/)"
+)
+_FOLDERS = ("images_{}", "cuhk03_{}")
+_RELEASE = ("cuhk-03.mat", "cuhk03_release/cuhk-03.mat", "CUHK03_release/cuhk-03.mat")
+#: People before each pair of cameras.
+PAIRS = (843, 440, 77, 58, 49)
+_NAME = re.compile(r"([1-5])_(\d{3})_([12])_(\d{2})\.png")
+
+Lists = dict[SplitName, list[str]]  # names of pictures
+Pictures = Path | Release  # a folder, or cuhk-03.mat
+
+
+def is_cuhk03(directory: Path, boxes: Boxes) -> bool:
+    return is_market1501(directory / boxes) or any(path.is_file() for path in _protocols(directory, boxes))
+
+
+def open_cuhk03(directory: Path, source: str, boxes: Boxes) -> Dataset:
+    """The data set of a folder in any of the forms. Raises InputError for a protocol file that cannot be read."""
+    published = CUHK03_DETECTED if boxes == "detected" else CUHK03_LABELLED
+    if is_market1501(directory / boxes):
+        found = open_market1501(directory / boxes, source)
+        return Dataset(source, found.train, found.query, found.gallery, published, None, found.wrong)
+    config, split = _protocols(directory, boxes)
+    lists = _read_config(config) if config.is_file() else _read_json(split)
+    pictures = _pictures(directory, boxes)
+    wrong: list[str] = []
+    train, query, gallery = (tuple(_samples(lists[name], name, pictures, wrong)) for name in SPLITS)
+    return Dataset(source, train, query, gallery, published, None, tuple(wrong))
+
+
+def _protocols(directory: Path, boxes: Boxes) -> tuple[Path, Path]:
+    return directory / f"cuhk03_new_protocol_config_{boxes}.mat", directory / f"splits_new_{boxes}.json"
+
+
+def _read_config(path: Path) -> Lists:
+    """Names by split of the authors' file: a list of all names, and 1-based indices into it for each split."""
+    try:
+        found = loadmat(str(path))
+        names = [str(cell[0]) for cell in found["filelist"].ravel()]
+        rows = {name: found[f"{name}_idx"].ravel().astype(int) - 1 for name in SPLITS}
+        return {name: [names[row] for row in rows[name]] for name in SPLITS}
+    except KeyError as error:
+        raise InputError(f"{path}: holds no {error}; is it the file of the new protocol?") from None
+    except (MatReadError, zlib.error, OSError, ValueError, TypeError, IndexError, NotImplementedError) as error:
+        raise InputError(f"{path}: is no MATLAB file of the new protocol: {str(error)[:120]}") from None
+
+
+def _read_json(path: Path) -> Lists:
+    """Names by split of the common json: a list of one split, its parts lists of [path, person, camera]."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        (split,) = found if isinstance(found, list) else [found]
+        return {name: [re.split(r"[/\\]", entry[0])[-1] for entry in split[name]] for name in SPLITS}
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        said = f"{type(error).__name__}: {str(error)[:120]}"
+        raise InputError(
+            f"{path}: is no json of the new protocol, one split with train, query and gallery as lists of "
+            f"[path, person, camera] ({said})"
+        ) from None
+
+
+def _samples(names: list[str], split: str, pictures: Pictures, wrong: list[str]) -> list[Sample]:
+    samples: list[Sample] = []
+    for name in names:
+        match = _NAME.fullmatch(name)
+        pair, person, view, number = map(int, match.groups()) if match else (0, 0, 0, 0)
+        if not pair or not 1 <= person <= PAIRS[pair - 1] or not 1 <= number <= 10:
+            wrong.append(f"{split}: {name[:80]!r} is not of the form 1_001_1_01.png")
+            continue
+        identity, shown = sum(PAIRS[: pair - 1]) + person, f"{split}/{name}"
+        if isinstance(pictures, Path):
+            samples.append(picture_file(pictures / name, shown, identity, view))
+        else:
+            samples.append(Sample(shown, identity, view, partial(pictures.read, pair, person, number)))
+    return samples
+
+
+def _pictures(directory: Path, boxes: Boxes) -> Pictures:
+    folders = [directory / name.format(boxes) for name in _FOLDERS]
+    files = [directory / name for name in _RELEASE]
+    for folder in folders:
+        if folder.is_dir():
+            return folder
+    for file in files:
+        if file.is_file():
+            return Release(file, boxes)
+    raise InputError(
+        f"{directory}: holds the protocol but no pictures: {folders[0].name}/ with pictures such as 1_001_1_01.png, or "
+        "cuhk-03.mat"
+    )
