@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import expit
 from sqlalchemy import Connection, text
 
 from pipeline import watermarks
@@ -29,6 +27,7 @@ from pipeline.resolve.read import read_children_now
 from pipeline.scoring import Labelled, Pairwise, labelled_tracklets, nearest_neighbour, pairwise
 from pipeline.store import Store
 from reid_core.core import ReIDCore
+from reid_core.verification import logistic
 from schemas.cards import LevelCalibration
 from schemas.errors import InputError
 from schemas.levels import UPWARD, Level, level_of
@@ -122,7 +121,7 @@ def _fit(
     if not distances or np.concatenate(same).sum() < _ENOUGH:
         return None
     distance, label = np.concatenate(distances), np.concatenate(same)
-    slope, intercept = _logistic(distance, label)
+    slope, intercept = logistic(distance, label)
     return LevelCalibration(
         level=level,
         slope=slope,
@@ -144,25 +143,6 @@ _TRUTHS = text(
 
 def _truths(connection: Connection, ids: list[int]) -> dict[int, str]:
     return {row.id: row.truth for row in connection.execute(_TRUTHS, {"ids": ids})}
-
-
-def _logistic(distance: Floats, same: np.ndarray) -> tuple[float, float]:
-    """(slope, intercept) of log-odds = intercept - slope * distance, by maximum likelihood; slope above zero."""
-    centre, scale = distance.mean(), distance.std() or 1.0
-    x, y = (distance - centre) / scale, same.astype(float)
-
-    def loss(parameters: Floats) -> tuple[float, Floats]:
-        steepness, at_centre = parameters
-        odds = at_centre - steepness * x
-        excess = expit(odds) - y
-        # The small penalty keeps data that a threshold parts perfectly from an infinite slope.
-        value = np.sum(np.logaddexp(0, odds) - y * odds) + 0.05 * steepness**2
-        return float(value), np.array([-np.sum(excess * x) + 0.1 * steepness, np.sum(excess)])
-
-    bounds = [(1e-3, None), (None, None)]  # a larger distance never speaks for the same person
-    steepness, at_centre = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=bounds).x
-    slope = float(steepness / scale)
-    return slope, float(at_centre + slope * centre)
 
 
 def _from_below(fitted: list[LevelCalibration], level: Level) -> LevelCalibration | None:

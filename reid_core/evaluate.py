@@ -1,54 +1,114 @@
-"""Scores of a model on pictures of people: plain and, where it has diff attention, attended distances."""
+"""Scores of a model on pictures of people: plain distances and, where it has diff attention, attended ones; re-ranked
+where asked for.
+"""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from numpy.typing import NDArray
 
-from reid_core.data import PersonPictures
+from reid_core.data import JUNK, PersonPictures
+from reid_core.devices import choose_device
 from reid_core.diff_attention import DiffAttention
+from reid_core.distances import Rows, attended, attended_nearest, blocks, plain, reranked
 from reid_core.files import load_diff_attention, load_model, read_card
 from reid_core.local import LocalCore
 from reid_core.ranking import RankingMetrics, RankingScores
+from reid_core.rerank import ReRanking
+from reid_core.verification import PairCounts
 from schemas.settings import Settings
 
-#: Queries whose distances to the whole gallery are held at a time.
-QUERY_BLOCK = 256
+#: Hears what is being done, how much of it is done, and how much there is.
+Progress = Callable[[str, int, int], None]
+
+#: Pictures embedded between two calls of `Progress`: some full batches of the core.
+_EMBEDDED = 16
 
 
 def evaluate(
-    settings: Settings, model_directory: Path, query: PersonPictures, gallery: PersonPictures
+    settings: Settings,
+    model_directory: Path,
+    query: PersonPictures,
+    gallery: PersonPictures,
+    *,
+    top: int | None = None,
+    rerank: bool = False,
+    flip: bool = False,
+    progress: Progress | None = None,
 ) -> dict[str, RankingScores]:
-    """Scores of a model directory by "plain" distances and, where it has diff attention, by "attended" ones.
-
-    The core embeds as it does in the city; the distances are those of the paper's test, query first, in float64.
-    Raises what opening the core raises.
-    """
+    """Scores of a model directory; see `evaluate_core`. Raises what opening the core raises."""
     core = LocalCore.open(settings, model_directory)
-    left, right = (torch.from_numpy(core.embed(people.pictures)).double() for people in (query, gallery))
     attention = load_attention(model_directory)
-    scores = {"plain": rank(left, right, None, query, gallery)}
+    return evaluate_core(
+        settings, core, attention, query, gallery, top=top, rerank=rerank, flip=flip, progress=progress
+    )
+
+
+def evaluate_core(
+    settings: Settings,
+    core: LocalCore,
+    attention: DiffAttention | None,
+    query: PersonPictures,
+    gallery: PersonPictures,
+    *,
+    top: int | None = None,
+    rerank: bool = False,
+    flip: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, RankingScores]:
+    """Scores by "plain" distances and, with diff attention, by "attended" ones; "reranked" is on top of the last.
+
+    The core embeds as it does in the city; distances are the paper's test distances, query first, in float64, on the
+    device of `settings`. `top`: attended distances for so many nearest by plain distance only, else for every pair.
+    `flip`: a picture's feature is the mean of its own and its mirror image's. Junk is left out from the start, so that
+    it is nobody's neighbour. Raises VectorError.
+    """
+    gallery = gallery.select(gallery.identities != JUNK)
+    device = choose_device(settings)
+    left, right = (
+        torch.from_numpy(_embed(core, people.pictures, flip, progress)).to(device).double()
+        for people in (query, gallery)
+    )
+    ways: dict[str, Rows] = {"plain": plain(left, right)}
+    best = "plain"
     if attention is not None:
-        scores["attended"] = rank(left, right, attention, query, gallery)
-    return scores
+        attention = attention.to(device).double().eval()
+        best = "attended"
+        ways[best] = attended(attention, left, right) if top is None else attended_nearest(attention, left, right, top)
+    if rerank:
+        with torch.inference_mode():
+            ways["reranked"] = reranked(ways[best], attention, left, right, ReRanking())
+    verified = {"plain", "attended"} if top is None else {"plain"}
+    return {
+        name: rank(rows, query, gallery, name, progress, count_pairs=name in verified) for name, rows in ways.items()
+    }
 
 
 @torch.inference_mode()
 def rank(
-    left: Tensor, right: Tensor, attention: DiffAttention | None, query: PersonPictures, gallery: PersonPictures
+    rows: Rows,
+    query: PersonPictures,
+    gallery: PersonPictures,
+    name: str = "",
+    progress: Progress | None = None,
+    *,
+    count_pairs: bool = False,
 ) -> RankingScores:
-    """Scores of post-BN features, float64 `left` (Q, D) and `right` (G, D) on one device, in blocks of queries."""
+    """Scores by the distances that `rows` gives. `count_pairs`: with how many pairs lie at which distance."""
     metrics = RankingMetrics(gallery.identities, gallery.cameras)
-    unit_right = F.normalize(right)
-    for start in range(0, len(left), QUERY_BLOCK):
-        rows = slice(start, start + QUERY_BLOCK)
-        if attention is None:
-            distances = (2 - 2 * F.normalize(left[rows]) @ unit_right.T).clamp(min=0).sqrt()
-        else:
-            distances = attention.distance_matrix(left[rows], right, normalize=True)
-        metrics.update(distances.cpu().numpy(), query.identities[rows], query.cameras[rows])
-    return metrics.compute()
+    people = np.union1d(query.identities, gallery.identities)
+    pairs = PairCounts(gallery.identities, gallery.cameras, people) if count_pairs else None
+    for block in blocks(len(query), len(gallery)):
+        distances = rows(block).cpu().numpy()
+        metrics.update(distances, query.identities[block], query.cameras[block])
+        if pairs is not None:
+            pairs.update(distances, query.identities[block], query.cameras[block])
+        if progress is not None:
+            progress(f"ranking, {name}", block.stop, len(query))
+    return replace(metrics.compute(), pairs=pairs)
 
 
 def load_attention(model_directory: Path) -> DiffAttention | None:
@@ -57,3 +117,17 @@ def load_attention(model_directory: Path) -> DiffAttention | None:
     own = load_model(model_directory).diff_attention if card.engine == "torch" else None
     found = own or load_diff_attention(model_directory, card)
     return None if found is None else found.double().eval()
+
+
+def _embed(core: LocalCore, pictures: NDArray[np.uint8], flip: bool, progress: Progress | None) -> NDArray[np.float32]:
+    features = np.empty((len(pictures), core.card.dims), np.float32)
+    step = _EMBEDDED * core.batch_size
+    for start in range(0, len(pictures), step):
+        part = pictures[start : start + step]
+        here = slice(start, start + len(part))
+        features[here] = core.embed(part)
+        if flip:
+            features[here] = (features[here] + core.embed(np.ascontiguousarray(part[:, :, ::-1]))) / 2
+        if progress is not None:
+            progress("embedding", start + len(part), len(pictures))
+    return features

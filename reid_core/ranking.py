@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reid_core.data import JUNK
+from reid_core.verification import PairCounts
 from schemas.errors import InputError, VectorError
 
 Ints = NDArray[np.int64]
@@ -36,13 +37,16 @@ class QueryScores:
 
     def percent(self) -> dict[str, Floats]:
         """Each metric's value by query, in percent, by the metric's name; its mean is the score."""
-        ranks = {f"rank_{k}": 100.0 * (self.first_ranks <= k) for k in (1, 5, 10)}
+        ranks = {f"rank_{k}": 100 * (self.first_ranks <= k).astype(np.float64) for k in (1, 5, 10)}
         return ranks | {"mAP": 100 * self.precisions, "mINP": 100 * self.inverse_penalties}
 
 
 @dataclass(frozen=True)
 class RankingScores:
-    """Means over the scored queries, in percent. `skipped` holds the identities of queries with no match, by query."""
+    """Means over the scored queries, in percent. `skipped` holds the identities of queries with no match, by query.
+
+    `by_query` and `pairs` are what `paired_bootstrap` and `verification` go on with, where they were kept.
+    """
 
     rank_1: float
     rank_5: float
@@ -52,6 +56,7 @@ class RankingScores:
     queries: int
     skipped: tuple[int, ...] = ()
     by_query: QueryScores | None = field(default=None, compare=False, repr=False)
+    pairs: PairCounts | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
         text = f"Rank-1 {self.rank_1:.1f}  Rank-5 {self.rank_5:.1f}  mAP {self.mAP:.1f}  mINP {self.mINP:.1f}"
@@ -109,7 +114,16 @@ class RankingMetrics:
             inverse_penalties=np.array([len(ranks) / ranks[-1] for ranks in self._ranks], np.float64),
         )
         means = {name: float(values.mean()) if len(values) else 0.0 for name, values in by_query.percent().items()}
-        return RankingScores(**means, queries=len(self._ranks), skipped=tuple(self._skipped), by_query=by_query)
+        return RankingScores(
+            means["rank_1"],
+            means["rank_5"],
+            means["rank_10"],
+            mAP=means["mAP"],
+            mINP=means["mINP"],
+            queries=len(self._ranks),
+            skipped=tuple(self._skipped),
+            by_query=by_query,
+        )
 
 
 #: Names of the metrics that `over_seeds` and `paired_bootstrap` compare: fields of RankingScores, in percent.

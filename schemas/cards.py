@@ -52,6 +52,22 @@ class LevelCalibration(Frozen):
         return (self.intercept - log_odds) / self.slope
 
 
+class OperatingPoint(Frozen):
+    """The distance up to which two pictures may be taken for one person, and what comes of it.
+
+    The threshold was set on some people for a stated false positive rate; the rates are those of other people.
+    """
+
+    distances: Literal["plain", "attended"] = Field(description="of which distance; both lie in 0..2")
+    threshold: float = Field(ge=0, le=2)
+    asked_fpr: float = Field(gt=0, lt=1, description="the false positive rate that the threshold was set for")
+    fpr: float = Field(ge=0, le=1, description="share of pairs of two people taken for one")
+    tpr: float = Field(ge=0, le=1, description="share of pairs of one person found")
+    measured_on: str = Field(max_length=500, description="the data, in words")
+    pairs: int = Field(ge=0, description="pairs of the people that the rates are of")
+    positives: int = Field(ge=0, description="pairs of one person among them")
+
+
 def probability(log_odds: float) -> float:
     """0..1; without overflow however far from 0."""
     return 0.5 + 0.5 * math.tanh(log_odds / 2)
@@ -75,5 +91,6 @@ class ModelCard(ModelConfig):
     trained_on: str = Field(default="", max_length=2000)
     metrics: dict[str, float] = {}
     calibration: tuple[LevelCalibration, ...] = ()
+    operating_point: OperatingPoint | None = None
     sha256: dict[str, str] = Field(description="hex SHA-256 of each file of the model, by file name")
     details: dict[str, Any] = {}
