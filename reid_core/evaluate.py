@@ -2,7 +2,11 @@
 where asked for.
 """
 
-from collections.abc import Callable
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +18,14 @@ from reid_core.data import JUNK, PersonPictures
 from reid_core.devices import choose_device
 from reid_core.diff_attention import DiffAttention
 from reid_core.distances import Rows, attended, attended_nearest, blocks, plain, reranked
-from reid_core.files import load_diff_attention, load_model, read_card
+from reid_core.files import load_diff_attention, load_model, read_card, write_card
+from reid_core.foreign import foreign_card, foreign_files
 from reid_core.local import LocalCore
 from reid_core.ranking import RankingMetrics, RankingScores
 from reid_core.rerank import ReRanking
 from reid_core.verification import PairCounts
+from schemas.cards import InputConvention
+from schemas.errors import InputError
 from schemas.settings import Settings
 
 #: Hears what is being done, how much of it is done, and how much there is.
@@ -109,6 +116,28 @@ def rank(
         if progress is not None:
             progress(f"ranking, {name}", block.stop, len(query))
     return replace(metrics.compute(), pairs=pairs)
+
+
+@contextmanager
+def model_directory(model: Path, convention: InputConvention | None, settings: Settings) -> Iterator[Path]:
+    """`model` where it is a model directory; else one around a copy of an OpenVINO .xml or .onnx file, for as long.
+
+    Raises InputError for what is neither, ModelFileError and CoreError for a file that is no embedder.
+    """
+    if model.is_dir():
+        if convention is not None:
+            raise InputError(f"{model}: a model directory's card has its input convention; give none")
+        yield model
+        return
+    if not model.is_file():
+        raise InputError(f"{model}: no such file or model directory")
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", model.stem)[:64]
+    card = foreign_card(model, name, convention or InputConvention(), settings)
+    with tempfile.TemporaryDirectory(prefix="urban-reid-") as folder:
+        for file in foreign_files(model):
+            shutil.copy(file, folder)
+        write_card(card, Path(folder))
+        yield Path(folder)
 
 
 def load_attention(model_directory: Path) -> DiffAttention | None:

@@ -1,11 +1,13 @@
 """From words on the command line to checked values; what cannot be meant is a UsageError with its option."""
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
 import typer
 from pydantic import BaseModel, ValidationError
 
+from schemas.cards import InputConvention
 from schemas.errors import UsageError
 from schemas.times import parse_time
 
@@ -31,3 +33,35 @@ def checked(model: type[Model], options: dict[str, str], **values: Any) -> Model
         said = first["msg"].removeprefix("Value error, ")
         where = f"--{options.get(field, field)}: " if field else ""
         raise UsageError(f"{where}{said}") from None
+
+
+class Color(StrEnum):
+    RGB = "rgb"
+    BGR = "bgr"
+
+
+ColorOrder = Annotated[Color | None, typer.Option("--color", help="Order of a foreign model's channels.")]
+ValueRange = Annotated[int | None, typer.Option("--range", metavar="255|1", help="Its pixels lie in 0..255 or 0..1.")]
+Mean = Annotated[str | None, typer.Option("--mean", metavar="a,b,c", help="Taken off each channel.")]
+Std = Annotated[str | None, typer.Option("--std", metavar="a,b,c", help="Each channel is divided by it.")]
+
+
+def input_convention(
+    color: Color | None, value_range: int | None, mean: str | None, std: str | None
+) -> InputConvention | None:
+    """The input convention of an .xml or .onnx file, None where none of it was said. Raises UsageError."""
+    given = {"color": color, "range": value_range, "mean": _three("mean", mean), "std": _three("std", std)}
+    said = {field: value for field, value in given.items() if value is not None}
+    return checked(InputConvention, {}, **said) if said else None
+
+
+def _three(option: str, text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != 3:
+        raise UsageError(f"--{option} {text[:40]!r}: write three numbers, such as 0.485,0.456,0.406")
+    return numbers

@@ -1,0 +1,103 @@
+"""The paper's published figures as data: what ours stand beside."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from schemas.cards import DiffAttentionSettings, ModelCard
+
+Strategy = Literal["plain", "joint", "separate"]
+
+#: The paper's data sets, in the order of its columns.
+DATASETS = ("Market-1501", "CUHK03", "MSMT17")
+
+
+@dataclass(frozen=True)
+class Figures:
+    """In percent; mINP where it was published."""
+
+    rank_1: float
+    mAP: float
+    mINP: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One trained model of the paper, and what it scored on each of `DATASETS`."""
+
+    name: str
+    baseline: Literal["bagtricks", "agw"]
+    strategy: Strategy
+    diff_attention: DiffAttentionSettings | None
+    figures: Mapping[str, Figures]
+
+
+_BASELINES: dict[Literal["bagtricks", "agw"], str] = {"bagtricks": "BagTricks", "agw": "AGW"}
+_TRANSFORMS: dict[Literal["sub", "sub_squ", "sub_abs"], str] = {
+    "sub": "Sub",
+    "sub_squ": "Sub+Squ",
+    "sub_abs": "Sub+Abs",
+}
+
+
+def _figures(text: str) -> dict[str, Figures]:
+    """From a line of the paper's tables: Rank-1 / mAP / mINP on each data set."""
+    columns = [Figures(*(float(part) for part in column.split("/"))) for column in text.split("|")]
+    return dict(zip(DATASETS, columns, strict=True))
+
+
+def _of_table_1(baseline: Literal["bagtricks", "agw"], strategy: Strategy, text: str) -> Row:
+    name = _BASELINES[baseline] + ("" if strategy == "plain" else f" + {strategy}")
+    attention = None if strategy == "plain" else DiffAttentionSettings()
+    return Row(name, baseline, strategy, attention, _figures(text))
+
+
+def _of_table_2(
+    baseline: Literal["bagtricks", "agw"], transform: Literal["sub", "sub_squ", "sub_abs"], text: str
+) -> Row:
+    name = f"{_BASELINES[baseline]} + separate, {_TRANSFORMS[transform]}"
+    return Row(name, baseline, "separate", DiffAttentionSettings(transform=transform), _figures(text))
+
+
+#: Table 1: two baselines, each plain and with the diff attention framework.
+TABLE_1 = (
+    _of_table_1("bagtricks", "plain", "94.5/85.9/59.4 | 58.0/56.6/43.8 | 63.4/45.1/12.4"),
+    _of_table_1("bagtricks", "joint", "94.5/86.7/61.0 | 64.6/62.5/50.2 | 65.1/45.5/12.4"),
+    _of_table_1("bagtricks", "separate", "94.7/85.6/59.2 | 66.6/63.7/51.0 | 64.8/45.7/12.8"),
+    _of_table_1("agw", "plain", "95.1/87.8/65.0 | 63.6/62.0/50.3 | 68.3/49.3/14.7"),
+    _of_table_1("agw", "joint", "95.2/88.6/66.8 | 70.3/69.2/58.7 | 68.2/50.0/15.3"),
+    _of_table_1("agw", "separate", "95.0/86.8/64.3 | 70.6/67.9/56.7 | 68.1/48.5/14.6"),
+)
+
+#: Table 2: the input transforms, trained separately. Its last mINP of AGW with Sub+Squ is hard to read in print.
+TABLE_2 = (
+    _of_table_2("bagtricks", "sub", "95.0/86.0/60.0 | 64.5/62.2/49.6 | 65.5/46.5/13.3"),
+    _of_table_2("bagtricks", "sub_squ", "94.1/85.4/60.0 | 60.8/56.6/42.7 | 63.1/44.0/11.6"),
+    _of_table_2("bagtricks", "sub_abs", "94.7/85.6/59.2 | 66.6/63.7/51.0 | 64.8/45.7/12.8"),
+    _of_table_2("agw", "sub", "94.6/86.2/63.3 | 70.1/67.3/56.0 | 67.5/47.8/14.4"),
+    _of_table_2("agw", "sub_squ", "94.4/85.7/61.3 | 68.5/66.1/54.3 | 65.8/45.1/11.7"),
+    _of_table_2("agw", "sub_abs", "95.0/86.8/64.3 | 70.6/67.9/56.7 | 68.1/48.5/14.6"),
+)
+
+
+def row_of(card: ModelCard, distances: str) -> Row | None:
+    """The paper's row for what a model is, "plain" or "attended"; None where the paper has none.
+
+    The paper's models are ResNet-50 at 256x128 with r = 4; a row is found by baseline, strategy and transform alone.
+    Plain distances stand beside the plain baseline whatever the strategy.
+    """
+    plain = distances == "plain"
+    for row in (*TABLE_1, *TABLE_2) if distances in ("plain", "attended") else ():
+        same = row.strategy == "plain" if plain else _built(row) == _built(card)
+        if row.baseline == card.baseline and same:
+            return row
+    return None
+
+
+def _built(of: Row | ModelCard) -> tuple[str, str | None]:
+    return of.strategy, None if of.diff_attention is None else of.diff_attention.transform
+
+
+def figures_on(row: Row, dataset: str) -> Figures | None:
+    """`row` on the data set of this published name, such as `CUHK03 detected`; the paper does not part the two."""
+    return row.figures.get(dataset.split(" ")[0])
