@@ -16,6 +16,7 @@ from flows.artifacts import show_resolve
 from flows.work import Work, unit_task, working
 from pipeline.city import read_city
 from pipeline.digest import decision_digest
+from pipeline.models import ModelRow
 from pipeline.resolve import UnitResult, embed_camera, resolve_unit, units_within
 from schemas.city import unknown_unit
 from schemas.errors import UsageError
@@ -127,13 +128,17 @@ class _Run:
         return result
 
     def _plain(self, unit: str, on_wait: Callable[[str], None]) -> UnitResult:
+        return self._work.with_model_in_use(lambda model: self._with(model, unit, on_wait))
+
+    def _with(self, model: ModelRow, unit: str, on_wait: Callable[[str], None]) -> UnitResult:
         work = self._work
+        core = work.core(model)
         if level_of(unit) is Level.CAMERA:
-            embed_camera(work.store, work.core, work.crops, work.model, unit, self._tell_embedded, on_wait)
+            embed_camera(work.store, core, work.crops, model, unit, self._tell_embedded, on_wait)
         return resolve_unit(
             work.store,
-            work.core,
-            work.model,
+            core,
+            model,
             unit,
             settings=work.settings.association,
             period=self._period,

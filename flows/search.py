@@ -1,11 +1,14 @@
 """The search flow: who asks and why is written before anything is looked at; then the hits."""
 
+from typing import Self
+
 from prefect import flow
 
 from flows.artifacts import show_search
-from flows.work import unit_task, working
-from pipeline.search import request_search
+from flows.work import Work, unit_task, working
+from pipeline.models import ModelRow
 from pipeline.search import search as plain_search
+from pipeline.search_request import request_search
 from schemas.parameters import SearchHit, SearchParameters
 from schemas.settings import settings
 
@@ -14,12 +17,32 @@ from schemas.settings import settings
 async def search(parameters: SearchParameters) -> tuple[SearchHit, ...]:
     """Searches a unit for one person, from a stored crop or an uploaded picture."""
     with working(settings()) as work:
-        # No task, and no second try: one request is one row.
-        request = await work.run(request_search, work.store, work.model, parameters)
+        asked = await work.run(_Asked.first, work, parameters)
 
         async def search_unit(unit: str) -> tuple[SearchHit, ...]:
-            return await work.run(plain_search, work.store, work.core, work.crops, work.model, request, parameters)
+            return await work.run(asked.answer)
 
         hits = await unit_task("search unit", search_unit)(parameters.unit)
-        await show_search(parameters.unit, str(request), parameters.reason, hits)
+        await show_search(parameters.unit, str(asked.request), parameters.reason, hits)
         return hits
+
+
+class _Asked:
+    """A request's row and its model. A second row is written only where another model comes into use in between."""
+
+    def __init__(self, work: Work, parameters: SearchParameters, model: ModelRow) -> None:
+        self._work, self._parameters, self._model = work, parameters, model
+        self.request = request_search(work.store, model, parameters)
+
+    @classmethod
+    def first(cls, work: Work, parameters: SearchParameters) -> Self:
+        return work.with_model_in_use(lambda model: cls(work, parameters, model))
+
+    def answer(self) -> tuple[SearchHit, ...]:
+        return self._work.with_model_in_use(self._with)
+
+    def _with(self, model: ModelRow) -> tuple[SearchHit, ...]:
+        work = self._work
+        if model.id != self._model.id:
+            self.request, self._model = request_search(work.store, model, self._parameters), model
+        return plain_search(work.store, work.core, work.crops, model, self.request, self._parameters)

@@ -1,4 +1,7 @@
-"""What one run works with: the store, the crops, the model in use and the core, opened once and shared by its tasks."""
+"""What a run works with: the store, the crops and the cores of models, opened once and shared by its tasks.
+
+Which model is in use is read by each task at its start: it may change while a run, or a warm process, goes on.
+"""
 
 import asyncio
 import contextlib
@@ -15,8 +18,8 @@ from pipeline.crops import CropStore
 from pipeline.models import ModelRow, model_in_use
 from pipeline.seconds import Seconds, TimedCore
 from pipeline.store import Store
-from reid_core.core import open_core
-from schemas.errors import CoreUnavailable, StoreUnavailable
+from reid_core.core import ReIDCore, open_core
+from schemas.errors import CoreUnavailable, ModelChanged, StoreUnavailable
 from schemas.settings import Settings
 
 P = ParamSpec("P")
@@ -34,19 +37,33 @@ _TIMEOUT_S = 24 * 3600.0
 class Work:
     """Open for the length of one run, or of several in a warm process; safe for threads."""
 
-    def __init__(self, store: Store, model: ModelRow, seconds: Seconds) -> None:
+    def __init__(self, store: Store, seconds: Seconds) -> None:
         self.settings = store.settings
         self.store = store
         self.crops = CropStore(store.settings)
-        self.model = model
-        directory = model.directory(store.settings)
-        self.core = TimedCore(model.card, lambda: open_core(store.settings, directory), seconds)
         self.seconds = seconds
+        self._cores: dict[int, TimedCore] = {}
         #: Told after each step: units done, units in all, crops embedded.
         self.on_progress: Callable[[int, int, int], None] | None = None
         #: Told, in a line, for whom a unit waits that another process works on.
         self.on_wait: Callable[[str], None] | None = None
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="urban-reid")
+
+    def core(self, model: ModelRow) -> ReIDCore:
+        """The core of a registered model; opened when it is first needed, and kept."""
+        directory = model.directory(self.settings)
+        made = TimedCore(model.card, lambda: open_core(self.settings, directory), self.seconds)
+        return self._cores.setdefault(model.id, made)
+
+    def with_model_in_use(self, function: Callable[[ModelRow], T]) -> T:
+        """Calls it with the model that is in use now, and once more with the next one should that change meanwhile."""
+        while True:
+            with self.store.begin() as connection:
+                model = model_in_use(connection)
+            try:
+                return function(model)
+            except ModelChanged:
+                continue
 
     async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Calls a plain function in a thread, so that the flow's loop stays free."""
@@ -68,19 +85,14 @@ _open: contextvars.ContextVar[Work | None] = contextvars.ContextVar("urban_reid_
 
 @contextlib.contextmanager
 def working(settings: Settings, seconds: Seconds | None = None) -> Iterator[Work]:
-    """The work that the caller has open already, or else a new one, with the model that is in use now.
-
-    Raises InputError when no model is in use, StoreError.
-    """
+    """The work that the caller has open already, or else a new one. Raises StoreError."""
     if (warm := _open.get()) is not None:
         yield warm
         return
     with Store.open(settings, "urban-reid flow") as store:
-        with store.begin() as connection:
-            model = model_in_use(connection)
         spent = seconds or Seconds()
         store.listen(lambda start, end: spent.add("database", start, end))
-        work = Work(store, model, spent)
+        work = Work(store, spent)
         token = _open.set(work)
         try:
             yield work

@@ -4,24 +4,24 @@ A model's row and folder never change: another content needs another name. Its c
 which later ones are added.
 """
 
-import json
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
 from sqlalchemy import Connection, Row, text
 
+from pipeline.audit import audit
 from pipeline.store import Store
-from pipeline.watermarks import mark_everything
 from reid_core.files import model_digest, read_card, refuse_pickles, write_card
 from schemas.cards import InputConvention, ModelCard
-from schemas.errors import HomeError, InputError, ModelFileError
+from schemas.errors import HomeError, InputError, ModelChanged, ModelFileError
 from schemas.settings import Settings
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -81,22 +81,88 @@ def models(store: Store) -> list[ModelRow]:
         return [_row(row) for row in connection.execute(text(f"{_SELECT} ORDER BY name"))]
 
 
+def find_model(connection: Connection, name: str) -> ModelRow:
+    """Raises InputError naming the nearest."""
+    found = {row.name: _row(row) for row in connection.execute(text(_SELECT))}
+    if name not in found:
+        near = ", ".join(get_close_matches(name, found, cutoff=0.4)) or ", ".join(sorted(found)[:10]) or "none yet"
+        raise InputError(f"no model {name[:80]!r} is registered; there are: {near}")
+    return found[name]
+
+
+def model_by_id(connection: Connection, model_id: int) -> ModelRow:
+    return _row(connection.execute(text(f"{_SELECT} WHERE id = :id"), {"id": model_id}).one())
+
+
 def use_model(store: Store, name: str) -> ModelRow:
-    """Make one model the one in use; all is then to be resolved again with it. Raises InputError naming the nearest."""
+    """Make one model the one in use, in a city of which nothing is resolved with another one yet.
+
+    Raises InputError for a name that is not there, and where `promote` is the way.
+    """
     with store.begin() as connection:
-        # Two at once wait for each other here, so that one is in use at the end.
-        connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('urban_reid model in use', 0))"))
-        found = {row.name: _row(row) for row in connection.execute(text(_SELECT))}
-        if name not in found:
-            near = ", ".join(get_close_matches(name, found, cutoff=0.4)) or ", ".join(sorted(found)[:10]) or "none yet"
-            raise InputError(f"no model {name[:80]!r} is registered; there are: {near}")
-        if not found[name].in_use:
-            connection.execute(text("UPDATE model SET in_use = false WHERE in_use"))
-            connection.execute(text("UPDATE model SET in_use = true WHERE name = :name"), {"name": name})
-            mark_everything(connection)
-            _audit(connection, store.settings, "model.use", found[name].card, found[name].digest)
-        row = connection.execute(text(f"{_SELECT} WHERE name = :name"), {"name": name}).one()
-        return _row(row)
+        lock_model_in_use(connection)
+        model = find_model(connection, name)
+        if not model.in_use:
+            if connection.scalar(text("SELECT EXISTS (SELECT FROM run)")):
+                raise InputError(
+                    f"this city is resolved with model {model_in_use(connection).name}; `urban-reid models promote "
+                    f"{name}` embeds its crops with {name} first, so that nobody who was seen is lost"
+                )
+            switch_model(connection, SwitchKind.USE, model, store.settings.operator)
+        return replace(model, in_use=True)
+
+
+class SwitchKind(StrEnum):
+    """How a model came into use."""
+
+    USE = "use"
+    PROMOTE = "promote"
+    ROLLBACK = "rollback"
+
+
+def switch_model(
+    connection: Connection,
+    kind: SwitchKind,
+    model: ModelRow,
+    operator: str,
+    reason: str | None = None,
+    *,
+    forced: bool = False,
+    details: Mapping[str, object] | None = None,
+) -> None:
+    """Puts `model` in use, in the transaction of a caller that called `lock_model_in_use` before anything else."""
+    connection.execute(text("UPDATE model SET in_use = false WHERE in_use"))
+    connection.execute(text("UPDATE model SET in_use = true WHERE id = :id"), {"id": model.id})
+    connection.execute(
+        text(
+            "INSERT INTO model_switch (kind, model_id, operator, reason, forced) "
+            "VALUES (CAST(:kind AS model_switch_kind), :model, :operator, :reason, :forced)"
+        ),
+        {"kind": kind.value, "model": model.id, "operator": operator, "reason": reason, "forced": forced},
+    )
+    said = {"model": model.name, "digest": model.digest.hex()} | ({"forced": True} if forced else {})
+    audit(connection, operator, f"model.{kind}", reason=reason, details=said | dict(details or {}))
+
+
+def lock_model_in_use(connection: Connection) -> None:
+    """Until the transaction ends, no other model comes into use but by it, and no window is resolved.
+
+    An advisory lock: those who share it queue behind whoever waits to take it alone, which a row lock does not give
+    (docs/decisions/model-lock.md).
+    """
+    connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+
+
+def hold_model_in_use(connection: Connection, model: ModelRow) -> None:
+    """Until the transaction ends, `model` stays the one in use; others may hold it too. Raises ModelChanged."""
+    connection.execute(text(f"SELECT pg_advisory_xact_lock_shared({_LOCK})"))
+    check_model_in_use(connection, model)
+
+
+def check_model_in_use(connection: Connection, model: ModelRow) -> None:
+    """Raises ModelChanged unless `model` is the one in use."""
+    if not connection.execute(text("SELECT in_use FROM model WHERE id = :id"), {"id": model.id}).scalar_one():
+        raise ModelChanged(f"another model than {model.name} came into use meanwhile; run it again")
 
 
 def model_in_use(connection: Connection) -> ModelRow:
@@ -109,6 +175,7 @@ def model_in_use(connection: Connection) -> ModelRow:
     return _row(row)
 
 
+_LOCK = "hashtextextended('urban_reid model in use', 0)"
 _SELECT = "SELECT id, name, digest, dims, card, in_use FROM model"
 
 
@@ -132,19 +199,8 @@ def _insert(connection: Connection, settings: Settings, card: ModelCard, digest:
             ),
             {"model": model_id, "level": calibration.level, "parameters": calibration.model_dump_json()},
         )
-    _audit(connection, settings, "model.register", card, digest)
+    audit(connection, settings.operator, "model.register", details={"model": card.name, "digest": digest.hex()})
     return model_id
-
-
-def _audit(connection: Connection, settings: Settings, action: str, card: ModelCard, digest: bytes) -> None:
-    connection.execute(
-        text("INSERT INTO audit (actor, action, details) VALUES (:actor, :action, CAST(:details AS jsonb))"),
-        {
-            "actor": settings.operator,
-            "action": action,
-            "details": json.dumps({"model": card.name, "digest": digest.hex()}),
-        },
-    )
 
 
 @contextmanager

@@ -1,12 +1,11 @@
 """An operator's search: from one picture to the identities of a unit, nearest first, with evidence by lineage.
 
 The search starts at the identities of its unit, compares the probe with their prototypes, and goes down only into
-children that are plausible, to the crops. Who asked, why and where is written before it starts.
+children that are plausible, to the crops. Who asked, why and where is written before it starts (search_request.py).
 """
 
-import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Row, text
 
-from pipeline.city import read_city
 from pipeline.crops import CropStore
-from pipeline.models import ModelRow
+from pipeline.models import ModelRow, check_model_in_use, model_by_id
 from pipeline.pictures import decode
 from pipeline.resolve.unit import current_calibration
 from pipeline.store import Store
@@ -26,12 +24,12 @@ from pipeline.store.copy import copy_out
 from reid_core.core import ReIDCore, symmetric_distances
 from reid_core.pictures import prepare
 from schemas.cards import LevelCalibration, probability
-from schemas.city import unknown_unit
-from schemas.errors import InputError
 from schemas.levels import Level, level_of
 from schemas.parameters import CropEvidence, Period, SearchHit, SearchParameters
 
 Floats = NDArray[np.float64]
+#: The core of a registered model.
+Cores = Callable[[ModelRow], ReIDCore]
 
 #: Crops shown for one hit, the nearest first.
 EVIDENCE = 20
@@ -58,108 +56,108 @@ _PROTOTYPES = "SELECT identity_id AS id, v FROM prototype WHERE model_id = :mode
 _EMBEDDINGS = "SELECT crop_id AS id, v FROM crop_embedding WHERE model_id = :model AND crop_id = ANY(:ids)"
 
 
-def upload_probe(store: Store, crops: CropStore, data: bytes, operator: str) -> UUID:
-    """Keeps an encoded picture to search for; the id to search with. Raises PictureError, HomeError."""
-    decode(data)
-    picture = crops.put(data)
-    with store.begin() as connection:
-        probe: UUID = connection.execute(
-            text("INSERT INTO probe (picture, uploaded_by) VALUES (:picture, :operator) RETURNING id"),
-            {"picture": picture, "operator": operator},
-        ).scalar_one()
-        _audit(connection, operator, "probe.upload", details={"probe": str(probe), "picture": picture.hex()})
-    return probe
-
-
-def request_search(store: Store, model: ModelRow, parameters: SearchParameters) -> UUID:
-    """Writes who searches for whom, where and why, and the audit's row, in one transaction; the request's id.
-
-    Raises CityError and InputError for a unit, crop or probe that is not there; then nothing is written.
-    """
-    known = {unit.code for unit in read_city(store).units}
-    if parameters.unit not in known:
-        raise unknown_unit(parameters.unit, known)
-    with store.begin() as connection:
-        crop_id = None
-        if parameters.crop_key is not None:
-            crop_id = connection.execute(
-                text("SELECT id FROM crop WHERE key = :key"), {"key": bytes.fromhex(parameters.crop_key)}
-            ).scalar_one_or_none()
-            if crop_id is None:
-                raise InputError(f"no crop has the key {parameters.crop_key}; `urban-reid resolve --export` lists keys")
-        elif not connection.execute(
-            text("SELECT count(*) FROM probe WHERE id = :id"), {"id": parameters.probe_id}
-        ).scalar_one():
-            raise InputError(f"no probe {parameters.probe_id} was uploaded; `urban-reid search --probe FILE` does it")
-        request: UUID = connection.execute(
-            text(
-                "INSERT INTO search_request (operator, reason, unit, from_time, to_time, crop_id, probe_id, top, "
-                "model_id) VALUES (:operator, :reason, :unit, :from_time, :to_time, :crop, :probe, :top, :model) "
-                "RETURNING id"
-            ),
-            {
-                "operator": parameters.operator,
-                "reason": parameters.reason,
-                "unit": parameters.unit,
-                "from_time": parameters.from_time,
-                "to_time": parameters.to_time,
-                "crop": crop_id,
-                "probe": parameters.probe_id,
-                "top": parameters.top,
-                "model": model.id,
-            },
-        ).scalar_one()
-        details = parameters.model_dump(mode="json", include={"crop_key", "probe_id", "from_time", "to_time", "top"})
-        _audit(
-            connection,
-            parameters.operator,
-            "search",
-            unit=parameters.unit,
-            reason=parameters.reason,
-            details={"request": str(request)} | details,
-        )
-    return request
-
-
 def search(
-    store: Store, core: ReIDCore, crops: CropStore, model: ModelRow, request: UUID, parameters: SearchParameters
+    store: Store, cores: Cores, crops: CropStore, model: ModelRow, request: UUID, parameters: SearchParameters
 ) -> tuple[SearchHit, ...]:
-    """Runs a written request: its hits, nearest first, at most `parameters.top`; they are written as its rows too.
+    """Runs a written request: its hits, the likeliest first, at most `parameters.top`; they are written as its rows.
 
     A hit is an identity of the unit that was seen in the period. Its distance is the smallest between the probe and
     its prototypes (mean and medoids), symmetric and attended; its probability follows from the calibration of the
-    unit's level, and is None without one. May be called again after a failure.
+    unit's level, and is None without one. Identities that `model` does not know, since their pictures were gone when it
+    came into use, are found by the earlier model that knows them, which the hit names. Distances of two models are
+    never compared: such hits take their place by probability, and stand last where a model has none.
+
+    Everything is read from one state of the city, in which `model` is in use; else ModelChanged is raised. May be
+    called again after a failure.
     """
     period = Period(from_time=parameters.from_time, to_time=parameters.to_time)
     with store.begin() as connection:
-        probe = _probe(connection, core, crops, model, parameters)
-        looked = _Look(connection, core, model.id, probe, period)
-        roots = connection.execute(_ROOTS, {"unit": parameters.unit, **_times(period)}).all()
-        nearest = looked.nearest(_PROTOTYPES, [root.id for root in roots])
-        calibration = _calibration(connection, model.id, level_of(parameters.unit))
-        hits: list[SearchHit] = []
-        found: list[dict[str, Any]] = []
-        for root in sorted((root for root in roots if root.id in nearest), key=lambda root: nearest[root.id]):
-            evidence = looked.evidence(root)
-            if not evidence:  # its span reaches into the period, but nobody saw it then
-                continue
-            hits.append(
-                SearchHit(
-                    rank=len(hits) + 1,
-                    identity=root.persistent_id,
-                    unit=parameters.unit,
-                    distance=nearest[root.id],
-                    probability=None if calibration is None else probability(calibration.log_odds(nearest[root.id])),
-                    first_seen=root.first_seen if root.timed else None,
-                    last_seen=root.last_seen if root.timed else None,
-                    crops=evidence,
-                )
-            )
-            found.append(hits[-1].model_dump(include={"rank", "distance", "probability"}) | {"identity": root.id})
-            if len(hits) == parameters.top:
-                break
+        connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+        check_model_in_use(connection, model)
+        roots = {row.id: row for row in connection.execute(_ROOTS, {"unit": parameters.unit, **_times(period)})}
+        found = [
+            hit
+            for known in _models_of(connection, model, list(roots))
+            for hit in _hits(connection, cores(known.model), crops, known, roots, period, parameters)
+        ]
+        # Sorting is stable: within a model the order stays that of the distance.
+        if all(hit.probability is not None for _, _, hit in found):
+            found.sort(key=lambda hit: -(hit[2].probability or 0.0))
+        found = [
+            (root, model_id, hit.model_copy(update={"rank": rank}))
+            for rank, (root, model_id, hit) in enumerate(found[: parameters.top], 1)
+        ]
         _write_hits(connection, request, found)
-    return tuple(hits)
+    return tuple(hit for _, _, hit in found)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """The roots that are found by one model."""
+
+    model: ModelRow
+    roots: list[int]
+
+
+_UNKNOWN = text(
+    "SELECT DISTINCT ON (i.id) i.id, p.model_id FROM unnest(CAST(:ids AS bigint[])) AS i(id) "
+    "JOIN prototype p ON p.identity_id = i.id AND p.ordinal = 0 LEFT JOIN (SELECT model_id, max(id) AS last "
+    "FROM model_switch GROUP BY 1) AS s ON s.model_id = p.model_id "
+    "WHERE NOT EXISTS (SELECT 1 FROM prototype q WHERE q.model_id = :model AND q.identity_id = i.id) "
+    "ORDER BY i.id, s.last DESC NULLS LAST"
+)
+
+
+def _models_of(connection: Connection, model: ModelRow, roots: list[int]) -> list[_Known]:
+    """The model in use with the roots that it knows first, then the earlier ones with those that only they know.
+
+    Of several earlier models the one that was in use last.
+    """
+    rows = connection.execute(_UNKNOWN, {"ids": roots, "model": model.id}).all()
+    others: dict[int, list[int]] = {}
+    for row in rows:
+        others.setdefault(row.model_id, []).append(row.id)
+    elsewhere = {row.id for row in rows}
+    here = _Known(model, [root for root in roots if root not in elsewhere])
+    return [here, *(_Known(model_by_id(connection, other), ids) for other, ids in sorted(others.items()))]
+
+
+def _hits(
+    connection: Connection,
+    core: ReIDCore,
+    crops: CropStore,
+    known: _Known,
+    roots: Mapping[int, Row[Any]],
+    period: Period,
+    parameters: SearchParameters,
+) -> list[tuple[int, int, SearchHit]]:
+    """What one model finds, nearest first: (identity's row, model's row, hit)."""
+    model = known.model
+    if not known.roots:
+        return []
+    looked = _Look(connection, core, model.id, _probe(connection, core, crops, model, parameters), period)
+    nearest = looked.nearest(_PROTOTYPES, known.roots)
+    calibration = _calibration(connection, model.id, level_of(parameters.unit))
+    hits: list[tuple[int, int, SearchHit]] = []
+    for root in (roots[i] for i in sorted(nearest, key=lambda i: nearest[i])):
+        evidence = looked.evidence(root)
+        if not evidence:  # its span reaches into the period, but nobody saw it then
+            continue
+        hit = SearchHit(
+            rank=len(hits) + 1,
+            identity=root.persistent_id,
+            unit=parameters.unit,
+            model=model.name,
+            distance=nearest[root.id],
+            probability=None if calibration is None else probability(calibration.log_odds(nearest[root.id])),
+            first_seen=root.first_seen if root.timed else None,
+            last_seen=root.last_seen if root.timed else None,
+            crops=evidence,
+        )
+        hits.append((root.id, model.id, hit))
+        if len(hits) == parameters.top:
+            break
+    return hits
 
 
 @dataclass(frozen=True)
@@ -264,31 +262,21 @@ def _times(period: Period) -> dict[str, datetime | None]:
     return {"from_time": period.from_time, "to_time": period.to_time}
 
 
-def _write_hits(connection: Connection, request: UUID, found: list[dict[str, Any]]) -> None:
+def _write_hits(connection: Connection, request: UUID, found: Sequence[tuple[int, int, SearchHit]]) -> None:
     if found:
         connection.execute(
             text(
-                "INSERT INTO search_hit (request_id, rank, identity_id, distance, probability) "
-                "VALUES (:request, :rank, :identity, :distance, :probability)"
+                "INSERT INTO search_hit (request_id, rank, identity_id, model_id, distance, probability) "
+                "VALUES (:request, :rank, :identity, :model, :distance, :probability)"
             ),
-            [{"request": request, **hit} for hit in found],
+            [
+                {
+                    "request": request,
+                    "identity": identity,
+                    "model": model_id,
+                    **hit.model_dump(include={"rank", "distance", "probability"}),
+                }
+                for identity, model_id, hit in found
+            ],
         )
     connection.execute(text("UPDATE search_request SET finished_at = now() WHERE id = :id"), {"id": request})
-
-
-def _audit(
-    connection: Connection,
-    actor: str,
-    action: str,
-    *,
-    unit: str | None = None,
-    reason: str | None = None,
-    details: Mapping[str, Any],
-) -> None:
-    connection.execute(
-        text(
-            "INSERT INTO audit (actor, action, unit, reason, details) "
-            "VALUES (:actor, :action, :unit, :reason, CAST(:details AS jsonb))"
-        ),
-        {"actor": actor, "action": action, "unit": unit, "reason": reason, "details": json.dumps(details)},
-    )

@@ -10,6 +10,7 @@
     ├── CoreError                  the Re-ID core failed
     │   ├── CoreUnavailable        it does not answer; worth another try
     │   ├── OutOfDeviceMemory      even one picture at a time does not fit
+    │   ├── ModelChanged           another model came into use meanwhile; start again with it
     │   ├── ModelFileError         a model file or card that cannot be trusted or read
     │   └── VectorError            a feature that is NaN, zero, too large or of another width
     ├── FlowError                  a flow run or the Prefect server failed
@@ -56,6 +57,10 @@ class CoreUnavailable(CoreError):
 
 
 class OutOfDeviceMemory(CoreError):
+    pass
+
+
+class ModelChanged(CoreError):
     pass
 
 

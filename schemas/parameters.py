@@ -16,7 +16,7 @@ def _said(value: object) -> object:
         return value
     text = value.replace("\x00", "").strip()
     if not text:
-        raise ValueError("may not be blank: it is written to the audit before the search runs")
+        raise ValueError("may not be blank: it is written to the audit")
     return text
 
 
@@ -62,6 +62,13 @@ class SearchParameters(Period):
         return self
 
 
+class ApprovalParameters(Frozen):
+    """Who puts a model in use, and why."""
+
+    operator: Said = Field(title="Operator", max_length=200, description="who decides it")
+    reason: Said = Field(title="Reason", max_length=2000, description="why this model")
+
+
 class CropEvidence(Frozen):
     key: str
     camera: str
@@ -74,6 +81,7 @@ class SearchHit(Frozen):
     rank: int
     identity: UUID
     unit: str
+    model: str = Field(description="whose distance it is; distances of two models say nothing of each other")
     distance: float
     probability: float | None
     first_seen: datetime | None

@@ -9,11 +9,11 @@ from sqlalchemy import Connection, text
 from pipeline import watermarks
 from pipeline.association.geometry import Geometry, geometry
 from pipeline.city import read_city
-from pipeline.models import ModelRow
+from pipeline.models import ModelRow, hold_model_in_use
 from pipeline.resolve.camera import KnownTracklets, first_window, read_crops, tracklets_by_window
 from pipeline.resolve.level import WindowResult, resolve_level
 from pipeline.resolve.read import read_inputs, windows_from
-from pipeline.resolve.write import NewIdentity, RunRows, current_run_key, days_of, supersede, write_run
+from pipeline.resolve.write import NewIdentity, RunRows, days_of, supersede, write_run
 from pipeline.store import Store
 from pipeline.store.leaves import ensure_leaves
 from pipeline.store.locks import unit_lock
@@ -55,6 +55,33 @@ class StoredCalibration:
 
 
 @dataclass(frozen=True)
+class RunModel:
+    """What a window's current run was decided with."""
+
+    key: bytes
+    model_id: int
+    digest: bytes  # of the model
+    calibration: StoredCalibration | None
+
+
+def read_current_run(connection: Connection, unit: str, window: datetime) -> RunModel | None:
+    row = connection.execute(
+        text(
+            "SELECT r.run_key, r.model_id, m.digest, r.calibration_id, c.parameters FROM run r "
+            "JOIN model m ON m.id = r.model_id LEFT JOIN calibration c ON c.id = r.calibration_id "
+            "WHERE r.unit = :unit AND r.window_start = :window AND r.superseded_at IS NULL"
+        ),
+        {"unit": unit, "window": window},
+    ).one_or_none()
+    if row is None:
+        return None
+    calibration = None
+    if row.calibration_id is not None:
+        calibration = StoredCalibration(row.calibration_id, LevelCalibration.model_validate(row.parameters))
+    return RunModel(bytes(row.run_key), row.model_id, bytes(row.digest), calibration)
+
+
+@dataclass(frozen=True)
 class _Job:
     """What stays the same over a unit's windows."""
 
@@ -67,10 +94,22 @@ class _Job:
     city_digest: bytes
     days: set[date] = field(default_factory=set)  # whose leaves are known to be there
 
-    def run_key(self, window: datetime, *parts: bytes) -> bytes:
-        calibration = b"none" if self.calibration is None else self.calibration.digest()
-        fixed = (self.unit, to_us(window), self.model.digest, calibration, self.settings.digest(), self.city_digest)
+    def run_key(self, window: datetime, *parts: bytes, by: RunModel | None = None) -> bytes:
+        """Of a run in which these parts are read; with the model and calibration of `by`, or else those of the job."""
+        model, calibration = (self.model.digest, self.calibration) if by is None else (by.digest, by.calibration)
+        calibrated = b"none" if calibration is None else calibration.digest()
+        fixed = (self.unit, to_us(window), model, calibrated, self.settings.digest(), self.city_digest)
         return content_hash("run", (*fixed, *parts))
+
+    def is_decided(self, connection: Connection, window: datetime, *parts: bytes) -> bool:
+        """Whether the window's current run read these very parts: it is not run again.
+
+        A run of an earlier model stands for as long as nothing else changed: promoting a model rewrites no decision.
+        """
+        run = read_current_run(connection, self.unit, window)
+        if run is None:
+            return False
+        return run.key == self.run_key(window, *parts, by=None if run.model_id == self.model.id else run)
 
 
 def units_within(store: Store, unit: str) -> list[str]:
@@ -102,29 +141,30 @@ def resolve_unit(
 ) -> UnitResult:
     """Resolves the unit's pending windows that lie in `period` (all, if None).
 
-    `on_wait` is told for whom this one waits when another process resolves the same unit. Raises StoreUnavailable and
-    CoreUnavailable, after which it can be called again: windows that were finished stay finished.
+    `on_wait` is told for whom this one waits when another process resolves the same unit. Raises StoreUnavailable,
+    CoreUnavailable, and ModelChanged when another model than `model` is in use; after each it can be called again, with
+    the model that is in use then: windows that were finished stay finished.
     """
     total = UnitResult(unit)
     level = level_of(unit)
     with unit_lock(store, unit, on_wait):
-        with store.begin() as connection:
-            pending = watermarks.read(connection, unit)
-            if pending is None:
-                return total
-            asked = Level.BUILDING if level is Level.CAMERA else level  # a camera links loose crops as a building would
-            calibration = current_calibration(connection, model.id, asked)
-            digest = bytes(connection.execute(text("SELECT digest FROM city")).scalar_one())
-        world = geometry(read_city(store), unit, settings)
-        job = _Job(unit, core, model, calibration, settings, world, digest)
-        while pending is not None:
+        world: Geometry | None = None
+        while True:
+            with store.begin() as connection:
+                pending = watermarks.read(connection, unit)
+                if pending is None:
+                    return total
+                asked = Level.BUILDING if level is Level.CAMERA else level  # a camera links loose crops as a building
+                calibration = current_calibration(connection, model.id, asked)
+                digest = bytes(connection.execute(text("SELECT digest FROM city")).scalar_one())
+            world = world or geometry(read_city(store), unit, settings)
+            job = _Job(unit, core, model, calibration, settings, world, digest)
             steps = _camera_windows if level is Level.CAMERA else _level_windows
             result, remaining = steps(store, job, pending.dirty_from, period or Period())
             total += result
             with store.begin() as connection:
-                settled = watermarks.settle(connection, unit, pending, remaining)
-                pending = None if settled else watermarks.read(connection, unit)
-    return total
+                if watermarks.settle(connection, unit, pending, remaining):
+                    return total
 
 
 def _in_period(windows: list[datetime], period: Period, window_s: int) -> tuple[list[datetime], datetime | None]:
@@ -150,6 +190,7 @@ def _level_windows(store: Store, job: _Job, dirty_from: datetime, period: Period
         windows, remaining = _in_period(windows_from(connection, job.unit, dirty_from), period, job.settings.window_s)
     for window in windows:
         with store.begin() as connection:
+            hold_model_in_use(connection, job.model)
             total += _level_window(store, connection, job, window)
     return total, remaining
 
@@ -168,15 +209,15 @@ def _level_window(store: Store, connection: Connection, job: _Job, window: datet
         # All that was seen in it moved elsewhere: what an earlier run made of it no longer counts.
         had_run = supersede(connection, job.unit, window)
         return looked + UnitResult(job.unit, changed=int(had_run))
-    run_key = job.run_key(
-        window,
+    parts = (
         content_hash("children", [child.key for child in inputs.children]),
         content_hash("gone", sorted(inputs.gone.values())),
         content_hash("context", [identity.key for identity in inputs.context]),
         inputs.transit.digest(),
     )
-    if current_run_key(connection, job.unit, window) == run_key:
+    if job.is_decided(connection, window, *parts):
         return looked
+    run_key = job.run_key(window, *parts)
     calibration = None if job.calibration is None else job.calibration.value
     result = resolve_level(connection, job.unit, inputs, job.world, job.core, calibration, job.model.id, job.settings)
     children, context = len(inputs.children), len(inputs.context)
@@ -233,6 +274,7 @@ def _camera_windows(
     windows, remaining = _in_period(every, period, job.settings.window_s)
     for window in windows:
         with store.begin() as connection:
+            hold_model_in_use(connection, job.model)
             total += _camera_window(store, connection, job, window, found.get(window, []))
     return total, remaining
 
@@ -243,8 +285,9 @@ def _camera_window(
     looked = UnitResult(job.unit, windows=1)
     if not tracklets:
         return looked + UnitResult(job.unit, changed=int(supersede(connection, job.unit, window)))
-    run_key = job.run_key(window, content_hash("tracklets", [tracklet.key for tracklet in tracklets]))
-    if current_run_key(connection, job.unit, window) == run_key:
+    part = content_hash("tracklets", [tracklet.key for tracklet in tracklets])
+    if job.is_decided(connection, window, part):
         return looked
+    run_key = job.run_key(window, part)
     crops = sum(tracklet.crops for tracklet in tracklets)
     return looked + _write(store, connection, job, window, run_key, crops, 0, WindowResult(tracklets, [], []))

@@ -79,14 +79,6 @@ def days_of(identities: Sequence[NewIdentity]) -> set[date]:
     return {from_us(identity.last_seen_us).date() for identity in identities if identity.prototypes is not None}
 
 
-def current_run_key(connection: Connection, unit: str, window: datetime) -> bytes | None:
-    key = connection.execute(
-        text("SELECT run_key FROM run WHERE unit = :unit AND window_start = :window AND superseded_at IS NULL"),
-        {"unit": unit, "window": window},
-    ).scalar_one_or_none()
-    return None if key is None else bytes(key)
-
-
 def supersede(connection: Connection, unit: str, window: datetime) -> bool:
     """Marks the current run of (unit, window) as superseded, if there is one. Its rows stay."""
     done = connection.execute(

@@ -72,8 +72,9 @@ class Failing:
     """A core that fails some times, and then is as it was."""
 
     def __init__(self, work: Work, error: Exception, times: int) -> None:
-        self.card, self.seconds = work.core.card, 0.0
-        self._core, self._error, self._times = work.core, error, times
+        self._core = work.core(work.with_model_in_use(lambda model: model))
+        self.card, self.seconds = self._core.card, 0.0
+        self._error, self._times = error, times
 
     def embed(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         if self._times:
@@ -87,7 +88,8 @@ class Failing:
 
 def resolve_with(town: Town, error: Exception) -> Any:
     with working(town.store.settings) as work:
-        work.core = Failing(work, error, times=1)
+        failing = Failing(work, error, times=1)
+        work.core = lambda _: failing
         return asyncio.run(FLOWS[Level.CAMERA](ResolveParameters(unit="d1/s1/b1/c1")))
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from pipeline.search import EVIDENCE, request_search, search, upload_probe
+from pipeline.search import EVIDENCE, search
+from pipeline.search_request import request_search, upload_probe
 from pipeline.store import Store
 from pipeline.store.embedded import EmbeddedServer
 from schemas.errors import CityError, InputError, PictureError
@@ -39,7 +40,7 @@ def some_crop(town: Town, camera: str = "") -> str:
 def run(town: Town, **parameters: object) -> tuple[SearchHit, ...]:
     asked = SearchParameters.model_validate({"unit": "d1", "reason": "a test", "operator": "me", "top": 5} | parameters)
     request = request_search(town.store, town.model, asked)
-    return search(town.store, town.core, town.crops, town.model, request, asked)
+    return search(town.store, lambda _: town.core, town.crops, town.model, request, asked)
 
 
 def test_a_stored_crop_finds_its_own_identity_with_lineage(resolved: Town) -> None:

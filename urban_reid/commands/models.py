@@ -1,47 +1,58 @@
 """urban-reid models: which embedder sees the crops."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from schemas.cards import InputConvention
-from schemas.errors import InputError, UsageError
+from schemas.errors import InputError
 from schemas.settings import settings
-from urban_reid.arguments import AsJson, checked
+from urban_reid.arguments import AsJson, ColorOrder, Mean, Std, ValueRange, input_convention
+from urban_reid.commands import promotion
+from urban_reid.commands.promotion import figures
 from urban_reid.output import out, print_json, say, shown
 
 app = typer.Typer(help="The models that turn a picture into a feature.", no_args_is_help=True)
-
-
-class Color(StrEnum):
-    RGB = "rgb"
-    BGR = "bgr"
+app.add_typer(promotion.app)
 
 
 @app.command("list", epilog="Example: urban-reid models list")
 def list_(as_json: AsJson = False) -> None:
-    """List the registered models."""
+    """List the registered models, and how each did against the one in use."""
+    from pipeline.compare import read_comparison
     from pipeline.models import models
     from pipeline.store import Store
 
     with Store.open(settings(), "urban-reid models") as store:
         rows = models(store)
+        used = next((row for row in rows if row.in_use), None)
+        with store.begin() as connection:
+            compared = {
+                row.name: found
+                for row in rows
+                if used is not None and not row.in_use and (found := read_comparison(connection, row, used))
+            }
     if as_json:
         print_json(
             {
                 "models": [
-                    {"name": row.name, "in_use": row.in_use, "dims": row.dims, "card": row.card.model_dump(mode="json")}
+                    {
+                        "name": row.name,
+                        "in_use": row.in_use,
+                        "dims": row.dims,
+                        "card": row.card.model_dump(mode="json"),
+                        "comparison": figures(compared[row.name]) if row.name in compared else None,
+                    }
                     for row in rows
                 ]
             }
         )
         return
-    table = Table("name", "in use", "engine", "architecture", "dims", "input", "diff attention", "trained on")
+    table = Table("name", "in use", "engine", "architecture", "dims", "input", "diff attention", "trained on", "mAP")
     for row in rows:
         card = row.card
+        found = compared.get(row.name)
         table.add_row(
             shown(row.name),
             "yes" if row.in_use else "",
@@ -51,29 +62,28 @@ def list_(as_json: AsJson = False) -> None:
             f"{card.input.height}x{card.input.width} {card.input.color}",
             card.diff_attention.transform if card.diff_attention else "",
             shown(card.trained_on),
+            f"{found.metrics['mAP']:.1f} ({found.difference['mAP']:+.1f})" if found else "",
         )
     out().print(table if rows else "no model is registered; `urban-reid models register NAME FILE` takes one")
+    if compared and used is not None:
+        out().print(f"mAP: in percent, and the difference to {shown(used.name)} on the same held-out people")
 
 
 @app.command(epilog="Example: urban-reid models register 0277 person-reidentification-retail-0277.xml --color bgr")
 def register(
     name: Annotated[str, typer.Argument(help="What it is called from now on.")],
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A model directory, OpenVINO .xml or .onnx file.")],
-    color: Annotated[Color | None, typer.Option(help="Order of its channels.")] = None,
-    value_range: Annotated[
-        int | None, typer.Option("--range", metavar="255|1", help="Its pixels lie in 0..255 or 0..1.")
-    ] = None,
-    mean: Annotated[str | None, typer.Option(metavar="a,b,c", help="Taken off each channel.")] = None,
-    std: Annotated[str | None, typer.Option(metavar="a,b,c", help="Each channel is divided by it.")] = None,
+    color: ColorOrder = None,
+    value_range: ValueRange = None,
+    mean: Mean = None,
+    std: Std = None,
     as_json: AsJson = False,
 ) -> None:
     """Copy a model into this data directory. An .xml or .onnx file needs its input convention."""
     from pipeline.models import register_model
     from pipeline.store import Store
 
-    given = {"color": color, "range": value_range, "mean": _three("mean", mean), "std": _three("std", std)}
-    given = {field: value for field, value in given.items() if value is not None}
-    convention = checked(InputConvention, {}, **given) if given else None
+    convention = input_convention(color, value_range, mean, std)
     with Store.open(settings(), "urban-reid models") as store:
         model_id = register_model(store, settings(), file, name, convention)
     if as_json:
@@ -126,7 +136,7 @@ def calibrate(
 
 @app.command(epilog="Example: urban-reid models use demo")
 def use(name: Annotated[str, typer.Argument(help="A registered model.")], as_json: AsJson = False) -> None:
-    """Make one model the one in use; the next resolve looks at everything again with it."""
+    """Take a first model into use. Where crops are resolved already, `models promote` is the way to another one."""
     from pipeline.models import use_model
     from pipeline.store import Store
 
@@ -136,15 +146,3 @@ def use(name: Annotated[str, typer.Argument(help="A registered model.")], as_jso
         print_json({"name": row.name, "dims": row.dims})
     else:
         out().print(f"{shown(row.name)} is in use")
-
-
-def _three(option: str, text: str | None) -> tuple[float, ...] | None:
-    if text is None:
-        return None
-    try:
-        numbers = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        numbers = ()
-    if len(numbers) != 3:
-        raise UsageError(f"--{option} {text[:40]!r}: write three numbers, such as 0.485,0.456,0.406")
-    return numbers

@@ -66,7 +66,7 @@ def _read(file: Path) -> bytes:
 
 def _upload(probe: str, data: bytes) -> UUID:
     from pipeline.crops import CropStore
-    from pipeline.search import upload_probe
+    from pipeline.search_request import upload_probe
     from pipeline.store import Store
 
     with Store.open(settings(), "urban-reid search") as store:

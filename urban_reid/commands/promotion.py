@@ -1,0 +1,173 @@
+"""urban-reid models compare, promote, rollback: another model in the place of the one in use."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from schemas.parameters import ApprovalParameters
+from schemas.settings import settings
+from urban_reid.arguments import AsJson, checked
+from urban_reid.output import out, print_json, progress, say, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pipeline.compare import Comparison
+    from pipeline.crops import CropStore
+    from pipeline.promote import OpenCore, Progress, Promotion
+    from pipeline.store import Store
+
+app = typer.Typer()
+
+#: As pipeline.compare keeps them, and as a table heads them.
+METRIC_NAMES = {"mAP": "mAP", "rank_1": "Rank-1", "mINP": "mINP"}
+
+
+def figures(found: "Comparison") -> dict[str, Any]:
+    """A comparison for --json."""
+    return {
+        "against": found.against,
+        "held_out": found.held_out,
+        "metrics": dict(found.metrics),
+        "against_metrics": dict(found.against_metrics),
+        "difference": found.difference,
+        "worse": found.worse,
+    }
+
+
+@app.command(epilog="Example: urban-reid models compare better --dataset market1501:Market-1501")
+def compare(
+    name: Annotated[str, typer.Argument(help="A registered model.")],
+    dataset: Annotated[
+        str, typer.Option(metavar="KIND:DIR|rendered:SEED", help="People whom neither model was trained on.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Measure a model and the one in use on the same people. `models promote` asks for it."""
+    from pipeline.compare import compare as measure
+    from pipeline.compare import write_comparison
+    from pipeline.models import find_model, model_in_use
+    from pipeline.store import Store
+    from reid_core.datasets import open_dataset
+
+    with Store.open(settings(), "urban-reid models compare") as store:
+        with store.begin() as connection:
+            model, used = find_model(connection, name), model_in_use(connection)
+        with progress("pictures and queries") as tell:
+            found = measure(
+                settings(), model, used, open_dataset(dataset, progress=tell), lambda _, done, total: tell(done, total)
+            )
+        with store.begin() as connection:
+            write_comparison(connection, model, used, found)
+    if as_json:
+        print_json({"name": name, **figures(found)})
+        return
+    table = Table("model", *METRIC_NAMES.values())
+    for row, metrics in ((name, found.metrics), (found.against, found.against_metrics)):
+        table.add_row(shown(row), *(f"{metrics[metric]:.1f}" for metric in METRIC_NAMES))
+    table.add_row("difference", *(f"{found.difference[metric]:+.1f}" for metric in METRIC_NAMES))
+    out().print(table)
+    out().print(shown(found.held_out))
+
+
+By = Annotated[str | None, typer.Option("--by", metavar="USER", help="Who decides it; URBAN_REID_OPERATOR without.")]
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why, for the audit.")]
+AcceptMissing = Annotated[
+    bool, typer.Option("--accept-missing", help="Crops whose pictures are not there are gone for good.")
+]
+
+
+@app.command(
+    epilog='Example: urban-reid models promote better --by anna --reason "4 points better on the held-out people"'
+)
+def promote(
+    name: Annotated[str, typer.Argument(help="A registered model.")],
+    reason: Reason,
+    by: By = None,
+    force: Annotated[bool, typer.Option("--force", help="Although it is worse, or not compared.")] = False,
+    accept_missing: AcceptMissing = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put a better model in the place of the one in use.
+
+    Every crop is embedded with it first, and everybody who was seen gets prototypes of it; until then the model in use
+    stays in use. What was decided stays decided. Interrupted, the same command goes on where it was.
+    """
+    from pipeline.promote import promote as run
+
+    words = checked(ApprovalParameters, {"operator": "by"}, operator=by or settings().operator, reason=reason)
+    _switch(
+        lambda store, crops, core, tell: run(
+            store,
+            crops,
+            core,
+            name,
+            operator=words.operator,
+            reason=words.reason,
+            force=force,
+            accept_missing=accept_missing,
+            progress=tell,
+            on_wait=lambda line: say(shown(line)),
+        ),
+        as_json,
+    )
+
+
+@app.command(epilog='Example: urban-reid models rollback --by anna --reason "people in dark coats are joined wrongly"')
+def rollback(
+    reason: Reason,
+    by: By = None,
+    accept_missing: AcceptMissing = False,
+    as_json: AsJson = False,
+) -> None:
+    """Go back to the model that was in use before. What came in since is embedded with it first."""
+    from pipeline.promote import rollback as run
+
+    words = checked(ApprovalParameters, {"operator": "by"}, operator=by or settings().operator, reason=reason)
+    _switch(
+        lambda store, crops, core, tell: run(
+            store,
+            crops,
+            core,
+            operator=words.operator,
+            reason=words.reason,
+            accept_missing=accept_missing,
+            progress=tell,
+            on_wait=lambda line: say(shown(line)),
+        ),
+        as_json,
+    )
+
+
+def _switch(run: "Callable[[Store, CropStore, OpenCore, Progress], Promotion]", as_json: bool) -> None:
+    """Runs a promotion or a rollback here, and says what it did."""
+    from pipeline.crops import CropStore
+    from pipeline.store import Store
+    from reid_core.core import open_core
+
+    ours = settings()
+    with Store.open(ours, "urban-reid models") as store, progress("crops and identities embedded") as tell:
+        done = run(store, CropStore(ours), lambda model: open_core(ours, model.directory(ours)), tell)
+    if as_json:
+        print_json(
+            {
+                "model": done.model,
+                "before": done.before,
+                "crops": done.done.crops,
+                "identities": done.done.identities,
+                "unknown": {level.value: many for level, many in done.unknown.items()},
+                "uncalibrated": [level.value for level in done.uncalibrated],
+            }
+        )
+        return
+    out().print(
+        f"{shown(done.model)} is in use, in the place of {shown(done.before)}: {done.done.crops} crops and "
+        f"{done.done.identities} identities embedded"
+    )
+    if done.unknown:
+        counts = ", ".join(f"{many} of a {level.value}" for level, many in done.unknown.items())
+        out().print(f"pictures of {counts} are gone: searches find these identities through an earlier model")
+    if done.uncalibrated:
+        levels = ", ".join(level.value for level in done.uncalibrated)
+        say(f"warning: no calibration for {levels}: nothing is joined there; see `urban-reid models calibrate`")
