@@ -13,7 +13,20 @@ import typer
 
 from schemas.errors import UrbanReidError
 from schemas.text import one_line
-from urban_reid.commands import city, database, demo, ingest, models, report, resolve, search, status, up
+from urban_reid.commands import (
+    city,
+    database,
+    dataset,
+    demo,
+    evaluate,
+    ingest,
+    models,
+    report,
+    resolve,
+    search,
+    status,
+    up,
+)
 
 app = typer.Typer(
     name="urban-reid",
@@ -25,9 +38,15 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for name, group in (("db", database), ("city", city), ("ingest", ingest), ("models", models)):
+for name, group in (
+    ("db", database),
+    ("city", city),
+    ("ingest", ingest),
+    ("dataset", dataset),
+    ("models", models),
+):
     app.add_typer(group.app, name=name)
-for command in (demo, resolve, search, report, status, up):
+for command in (demo, evaluate, resolve, search, report, status, up):
     app.add_typer(command.app)
 
 

@@ -3,8 +3,23 @@
 A `Dataset` is a light description: three splits of samples. `Dataset.load` decodes a split's pictures, once.
 """
 
+from reid_core.datasets.check import CheckReport, Finding, SplitCounts, check_dataset
 from reid_core.datasets.dataset import SPLITS, Counts, Dataset, Published, Sample, SplitName
 from reid_core.datasets.hold_out import hold_out
 from reid_core.datasets.sources import open_dataset, recognize
 
-__all__ = ["SPLITS", "Counts", "Dataset", "Published", "Sample", "SplitName", "hold_out", "open_dataset", "recognize"]
+__all__ = [
+    "SPLITS",
+    "CheckReport",
+    "Counts",
+    "Dataset",
+    "Finding",
+    "Published",
+    "Sample",
+    "SplitCounts",
+    "SplitName",
+    "check_dataset",
+    "hold_out",
+    "open_dataset",
+    "recognize",
+]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -34,7 +34,7 @@ class Sample:
     name: str
     identity: int
     camera: int
-    read: Callable[[], NDArray[np.uint8]]
+    read: Callable[[], NDArray[np.uint8]] = field(compare=False)
     path: Path | None = None
 
 
@@ -62,7 +62,7 @@ class Dataset:
 
     source: what `open_dataset` was given.
     published: the known data set that this is, if it is one.
-    distractor: the identity of gallery people who were never told apart, if there are such.
+    distractor: the identity of gallery people who were never told apart, if there may be such.
     wrong: what the data set holds that cannot be used, a line each; empty unless it was opened to be checked.
     """
 
@@ -93,7 +93,7 @@ class Dataset:
         return {"train": self.train, "query": self.query, "gallery": self.gallery}[name]
 
     def counts(self, name: SplitName) -> Counts:
-        return count(self.split(name), self.distractor)
+        return count(self.split(name), None if name == "train" else self.distractor)
 
 
 def labels_of(samples: Iterable[Sample]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

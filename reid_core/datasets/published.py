@@ -15,7 +15,7 @@ def known_by_counts(
     train: Sequence[Sample], query: Sequence[Sample], gallery: Sequence[Sample], distractor: int | None
 ) -> Published | None:
     """The known data set that two of the three splits fit exactly: a folder in another's form may hold one."""
-    found = [count(samples, distractor) for samples in (train, query, gallery)]
+    found = [count(train, None), count(query, distractor), count(gallery, distractor)]
     for known in (MARKET1501, CUHK03_DETECTED, CUHK03_LABELLED, MSMT17):
         if sum(a == b for a, b in zip(found, (known.train, known.query, known.gallery), strict=True)) >= 2:
             return known

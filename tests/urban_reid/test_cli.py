@@ -40,6 +40,7 @@ def test_the_issues_commands_are_there() -> None:
         *(f"city {name}" for name in ("load", "show")),
         *(f"ingest {name}" for name in ("manifest", "dataset", "video")),
         *(f"models {name}" for name in ("list", "register", "calibrate", "use")),
+        "dataset check",
         "resolve",
         "search",
         "status",
