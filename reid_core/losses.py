@@ -2,7 +2,8 @@
 
 Triplet losses take a matrix of distances, so that plain and attended distances plug in alike. Row i holds the
 distances from anchor i, column j those to picture j of the same batch; the matrix need not be symmetric. A picture is
-never its own positive: its distance to itself is 0, and would only thin out the weights of the weighted loss.
+never its own positive: its distance to itself is 0, and would only thin out the weights of the weighted loss. The
+circle loss takes cosines in place of distances, by the same rules.
 The cross-entropy with label smoothing is torch's own.
 """
 
@@ -44,6 +45,22 @@ def weighted_regularised_triplet(distances: Tensor, identities: Tensor) -> Tenso
     positive_weights = distances.masked_fill(~positives, -torch.inf).softmax(1)
     negative_weights = (-distances).masked_fill(~negatives, -torch.inf).softmax(1)
     return F.softplus(((positive_weights - negative_weights) * distances).sum(1)).mean()
+
+
+def circle_loss(similarities: Tensor, identities: Tensor, *, margin: float = 0.25, gamma: float = 128.0) -> Tensor:
+    """Circle loss over pairs, a scalar (Sun et al., CVPR 2020; m and gamma as published for re-ID).
+
+    Mean over anchors of log(1 + S_n exp(gamma a_n (s_n - m)) S_p exp(-gamma a_p (s_p - 1 + m))) with the weights
+    a_n = max(0, s_n + m) and a_p = max(0, 1 + m - s_p). The weights carry no gradient: that gives the gradient which
+    the paper states. `similarities` (n, n) float are cosines, of features that the caller has
+    L2-normalised; `identities` (n,) integer.
+    """
+    positives, negatives = pairs(identities)
+    weights = similarities.detach()
+    attract = gamma * F.relu(1 + margin - weights) * (1 - margin - similarities)
+    repel = gamma * F.relu(weights + margin) * (similarities - margin)
+    attracted = attract.masked_fill(~positives, -torch.inf).logsumexp(1)
+    return F.softplus(attracted + repel.masked_fill(~negatives, -torch.inf).logsumexp(1)).mean()
 
 
 class CentreLoss(nn.Module):

@@ -7,15 +7,28 @@ from reid_core.sampling import identity_batches
 from schemas.errors import InputError
 
 
-@given(counts=st.lists(st.integers(1, 13), min_size=5, max_size=30), seed=st.integers(0, 2**31))
-def test_every_batch_is_p_identities_of_k_and_every_identity_is_seen(counts: list[int], seed: int) -> None:
+@given(
+    counts=st.lists(st.integers(1, 13), min_size=1, max_size=30),
+    people=st.integers(1, 6),
+    pictures=st.integers(1, 6),
+    seed=st.integers(0, 2**31),
+)
+def test_every_batch_is_p_identities_of_k_and_every_identity_is_seen(
+    counts: list[int], people: int, pictures: int, seed: int
+) -> None:
     identities = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)) * 3 - 1, counts))
-    batches = identity_batches(identities, 5, 4, (seed,))
+    if len(counts) < people:
+        with pytest.raises(InputError, match=f"{len(counts)} identities cannot fill a batch of {people}"):
+            identity_batches(identities, people, pictures, (seed,))
+        return
+    batches = identity_batches(identities, people, pictures, (seed, 1))
     for batch in batches:
-        labels = identities[batch].reshape(5, 4)
+        labels = identities[batch].reshape(people, pictures)
         assert (labels == labels[:, :1]).all()
-        assert len(set(labels[:, 0])) == 5
+        assert len(set(labels[:, 0])) == people
     assert set(identities[np.concatenate(batches)]) == set(identities)
+    again = identity_batches(identities.copy(), people, pictures, (seed, 1))
+    assert np.array_equal(np.stack(again), np.stack(batches))
 
 
 @given(seed=st.integers(0, 2**31))
