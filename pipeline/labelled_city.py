@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.city import read_city, read_city_file, store_city
 from pipeline.crops import CropStore
-from pipeline.ingest.dataset import SPLITS, ingest_dataset, sources
+from pipeline.ingest.dataset import SPLITS, dataset_files, ingest_dataset
 from pipeline.ingest.manifest import ingest_manifest
 from pipeline.models import ModelRow, register_model, use_model
 from pipeline.resolve import embed_camera, resolve_unit, units_within
@@ -89,18 +89,17 @@ def _take_in_rendered(store: Store, crops: CropStore, seeds: list[int], home: Pa
 def _take_in_market(store: Store, crops: CropStore, directory: Path, home: Path, report: Report) -> None:
     """The training people, or those of all folders where there is none for training; of many, evenly spaced ones."""
     splits = ["bounding_box_train"] if (directory / "bounding_box_train").is_dir() else None
-    cameras = sources(directory, splits)
-    files = [file for split in splits or SPLITS for file in sorted((directory / split).glob("*.jpg"))]
-    people = sorted({file.name.split("_")[0] for file in files})
+    files = dataset_files(directory, splits)
+    people = sorted({file.person for file in files})
     chosen = set(people[:: -(-len(people) // _MOST_PEOPLE)])
     report(f"{directory}: {len(chosen)} of {len(people)} people")
     subset = home / "market" / SPLITS[0]
     subset.mkdir(parents=True)
     for file in files:
-        if file.name.split("_")[0] in chosen:
-            shutil.copy(file, subset)
+        if file.person in chosen:
+            shutil.copy(file.path, subset)
     units = [{"code": "d1"}, {"code": "d1/s1"}]
-    for camera in cameras:
+    for camera in sorted({file.camera for file in files}):
         units += [{"code": f"d1/s1/b-{camera}"}, {"code": f"d1/s1/b-{camera}/{camera}", "source": camera}]
     ingest_dataset(store, crops, subset.parent, "market1501", City.model_validate({"units": units}), "none")
 

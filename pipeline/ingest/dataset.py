@@ -17,22 +17,21 @@ from pipeline.crops import CropStore
 from pipeline.ingest.crops_in import LISTED, Candidate, Progress, take_in
 from pipeline.ingest.places import Place
 from pipeline.store import Store
+from reid_core.datasets.market1501 import FOLDERS, SUFFIXES, parse_name
 from schemas.city import City
 from schemas.crops import IngestReport
 from schemas.errors import CityError, InputError
 from schemas.times import UNTIMED
 
 Layout = Literal["market1501"]
-SPLITS = ("bounding_box_train", "query", "bounding_box_test")
+SPLITS = FOLDERS
 #: Frame 0 of a data set's first sequence, when its frames are counted as times; each later sequence begins a day after
 #: the one before. Fixed, so that a crop's time does not depend on which other crops come in with it.
 START = datetime(2000, 1, 1, tzinfo=UTC)
-_NAME = re.compile(r"(-1|\d{1,9})_c(\d{1,6})s(\d{1,4})_(\d{1,9})_(\d{1,6})\.(?:jpg|jpeg|png|bmp|webp)", re.IGNORECASE)
-_PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
 @dataclass(frozen=True)
-class _File:
+class DatasetFile:
     path: Path
     person: int  # -1: junk, 0: a distractor
     camera: str  # such as c1
@@ -59,7 +58,7 @@ def ingest_dataset(
     parse, with nothing written; CityError for a camera that the city lacks, or when the store holds another city.
     """
     per_second = _frames_per_second(times)
-    files = [file for split in _split_folders(directory, splits) for file in _files(split)]
+    files = dataset_files(directory, splits)
     by_source = _cameras(city)
     missing = Counter(file.camera for file in files if file.camera not in by_source)
     if missing:
@@ -97,9 +96,9 @@ def ingest_dataset(
     )
 
 
-def sources(directory: Path, splits: Sequence[str] | None = None) -> list[str]:
-    """The cameras that a data set's file names speak of, such as c1; arguments and errors as for `ingest_dataset`."""
-    return sorted({file.camera for split in _split_folders(directory, splits) for file in _files(split)})
+def dataset_files(directory: Path, splits: Sequence[str] | None = None) -> list[DatasetFile]:
+    """The pictures of a data set, split by split and by name; arguments and errors as for `ingest_dataset`."""
+    return [file for split in _split_folders(directory, splits) for file in _files(split)]
 
 
 def _frames_per_second(times: str) -> float | None:
@@ -124,15 +123,15 @@ def _split_folders(directory: Path, splits: Sequence[str] | None) -> list[Path]:
     return found
 
 
-def _files(folder: Path) -> list[_File]:
+def _files(folder: Path) -> list[DatasetFile]:
     """The pictures of one split, by name. Raises InputError for names that do not parse, or when there is none."""
-    files: list[_File] = []
+    files: list[DatasetFile] = []
     strange: list[str] = []
     for path in sorted(folder.iterdir()):
-        match = _NAME.fullmatch(path.name)
-        if match is not None:
-            files.append(_File(path, int(match[1]), f"c{int(match[2])}", int(match[3]), int(match[4])))
-        elif path.suffix.lower() in _PICTURES:  # Market-1501 comes with Thumbs.db and the like, which are not meant
+        said = parse_name(path.name)
+        if said is not None and said.sequence is not None and said.frame is not None:
+            files.append(DatasetFile(path, said.identity, f"c{said.camera}", said.sequence, said.frame))
+        elif path.suffix.lower() in SUFFIXES:  # Market-1501 comes with Thumbs.db and the like, which are not meant
             strange.append(path.name)
     if strange:
         more = f" and {len(strange) - 10} more" if len(strange) > 10 else ""

@@ -7,6 +7,7 @@ person like any other.
 
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from reid_core.datasets.dataset import Dataset, Sample, picture_file
 from reid_core.datasets.published import MARKET1501, known_by_counts
@@ -14,9 +15,19 @@ from reid_core.datasets.published import MARKET1501, known_by_counts
 EXPECTED = "bounding_box_train/, query/ and bounding_box_test/ with pictures such as 0002_c1s1_000451_03.jpg"
 FOLDERS = ("bounding_box_train", "query", "bounding_box_test")  # train, query, gallery
 
-#: Identity, camera (of any number of digits), perhaps a sequence, then anything.
-_NAME = re.compile(r"(?P<identity>-1|\d{1,9})_c(?P<camera>\d{1,6})(?:s\d+)?(?:_.*)?\.(?:jpe?g|png)", re.IGNORECASE)
-_SUFFIXES = {".jpg", ".jpeg", ".png"}
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+_NAME = re.compile(
+    r"(-1|\d{1,9})_c(\d{1,6})(?:s(\d{1,4})_(\d{1,9})_\d{1,6}|(?:s\d+)?(?:_.*)?)\.(?:jpe?g|png|bmp|webp)", re.IGNORECASE
+)
+
+
+class MarketName(NamedTuple):
+    """What a file name says; sequence and frame where it is written in full, as Market-1501's are."""
+
+    identity: int
+    camera: int
+    sequence: int | None
+    frame: int | None
 
 
 def is_market1501(directory: Path) -> bool:
@@ -33,10 +44,15 @@ def open_market1501(directory: Path, source: str) -> Dataset:
     return Dataset(source, train, query, gallery, published, distractor, tuple(wrong))
 
 
-def labels_of(name: str) -> tuple[int, int] | None:
-    """Identity and camera of a file name; None where it does not parse."""
+def parse_name(name: str) -> MarketName | None:
+    """What a file name says; None where it is not of the form. `0002_c1s1_000451_03.jpg`: person 2, camera 1, sequence
+    1, frame 451, and the detection, which nobody asks for. `0002_c1_anything.png` says person and camera alone.
+    """
     match = _NAME.fullmatch(name)
-    return None if match is None else (int(match["identity"]), int(match["camera"]))
+    if match is None:
+        return None
+    identity, camera, sequence, frame = match.groups()
+    return MarketName(int(identity), int(camera), int(sequence) if sequence else None, int(frame) if frame else None)
 
 
 def _list(folder: Path, wrong: list[str]) -> list[Sample]:
@@ -44,10 +60,10 @@ def _list(folder: Path, wrong: list[str]) -> list[Sample]:
     if not folder.is_dir():
         return []
     samples: list[Sample] = []
-    for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES):
-        labels = labels_of(path.name)
-        if labels is None:
+    for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES):
+        said = parse_name(path.name)
+        if said is None:
             wrong.append(f"{folder.name}/{path.name}: the name is not of the form 0002_c1s1_000451_03.jpg")
         else:
-            samples.append(picture_file(path, f"{folder.name}/{path.name}", *labels))
+            samples.append(picture_file(path, f"{folder.name}/{path.name}", said.identity, said.camera))
     return samples

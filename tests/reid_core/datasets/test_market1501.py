@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from reid_core.datasets import Counts, Sample, open_dataset
-from reid_core.datasets.market1501 import labels_of
+from reid_core.datasets.market1501 import parse_name
 from reid_core.datasets.published import CUHK03_DETECTED, CUHK03_LABELLED, MARKET1501, known_by_counts
 from schemas.errors import InputError, PictureError
 from schemas.settings import settings
@@ -17,21 +17,23 @@ def coloured(*rgb: int) -> NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize(
-    ("name", "labels"),
+    ("name", "said"),
     [
-        ("0002_c1s1_000451_03.jpg", (2, 1)),
-        ("-1_c3s2_000001_01.jpg", (-1, 3)),
-        ("0000_c6s3_077492_03.JPG", (0, 6)),
-        ("1041_c15_0023.jpeg", (1041, 15)),
-        ("0007_c2.png", (7, 2)),
+        ("0002_c1s1_000451_03.jpg", (2, 1, 1, 451)),
+        ("-1_c3s2_000001_01.jpg", (-1, 3, 2, 1)),
+        ("0000_c6s3_077492_03.JPG", (0, 6, 3, 77492)),
+        ("0002_c1s1_000451_03_more.webp", (2, 1, None, None)),
+        ("0002_c1s1.bmp", (2, 1, None, None)),
+        ("1041_c15_0023.jpeg", (1041, 15, None, None)),
+        ("0007_c2.png", (7, 2, None, None)),
         ("person_c1s1_1.jpg", None),
         ("0002_c1s1_000451_03.gif", None),
         ("0002_c1s1_000451_03.jpg.exe", None),
         ("-2_c1s1_0.jpg", None),
     ],
 )
-def test_names(name: str, labels: tuple[int, int] | None) -> None:
-    assert labels_of(name) == labels
+def test_names(name: str, said: tuple[int | None, ...] | None) -> None:
+    assert parse_name(name) == said
 
 
 def test_loads_a_split_in_the_order_of_names(tmp_path: Path) -> None:
