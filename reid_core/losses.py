@@ -52,8 +52,8 @@ def circle_loss(similarities: Tensor, identities: Tensor, *, margin: float = 0.2
 
     Mean over anchors of log(1 + S_n exp(gamma a_n (s_n - m)) S_p exp(-gamma a_p (s_p - 1 + m))) with the weights
     a_n = max(0, s_n + m) and a_p = max(0, 1 + m - s_p). The weights carry no gradient: that gives the gradient which
-    the paper states. `similarities` (n, n) float are cosines, of features that the caller has
-    L2-normalised; `identities` (n,) integer.
+    the paper states. `similarities` (n, n) float are cosines, of features that the caller has L2-normalised;
+    `identities` (n,) integer.
     """
     positives, negatives = pairs(identities)
     weights = similarities.detach()

@@ -1,21 +1,25 @@
-"""The Re-ID models: BagTricks and AGW on a ResNet, with or without diff attention (paper, 'Baselines').
+"""The Re-ID models: BagTricks and AGW on a backbone, with or without diff attention (paper, 'Baselines').
 
-| baseline  | pooling                        | non-local blocks |
-|-----------|--------------------------------|------------------|
-| bagtricks | global average                 | none             |
+| baseline  | pooling                        | non-local blocks  |
+|-----------|--------------------------------|-------------------|
+| bagtricks | global average                 | none              |
 | agw       | generalised mean, learnable p  | in layer2, layer3 |
+
+AGW has its non-local blocks on ResNets alone. On another backbone that gives maps, AGW is the generalised mean (and the
+weighted triplet, which is training's); on one that pools by itself there is nothing left of it, and it is refused.
 """
 
 from pathlib import Path
+from typing import Literal
 
 from torch import Tensor, nn
 
 from reid_core.backbones import build_backbone
+from reid_core.backbones.weights import load_weights
 from reid_core.diff_attention import DiffAttention
-from reid_core.files import read_tensors
 from reid_core.heads import BNNeck, Features, GeM, GlobalAverage
 from schemas.cards import ModelConfig
-from schemas.errors import CoreError, ModelFileError
+from schemas.errors import CoreError
 
 
 class ReIDModel(nn.Module):
@@ -29,8 +33,12 @@ class ReIDModel(nn.Module):
         agw = config.baseline == "agw"
         self._config = ModelConfig(**{name: getattr(config, name) for name in ModelConfig.model_fields})
         self.backbone = build_backbone(
-            config.architecture, non_local_channels=config.non_local_channels if agw else None
+            config.architecture,
+            non_local_channels=config.non_local_channels if agw else None,
+            size=(config.input.height, config.input.width),
         )
+        if agw and self.backbone.pooled:
+            raise CoreError(f"{config.architecture} pools by itself, which leaves nothing of AGW: take bagtricks")
         self.dims: int = self.backbone.dims  # type: ignore[assignment]
         self.pool = GeM() if agw else GlobalAverage()
         self.neck = BNNeck(self.dims, num_classes)
@@ -53,28 +61,16 @@ class ReIDModel(nn.Module):
         return features if self.training else features.post_bn
 
 
-def build_model(config: ModelConfig, *, num_classes: int | None = None, pretrained: Path | None = None) -> ReIDModel:
-    """A model with fresh weights, or with a backbone from `pretrained`, a safetensors file in its public names.
+def build_model(
+    config: ModelConfig, *, num_classes: int | None = None, pretrained: Path | Literal["imagenet"] | None = None
+) -> ReIDModel:
+    """A model with fresh weights, or with its backbone's from `pretrained`.
 
-    Raises CoreError for an unknown architecture and ModelFileError for a file that does not fit.
+    That is a safetensors file in the backbone's public names, or "imagenet" for torchvision's or timm's download.
+    Raises CoreError for an unknown architecture or a download that fails, and ModelFileError for a file that does not
+    fit.
     """
     model = ReIDModel(config, num_classes)
     if pretrained is not None:
-        _load_backbone(model.backbone, pretrained)
+        load_weights(model.backbone, config.architecture, pretrained, (config.input.height, config.input.width))
     return model
-
-
-def _load_backbone(backbone: nn.Module, path: Path) -> None:
-    classifiers = ("fc.", "classifier.", "head.", "heads.")
-    tensors = {name: tensor for name, tensor in read_tensors(path).items() if not name.startswith(classifiers)}
-    try:
-        missing, unexpected = backbone.load_state_dict(tensors, strict=False)
-    except RuntimeError as error:
-        raise ModelFileError(f"{path}: its weights have other shapes: {str(error).splitlines()[-1].strip()}") from None
-    # Non-local blocks are no part of ImageNet weights, and some files leave BatchNorm's counters out.
-    missing = [name for name in missing if not name.startswith("non_local.") and not name.endswith("_tracked")]
-    if missing or unexpected:
-        raise ModelFileError(
-            f"{path}: not this backbone in its public names; "
-            f"missing {missing[:3]}, unknown {list(unexpected)[:3]} ({len(missing)} and {len(unexpected)})"
-        )

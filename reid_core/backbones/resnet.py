@@ -1,4 +1,4 @@
-"""torchvision's ResNets without their last stride, and AGW's non-local blocks.
+"""torchvision's ResNets, ResNeXts and wide ResNets without their last stride, and AGW's non-local blocks.
 
 Notable: the last stage keeps its resolution (paper, 'Baselines': last stride 1); layers, order and parameter names are
 torchvision's, so its ImageNet weights load as they are, and a test holds both networks against each other. They are
@@ -17,8 +17,9 @@ class BasicBlock(nn.Module):
 
     expansion = 1
 
-    def __init__(self, before: int, width: int, stride: int) -> None:
+    def __init__(self, before: int, width: int, stride: int, *, groups: int, group_width: int) -> None:
         super().__init__()
+        assert (groups, group_width) == (1, 64), "only a bottleneck has groups"
         self.conv1 = nn.Conv2d(before, width, 3, stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
@@ -31,17 +32,21 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolutions around a shortcut; the stride is the 3x3's, as in torchvision."""
+    """1x1, 3x3 and 1x1 convolutions around a shortcut; the stride is the 3x3's, as in torchvision.
+
+    ResNeXts cut the 3x3 into groups, wide ResNets have a larger `group_width`: channels of a group where `width` is 64.
+    """
 
     expansion = 4
 
-    def __init__(self, before: int, width: int, stride: int) -> None:
+    def __init__(self, before: int, width: int, stride: int, *, groups: int, group_width: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(before, width, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv3 = nn.Conv2d(width, width * self.expansion, 1, bias=False)
+        inner = width * group_width // 64 * groups
+        self.conv1 = nn.Conv2d(before, inner, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(inner)
+        self.conv2 = nn.Conv2d(inner, inner, 3, stride, padding=1, groups=groups, bias=False)
+        self.bn2 = nn.BatchNorm2d(inner)
+        self.conv3 = nn.Conv2d(inner, width * self.expansion, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(width * self.expansion)
         self.downsample = _shortcut(before, width * self.expansion, stride)
 
@@ -60,10 +65,12 @@ def _shortcut(before: int, after: int, stride: int) -> nn.Sequential:
 
 @dataclass(frozen=True)
 class Shape:
-    """A ResNet's shape: its block and how many of them each stage has."""
+    """A ResNet's shape: its block, how many of them each stage has, and the groups of their 3x3 convolutions."""
 
     block: type[BasicBlock] | type[Bottleneck]
     stages: tuple[int, ...]
+    groups: int = 1
+    group_width: int = 64
 
 
 RESNETS = {
@@ -71,10 +78,17 @@ RESNETS = {
     "resnet34": Shape(BasicBlock, (3, 4, 6, 3)),
     "resnet18": Shape(BasicBlock, (2, 2, 2, 2)),
     "resnet10s": Shape(BasicBlock, (1, 1, 1)),
+    "resnet101": Shape(Bottleneck, (3, 4, 23, 3)),
+    "resnet152": Shape(Bottleneck, (3, 8, 36, 3)),
+    "resnext50_32x4d": Shape(Bottleneck, (3, 4, 6, 3), groups=32, group_width=4),
+    "resnext101_32x8d": Shape(Bottleneck, (3, 4, 23, 3), groups=32, group_width=8),
+    "resnext101_64x4d": Shape(Bottleneck, (3, 4, 23, 3), groups=64, group_width=4),
+    "wide_resnet50_2": Shape(Bottleneck, (3, 4, 6, 3), group_width=128),
+    "wide_resnet101_2": Shape(Bottleneck, (3, 4, 23, 3), group_width=128),
 }
 
 #: AGW places a non-local block after so many of the last blocks of a stage (paper: layer2 blocks 2, 3 of 4 and
-#: layer3 blocks 3, 4, 5 of 6); a stage with fewer blocks has one after each.
+#: layer3 blocks 3, 4, 5 of 6); a stage with fewer blocks has one after each, and a deeper one after its last.
 NON_LOCAL_BLOCKS = {"layer2": 2, "layer3": 3}
 
 
@@ -107,6 +121,8 @@ class NonLocal(nn.Module):
 class ResNet(nn.Module):
     """A ResNet's feature map, (B, 3, H, W) -> (B, D, H/16, W/16); resnet10s: H/8, W/8."""
 
+    pooled = False
+
     def __init__(self, architecture: str, *, non_local_channels: int | None = None) -> None:
         """`non_local_channels`: inner channels of AGW's non-local blocks; None builds none."""
         super().__init__()
@@ -123,7 +139,8 @@ class ResNet(nn.Module):
             stride = 1 if number in (0, len(shape.stages) - 1) else 2
             blocks = []
             for index in range(count):
-                blocks.append(shape.block(channels, width, 1 if index else stride))
+                step = 1 if index else stride
+                blocks.append(shape.block(channels, width, step, groups=shape.groups, group_width=shape.group_width))
                 channels = width * shape.block.expansion
                 if non_local_channels is not None and index >= count - NON_LOCAL_BLOCKS.get(name, 0):
                     non_local[f"{name}_{index}"] = NonLocal(channels, non_local_channels)

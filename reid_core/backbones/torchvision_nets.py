@@ -1,23 +1,60 @@
-"""torchvision's networks as backbones, without their last stride (paper, 'Baselines': last stride 1)."""
+"""torchvision's other networks as backbones, under its own names of parameters; see the table in the package."""
 
+import torch
 from torch import Tensor, nn
-from torchvision.models import mobilenet_v2
+from torchvision.models import VisionTransformer, get_model
+
+from schemas.errors import CoreError
 
 
-class MobileNetV2(nn.Module):
-    """(B, 3, H, W) -> (B, 1280, H/16, W/16)."""
+class Features(nn.Module):
+    """The convolutions of a MobileNet or EfficientNet without the last stride, (B, 3, H, W) -> (B, D, H/16, W/16)."""
 
-    def __init__(self) -> None:
+    pooled = False
+
+    def __init__(self, architecture: str) -> None:
         super().__init__()
-        self.features = mobilenet_v2(weights=None).features
-        self.features[14].conv[1][0].stride = (1, 1)
-        self.dims = 1280
+        self.features = get_model(architecture, weights=None).features
+        convolutions = [module for module in self.features.modules() if isinstance(module, nn.Conv2d)]
+        # A block of these families has one strided convolution, and no strided shortcut beside it.
+        [module for module in convolutions if module.stride == (2, 2)][-1].stride = (1, 1)
+        self.dims: int = convolutions[-1].out_channels
 
     def forward(self, images: Tensor) -> Tensor:
         maps: Tensor = self.features(images)
         return maps
 
 
-def torchvision_backbone(architecture: str) -> nn.Module:
-    assert architecture == "mobilenet_v2"
-    return MobileNetV2()
+class ClassToken(nn.Module):
+    """A vision transformer's class token after the last layer's normalisation, (B, 3, H, W) -> (B, D, 1, 1).
+
+    The class token is what TransReID takes as the picture's feature (He et al., ICCV 2021, section 3.1). Patches do not
+    overlap, and there is no last stride. Position embeddings are of the given size, whatever `net` was built for.
+    """
+
+    pooled = True
+
+    def __init__(self, net: VisionTransformer, size: tuple[int, int]) -> None:
+        """`size`: height and width of the pictures, multiples of the patch's side. Raises CoreError."""
+        super().__init__()
+        side = net.patch_size
+        if size[0] % side or size[1] % side:
+            raise CoreError(f"an input of {size[0]}x{size[1]} cannot be cut into patches of {side}x{side}")
+        self.size, self.dims = size, int(net.hidden_dim)
+        self.grid = (size[0] // side, size[1] // side)
+        self.class_token, self.conv_proj, self.encoder = net.class_token, net.conv_proj, net.encoder
+        positions = torch.empty(1, 1 + self.grid[0] * self.grid[1], self.dims)
+        self.encoder.pos_embedding = nn.Parameter(nn.init.normal_(positions, std=0.02))  # torchvision's own start
+
+    def forward(self, images: Tensor) -> Tensor:
+        assert images.shape[2:] == self.size, f"pictures of {tuple(images.shape[2:])}, not {self.size}"
+        patches = self.conv_proj(images).flatten(2).transpose(1, 2)  # (B, N, D)
+        tokens = torch.cat([self.class_token.expand(len(images), -1, -1), patches], dim=1)
+        found: Tensor = self.encoder(tokens)  # (B, 1 + N, D)
+        return found[:, 0, :, None, None]
+
+
+def torchvision_backbone(architecture: str, size: tuple[int, int]) -> nn.Module:
+    if architecture.startswith("vit"):
+        return ClassToken(get_model(architecture, weights=None), size)
+    return Features(architecture)
