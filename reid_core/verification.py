@@ -10,7 +10,7 @@ halves count in neither.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,13 +84,12 @@ def tpr_at_fpr(counts: Ints, fprs: Sequence[float] = FPRS) -> dict[float, RatePo
     return found
 
 
-def operating_point(
-    pairs: PairCounts, distances: Literal["plain", "attended"], measured_on: str, fpr: float = 1e-3
-) -> OperatingPoint | None:
+def operating_point(pairs: PairCounts, distances: str, measured_on: str, fpr: float = 1e-3) -> OperatingPoint | None:
     """The threshold for a false positive rate, set on the first half of the people; its rates are the second half's.
 
-    None where a half has too few pairs for this rate (see `tpr_at_fpr`).
+    distances: "plain" or "attended". None where a half has too few pairs for this rate (see `tpr_at_fpr`).
     """
+    assert distances == "plain" or distances == "attended"
     fitted = tpr_at_fpr(pairs.counts[FIT], [fpr]).get(fpr)
     judges = pairs.counts[JUDGE]
     many_two, many_one = (int(many) for many in judges.sum(1))

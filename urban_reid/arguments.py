@@ -14,6 +14,8 @@ from schemas.times import parse_time
 Model = TypeVar("Model", bound=BaseModel)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
+By = Annotated[str | None, typer.Option("--by", metavar="USER", help="Who decides it; URBAN_REID_OPERATOR without.")]
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why, for the audit.")]
 FromTime = Annotated[str | None, typer.Option("--from", metavar="TIME", help="Start, with zone: 2026-01-01T08:00:00Z.")]
 ToTime = Annotated[str | None, typer.Option("--to", metavar="TIME", help="End, with zone.")]
 

@@ -19,12 +19,14 @@ from urban_reid.commands import (
     dataset,
     demo,
     evaluate,
+    identities,
     ingest,
     models,
     report,
     resolve,
     search,
     status,
+    train,
     up,
 )
 
@@ -44,9 +46,10 @@ for name, group in (
     ("ingest", ingest),
     ("dataset", dataset),
     ("models", models),
+    ("identities", identities),
 ):
     app.add_typer(group.app, name=name)
-for command in (demo, evaluate, resolve, search, report, status, up):
+for command in (demo, evaluate, resolve, search, train, report, status, up):
     app.add_typer(command.app)
 
 

@@ -42,6 +42,14 @@ def say(text: str) -> None:
 @contextmanager
 def progress(label: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on stderr, only on a terminal; called with (done, total), where total 0 means not known."""
+    with stages() as tell:
+        tell(label, 0, 0)
+        yield lambda done, total: tell(label, done, total)
+
+
+@contextmanager
+def stages() -> Iterator[Callable[[str, int, int], None]]:
+    """As `progress`, for work whose label changes: called with (label, done, total)."""
     console = err()
     bar = Progress(
         TextColumn("{task.description}"),
@@ -53,5 +61,5 @@ def progress(label: str) -> Iterator[Callable[[int, int], None]]:
         disable=not console.is_terminal,
     )
     with bar:
-        task = bar.add_task(label, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total or None)
+        task = bar.add_task("", total=None)
+        yield lambda label, done, total: bar.update(task, description=label, completed=done, total=total or None)

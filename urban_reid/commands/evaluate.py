@@ -1,0 +1,260 @@
+"""urban-reid evaluate: how well a model ranks the pictures of a labelled data set."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from schemas.cards import InputConvention, ModelCard, OperatingPoint
+from schemas.errors import InputError, UsageError
+from schemas.settings import settings
+from urban_reid.arguments import AsJson, ColorOrder, Mean, Std, ValueRange, input_convention
+from urban_reid.output import out, print_json, stages
+
+if TYPE_CHECKING:
+    from reid_core.datasets import Dataset
+    from reid_core.paper import Figures
+    from reid_core.ranking import RankingScores
+
+app = typer.Typer()
+
+#: Skipped people that are named; the others are counted.
+_NAMED = 10
+
+
+@app.command(epilog="Example: urban-reid evaluate --model demo --dataset market1501:Market-1501 --pairs top100")
+def evaluate(
+    model: Annotated[
+        str, typer.Option(metavar="NAME|FILE", help="A registered model, a model directory, an .xml or .onnx file.")
+    ],
+    dataset: Annotated[str, typer.Option(metavar="LAYOUT:DIR", help="Its query and gallery, such as market1501:DIR.")],
+    pairs: Annotated[
+        str, typer.Option(metavar="all|topK", help="Diff attention on every pair, or on each query's K nearest.")
+    ] = "all",
+    rerank: Annotated[bool, typer.Option("--rerank", help="Also with k-reciprocal re-ranking.")] = False,
+    flip: Annotated[bool, typer.Option("--flip", help="Mean feature of each picture and its mirror image.")] = False,
+    fpr: Annotated[
+        float, typer.Option(min=0, max=1, help="False positive rate that the operating point is set for.")
+    ] = 1e-3,
+    store: Annotated[bool, typer.Option("--store", help="Write the operating point into the model's card.")] = False,
+    color: ColorOrder = None,
+    value_range: ValueRange = None,
+    mean: Mean = None,
+    std: Std = None,
+    as_json: AsJson = False,
+) -> None:
+    """Rank a data set's gallery for each of its queries: Rank-k, mAP, mINP, TPR at FPR, and a threshold to use.
+
+    Figures are in percent. An .xml or .onnx file needs its input convention.
+    """
+    top = _top(pairs)
+    convention = input_convention(color, value_range, mean, std)
+    if store and flip:
+        raise UsageError("--store: a threshold of --flip's features is none for the city, which does not mirror")
+    if not 0 < fpr < 1:
+        raise UsageError("--fpr: a rate between 0 and 1, such as 0.001")
+    from reid_core import evaluate as core
+    from reid_core.data import JUNK
+    from reid_core.datasets import open_dataset
+    from reid_core.files import read_card
+    from reid_core.verification import operating_point
+
+    with _directory(model, convention) as (directory, keep), stages() as tell:
+        if store and keep is None:
+            raise UsageError("--store: this file has no card; `urban-reid models register NAME FILE` gives it one")
+        card = read_card(directory)
+        people = open_dataset(dataset)
+        if not people.query or not people.gallery:
+            raise InputError(
+                f"{dataset}: {len(people.query)} queries and {len(people.gallery)} gallery pictures; both are needed"
+            )
+        query = people.load("query", card.input, lambda done, total: tell("reading queries", done, total))
+        gallery = people.load("gallery", card.input, lambda done, total: tell("reading gallery", done, total))
+        scores = core.evaluate(settings(), directory, query, gallery, top=top, rerank=rerank, flip=flip, progress=tell)
+        points = {
+            name: operating_point(found.pairs, name, people.source, fpr)
+            for name, found in scores.items()
+            if found.pairs is not None
+        }
+        # The city compares by diff attention where a model has it.
+        point = points.get("attended" if card.diff_attention else "plain")
+        if store and keep is not None:
+            if point is None:
+                raise InputError(_no_point(fpr))
+            keep(point)
+    evaluated = Evaluated(card, people, int((gallery.identities != JUNK).sum()), scores, points, point, store)
+    if as_json:
+        print_json(_as_json(evaluated))
+    else:
+        _show(evaluated, fpr)
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What the command found; rows are in the order plain, attended, reranked, and the last is what was asked for."""
+
+    card: ModelCard
+    people: "Dataset"
+    gallery: int  # pictures, junk aside
+    scores: "Mapping[str, RankingScores]"
+    points: Mapping[str, OperatingPoint | None]
+    point: OperatingPoint | None  # of the distances that the city compares by
+    stored: bool
+
+    @property
+    def asked(self) -> "RankingScores":
+        return list(self.scores.values())[-1]
+
+    def paper(self, distances: str) -> "tuple[str, Figures] | None":
+        """The paper's row beside these distances, where the data set is one of the paper's."""
+        from reid_core.paper import figures_on, row_of
+
+        row = row_of(self.card, distances)
+        figures = figures_on(row, self.people.published.name) if row and self.people.published else None
+        return (row.name, figures) if row and figures else None
+
+
+def _top(pairs: str) -> int | None:
+    found = re.fullmatch(r"all|top([1-9]\d{0,6})", pairs)
+    if found is None:
+        raise UsageError(f"--pairs {pairs[:40]!r}: write all, or topK with a number, such as top100")
+    return int(found[1]) if found[1] else None
+
+
+@contextmanager
+def _directory(
+    model: str, convention: InputConvention | None
+) -> Iterator[tuple[Path, Callable[[OperatingPoint], None] | None]]:
+    """The model's directory, and what keeps its operating point; a foreign file has no card to keep it in."""
+    from reid_core.evaluate import model_directory
+    from reid_core.files import read_card, write_card
+
+    path = Path(model)
+    if path.exists():
+        with model_directory(path, convention, settings()) as directory:
+            card = read_card(directory)
+            yield (
+                directory,
+                (lambda point: write_card(card.model_copy(update={"operating_point": point}), directory))
+                if path.is_dir()
+                else None,
+            )
+        return
+    if convention is not None:
+        raise UsageError(f"{model[:80]!r} is no file; a registered model's card has its input convention, give none")
+    from pipeline.models import find_model
+    from pipeline.operating_point import keep_operating_point
+    from pipeline.store import Store
+
+    with Store.open(settings(), "urban-reid evaluate") as store:
+        with store.begin() as connection:
+            row = find_model(connection, model)
+        yield row.directory(settings()), lambda point: keep_operating_point(store, row, point)
+
+
+def _no_point(fpr: float) -> str:
+    return (
+        f"no threshold for a false positive rate of {fpr:g}: it takes --pairs all, and at least five such pairs in "
+        "each half of the people; take a larger data set or a larger --fpr"
+    )
+
+
+def _figures(scores: "RankingScores") -> dict[str, float]:
+    return {
+        "rank1": scores.rank_1,
+        "rank5": scores.rank_5,
+        "rank10": scores.rank_10,
+        "mAP": scores.mAP,
+        "mINP": scores.mINP,
+    }
+
+
+def _as_json(found: Evaluated) -> dict[str, Any]:
+    from reid_core.verification import calibration_curve, tpr_at_fpr
+
+    rows: dict[str, dict[str, Any]] = {}
+    for name, scores in found.scores.items():
+        rows[name] = dict(_figures(scores))
+        if paper := found.paper(name):
+            label, figures = paper
+            rows[name]["paper"] = {"row": label, "rank1": figures.rank_1, "mAP": figures.mAP, "mINP": figures.mINP}
+        if scores.pairs is not None:
+            rates = tpr_at_fpr(scores.pairs.counts.sum(0))
+            rows[name]["tpr_at_fpr"] = {f"{fpr:g}": rate._asdict() for fpr, rate in rates.items()}
+            point, curve = found.points[name], calibration_curve(scores.pairs)
+            rows[name]["operating_point"] = point and point.model_dump(mode="json")
+            rows[name]["calibration"] = curve and {
+                "slope": curve.slope,
+                "intercept": curve.intercept,
+                "ece": curve.ece,
+                "predicted": curve.predicted.tolist(),
+                "observed": curve.observed.tolist(),
+            }
+    return {
+        **_figures(found.asked),
+        "queries": found.asked.queries,
+        "gallery": found.gallery,
+        "skipped": len(found.asked.skipped),
+        "skipped_identities": sorted(set(found.asked.skipped)),
+        "distances": list(found.scores)[-1],
+        "model": found.card.name,
+        "dataset": found.people.source,
+        "rows": rows,
+        "operating_point": found.point and found.point.model_dump(mode="json"),
+        "stored": found.stored,
+    }
+
+
+def _show(found: Evaluated, fpr: float) -> None:
+    from reid_core.verification import calibration_curve, tpr_at_fpr
+
+    papers = {name: found.paper(name) for name in found.scores}
+    with_paper = any(papers.values())
+    columns = ["distances", "Rank-1", "Rank-5", "Rank-10", "mAP", "mINP"]
+    table = Table(*columns, *(["paper: Rank-1 / mAP / mINP"] if with_paper else []))
+    for name, scores in found.scores.items():
+        cells = [name, *(f"{value:.1f}" for value in _figures(scores).values())]
+        if with_paper:
+            paper = papers[name]
+            cells.append(f"{paper[0]}: {paper[1].rank_1} / {paper[1].mAP} / {paper[1].mINP}" if paper else "")
+        table.add_row(*cells)
+    out().print(table)
+    out().print(f"{found.asked.queries} queries, {found.gallery} pictures in the gallery; {_skipped(found.asked)}")
+    rates = {
+        name: tpr_at_fpr(scores.pairs.counts.sum(0))
+        for name, scores in found.scores.items()
+        if scores.pairs is not None
+    }
+    stated = sorted({rate for one in rates.values() for rate in one}, reverse=True)
+    if stated:
+        table = Table("distances", *(f"TPR at FPR {rate:g}" for rate in stated), "calibration error")
+        for name, one in rates.items():
+            pairs = found.scores[name].pairs
+            curve = calibration_curve(pairs) if pairs is not None else None
+            shares = [f"{100 * one[rate].tpr:.1f}" if rate in one else "" for rate in stated]
+            table.add_row(name, *shares, f"{100 * curve.ece:.1f}" if curve else "")
+        out().print(table)
+    point = found.point
+    if point is None:
+        out().print(_no_point(fpr))
+        return
+    kept = "kept in the model's card" if found.stored else "--store keeps it in the model's card"
+    out().print(
+        f"operating point for FPR {point.asked_fpr:g}: {point.distances} distance {point.threshold:.3f}; set on one "
+        f"half of the people, on the other FPR {point.fpr:.2g} and TPR {100 * point.tpr:.1f}; {kept}"
+    )
+
+
+def _skipped(scores: "RankingScores") -> str:
+    if not scores.skipped:
+        return "none skipped"
+    people = Counter(scores.skipped)
+    named = ", ".join(str(identity) for identity in sorted(people)[:_NAMED])
+    more = f" and {len(people) - _NAMED} more" if len(people) > _NAMED else ""
+    return f"{len(scores.skipped)} queries skipped, for they have no match in the gallery: identities {named}{more}"
