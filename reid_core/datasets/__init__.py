@@ -4,9 +4,9 @@ A `Dataset` is a light description: three splits of samples. `Dataset.load` deco
 """
 
 from reid_core.datasets.check import CheckReport, Finding, SplitCounts, check_dataset
-from reid_core.datasets.dataset import SPLITS, Counts, Dataset, Published, Sample, SplitName
+from reid_core.datasets.dataset import SPLITS, Counts, Dataset, Published, Sample, SplitName, split_queries
 from reid_core.datasets.hold_out import hold_out
-from reid_core.datasets.sources import open_dataset, recognize
+from reid_core.datasets.sources import open_dataset
 
 __all__ = [
     "SPLITS",
@@ -21,5 +21,5 @@ __all__ = [
     "check_dataset",
     "hold_out",
     "open_dataset",
-    "recognize",
+    "split_queries",
 ]

@@ -16,7 +16,7 @@ from reid_core.datasets.dataset import SPLITS, Dataset, Progress, Sample, SplitN
 from reid_core.decoding import decode
 from schemas.errors import PictureError
 
-#: Below this a person can hardly be made out; the smallest of the known data sets' pictures are larger.
+#: Below this a person can hardly be made out.
 SMALL_HEIGHT, SMALL_WIDTH = 32, 12
 #: Height by width of pictures that show one upright person, with a wide margin.
 SHAPES = (1.0, 6.0)

@@ -1,6 +1,6 @@
 """A data set as a light description: which picture shows whom from where. Pictures are decoded when they are loaded."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_core.data import JUNK, PersonPictures
+from reid_core.data import JUNK, PersonPictures, first_pictures
 from reid_core.decoding import read_picture
 from reid_core.pictures import prepare
 from schemas.cards import InputConvention
@@ -100,6 +100,13 @@ def labels_of(samples: Iterable[Sample]) -> tuple[NDArray[np.int64], NDArray[np.
     """Identities (N,) and cameras (N,)."""
     labels = np.array([(sample.identity, sample.camera) for sample in samples], np.int64).reshape(-1, 2)
     return labels[:, 0], labels[:, 1]
+
+
+def split_queries(samples: Sequence[Sample]) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+    """Query and gallery: the first picture of each identity and camera is a query, as in Market-1501."""
+    first = first_pictures(*labels_of(samples))
+    query = tuple(sample for sample, asks in zip(samples, first, strict=True) if asks)
+    return query, tuple(sample for sample, asks in zip(samples, first, strict=True) if not asks)
 
 
 def count(samples: Iterable[Sample], distractor: int | None) -> Counts:

@@ -9,6 +9,7 @@ papers report on, so both are the training split here. For settings that are to 
 not other pictures.
 """
 
+import re
 from pathlib import Path
 
 from reid_core.datasets.dataset import Dataset, Sample, picture_file
@@ -19,6 +20,7 @@ EXPECTED = (
     "list_train.txt, list_val.txt, list_query.txt and list_gallery.txt beside train/ and test/ "
     "(version 2: mask_train_v2/ and mask_test_v2/)"
 )
+_LINE = re.compile(r"(?P<picture>(?:.*/)?[^/_]+_[^/_]+_(?P<camera>\d{1,6})_[^/]+) (?P<person>\d{1,9})", re.ASCII)
 _EXAMPLE = "0000/0000_045_12_0303morning_0006_2.jpg 0"
 TRAIN_LISTS, TEST_LISTS = ("list_train.txt", "list_val.txt"), ("list_query.txt", "list_gallery.txt")
 _TRAIN_FOLDERS, _TEST_FOLDERS = ("train", "mask_train_v2"), ("test", "mask_test_v2")
@@ -47,15 +49,14 @@ def _list(directory: Path, name: str, folders: tuple[str, ...], after: int, wron
         raise InputError(f"{directory}: holds {name}, but neither {folders[0]}/ nor {folders[1]}/ with its pictures")
     samples: list[Sample] = []
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-        picture, _, person = line.strip().rpartition(" ")
-        parts = picture.rpartition("/")[2].split("_")
         if not line.strip():
             continue
-        if not (person.isascii() and person.isdigit() and len(parts) > 2 and parts[2].isascii() and parts[2].isdigit()):
+        said = _LINE.fullmatch(line.strip())
+        if said is None:
             wrong.append(f"{name}, line {number}: {line.strip()[:80]!r} is not of the form {_EXAMPLE}")
-        elif Path(picture).is_absolute() or ".." in Path(picture).parts:
-            wrong.append(f"{name}, line {number}: {picture[:80]!r} lies outside {folder}/")
+        elif Path(said["picture"]).is_absolute() or ".." in Path(said["picture"]).parts:
+            wrong.append(f"{name}, line {number}: {said['picture'][:80]!r} lies outside {folder}/")
         else:
-            file, shown = directory / folder / picture, f"{folder}/{picture}"
-            samples.append(picture_file(file, shown, after + int(person), int(parts[2])))
+            file, shown = directory / folder / said["picture"], f"{folder}/{said['picture']}"
+            samples.append(picture_file(file, shown, after + int(said["person"]), int(said["camera"])))
     return samples

@@ -4,8 +4,7 @@ from functools import partial
 
 import numpy as np
 
-from reid_core.data import first_pictures
-from reid_core.datasets.dataset import Dataset, Progress, Sample, labels_of
+from reid_core.datasets.dataset import Dataset, Progress, Sample, split_queries
 from synthetic.training import training_crops
 
 PEOPLE = 200
@@ -27,8 +26,5 @@ def open_rendered(seed: int, people: int, source: str, progress: Progress | None
         if progress:
             progress(len(samples), people * PICTURES_PER_PERSON)
     trained = people // 2 * PICTURES_PER_PERSON
-    train, test = tuple(samples[:trained]), samples[trained:]
-    first = first_pictures(*labels_of(test))
-    query = tuple(sample for sample, asks in zip(test, first, strict=True) if asks)
-    gallery = tuple(sample for sample, asks in zip(test, first, strict=True) if not asks)
-    return Dataset(source, train, query, gallery)
+    query, gallery = split_queries(samples[trained:])
+    return Dataset(source, tuple(samples[:trained]), query, gallery)

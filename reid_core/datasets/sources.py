@@ -13,7 +13,7 @@ from reid_core.datasets.joined import join
 from reid_core.datasets.rendered import PEOPLE, open_rendered
 from schemas.errors import InputError
 
-SOURCES = "market1501:DIR, cuhk03:DIR, cuhk03-labelled:DIR, msmt17:DIR or rendered:SEED[:PEOPLE]"
+SOURCES = "a folder, market1501:DIR, cuhk03:DIR, cuhk03-labelled:DIR, msmt17:DIR or rendered:SEED[:PEOPLE]"
 
 
 class _Layout(NamedTuple):
@@ -38,13 +38,17 @@ def open_dataset(source: str, *, strict: bool = True, progress: Progress | None 
     """The data set that `source` names, several joined by ` + ` (see `joined.join`).
 
     `market1501:DIR`, `cuhk03:DIR` (boxes by the detector), `cuhk03-labelled:DIR`, `msmt17:DIR`, or
-    `rendered:SEED[:PEOPLE]`, which draws 200 people unless told, and whose drawing `progress` hears of. `rendered.py`,
-    `cuhk03.py` and so on say what each layout is. Pictures are not opened here.
+    `rendered:SEED[:PEOPLE]`, which draws 200 people unless told, and whose drawing `progress` hears of. A folder alone
+    is recognized by what it holds. `market1501.py`, `cuhk03.py` and so on say what each layout is. Pictures are not
+    opened here.
 
     Raises InputError for a source that cannot be meant, a folder that is not in the layout, and one that holds names
     that do not parse, with the first three; these are kept in `Dataset.wrong` instead where not `strict`.
     """
-    opened = [_open_one(part.strip(), progress) for part in source.split(" + ")]
+    try:
+        opened = [_open_one(part.strip(), progress) for part in source.split(" + ")]
+    except OSError as error:
+        raise InputError(f"{str(error.filename or source)[:200]}: cannot be read: {error.strerror or error}") from None
     found = opened[0] if len(opened) == 1 else join(opened, source)
     if strict and found.wrong:
         more = " and more" if len(found.wrong) > 3 else ""
@@ -55,17 +59,6 @@ def open_dataset(source: str, *, strict: bool = True, progress: Progress | None 
     return found
 
 
-def recognize(directory: Path) -> str:
-    """The source that opens `directory`, by what it holds. Raises InputError where no layout fits."""
-    if not directory.is_dir():
-        raise InputError(f"{directory}: no such folder; give a folder or {SOURCES}")
-    for kind, layout in _LAYOUTS.items():
-        if layout.fits(directory):
-            return f"{kind}:{directory}"
-    expected = "; ".join(f"{kind}: {layout.expected}" for kind, layout in _LAYOUTS.items() if kind != "cuhk03-labelled")
-    raise InputError(f"{directory}: is in no known layout ({expected}); {_holds(directory)}")
-
-
 def _open_one(source: str, progress: Progress | None) -> Dataset:
     kind, _, what = source.partition(":")
     if kind == "rendered":
@@ -74,6 +67,8 @@ def _open_one(source: str, progress: Progress | None) -> Dataset:
         if match is None or people < 2:
             raise InputError(f"{source[:80]!r}: write rendered:SEED[:PEOPLE], such as rendered:7:400, 2 people or more")
         return open_rendered(int(match[1]), people, source, progress)
+    if kind not in _LAYOUTS and source and Path(source).is_dir():
+        kind, what = _recognize(Path(source)), source
     if kind not in _LAYOUTS or not what:
         raise InputError(f"{source[:80]!r}: a data set is {SOURCES}; several are joined by ' + '")
     directory, layout = Path(what), _LAYOUTS[kind]
@@ -81,13 +76,18 @@ def _open_one(source: str, progress: Progress | None) -> Dataset:
         raise InputError(f"{directory}: no such folder")
     if not layout.fits(directory):
         raise InputError(f"{directory}: is not in the layout {kind}: expected {layout.expected}; {_holds(directory)}")
-    try:
-        found = layout.open(directory, source)
-    except OSError as error:
-        raise InputError(f"{error.filename or directory}: cannot be read: {error.strerror}") from None
+    found = layout.open(directory, f"{kind}:{what}")
     if not (found.train or found.query or found.gallery or found.wrong):
         raise InputError(f"{directory}: is in the layout {kind} but holds no picture; {_holds(directory)}")
     return found
+
+
+def _recognize(directory: Path) -> str:
+    for kind, layout in _LAYOUTS.items():
+        if layout.fits(directory):
+            return kind
+    expected = "; ".join(f"{kind}: {layout.expected}" for kind, layout in _LAYOUTS.items() if kind != "cuhk03-labelled")
+    raise InputError(f"{directory}: is in no known layout ({expected}); {_holds(directory)}")
 
 
 def _holds(directory: Path) -> str:

@@ -28,13 +28,11 @@ def check(
     Ends with 0 if it is sound, with 1 if something is wrong that would change figures.
     """
     from dataclasses import asdict
-    from pathlib import Path
 
-    from reid_core.datasets import check_dataset, open_dataset, recognize
+    from reid_core.datasets import check_dataset, open_dataset
 
-    named = recognize(Path(source)) if Path(source).is_dir() else source
     with progress("pictures") as tell:
-        report = check_dataset(open_dataset(named, strict=False, progress=tell), tell)
+        report = check_dataset(open_dataset(source, strict=False, progress=tell), tell)
     if as_json:
         print_json(asdict(report) | {"sound": report.sound})
     else:

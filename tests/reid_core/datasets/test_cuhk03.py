@@ -1,4 +1,5 @@
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -181,3 +182,11 @@ def test_another_layout_is_told(tmp_path: Path) -> None:
     market = write_market1501(tmp_path / "m" / "Market-1501", query=["0001_c1_1.png"])
     with pytest.raises(InputError, match=rf"is not in the layout cuhk03: expected .* was market1501:{market} meant\?"):
         opened(market.parent)
+
+
+def test_without_h5py_the_release_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_config(tmp_path, "detected")
+    write_release(tmp_path / "cuhk-03.mat")
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(InputError, match=r"pip install 'urban-reid\[cuhk03\]'"):
+        opened(tmp_path)

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reid_core.datasets import Counts, Dataset, open_dataset, recognize
+from reid_core.datasets import Counts, Dataset, open_dataset
 from reid_core.datasets.rendered import open_rendered
 from schemas.errors import InputError
 from synthetic.training import training_set
@@ -59,8 +59,8 @@ def test_joined_sets_share_nobody(rendered: Dataset, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("", "a data set is market1501:DIR, cuhk03:DIR"),
-        ("market1501:", "a data set is market1501:DIR"),
+        ("", "a data set is a folder, market1501:DIR, cuhk03:DIR"),
+        ("market1501:", "a data set is a folder, market1501:DIR"),
         ("duke:somewhere", "'duke:somewhere': a data set is"),
         ("market1501:no/such", "no/such: no such folder"),
         ("rendered:", r"write rendered:SEED\[:PEOPLE\]"),
@@ -81,22 +81,26 @@ def test_folders_in_no_layout(tmp_path: Path) -> None:
         (tmp_path / f"{number}.txt").touch()
     (tmp_path / "a").mkdir()
     with pytest.raises(InputError, match=r"in no known layout \(market1501: .*it holds 0\.txt, 1\.txt.* and 3 more"):
-        recognize(tmp_path)
-    with pytest.raises(InputError, match="no such folder"):
-        recognize(tmp_path / "b")
+        open_dataset(str(tmp_path))
     (tmp_path / "query").mkdir()
     with pytest.raises(InputError, match=r"is in the layout market1501 but holds no picture; it holds"):
-        open_dataset(recognize(tmp_path))
+        open_dataset(str(tmp_path))
+    with pytest.raises(InputError, match="cannot be read: File name too long"):
+        open_dataset("market1501:" + "a" * 5000)
 
 
 def test_folders_are_recognized(tmp_path: Path) -> None:
-    for kind, name in (
-        ("market1501", "bounding_box_test"),
-        ("cuhk03", "splits_new_detected.json"),
-        ("cuhk03-labelled", "cuhk03_new_protocol_config_labeled.mat"),
-        ("msmt17", "list_query.txt"),
+    write_market1501(tmp_path / "market", train=["0001_c1_1.png"])
+    assert open_dataset(str(tmp_path / "market")) == open_dataset(f"market1501:{tmp_path / 'market'}")
+    # What each says of its files shows which layout was tried.
+    for name, said in (
+        ("splits_new_detected.json", r"splits_new_detected\.json: is no json"),
+        ("splits_new_labeled.json", r"splits_new_labeled\.json: is no json"),
+        ("cuhk03_new_protocol_config_labeled.mat", "is no MATLAB file"),
+        ("list_query.txt", r"holds list_query\.txt, but neither test/"),
     ):
-        folder = tmp_path / kind
+        folder = tmp_path / name.partition(".")[0]
         folder.mkdir()
-        (folder / name).mkdir() if kind == "market1501" else (folder / name).touch()
-        assert recognize(folder) == f"{kind}:{folder}"
+        (folder / name).touch()
+        with pytest.raises(InputError, match=said):
+            open_dataset(str(folder))
