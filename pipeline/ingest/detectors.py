@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from reid_core.engines import load_engine
 from schemas.errors import ModelFileError, UsageError
 
 #: Boxes of people: (n, 5) x, y, width, height in pixels of the frame, and confidence in 0..1.
@@ -80,10 +81,7 @@ class OpenVinoDetector:
     least = 0.2
 
     def __init__(self, file: Path) -> None:
-        try:
-            import openvino
-        except ImportError:
-            raise ModelFileError(f"{file}: needs OpenVINO; install urban-reid[openvino]") from None
+        openvino = load_engine("openvino")
         try:
             model = openvino.Core().compile_model(str(file), "CPU", {"PERFORMANCE_HINT": "LATENCY"})
             shape, result = list(model.input(0).shape), model.output(0).partial_shape
