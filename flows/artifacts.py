@@ -11,16 +11,17 @@ from urllib.parse import quote
 
 from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 
+from pipeline.compare import Comparison
 from pipeline.resolve import UnitResult
 from schemas.levels import level_of
-from schemas.parameters import SearchHit
+from schemas.parameters import SearchHit, TrainParameters
 from schemas.settings import Settings
 from schemas.text import one_line
 
 
-def artifact_key(kind: str, unit: str) -> str:
-    """Prefect's keys hold a-z, 0-9 and dashes: resolve-d1--s1."""
-    return f"{kind}-{unit.replace('/', '--')}"
+def artifact_key(kind: str, name: str) -> str:
+    """Prefect's keys hold a-z, 0-9 and dashes: resolve-d1--s1. `name`: a unit's code or a model's name."""
+    return f"{kind}-{re.sub('[^a-z0-9-]', '-', name.lower().replace('/', '--'))}"
 
 
 def markdown(text: str) -> str:
@@ -71,6 +72,7 @@ async def show_search(unit: str, request: str, reason: str, hits: Sequence[Searc
         {
             "rank": hit.rank,
             "identity": str(hit.identity),
+            "model": hit.model,
             "distance": round(hit.distance, 4),
             "probability": None if hit.probability is None else round(hit.probability, 4),
             "first seen": None if hit.first_seen is None else hit.first_seen.isoformat(),
@@ -84,4 +86,34 @@ async def show_search(unit: str, request: str, reason: str, hits: Sequence[Searc
         rows,
         artifact_key("search", unit),
         f"Request `{request}` in `{unit}`: {len(hits)} hits, nearest first. Reason: {markdown(reason)}",
+    )
+
+
+async def show_candidate(parameters: TrainParameters, comparison: Comparison | None) -> None:
+    """The candidate's figures beside those of the model in use, and what to do next."""
+    lines = [
+        f"# {markdown(parameters.name)}",
+        "",
+        f"- trained on {markdown(parameters.dataset)} by {markdown(parameters.operator)}",
+        f"- {markdown(parameters.reason)}",
+    ]
+    if comparison is None:
+        lines.append(f"- no model is in use yet: `urban-reid models use {parameters.name}` takes it")
+    else:
+        lines += [
+            f"- measured on {markdown(comparison.held_out)}",
+            "",
+            f"| metric | {markdown(parameters.name)} | {markdown(comparison.against)} | difference |",
+            "|---|---|---|---|",
+            *(
+                f"| {name} | {comparison.metrics[name]:.1f} | {comparison.against_metrics[name]:.1f} | {by:+.1f} |"
+                for name, by in comparison.difference.items()
+            ),
+            "",
+            "It is worse: only `--force` promotes it."
+            if comparison.worse
+            else f"`urban-reid models promote {parameters.name} --by USER --reason TEXT` puts it in use.",
+        ]
+    await acreate_markdown_artifact(
+        "\n".join(lines), artifact_key("candidate", parameters.name), "A trained model beside the one in use"
     )

@@ -1,4 +1,4 @@
-"""The five flows as deployments that Prefect's own pages can run, and the process that starts their runs.
+"""The six flows as deployments that Prefect's own pages can run, and the process that starts their runs.
 
 `python -P -m flows.deployments`, started by `urban-reid up` with the environment of `flows.server`. Entry points are
 modules: a file's would put the working directory first on the import path.
@@ -17,6 +17,7 @@ from prefect.types.entrypoint import EntrypointType
 
 from flows.resolve import FLOWS
 from flows.search import search
+from flows.training import training
 from pipeline.city import find_city
 from pipeline.store import Store
 from schemas.errors import StoreUnavailable, UrbanReidError
@@ -44,7 +45,7 @@ async def _serve() -> None:
     runner = Runner(name="urban-reid", query_seconds=_POLL_S, limit=_LIMIT, pause_on_shutdown=True)
     with Store.open(settings(), "urban-reid deployments") as store:
         districts = await asyncio.to_thread(_districts, store)
-        flows: list[Flow[..., Any]] = [*FLOWS.values(), search]
+        flows: list[Flow[..., Any]] = [*FLOWS.values(), search, training]
         for flow in flows:
             await _register(runner, flow, districts)
         (settings().home / "prefect" / "serving").touch()  # `up` waits for it

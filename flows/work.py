@@ -47,6 +47,8 @@ class Work:
         self.on_progress: Callable[[int, int, int], None] | None = None
         #: Told, in a line, for whom a unit waits that another process works on.
         self.on_wait: Callable[[str], None] | None = None
+        #: Told by long steps: what is being done, how much of it is done, and how much there is (0: not known).
+        self.on_step: Callable[[str, int, int], None] | None = None
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="urban-reid")
 
     def core(self, model: ModelRow) -> ReIDCore:

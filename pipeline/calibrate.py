@@ -39,7 +39,7 @@ _TRIED = tuple(half / 2 for half in range(-3, 11))
 #: Below the operating point by this much, a person is asked.
 _REVIEW_BAND = 1.0
 #: With fewer pairs of one person a level takes the fit of the level below.
-_ENOUGH = 20
+ENOUGH = 20
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def _fit(
         labels = np.array([truth.get(child.id, f"unknown {child.id}") for child in children])
         distances.append(prototype_distances(core, nodes, left, right))
         same.append(labels[left] == labels[right])
-    if not distances or np.concatenate(same).sum() < _ENOUGH:
+    if not distances or np.concatenate(same).sum() < ENOUGH:
         return None
     distance, label = np.concatenate(distances), np.concatenate(same)
     slope, intercept = logistic(distance, label)

@@ -3,11 +3,13 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from sqlalchemy import Connection, text
 
 from pipeline.models import ModelRow
 from reid_core.datasets import Dataset
+from reid_core.files import model_digest, read_card
 from schemas.errors import InputError
 from schemas.keys import content_hash
 from schemas.settings import Settings
@@ -43,13 +45,17 @@ class Comparison:
 
 
 def measure(
-    settings: Settings, model: ModelRow, dataset: Dataset, progress: Progress | None = None
+    settings: Settings, directory: Path, dataset: Dataset, progress: Progress | None = None
 ) -> dict[str, float]:
-    """The model's metrics on the queries and gallery of `dataset`. Raises InputError where no query has a match."""
+    """Metrics of a model's directory on the queries and gallery of `dataset`.
+
+    Raises InputError where no query has a match.
+    """
     from reid_core.evaluate import evaluate
 
-    query, gallery = (dataset.load(split, model.card.input) for split in ("query", "gallery"))
-    scores = evaluate(settings, model.directory(settings), query, gallery, progress=progress)
+    convention = read_card(directory).input
+    query, gallery = (dataset.load(split, convention) for split in ("query", "gallery"))
+    scores = evaluate(settings, directory, query, gallery, progress=progress)
     found = scores.get("attended") or scores["plain"]
     if not found.queries:
         raise InputError(f"{dataset.source}: no query has a match at another camera, so it measures nothing")
@@ -57,26 +63,30 @@ def measure(
 
 
 def compare(
-    settings: Settings,
-    model: ModelRow,
-    against: ModelRow,
-    dataset: Dataset,
-    progress: Progress | None = None,
+    settings: Settings, directory: Path, against: ModelRow, dataset: Dataset, progress: Progress | None = None
 ) -> Comparison:
-    """Both models on the queries and gallery of `dataset`. Raises InputError where nothing can be measured there."""
-    if model.id == against.id:
-        raise InputError(f"{model.name} cannot be compared with itself")
-    metrics, against_metrics = (measure(settings, row, dataset, progress) for row in (model, against))
-    samples = [
-        part
-        for split in (dataset.query, dataset.gallery)
-        for sample in split
-        for part in (sample.name, sample.identity, sample.camera)
-    ]
-    digest = content_hash("held out", (len(dataset.query), *samples))
+    """The model of a directory and a registered one on the queries and gallery of `dataset`.
+
+    Raises InputError where nothing can be measured there, or both are one model.
+    """
+    card = read_card(directory)
+    if model_digest(card) == against.digest:
+        raise InputError(f"{card.name} cannot be compared with itself")
+    found = [measure(settings, where, dataset, progress) for where in (directory, against.directory(settings))]
+    return Comparison(card.name, against.name, in_words(dataset), digest_of(dataset), *found)
+
+
+def in_words(dataset: Dataset) -> str:
+    """What is measured on."""
     people = dataset.counts("query").people
-    words = f"{len(dataset.query)} queries of {people} people of {dataset.source}"
-    return Comparison(model.name, against.name, words[:2000], digest, metrics, against_metrics)
+    return f"{len(dataset.query)} queries of {people} people of {dataset.source}"[:2000]
+
+
+def digest_of(dataset: Dataset) -> bytes:
+    """32 bytes that name what is measured on: pictures by name, with person and camera."""
+    samples = (*dataset.query, *dataset.gallery)
+    parts = (part for sample in samples for part in (sample.name, sample.identity, sample.camera))
+    return content_hash("held out", (len(dataset.query), *parts))
 
 
 def write_comparison(connection: Connection, model: ModelRow, against: ModelRow, found: Comparison) -> None:

@@ -37,7 +37,8 @@ _MISSING = text(
 )
 _COUNT = text(f"SELECT count(*) FROM identity i WHERE NOT i.retired AND {_UNKNOWN}")
 _COUNT_NOW = text(
-    f"SELECT i.level, count(*) AS many FROM identity_now i WHERE {_UNKNOWN} AND starts_with(i.unit, :within) GROUP BY 1"
+    f"SELECT i.level, count(*) AS many FROM identity_now i WHERE {_UNKNOWN} AND (CAST(:within AS text) IS NULL "
+    "OR i.unit = :within OR starts_with(i.unit, :within || '/')) GROUP BY 1"
 )
 _CROPS = (
     "SELECT m.identity_id, c.quality, e.v FROM identity_member m JOIN crop c ON c.id = m.crop_id "
@@ -92,8 +93,8 @@ def missing_pictures(store: Store, crops: CropStore, model: ModelRow) -> list[in
     ]
 
 
-def count_unknown(connection: Connection, model_id: int, within: str = "") -> dict[Level, int]:
-    """Identities of now of a district (all, if empty) that the model does not know, by level; {} where it knows all."""
+def count_unknown(connection: Connection, model_id: int, within: str | None = None) -> dict[Level, int]:
+    """Identities of now of a unit and all below it (of all, if None) that the model does not know, by level."""
     rows = connection.execute(_COUNT_NOW, {"model": model_id, "within": within})
     return {Level(row.level): row.many for row in rows}
 
@@ -137,9 +138,8 @@ def _prototypes(
     )
     owners = np.asarray(rows["identity_id"])
     quality, features = (np.asarray(rows[name], dtype=np.float64) for name in ("quality", "v"))
-    holders, starts = np.unique(owners, return_index=True)
-    ends = np.append(starts[1:], len(owners))
+    holders, starts, counts = np.unique(owners, return_index=True, return_counts=True)
     return [
-        (holder, day[holder], of_crops(features[a:b], quality[a:b], most))
-        for holder, a, b in zip(holders.tolist(), starts.tolist(), ends.tolist(), strict=True)
+        (holder, day[holder], of_crops(features[start : start + count], quality[start : start + count], most))
+        for holder, start, count in zip(holders.tolist(), starts.tolist(), counts.tolist(), strict=True)
     ]

@@ -1,14 +1,14 @@
 """What a flow run takes: ids, codes and times, never pictures, vectors, paths or addresses."""
 
 from datetime import datetime
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 from uuid import UUID
 
 from pydantic import AwareDatetime, BeforeValidator, Field, model_validator
 
 from schemas.levels import Code
 from schemas.settings import Frozen
-from schemas.text import Text
+from schemas.text import Line, Text
 
 
 def _said(value: object) -> object:
@@ -62,11 +62,41 @@ class SearchParameters(Period):
         return self
 
 
+class TrainParameters(Frozen):
+    """A training run: which people it learns from and why, and what it makes."""
+
+    name: str = Field(title="Name", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="of the new model")
+    dataset: Line = Field(
+        title="Data set",
+        max_length=500,
+        description="a name of URBAN_REID_DATASETS, rendered:SEED[:PEOPLE], or confirmed: the city's own people whom "
+        "operators confirmed; several joined by ' + ', of which the first measures",
+    )
+    reason: Said = Field(title="Reason", max_length=2000, description="why these people may be learned from")
+    operator: Said = Field(title="Operator", max_length=200, description="who trains")
+    start_from: str | None = Field(
+        None, title="Start from", description="a registered model that training goes on from; empty: fresh weights"
+    )
+    architecture: str = Field("resnet50", title="Architecture", description="of fresh weights")
+    baseline: Literal["bagtricks", "agw"] = Field("bagtricks", title="Baseline", description="of fresh weights")
+    height: int = Field(256, title="Height", ge=16, le=2048, description="of fresh weights' input, pixels")
+    width: int = Field(128, title="Width", ge=8, le=2048, description="of fresh weights' input, pixels")
+    strategy: Literal["plain", "joint", "separate"] = Field("joint", title="Strategy")
+    transform: Literal["sub", "sub_squ", "sub_abs"] = Field("sub_abs", title="Transform", description="diff attention")
+    reduction: int = Field(4, title="Reduction", ge=1, le=1024, description="r of the diff attention")
+    epochs: int | None = Field(None, title="Epochs", ge=1, le=1000, description="empty: the paper's")
+    learning_rate: float | None = Field(None, title="Learning rate", gt=0, le=10, description="empty: the paper's")
+    identities_per_batch: int = Field(16, title="P", ge=2, le=1024, description="people in a batch")
+    pictures_per_identity: int = Field(4, title="K", ge=2, le=1024, description="pictures of each in a batch")
+    seed: int = Field(0, title="Seed", ge=0)
+
+
 class ApprovalParameters(Frozen):
     """Who puts a model in use, and why."""
 
     operator: Said = Field(title="Operator", max_length=200, description="who decides it")
     reason: Said = Field(title="Reason", max_length=2000, description="why this model")
+    force: bool = Field(False, title="Force", description="although something speaks against it")
 
 
 class CropEvidence(Frozen):

@@ -62,11 +62,15 @@ class Settings(BaseSettings):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of the backbone; auto asks the device"
     )
+    compile: Literal["auto", "on", "off"] = Field(
+        "auto", description="torch.compile in training; auto: on CUDA. A CPU needs a C++ compiler for it"
+    )
     batch_size: int = Field(16, ge=1, le=4096, description="pictures in one padded batch of the core")
     threads: int = Field(0, ge=0, description="threads of the core; 0 takes the processor's cores")
     crop_roots: tuple[str, ...] = Field(
         (), description="URIs below which manifests may name pictures, besides their folder"
     )
+    datasets: dict[str, str] = Field({}, description='data sets to train on, by name: {"market": "market1501:DIR"}')
     rtsp_user: SecretStr | None = Field(None, description="for cameras that ask; never written into an address")
     rtsp_password: SecretStr | None = Field(None, description="for cameras that ask; never written into an address")
     operator: str = Field(
@@ -79,6 +83,10 @@ class Settings(BaseSettings):
     real_set: Path | None = Field(None, description="tests only: a real cross-camera set in Market-1501 form")
     association: AssociationSettings = AssociationSettings()
 
+    def compiles(self, device: str) -> bool:
+        """Whether networks are compiled on `device`, cpu or cuda."""
+        return self.compile == "on" or (self.compile == "auto" and device == "cuda")
+
     @property
     def crops_dir(self) -> Path:
         return self.home / "crops"
@@ -86,6 +94,10 @@ class Settings(BaseSettings):
     @property
     def models_dir(self) -> Path:
         return self.home / "models"
+
+    def training_dir(self, model: str) -> Path:
+        """Where a training run keeps its checkpoint, log and curves until its model is registered, and afterwards."""
+        return self.home / "training" / model
 
     @property
     def core_socket(self) -> Path:

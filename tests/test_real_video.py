@@ -20,7 +20,8 @@ from pipeline.ingest.video import ingest_video
 from pipeline.models import model_in_use, register_model, use_model
 from pipeline.report import write_report
 from pipeline.resolve import embed_camera, resolve_unit, units_within
-from pipeline.search import request_search, search
+from pipeline.search import search
+from pipeline.search_request import request_search
 from pipeline.status import status
 from pipeline.store import Store
 from reid_core.core import open_core
@@ -125,7 +126,7 @@ def test_from_the_video_to_the_report(store: Store, clip: Path, tmp_path: Path) 
             )
         ).one()
     asked = SearchParameters(unit="d1", crop_key=key, reason="test of the line", operator="pytest", top=3)
-    hits = search(store, core, crops, model, request_search(store, model, asked), asked)
+    hits = search(store, lambda _: core, crops, model, request_search(store, model, asked), asked)
     assert hits[0].identity == district and hits[0].crops[0].key == key
     assert [hit.rank for hit in hits] == list(range(1, len(hits) + 1))
     assert write_report(store, crops, "d1", tmp_path / "report").exists()

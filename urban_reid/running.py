@@ -11,13 +11,14 @@ from flows.server import PrefectServer, connected
 from schemas.city import unknown_unit
 from schemas.errors import FlowError
 from schemas.levels import level_of
-from schemas.parameters import ResolveParameters, SearchHit, SearchParameters
+from schemas.parameters import ResolveParameters, SearchHit, SearchParameters, TrainParameters
 from schemas.settings import Settings
 from urban_reid import STARTED_S
 from urban_reid.up import is_up
 
 if TYPE_CHECKING:
     from flows.resolve import Resolved
+    from flows.training import Trained
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,25 @@ def search(settings: Settings, parameters: SearchParameters) -> tuple[SearchHit,
 
         server.wait()
         return asyncio.run(flow(parameters))
+
+
+def train(settings: Settings, parameters: TrainParameters, on_step: Callable[[str, int, int], None]) -> "Trained":
+    """Runs the training flow here and waits; it ends with the candidate.
+
+    `on_step`: what is being done, how much of it is done, and how much there is.
+
+    Raises what the work raises; FlowError when the Prefect server does not answer.
+    """
+    from pipeline.store import Store
+
+    with Store.open(settings, "urban-reid train"), PrefectServer(settings) as server, connected(settings, server):
+        from flows.training import training
+        from flows.work import working
+
+        with working(settings) as work:
+            work.on_step = on_step
+            server.wait()
+            return asyncio.run(training(parameters))
 
 
 def hand_over(settings: Settings, parameters: ResolveParameters) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, text
 from pipeline.city import read_city
 from pipeline.digest import decision_digest
 from pipeline.models import ModelRow, models
+from pipeline.reembed import count_unknown
 from pipeline.report.curves import Curve, draw_curve, furthest_shown
 from pipeline.report.evidence import Evidence, OpenPair, Side, open_pairs, read_evidence
 from pipeline.report.journey import Journey, draw_journey
@@ -56,6 +57,7 @@ class Contents:
     pending: int  # units of the district whose windows wait for a resolve
     model: ModelRow | None
     calibrations: Mapping[Level, LevelCalibration]
+    unknown: Mapping[Level, int]  # identities that only an earlier model knows, since their pictures are gone
     sightings: list[Sighting]
     people: list[Person]
     tree: Tree
@@ -179,6 +181,7 @@ def read_contents(store: Store, district: str) -> Contents:
         joins = read_evidence(connection, district, Verdict.JOIN, JOINS_A_LEVEL, sightings)
         reviews = read_evidence(connection, district, Verdict.REVIEW, 4 * REVIEWS_A_LEVEL, sightings)
         calibrations = {} if model is None else _calibrations(connection, model.id)
+        unknown = {} if model is None else count_unknown(connection, model.id, district)
         digest = decision_digest(connection, district)
         pending = connection.execute(_PENDING, {"district": district}).scalar_one()
         people = people_of(sightings)
@@ -203,6 +206,7 @@ def read_contents(store: Store, district: str) -> Contents:
         pending=pending,
         model=model,
         calibrations=calibrations,
+        unknown=unknown,
         sightings=sightings,
         people=people,
         tree=draw_tree(units, sightings),

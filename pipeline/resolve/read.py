@@ -165,7 +165,7 @@ def _prototypes(connection: Connection, model_id: int, ids: Sequence[int]) -> di
     owners = np.asarray(rows["identity_id"])
     vectors = np.asarray(rows["v"], dtype=np.float64)
     starts = np.flatnonzero(np.asarray(rows["ordinal"]) == 0)
-    ends = np.append(starts[1:], len(owners))
+    ends = np.append(starts, len(owners))[1:]
     return {
         int(owners[a]): Prototypes(float(rows["weight"][a]), vectors[a], vectors[a + 1 : b])
         for a, b in zip(starts.tolist(), ends.tolist(), strict=True)

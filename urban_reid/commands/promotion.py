@@ -7,7 +7,7 @@ from rich.table import Table
 
 from schemas.parameters import ApprovalParameters
 from schemas.settings import settings
-from urban_reid.arguments import AsJson, checked
+from urban_reid.arguments import AsJson, By, Reason, checked
 from urban_reid.output import out, print_json, progress, say, shown
 
 if TYPE_CHECKING:
@@ -36,6 +36,14 @@ def figures(found: "Comparison") -> dict[str, Any]:
     }
 
 
+def comparison_table(found: "Comparison") -> Table:
+    table = Table("model", *METRIC_NAMES.values())
+    for row, metrics in ((found.model, found.metrics), (found.against, found.against_metrics)):
+        table.add_row(shown(row), *(f"{metrics[metric]:.1f}" for metric in METRIC_NAMES))
+    table.add_row("difference", *(f"{found.difference[metric]:+.1f}" for metric in METRIC_NAMES))
+    return table
+
+
 @app.command(epilog="Example: urban-reid models compare better --dataset market1501:Market-1501")
 def compare(
     name: Annotated[str, typer.Argument(help="A registered model.")],
@@ -56,23 +64,21 @@ def compare(
             model, used = find_model(connection, name), model_in_use(connection)
         with progress("pictures and queries") as tell:
             found = measure(
-                settings(), model, used, open_dataset(dataset, progress=tell), lambda _, done, total: tell(done, total)
+                settings(),
+                model.directory(settings()),
+                used,
+                open_dataset(dataset, progress=tell),
+                lambda _, done, total: tell(done, total),
             )
         with store.begin() as connection:
             write_comparison(connection, model, used, found)
     if as_json:
         print_json({"name": name, **figures(found)})
         return
-    table = Table("model", *METRIC_NAMES.values())
-    for row, metrics in ((name, found.metrics), (found.against, found.against_metrics)):
-        table.add_row(shown(row), *(f"{metrics[metric]:.1f}" for metric in METRIC_NAMES))
-    table.add_row("difference", *(f"{found.difference[metric]:+.1f}" for metric in METRIC_NAMES))
-    out().print(table)
+    out().print(comparison_table(found))
     out().print(shown(found.held_out))
 
 
-By = Annotated[str | None, typer.Option("--by", metavar="USER", help="Who decides it; URBAN_REID_OPERATOR without.")]
-Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why, for the audit.")]
 AcceptMissing = Annotated[
     bool, typer.Option("--accept-missing", help="Crops whose pictures are not there are gone for good.")
 ]

@@ -1,0 +1,119 @@
+"""Whom a model learns from: a data set by its name, or the city's own people whom operators confirmed."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Row, text
+
+from pipeline.crops import CropStore
+from pipeline.pictures import decode
+from pipeline.store import Store
+from reid_core.data import first_pictures
+from reid_core.datasets import Dataset, Sample, open_dataset
+from reid_core.datasets.dataset import labels_of
+from reid_core.datasets.joined import join
+from schemas.errors import InputError
+from schemas.settings import Settings
+
+#: The name of the city's own people among data sets.
+CONFIRMED = "confirmed"
+#: One confirmed person in so many is kept for measuring, always the same ones.
+_HELD_OUT = 4
+
+# The newest word on each version counts; of a person confirmed in several versions all crops do.
+_CONFIRMED_CROPS = text(
+    "WITH said AS (SELECT DISTINCT ON (identity_id) identity_id, is_one_person FROM confirmation "
+    "  ORDER BY identity_id, id DESC) "
+    "SELECT DISTINCT i.persistent_id, c.id, encode(c.key, 'hex') AS key, c.camera, c.picture, c.captured_at "
+    "FROM said JOIN identity i ON i.id = said.identity_id CROSS JOIN unnest(i.tracklets) AS t(id) "
+    "JOIN identity_member m ON m.identity_id = t.id JOIN crop c ON c.id = m.crop_id "
+    "WHERE said.is_one_person AND c.picture_gone_at IS NULL AND c.quality >= :quality "
+    "ORDER BY i.persistent_id, c.captured_at, key"
+)
+
+
+def open_training_data(store: Store, crops: CropStore, names: str) -> Dataset:
+    """The data set of `TrainParameters.dataset`: train, and query and gallery of people who are not in it.
+
+    Raises InputError for a name that is not there, and where there are too few confirmed people.
+    """
+    opened = [_open(store, crops, name.strip()) for name in names.split(" + ")]
+    return opened[0] if len(opened) == 1 else join(opened, names)
+
+
+def source_of(settings: Settings, name: str) -> str:
+    """What `open_dataset` takes for a data set's name. Raises InputError with the names that there are."""
+    if name.startswith("rendered:"):
+        return name
+    if name not in settings.datasets:
+        known = ", ".join(sorted(settings.datasets)) or "none yet"
+        raise InputError(
+            f"no data set is called {name[:80]!r}; there are: {known}. URBAN_REID_DATASETS names them, as in "
+            f'{{"market": "market1501:/data/Market-1501"}}; {CONFIRMED} and rendered:SEED[:PEOPLE] are always there'
+        )
+    return settings.datasets[name]
+
+
+def _open(store: Store, crops: CropStore, name: str) -> Dataset:
+    return confirmed_people(store, crops) if name == CONFIRMED else open_dataset(source_of(store.settings, name))
+
+
+def confirmed_people(store: Store, crops: CropStore) -> Dataset:
+    """The crops of confirmed identities. A quarter of the people, by a hash of their id, are query and gallery.
+
+    Two identities that share a crop, because they were merged between two confirmations, are one person. Raises
+    InputError where nobody is left to train on, or nobody to measure with is seen by two cameras.
+    """
+    with store.begin() as connection:
+        rows = connection.execute(_CONFIRMED_CROPS, {"quality": store.settings.association.min_quality}).all()
+    people = _people(rows)
+    cameras = {camera: number for number, camera in enumerate(sorted({row.camera for row in rows}))}
+    train: list[Sample] = []
+    test: list[Sample] = []
+    for number, (person, theirs) in enumerate(sorted(people.items())):
+        held_out = hashlib.sha256(person.encode()).digest()[0] % _HELD_OUT == 0
+        for row in theirs:
+            read = partial(_read, crops, bytes(row.picture))
+            (test if held_out else train).append(Sample(row.key, number, cameras[row.camera], read))
+    measured = {s.identity for s in test if len({o.camera for o in test if o.identity == s.identity}) > 1}
+    if not train or not measured:
+        raise InputError(
+            f"{len(people)} people are confirmed: {len({s.identity for s in train})} to train on, {len(measured)} seen "
+            "by two cameras to measure with, which is too few; `urban-reid identities confirm ID` confirms more"
+        )
+    first = first_pictures(*labels_of(test))
+    query = tuple(sample for sample, asks in zip(test, first, strict=True) if asks)
+    gallery = tuple(sample for sample, asks in zip(test, first, strict=True) if not asks)
+    return Dataset(CONFIRMED, tuple(train), query, gallery)
+
+
+def _people(rows: Sequence[Row[Any]]) -> dict[str, list[Row[Any]]]:
+    """Crops by person, each crop once."""
+    parent: dict[str, str] = {}
+
+    def root(person: str) -> str:
+        while (above := parent.setdefault(person, person)) != person:
+            person = above
+        return person
+
+    holder: dict[int, str] = {}
+    for row in rows:
+        person = root(str(row.persistent_id))
+        other = root(holder.setdefault(row.id, person))
+        parent[max(person, other)] = min(person, other)
+    found: dict[str, list[Row[Any]]] = defaultdict(list)
+    once: set[int] = set()
+    for row in rows:
+        if row.id not in once:
+            once.add(row.id)
+            found[root(str(row.persistent_id))].append(row)
+    return found
+
+
+def _read(crops: CropStore, picture: bytes) -> NDArray[np.uint8]:
+    return np.asarray(decode(crops.get(picture)))

@@ -1,0 +1,43 @@
+"""urban-reid identities: what people say of identities."""
+
+from typing import Annotated
+
+import typer
+
+from schemas.parameters import ApprovalParameters
+from schemas.settings import settings
+from urban_reid.arguments import AsJson, By, Reason, checked
+from urban_reid.output import out, print_json, shown
+
+app = typer.Typer(help="What people say of the identities that were found.", no_args_is_help=True)
+
+
+@app.callback()
+def identities() -> None:
+    """Keeps `confirm` a command of its own while it is the only one."""
+
+
+@app.command(
+    epilog='Example: urban-reid identities confirm 3f2a81c0 --by anna --reason "training, order 12; all 14 crops seen"'
+)
+def confirm(
+    identity: Annotated[str, typer.Argument(metavar="ID", help="Its id or the first letters, as in the report.")],
+    reason: Reason,
+    by: By = None,
+    not_one_person: Annotated[
+        bool, typer.Option("--not-one-person", help="It shows more than one, or an earlier word is taken back.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say that all crops of a district's identity, as it is now, show one person. Training may learn from those."""
+    from pipeline.confirm import confirm as write
+    from pipeline.store import Store
+
+    said = checked(ApprovalParameters, {"operator": "by"}, operator=by or settings().operator, reason=reason)
+    with Store.open(settings(), "urban-reid identities") as store:
+        done = write(store, identity, operator=said.operator, reason=said.reason, is_one_person=not not_one_person)
+    if as_json:
+        print_json({"identity": done.identity, "crops": done.crops, "is_one_person": not not_one_person})
+    else:
+        word = "not one person" if not_one_person else "one person"
+        out().print(f"{shown(done.identity)} in {shown(done.unit)}: {done.crops} crops, {word}")

@@ -1,0 +1,110 @@
+"""urban-reid train: a candidate, and its figures beside those of the model in use."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from schemas.parameters import TrainParameters
+from schemas.settings import settings
+from urban_reid.arguments import AsJson, By, Reason, checked
+from urban_reid.commands.promotion import comparison_table, figures
+from urban_reid.output import out, print_json, progress, say, shown
+
+app = typer.Typer()
+
+
+class Strategy(StrEnum):
+    PLAIN = "plain"
+    JOINT = "joint"
+    SEPARATE = "separate"
+
+
+class Transform(StrEnum):
+    SUB = "sub"
+    SUB_SQU = "sub_squ"
+    SUB_ABS = "sub_abs"
+
+
+class Baseline(StrEnum):
+    BAGTRICKS = "bagtricks"
+    AGW = "agw"
+
+
+@app.command(
+    epilog='Example: urban-reid train better --dataset "market + confirmed" --start-from demo --reason "order 12"'
+)
+def train(
+    name: Annotated[str, typer.Argument(help="What the new model is called.")],
+    dataset: Annotated[
+        str,
+        typer.Option(
+            metavar="NAMES", help="Names of URBAN_REID_DATASETS, rendered:SEED[:PEOPLE], confirmed; joined by ' + '."
+        ),
+    ],
+    reason: Reason,
+    by: By = None,
+    start_from: Annotated[str | None, typer.Option(metavar="MODEL", help="Go on from a registered model.")] = None,
+    strategy: Annotated[Strategy, typer.Option(help="Of the paper.")] = Strategy.JOINT,
+    transform: Annotated[Transform, typer.Option(help="Of the diff attention.")] = Transform.SUB_ABS,
+    architecture: Annotated[str, typer.Option(metavar="NAME", help="Of fresh weights.")] = "resnet50",
+    baseline: Annotated[Baseline, typer.Option(help="Of fresh weights.")] = Baseline.BAGTRICKS,
+    height: Annotated[int, typer.Option(metavar="PX", help="Of fresh weights' input.")] = 256,
+    width: Annotated[int, typer.Option(metavar="PX", help="Of fresh weights' input.")] = 128,
+    reduction: Annotated[int, typer.Option(metavar="R", help="Of the diff attention.")] = 4,
+    epochs: Annotated[int | None, typer.Option(metavar="N", help="The paper's unless given.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(metavar="X", help="The paper's unless given.")] = None,
+    p: Annotated[int, typer.Option("--people", metavar="P", help="People in a batch.")] = 16,
+    k: Annotated[int, typer.Option("--pictures", metavar="K", help="Pictures of each of them.")] = 4,
+    seed: Annotated[int, typer.Option(metavar="S", min=0, help="Another seed, another run.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Train a model, measure it beside the one in use on people whom neither saw, and register it as a candidate.
+
+    Interrupted, the same command goes on where it was. `models promote` puts the candidate in use.
+    """
+    from urban_reid import running
+
+    names = {
+        "operator": "by",
+        "start_from": "start-from",
+        "learning_rate": "learning-rate",
+        "identities_per_batch": "people",
+        "pictures_per_identity": "pictures",
+    }
+    parameters = checked(
+        TrainParameters,
+        names,
+        name=name,
+        dataset=dataset,
+        reason=reason,
+        operator=by or settings().operator,
+        start_from=start_from,
+        strategy=strategy.value,
+        transform=transform.value,
+        architecture=architecture,
+        baseline=baseline.value,
+        height=height,
+        width=width,
+        reduction=reduction,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        identities_per_batch=p,
+        pictures_per_identity=k,
+        seed=seed,
+    )
+    with progress("trained") as tell:
+        done = running.train(settings(), parameters, lambda _, now, total: tell(now, total))
+    found = done.comparison
+    if as_json:
+        print_json({"name": name, "comparison": None if found is None else figures(found)})
+        return
+    if found is None:
+        out().print(f"{shown(name)} is registered; `urban-reid models use {shown(name)}` puts it to work")
+        return
+    out().print(comparison_table(found))
+    out().print(shown(found.held_out))
+    if found.worse:
+        say(f"{shown(name)} is worse than {shown(found.against)}: only --force promotes it")
+    else:
+        out().print(f"`urban-reid models promote {shown(name)} --by USER --reason TEXT` puts it in use")
