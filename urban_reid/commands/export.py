@@ -1,0 +1,119 @@
+"""urban-reid models export: a model for another engine, refused where it is not the same model."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from schemas.cards import ModelCard
+from schemas.errors import InputError
+from schemas.settings import settings
+from urban_reid.arguments import AsJson
+from urban_reid.output import out, print_json, shown, stages
+
+if TYPE_CHECKING:
+    from reid_core.export import Labelled
+
+app = typer.Typer()
+
+
+class Format(StrEnum):
+    SAFETENSORS = "safetensors"
+    ONNX = "onnx"
+    OPENVINO = "openvino"
+
+
+class Precision(StrEnum):
+    F32 = "f32"
+    BF16 = "bf16"
+    INT8 = "int8"
+
+
+@app.command(
+    epilog="Example: urban-reid models export demo --to openvino --precision int8 --calibrate-on crops "
+    "--check-on market1501:Market-1501 --out demo-int8"
+)
+def export(
+    model: Annotated[str, typer.Argument(metavar="NAME|DIR", help="A registered model, or a model directory.")],
+    to: Annotated[Format, typer.Option(help="What it becomes.")],
+    directory: Annotated[Path, typer.Option("--out", metavar="DIR", help="A new folder: the exported model.")],
+    precision: Annotated[Precision, typer.Option(help="What it computes in; bf16 and int8 for openvino.")] = (
+        Precision.F32
+    ),
+    calibrate_on: Annotated[
+        str | None,
+        typer.Option(metavar="DIR|LAYOUT:DIR", help="int8: pictures of your cameras, or a data set's training split."),
+    ] = None,
+    check_on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LAYOUT:DIR", help="Labelled data that says what it costs; else --calibrate-on's, if a data set."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a model for another engine into a new model directory. Its features or its mAP must stay the same."""
+    from reid_core.export import export_model
+    from reid_core.files import read_card
+    from reid_core.quantize import calibration_pictures
+
+    source = _directory(model)
+    if check_on is None and calibrate_on is not None and not Path(calibrate_on).is_dir():
+        check_on = calibrate_on
+    card = read_card(source)
+    with stages() as tell:
+        calibration = calibration_pictures(calibrate_on, card.input) if calibrate_on else None
+        labelled = _labelled(check_on, card) if check_on else None
+        tell(f"exporting to {to}", 0, 0)
+        exported = export_model(
+            settings(), source, directory, to.value, precision=precision.value, calibration=calibration,
+            labelled=labelled,
+        )  # fmt: skip
+    done = exported.card
+    if as_json:
+        print_json(
+            {
+                "name": done.name,
+                "directory": str(directory),
+                "cosines": exported.cosines,
+                "execution_cosine": exported.execution_cosine,
+                "mAP": exported.mAP and {"on": check_on, "before": exported.mAP[0], "after": exported.mAP[1]},
+                "calibrated": bool(done.calibration),
+            }
+        )
+        return
+    table = Table("compared with the model in float32", "")
+    for size, cosine in exported.cosines.items():
+        table.add_row(f"lowest cosine, batch of {size}", f"{cosine:.6f}")
+    table.add_row(f"lowest cosine as it runs, {precision}", f"{exported.execution_cosine:.6f}")
+    if exported.mAP is not None:
+        table.add_row(f"mAP on {shown(check_on)}", f"{exported.mAP[0]:.2f} -> {exported.mAP[1]:.2f}")
+    out().print(table)
+    out().print(f"{shown(directory)} holds it; `urban-reid models register NAME {shown(directory)}` takes it")
+    if card.calibration and not done.calibration:
+        out().print("its distances are others: `urban-reid models calibrate NAME --dataset ...` before it is used")
+
+
+def _directory(model: str) -> Path:
+    path = Path(model)
+    if path.is_dir():
+        return path
+    from pipeline.models import find_model
+    from pipeline.store import Store
+
+    with Store.open(settings(), "urban-reid models export") as store, store.begin() as connection:
+        return find_model(connection, model).directory(settings())
+
+
+def _labelled(source: str, card: ModelCard) -> "Labelled":
+    from reid_core.datasets import open_dataset
+    from reid_core.export import Labelled
+
+    people = open_dataset(source)
+    if not people.query or not people.gallery:
+        raise InputError(
+            f"{source}: {len(people.query)} queries and {len(people.gallery)} gallery pictures; both are needed"
+        )
+    return Labelled(source, people.load("query", card.input), people.load("gallery", card.input))
