@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,14 +62,14 @@ def evaluate(
     from reid_core import evaluate as core
     from reid_core.data import JUNK
     from reid_core.datasets import open_dataset
-    from reid_core.files import read_card
+    from reid_core.files import read_card, write_card
     from reid_core.verification import operating_point
 
-    with _directory(model, convention) as (directory, keep), stages() as tell:
-        if store and keep is None:
-            raise UsageError("--store: this file has no card; `urban-reid models register NAME FILE` gives it one")
+    if store and Path(model).is_file():
+        raise UsageError("--store: this file has no card; `urban-reid models register NAME FILE` gives it one")
+    with _directory(model, convention) as directory, stages() as tell:
         card = read_card(directory)
-        people = open_dataset(dataset)
+        people = open_dataset(dataset, progress=lambda done, total: tell("drawing pictures", done, total))
         if not people.query or not people.gallery:
             raise InputError(
                 f"{dataset}: {len(people.query)} queries and {len(people.gallery)} gallery pictures; both are needed"
@@ -84,10 +84,10 @@ def evaluate(
         }
         # The city compares by diff attention where a model has it.
         point = points.get("attended" if card.diff_attention else "plain")
-        if store and keep is not None:
+        if store:
             if point is None:
                 raise InputError(_no_point(fpr))
-            keep(point)
+            write_card(card.model_copy(update={"operating_point": point}), directory)
     evaluated = Evaluated(card, people, int((gallery.identities != JUNK).sum()), scores, points, point, store)
     if as_json:
         print_json(_as_json(evaluated))
@@ -128,40 +128,28 @@ def _top(pairs: str) -> int | None:
 
 
 @contextmanager
-def _directory(
-    model: str, convention: InputConvention | None
-) -> Iterator[tuple[Path, Callable[[OperatingPoint], None] | None]]:
-    """The model's directory, and what keeps its operating point; a foreign file has no card to keep it in."""
+def _directory(model: str, convention: InputConvention | None) -> Iterator[Path]:
+    """The directory of a registered model, or of a model directory or foreign file."""
     from reid_core.evaluate import model_directory
-    from reid_core.files import read_card, write_card
 
-    path = Path(model)
-    if path.exists():
-        with model_directory(path, convention, settings()) as directory:
-            card = read_card(directory)
-            yield (
-                directory,
-                (lambda point: write_card(card.model_copy(update={"operating_point": point}), directory))
-                if path.is_dir()
-                else None,
-            )
+    if Path(model).exists():
+        with model_directory(Path(model), convention, settings()) as directory:
+            yield directory
         return
     if convention is not None:
         raise UsageError(f"{model[:80]!r} is no file; a registered model's card has its input convention, give none")
     from pipeline.models import find_model
-    from pipeline.operating_point import keep_operating_point
     from pipeline.store import Store
 
-    with Store.open(settings(), "urban-reid evaluate") as store:
-        with store.begin() as connection:
-            row = find_model(connection, model)
-        yield row.directory(settings()), lambda point: keep_operating_point(store, row, point)
+    with Store.open(settings(), "urban-reid evaluate") as store, store.begin() as connection:
+        row = find_model(connection, model)
+    yield row.directory(settings())
 
 
 def _no_point(fpr: float) -> str:
     return (
-        f"no threshold for a false positive rate of {fpr:g}: it takes --pairs all, and at least five such pairs in "
-        "each half of the people; take a larger data set or a larger --fpr"
+        f"no threshold for a false positive rate of {fpr:g}: it takes the distances of all pairs, and at least five "
+        "such pairs in each half of the people; take --pairs all, a larger data set or a larger --fpr"
     )
 
 
@@ -214,16 +202,13 @@ def _as_json(found: Evaluated) -> dict[str, Any]:
 def _show(found: Evaluated, fpr: float) -> None:
     from reid_core.verification import calibration_curve, tpr_at_fpr
 
-    papers = {name: found.paper(name) for name in found.scores}
-    with_paper = any(papers.values())
-    columns = ["distances", "Rank-1", "Rank-5", "Rank-10", "mAP", "mINP"]
-    table = Table(*columns, *(["paper: Rank-1 / mAP / mINP"] if with_paper else []))
+    table = Table("distances", "Rank-1", "Rank-5", "Rank-10", "mAP", "mINP")
     for name, scores in found.scores.items():
-        cells = [name, *(f"{value:.1f}" for value in _figures(scores).values())]
-        if with_paper:
-            paper = papers[name]
-            cells.append(f"{paper[0]}: {paper[1].rank_1} / {paper[1].mAP} / {paper[1].mINP}" if paper else "")
-        table.add_row(*cells)
+        table.add_row(name, *(f"{value:.1f}" for value in _figures(scores).values()))
+        if paper := found.paper(name):
+            label, figures = paper
+            least = "" if figures.mINP is None else f"{figures.mINP:.1f}"
+            table.add_row(f"paper: {label}", f"{figures.rank_1:.1f}", "", "", f"{figures.mAP:.1f}", least)
     out().print(table)
     out().print(f"{found.asked.queries} queries, {found.gallery} pictures in the gallery; {_skipped(found.asked)}")
     rates = {

@@ -1,0 +1,98 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from reid_core.datasets import Dataset, open_dataset
+from reid_core.datasets.published import CUHK03_DETECTED
+from reid_core.files import read_card
+from schemas.settings import Settings
+from tests.pipeline.resolve.conftest import PACKAGED
+from tests.urban_reid.conftest import Run, error_of
+
+SMALL = "rendered:5:12"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(PACKAGED, tmp_path / "model"))
+
+
+def test_json_has_the_figures_of_what_was_asked_for(run_here: Run, model: Path) -> None:
+    done = run_here("evaluate", "--model", str(model), "--dataset", SMALL, "--rerank", "--json")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") == 1 and done.stderr == ""
+    found = json.loads(done.stdout)
+    data = open_dataset(SMALL)
+    assert (found["queries"], found["gallery"], found["skipped"]) == (len(data.query), len(data.gallery), 0)
+    assert found["distances"] == "reranked" and list(found["rows"]) == ["plain", "attended", "reranked"]
+    assert {key: found[key] for key in ("rank1", "mAP", "mINP")}.items() <= found["rows"]["reranked"].items()
+    assert 50 < found["rows"]["plain"]["mAP"] < 100 and 50 < found["mAP"] <= 100
+    assert found["rows"]["attended"]["tpr_at_fpr"]["0.1"]["fpr"] <= 0.1
+    assert found["operating_point"] is None  # 900 pairs of two people in each half say nothing about one in a thousand
+
+
+def test_the_operating_point_is_kept_on_request(run_here: Run, model: Path) -> None:
+    before = read_card(model)
+    asked = ("evaluate", "--model", str(model), "--dataset", SMALL, "--fpr", "0.05")
+    done = run_here(*asked)
+    assert done.returncode == 0, done.stderr
+    assert "operating point for FPR 0.05: attended distance" in " ".join(done.stdout.split())
+    assert read_card(model) == before
+    done = run_here(*asked, "--store", "--json")
+    point = read_card(model).operating_point
+    assert point is not None and point.distances == "attended" and point.measured_on == SMALL
+    assert json.loads(done.stdout)["operating_point"] == point.model_dump(mode="json")
+
+
+def test_a_registered_model_by_its_name(run_here: Run, settings: Settings, model: Path) -> None:
+    assert run_here("models", "register", "seen", str(model)).returncode == 0
+    done = run_here("evaluate", "--model", "seen", "--dataset", SMALL, "--fpr", "0.05", "--store", "--json")
+    found = json.loads(done.stdout)
+    assert found["model"] == "seen"
+    kept = read_card(settings.models_dir / "seen").operating_point
+    assert kept is not None and kept.model_dump(mode="json") == found["operating_point"]
+
+
+def test_the_papers_row_stands_beside_its_data_set(run_here: Run, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rendered people pass for CUHK03: nobody may carry the real ones about."""
+    small = open_dataset(SMALL)
+    known = Dataset(SMALL, small.train, small.query, small.gallery, published=CUHK03_DETECTED)
+    monkeypatch.setattr("reid_core.datasets.open_dataset", lambda source, progress=None: known)
+    asked = ("evaluate", "--model", str(model), "--dataset", SMALL, "--pairs", "top5")
+    rows = json.loads(run_here(*asked, "--json").stdout)["rows"]
+    assert rows["plain"]["paper"] == {"row": "BagTricks", "rank1": 58.0, "mAP": 56.6, "mINP": 43.8}
+    strategy = read_card(model).strategy
+    assert rows["attended"]["paper"]["row"] == f"BagTricks + {strategy}"
+    assert "tpr_at_fpr" not in rows["attended"]
+    line = next(line for line in run_here(*asked).stdout.splitlines() if "paper: BagTricks " in line)
+    assert [part for part in line.split() if part != "│"] == ["paper:", "BagTricks", "58.0", "56.6", "43.8"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--pairs", "some"], "--pairs 'some'"),
+        (["--pairs", "top0"], "--pairs 'top0'"),
+        (["--fpr", "0"], "--fpr"),
+        (["--store", "--flip"], "--store"),
+        (["--range", "255"], "input convention"),
+        (["--mean", "1,2"], "--mean '1,2'"),
+        (["--dataset", "elsewhere:1"], "elsewhere"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line(run_here: Run, model: Path, options: list[str], said: str) -> None:
+    done = run_here("evaluate", "--model", str(model), "--dataset", SMALL, *options)
+    assert said in error_of(done, 2)
+
+
+def test_a_threshold_that_cannot_be_set_is_not_kept(run_here: Run, model: Path) -> None:
+    done = run_here("evaluate", "--model", str(model), "--dataset", SMALL, "--store")
+    assert "no threshold for a false positive rate of 0.001" in error_of(done, 2)
+    assert read_card(model).operating_point is None
+
+
+def test_a_name_that_nobody_registered(run_here: Run) -> None:
+    done = run_here("evaluate", "--model", "nobody", "--dataset", SMALL)
+    assert "'nobody'" in error_of(done, 2)
