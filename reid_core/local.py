@@ -161,7 +161,8 @@ def fold_batch_norms(module: nn.Module) -> None:
     """
     for parent in list(module.modules()):
         for (before, conv), (name, norm) in pairwise(list(parent.named_children())):
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            # Not a subclass of BatchNorm2d: timm's also activates.
+            if isinstance(conv, nn.Conv2d) and type(norm) is nn.BatchNorm2d:
                 setattr(parent, before, fuse_conv_bn_eval(conv, norm))
                 setattr(parent, name, nn.Identity())
 
