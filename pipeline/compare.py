@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, text
 
+from pipeline.audit import audit
 from pipeline.models import ModelRow
 from reid_core.datasets import Dataset
 from reid_core.files import model_digest, read_card
@@ -89,7 +90,10 @@ def digest_of(dataset: Dataset) -> bytes:
     return content_hash("held out", (len(dataset.query), *parts))
 
 
-def write_comparison(connection: Connection, model: ModelRow, against: ModelRow, found: Comparison) -> None:
+def write_comparison(
+    connection: Connection, model: ModelRow, against: ModelRow, found: Comparison, operator: str
+) -> None:
+    """Keeps a comparison, and the audit's row of who made it."""
     connection.execute(
         text(
             "INSERT INTO model_comparison (model_id, against_id, held_out, held_out_digest, metrics, against_metrics) "
@@ -103,6 +107,12 @@ def write_comparison(connection: Connection, model: ModelRow, against: ModelRow,
             "metrics": json.dumps(dict(found.metrics)),
             "others": json.dumps(dict(found.against_metrics)),
         },
+    )
+    audit(
+        connection,
+        operator,
+        "model.compare",
+        details={"model": model.name, "against": against.name, "held_out": found.held_out},
     )
 
 

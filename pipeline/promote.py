@@ -15,6 +15,7 @@ from pipeline.crops import CropStore
 from pipeline.models import (
     ModelRow,
     SwitchKind,
+    check_model_in_use,
     find_model,
     lock_model_in_use,
     model_by_id,
@@ -143,6 +144,7 @@ def _switch(
     with store.begin() as connection:
         # From here to the end no window is resolved: what is missing now is all that ever will be.
         lock_model_in_use(connection)
+        check_model_in_use(connection, switch.before)
         done += reembed(store, core, crops, model, resolved=True)
         unknown = count_unknown(connection, model.id)
         switch_model(

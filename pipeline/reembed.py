@@ -71,10 +71,7 @@ def reembed(
     `resolved`: of the crops only those in tracklets. `progress`: (done, all), crops and identities together. Every
     crop's picture must be there (`missing_pictures`). Identities none of whose crops it could see stay unknown to it.
     """
-    with store.begin() as connection:
-        total = int(connection.execute(_COUNT, {"model": model.id}).scalar_one())
-    total += sum(len(batch) for batch in unknown_crops(store, model))
-    done = 0
+    done, total = 0, _count(store, model) if progress is not None else 0
 
     def tell(more: int) -> None:
         nonlocal done
@@ -84,6 +81,13 @@ def reembed(
 
     embedded = embed_city(store, core, crops, model, tell, resolved=resolved)
     return Reembedded(embedded, sum(_fill(store, model, level, tell) for level in UPWARD))
+
+
+def _count(store: Store, model: ModelRow) -> int:
+    """Crops and identities that the model has not seen."""
+    with store.begin() as connection:
+        identities = int(connection.execute(_COUNT, {"model": model.id}).scalar_one())
+    return identities + sum(len(batch) for batch in unknown_crops(store, model))
 
 
 def missing_pictures(store: Store, crops: CropStore, model: ModelRow) -> list[int]:

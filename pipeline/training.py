@@ -19,6 +19,7 @@ from pipeline.models import ModelRow, find_model, models, register_model
 from pipeline.resolve.unit import current_calibration
 from pipeline.store import Store
 from pipeline.training_data import open_training_data
+from reid_core.data import JUNK
 from reid_core.datasets import Dataset
 from reid_core.files import CARD, load_model, read_card, save_model, write_card
 from schemas.cards import DiffAttentionSettings, InputConvention, LevelCalibration, ModelConfig
@@ -63,7 +64,7 @@ def train_model(store: Store, crops: CropStore, parameters: TrainParameters, pro
     from reid_core.frozen import FrozenEmbedder
     from reid_core.train import train
 
-    model = _untrained(store, parameters, people.people)
+    model = _untrained(store, parameters, len({s.identity for s in dataset.train if s.identity != JUNK}))
     pictures = dataset.load("train", model.config.input, _named(progress, "pictures read"))
     plan, tell = plan_of(parameters), _named(progress, "batches trained")
     words = f"{people.pictures} pictures of {people.people} people of {dataset.source}"[:2000]
@@ -112,7 +113,8 @@ def register_candidate(
         register_model(store, settings, folder, parameters.name)
     if comparison is not None and used is not None:
         with store.begin() as connection:
-            write_comparison(connection, find_model(connection, parameters.name), used, comparison)
+            model = find_model(connection, parameters.name)
+            write_comparison(connection, model, used, comparison, parameters.operator)
     return comparison
 
 

@@ -177,7 +177,7 @@ def read_contents(store: Store, district: str) -> Contents:
         connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
         units = read_units(connection, district)
         sightings = read_sightings(connection, district)
-        spreads = read_spread(connection, district)
+        spreads = read_spread(connection, district, None if model is None else model.id)
         joins = read_evidence(connection, district, Verdict.JOIN, JOINS_A_LEVEL, sightings)
         reviews = read_evidence(connection, district, Verdict.REVIEW, 4 * REVIEWS_A_LEVEL, sightings)
         calibrations = {} if model is None else _calibrations(connection, model.id)

@@ -56,6 +56,7 @@ class Evidence:
 
     unit: str
     window_start: datetime
+    model: str  # whose distance it is
     verdict: Verdict
     left: Side
     right: Side
@@ -108,9 +109,10 @@ class Evidence:
 
 # Of each level the closest calls: the pairs nearest to the operating point, or to each other where there is none.
 _DECISIONS = text(
-    "SELECT * FROM (SELECT r.id AS run_id, r.unit, r.level, r.window_start, d.*, row_number() OVER (PARTITION BY "
-    "  r.level ORDER BY abs(d.probability - d.operating_point), d.distance, d.left_key, d.right_key) AS place "
-    "  FROM match_decision d JOIN run r ON r.id = d.run_id WHERE r.superseded_at IS NULL "
+    "SELECT * FROM (SELECT r.id AS run_id, r.unit, r.level, r.window_start, w.name AS model, d.*, "
+    "  row_number() OVER (PARTITION BY r.level ORDER BY abs(d.probability - d.operating_point), d.distance, "
+    "  d.left_key, d.right_key) AS place FROM match_decision d JOIN run r ON r.id = d.run_id "
+    "  JOIN model w ON w.id = r.model_id WHERE r.superseded_at IS NULL "
     "  AND (r.unit = :district OR starts_with(r.unit, :district || '/')) AND d.verdict = :verdict) AS ranked "
     "WHERE place <= :most ORDER BY level DESC, place"
 )
@@ -139,6 +141,7 @@ def read_evidence(
             Evidence(
                 unit=row.unit,
                 window_start=row.window_start,
+                model=row.model,
                 verdict=verdict,
                 left=side(row.run_id, bytes(row.left_key), level),
                 right=side(row.run_id, bytes(row.right_key), level),

@@ -180,13 +180,17 @@ class Spread:
 
 _SPREAD = text(
     "SELECT r.level, d.verdict, floor(d.distance / :width) AS bin, count(*) AS many FROM match_decision d "
-    f"JOIN run r ON r.id = d.run_id WHERE r.superseded_at IS NULL AND {_IN.format('r.unit')} GROUP BY 1, 2, 3"
+    "JOIN run r ON r.id = d.run_id WHERE r.superseded_at IS NULL AND r.model_id = :model "
+    f"AND {_IN.format('r.unit')} GROUP BY 1, 2, 3"
 )
 
 
-def read_spread(connection: Connection, district: str, width: float = 0.04) -> dict[Level, Spread]:
+def read_spread(
+    connection: Connection, district: str, model_id: int | None, width: float = 0.04
+) -> dict[Level, Spread]:
+    """Of the decisions that one model made: distances of two models do not belong on one axis."""
     counts: dict[Level, Counter[tuple[int, str]]] = {level: Counter() for level in UPWARD[1:]}
-    for row in connection.execute(_SPREAD, {"district": district, "width": width}):
+    for row in connection.execute(_SPREAD, {"district": district, "model": model_id, "width": width}):
         counts[Level(row.level)][int(row.bin), row.verdict] = row.many
     return {
         level: Spread(

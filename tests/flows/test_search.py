@@ -1,4 +1,5 @@
 import asyncio
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -6,6 +7,10 @@ from sqlalchemy import text
 
 from flows.search import search
 from flows.work import working
+from pipeline.models import ModelRow, hold_model_in_use, register_model, use_model
+from reid_core.files import save_model
+from reid_core.models import build_model
+from schemas.cards import ModelConfig
 from schemas.errors import CityError
 from schemas.parameters import SearchParameters
 from tests.flows.conftest import Ask, Town
@@ -43,3 +48,22 @@ def test_nothing_is_searched_without_a_reason_or_a_place(town: Town) -> None:
     with town.store.begin() as connection:
         assert connection.scalar(text("SELECT count(*) FROM search_request")) == 0
         assert connection.scalar(text("SELECT count(*) FROM audit WHERE action = 'search'")) == 0
+
+
+def test_who_finds_another_model_in_use_begins_again_with_it(town: Town, tmp_path: Path) -> None:
+    save_model(build_model(ModelConfig(architecture="resnet10s")), tmp_path / "m", name="second")
+    register_model(town.store, town.store.settings, tmp_path / "m", "second")
+    seen: list[str] = []
+
+    def step(model: ModelRow) -> str:
+        seen.append(model.name)
+        if len(seen) == 1:
+            use_model(town.store, "second")
+        with town.store.begin() as connection:
+            hold_model_in_use(connection, model)
+        return model.name
+
+    with working(town.store.settings) as work:
+        assert work.with_model_in_use(step) == "second" and seen == ["test", "second"]
+        models = [work.with_model_in_use(lambda model: model), town.model]
+        assert [work.core(model).card.name for model in models] == ["second", "test"]

@@ -34,7 +34,7 @@ def say(town: Town, identity: str, *, one: bool = True) -> None:
 @pytest.fixture
 def confirmed(town: Town, lines: list[str]) -> Town:
     """A resolved city whose identities are all said to be one person each."""
-    town.take_in(lines[:120])
+    town.take_in(lines[:90])
     town.resolve()
     for row in rows(town, "SELECT persistent_id FROM identity_now WHERE level = 'district'"):
         say(town, str(row.persistent_id))

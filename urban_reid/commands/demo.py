@@ -119,7 +119,7 @@ def _prepare(store: "Store", manifest: Path) -> "ModelRow":
     store_city(store, read_city_file(manifest.with_name("city.yaml")), is_demo=True)
     if MODEL not in {row.name for row in models(store)}:
         register_model(store, settings(), Path(reid_core.__file__).parent / "weights" / MODEL, MODEL)
-    model = use_model(store, MODEL)
+    model = next((row for row in models(store) if row.in_use), None) or use_model(store, MODEL)
     with progress("crops taken in") as tell:
         ingest_manifest(store, CropStore(settings()), manifest, tell)
     return model

@@ -71,7 +71,7 @@ def compare(
                 lambda _, done, total: tell(done, total),
             )
         with store.begin() as connection:
-            write_comparison(connection, model, used, found)
+            write_comparison(connection, model, used, found, settings().operator)
     if as_json:
         print_json({"name": name, **figures(found)})
         return

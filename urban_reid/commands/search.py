@@ -81,10 +81,11 @@ def _table(hits: tuple[SearchHit, ...]) -> Table:
     table = Table(
         "#", "distance", "probability", "identity", "seen (UTC)", "cameras", "crop", box=SIMPLE, padding=(0, 0)
     )
+    several = len({hit.model for hit in hits}) > 1
     for hit in hits:
         table.add_row(
             str(hit.rank),
-            f"{hit.distance:.3f}",
+            f"{hit.distance:.3f}" + (f"\nby {shown(hit.model)}" if several else ""),
             "" if hit.probability is None else f"{hit.probability:.2f}",
             str(hit.identity)[:8],
             _seen(hit),

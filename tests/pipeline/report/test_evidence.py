@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import text
 
+from pipeline.models import model_in_use
 from pipeline.report.contents import read_contents
 from pipeline.report.evidence import Evidence, open_pairs, read_evidence
 from pipeline.report.read import people_of, read_sightings, read_spread
@@ -91,7 +92,7 @@ def test_people_are_the_districts_identities_the_most_travelled_first(reported: 
 
 def test_every_decision_falls_into_a_bin(reported: Reported) -> None:
     with reported.town.store.begin() as connection:
-        spread = read_spread(connection, "d1")
+        spread = read_spread(connection, "d1", model_in_use(connection).id)
     for number, verdict in enumerate((Verdict.JOIN, Verdict.REVIEW, Verdict.APART), 1):
         counted = {level: sum(row[number] for row in found.bins) for level, found in spread.items()}
         assert +Counter(counted) == Counter(e.level for e in read(reported, verdict, most=10**6))

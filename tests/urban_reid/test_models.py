@@ -1,0 +1,146 @@
+"""Models at the command line: compared, promoted, rolled back, with a word for everything that goes wrong."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sqlalchemy import text
+
+from pipeline.digest import decision_digest
+from pipeline.models import model_in_use, register_model
+from reid_core.files import read_card, save_model
+from reid_core.models import build_model
+from schemas.cards import InputConvention, ModelConfig
+from tests.urban_reid.conftest import Run, Town, environment_of, error_of
+
+SECOND = ModelConfig(architecture="resnet10s", input=InputConvention(height=64, width=32))
+
+
+@pytest.fixture
+def second(town: Town, lines: list[str], model_folder: Path, tmp_path: Path) -> Town:
+    """A resolved city and an untrained second model."""
+    town.take_in(lines[:30])
+    town.resolve()
+    torch.manual_seed(1)
+    save_model(build_model(SECOND), tmp_path / "m", name="second", calibration=read_card(model_folder).calibration)
+    register_model(town.store, town.store.settings, tmp_path / "m", "second")
+    return town
+
+
+@pytest.fixture
+def done(run_here: Run) -> Callable[..., dict[str, Any]]:
+    """A command with --json that has to succeed; what it printed."""
+
+    def call(*arguments: str) -> dict[str, Any]:
+        ended = run_here(*arguments, "--json")
+        assert ended.returncode == 0, ended.stderr
+        found: dict[str, Any] = json.loads(ended.stdout)
+        return found
+
+    return call
+
+
+def test_from_a_comparison_to_a_rollback(second: Town, run_here: Run, done: Callable[..., dict[str, Any]]) -> None:
+    words = ("--by", "bert", "--reason", "order 12")
+    promote = ("models", "promote", "second", *words)
+    assert "never compared with test; `urban-reid models compare second" in error_of(run_here(*promote), 2)
+    found = done("models", "compare", "second", "--dataset", "rendered:5:12")
+    assert found["against"] == "test" and found["worse"]  # nobody trained it
+    listed = {row["name"]: row for row in done("models", "list")["models"]}
+    assert listed["second"]["comparison"] == {key: value for key, value in found.items() if key != "name"}
+    assert listed["test"]["comparison"] is None and listed["test"]["in_use"]
+    assert "worse than test: mAP" in error_of(run_here(*promote), 2)
+    switched = done(*promote, "--force")
+    assert switched == {
+        "model": "second",
+        "before": "test",
+        "crops": 30,
+        "identities": switched["identities"],
+        "unknown": {},
+        "uncalibrated": [],
+    }
+    assert "resolved with model second" in error_of(run_here("models", "use", "test"), 2)
+    back = done("models", "rollback", *words)
+    assert (back["model"], back["before"], back["crops"], back["identities"]) == ("test", "second", 0, 0)
+    assert "nothing to go back to" in error_of(run_here("models", "rollback", *words), 2)
+    shown = run_here("models", "list").stdout
+    assert "second" in shown and "difference to test" in shown
+    with second.store.begin() as connection:
+        acts = connection.execute(text("SELECT action, actor, reason FROM audit WHERE reason IS NOT NULL ORDER BY id"))
+        assert [tuple(row) for row in acts] == [
+            ("model.promote", "bert", "order 12"),
+            ("model.rollback", "bert", "order 12"),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("models", "promote", "second", "--reason", " "), "--reason: may not be blank"),
+        (("models", "promote", "nobody", "--reason", "x"), "there are: test"),
+        (("models", "compare", "test", "--dataset", "rendered:5:4"), "test cannot be compared with itself"),
+        (("models", "compare", "test", "--dataset", "nowhere:x"), "or rendered:SEED"),
+        (("identities", "confirm", "abcdef", "--reason", "x"), "no identity begins with 'abcdef'"),
+        (("train", "new", "--dataset", "market1501:/data", "--reason", "x", "--epochs", "0"), "--epochs: "),
+        (("train", "../new", "--dataset", "confirmed", "--reason", "x"), "--name: "),
+    ],
+)
+def test_what_cannot_be_meant(town: Town, run_here: Run, arguments: tuple[str, ...], message: str) -> None:
+    assert message in error_of(run_here(*arguments), 2)
+
+
+#: The command with small batches, so that a small city is not done in one.
+_PROMOTE = """
+import sys
+from pipeline import reembed
+from pipeline.resolve import embed
+from urban_reid.cli import main
+embed.BATCH, reembed.BATCH = 8, 4
+main(["models", "promote", "second", "--by", "bert", "--reason", "order 12", "--force", "--json"])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("table", ["crop_embedding", "prototype"])
+def test_a_promotion_that_is_killed_goes_on(second: Town, lines: list[str], table: str) -> None:
+    """Whatever is finished stays, nothing is written twice, and until the end the old model is in use."""
+    second.take_in(lines[30:120])
+    second.resolve()
+    with second.store.begin() as connection:
+        before = decision_digest(connection, None)
+        other = connection.scalar(text("SELECT id FROM model WHERE name = 'second'"))
+        identities = connection.scalar(text("SELECT count(*) FROM identity WHERE NOT retired"))
+    promote = [sys.executable, "-P", "-c", _PROMOTE]
+    where: dict[str, Any] = {"env": environment_of(second.store.settings), "cwd": second.store.settings.home}
+
+    def made() -> dict[str, int]:
+        with second.store.begin() as connection:
+            rows = {
+                "crop_embedding": "SELECT count(*) FROM crop_embedding WHERE model_id = :id",
+                "prototype": "SELECT count(DISTINCT identity_id) FROM prototype WHERE model_id = :id",
+            }
+            return {name: connection.scalar(text(sql), {"id": other}) or 0 for name, sql in rows.items()}
+
+    with subprocess.Popen(promote, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **where) as process:
+        while not made()[table]:
+            assert process.poll() is None, process.communicate()
+        process.kill()
+    done = made()
+    assert 0 < done[table] < {"crop_embedding": 120, "prototype": identities}[table]
+    with second.store.begin() as connection:
+        assert model_in_use(connection).name == "test"
+        assert connection.scalar(text("SELECT count(*) FROM model_switch WHERE kind = 'promote'")) == 0
+    again = subprocess.run(promote, capture_output=True, text=True, **where)
+    assert again.returncode == 0, again.stderr
+    found = json.loads(again.stdout)
+    assert found["crops"] == 120 - done["crop_embedding"]
+    assert found["identities"] == identities - done["prototype"]
+    assert made() == {"crop_embedding": 120, "prototype": identities}
+    with second.store.begin() as connection:
+        assert model_in_use(connection).name == "second"
+        assert decision_digest(connection, None) == before
