@@ -1,274 +1,327 @@
 """The one training loop: plain, joint and separate (paper, 'Training strategies').
 
-Notable: batches, augmentation and learning rate are pure functions of (settings, epoch), so a checkpoint is the weights
-and the optimiser's moments alone, and an interrupted run that goes on gives the same weights, bit for bit. The loop
-takes the model as it is built or loaded: plain and joint train all of it, separate its diff attention alone, on
-features of the frozen rest.
+Notable: batches, augmentation, dropout and learning rate are pure functions of (settings, epoch, batch), so a
+checkpoint is the weights and the optimisers' moments alone, and an interrupted run that goes on gives the same weights,
+bit for bit. Pictures stay decoded in memory, on the GPU where there is one. The loop takes the model as it is built or
+loaded: plain and joint train all of it, separate its diff attention alone, on features of the frozen rest.
 """
 
-import json
 import math
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
-from safetensors.torch import save_file
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from reid_core.augment import augment
+from reid_core.checkpoint import Position, load_checkpoint, save_checkpoint
 from reid_core.data import JUNK, PersonPictures
 from reid_core.devices import choose_device, use_bfloat16
-from reid_core.files import read_tensors
+from reid_core.diff_attention import DiffAttention
+from reid_core.frozen import FrozenEmbedder
+from reid_core.heads import Features
 from reid_core.losses import CentreLoss, batch_hard_triplet, weighted_regularised_triplet
 from reid_core.models import ReIDModel
+from reid_core.plans import TrainSettings, learning_rate
 from reid_core.sampling import identity_batches
+from reid_core.training_log import EpochRecord, draw_curves, write_log
 from schemas.errors import CoreError
 from schemas.settings import Settings
 
-CHECKPOINT = "checkpoint.safetensors"
-LOG = "log.jsonl"
+Model = TypeVar("Model", bound=ReIDModel | FrozenEmbedder)
 
-Strategy = Literal["plain", "joint", "separate"]
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """Everything that decides a run's weights, besides the model it starts from and the pictures.
-
-    The defaults are the paper's for BagTricks, plain and joint; `paper_settings` gives the other columns.
-    """
-
-    strategy: Strategy = "joint"
-    triplet: Literal["batch_hard", "weighted"] = "batch_hard"
-    margin: float | None = 0.3  # of the batch-hard triplet; None is the soft margin
-    triplet_weight: float = 1.0  # 10 in separate training
-    label_smoothing: float = 0.1  # of the cross-entropy on the post-BN feature
-    centre_weight: float = 5e-4  # of the centre loss on the pre-BN feature; 0 leaves it out
-    centre_learning_rate: float = 0.5  # of the centres' SGD
-    epochs: int = 120
-    learning_rate: float = 3.5e-4  # Adam's, before warm-up and decay
-    weight_decay: float = 5e-4  # Adam's, added to the gradient
-    warmup: float = 10 / 120  # share of the epochs in which the rate grows from 1 %
-    milestones: tuple[float, ...] = (40 / 120, 70 / 120)  # shares of the epochs; x 0.1 at each
-    identities_per_batch: int = 16  # P
-    pictures_per_identity: int = 4  # K
-    seed: int = 0  # of batches, augmentation and centres
-    validate_every: int = 10  # epochs between validations; the last epoch always has one
-
-
-def paper_settings(strategy: Strategy, baseline: Literal["bagtricks", "agw"]) -> TrainSettings:
-    """The paper's settings of a strategy and a baseline."""
-    triplet: Literal["batch_hard", "weighted"] = "weighted" if baseline == "agw" else "batch_hard"
-    if strategy != "separate":
-        return TrainSettings(strategy=strategy, triplet=triplet)
-    return TrainSettings(
-        strategy=strategy,
-        triplet=triplet,
-        margin=None,
-        triplet_weight=10,
-        epochs=60,
-        learning_rate=0.05,
-        warmup=0,
-        milestones=(20 / 60, 40 / 60),
-    )
-
-
-@dataclass(frozen=True)
-class EpochRecord:
-    """One line of the log: means over the epoch's batches, each loss with its weight."""
-
-    epoch: int  # from 1
-    learning_rate: float  # of the last batch
-    losses: Mapping[str, float]
-    pictures: int
-    seconds: float
-    metrics: Mapping[str, float]  # what `validate` returned, empty in epochs without
+FAILED_BATCH = "failed_batch.txt"
+#: Pictures whose features are cached at a time.
+_CACHE_BLOCK = 128
 
 
 def train(
-    model: ReIDModel,
+    model: Model,
     people: PersonPictures,
     plan: TrainSettings,
     directory: Path,
     settings: Settings,
     *,
-    validate: Callable[[ReIDModel], Mapping[str, float]] | None = None,
+    validate: Callable[[Model], Mapping[str, float]] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[EpochRecord]:
-    """Trains `model` in place on the device of `settings` and returns the log, which `directory` holds as JSON Lines.
+    """Trains `model` in place on the device of `settings` and returns the log.
 
-    Each epoch ends with a checkpoint in `directory`; a later call with the same arguments goes on from there. Plain and
-    joint need a model whose classifier has one class an identity of `people` (junk aside), joint and separate one with
-    diff attention. `progress` hears of (batches done, all batches) of each epoch. Raises CoreError where the model does
-    not fit, the checkpoint is another run's, or a loss is no longer a number; InputError with too few identities.
+    `directory` gets the log (JSON Lines, and a picture of the curves) and, after each epoch and on Ctrl-C, a
+    checkpoint; a later call with the same arguments goes on from there. Plain and joint need a model whose classifier
+    has one class an identity of `people` (junk aside), joint and separate one with diff attention; a frozen embedder
+    can be trained separately only. `progress` hears of (batches done, batches in all) over the whole run.
+
+    Raises CoreError where the model does not fit, the checkpoint is another run's, or a loss is no longer a number (the
+    batch's file names are then in `directory`); InputError with too few identities.
     """
     people = people.select(people.identities != JUNK)
     labels = np.unique(people.identities, return_inverse=True)[1]
     _check(model, plan, int(labels.max(initial=-1)) + 1)
-    device = choose_device(settings)
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    run = _Run(model, plan, device, use_bfloat16(settings, device))
-    identity = {
-        "plan": asdict(plan),
-        "input": model.config.input.model_dump(),
-        "people": people.digest(),
-    }
-
     directory.mkdir(parents=True, exist_ok=True)
-    records = run.restore(directory / CHECKPOINT, identity)
-    for epoch in range(len(records), plan.epochs):
-        started = time.perf_counter()
-        batches = identity_batches(labels, plan.identities_per_batch, plan.pictures_per_identity, (plan.seed, epoch))
-        generator = torch.Generator().manual_seed(int(np.random.SeedSequence((plan.seed, epoch)).generate_state(1)[0]))
-        sums: dict[str, float] = {}
-        run.set_training()
-        for done, rows in enumerate(batches):
-            rate = learning_rate(plan, epoch + done / len(batches))
-            images = augment(torch.from_numpy(people.pictures[rows]).to(device), model.config.input, generator)
-            losses = run.step(images, torch.from_numpy(labels[rows]).to(device), rate)
-            if not math.isfinite(sum(losses.values())):
-                raise CoreError(
-                    f"training stopped: the loss is no number in epoch {epoch + 1}, batch {done + 1} ({losses}); "
-                    f"{directory} keeps the epoch before; lower the learning rate of {plan.learning_rate:g}"
-                )
-            sums = {name: sums.get(name, 0.0) + value for name, value in losses.items()}
-            if progress:
-                progress(done + 1, len(batches))
-        seconds = time.perf_counter() - started
-        due = (epoch + 1) % plan.validate_every == 0 or epoch + 1 == plan.epochs
-        record = EpochRecord(
-            epoch + 1,
-            rate,
-            {name: total / len(batches) for name, total in sums.items()},
-            sum(len(rows) for rows in batches),
-            round(seconds, 3),
-            dict(validate(model)) if validate and due else {},
-        )
-        records.append(record)
-        run.save(directory / CHECKPOINT, identity, records)
-        _write_log(directory / LOG, records)
-    model.eval()
-    return records
+    identity = {"plan": asdict(plan), "input": model.config.input.model_dump(), "people": people.digest()}
+    with torch.random.fork_rng(), _interrupts() as interrupted:
+        run = _Run(model, plan, people, labels, settings)
+        position: Position = run.restore(directory, identity)
+        if len(position.records) < plan.epochs:
+            run.cache_views()
+        for epoch in range(len(position.records), plan.epochs):
+            batches = identity_batches(
+                labels, plan.identities_per_batch, plan.pictures_per_identity, (plan.seed, epoch)
+            )
+            run.set_training()
+            before_s, started = position.seconds, time.perf_counter()
+            for number in range(position.batches, len(batches)):
+                rate = learning_rate(plan, epoch + number / len(batches))
+                losses = run.step(batches[number], epoch, number, rate)
+                if not math.isfinite(sum(losses.values())):
+                    raise _no_number(people, batches[number], epoch, number, losses, plan, directory)
+                for name, value in losses.items():
+                    position.sums[name] = position.sums.get(name, 0.0) + value
+                position.batches = number + 1
+                position.seconds = before_s + time.perf_counter() - started
+                if progress:
+                    progress(epoch * len(batches) + number + 1, plan.epochs * len(batches))
+                if interrupted():
+                    run.save(directory, identity, position)
+                    raise KeyboardInterrupt
+            record = EpochRecord(
+                epoch + 1,
+                rate,
+                {name: total / len(batches) for name, total in position.sums.items()},
+                sum(len(rows) for rows in batches),
+                round(position.seconds, 3),
+                run.validated(partial(validate, model)) if validate and _is_due(plan, epoch) else {},
+            )
+            position = Position([*position.records, record])
+            run.save(directory, identity, position)
+            write_log(directory, position.records)
+        run.finish()
+    if position.records:
+        draw_curves(directory, position.records)
+    return position.records
 
 
-def learning_rate(plan: TrainSettings, moment: float) -> float:
-    """Adam's rate at a moment, counted in epochs from 0: linear warm-up from 1 %, then x 0.1 at each milestone."""
-    share = moment / plan.epochs
-    rate = plan.learning_rate * 0.1 ** sum(share >= milestone for milestone in plan.milestones)
-    return rate * (0.01 + 0.99 * share / plan.warmup) if share < plan.warmup else rate
+def _is_due(plan: TrainSettings, epoch: int) -> bool:
+    return (epoch + 1) % plan.validate_every == 0 or epoch + 1 == plan.epochs
 
 
-def _check(model: ReIDModel, plan: TrainSettings, classes: int) -> None:
+def _check(model: ReIDModel | FrozenEmbedder, plan: TrainSettings, classes: int) -> None:
     if plan.strategy != "plain" and model.diff_attention is None:
         raise CoreError(f"{plan.strategy} training needs a model with diff attention; this one has none")
-    if plan.strategy != "separate":
-        classifier = model.neck.classifier
-        known = 0 if classifier is None else classifier.out_features
-        if known != classes:
-            raise CoreError(f"the pictures show {classes} identities, the model's classifier has {known} classes")
+    if plan.strategy == "separate":
+        return
+    if isinstance(model, FrozenEmbedder):
+        raise CoreError(f"a foreign embedder cannot be trained itself; {plan.strategy} training needs a torch model")
+    classifier = model.neck.classifier
+    known = 0 if classifier is None else classifier.out_features
+    if known != classes:
+        raise CoreError(f"the pictures show {classes} identities, the model's classifier has {known} classes")
+
+
+def _no_number(
+    people: PersonPictures,
+    rows: NDArray[np.int64],
+    epoch: int,
+    number: int,
+    losses: Mapping[str, float],
+    plan: TrainSettings,
+    directory: Path,
+) -> CoreError:
+    names = [people.names[row] if people.names else f"picture {row}" for row in rows]
+    (directory / FAILED_BATCH).write_text("\n".join(names) + "\n", encoding="utf-8")
+    return CoreError(
+        f"training stopped: the loss is no number in epoch {epoch + 1}, batch {number + 1} ({losses}); its pictures "
+        f"are listed in {directory / FAILED_BATCH} ({', '.join(names[:3])}, ...); {directory} keeps the epoch before; "
+        f"lower the learning rate of {plan.learning_rate:g} or set a clip_norm"
+    )
+
+
+@contextmanager
+def _interrupts() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C was pressed since; a second one interrupts at once. Only the main thread can hear of it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    pressed = threading.Event()
+    before = signal.getsignal(signal.SIGINT)
+
+    def remember(*_: object) -> None:
+        pressed.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, remember)
+    try:
+        yield pressed.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class _Run:
-    """What changes while training: the model, its optimisers, the centres."""
+    """What changes while training: the model, its optimisers, the centres, the average of the weights."""
 
-    def __init__(self, model: ReIDModel, plan: TrainSettings, device: torch.device, bfloat16: bool) -> None:
+    def __init__(
+        self,
+        model: ReIDModel | FrozenEmbedder,
+        plan: TrainSettings,
+        people: PersonPictures,
+        labels: NDArray[np.int64],
+        settings: Settings,
+    ) -> None:
         self.model = model
         self.plan = plan
-        self.device = device
-        self.bfloat16 = bfloat16
-        self.trained: nn.Module = model
-        if plan.strategy == "separate":
-            assert model.diff_attention is not None
-            self.trained = model.diff_attention
+        self.device = choose_device(settings)
+        self.bfloat16 = use_bfloat16(settings, self.device)
+        model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.features: Callable[[Tensor], Features] = model.features
+        if settings.compiles(self.device.type) and plan.strategy != "separate":
+            self.features = torch.compile(model.features)
+        self.pictures = torch.from_numpy(people.pictures).to(self.device)
+        self.labels = torch.from_numpy(labels).to(self.device)
+        self.views: Tensor | None = None
+        self.trained: nn.Module = self._attention if plan.strategy == "separate" else model
         parameters = [parameter for parameter in self.trained.parameters() if parameter.requires_grad]
         self.adam = torch.optim.Adam(parameters, weight_decay=plan.weight_decay, fused=True)
+        self.average = [p.detach().clone() for p in parameters] if plan.average_decay else []
         self.centre_loss: CentreLoss | None = None
-        if plan.strategy != "separate" and plan.centre_weight > 0:
+        if isinstance(model, ReIDModel) and plan.strategy != "separate" and plan.centre_weight > 0:
             assert model.neck.classifier is not None
-            with torch.random.fork_rng([]):
-                torch.manual_seed(plan.seed)
-                self.centre_loss = CentreLoss(model.neck.classifier.out_features, model.dims).to(device)
+            torch.manual_seed(plan.seed)
+            self.centre_loss = CentreLoss(model.neck.classifier.out_features, model.dims).to(self.device)
             self.sgd = torch.optim.SGD(self.centre_loss.parameters(), lr=plan.centre_learning_rate)
+
+    @property
+    def _attention(self) -> DiffAttention:
+        assert self.model.diff_attention is not None
+        return self.model.diff_attention
+
+    @property
+    def _parameters(self) -> list[Tensor]:
+        found: list[Tensor] = self.adam.param_groups[0]["params"]
+        return found
 
     def set_training(self) -> None:
         self.model.eval()  # separate: the frozen rest keeps its running means
         self.trained.train()
 
-    def step(self, images: Tensor, labels: Tensor, rate: float) -> dict[str, float]:
-        """One batch, `images` (n, 3, H, W) and `labels` (n,); returns each weighted loss as it was before the step."""
-        losses = self._losses(images, labels)
+    def step(self, rows: NDArray[np.int64], epoch: int, number: int, rate: float) -> dict[str, float]:
+        """The batch `number` of pictures `rows`; returns each weighted loss as it was before the step."""
+        losses = self._losses(rows, epoch, number)
         for group in self.adam.param_groups:
             group["lr"] = rate
         self.adam.zero_grad(set_to_none=True)
         if self.centre_loss is not None:
             self.sgd.zero_grad(set_to_none=True)
-        torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+        total = torch.stack(list(losses.values()))
+        total.sum().backward()  # type: ignore[no-untyped-call]
+        if self.plan.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self._parameters, self.plan.clip_norm)
         self.adam.step()
         if self.centre_loss is not None:
             self.centre_loss.undo_weight(self.plan.centre_weight)
             self.sgd.step()
-        return {name: loss.item() for name, loss in losses.items()}
+        if self.average:
+            torch._foreach_lerp_(self.average, [p.detach() for p in self._parameters], 1 - self.plan.average_decay)
+        return dict(zip(losses, total.tolist(), strict=True))  # one wait for the device a batch
 
-    def _losses(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        plan, attention = self.plan, self.model.diff_attention
-        frozen = plan.strategy == "separate"
-        with (
-            torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16),
-            torch.set_grad_enabled(not frozen),
-        ):
-            features = self.model.features(images)
-        losses: dict[str, Tensor] = {}
-        if plan.strategy == "plain":
-            distances = torch.cdist(
-                features.pre_bn, features.pre_bn, compute_mode="donot_use_mm_for_euclid_dist"
-            )  # (n, n)
+    def _losses(self, rows: NDArray[np.int64], epoch: int, number: int) -> dict[str, Tensor]:
+        plan = self.plan
+        where = torch.from_numpy(rows).to(self.device)
+        labels = self.labels[where]
+        if self.views is not None:
+            view = self.views[epoch % len(self.views), where]
+            features = Features(view, view, None)
         else:
-            assert attention is not None
-            distances = attention.distance_matrix(features.post_bn, features.post_bn, normalize=False)
+            features = self._features(where, (plan.seed, epoch, number))
+        losses: dict[str, Tensor] = {}
+        distances = self._distances(features)
         if plan.triplet == "weighted":
             triplet = weighted_regularised_triplet(distances, labels)
         else:
             triplet = batch_hard_triplet(distances, labels, plan.margin)
         losses["triplet"] = plan.triplet_weight * triplet
-        if not frozen:
+        if plan.strategy != "separate":
             assert features.logits is not None
             losses["identity"] = F.cross_entropy(features.logits, labels, label_smoothing=plan.label_smoothing)
         if self.centre_loss is not None:
             losses["centre"] = plan.centre_weight * self.centre_loss(features.pre_bn, labels)
         return losses
 
-    def save(self, path: Path, identity: Mapping[str, object], records: list[EpochRecord]) -> None:
-        """All of the run's state in one safetensors file, in place of the one before or not at all."""
+    def _distances(self, features: Features) -> Tensor:  # (n, n)
+        if self.plan.strategy == "plain":
+            return torch.cdist(features.pre_bn, features.pre_bn, compute_mode="donot_use_mm_for_euclid_dist")
+        return self._attention.distance_matrix(features.post_bn, features.post_bn, normalize=False)
+
+    def _features(self, where: Tensor, seed: tuple[int, ...]) -> Features:
+        """Of pictures augmented as `seed` says, which decides dropout too."""
+        number = int(np.random.SeedSequence(seed).generate_state(1)[0])
+        torch.manual_seed(number)
+        images = augment(self.pictures[where], self.model.config.input, torch.Generator().manual_seed(number))
+        with (
+            torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16),
+            torch.set_grad_enabled(self.plan.strategy != "separate"),
+        ):
+            return self.features(images)
+
+    def cache_views(self) -> None:
+        """Separate: the features of `cached_views` augmented views of each picture, (views, N, D)."""
+        plan = self.plan
+        if plan.strategy != "separate" or not plan.cached_views:
+            return
+        self.model.eval()
+        views = []
+        for view in range(plan.cached_views):
+            blocks = torch.split(torch.arange(len(self.pictures), device=self.device), _CACHE_BLOCK)
+            found = [self._features(block, (plan.seed, view, number)) for number, block in enumerate(blocks)]
+            views.append(torch.cat([features.post_bn for features in found]))
+        self.views = torch.stack(views)
+
+    def validated(self, validate: Callable[[], Mapping[str, float]]) -> dict[str, float]:
+        """What `validate` says while the model is as it would be kept."""
+        current = [parameter.detach().clone() for parameter in self._parameters] if self.average else []
+        self.finish()
+        found = dict(validate())
+        self._put(current)
+        return found
+
+    def finish(self) -> None:
+        """Leaves the model in eval mode, with its averaged weights where there are any."""
+        self._put(self.average)
+        self.model.eval()
+
+    @torch.no_grad()
+    def _put(self, weights: list[Tensor]) -> None:
+        for parameter, weight in zip(self._parameters, weights, strict=False):
+            parameter.copy_(weight)
+
+    def save(self, directory: Path, identity: Mapping[str, object], position: Position) -> None:
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        for index, moments in self.adam.state_dict()["state"].items():
-            tensors |= {f"adam.{index}.{name}": tensor for name, tensor in moments.items()}
+        for number, moments in self.adam.state_dict()["state"].items():
+            tensors |= {f"adam.{number}.{name}": tensor for name, tensor in moments.items()}
+        tensors |= {f"average.{index}": tensor for index, tensor in enumerate(self.average)}
         if self.centre_loss is not None:
             tensors["centres"] = self.centre_loss.centres.detach()
-        text = json.dumps({"identity": identity, "records": [asdict(record) for record in records]})
-        partial = path.with_name(path.name + ".partial")
-        save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, partial, {"run": text})
-        partial.replace(path)
+        save_checkpoint(directory, identity, position, tensors)
 
-    def restore(self, path: Path, identity: Mapping[str, object]) -> list[EpochRecord]:
-        """The records of the epochs done, none without a checkpoint; everything else goes back as it was."""
-        if not path.exists():
-            return []
-        tensors = read_tensors(path)
-        with safe_open(path, "pt") as file:
-            saved = json.loads((file.metadata() or {}).get("run", "{}"))
-        if saved.get("identity") != json.loads(json.dumps(identity)):
-            raise CoreError(
-                f"{path}: a checkpoint of other settings or pictures; choose another directory or remove it"
-            )
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "adam": {}, "centres": {}}
+    def restore(self, directory: Path, identity: Mapping[str, object]) -> Position:
+        """Where the run stands, at its beginning without a checkpoint; everything else goes back as it was."""
+        loaded = load_checkpoint(directory, identity)
+        if loaded is None:
+            return Position()
+        position, tensors = loaded
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "adam": {}, "average": {}, "centres": {}}
         for name, tensor in tensors.items():
             part, _, rest = name.partition(".")
             parts[part][rest] = tensor
@@ -276,20 +329,16 @@ class _Run:
             self.model.load_state_dict(parts["model"])
             if self.centre_loss is not None:
                 self.centre_loss.load_state_dict({"centres": parts["centres"][""]})
+            for index, average in enumerate(self.average):
+                average.copy_(parts["average"][str(index)])
         except (RuntimeError, KeyError) as error:
-            raise CoreError(f"{path}: a checkpoint of another model: {str(error).splitlines()[-1].strip()}") from None
+            reason = str(error).splitlines()[-1].strip()
+            raise CoreError(f"{directory}: its checkpoint is of another model: {reason}") from None
         moments: dict[int, dict[str, Tensor]] = {}
-        parameters = self.adam.param_groups[0]["params"]
         for name, tensor in parts["adam"].items():
-            index, _, moment = name.partition(".")
-            like = parameters[int(index)]
+            number, _, moment = name.partition(".")
+            like = self._parameters[int(number)]
             # The fused step walks a parameter and its moments in memory order: both must lie channels_last.
-            moments.setdefault(int(index), {})[moment] = torch.empty_like(like).copy_(tensor) if tensor.ndim else tensor
+            moments.setdefault(int(number), {})[moment] = torch.empty_like(like).copy_(tensor) if tensor.ndim else tensor
         self.adam.load_state_dict({"state": moments, "param_groups": self.adam.state_dict()["param_groups"]})
-        return [EpochRecord(**record) for record in saved["records"]]
-
-
-def _write_log(path: Path, records: list[EpochRecord]) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text("".join(json.dumps(asdict(record)) + "\n" for record in records))
-    partial.replace(path)
+        return position

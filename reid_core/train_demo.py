@@ -9,21 +9,13 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import torch
-
 from reid_core.data import PersonPictures
-from reid_core.diff_attention import DiffAttention
-from reid_core.evaluate import evaluate
-from reid_core.files import save_model
-from reid_core.models import ReIDModel, build_model
-from reid_core.ranking import RankingScores
-from reid_core.train import EpochRecord, Strategy, TrainSettings, paper_settings, train
-from schemas.cards import DiffAttentionSettings, InputConvention, ModelCard, ModelConfig
-from schemas.settings import Settings
+from reid_core.plans import Strategy, TrainSettings, paper_settings
+from reid_core.recipe import Recipe, make_model
+from schemas.cards import DiffAttentionSettings, InputConvention, ModelConfig
 from schemas.settings import settings as read_settings
 from synthetic.training import training_set
 
@@ -62,60 +54,18 @@ def demo_plans(strategy: Strategy, epochs: int) -> list[TrainSettings]:
     return plans
 
 
-def train_demo(
-    settings: Settings,
-    out: Path,
-    work: Path,
-    people: PersonPictures,
-    validation: PersonPictures,
-    plans: list[TrainSettings],
-) -> tuple[ModelCard, list[EpochRecord]]:
-    """Trains one model by the `plans` in turn (joint alone, or plain and then separate) and writes it to `out`.
+def demo_recipe(plans: list[TrainSettings]) -> Recipe:
+    config = ModelConfig(architecture="resnet10s", input=INPUT, diff_attention=ATTENTION)
+    return Recipe(config, tuple(plans), half=True)
 
-    `work` holds checkpoints and logs, one folder a plan; an interrupted call goes on from there.
-    """
-    torch.manual_seed(plans[0].seed)
-    classes = len(set(people.identities.tolist()))
-    attention = ATTENTION if plans[0].strategy == "joint" else None
-    model = build_model(
-        ModelConfig(architecture="resnet10s", input=INPUT, diff_attention=attention), num_classes=classes
-    )
+
+def trained_on(people: PersonPictures, validation: PersonPictures) -> str:
     query, gallery = validation.split_queries()
-
-    def validate(trained: ReIDModel) -> Mapping[str, float]:
-        with tempfile.TemporaryDirectory(dir=work) as folder:
-            save_model(trained, Path(folder), name="validated", half=True)
-            return metrics(evaluate(settings, Path(folder), query, gallery))
-
-    records: list[EpochRecord] = []
-    for plan in plans:
-        if plan.strategy != "plain" and model.diff_attention is None:
-            model.diff_attention = DiffAttention(model.dims, ATTENTION)
-        records += train(model, people, plan, work / plan.strategy, settings, validate=validate)
-    card = save_model(
-        model,
-        out,
-        name="demo",
-        strategy=plans[-1].strategy,
-        trained_on=(
-            f"{len(people)} rendered pictures of {classes} people (synthetic.training, seed {TRAINING_SEED}); "
-            f"metrics: {len(query)} queries, {len(gallery)} gallery pictures of "
-            f"{len(set(validation.identities.tolist()))} other people (seed {VALIDATION_SEED})"
-        ),
-        metrics=records[-1].metrics,
-        details={"plans": [asdict(plan) for plan in plans]},
-        half=True,
+    return (
+        f"{len(people)} rendered pictures of {len(set(people.identities.tolist()))} people (synthetic.training, "
+        f"seed {TRAINING_SEED}); metrics: {len(query)} queries, {len(gallery)} gallery pictures of "
+        f"{len(set(validation.identities.tolist()))} other people (seed {VALIDATION_SEED})"
     )
-    return card, records
-
-
-def metrics(scores: Mapping[str, RankingScores]) -> dict[str, float]:
-    """Rank-1, mAP and mINP of each kind of distance, in percent, by names such as `attended_mAP`."""
-    return {
-        f"{kind}_{name}": round(getattr(found, name), 2)
-        for kind, found in scores.items()
-        for name in ("rank_1", "mAP", "mINP")
-    }
 
 
 def main() -> None:
@@ -133,8 +83,16 @@ def main() -> None:
     plans = demo_plans(asked.strategy, asked.epochs)
     with tempfile.TemporaryDirectory() as folder:
         work = asked.work or Path(folder)
-        work.mkdir(parents=True, exist_ok=True)
-        card, records = train_demo(read_settings(), asked.out, work, people, validation, plans)
+        card, records = make_model(
+            demo_recipe(plans),
+            people,
+            validation.split_queries(),
+            work,
+            asked.out,
+            read_settings(),
+            name="demo",
+            trained_on=trained_on(people, validation),
+        )
     for record in records:
         sys.stdout.write(f"{asdict(record)}\n")
     sys.stdout.write(f"{asked.out}: {card.metrics} after {time.perf_counter() - started:.0f} s\n")

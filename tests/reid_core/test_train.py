@@ -1,19 +1,24 @@
 import json
+import signal
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from reid_core.checkpoint import CHECKPOINT
 from reid_core.data import JUNK, PersonPictures
 from reid_core.evaluate import evaluate
 from reid_core.files import save_model
 from reid_core.models import ReIDModel, build_model
-from reid_core.train import CHECKPOINT, LOG, TrainSettings, learning_rate, paper_settings, train
-from reid_core.train_demo import metrics
+from reid_core.plans import TrainSettings, learning_rate, paper_settings
+from reid_core.recipe import metrics_of
+from reid_core.train import FAILED_BATCH, train
+from reid_core.training_log import CURVES, LOG
 from schemas.cards import DiffAttentionSettings, InputConvention, ModelConfig
 from schemas.errors import CoreError, InputError
 from schemas.settings import Settings
@@ -67,7 +72,7 @@ def test_an_interrupted_run_gives_the_same_bits(strategy: str, people: PersonPic
     def kill_in_the_third_epoch(done: int, total: int) -> None:
         nonlocal batches
         batches += 1
-        if batches == 2 * total + 1:
+        if batches == 2 * total // 3 + 1:
             raise Killed
 
     with pytest.raises(Killed):
@@ -80,6 +85,31 @@ def test_an_interrupted_run_gives_the_same_bits(strategy: str, people: PersonPic
     assert [line["epoch"] for line in log] == [1, 2, 3]
     # A finished run has nothing left to do.
     assert train(tiny(), people, plan, tmp_path / "cut", SETTINGS) == again
+
+
+@pytest.mark.parametrize("plan", [
+    replace(QUICK, strategy="joint", average_decay=0.9, clip_norm=1.0),
+    replace(QUICK, strategy="separate", cached_views=2),
+])  # fmt: skip
+def test_ctrl_c_saves_in_the_middle_of_an_epoch(plan: TrainSettings, people: PersonPictures, tmp_path: Path) -> None:
+    straight = tiny()
+    records = train(straight, people, plan, tmp_path / "straight", SETTINGS)
+
+    def press_ctrl_c(done: int, total: int) -> None:
+        if done == total // 2:
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny(), people, plan, tmp_path / "cut", SETTINGS, progress=press_ctrl_c)
+    assert signal.getsignal(signal.SIGINT) is before
+    resumed = tiny()
+    seen: list[tuple[int, int]] = []
+    again = train(resumed, people, plan, tmp_path / "cut", SETTINGS, progress=lambda *at: seen.append(at))
+    done, total = seen[0]
+    assert done == total // 2 + 1 and total % 2 == 1, "it goes on with the next batch, inside an epoch"
+    assert same(state(straight), state(resumed))
+    assert [record.losses for record in again] == [record.losses for record in records]
 
 
 def test_separate_changes_the_module_alone(people: PersonPictures, tmp_path: Path) -> None:
@@ -109,7 +139,7 @@ def test_it_learns(strategy: str, people: PersonPictures, tmp_path: Path) -> Non
 
     def validate(trained: ReIDModel) -> dict[str, float]:
         save_model(trained, tmp_path / "model", name="m")
-        return metrics(evaluate(SETTINGS, tmp_path / "model", *people.split_queries()))
+        return metrics_of(evaluate(SETTINGS, tmp_path / "model", *people.split_queries()))
 
     untrained = validate(model)
     plan = replace(QUICK, strategy=strategy, epochs=12)
@@ -124,9 +154,38 @@ def test_a_loss_that_is_no_number_stops_the_run(people: PersonPictures, tmp_path
     model = tiny()
     with torch.no_grad():
         model.backbone.conv1.weight[0, 0, 0, 0] = torch.nan
-    with pytest.raises(CoreError, match="no number in epoch 1, batch 1"):
-        train(model, people, QUICK, tmp_path, SETTINGS)
+    named = replace(people, names=tuple(f"{number:04d}.jpg" for number in range(len(people))))
+    with pytest.raises(CoreError, match=r"no number in epoch 1, batch 1.* \d{4}\.jpg, "):
+        train(model, named, QUICK, tmp_path, SETTINGS)
     assert not (tmp_path / CHECKPOINT).exists()
+    listed = (tmp_path / FAILED_BATCH).read_text().splitlines()
+    assert len(listed) == 16 and set(listed) <= set(named.names)
+
+
+def test_the_average_of_the_weights_is_what_is_kept(people: PersonPictures, tmp_path: Path) -> None:
+    plan = replace(QUICK, strategy="plain", epochs=1)
+    start, last, averaged = tiny(), tiny(), tiny()
+    train(last, people, plan, tmp_path / "last", SETTINGS)
+    train(averaged, people, replace(plan, average_decay=0.999), tmp_path / "averaged", SETTINGS)
+    kept, reached, began = (model.backbone.conv1.weight for model in (averaged, last, start))
+    assert 0 < (kept - began).abs().max() < (reached - began).abs().max() / 20
+    assert torch.equal(averaged.backbone.bn1.running_mean, last.backbone.bn1.running_mean)
+
+
+def test_the_gradient_is_clipped(people: PersonPictures, tmp_path: Path) -> None:
+    # Adam forgets the gradient's scale but for its eps: a norm below that leaves hardly a step.
+    plan = replace(QUICK, strategy="plain", epochs=1, weight_decay=0)
+    start, clipped = tiny(), tiny()
+    train(clipped, people, replace(plan, clip_norm=1e-12), tmp_path, SETTINGS)
+    assert (clipped.backbone.conv1.weight - start.backbone.conv1.weight).abs().max() < 1e-5
+
+
+def test_the_log_and_its_picture(people: PersonPictures, tmp_path: Path) -> None:
+    train(tiny(), people, QUICK, tmp_path, SETTINGS, validate=lambda model: {"plain_mAP": 50.0})
+    lines = [json.loads(line) for line in (tmp_path / LOG).read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3] and lines[1]["metrics"] == {"plain_mAP": 50.0}
+    picture = cv2.imread(str(tmp_path / CURVES))
+    assert picture is not None and picture.std() > 5
 
 
 def test_another_runs_checkpoint_is_refused(people: PersonPictures, tmp_path: Path) -> None:
