@@ -22,7 +22,7 @@ from schemas.errors import CoreError, ModelFileError
 from schemas.keys import content_hash
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from reid_core.diff_attention import DiffAttention
     from reid_core.models import ReIDModel
@@ -78,6 +78,15 @@ def save_model(
     )
     write_card(card, directory)
     return card
+
+
+def write_tensors(module: "nn.Module", path: Path) -> bytes:
+    """Writes a module's weights as safetensors, all or nothing, and returns the file's bytes."""
+    from safetensors.torch import save
+
+    data: bytes = save({name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()})
+    _write(path, data)
+    return data
 
 
 def write_card(card: ModelCard, directory: Path) -> None:

@@ -1,0 +1,60 @@
+"""What decides a training run: the paper's settings of each strategy, and the learning rate they give (paper,
+'Training strategies' and 'Baselines').
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Strategy = Literal["plain", "joint", "separate"]
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Everything that decides a run's weights, besides the model it starts from and the pictures.
+
+    The defaults are the paper's for BagTricks, plain and joint; `paper_settings` gives the other columns.
+    """
+
+    strategy: Strategy = "joint"
+    triplet: Literal["batch_hard", "weighted"] = "batch_hard"
+    margin: float | None = 0.3  # of the batch-hard triplet; None is the soft margin
+    triplet_weight: float = 1.0  # 10 in separate training
+    label_smoothing: float = 0.1  # of the cross-entropy on the post-BN feature
+    centre_weight: float = 5e-4  # of the centre loss on the pre-BN feature; 0 leaves it out
+    centre_learning_rate: float = 0.5  # of the centres' SGD
+    epochs: int = 120
+    learning_rate: float = 3.5e-4  # Adam's, before warm-up and decay
+    weight_decay: float = 5e-4  # Adam's, added to the gradient
+    warmup: float = 10 / 120  # share of the epochs in which the rate grows from 1 %
+    milestones: tuple[float, ...] = (40 / 120, 70 / 120)  # shares of the epochs; x 0.1 at each
+    identities_per_batch: int = 16  # P
+    pictures_per_identity: int = 4  # K
+    clip_norm: float | None = None  # the gradient's norm over all trained parameters is cut to it; None: never
+    average_decay: float = 0.0  # of an exponential moving average of the weights, which is what is kept; 0: none
+    cached_views: int = 0  # separate: augmented views of each picture whose features are kept; 0: fresh ones each epoch
+    seed: int = 0  # of batches, augmentation, dropout and centres
+    validate_every: int = 10  # epochs between validations; the last epoch always has one
+
+
+def paper_settings(strategy: Strategy, baseline: Literal["bagtricks", "agw"]) -> TrainSettings:
+    """The paper's settings of a strategy and a baseline."""
+    triplet: Literal["batch_hard", "weighted"] = "weighted" if baseline == "agw" else "batch_hard"
+    if strategy != "separate":
+        return TrainSettings(strategy=strategy, triplet=triplet)
+    return TrainSettings(
+        strategy=strategy,
+        triplet=triplet,
+        margin=None,
+        triplet_weight=10,
+        epochs=60,
+        learning_rate=0.05,
+        warmup=0,
+        milestones=(20 / 60, 40 / 60),
+    )
+
+
+def learning_rate(plan: TrainSettings, moment: float) -> float:
+    """Adam's rate at a moment, counted in epochs from 0: linear warm-up from 1 %, then x 0.1 at each milestone."""
+    share = moment / plan.epochs
+    rate = plan.learning_rate * 0.1 ** sum(share >= milestone for milestone in plan.milestones)
+    return rate * (0.01 + 0.99 * share / plan.warmup) if share < plan.warmup else rate

@@ -1,0 +1,57 @@
+"""The log of a training run: a line of JSON an epoch, and the same as a picture of its curves."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+LOG = "log.jsonl"
+CURVES = "curves.png"
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One line of the log: means over the epoch's batches, each loss with its weight."""
+
+    epoch: int  # from 1
+    learning_rate: float  # of the last batch
+    losses: Mapping[str, float]
+    pictures: int
+    seconds: float
+    metrics: Mapping[str, float]  # what `validate` returned, empty in epochs without
+
+
+def write_log(directory: Path, records: Sequence[EpochRecord]) -> None:
+    """Writes all records to `directory`, in place of the log before or not at all."""
+    path = directory / LOG
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text("".join(json.dumps(asdict(record)) + "\n" for record in records))
+    partial.replace(path)
+
+
+def draw_curves(directory: Path, records: Sequence[EpochRecord]) -> Path:
+    """Draws losses, learning rate and metrics over the epochs to `directory`, and returns the picture's path."""
+    from matplotlib.figure import Figure  # half a second, which only training needs
+
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    losses, rate, metrics = figure.subplots(1, 3)
+    epochs = [record.epoch for record in records]
+    for name in sorted({name for record in records for name in record.losses}):
+        losses.plot(epochs, [record.losses.get(name) for record in records], label=name)
+    losses.set(title="losses, each with its weight", xlabel="epoch", ylim=(0, None))
+    rate.plot(epochs, [record.learning_rate for record in records], color="grey")
+    rate.set(title="learning rate", xlabel="epoch", yscale="log")
+    scored = [record for record in records if record.metrics]
+    for name in sorted({name for record in scored for name in record.metrics}):
+        own = [record for record in scored if name in record.metrics]
+        metrics.plot([r.epoch for r in own], [r.metrics[name] for r in own], marker=".", label=name)
+    metrics.set(title="validation, %", xlabel="epoch")
+    for axes in (losses, metrics):
+        if axes.lines:
+            axes.legend(fontsize="small", frameon=False)
+    for axes in (losses, rate, metrics):
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    path = directory / CURVES
+    figure.savefig(path, dpi=110)
+    return path

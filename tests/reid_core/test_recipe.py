@@ -1,0 +1,104 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from reid_core.data import PersonPictures
+from reid_core.evaluate import evaluate
+from reid_core.files import read_card, write_card
+from reid_core.foreign import foreign_card
+from reid_core.local import LocalCore
+from reid_core.plans import TrainSettings
+from reid_core.recipe import Recipe, make_model
+from reid_core.train_demo import demo_plans
+from schemas.cards import DiffAttentionSettings, InputConvention, ModelConfig
+from schemas.errors import CoreError
+from schemas.settings import Settings
+from synthetic.training import training_set
+from tests.reid_core.test_foreign import onnx_file
+
+SETTINGS = Settings(device="cpu")
+INPUT = InputConvention(height=32, width=16)
+CONFIG = ModelConfig(architecture="resnet10s", input=INPUT, diff_attention=DiffAttentionSettings())
+
+
+def rendered(seed: int, people: int) -> PersonPictures:
+    found = training_set(seed, people, 8, (INPUT.height, INPUT.width))
+    return PersonPictures(found.pictures, found.identities, found.cameras)
+
+
+def short(plans: list[TrainSettings]) -> tuple[TrainSettings, ...]:
+    return tuple(replace(plan, epochs=1, identities_per_batch=4) for plan in plans)
+
+
+@pytest.fixture(scope="module")
+def people() -> PersonPictures:
+    return rendered(3, 4)
+
+
+@pytest.fixture(scope="module")
+def validation() -> tuple[PersonPictures, PersonPictures]:
+    return rendered(4, 3).split_queries()
+
+
+@pytest.mark.parametrize("strategy", ["joint", "separate"])
+def test_a_recipe_writes_a_model_with_its_card(
+    strategy: str, people: PersonPictures, validation: tuple[PersonPictures, PersonPictures], tmp_path: Path
+) -> None:
+    plans = short(demo_plans("joint" if strategy == "joint" else "separate", 1))
+    card, records = make_model(
+        Recipe(CONFIG, plans, half=True),
+        people,
+        validation,
+        tmp_path / "work",
+        tmp_path / "out",
+        SETTINGS,
+        name="m",
+        trained_on="four rendered people",
+    )
+    assert card.model_dump_json() == read_card(tmp_path / "out").model_dump_json()
+    assert (card.dims, card.strategy, card.trained_on) == (256, strategy, "four rendered people")
+    assert card.diff_attention == CONFIG.diff_attention
+    assert card.metrics == records[-1].metrics and "attended_mINP" in card.metrics
+    assert [plan["strategy"] for plan in card.details["plans"]] == [plan.strategy for plan in plans]
+    assert len(list((tmp_path / "work").glob("*/curves.png"))) == len(plans)
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+def test_a_module_is_trained_on_a_model_that_is_there(
+    foreign: bool, people: PersonPictures, validation: tuple[PersonPictures, PersonPictures], tmp_path: Path
+) -> None:
+    plain, separate = short(demo_plans("separate", 1))
+    start = tmp_path / "start"
+    attention = DiffAttentionSettings(reduction=1)
+    if foreign:
+        start.mkdir()
+        card = foreign_card(onnx_file(start / "m.onnx", (1, 3, 32, 16)), "m", INPUT, SETTINGS)
+        write_card(card, start)
+    else:
+        config = CONFIG.model_copy(update={"diff_attention": None})
+        card, _ = make_model(Recipe(config, (plain,)), people, validation, tmp_path / "w", start, SETTINGS, name="m")
+    recipe = Recipe(CONFIG.model_copy(update={"diff_attention": attention}), (separate,), start=start)
+    found, records = make_model(
+        recipe, people, validation, tmp_path / "work", tmp_path / "out", SETTINGS, name="on-top"
+    )
+    assert found.strategy == "separate" and found.diff_attention == attention and found.engine == card.engine
+    before = evaluate(SETTINGS, start, *validation)["plain"].mAP
+    assert records[-1].metrics["plain_mAP"] == found.metrics["plain_mAP"] == pytest.approx(before, abs=0.01)
+    opened = LocalCore.open(SETTINGS, tmp_path / "out")
+    features = opened.embed(people.pictures[:4])
+    assert (features == LocalCore.open(SETTINGS, start).embed(people.pictures[:4])).all()
+    assert len(opened.distances(features[:2].astype(float), features[2:].astype(float))) == 2
+
+
+def test_recipes_that_cannot_be_meant(
+    people: PersonPictures, validation: tuple[PersonPictures, PersonPictures], tmp_path: Path
+) -> None:
+    plain, separate = short(demo_plans("separate", 1))
+    without = CONFIG.model_copy(update={"diff_attention": None})
+    with pytest.raises(CoreError, match="has diff attention"):
+        make_model(Recipe(without, (separate,)), people, validation, tmp_path, tmp_path / "o", SETTINGS, name="m")
+    make_model(Recipe(without, (plain,)), people, validation, tmp_path / "w", tmp_path / "s", SETTINGS, name="m")
+    with pytest.raises(CoreError, match="only separate training can go on"):
+        recipe = Recipe(CONFIG, (plain,), start=tmp_path / "s")
+        make_model(recipe, people, validation, tmp_path, tmp_path / "o", SETTINGS, name="m")
