@@ -7,12 +7,11 @@ or a note, which its user should know.
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from reid_core.data import JUNK
-from reid_core.datasets.dataset import SPLITS, Dataset, Progress, Sample, SplitName
+from reid_core.datasets.dataset import SPLITS, Dataset, Progress, Sample, SplitName, in_threads
 from reid_core.decoding import decode
 from schemas.errors import PictureError
 
@@ -91,8 +90,8 @@ class _Picture(NamedTuple):
 def _look_at_pictures(dataset: Dataset, progress: Progress | None) -> list[_Picture]:
     samples = [(name, sample) for name in SPLITS for sample in dataset.split(name)]
     found: list[_Picture] = []
-    with ThreadPoolExecutor() as pool:
-        for picture in pool.map(lambda pair: _look_at(*pair), samples):
+    with in_threads(lambda pair: _look_at(*pair), samples) as pictures:
+        for picture in pictures:
             found.append(picture)
             if progress:
                 progress(len(found), len(samples))

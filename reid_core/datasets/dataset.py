@@ -1,11 +1,12 @@
 """A data set as a light description: which picture shows whom from where. Pictures are decoded when they are loaded."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from schemas.cards import InputConvention
 
 SplitName = Literal["train", "query", "gallery"]
 SPLITS: tuple[SplitName, ...] = ("train", "query", "gallery")
+Item, Result = TypeVar("Item"), TypeVar("Result")
 Progress = Callable[[int, int], None]  # hears of (done, total)
 
 
@@ -81,8 +83,8 @@ class Dataset:
         """
         samples = self.split(split)
         pictures = np.empty((len(samples), convention.height, convention.width, 3), np.uint8)
-        with ThreadPoolExecutor() as pool:  # decoders and OpenCV work outside the interpreter's lock
-            for done, picture in enumerate(pool.map(lambda sample: prepare(sample.read(), convention), samples)):
+        with in_threads(lambda sample: prepare(sample.read(), convention), samples) as prepared:
+            for done, picture in enumerate(prepared):
                 pictures[done] = picture
                 if progress:
                     progress(done + 1, len(samples))
@@ -94,6 +96,19 @@ class Dataset:
 
     def counts(self, name: SplitName) -> Counts:
         return count(self.split(name), None if name == "train" else self.distractor)
+
+
+@contextmanager
+def in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Iterator[Result]]:
+    """`work` of each item in order, in threads: decoders, OpenCV and hashes work outside the interpreter's lock.
+
+    Whoever leaves early, by an error or Ctrl-C, waits for no more than the items already at work.
+    """
+    pool = ThreadPoolExecutor()
+    try:
+        yield pool.map(work, items)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def labels_of(samples: Iterable[Sample]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
