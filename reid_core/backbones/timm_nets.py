@@ -22,7 +22,10 @@ class TimmNet(nn.Module):
         self.net: nn.Module = create(name, size)
         training = self.net.training
         with torch.no_grad():
-            found = self.net.eval()(torch.zeros(1, 3, *size, device=next(self.net.parameters()).device))
+            try:
+                found = self.net.eval()(torch.zeros(1, 3, *size, device=next(self.net.parameters()).device))
+            except RuntimeError as error:
+                raise CoreError(f"timm's {name} takes no pictures of {size[0]}x{size[1]}: {error}") from None
         self.net.train(training)
         channels_last = getattr(self.net, "output_fmt", "NCHW") == "NHWC"
         if found.ndim not in (2, 4) or (found.ndim == 4 and channels_last):
@@ -43,10 +46,14 @@ def create(name: str, size: tuple[int, int], *, pretrained: bool = False) -> nn.
         import timm
     except ImportError as error:
         raise CoreError(f"timm:{name[:60]} needs the extra 'timm': pip install 'urban-reid[timm]' ({error})") from None
-    # A name with a scheme would be looked for on a server or on the disk.
-    if ":" in name or not timm.is_model(name):
+    try:
+        # A name with a scheme would be looked for on a server or on the disk.
+        known = ":" not in name and timm.is_model(name)
+        described = timm.get_pretrained_cfg(name) if known else None
+    except RuntimeError:  # of weights that it does not have, the part behind the dot
+        known = False
+    if not known:
         raise CoreError(f"timm {timm.__version__} has no model {name[:60]!r}; timm.list_models() names them")
-    described = timm.get_pretrained_cfg(name)
     fixed = described is not None and described.fixed_input_size
     options: dict[str, Any] = {"img_size": size} if fixed else {"global_pool": ""}
     try:

@@ -8,6 +8,7 @@ import hashlib
 import math
 import pickle
 import sys
+import warnings
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -120,7 +121,10 @@ def _read_published(source: Path) -> tuple[dict[str, Tensor], str]:
         with source.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
-            found = torch.load(file, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                # A newer protocol than torch.save's; it is read or refused all the same.
+                warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
+                found = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         raise ModelFileError(f"{source}: cannot be read ({error.strerror})") from None
     except (pickle.UnpicklingError, RuntimeError, ValueError, KeyError, EOFError, AttributeError, IndexError) as error:
