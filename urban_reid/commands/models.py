@@ -9,13 +9,14 @@ from rich.table import Table
 from schemas.errors import InputError
 from schemas.settings import settings
 from urban_reid.arguments import AsJson, ColorOrder, Mean, Std, ValueRange, input_convention
-from urban_reid.commands import export, promotion
+from urban_reid.commands import convert, export, promotion
 from urban_reid.commands.promotion import figures
 from urban_reid.output import out, print_json, say, shown
 
 app = typer.Typer(help="The models that turn a picture into a feature.", no_args_is_help=True)
 app.add_typer(promotion.app)
 app.add_typer(export.app)
+app.add_typer(convert.app)
 
 
 @app.command("list", epilog="Example: urban-reid models list")
