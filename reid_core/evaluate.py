@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from reid_core.data import JUNK, PersonPictures
 from reid_core.devices import choose_device
@@ -46,48 +47,49 @@ def evaluate(
     flip: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, RankingScores]:
-    """Scores of a model directory; see `evaluate_core`. Raises what opening the core raises."""
+    """Scores of a model directory on the device of `settings`; see `rank_features`.
+
+    The core embeds as it does in the city. `flip`: a picture's feature is the mean of its own and its mirror image's.
+    Raises what opening the core raises, and VectorError.
+    """
     core = LocalCore.open(settings, model_directory)
     attention = load_attention(model_directory)
-    return evaluate_core(
-        settings, core, attention, query, gallery, top=top, rerank=rerank, flip=flip, progress=progress
+    gallery = gallery.select(gallery.identities != JUNK)
+    device = choose_device(settings)
+    left, right = (
+        torch.from_numpy(_embed(core, people.pictures, flip, progress)).to(device) for people in (query, gallery)
     )
+    return rank_features(left, right, attention, query, gallery, top=top, rerank=rerank, progress=progress)
 
 
-def evaluate_core(
-    settings: Settings,
-    core: LocalCore,
+@torch.inference_mode()
+def rank_features(
+    left: Tensor,
+    right: Tensor,
     attention: DiffAttention | None,
     query: PersonPictures,
     gallery: PersonPictures,
     *,
     top: int | None = None,
     rerank: bool = False,
-    flip: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, RankingScores]:
     """Scores by "plain" distances and, with diff attention, by "attended" ones; "reranked" is on top of the last.
 
-    The core embeds as it does in the city; distances are the paper's test distances, query first, in float64, on the
-    device of `settings`. `top`: attended distances for so many nearest by plain distance only, else for every pair.
-    `flip`: a picture's feature is the mean of its own and its mirror image's. Junk is left out from the start, so that
-    it is nobody's neighbour. Raises VectorError.
+    left, right: raw post-BN features (Q, D) and (G, D) on one device, and their labels in `query` and `gallery`, which
+    holds no junk, so that junk is nobody's neighbour. Distances are the paper's test distances, query first, in
+    float64. `top`: attended distances for so many nearest by plain distance only, else for every pair.
     """
-    gallery = gallery.select(gallery.identities != JUNK)
-    device = choose_device(settings)
-    left, right = (
-        torch.from_numpy(_embed(core, people.pictures, flip, progress)).to(device).double()
-        for people in (query, gallery)
-    )
+    assert (gallery.identities != JUNK).all()
+    left, right = left.double(), right.double()
     ways: dict[str, Rows] = {"plain": plain(left, right)}
     best = "plain"
     if attention is not None:
-        attention = attention.to(device).double().eval()
+        attention = attention.to(left.device).double().eval()
         best = "attended"
         ways[best] = attended(attention, left, right) if top is None else attended_nearest(attention, left, right, top)
     if rerank:
-        with torch.inference_mode():
-            ways["reranked"] = reranked(ways[best], attention, left, right, ReRanking())
+        ways["reranked"] = reranked(ways[best], attention, left, right, ReRanking())
     verified = {"plain", "attended"} if top is None else {"plain"}
     return {
         name: rank(rows, query, gallery, name, progress, count_pairs=name in verified) for name, rows in ways.items()
