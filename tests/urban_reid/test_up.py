@@ -95,6 +95,7 @@ def test_up(home: Path, here: Path) -> None:
         assert set(deployments) == {
             *(f"flows.resolve.{level}" for level in ("camera", "building", "street", "district")),
             "flows.search.search",
+            "flows.training.training",
         }
         every_five_minutes = deployments["flows.resolve.district"]["schedules"]
         assert [(s["slug"], s["schedule"]["interval"]) for s in every_five_minutes] == [("d1", 300)]

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.box import SIMPLE
 from rich.table import Table
 
 from schemas.errors import InputError
@@ -51,19 +52,17 @@ def list_(as_json: AsJson = False) -> None:
             }
         )
         return
-    table = Table("name", "in use", "engine", "architecture", "dims", "input", "diff attention", "trained on", "mAP")
+    # What it was trained on takes many words: --json has the whole card.
+    table = Table("name", "in use", "architecture", "input", "diff attention", "mAP", box=SIMPLE, padding=(0, 1))
     for row in rows:
         card = row.card
         found = compared.get(row.name)
         table.add_row(
             shown(row.name),
             "yes" if row.in_use else "",
-            card.engine,
-            shown(card.architecture),
-            str(row.dims),
+            shown(card.architecture if card.engine == "torch" else card.engine),
             f"{card.input.height}x{card.input.width} {card.input.color}",
             card.diff_attention.transform if card.diff_attention else "",
-            shown(card.trained_on),
             f"{found.metrics['mAP']:.1f} ({found.difference['mAP']:+.1f})" if found else "",
         )
     out().print(table if rows else "no model is registered; `urban-reid models register NAME FILE` takes one")
