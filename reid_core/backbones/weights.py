@@ -36,7 +36,7 @@ UNDER = ("state_dict", "model_state_dict", "model")
 
 @dataclass(frozen=True)
 class Converted:
-    """What `convert_weights` wrote: names of tensors, dropped ones of the source, and the source's SHA-256 in hex.
+    """What `convert_weights` wrote: names of tensors, the source's classifier, and the source's SHA-256 in hex.
 
     `by_order`: the source's names were others, and its tensors were told apart by their order and shapes.
     """
@@ -98,21 +98,20 @@ def convert_weights(source: Path, architecture: str, target: Path) -> Converted:
     backbone = build_backbone(architecture)
     published, digest = _read_published(source)
     own = _public(backbone).state_dict()
-    known = {name: tensor for name, tensor in published.items() if name in own}
-    by_order = any(name not in known and not _optional(name) for name in own)
-    if by_order:
-        known = _matched_in_order(published, own) or published
+    matched = _matched_in_order(published, own)
+    by_order = matched is not None and any(name not in published for name in matched)
+    known = matched if matched is not None and by_order else published
     load_published(backbone, known, str(source))
-    kept = {id(tensor) for tensor in known.values()}
+    kept = {name: tensor for name, tensor in known.items() if name in own}
     data = save(
-        {name: tensor.contiguous().clone() for name, tensor in known.items() if name in own},
+        {name: tensor.contiguous().clone() for name, tensor in kept.items()},
         {"architecture": architecture, "source": source.name, "source_sha256": digest},
     )
     unfinished = target.with_name(target.name + ".partial")
     unfinished.write_bytes(data)
     unfinished.replace(target)
-    dropped = tuple(name for name, tensor in published.items() if id(tensor) not in kept and not _optional(name))
-    return Converted(tuple(name for name in known if name in own), dropped, by_order, digest)
+    dropped = tuple(name for name in published if name not in own and name.startswith(CLASSIFIERS))
+    return Converted(tuple(kept), dropped, by_order, digest)
 
 
 def _read_published(source: Path) -> tuple[dict[str, Tensor], str]:
