@@ -1,0 +1,236 @@
+"""The paper's test distance for many pairs, fast: all of queries x gallery as a stream, or a shortlist a query.
+
+    distance^2 = 2 - 2 S(a^2 x y) / sqrt(S(a^2 x^2) S(a^2 y^2))        a = sigmoid(W2 relu(W1 f))
+
+Notable: one query meets a block of the gallery, so that what is the query's is a vector and the block stays in the
+cache for the next query; W1's linear parts are one product a feature; the gate comes as a tanh, since
+4 a^2 = (1 + tanh(l/2))^2 and the factor cancels. The device decides how products are done, never the caller:
+
+    CPU with AVX-512 VNNI   8 bits (four times the rate of float32), |x - y| in 8 bits too
+    CUDA                    bfloat16, summed in float32; `sub_abs` as one Triton kernel (`pairs_triton`)
+    other                   float32
+
+Each differs from `DiffAttention.distance_matrix` by rounding alone; benchmarks/pairs.py measures how much. What the
+city decides stays with `DiffAttention.pair_distances` in float64.
+"""
+
+import importlib.util
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from reid_core.diff_attention import DiffAttention
+from schemas.errors import CoreError
+
+#: Queries of a block of the stream.
+QUERY_ROWS = 64
+#: Pairs of one query that are computed at once. On a CPU their gates (1 MB a core) stay in the cache.
+PAIRS_AT_ONCE = {"cpu": 256, "cuda": 2**13}
+#: Pairs that show the range of each hidden channel to the 8-bit form, and the room left above what they show.
+RANGE_PAIRS, RANGE_ROOM = 2**12, 1.25
+
+
+@torch.inference_mode()
+def attended_distances(
+    module: DiffAttention, queries: Tensor, gallery: Tensor, *, rows: int = QUERY_ROWS
+) -> Iterator[tuple[slice, Tensor]]:
+    """The test distance of every pair as a stream: a slice of the queries and their distances (rows, G) in float32.
+
+    `queries` (Q, D) and `gallery` (G, D) are features on the module's device. Beside them and a float32 copy where
+    they are not float32, memory holds two numbers of D/r a feature, for `sub_abs` D bytes more, and one block.
+    Raises CoreError for features of another width, on another device, or not finite.
+    """
+    scorer = _Scorer(module, queries, gallery)
+    for start in range(0, len(queries), rows):
+        block = slice(start, min(start + rows, len(queries)))
+        yield block, scorer.every_pair(block)
+
+
+@torch.inference_mode()
+def shortlist_distances(module: DiffAttention, queries: Tensor, gallery: Tensor, shortlists: Tensor) -> Tensor:
+    """Test distances (Q, K) in float32 of each query (Q, D) to its own K rows of the gallery (G, D).
+
+    `shortlists` (Q, K) holds gallery rows, integers. Raises CoreError as `attended_distances` does, and for a
+    shortlist that does not fit.
+    """
+    if shortlists.ndim != 2 or len(shortlists) != len(queries):
+        wanted = f"({len(queries)}, K)"
+        raise CoreError(f"shortlists of {len(queries)} queries have shape {wanted}, not {tuple(shortlists.shape)}")
+    if shortlists.numel() and not 0 <= int(shortlists.min()) <= int(shortlists.max()) < len(gallery):
+        raise CoreError(f"a shortlist names rows {int(shortlists.min())} to {int(shortlists.max())} of {len(gallery)}")
+    return _Scorer(module, queries, gallery).shortlists(shortlists)
+
+
+class _Gates(Protocol):
+    """tanh(l/2) (k, D) in float32, the caller's to overwrite, of one query and gallery rows; the gate is (1 + .)/2."""
+
+    def __call__(self, query: int, rows: slice | Tensor) -> Tensor: ...
+
+
+class _Scorer:
+    def __init__(self, module: DiffAttention, queries: Tensor, gallery: Tensor) -> None:
+        for name, features in (("queries", queries), ("gallery", gallery)):
+            if features.ndim != 2 or features.shape[1] != module.dims:
+                raise CoreError(f"{name} of shape {tuple(features.shape)} for diff attention of {module.dims} channels")
+            if features.device != module.mix.device:
+                raise CoreError(f"{name} on {features.device}, but diff attention on {module.mix.device}")
+            if not features.sum(dtype=torch.float64).isfinite():
+                raise CoreError(f"{name} hold values that are not finite")
+        self.x, self.y = queries.float(), gallery.float()
+        self.x_squares, self.y_squares = (side.square().sum(1) for side in (self.x, self.y))
+        self.gates = _gates(module, self.x, self.y)
+        self.at_once = PAIRS_AT_ONCE[self.x.device.type]
+        self.fused = module.settings.transform == "sub_abs" and _has_kernel(module, self.x.device)
+
+    def every_pair(self, block: slice) -> Tensor:
+        sums = self.x.new_empty(3, block.stop - block.start, len(self.y))
+        if self.fused:
+            from reid_core.pairs_triton import pair_sums
+
+            assert isinstance(self.gates, _FloatGates)
+            parts = self.gates.x_part[block], self.gates.y_part, self.gates.squeeze, self.gates.excite
+            pair_sums(self.x[block], self.y, *parts, sums)
+            return _distances(sums)
+        for start in range(0, len(self.y), self.at_once):  # a part of the gallery stays in the cache for all queries
+            part = slice(start, min(start + self.at_once, len(self.y)))
+            y = self.y[part]
+            for row in range(sums.shape[1]):
+                self._sums(block.start + row, part, y, sums[:, row, part])
+        sums[1] += self.x_squares[block, None]
+        sums[2] += self.y_squares
+        return _distances(sums)
+
+    def shortlists(self, shortlists: Tensor) -> Tensor:
+        sums = self.x.new_empty(3, *shortlists.shape)
+        for query, shortlist in enumerate(shortlists.long()):
+            for start in range(0, len(shortlist), self.at_once):
+                part = slice(start, min(start + self.at_once, len(shortlist)))
+                self._sums(query, shortlist[part], self.y[shortlist[part]], sums[:, query, part])
+        sums[1] += self.x_squares[:, None]
+        sums[2] += self.y_squares[shortlists.long()]
+        return _distances(sums)
+
+    def _sums(self, query: int, rows: slice | Tensor, y: Tensor, sums: Tensor) -> None:
+        """Writes x.y + 2 S(z x y), 2 S(z x^2) and 2 S(z y^2) (3, k), where 1 + 2 z = 4 a^2."""
+        x = self.x[query]
+        z = self.gates(query, rows)
+        z.addcmul_(z, z, value=0.5)
+        torch.mv(z, 2 * x.square(), out=sums[1])
+        z.mul_(y)
+        torch.addmv(y @ x, z, x, alpha=2, out=sums[0])
+        torch.mul(torch.sum(z.mul_(y), 1), 2, out=sums[2])
+
+
+def _distances(sums: Tensor) -> Tensor:
+    """Distances from S(v x y), S(v x^2) and S(v y^2) (3, ...), for any multiple v of a^2."""
+    lengths = sums[1] * sums[2]
+    cosine = sums[0] / lengths.clamp(min=torch.finfo(lengths.dtype).tiny).sqrt()
+    return (2 - 2 * cosine).clamp(min=0).sqrt()
+
+
+def _has_kernel(module: DiffAttention, device: torch.device) -> bool:
+    if device.type != "cuda" or importlib.util.find_spec("triton") is None:
+        return False
+    from reid_core.pairs_triton import fits
+
+    return fits(module.squeeze.out_features, device)
+
+
+def _gates(module: DiffAttention, x: Tensor, y: Tensor) -> _Gates:
+    if x.device.type == "cuda":
+        return _FloatGates(module, x, y, torch.bfloat16)
+    if torch.cpu.get_capabilities().get("avx512_vnni", False) and len(x) and len(y):
+        return _ByteGates(module, x, y)
+    return _FloatGates(module, x, y, torch.float32)
+
+
+class _FloatGates:
+    def __init__(self, module: DiffAttention, x: Tensor, y: Tensor, dtype: torch.dtype) -> None:
+        self.x, self.y, self.transform, self.dtype = x, y, module.settings.transform, dtype
+        self.x_part, self.y_part, self.squeeze = _first_layer(module, x, y)
+        self.squeeze, self.excite = self.squeeze.to(dtype), (module.excite.weight / 2).to(dtype)
+
+    def __call__(self, query: int, rows: slice | Tensor) -> Tensor:
+        hidden = self.x_part[query] + self.y_part[rows]
+        if self.transform != "sub":
+            transformed = _transformed(self.transform, self.x[query], self.y[rows])
+            hidden += transformed.to(self.dtype) @ self.squeeze.T
+        return (hidden.relu_().to(self.dtype) @ self.excite.T).float().tanh_()
+
+
+class _ByteGates:
+    """Features, weights and hidden values as bytes, for a set of queries and a gallery that give their ranges.
+
+    A hidden channel has its own range, folded into W2's columns, and a feature's channel its own, folded into W1's;
+    then each row of a weight has its own. Rounding errors of 512 or 2,048 channels mostly cancel.
+    """
+
+    def __init__(self, module: DiffAttention, x: Tensor, y: Tensor) -> None:
+        self.x, self.y, self.transform = x, y, module.settings.transform
+        x_part, y_part, squeeze = _first_layer(module, x, y)
+        chosen = torch.linspace(0, len(x) * len(y) - 1, min(RANGE_PAIRS, len(x) * len(y)), dtype=torch.float64).long()
+        left, right = chosen // len(y), chosen % len(y)
+        hidden = x_part[left] + y_part[right]
+        if self.transform != "sub":
+            hidden += _transformed(self.transform, x[left], y[right]) @ squeeze.T
+        top = hidden.amax(0) * RANGE_ROOM
+        top = top.clamp(min=max(top.relu().mean().item() / 8, torch.finfo(top.dtype).tiny * 2**20))
+        self.x_part, self.y_part = x_part * (255 / top) + 0.5, y_part * (255 / top)
+        self.excite = _Weights.of(module.excite.weight.float() / 2 * (top / 255))
+        squeeze = squeeze * (255 / top)[:, None]
+        if self.transform == "sub_abs":
+            range_ = torch.maximum(x.abs().amax(0), y.abs().amax(0)).clamp(min=torch.finfo(x.dtype).tiny * 2**20)
+            self.x_bytes, self.y_bytes = ((side * (127 / range_) + 128.5).to(torch.uint8) for side in (x, y))
+            self.squeeze_bytes = _Weights.of(squeeze * (range_ / 127))
+        elif self.transform == "sub_squ":  # 8 bits are too few for squares
+            self.squeeze = squeeze
+
+    def __call__(self, query: int, rows: slice | Tensor) -> Tensor:
+        if self.transform == "sub":
+            hidden = self.x_part[query] + self.y_part[rows]
+        elif self.transform == "sub_abs":
+            x, y = self.x_bytes[query], self.y_bytes[rows]
+            difference = torch.maximum(x, y).sub_(torch.minimum(x, y))
+            hidden = self.squeeze_bytes.product(difference, self.x_part[query], "none").add_(self.y_part[rows])
+        else:
+            transformed = _transformed(self.transform, self.x[query], self.y[rows])
+            hidden = torch.addmm(self.x_part[query] + self.y_part[rows], transformed, self.squeeze.T)
+        return self.excite.product(hidden.clamp_(0, 255).to(torch.uint8), None, "tanh")
+
+
+class _Weights(NamedTuple):
+    """A weight (n, k) in 8 bits with a scale a row, laid out for oneDNN."""
+
+    packed: Tensor
+    scales: Tensor
+    zeros: Tensor
+
+    @classmethod
+    def of(cls, weight: Tensor) -> "_Weights":
+        scales = weight.abs().amax(1).clamp(min=torch.finfo(weight.dtype).tiny * 2**20) / 127
+        packed = torch.ops.onednn.qlinear_prepack((weight / scales[:, None]).round().to(torch.int8), None)
+        return cls(packed, scales, torch.zeros(len(weight), dtype=torch.int64))
+
+    def product(self, rows: Tensor, bias: Tensor | None, function: str) -> Tensor:
+        """function(rows @ weight.T + bias) in float32 of bytes `rows` (m, k)."""
+        product: Tensor = torch.ops.onednn.qlinear_pointwise(
+            rows, 1.0, 0, self.packed, self.scales, self.zeros, bias, 1.0, 0, torch.float32, function, [], "none"
+        )
+        return product
+
+
+def _first_layer(module: DiffAttention, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """W1 f as a sum: parts of x (Q, D/r) and y (G, D/r), and the weight (D/r, D) of t(x - y), which `sub` needs not."""
+    w1, w2, w3 = module.mix.float()
+    squeeze = module.squeeze.weight.float()
+    of_one = module.bias.float() * squeeze.sum(1)
+    if module.settings.transform == "sub":
+        w1, w2, w3 = torch.zeros_like(w1), w1 + w2, w3 - w1
+    return w2 * (x @ squeeze.T), w3 * (y @ squeeze.T) + of_one, w1 * squeeze
+
+
+def _transformed(transform: str, x: Tensor, y: Tensor) -> Tensor:
+    difference = x - y
+    return difference.abs_() if transform == "sub_abs" else difference.square_()
