@@ -18,7 +18,7 @@ from torch import Tensor
 from reid_core.data import JUNK, PersonPictures
 from reid_core.devices import choose_device
 from reid_core.diff_attention import DiffAttention
-from reid_core.distances import Rows, attended, attended_nearest, blocks, plain, reranked
+from reid_core.distances import attended, plain, reciprocal_codes
 from reid_core.files import load_diff_attention, load_model, read_card, write_card
 from reid_core.foreign import foreign_card, foreign_files
 from reid_core.local import LocalCore
@@ -29,7 +29,7 @@ from schemas.cards import InputConvention
 from schemas.errors import InputError
 from schemas.settings import Settings
 
-#: Hears what is being done, how much of it is done, and how much there is.
+#: Hears what is being done, how much of it is done, and how much there is; 0 where that is not known.
 Progress = Callable[[str, int, int], None]
 
 #: Pictures embedded between two calls of `Progress`: some full batches of the core.
@@ -77,47 +77,42 @@ def rank_features(
     """Scores by "plain" distances and, with diff attention, by "attended" ones; "reranked" is on top of the last.
 
     left, right: raw post-BN features (Q, D) and (G, D) on one device, and their labels in `query` and `gallery`, which
-    holds no junk, so that junk is nobody's neighbour. Distances are the paper's test distances, query first, in
-    float64. `top`: attended distances for so many nearest by plain distance only, else for every pair.
+    holds no junk, so that junk is nobody's neighbour. Plain distances are float64; attended ones are the paper's test
+    distances, query first, as `reid_core.pairs` computes them. `top`: attended distances for so many nearest by plain
+    distance only, else for every pair. `RankingScores.pairs` is kept where every distance is of one kind.
     """
     assert (gallery.identities != JUNK).all()
     left, right = left.double(), right.double()
-    ways: dict[str, Rows] = {"plain": plain(left, right)}
-    best = "plain"
+    streams = {"plain": plain(left, right)}
     if attention is not None:
-        attention = attention.to(left.device).double().eval()
-        best = "attended"
-        ways[best] = attended(attention, left, right) if top is None else attended_nearest(attention, left, right, top)
+        attention = attention.to(left.device).eval()
+        streams["attended"] = attended(attention, left, right, top)
+    best = list(streams)[-1]
+    codes = None
     if rerank:
-        ways["reranked"] = reranked(ways[best], attention, left, right, ReRanking())
-    verified = {"plain", "attended"} if top is None else {"plain"}
-    return {
-        name: rank(rows, query, gallery, name, progress, count_pairs=name in verified) for name, rows in ways.items()
-    }
-
-
-@torch.inference_mode()
-def rank(
-    rows: Rows,
-    query: PersonPictures,
-    gallery: PersonPictures,
-    name: str = "",
-    progress: Progress | None = None,
-    *,
-    count_pairs: bool = False,
-) -> RankingScores:
-    """Scores by the distances that `rows` gives. `count_pairs`: with how many pairs lie at which distance."""
-    metrics = RankingMetrics(gallery.identities, gallery.cameras)
-    people = np.union1d(query.identities, gallery.identities)
-    pairs = PairCounts(gallery.identities, gallery.cameras, people) if count_pairs else None
-    for block in blocks(len(query), len(gallery)):
-        distances = rows(block).cpu().numpy()
-        metrics.update(distances, query.identities[block], query.cameras[block])
-        if pairs is not None:
-            pairs.update(distances, query.identities[block], query.cameras[block])
         if progress is not None:
-            progress(f"ranking, {name}", block.stop, len(query))
-    return replace(metrics.compute(), pairs=pairs)
+            progress("looking for neighbours", 0, 0)
+        codes = reciprocal_codes(attention, left, right, ReRanking())
+    scores = {}
+    for name, stream in streams.items():
+        metrics, again = (RankingMetrics(gallery.identities, gallery.cameras) for _ in range(2))
+        people = np.union1d(query.identities, gallery.identities)
+        of_one_kind = name == "plain" or top is None
+        pairs = PairCounts(gallery.identities, gallery.cameras, people) if of_one_kind else None
+        for rows, found in stream:
+            distances = found.cpu().numpy()
+            asked = query.identities[rows], query.cameras[rows]
+            metrics.update(distances, *asked)
+            if pairs is not None:
+                pairs.update(distances, *asked)
+            if codes is not None and name == best:
+                again.update(codes.distances(rows, distances.astype(np.float64) ** 2 / 2), *asked)
+            if progress is not None:
+                progress(f"ranking, {name}", rows.stop, len(query))
+        scores[name] = replace(metrics.compute(), pairs=pairs)
+        if codes is not None and name == best:
+            scores["reranked"] = again.compute()
+    return scores
 
 
 @contextmanager
@@ -143,11 +138,11 @@ def model_directory(model: Path, convention: InputConvention | None, settings: S
 
 
 def load_attention(model_directory: Path) -> DiffAttention | None:
-    """A model directory's diff attention in float64, None where it has none."""
+    """A model directory's diff attention, None where it has none."""
     card = read_card(model_directory)
     own = load_model(model_directory).diff_attention if card.engine == "torch" else None
     found = own or load_diff_attention(model_directory, card)
-    return None if found is None else found.double().eval()
+    return None if found is None else found.eval()
 
 
 def _embed(core: LocalCore, pictures: NDArray[np.uint8], flip: bool, progress: Progress | None) -> NDArray[np.float32]:
