@@ -144,8 +144,9 @@ def _write_files(
         assert torch_model is not None
         _write_onnx(torch_model, card.input, out / _FILES["onnx"])
     else:
-        file = None if torch_model else model_file(source, card)
-        _write_openvino(torch_model, file, card.input, out / _FILES["openvino"], precision, calibration)
+        write_openvino(
+            torch_model or model_file(source, card), card.input, out / _FILES["openvino"], precision, calibration
+        )
     attention = torch_model.diff_attention if torch_model else load_diff_attention(source, card)
     if attention is not None:
         write_tensors(attention, out / DIFF_ATTENTION)
@@ -173,21 +174,24 @@ def _write_onnx(model: "ReIDModel", convention: InputConvention, file: Path) -> 
     )
 
 
-def _write_openvino(
-    model: "ReIDModel | None",
-    file: Path | None,
+def write_openvino(
+    source: "ReIDModel | Path",
     convention: InputConvention,
     out: Path,
     precision: Precision,
-    calibration: Pictures | None,
+    calibration: Pictures | None = None,
 ) -> None:
+    """Writes `out`, an .xml with its .bin beside it, from a torch model in eval mode, or from an IR or ONNX file.
+
+    A torch model's IR takes any number of pictures. int8 needs `calibration`.
+    """
     openvino = load_engine("openvino")
-    if model is not None:
-        program = torch.export.export(model, (_example(convention),), dynamic_shapes=_ANY_BATCH)
+    if isinstance(source, Path):
+        graph = openvino.Core().read_model(str(source))
+    else:
+        program = torch.export.export(source, (_example(convention),), dynamic_shapes=_ANY_BATCH)
         graph = openvino.convert_model(program)
         graph.reshape([-1, 3, convention.height, convention.width])  # the sizes get lost on the way
-    else:
-        graph = openvino.Core().read_model(str(file))
     if precision == "int8":
         assert calibration is not None
         graph = quantized(graph, calibration, convention)

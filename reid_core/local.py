@@ -64,7 +64,7 @@ class LocalCore:
         if card.engine != "torch":
             file = foreign.model_file(directory, card)
             embedder = foreign.ForeignEmbedder(file, card.input, settings)
-            return cls(card, embedder, load_diff_attention(directory, card), batch_size=1)
+            return cls(card, embedder, load_diff_attention(directory, card), batch_size=embedder.batch_size)
         model = load_model(directory)
         return cls(card, TorchEmbedder(model, card, settings), model.diff_attention, batch_size=settings.batch_size)
 
@@ -136,21 +136,40 @@ def _one_thread() -> Iterator[None]:
 
 
 class TorchEmbedder:
-    """A torch model's features of one batch, on the device and in the precision of `settings`."""
+    """A torch model's features of one batch, on the device and in the precision of `settings`.
+
+    Compiled only where `settings.compile` is on: a command that embeds a few pictures would wait longer for the
+    compiler than it saves.
+    """
 
     def __init__(self, model: ReIDModel, card: ModelCard, settings: Settings) -> None:
+        """Raises CoreError where torch.compile is asked for and fails, such as without a C++ compiler."""
         self.device = choose_device(settings)
         self.dtype = torch.bfloat16 if use_bfloat16(settings, self.device) else torch.float32
         self.card = card
         self.model = model.eval().to(self.device)
         fold_batch_norms(model.backbone)
         model.backbone.to(dtype=self.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._post_bn: Callable[[torch.Tensor], torch.Tensor] = lambda images: self.model.features(images).post_bn
+        if settings.compile == "on":
+            # Freezing takes the weights for constants and lays them out for the processor.
+            self._post_bn = torch.compile(self._post_bn, dynamic=False, options={"freezing": True})
+            try:
+                self(np.zeros((settings.batch_size, card.input.height, card.input.width, 3), np.uint8))
+            except Exception as error:
+                if _is_out_of_memory(error):
+                    return  # the first batch meets it again, and halves
+                reason = " ".join(str(error).split())[:300]
+                raise CoreError(
+                    f"model {card.name} cannot be compiled here ({reason}); a processor needs a C++ compiler for it, "
+                    "and URBAN_REID_COMPILE=auto goes without"
+                ) from None
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         images = normalized(torch.from_numpy(pictures).to(self.device), self.card.input)
         images = images.to(dtype=self.dtype, memory_format=torch.channels_last)
-        features: NDArray[np.float32] = self.model.features(images).post_bn.cpu().numpy()
+        features: NDArray[np.float32] = self._post_bn(images).cpu().numpy()
         return features
 
 

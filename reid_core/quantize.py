@@ -30,7 +30,7 @@ _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ""}  # the city's own cro
 def quantized(model: Any, pictures: NDArray[np.uint8], convention: InputConvention) -> Any:
     """An int8 copy of `model`, an openvino.Model, its activations' ranges taken from prepared pictures (N, H, W, 3).
 
-    Weights are symmetric a channel, activations asymmetric where they have both signs. Raises InputError for too few
+    Weights have a scale a channel, activations one a tensor. Raises InputError for too few
     pictures, and CoreError without nncf.
     """
     if len(pictures) < FEWEST_PICTURES:

@@ -63,7 +63,7 @@ class Settings(BaseSettings):
         "auto", description="of the backbone; auto asks the device"
     )
     compile: Literal["auto", "on", "off"] = Field(
-        "auto", description="torch.compile in training; auto: on CUDA. A CPU needs a C++ compiler for it"
+        "auto", description="torch.compile in training, auto: on CUDA; on: embedding too. A CPU needs a C++ compiler"
     )
     batch_size: int = Field(16, ge=1, le=4096, description="pictures in one padded batch of the core")
     threads: int = Field(0, ge=0, description="threads of the core; 0 takes the processor's cores")

@@ -1,0 +1,153 @@
+"""Embedding crops: pictures/s of each engine, beside torch as it comes (eager, float32, contiguous), in one run.
+
+    python benchmarks/embedding.py [--architecture resnet50] [--size 256x128] [--engines torch,openvino-int8]
+
+A network with random weights, which say nothing about accuracy and as much about speed as others. It is exported as
+`urban-reid models export` does it, and each engine is what the city opens, with its padded batches. "features" is the
+network alone, on normalised pictures; "crops" has all of it: JPEG decoded, resized, normalised, embedded. Engines take
+turns for `--rounds` rounds, so that a slow minute of the machine is everybody's; medians are shown.
+"""
+
+import argparse
+import io
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from reid_core.decoding import decode
+from reid_core.devices import choose_device
+from reid_core.export import write_openvino
+from reid_core.files import load_model, save_model
+from reid_core.foreign import ForeignEmbedder
+from reid_core.local import Embedder, TorchEmbedder
+from reid_core.models import build_model
+from reid_core.pictures import normalized, prepare
+from schemas.cards import InputConvention, ModelConfig
+from schemas.settings import Settings
+from synthetic.training import training_set
+
+#: Crops as a camera has them, before they are resized.
+CROP = (220, 96)
+BATCH = Settings.model_fields["batch_size"].default
+Pictures = NDArray[np.uint8]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--architecture", default="resnet50")
+    parser.add_argument("--size", default="256x128", help="height x width of the model's input")
+    parser.add_argument("--engines", default="", help="some of them, by name; all if not given")
+    parser.add_argument("--pictures", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    height, width = (int(side) for side in options.size.split("x"))
+    convention = InputConvention(height=height, width=width)
+    encoded = [_jpeg(picture) for picture in training_set(1, -(-options.pictures // 4), 4, CROP).pictures]
+    encoded = encoded[: options.pictures]
+
+    with tempfile.TemporaryDirectory(prefix="urban-reid-embedding-") as folder:
+        engines = _engines(ModelConfig(architecture=options.architecture, input=convention), Path(folder))
+        chosen = [name for name in options.engines.split(",") if name] or list(engines)
+        opened = {name: engines[name]() for name in dict.fromkeys(["eager float32", *chosen])}
+        rates = _rates(opened, encoded, convention, options.rounds)
+    eager_features, eager_crops = rates["eager float32"]
+    print(f"{options.architecture} {options.size}, {options.pictures} pictures, {torch.get_num_threads()} threads")
+    print(f"{'engine':<24}{'features/s':>12}{'':>8}{'crops/s':>12}")
+    for name, (features, crops) in rates.items():
+        print(
+            f"{name:<24}{features:>12.1f}{features / eager_features:>7.2f}x{crops:>12.1f}{crops / eager_crops:>7.2f}x"
+        )
+
+
+def _engines(config: ModelConfig, folder: Path) -> dict[str, Callable[[], Embedder]]:
+    """Each engine by name, and how it is opened."""
+    torch.manual_seed(0)
+    card = save_model(_lively(config), folder / "torch", name="random")
+    pictures = training_set(2, 8, 4, (config.input.height, config.input.width)).pictures
+
+    def eager() -> Embedder:
+        model = load_model(folder / "torch")
+
+        @torch.inference_mode()
+        def embed(batch: Pictures) -> NDArray[np.float32]:
+            features: NDArray[np.float32] = model(normalized(torch.from_numpy(batch), card.input).contiguous()).numpy()
+            return features
+
+        return embed
+
+    def as_torch(**settings: str) -> Embedder:
+        return TorchEmbedder(load_model(folder / "torch"), card, Settings(**settings))  # type: ignore[arg-type]
+
+    def as_openvino(precision: str) -> Embedder:
+        file = folder / f"{precision}.xml"
+        write_openvino(load_model(folder / "torch"), card.input, file, precision, pictures)  # type: ignore[arg-type]
+        return ForeignEmbedder(file, card.input, Settings())
+
+    engines: dict[str, Callable[[], Embedder]] = {
+        "eager float32": eager,
+        "torch float32": lambda: as_torch(device="cpu", precision="float32"),
+        "torch bfloat16": lambda: as_torch(device="cpu", precision="bfloat16"),
+        "torch float32 compiled": lambda: as_torch(device="cpu", precision="float32", compile="on"),
+        "openvino f32": lambda: as_openvino("f32"),
+        "openvino bf16": lambda: as_openvino("bf16"),
+        "openvino int8": lambda: as_openvino("int8"),
+    }
+    if choose_device(Settings()).type == "cuda":
+        engines["torch cuda"] = lambda: as_torch(device="cuda")
+        engines["torch cuda compiled"] = lambda: as_torch(device="cuda", compile="on")
+    return engines
+
+
+def _lively(config: ModelConfig) -> torch.nn.Module:
+    """Random weights whose features neither vanish nor explode over many layers."""
+    model = build_model(config).eval()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_var.uniform_(0.5, 1.5)
+    return model
+
+
+def _rates(
+    engines: dict[str, Embedder], encoded: list[bytes], convention: InputConvention, rounds: int
+) -> dict[str, tuple[float, float]]:
+    """(features/s, crops/s) of each engine: medians over rounds in which they take turns."""
+    prepared = np.stack([prepare(decode(data), convention) for data in encoded])
+    for embed in engines.values():
+        _in_batches(embed, prepared)
+    found: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in engines}
+    for _ in range(rounds):
+        for name, embed in engines.items():
+            started = time.perf_counter()
+            pictures = np.stack([prepare(decode(data), convention) for data in encoded])
+            decoded = time.perf_counter()
+            for start in range(0, len(pictures), BATCH):
+                normalized(torch.from_numpy(pictures[start : start + BATCH]), convention).contiguous()
+            normal = time.perf_counter()
+            _in_batches(embed, pictures)  # normalises again, as it does in the city
+            ended = time.perf_counter()
+            features_s = (ended - normal) - (normal - decoded)
+            found[name][0].append(len(encoded) / features_s)
+            found[name][1].append(len(encoded) / (decoded - started + ended - normal))
+    return {name: (statistics.median(features), statistics.median(crops)) for name, (features, crops) in found.items()}
+
+
+def _in_batches(embed: Embedder, pictures: Pictures) -> None:
+    for start in range(0, len(pictures), BATCH):
+        embed(pictures[start : start + BATCH])
+
+
+def _jpeg(picture: Pictures) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+if __name__ == "__main__":
+    main()
