@@ -16,7 +16,7 @@ class TrainSettings:
     """
 
     strategy: Strategy = "joint"
-    triplet: Literal["batch_hard", "weighted"] = "batch_hard"
+    triplet: Literal["batch_hard", "weighted", "circle"] = "batch_hard"  # circle: of the post-BN feature, plain only
     margin: float | None = 0.3  # of the batch-hard triplet; None is the soft margin
     triplet_weight: float = 1.0  # 10 in separate training
     label_smoothing: float = 0.1  # of the cross-entropy on the post-BN feature

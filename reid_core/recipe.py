@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -34,14 +35,14 @@ class Recipe:
     config: of the model that comes out; with a `start`, only its diff attention counts.
     plans: one after the other on one model; the module is put on before the first that needs it.
     start: a model directory to go on from, a foreign one too; None builds a new model.
-    pretrained: the new model's backbone, a safetensors file in its public names; None: random weights.
+    pretrained: the new model's backbone, a safetensors file in its public names or "imagenet"; None: random weights.
     half: matrices and kernels are stored as float16.
     """
 
     config: ModelConfig
     plans: tuple[TrainSettings, ...]
     start: Path | None = None
-    pretrained: Path | None = None
+    pretrained: Path | Literal["imagenet"] | None = None
     half: bool = False
 
 
@@ -101,20 +102,32 @@ def make_model(
 def _begin(recipe: Recipe, people: PersonPictures, settings: Settings) -> ReIDModel | FrozenEmbedder:
     if any(plan.strategy != "plain" for plan in recipe.plans) and recipe.config.diff_attention is None:
         raise CoreError("joint and separate training need a recipe whose model has diff attention")
+    classes = len(set(people.identities[people.identities != JUNK].tolist()))
     if recipe.start is None:
         attention = recipe.config.diff_attention if recipe.plans[0].strategy == "joint" else None
         config = recipe.config.model_copy(update={"diff_attention": attention})
-        classes = len(set(people.identities[people.identities != JUNK].tolist()))
         return build_model(config, num_classes=classes, pretrained=recipe.pretrained)
     card = read_card(recipe.start)
-    if any(plan.strategy != "separate" for plan in recipe.plans):
-        raise CoreError(f"{recipe.start}: its classifier was left behind, so only separate training can go on from it")
-    assert recipe.config.diff_attention is not None
+    separate = all(plan.strategy == "separate" for plan in recipe.plans)
     if card.engine != "torch":
+        if not separate or recipe.config.diff_attention is None:
+            raise CoreError(f"{recipe.start}: an {card.engine} file, on which only separate training can go on")
         return FrozenEmbedder(recipe.start, card, settings, recipe.config.diff_attention)
     model = load_model(recipe.start)
-    model.diff_attention = DiffAttention(model.dims, recipe.config.diff_attention)
-    return model
+    if separate:
+        assert recipe.config.diff_attention is not None
+        model.diff_attention = DiffAttention(model.dims, recipe.config.diff_attention)
+        return model
+    # Its classifier was left behind: it named other people.
+    attention = recipe.config.diff_attention if recipe.plans[0].strategy == "joint" else None
+    grown = build_model(model.config.model_copy(update={"diff_attention": attention}), num_classes=classes)
+    kept = {
+        name: tensor
+        for name, tensor in model.state_dict().items()
+        if attention == model.config.diff_attention or not name.startswith("diff_attention.")
+    }
+    grown.load_state_dict(grown.state_dict() | kept)
+    return grown
 
 
 def metrics_of(scores: Mapping[str, RankingScores]) -> dict[str, float]:

@@ -30,7 +30,7 @@ from reid_core.devices import choose_device, use_bfloat16
 from reid_core.diff_attention import DiffAttention
 from reid_core.frozen import FrozenEmbedder
 from reid_core.heads import Features
-from reid_core.losses import CentreLoss, batch_hard_triplet, weighted_regularised_triplet
+from reid_core.losses import CentreLoss, batch_hard_triplet, circle_loss, weighted_regularised_triplet
 from reid_core.models import ReIDModel
 from reid_core.plans import TrainSettings, learning_rate
 from reid_core.sampling import identity_batches
@@ -121,6 +121,8 @@ def _is_due(plan: TrainSettings, epoch: int) -> bool:
 def _check(model: ReIDModel | FrozenEmbedder, plan: TrainSettings, classes: int) -> None:
     if plan.strategy != "plain" and model.diff_attention is None:
         raise CoreError(f"{plan.strategy} training needs a model with diff attention; this one has none")
+    if plan.strategy != "plain" and plan.triplet == "circle":
+        raise CoreError("the circle loss takes cosine similarities, and diff attention gives distances: plain only")
     if plan.strategy == "separate":
         return
     if isinstance(model, FrozenEmbedder):
@@ -246,11 +248,14 @@ class _Run:
         else:
             features = self._features(where, (plan.seed, epoch, number))
         losses: dict[str, Tensor] = {}
-        distances = self._distances(features)
-        if plan.triplet == "weighted":
-            triplet = weighted_regularised_triplet(distances, labels)
-        else:
-            triplet = batch_hard_triplet(distances, labels, plan.margin)
+        match plan.triplet:
+            case "batch_hard":
+                triplet = batch_hard_triplet(self._distances(features), labels, plan.margin)
+            case "weighted":
+                triplet = weighted_regularised_triplet(self._distances(features), labels)
+            case "circle":
+                directions = F.normalize(features.post_bn)
+                triplet = circle_loss(directions @ directions.T, labels)
         losses["triplet"] = plan.triplet_weight * triplet
         if plan.strategy != "separate":
             assert features.logits is not None
@@ -337,8 +342,8 @@ class _Run:
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in parts["adam"].items():
             number, _, moment = name.partition(".")
-            like = self._parameters[int(number)]
             # The fused step walks a parameter and its moments in memory order: both must lie channels_last.
-            moments.setdefault(int(number), {})[moment] = torch.empty_like(like).copy_(tensor) if tensor.ndim else tensor
+            laid_out = torch.empty_like(self._parameters[int(number)]).copy_(tensor) if tensor.ndim else tensor
+            moments.setdefault(int(number), {})[moment] = laid_out
         self.adam.load_state_dict({"state": moments, "param_groups": self.adam.state_dict()["param_groups"]})
         return position

@@ -23,6 +23,7 @@ from urban_reid.commands import (
     ingest,
     models,
     report,
+    reproduce,
     resolve,
     search,
     status,
@@ -49,7 +50,7 @@ for name, group in (
     ("identities", identities),
 ):
     app.add_typer(group.app, name=name)
-for command in (demo, evaluate, resolve, search, train, report, status, up):
+for command in (demo, evaluate, resolve, search, train, reproduce, report, status, up):
     app.add_typer(command.app)
 
 

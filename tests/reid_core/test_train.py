@@ -1,4 +1,5 @@
 import json
+import shutil
 import signal
 from collections.abc import Mapping
 from dataclasses import replace
@@ -133,8 +134,8 @@ def test_the_rest_changes_everything_but_the_necks_bias(
     assert kept <= {"neck.bn.bias", "diff_attention.mix", "diff_attention.bias"} and "neck.bn.bias" in kept
 
 
-@pytest.mark.parametrize("strategy", ["plain", "joint"])
-def test_it_learns(strategy: str, people: PersonPictures, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("strategy", "triplet"), [("plain", "batch_hard"), ("plain", "circle"), ("joint", "weighted")])
+def test_it_learns(strategy: str, triplet: str, people: PersonPictures, tmp_path: Path) -> None:
     model = tiny(attention=strategy == "joint")
 
     def validate(trained: ReIDModel) -> dict[str, float]:
@@ -142,7 +143,7 @@ def test_it_learns(strategy: str, people: PersonPictures, tmp_path: Path) -> Non
         return metrics_of(evaluate(SETTINGS, tmp_path / "model", *people.split_queries()))
 
     untrained = validate(model)
-    plan = replace(QUICK, strategy=strategy, epochs=12)
+    plan = replace(QUICK, strategy=strategy, triplet=triplet, epochs=12)
     records = train(model, people, plan, tmp_path, SETTINGS, validate=validate)
     assert records[-1].losses["identity"] < records[0].losses["identity"] - 0.3
     assert records[-1].metrics["plain_mAP"] > untrained["plain_mAP"] + 10
@@ -201,6 +202,8 @@ def test_models_and_pictures_that_do_not_fit(people: PersonPictures, tmp_path: P
         train(tiny(5), people, QUICK, tmp_path, SETTINGS)
     with pytest.raises(CoreError, match="needs a model with diff attention"):
         train(tiny(attention=False), people, QUICK, tmp_path, SETTINGS)
+    with pytest.raises(CoreError, match="circle loss takes cosine similarities"):
+        train(tiny(), people, replace(QUICK, triplet="circle"), tmp_path, SETTINGS)
     with pytest.raises(InputError, match="cannot fill a batch of 16"):
         train(tiny(), people, TrainSettings(), tmp_path, SETTINGS)
 
@@ -224,3 +227,12 @@ def test_the_rate_follows_the_paper() -> None:
     scaled = replace(plan, epochs=12)
     assert learning_rate(scaled, 0.5) == pytest.approx(learning_rate(plan, 5))
     assert np.isclose(learning_rate(scaled, 7), 3.5e-6)
+
+
+@pytest.mark.slow  # torch.compile takes minutes on two cores, and needs a C++ compiler
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+def test_a_compiled_run_learns_the_same(people: PersonPictures, tmp_path: Path) -> None:
+    plan = replace(QUICK, strategy="plain", epochs=1)
+    eager = train(tiny(), people, plan, tmp_path / "eager", SETTINGS)
+    compiled = train(tiny(), people, plan, tmp_path / "compiled", SETTINGS.model_copy(update={"compile": "on"}))
+    assert compiled[0].losses == pytest.approx(eager[0].losses, rel=0.05)

@@ -1,0 +1,75 @@
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from reid_core.datasets import Dataset, open_dataset
+from reid_core.paper import TABLE_1, TABLE_2
+from reid_core.plans import paper_settings
+from reid_core.reproduce import BUDGETS, CPU, FULL, Budget, chosen_rows, reproduce, row_key
+from schemas.cards import InputConvention
+from schemas.errors import CoreError, InputError
+from schemas.settings import Settings
+
+SETTINGS = Settings(device="cpu")
+TINY = Budget(
+    "resnet10s",
+    InputConvention(height=32, width=16),
+    rates={"plain": 2e-3, "joint": 2e-3, "separate": 1e-3},
+    epochs={"plain": 1, "joint": 1, "separate": 1},
+    cached_views=1,
+)
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return open_dataset("rendered:3:40")
+
+
+def test_the_rows_have_keys() -> None:
+    assert [row_key(row) for row in TABLE_1] == [
+        f"{baseline}{strategy}" for baseline in ("bagtricks", "agw") for strategy in ("", "+joint", "+separate")
+    ]
+    assert [row_key(row) for row in TABLE_2][:3] == [
+        "bagtricks+separate:sub",
+        "bagtricks+separate:sub_squ",
+        "bagtricks+separate",
+    ]
+    assert [row.name for row in chosen_rows("table1", ["agw", "bagtricks+joint"])] == ["AGW", "BagTricks + joint"]
+    with pytest.raises(InputError, match="table2 has no row 'agw'"):
+        chosen_rows("table2", ["agw"])
+
+
+def test_the_full_budget_is_the_papers() -> None:
+    for baseline in ("bagtricks", "agw"):
+        for strategy in ("plain", "joint", "separate"):
+            plan, paper = FULL.plan(strategy, baseline, 0), paper_settings(strategy, baseline)
+            assert replace(plan, validate_every=paper.validate_every) == paper
+    assert set(BUDGETS) == {"full", "cpu"} and CPU.plan("separate", "agw", 2).seed == 2
+
+
+def test_rows_are_trained_once_and_compared(data: Dataset, tmp_path: Path) -> None:
+    rows = chosen_rows("table1", ["bagtricks+separate", "bagtricks+joint"])
+    told: list[str] = []
+    found = reproduce(rows, data, TINY, tmp_path, SETTINGS, progress=lambda what, done, total: told.append(what))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bagtricks", "bagtricks+joint", "bagtricks+separate"]
+    separate, joint = found
+    # The module changes no feature, so its plain distances are the plain row's.
+    assert separate.feature[0].mAP == pytest.approx(separate.plain[0].mAP) and separate.plain == joint.plain
+    assert separate.scores[0].by_query is not None and separate.scores[0].queries == joint.scores[0].queries > 0
+    assert any("BagTricks + separate, seed 0" in what for what in told)
+    told.clear()
+    again = reproduce(rows, data, TINY, tmp_path, SETTINGS, progress=lambda what, done, total: told.append(what))
+    assert [one.scores for one in again] == [one.scores for one in found]
+    assert not [what for what in told if "seed" in what], "a finished call only reads"
+    with pytest.raises(CoreError, match="trained with other settings"):
+        reproduce(rows, data, replace(TINY, rates={**TINY.rates, "joint": 1e-3}), tmp_path, SETTINGS)
+    # Whatever is missing is made again from what is there.
+    scores = tmp_path / "bagtricks+joint" / "seed-0" / "scores.json"
+    kept = json.loads(scores.read_text())
+    scores.unlink()
+    shutil.rmtree(scores.parent / "model")
+    reproduce(rows, data, TINY, tmp_path, SETTINGS)
+    assert json.loads(scores.read_text()) == kept

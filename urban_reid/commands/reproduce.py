@@ -1,0 +1,157 @@
+"""urban-reid reproduce: the paper's tables, trained and evaluated here."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.table import Table
+
+from schemas.errors import InputError
+from schemas.settings import settings
+from urban_reid.arguments import AsJson
+from urban_reid.output import out, print_json, stages
+
+if TYPE_CHECKING:
+    from reid_core.paper import Figures
+    from reid_core.ranking import Difference
+    from reid_core.reproduce import Reproduced
+
+app = typer.Typer()
+
+_METRICS = {"Rank-1": "rank_1", "mAP": "mAP", "mINP": "mINP"}
+
+
+class PaperTable(StrEnum):
+    TABLE1 = "table1"
+    TABLE2 = "table2"
+
+
+class BudgetName(StrEnum):
+    FULL = "full"
+    CPU = "cpu"
+
+
+@app.command(
+    epilog="Example: urban-reid reproduce table1 --dataset cuhk03:CUHK03 --rows bagtricks,bagtricks+joint --seeds 3"
+)
+def reproduce(
+    table: Annotated[PaperTable, typer.Argument(help="table1: two baselines, three strategies. table2: transforms.")],
+    dataset: Annotated[str, typer.Option(metavar="LAYOUT:DIR", help="To train and evaluate on, such as cuhk03:DIR.")],
+    rows: Annotated[
+        str | None, typer.Option(metavar="ROW,ROW", help="Such as bagtricks,agw+joint,agw+separate:sub; all if unset.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Each row is trained with seeds 0 to N - 1.")] = 1,
+    budget: Annotated[
+        BudgetName,
+        typer.Option(help="full: the paper's recipe, for a GPU. cpu: small backbone and input, few epochs."),
+    ] = BudgetName.FULL,
+    pretrained: Annotated[
+        str, typer.Option(metavar="imagenet|FILE|none", help="The backbone's weights; FILE is safetensors.")
+    ] = "imagenet",
+    hold_out: Annotated[
+        int, typer.Option(min=0, metavar="N", help="People kept out of training, to watch its course on.")
+    ] = 0,
+    work: Annotated[Path, typer.Option(metavar="DIR", help="Keeps everything; the same again goes on.")] = Path(
+        "reproduction"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Train and evaluate rows of the paper's tables: paper, ours, difference, and the gain over the plain row.
+
+    Interrupted, the same command goes on where it was. Gains come with a 95 % bootstrap interval over people.
+    """
+    from reid_core.datasets import open_dataset
+    from reid_core.reproduce import BUDGETS, chosen_rows
+    from reid_core.reproduce import reproduce as run
+
+    chosen = chosen_rows(table, rows.split(",") if rows else None)
+    data = open_dataset(dataset)
+    if not (data.train and data.query and data.gallery):
+        raise InputError(f"{dataset}: training pictures, queries and a gallery are needed")
+    with stages() as tell:
+        found = run(
+            chosen,
+            data,
+            BUDGETS[budget],
+            work,
+            settings(),
+            seeds=seeds,
+            pretrained=_weights(pretrained),
+            held_out=hold_out,
+            progress=tell,
+        )
+    published = data.published.name if data.published else None
+    if as_json:
+        print_json(
+            {
+                "dataset": data.source,
+                "budget": budget,
+                "seeds": seeds,
+                "rows": {_key(one): _as_json(one, published) for one in found},
+            }
+        )
+    else:
+        _show(found, published, seeds)
+
+
+def _weights(said: str) -> "Path | Literal['imagenet'] | None":
+    if said in ("imagenet", "none"):
+        return "imagenet" if said == "imagenet" else None
+    if not Path(said).is_file():
+        raise InputError(f"--pretrained {said[:200]}: no such file; write imagenet, none, or a safetensors file")
+    return Path(said)
+
+
+def _key(found: "Reproduced") -> str:
+    from reid_core.reproduce import row_key
+
+    return row_key(found.row)
+
+
+def _paper(found: "Reproduced", published: str | None) -> "Figures | None":
+    from reid_core.paper import figures_on
+
+    return figures_on(found.row, published) if published else None
+
+
+def _gain(found: "Reproduced") -> "dict[str, Difference] | None":
+    """Over the plain row, where this is another."""
+    from reid_core.ranking import paired_bootstrap
+
+    return paired_bootstrap(found.plain, found.scores) if found.plain and found.row.strategy != "plain" else None
+
+
+def _as_json(found: "Reproduced", published: str | None) -> dict[str, Any]:
+    from reid_core.ranking import over_seeds
+
+    paper, gain = _paper(found, published), _gain(found)
+    return {
+        "ours": {name: spread._asdict() for name, spread in over_seeds(found.scores).items()},
+        "plain_distance_of_its_feature": {name: spread._asdict() for name, spread in over_seeds(found.feature).items()},
+        "paper": None if paper is None else {"rank_1": paper.rank_1, "mAP": paper.mAP, "mINP": paper.mINP},
+        "gain_over_plain": None if gain is None else {name: one._asdict() for name, one in gain.items()},
+        "queries": found.scores[0].queries,
+    }
+
+
+def _show(found: "list[Reproduced]", published: str | None, seeds: int) -> None:
+    from reid_core.ranking import over_seeds
+
+    table = Table("row", *(f"{name}: ours" for name in _METRICS), "paper", "difference", "gain over plain, mAP (95 %)")
+    for one in found:
+        ours, paper, gain = over_seeds(one.scores), _paper(one, published), _gain(one)
+        stated = [] if paper is None else [getattr(paper, field) for field in _METRICS.values()]
+        means = [ours[field].mean for field in _METRICS.values()]
+        pairs = [(said, mean) for said, mean in zip(stated, means, strict=False) if said is not None]
+        table.add_row(
+            one.row.name,
+            *(str(ours[field]) for field in _METRICS.values()),
+            " / ".join(f"{said:.1f}" for said, _ in pairs),
+            " / ".join(f"{mean - said:+.1f}" for said, mean in pairs),
+            str(gain["mAP"]) if gain else "",
+        )
+    out().print(table)
+    first = found[0].scores[0]
+    known = published or "no data set of the paper"
+    out().print(f"{first.queries} queries, {len(first.skipped)} skipped; {seeds} seeds; {known}; figures in percent")
