@@ -19,18 +19,16 @@ from pipeline.models import ModelRow, find_model, models, register_model
 from pipeline.resolve.unit import current_calibration
 from pipeline.store import Store
 from pipeline.training_data import open_training_data
-from reid_core.data import JUNK
-from reid_core.datasets import Dataset
-from reid_core.files import CARD, load_model, read_card, save_model, write_card
+from reid_core.datasets import SPLITS, Dataset
+from reid_core.files import CARD, read_card, write_card
 from schemas.cards import DiffAttentionSettings, InputConvention, LevelCalibration, ModelConfig
 from schemas.errors import InputError, ModelFileError
 from schemas.levels import UPWARD, Level
 from schemas.parameters import TrainParameters
 
 if TYPE_CHECKING:
-    from reid_core.frozen import FrozenEmbedder
-    from reid_core.models import ReIDModel
-    from reid_core.plans import TrainSettings
+    from reid_core.plans import Strategy
+    from reid_core.recipe import Recipe
 
 #: Hears what is being done, how much of it is done, and how much there is.
 Progress = Callable[[str, int, int], None]
@@ -40,12 +38,13 @@ def train_model(store: Store, crops: CropStore, parameters: TrainParameters, pro
     """Trains the model of `parameters` and keeps it under the home's `training` folder, not registered yet.
 
     Who trains on whose pictures, and why, is written to the audit before a picture is read. Raises InputError for a
-    name that another model has, a data set that is not there, and what cannot be trained together.
+    name that another model has and a data set that is not there, CoreError for what cannot be trained together.
     """
     settings = store.settings
     folder = settings.training_dir(parameters.name)
     if _registered(store, parameters) is not None or _is_trained(folder / "model", parameters):
         return
+    recipe = recipe_of(store, parameters)
     dataset = open_training_data(store, crops, parameters.dataset)
     people = dataset.counts("train")
     with store.begin() as connection:
@@ -61,27 +60,25 @@ def train_model(store: Store, crops: CropStore, parameters: TrainParameters, pro
                 "pictures": people.pictures,
             },
         )
-    from reid_core.frozen import FrozenEmbedder
-    from reid_core.train import train
+    from reid_core.recipe import make_model
 
-    model = _untrained(store, parameters, len({s.identity for s in dataset.train if s.identity != JUNK}))
-    pictures = dataset.load("train", model.config.input, _named(progress, "pictures read"))
-    plan, tell = plan_of(parameters), _named(progress, "batches trained")
+    pictures, *validation = (
+        dataset.load(split, recipe.config.input, _named(progress, "pictures read")) for split in SPLITS
+    )
     words = f"{people.pictures} pictures of {people.people} people of {dataset.source}"[:2000]
-    details = {"training": _digest(parameters)}
-    if isinstance(model, FrozenEmbedder):
-        train(model, pictures, plan, folder, settings, progress=tell)
-        model.save(folder / "model", name=parameters.name, trained_on=words, metrics={}, details=details)
-    else:
-        train(model, pictures, plan, folder, settings, progress=tell)
-        save_model(
-            model,
-            folder / "model",
-            name=parameters.name,
-            strategy=parameters.strategy,
-            trained_on=words,
-            details=details,
-        )
+    card, _ = make_model(
+        recipe,
+        pictures,
+        (validation[0], validation[1]),
+        folder,
+        folder / "model",
+        settings,
+        name=parameters.name,
+        trained_on=words,
+        progress=_named(progress, "batches trained"),
+    )
+    # Last: it says that all before was done.
+    write_card(card.model_copy(update={"details": card.details | {"training": _digest(parameters)}}), folder / "model")
 
 
 def register_candidate(
@@ -118,70 +115,47 @@ def register_candidate(
     return comparison
 
 
-def plan_of(parameters: TrainParameters) -> "TrainSettings":
-    """The paper's settings of strategy and baseline, with what `parameters` says otherwise."""
+def recipe_of(store: Store, parameters: TrainParameters) -> "Recipe":
+    """The paper's recipe of strategy and baseline, with what `parameters` says otherwise.
+
+    Separate training of fresh weights trains them plainly first. Raises InputError for a start that is not registered.
+    """
     from reid_core.plans import paper_settings
+    from reid_core.recipe import Recipe
 
-    plan = paper_settings(parameters.strategy, parameters.baseline)
-    return replace(
-        plan,
-        epochs=parameters.epochs or plan.epochs,
-        learning_rate=parameters.learning_rate or plan.learning_rate,
-        identities_per_batch=parameters.identities_per_batch,
-        pictures_per_identity=parameters.pictures_per_identity,
-        seed=parameters.seed,
-    )
-
-
-def _untrained(store: Store, parameters: TrainParameters, people: int) -> "ReIDModel | FrozenEmbedder":
-    """The model that training begins with: fresh weights, or those of a registered model."""
-    import torch
-
-    from reid_core.models import build_model
-
-    separate = parameters.strategy == "separate"
     attention = None
     if parameters.strategy != "plain":
         attention = DiffAttentionSettings(transform=parameters.transform, reduction=parameters.reduction)
-    classes = None if separate else people
-    with torch.random.fork_rng():
-        torch.manual_seed(parameters.seed)
-        if parameters.start_from is not None:
-            with store.begin() as connection:
-                start = find_model(connection, parameters.start_from)
-            return _grown(store, start, attention, classes, separate)
-        if separate:
-            raise InputError("separate training goes on from a registered model: say which one it starts from")
-        convention = InputConvention(height=parameters.height, width=parameters.width)
-        config = ModelConfig(
-            architecture=parameters.architecture,
-            baseline=parameters.baseline,
-            input=convention,
-            diff_attention=attention,
+    config = ModelConfig(
+        architecture=parameters.architecture,
+        baseline=parameters.baseline,
+        input=InputConvention(height=parameters.height, width=parameters.width),
+        diff_attention=attention,
+    )
+    start = None
+    strategies: list[Strategy] = [parameters.strategy]
+    if parameters.start_from is not None:
+        with store.begin() as connection:
+            row = find_model(connection, parameters.start_from)
+        start = row.directory(store.settings)
+        config = config.model_copy(update={"input": row.card.input})
+    elif parameters.strategy == "separate":
+        strategies.insert(0, "plain")
+    plans = []
+    for strategy in strategies:
+        paper = paper_settings(strategy, parameters.baseline)
+        own_rate = parameters.learning_rate if strategy == parameters.strategy else None
+        plans.append(
+            replace(
+                paper,
+                epochs=parameters.epochs or paper.epochs,
+                learning_rate=own_rate or paper.learning_rate,
+                identities_per_batch=parameters.identities_per_batch,
+                pictures_per_identity=parameters.pictures_per_identity,
+                seed=parameters.seed,
+            )
         )
-        return build_model(config, num_classes=classes)
-
-
-def _grown(
-    store: Store, start: ModelRow, attention: DiffAttentionSettings | None, classes: int | None, separate: bool
-) -> "ReIDModel | FrozenEmbedder":
-    from reid_core.frozen import FrozenEmbedder
-    from reid_core.models import build_model
-
-    directory = start.directory(store.settings)
-    if start.card.engine != "torch":
-        if not separate or attention is None:
-            raise InputError(f"{start.name} is an {start.card.engine} file, on which only separate training goes on")
-        return FrozenEmbedder(directory, start.card, store.settings, attention)
-    loaded = load_model(directory)
-    model = build_model(loaded.config.model_copy(update={"diff_attention": attention}), num_classes=classes)
-    kept = {
-        name: tensor
-        for name, tensor in loaded.state_dict().items()
-        if attention == loaded.config.diff_attention or not name.startswith("diff_attention.")
-    }
-    model.load_state_dict(model.state_dict() | kept)
-    return model
+    return Recipe(config, tuple(plans), start, "imagenet" if parameters.pretrained and start is None else None)
 
 
 def _complete_card(
@@ -203,7 +177,10 @@ def _complete_card(
             "difference": comparison.difference,
         }
     calibration = calibrate_held_out(store.settings, folder, dataset, like)
-    write_card(card.model_copy(update={"metrics": metrics, "calibration": calibration, "details": details}), folder)
+    write_card(
+        card.model_copy(update={"metrics": card.metrics | metrics, "calibration": calibration, "details": details}),
+        folder,
+    )
 
 
 def _calibrations(connection: Connection, model: ModelRow) -> dict[Level, LevelCalibration]:

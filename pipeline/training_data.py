@@ -22,7 +22,7 @@ from schemas.settings import Settings
 
 #: The name of the city's own people among data sets.
 CONFIRMED = "confirmed"
-#: One confirmed person in so many is kept for measuring, always the same ones.
+#: One confirmed person in about so many is kept for measuring.
 _HELD_OUT = 4
 
 # The newest word on each version counts; of a person confirmed in several versions all crops do.
@@ -64,28 +64,33 @@ def _open(store: Store, crops: CropStore, name: str) -> Dataset:
 
 
 def confirmed_people(store: Store, crops: CropStore) -> Dataset:
-    """The crops of confirmed identities. A quarter of the people, by a hash of their id, are query and gallery.
+    """The crops of confirmed identities. About a quarter of the people are query and gallery.
 
-    Two identities that share a crop, because they were merged between two confirmations, are one person. Raises
-    InputError where nobody is left to train on, or nobody to measure with is seen by two cameras.
+    Those whose id's hash says so, who stay the same when more people are confirmed; at least one of those seen by two
+    cameras, without whom nothing is measured. Two identities that share a crop, because they were merged between two
+    confirmations, are one person. Raises InputError where nobody would be left to train on, or nobody is seen by two
+    cameras.
     """
     with store.begin() as connection:
         rows = connection.execute(_CONFIRMED_CROPS, {"quality": store.settings.association.min_quality}).all()
     people = _people(rows)
     cameras = {camera: number for number, camera in enumerate(sorted({row.camera for row in rows}))}
+    travelled = {person for person, theirs in people.items() if len({row.camera for row in theirs}) > 1}
+    if len(people) < 2 or not travelled:
+        raise InputError(
+            f"{len(people)} people are confirmed, {len(travelled)} of them seen by two cameras: too few to train on "
+            "some and measure with another; `urban-reid identities confirm ID` confirms more"
+        )
+    die = {person: hashlib.sha256(person.encode()).digest() for person in people}
+    held_out = {person for person in people if die[person][0] % _HELD_OUT == 0}
+    if not held_out & travelled or len(held_out) == len(people):
+        held_out = {min(travelled, key=lambda person: die[person])}
     train: list[Sample] = []
     test: list[Sample] = []
     for number, (person, theirs) in enumerate(sorted(people.items())):
-        held_out = hashlib.sha256(person.encode()).digest()[0] % _HELD_OUT == 0
         for row in theirs:
             read = partial(_read, crops, bytes(row.picture))
-            (test if held_out else train).append(Sample(row.key, number, cameras[row.camera], read))
-    measured = {s.identity for s in test if len({o.camera for o in test if o.identity == s.identity}) > 1}
-    if not train or not measured:
-        raise InputError(
-            f"{len(people)} people are confirmed: {len({s.identity for s in train})} to train on, {len(measured)} seen "
-            "by two cameras to measure with, which is too few; `urban-reid identities confirm ID` confirms more"
-        )
+            (test if person in held_out else train).append(Sample(row.key, number, cameras[row.camera], read))
     first = first_pictures(*labels_of(test))
     query = tuple(sample for sample, asks in zip(test, first, strict=True) if asks)
     gallery = tuple(sample for sample, asks in zip(test, first, strict=True) if not asks)

@@ -79,6 +79,7 @@ class TrainParameters(Frozen):
     )
     architecture: str = Field("resnet50", title="Architecture", description="of fresh weights")
     baseline: Literal["bagtricks", "agw"] = Field("bagtricks", title="Baseline", description="of fresh weights")
+    pretrained: bool = Field(False, title="Pretrained", description="fresh weights begin with ImageNet's")
     height: int = Field(256, title="Height", ge=16, le=2048, description="of fresh weights' input, pixels")
     width: int = Field(128, title="Width", ge=8, le=2048, description="of fresh weights' input, pixels")
     strategy: Literal["plain", "joint", "separate"] = Field("joint", title="Strategy")

@@ -64,7 +64,7 @@ def test_a_candidate_waits_for_a_word_and_then_comes_into_use(town: Town, lines:
     assert done.promotion is None and done.comparison is not None
     row = next(row for row in models(town.store) if row.name == "Better.1")
     assert not row.in_use
-    assert row.card.metrics == dict(done.comparison.metrics)
+    assert row.card.metrics == row.card.metrics | dict(done.comparison.metrics)
     assert row.card.details["compared_with"]["metrics"] == dict(done.comparison.against_metrics)
     assert row.card.details["held_out"] == done.comparison.held_out == "48 queries of 12 people of rendered:5:24"
     assert [fit.level for fit in row.card.calibration] == list(UPWARD[1:])

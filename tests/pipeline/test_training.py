@@ -109,7 +109,7 @@ def test_what_cannot_be_confirmed(town: Town, lines: list[str]) -> None:
         with pytest.raises(InputError, match=message):
             say(town, identity)
     assert rows(town, "SELECT count(*) AS n FROM confirmation")[0].n == 0
-    with pytest.raises(InputError, match=r"0 people are confirmed.*identities confirm"):
+    with pytest.raises(InputError, match=r"0 people are confirmed, 0 of them.*identities confirm"):
         open_training_data(town.store, town.crops, "confirmed")
 
 

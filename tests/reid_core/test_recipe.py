@@ -2,10 +2,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from reid_core.data import PersonPictures
 from reid_core.evaluate import evaluate
-from reid_core.files import read_card, write_card
+from reid_core.files import load_model, read_card, write_card
 from reid_core.foreign import foreign_card
 from reid_core.local import LocalCore
 from reid_core.plans import TrainSettings
@@ -99,6 +100,24 @@ def test_recipes_that_cannot_be_meant(
     with pytest.raises(CoreError, match="has diff attention"):
         make_model(Recipe(without, (separate,)), people, validation, tmp_path, tmp_path / "o", SETTINGS, name="m")
     make_model(Recipe(without, (plain,)), people, validation, tmp_path / "w", tmp_path / "s", SETTINGS, name="m")
+    (tmp_path / "f").mkdir()
+    write_card(foreign_card(onnx_file(tmp_path / "f" / "m.onnx", (1, 3, 32, 16)), "m", INPUT, SETTINGS), tmp_path / "f")
     with pytest.raises(CoreError, match="only separate training can go on"):
-        recipe = Recipe(CONFIG, (plain,), start=tmp_path / "s")
+        recipe = Recipe(CONFIG, (plain,), start=tmp_path / "f")
         make_model(recipe, people, validation, tmp_path, tmp_path / "o", SETTINGS, name="m")
+
+
+def test_all_of_a_model_that_is_there_is_trained_on(
+    people: PersonPictures, validation: tuple[PersonPictures, PersonPictures], tmp_path: Path
+) -> None:
+    """At a rate of almost nothing it stays what it was, with a classifier of its own for the new people."""
+    plain = replace(short(demo_plans("plain", 1))[0], learning_rate=1e-12, weight_decay=0.0)
+    joint = replace(plain, strategy="joint")
+    fresh = Recipe(CONFIG.model_copy(update={"diff_attention": None}), (plain,))
+    make_model(fresh, people, validation, tmp_path / "w", tmp_path / "start", SETTINGS, name="m")
+    recipe = Recipe(CONFIG, (joint,), start=tmp_path / "start")
+    card, _ = make_model(recipe, people, validation, tmp_path / "w2", tmp_path / "out", SETTINGS, name="m")
+    assert card.strategy == "joint" and card.diff_attention == CONFIG.diff_attention
+    before, after = (load_model(tmp_path / folder).state_dict() for folder in ("start", "out"))
+    name = next(name for name in before if name.startswith("backbone.") and name.endswith("conv1.weight"))
+    assert torch.allclose(before[name], after[name], atol=1e-6)
