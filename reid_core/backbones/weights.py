@@ -175,8 +175,9 @@ def _grid(net: nn.Module) -> tuple[int, int]:
 def _resized_positions(positions: Tensor, tokens: int, grid: tuple[int, int], where: str) -> Tensor:
     """Learned positions (1, n, D) of a square grid, bicubically at `grid`: (1, tokens, D). Other tokens keep theirs."""
     before = tokens - grid[0] * grid[1]
-    side = math.isqrt(max(positions.shape[1] - before, 0))
-    if positions.ndim != 3 or before < 0 or side == 0 or side**2 + before != positions.shape[1]:
+    patches = positions.shape[1] - before if positions.ndim == 3 else 0
+    side = math.isqrt(max(patches, 0))
+    if before < 0 or side == 0 or side**2 != patches:
         raise ModelFileError(
             f"{where}: its position embeddings of shape {tuple(positions.shape)} are neither of this input's "
             f"{grid[0]}x{grid[1]} patches nor of a square, so they cannot be interpolated"
