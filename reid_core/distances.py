@@ -16,7 +16,7 @@ from reid_core.pairs import attended_distances, shortlist_distances
 from reid_core.rerank import Floats, Ints, ReciprocalCodes, ReRanking
 
 #: Distances held at a time.
-BLOCK_DISTANCES = 2**22
+BLOCK_DISTANCES = 2**21
 #: What the distances of pictures beyond the nearest are raised by: more than any distance.
 _BEHIND = 3.0
 #: Re-ranking with diff attention looks for a picture's neighbours among so many by plain distance.
@@ -27,10 +27,10 @@ Stream = Iterator[tuple[slice, Tensor]]
 
 
 def plain(left: Tensor, right: Tensor) -> Stream:
-    """Euclidean distances, 0..2, of L2-normalised features: the order is the cosine's."""
-    right = F.normalize(right)
+    """Euclidean distances, 0..2, float64, of L2-normalised features: the order is the cosine's."""
+    right = _unit(right)
     for rows in _blocks(len(left), len(right)):
-        yield rows, (2 - 2 * F.normalize(left[rows]) @ right.T).clamp(min=0).sqrt()
+        yield rows, (_unit(left[rows]) @ right.T).mul_(-2).add_(2).clamp_(min=0).sqrt_()
 
 
 def attended(attention: DiffAttention, left: Tensor, right: Tensor, top: int | None = None) -> Stream:
@@ -67,6 +67,14 @@ def reciprocal_codes(
     return ReciprocalCodes(neighbours, partial(_attended_halved_squares, attention, pictures), len(left), settings)
 
 
+def _unit(features: Tensor) -> Tensor:
+    """L2-normalised rows in float64, with no other copy of all of them on the way."""
+    found = torch.empty(features.shape, dtype=torch.float64, device=features.device)
+    for whole, part in zip(found.split(1024), features.split(1024), strict=True):
+        F.normalize(part.double(), out=whole)
+    return found
+
+
 def _blocks(queries: int, gallery: int) -> list[slice]:
     rows = max(1, BLOCK_DISTANCES // max(1, gallery))
     return [slice(start, min(start + rows, queries)) for start in range(0, queries, rows)]
@@ -85,10 +93,10 @@ def _nearest(pictures: Tensor, many: int) -> Ints:
 def _halved_squares(pictures: Tensor, rows: Ints, columns: Ints) -> Floats:
     """d of the row pairs with these numbers, (n,): 1 - cosine of their features."""
     found = np.empty(len(rows))
-    step = max(1, 4 * BLOCK_DISTANCES // pictures.shape[1])
+    step = max(1, BLOCK_DISTANCES // pictures.shape[1])
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
-        left, right = (pictures[torch.from_numpy(side[part]).to(pictures.device)] for side in (rows, columns))
+        left, right = (pictures[torch.from_numpy(side[part]).to(pictures.device)].double() for side in (rows, columns))
         found[part] = (1 - F.cosine_similarity(left, right)).cpu().numpy()
     return found
 

@@ -82,7 +82,6 @@ def rank_features(
     distance only, else for every pair. `RankingScores.pairs` is kept where every distance is of one kind.
     """
     assert (gallery.identities != JUNK).all()
-    left, right = left.double(), right.double()
     streams = {"plain": plain(left, right)}
     if attention is not None:
         attention = attention.to(left.device).eval()

@@ -46,16 +46,21 @@ class PairCounts:
     def update(self, distances: NDArray[np.floating], identities: Ints, cameras: Ints) -> None:
         """Adds q queries: `distances` (q, G) in 0..2, `identities` and `cameras` (q,)."""
         same = identities[:, None] == self.gallery_identities  # (q, G)
-        compared = (self.gallery_identities != JUNK) & (identities != JUNK)[:, None]
-        compared &= ~(same & (cameras[:, None] == self.gallery_cameras))
         left, right = self._half(identities)[:, None], self._half(self.gallery_identities)
-        group = np.where(left == right, left, 2)
-        bins = np.ceil(distances / WIDTH).clip(0, BINS).astype(np.int64)
-        found = np.bincount(((group * 2 + same) * (BINS + 1) + bins)[compared], minlength=self.counts.size)
+        place = np.where(left == right, left, np.int32(2))
+        place *= 2
+        place += same
+        place *= BINS + 1
+        place += np.ceil(distances / WIDTH).clip(0, BINS).astype(np.int32)
+        ignored = same & (cameras[:, None] == self.gallery_cameras)
+        ignored |= self.gallery_identities == JUNK
+        ignored |= (identities == JUNK)[:, None]
+        place[ignored] = self.counts.size
+        found = np.bincount(place.ravel(), minlength=self.counts.size + 1)[:-1]
         self.counts += found.reshape(self.counts.shape)
 
-    def _half(self, identities: Ints) -> Ints:
-        return np.searchsorted(self.people, identities) % 2
+    def _half(self, identities: Ints) -> NDArray[np.int32]:
+        return (np.searchsorted(self.people, identities) % 2).astype(np.int32)
 
 
 class RatePoint(NamedTuple):
