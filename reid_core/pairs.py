@@ -6,7 +6,7 @@ Notable: one query meets a block of the gallery, so that what is the query's is 
 cache for the next query; W1's linear parts are one product a feature; the gate comes as a tanh, since
 4 a^2 = (1 + tanh(l/2))^2 and the factor cancels. The device decides how products are done, never the caller:
 
-    CPU with AVX-512 VNNI   8 bits (four times the rate of float32), |x - y| in 8 bits too
+    CPU with AVX-512 VNNI   8 bits (four times the rate of float32), |x - y| in 8 bits too, from 1,024 channels on
     CUDA                    bfloat16, summed in float32; `sub_abs` as one Triton kernel (`pairs_triton`)
     other                   float32
 
@@ -28,6 +28,8 @@ from schemas.errors import CoreError
 QUERY_ROWS = 64
 #: Pairs of one query that are computed at once. On a CPU their gates (1 MB a core) stay in the cache.
 PAIRS_AT_ONCE = {"cpu": 256, "cuda": 2**13}
+#: Channels from which 8 bits are enough: rounding errors average out over the channels, and few need no speed.
+BYTES_FROM = 1024
 #: Pairs that show the range of each hidden channel to the 8-bit form, and the room left above what they show.
 RANGE_PAIRS, RANGE_ROOM = 2**12, 1.25
 
@@ -141,7 +143,8 @@ def _has_kernel(module: DiffAttention, device: torch.device) -> bool:
 def _gates(module: DiffAttention, x: Tensor, y: Tensor) -> _Gates:
     if x.device.type == "cuda":
         return _FloatGates(module, x, y, torch.bfloat16)
-    if torch.cpu.get_capabilities().get("avx512_vnni", False) and len(x) and len(y):
+    has_bytes: bool = torch.cpu.get_capabilities().get("avx512_vnni", False)
+    if has_bytes and module.dims >= BYTES_FROM and len(x) and len(y):
         return _ByteGates(module, x, y)
     return _FloatGates(module, x, y, torch.float32)
 
@@ -164,7 +167,7 @@ class _ByteGates:
     """Features, weights and hidden values as bytes, for a set of queries and a gallery that give their ranges.
 
     A hidden channel has its own range, folded into W2's columns, and a feature's channel its own, folded into W1's;
-    then each row of a weight has its own. Rounding errors of 512 or 2,048 channels mostly cancel.
+    then each row of a weight has its own.
     """
 
     def __init__(self, module: DiffAttention, x: Tensor, y: Tensor) -> None:
