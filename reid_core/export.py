@@ -107,7 +107,8 @@ def export_model(
     partial.mkdir(parents=True)
     try:
         written = _write_files(source, card, partial, to, precision, calibration)
-        exported = _checked(settings, source, card, partial, written, precision, labelled)
+        shown = _parity_pictures(card.input, calibration, labelled)
+        exported = _checked(settings, source, card, partial, written, precision, shown, labelled)
         if out.exists():
             out.rmdir()
         partial.rename(out)
@@ -206,11 +207,11 @@ def _checked(
     out: Path,
     written: ModelCard,
     precision: Precision,
+    pictures: Pictures,
     labelled: Labelled | None,
 ) -> Exported:
     """Measures what was written, and completes its card. Raises CoreError where it is refused."""
     float32, as_stated = (settings.model_copy(update={"precision": value}) for value in ("float32", "auto"))
-    pictures = _rendered(card.input)
     expected = _embedder(source, card, float32, len(pictures))(pictures)
     cosines = {
         size: _lowest_cosine(_embedder(out, written, float32, size)(pictures[:size]), expected[:size])
@@ -275,9 +276,12 @@ def _mAP(settings: Settings, directory: Path, labelled: Labelled) -> float:
     return scores.get("attended", scores["plain"]).mAP
 
 
-def _rendered(convention: InputConvention) -> Pictures:
-    """As many pictures of rendered people as the largest batch of the parity check has."""
+def _parity_pictures(convention: InputConvention, calibration: Pictures | None, labelled: Labelled | None) -> Pictures:
+    """As many pictures as the largest batch of the parity check: the user's where enough are given, else rendered."""
     count = max(PARITY_BATCHES)
+    for given in (calibration, None if labelled is None else labelled.query.pictures):
+        if given is not None and len(given) >= count:
+            return given[:: len(given) // count][:count]
     return training_set(1, count // 4, 4, (convention.height, convention.width)).pictures
 
 
