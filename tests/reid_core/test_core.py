@@ -92,6 +92,24 @@ def test_the_core_computes_what_the_model_does(home: Path, name: str) -> None:
     assert np.abs(rounded - expected).max() < 0.05 * np.abs(expected).max()
 
 
+@pytest.mark.slow
+def test_a_compiled_model_computes_the_same_whatever_its_neighbours(home: Path) -> None:
+    settings = Settings(home=home, precision="float32", batch_size=8, device="cpu", compile="on")
+    core, many = LocalCore.open(settings, home / "sub_abs"), pictures(11)
+    features = core.embed(many)
+    assert np.allclose(features, local(home, "sub_abs").embed(many), rtol=1e-3, atol=1e-4 * np.abs(features).max())
+    assert np.array_equal(features[3], core.embed(many[3:4])[0])
+    assert np.array_equal(features[::-1], core.embed(many[::-1]))
+
+
+def test_without_a_compiler_it_says_so(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "/nonexistent/c++"))
+    monkeypatch.setattr("torch._inductor.config.force_disable_caches", True)
+    with pytest.raises(CoreError, match=r"model plain cannot be compiled here .*URBAN_REID_COMPILE=auto") as caught:
+        LocalCore.open(Settings(home=home, device="cpu", compile="on"), home / "plain")
+    assert "\n" not in str(caught.value)
+
+
 def test_folding_leaves_no_batch_norm_and_the_same_function() -> None:
     torch.manual_seed(0)
     model = lively(build_model(ModelConfig(architecture="resnet18", input=INPUT, baseline="agw"))).double()
