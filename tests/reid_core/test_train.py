@@ -193,7 +193,7 @@ def test_another_runs_checkpoint_is_refused(people: PersonPictures, tmp_path: Pa
     train(tiny(), people, replace(QUICK, epochs=1), tmp_path, SETTINGS)
     with pytest.raises(CoreError, match="checkpoint of other settings or pictures"):
         train(tiny(), people, QUICK, tmp_path, SETTINGS)
-    with pytest.raises(CoreError, match="checkpoint of another model"):
+    with pytest.raises(CoreError, match="checkpoint is of another model"):
         train(tiny(baseline="agw"), people, replace(QUICK, epochs=1), tmp_path, SETTINGS)
 
 
