@@ -70,7 +70,7 @@ def reciprocal_codes(
 def _unit(features: Tensor) -> Tensor:
     """L2-normalised rows in float64, with no other copy of all of them on the way."""
     found = torch.empty(features.shape, dtype=torch.float64, device=features.device)
-    for whole, part in zip(found.split(1024), features.split(1024), strict=True):
+    for whole, part in zip(torch.split(found, 1024), torch.split(features, 1024), strict=True):
         F.normalize(part.double(), out=whole)
     return found
 
