@@ -1,0 +1,99 @@
+"""Members that the model in use does not know stay where they are, whatever happens to those that it knows."""
+
+from uuid import UUID, uuid4
+
+import numpy as np
+
+from pipeline.association.geometry import Geometry, geometry
+from pipeline.association.prototypes import Prototypes
+from pipeline.association.transit import fit
+from pipeline.resolve.level import WindowResult, resolve_level
+from pipeline.resolve.read import Identity, Inputs, Tracklet
+from pipeline.store import Store
+from reid_core.core import open_core
+from schemas.city import City
+from schemas.settings import AssociationSettings
+from tests.pipeline.resolve.conftest import PACKAGED
+
+SETTINGS = AssociationSettings()
+CITY = City.model_validate(
+    {
+        "units": [
+            {"code": code} for code in ("d1", "d1/s1", "d1/s1/b1", "d1/s1/b1/c1", "d1/s2", "d1/s2/b1", "d1/s2/b1/c1")
+        ]
+    }
+)
+CAMERAS = ("d1/s1/b1/c1", "d1/s2/b1/c1")
+
+
+def member(number: int, *, known: bool, tracklets: tuple[int, ...]) -> Identity:
+    """A street's identity."""
+    vector = np.random.default_rng(number).normal(size=256)
+    prototypes = Prototypes(1.0, vector, np.empty((0, 256))) if known else None
+    key = bytes([number]) * 32
+    return Identity(number, key, UUID(int=number), "d1/s1", 0, 10**6, True, 1, False, tracklets, prototypes)
+
+
+def resolve(store: Store, before: list[Identity], children: list[Identity], gone: list[Identity]) -> WindowResult:
+    """A window of the district whose one identity held `before`."""
+    vector = np.ones(256)
+    holder = Identity(
+        99,
+        b"x" * 32,
+        UUID(int=99),
+        "d1",
+        0,
+        10**6,
+        True,
+        len(before),
+        False,
+        tuple(t for one in before for t in one.tracklets),
+        Prototypes(1.0, vector, np.empty((0, 256))),
+    )
+    inputs = Inputs(
+        children=children,
+        gone={one.persistent_id: one.key for one in gone},
+        context=[holder],
+        touched={holder.persistent_id: before},
+        tracklets=TRACKLETS,
+        transit=fit(2, [], SETTINGS.horizon_street_s),
+    )
+    world: Geometry = geometry(CITY, "d1", SETTINGS)
+    core = open_core(store.settings, PACKAGED)
+    with store.begin() as connection:
+        return resolve_level(connection, "d1", inputs, world, core, None, 1, SETTINGS)
+
+
+#: The second and the third are at two places at once.
+TRACKLETS = {
+    1: Tracklet(CAMERAS[0], 0, 10**6),
+    2: Tracklet(CAMERAS[0], 100 * 10**6, 110 * 10**6),
+    3: Tracklet(CAMERAS[1], 100 * 10**6, 110 * 10**6),
+}
+
+
+def test_who_is_left_with_unknown_members_goes_on_without_a_vector(store: Store) -> None:
+    unknown, known = member(1, known=False, tracklets=(1,)), member(2, known=True, tracklets=(2,))
+    found = resolve(store, [unknown, known], [], [known])
+    (version,) = found.identities
+    assert (version.persistent_id, list(version.child_ids), version.tracklets) == (UUID(int=99), [1], [1])
+    assert version.prototypes is None and not version.retired
+    assert found.decisions == [] and found.events == []
+
+
+def test_an_identity_that_is_taken_apart_keeps_them_in_one_part(store: Store) -> None:
+    unknown, second, third = (member(n, known=n > 1, tracklets=(n,)) for n in (1, 2, 3))
+    newer = member(4, known=True, tracklets=(3,))
+    newer = Identity(**{**vars(newer), "persistent_id": third.persistent_id})
+    found = resolve(store, [unknown, second, third], [newer], [])
+    parts = sorted(sorted(version.child_ids) for version in found.identities)
+    assert parts == [[1, 2], [4]]
+    assert all(version.prototypes is not None for version in found.identities)
+
+
+def test_new_members_join_beside_them(store: Store) -> None:
+    unknown, known = member(1, known=False, tracklets=(1,)), member(2, known=True, tracklets=(2,))
+    newer = Identity(**{**vars(known), "id": 5, "key": uuid4().bytes * 2})
+    (version,) = resolve(store, [unknown, known], [newer], []).identities
+    assert sorted(version.child_ids) == [1, 5] and version.prototypes is not None
+    assert known.prototypes is not None and np.array_equal(version.prototypes.mean, known.prototypes.mean)
