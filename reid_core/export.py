@@ -10,6 +10,7 @@ Distances mean the same after f32, so the card keeps its calibration and its met
 """
 
 import shutil
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -102,9 +103,11 @@ def export_model(
     _refuse_combinations(card, to, precision, calibration, labelled)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: is there already; give a folder that is not")
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    partial = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written: {error.strerror}") from None
     try:
         written = _write_files(source, card, partial, to, precision, calibration)
         shown = _parity_pictures(card.input, calibration, labelled)

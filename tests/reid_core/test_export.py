@@ -188,6 +188,8 @@ def test_what_cannot_be_meant(tmp_path: Path, model: Path) -> None:
     with pytest.raises(InputError, match="is there already"):
         export_model(settings, model, out, "safetensors")
     assert [path.name for path in out.iterdir()] == ["mine"]
+    with pytest.raises(InputError, match="cannot be written: Not a directory"):
+        export_model(settings, model, out / "mine" / "out", "safetensors")
     out.joinpath("mine").unlink()
     with pytest.raises(InputError, match="holds no picture to calibrate on"):
         calibration_pictures(str(out), INPUT)
