@@ -2,6 +2,8 @@ import json
 import shutil
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from reid_core.datasets import Dataset, open_dataset
@@ -96,3 +98,12 @@ def test_a_threshold_that_cannot_be_set_is_not_kept(run_here: Run, model: Path) 
 def test_a_name_that_nobody_registered(run_here: Run) -> None:
     done = run_here("evaluate", "--model", "nobody", "--dataset", SMALL)
     assert "'nobody'" in error_of(done, 2)
+
+
+def test_people_whom_one_camera_saw_measure_nothing(run_here: Run, model: Path, tmp_path: Path) -> None:
+    for folder in ("bounding_box_train", "query", "bounding_box_test"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        picture = np.random.default_rng(0).integers(0, 255, (64, 32, 3)).astype(np.uint8)
+        cv2.imwrite(str(tmp_path / "data" / folder / "0001_c1s1_000001_00.jpg"), picture)
+    done = run_here("evaluate", "--model", str(model), "--dataset", f"market1501:{tmp_path / 'data'}")
+    assert "no query has a match at another camera" in error_of(done, 2)

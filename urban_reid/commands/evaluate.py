@@ -77,6 +77,8 @@ def evaluate(
         query = people.load("query", card.input, lambda done, total: tell("reading queries", done, total))
         gallery = people.load("gallery", card.input, lambda done, total: tell("reading gallery", done, total))
         scores = core.evaluate(settings(), directory, query, gallery, top=top, rerank=rerank, flip=flip, progress=tell)
+        if not scores["plain"].queries:
+            raise InputError(f"{dataset}: no query has a match at another camera, so there is nothing to rank")
         points = {
             name: operating_point(found.pairs, name, people.source, fpr)
             for name, found in scores.items()
