@@ -30,8 +30,11 @@ QUERY_ROWS = 64
 PAIRS_AT_ONCE = {"cpu": 256, "cuda": 2**13}
 #: Channels from which 8 bits are enough: rounding errors average out over the channels, and few need no speed.
 BYTES_FROM = 1024
-#: Pairs that show the range of each hidden channel to the 8-bit form, and the room left above what they show.
-RANGE_PAIRS, RANGE_ROOM = 2**12, 1.25
+#: Pairs that show the range of W1 t(x - y) to the 8-bit form, and the room left above it, in parts of what the largest
+#: is above the mean: a hidden value cut off costs more than a coarser step.
+RANGE_PAIRS, RANGE_ROOM = 2**10, 0.5
+#: What a range is at least: its inverse is a float32 too.
+SMALL = 1e-30
 
 
 @torch.inference_mode()
@@ -167,7 +170,7 @@ class _ByteGates:
     """Features, weights and hidden values as bytes, for a set of queries and a gallery that give their ranges.
 
     A hidden channel has its own range, folded into W2's columns, and a feature's channel its own, folded into W1's;
-    then each row of a weight has its own.
+    then each row of a weight has its own. What rounding a weight does to a pair of middling values is taken back.
     """
 
     def __init__(self, module: DiffAttention, x: Tensor, y: Tensor) -> None:
@@ -176,17 +179,20 @@ class _ByteGates:
         chosen = torch.linspace(0, len(x) * len(y) - 1, min(RANGE_PAIRS, len(x) * len(y)), dtype=torch.float64).long()
         left, right = chosen // len(y), chosen % len(y)
         hidden = x_part[left] + y_part[right]
+        top = x_part.amax(0) + y_part.amax(0)  # nothing of `sub` lies above it
         if self.transform != "sub":
-            hidden += _transformed(self.transform, x[left], y[right]) @ squeeze.T
-        top = hidden.amax(0) * RANGE_ROOM
-        top = top.clamp(min=max(top.relu().mean().item() / 8, torch.finfo(top.dtype).tiny * 2**20))
-        self.x_part, self.y_part = x_part * (255 / top) + 0.5, y_part * (255 / top)
-        self.excite = _Weights.of(module.excite.weight.float() / 2 * (top / 255))
-        squeeze = squeeze * (255 / top)[:, None]
+            transformed = _transformed(self.transform, x[left], y[right])
+            squeezed = transformed @ squeeze.T
+            hidden += squeezed
+            top += squeezed.amax(0) + RANGE_ROOM * (squeezed.amax(0) - squeezed.mean(0))
+        up = 255 / top.clamp(min=max(top.relu().mean().item() / 8, SMALL))
+        self.excite = _Weights.of(module.excite.weight.float() / 2 / up, hidden.relu().mean(0) * up)
+        self.x_part, self.y_part, squeeze = x_part * up + 0.5, y_part * up, squeeze * up[:, None]
         if self.transform == "sub_abs":
-            range_ = torch.maximum(x.abs().amax(0), y.abs().amax(0)).clamp(min=torch.finfo(x.dtype).tiny * 2**20)
-            self.x_bytes, self.y_bytes = ((side * (127 / range_) + 128.5).to(torch.uint8) for side in (x, y))
-            self.squeeze_bytes = _Weights.of(squeeze * (range_ / 127))
+            range_ = torch.maximum(x.abs().amax(0), y.abs().amax(0)).clamp(min=SMALL) / 127
+            self.x_bytes, self.y_bytes = ((side / range_ + 128.5).to(torch.uint8) for side in (x, y))
+            self.squeeze_bytes = _Weights.of(squeeze * range_, transformed.mean(0) / range_)
+            self.y_part += self.squeeze_bytes.bias
         elif self.transform == "sub_squ":  # 8 bits are too few for squares
             self.squeeze = squeeze
 
@@ -200,23 +206,27 @@ class _ByteGates:
         else:
             transformed = _transformed(self.transform, self.x[query], self.y[rows])
             hidden = torch.addmm(self.x_part[query] + self.y_part[rows], transformed, self.squeeze.T)
-        return self.excite.product(hidden.clamp_(0, 255).to(torch.uint8), None, "tanh")
+        return self.excite.product(hidden.clamp_(0, 255).to(torch.uint8), self.excite.bias, "tanh")
 
 
 class _Weights(NamedTuple):
-    """A weight (n, k) in 8 bits with a scale a row, laid out for oneDNN."""
+    """A weight (n, k) in 8 bits with a scale a row, laid out for oneDNN; `bias` (n,) takes back its mean error."""
 
     packed: Tensor
     scales: Tensor
     zeros: Tensor
+    bias: Tensor
 
     @classmethod
-    def of(cls, weight: Tensor) -> "_Weights":
-        scales = weight.abs().amax(1).clamp(min=torch.finfo(weight.dtype).tiny * 2**20) / 127
-        packed = torch.ops.onednn.qlinear_prepack((weight / scales[:, None]).round().to(torch.int8), None)
-        return cls(packed, scales, torch.zeros(len(weight), dtype=torch.int64))
+    def of(cls, weight: Tensor, mean: Tensor) -> "_Weights":
+        """`mean` (k,): what the weight meets, in the mean."""
+        scales = weight.abs().amax(1).clamp(min=SMALL) / 127
+        rounded = (weight / scales[:, None]).round()
+        packed = torch.ops.onednn.qlinear_prepack(rounded.to(torch.int8), None)
+        zeros = torch.zeros(len(weight), dtype=torch.int64)
+        return cls(packed, scales, zeros, (weight - rounded * scales[:, None]) @ mean)
 
-    def product(self, rows: Tensor, bias: Tensor | None, function: str) -> Tensor:
+    def product(self, rows: Tensor, bias: Tensor, function: str) -> Tensor:
         """function(rows @ weight.T + bias) in float32 of bytes `rows` (m, k)."""
         product: Tensor = torch.ops.onednn.qlinear_pointwise(
             rows, 1.0, 0, self.packed, self.scales, self.zeros, bias, 1.0, 0, torch.float32, function, [], "none"
