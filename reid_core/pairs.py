@@ -4,7 +4,8 @@
 
 Notable: one query meets a block of the gallery, so that what is the query's is a vector and the block stays in the
 cache for the next query; W1's linear parts are one product a feature; the gate comes as a tanh, since
-4 a^2 = (1 + tanh(l/2))^2 and the factor cancels. The device decides how products are done, never the caller:
+4 a^2 = (1 + tanh(l/2))^2 and the factor cancels. Pairs whose gates are all but shut, which a module that collapsed in
+training gives, are computed in float64 instead: of 1 + tanh nothing would be left. The device decides how products are done, never the caller:
 
     CPU with AVX-512 VNNI   8 bits (four times the rate of float32), |x - y| in 8 bits too, from 1,024 channels on
     CUDA                    bfloat16, summed in float32; `sub_abs` as one Triton kernel (`pairs_triton`)
@@ -14,6 +15,7 @@ Each differs from `DiffAttention.distance_matrix` by rounding alone; benchmarks/
 city decides stays with `DiffAttention.pair_distances` in float64.
 """
 
+import copy
 import importlib.util
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
@@ -33,6 +35,10 @@ BYTES_FROM = 1024
 #: Pairs that show the range of W1 t(x - y) to the 8-bit form, and the room left above it, in parts of what the largest
 #: is above the mean: a hidden value cut off costs more than a coarser step.
 RANGE_PAIRS, RANGE_ROOM = 2**10, 0.5
+#: Gates are shut where S(4 a^2 x^2) is below this share of S(x^2), that is a below 0.001 or so.
+SHUT = 4e-6
+#: Shut pairs that are computed at once.
+SHUT_AT_ONCE = 2**12
 #: What a range is at least: its inverse is a float32 too.
 SMALL = 1e-30
 
@@ -83,8 +89,9 @@ class _Scorer:
                 raise CoreError(f"{name} on {features.device}, but diff attention on {module.mix.device}")
             if not features.sum(dtype=torch.float64).isfinite():
                 raise CoreError(f"{name} hold values that are not finite")
+        self.module = module
         self.x, self.y = queries.float(), gallery.float()
-        self.x_squares, self.y_squares = (side.square().sum(1) for side in (self.x, self.y))
+        self.x_squares = self.x.square().sum(1)
         self.gates = _gates(module, self.x, self.y)
         self.at_once = PAIRS_AT_ONCE[self.x.device.type]
         self.fused = module.settings.transform == "sub_abs" and _has_kernel(module, self.x.device)
@@ -97,15 +104,13 @@ class _Scorer:
             assert isinstance(self.gates, _FloatGates)
             parts = self.gates.x_part[block], self.gates.y_part, self.gates.squeeze, self.gates.excite
             pair_sums(self.x[block], self.y, *parts, sums)
-            return _distances(sums)
+            return self._distances(sums, block)
         for start in range(0, len(self.y), self.at_once):  # a part of the gallery stays in the cache for all queries
             part = slice(start, min(start + self.at_once, len(self.y)))
             y = self.y[part]
             for row in range(sums.shape[1]):
                 self._sums(block.start + row, part, y, sums[:, row, part])
-        sums[1] += self.x_squares[block, None]
-        sums[2] += self.y_squares
-        return _distances(sums)
+        return self._distances(sums, block)
 
     def shortlists(self, shortlists: Tensor) -> Tensor:
         sums = self.x.new_empty(3, *shortlists.shape)
@@ -113,25 +118,34 @@ class _Scorer:
             for start in range(0, len(shortlist), self.at_once):
                 part = slice(start, min(start + self.at_once, len(shortlist)))
                 self._sums(query, shortlist[part], self.y[shortlist[part]], sums[:, query, part])
-        sums[1] += self.x_squares[:, None]
-        sums[2] += self.y_squares[shortlists.long()]
-        return _distances(sums)
+        return self._distances(sums, slice(None), shortlists.long())
 
     def _sums(self, query: int, rows: slice | Tensor, y: Tensor, sums: Tensor) -> None:
-        """Writes x.y + 2 S(z x y), 2 S(z x^2) and 2 S(z y^2) (3, k), where 1 + 2 z = 4 a^2."""
+        """Writes S(v x y), S(v x^2) and S(v y^2) (3, k), where v = 4 a^2."""
         x = self.x[query]
-        z = self.gates(query, rows)
-        z.addcmul_(z, z, value=0.5)
-        torch.mv(z, 2 * x.square(), out=sums[1])
-        z.mul_(y)
-        torch.addmv(y @ x, z, x, alpha=2, out=sums[0])
-        torch.mul(torch.sum(z.mul_(y), 1), 2, out=sums[2])
+        v = self.gates(query, rows).add_(1).square_()
+        torch.mv(v, x.square(), out=sums[1])
+        torch.mv(v.mul_(y), x, out=sums[0])
+        torch.sum(v.mul_(y), 1, out=sums[2])
+
+    def _distances(self, sums: Tensor, block: slice, shortlists: Tensor | None = None) -> Tensor:
+        """Distances (q, k) of a block of queries from their sums; pairs with shut gates are computed anew."""
+        distances = _distances(sums)
+        shut = (sums[1] < SHUT * self.x_squares[block, None]).nonzero()
+        if len(shut):
+            exact = copy.deepcopy(self.module).double()
+            for part in torch.split(shut, SHUT_AT_ONCE):
+                row, column = part.T
+                other = column if shortlists is None else shortlists[row, column]
+                x, y = self.x[block][row].double(), self.y[other].double()
+                distances[row, column] = exact.pair_distances(x, y, normalize=True).float()
+        return distances
 
 
 def _distances(sums: Tensor) -> Tensor:
     """Distances from S(v x y), S(v x^2) and S(v y^2) (3, ...), for any multiple v of a^2."""
-    lengths = sums[1] * sums[2]
-    cosine = sums[0] / lengths.clamp(min=torch.finfo(lengths.dtype).tiny).sqrt()
+    lengths = sums[1].sqrt() * sums[2].sqrt()
+    cosine = sums[0] / lengths.clamp(min=torch.finfo(lengths.dtype).tiny)
     return (2 - 2 * cosine).clamp(min=0).sqrt()
 
 

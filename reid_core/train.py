@@ -195,8 +195,12 @@ class _Run:
         self.views: Tensor | None = None
         self.trained: nn.Module = self._attention if plan.strategy == "separate" else model
         parameters = [parameter for parameter in self.trained.parameters() if parameter.requires_grad]
-        self.adam = torch.optim.Adam(parameters, weight_decay=plan.weight_decay, fused=True)
-        self.average = [p.detach().clone() for p in parameters] if plan.average_decay else []
+        module = set(model.diff_attention.parameters()) if plan.strategy == "joint" and model.diff_attention else set()
+        groups = [{"params": [p for p in parameters if (p in module) is own]} for own in (False, True)]
+        self.adam = torch.optim.Adam(
+            [group for group in groups if group["params"]], weight_decay=plan.weight_decay, fused=True
+        )
+        self.average = [p.detach().clone() for p in self._parameters] if plan.average_decay else []
         self.centre_loss: CentreLoss | None = None
         if isinstance(model, ReIDModel) and plan.strategy != "separate" and plan.centre_weight > 0:
             assert model.neck.classifier is not None
@@ -211,8 +215,7 @@ class _Run:
 
     @property
     def _parameters(self) -> list[Tensor]:
-        found: list[Tensor] = self.adam.param_groups[0]["params"]
-        return found
+        return [parameter for group in self.adam.param_groups for parameter in group["params"]]
 
     def set_training(self) -> None:
         self.model.eval()  # separate: the frozen rest keeps its running means
@@ -221,8 +224,8 @@ class _Run:
     def step(self, rows: NDArray[np.int64], epoch: int, number: int, rate: float) -> dict[str, float]:
         """The batch `number` of pictures `rows`; returns each weighted loss as it was before the step."""
         losses = self._losses(rows, epoch, number)
-        for group in self.adam.param_groups:
-            group["lr"] = rate
+        for group, multiple in zip(self.adam.param_groups, (1.0, self.plan.module_rate), strict=False):
+            group["lr"] = rate * multiple
         self.adam.zero_grad(set_to_none=True)
         if self.centre_loss is not None:
             self.sgd.zero_grad(set_to_none=True)

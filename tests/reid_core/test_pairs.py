@@ -212,3 +212,15 @@ def test_on_cuda(transform: str, dims: int, gallery: int) -> None:
     assert (found.cpu() - expected).abs().max() <= 4e-3
     shortlists = torch.arange(gallery).repeat(5, 1).cuda()
     assert torch.allclose(shortlist_distances(made, x.cuda(), y.cuda(), shortlists), found, atol=4e-3)  # PyTorch's form
+
+
+@pytest.mark.parametrize("logit", [-3.0, -8.0, -14.0, -40.0])
+def test_gates_that_are_all_but_shut_lose_nothing(form: str, logit: float) -> None:
+    made = module("sub_abs", 1024)
+    with torch.no_grad():  # W2's own part stays, under a common part that shuts every gate
+        made.excite.weight += logit / made.squeeze(vectors(64, 1024).abs()).relu().sum(1).mean()
+    x, y = vectors(5, 1024, 1), vectors(40, 1024, 2)
+    assert made.gate(x[:, None], y[None]).mean() < 0.15
+    assert (streamed(made, x, y).double() - exact(made, x, y)).abs().max() < 2e-3
+    shortlists = torch.arange(40).repeat(5, 1)
+    assert (shortlist_distances(made, x, y, shortlists).double() - exact(made, x, y)).abs().max() < 2e-3
