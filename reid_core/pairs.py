@@ -5,7 +5,8 @@
 Notable: one query meets a block of the gallery, so that what is the query's is a vector and the block stays in the
 cache for the next query; W1's linear parts are one product a feature; the gate comes as a tanh, since
 4 a^2 = (1 + tanh(l/2))^2 and the factor cancels. Pairs whose gates are all but shut, which a module that collapsed in
-training gives, are computed in float64 instead: of 1 + tanh nothing would be left. The device decides how products are done, never the caller:
+training gives, are computed in float64 instead: of 1 + tanh nothing would be left. The device decides how products are
+done, never the caller:
 
     CPU with AVX-512 VNNI   8 bits (four times the rate of float32), |x - y| in 8 bits too, from 1,024 channels on
     CUDA                    bfloat16, summed in float32; `sub_abs` as one Triton kernel (`pairs_triton`)
