@@ -39,13 +39,14 @@ class Budget:
     """What a table is trained with. What it does not name is the paper's.
 
     rates: learning rate of each strategy; epochs: of each, with warm-up and decay at the paper's shares.
-    cached_views: of separate training.
+    module_rate: of joint training; cached_views: of separate training.
     """
 
     architecture: str
     input: InputConvention
     rates: Mapping[Strategy, float]
     epochs: Mapping[Strategy, int]
+    module_rate: float = 1.0
     cached_views: int = 0
 
     def plan(self, strategy: Strategy, baseline: Literal["bagtricks", "agw"], seed: int) -> TrainSettings:
@@ -54,6 +55,7 @@ class Budget:
             plan,
             epochs=self.epochs[strategy],
             learning_rate=self.rates[strategy],
+            module_rate=self.module_rate if strategy == "joint" else 1.0,
             cached_views=self.cached_views if strategy == "separate" else 0,
             validate_every=max(1, self.epochs[strategy] // 5),
             seed=seed,
@@ -101,7 +103,8 @@ class Reproduced:
 
     scores: by attended distances where the row has diff attention, else by plain ones.
     feature: by plain distances of the same feature.
-    plain: of the plain row of its baseline with the same seeds; empty where that was not trained.
+    plain: of the plain row of its baseline with the same seeds, or of the model that it goes on from; empty where
+        that was not trained.
     """
 
     row: Row
@@ -120,15 +123,21 @@ def reproduce(
     seeds: int = 1,
     pretrained: Path | Literal["imagenet"] | None = None,
     held_out: int = 0,
+    start: Path | None = None,
     progress: Progress | None = None,
 ) -> list[Reproduced]:
     """Trains and evaluates each row with seeds 0 to `seeds` - 1; see the module for what `work` holds.
 
     Separate training goes on from the plain row of its baseline and seed, which is trained too where it is missing.
     `held_out`: people kept out of training, on whom its course is watched; 0: it is watched on the data set's own
-    queries, and nothing may be chosen by that. Raises what training and evaluation raise, and CoreError where `work`
-    holds another budget's runs.
+    queries, and nothing may be chosen by that. `start`: the directory of a model, a foreign one too, that separate
+    rows go on from instead of a plain row; its input is the model's. Raises what training and evaluation raise,
+    InputError for a row that cannot go on from `start`, and CoreError where `work` holds runs of another budget.
     """
+    if start is not None:
+        if others := [row.name for row in rows if row.strategy != "separate"]:
+            raise InputError(f"{others[0]} trains a backbone; only separate rows go on from a model that is there")
+        budget = replace(budget, input=read_card(start).input)
     held = hold_out(data, held_out) if held_out else None
     tell = progress or (lambda *_: None)
 
@@ -141,17 +150,17 @@ def reproduce(
 
     def trained(row: Row, seed: int) -> Mapping[str, RankingScores]:
         folder = _folder(work, row, seed)
-        start = None
-        if row.strategy == "separate":
+        below = start
+        if row.strategy == "separate" and start is None:
             trained(_plain_of(row), seed)
-            start = _folder(work, _plain_of(row), seed) / "model"
+            below = _folder(work, _plain_of(row), seed) / "model"
         config = ModelConfig(
             architecture=budget.architecture,
             baseline=row.baseline,
             input=budget.input,
             diff_attention=row.diff_attention,
         )
-        recipe = Recipe(config, (budget.plan(row.strategy, row.baseline, seed),), start, pretrained)
+        recipe = Recipe(config, (budget.plan(row.strategy, row.baseline, seed),), below, pretrained)
         described = f"{len(people)} pictures of {len(set(people.identities.tolist()))} people of {data.source}"
         label = f"{row.name}, seed {seed}"
         if not (folder / SCORES).exists():
@@ -184,10 +193,10 @@ def reproduce(
     found = []
     for row, scores in zip(rows, made, strict=True):
         beside = [_folder(work, _plain_of(row), seed) / SCORES for seed in range(seeds)]
-        plain = tuple(_read(file)["plain"] for file in beside) if all(file.exists() for file in beside) else ()
         distances = "attended" if row.diff_attention else "plain"
         own, feature = (tuple(one[name] for one in scores) for name in (distances, "plain"))
-        found.append(Reproduced(row, own, feature, plain))
+        plain = tuple(_read(file)["plain"] for file in beside) if all(file.exists() for file in beside) else ()
+        found.append(Reproduced(row, own, feature, plain if start is None else feature))
     return found
 
 

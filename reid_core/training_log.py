@@ -41,8 +41,9 @@ def draw_curves(directory: Path, records: Sequence[EpochRecord]) -> Path:
     highest = max((value for record in records for value in record.losses.values()), default=0.0)
     losses.set(title="losses, each with its weight", xlabel="epoch", ylim=(0, 1.05 * highest or 1))
     rates = [record.learning_rate for record in records]
+    rate.set(title="learning rate", xlabel="epoch", yscale="log")
+    rate.set_ylim(min(rates) / 2, max(rates) * 2)  # before the line: one rate alone upsets the automatic limits
     rate.plot(epochs, rates, color="grey")
-    rate.set(title="learning rate", xlabel="epoch", yscale="log", ylim=(min(rates) / 2, max(rates) * 2))
     scored = [record for record in records if record.metrics]
     for name in sorted({name for record in scored for name in record.metrics}):
         own = [record for record in scored if name in record.metrics]

@@ -66,6 +66,13 @@ def test_rows_are_trained_once_and_compared(data: Dataset, tmp_path: Path) -> No
     assert not [what for what in told if "seed" in what], "a finished call only reads"
     with pytest.raises(CoreError, match="trained with other settings"):
         reproduce(rows, data, replace(TINY, rates={**TINY.rates, "joint": 1e-3}), tmp_path, SETTINGS)
+    # A model that is there takes the plain row's place.
+    model = tmp_path / "bagtricks" / "seed-0" / "model"
+    (on_top,) = reproduce(rows[:1], data, TINY, tmp_path / "on-top", SETTINGS, start=model)
+    assert [path.name for path in (tmp_path / "on-top").iterdir()] == ["bagtricks+separate"]
+    assert on_top.scores == separate.scores and on_top.plain == on_top.feature
+    with pytest.raises(InputError, match="only separate rows"):
+        reproduce(rows, data, TINY, tmp_path / "on-top", SETTINGS, start=model)
     # Whatever is missing is made again from what is there.
     scores = tmp_path / "bagtricks+joint" / "seed-0" / "scores.json"
     kept = json.loads(scores.read_text())

@@ -1,5 +1,6 @@
 """urban-reid reproduce: the paper's tables, trained and evaluated here."""
 
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -7,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.table import Table
 
-from schemas.errors import InputError
+from schemas.errors import InputError, UsageError
 from schemas.settings import settings
-from urban_reid.arguments import AsJson
+from urban_reid.arguments import AsJson, ColorOrder, Mean, Std, ValueRange, input_convention
 from urban_reid.output import out, print_json, stages
 
 if TYPE_CHECKING:
@@ -52,6 +53,14 @@ def reproduce(
     hold_out: Annotated[
         int, typer.Option(min=0, metavar="N", help="People kept out of training, to watch its course on.")
     ] = 0,
+    start: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Separate rows go on from this model directory, .xml or .onnx file."),
+    ] = None,
+    color: ColorOrder = None,
+    value_range: ValueRange = None,
+    mean: Mean = None,
+    std: Std = None,
     work: Annotated[Path, typer.Option(metavar="DIR", help="Keeps everything; the same again goes on.")] = Path(
         "reproduction"
     ),
@@ -62,6 +71,7 @@ def reproduce(
     Interrupted, the same command goes on where it was. Gains come with a 95 % bootstrap interval over people.
     """
     from reid_core.datasets import open_dataset
+    from reid_core.evaluate import model_directory
     from reid_core.reproduce import BUDGETS, chosen_rows
     from reid_core.reproduce import reproduce as run
 
@@ -69,7 +79,11 @@ def reproduce(
     data = open_dataset(dataset)
     if not (data.train and data.query and data.gallery):
         raise InputError(f"{dataset}: training pictures, queries and a gallery are needed")
-    with stages() as tell:
+    convention = input_convention(color, value_range, mean, std)
+    if start is None and convention is not None:
+        raise UsageError("--color, --range, --mean and --std describe the file of --start")
+    opened = nullcontext(None) if start is None else model_directory(start, convention, settings())
+    with opened as below, stages() as tell:
         found = run(
             chosen,
             data,
@@ -79,6 +93,7 @@ def reproduce(
             seeds=seeds,
             pretrained=_weights(pretrained),
             held_out=hold_out,
+            start=below,
             progress=tell,
         )
     published = data.published.name if data.published else None
