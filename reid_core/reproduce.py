@@ -76,6 +76,7 @@ CPU = Budget(
     InputConvention(height=128, width=64),
     rates={"plain": 1e-3, "joint": 1e-3, "separate": 5e-4},
     epochs={"plain": 10, "joint": 10, "separate": 10},
+    module_rate=0.02,
     cached_views=4,
 )
 BUDGETS: Mapping[str, Budget] = {"full": FULL, "cpu": CPU}
