@@ -49,7 +49,9 @@ def load_checkpoint(directory: Path, identity: Mapping[str, object]) -> tuple[Po
     with safe_open(path, "pt") as file:
         saved = json.loads((file.metadata() or {}).get("run", "{}"))
     if saved.get("identity") != json.loads(json.dumps(identity)):
-        raise CoreError(f"{path}: a checkpoint of other settings or pictures; choose another directory or remove it")
+        raise CoreError(
+            f"{path}: a checkpoint of another model, other settings or pictures; choose another directory or remove it"
+        )
     position = saved["position"]
     records = [EpochRecord(**record) for record in position.pop("records")]
     return Position(records, **position), tensors

@@ -187,7 +187,8 @@ def refuse_pickles(path: Path) -> None:
     if pickled and not (path.suffix == ".safetensors" and _header_fits(path)):
         raise ModelFileError(
             f"{path}: a pickle or archive, which can run code when it is read and is refused; "
-            "convert it to safetensors, or export it to OpenVINO IR or ONNX"
+            "`urban-reid models convert` makes safetensors of a backbone's weights; other models can be exported to "
+            "OpenVINO IR or ONNX where they were made"
         )
 
 

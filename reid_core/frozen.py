@@ -36,6 +36,11 @@ class FrozenEmbedder(nn.Module):
         kept = {name: getattr(self._card, name) for name in ModelConfig.model_fields}
         return ModelConfig(**{**kept, "diff_attention": self.diff_attention.settings})
 
+    @property
+    def files(self) -> dict[str, str]:
+        """Hex SHA-256 of the embedder's files, by name."""
+        return {name: digest for name, digest in self._card.sha256.items() if name != DIFF_ATTENTION}
+
     def features(self, images: Tensor) -> Features:
         """Features of normalised pictures (B, 3, H, W); it has no BNNeck, so those before and after are the same."""
         found = torch.from_numpy(self._embedder.embed_normalized(images.cpu().numpy())).to(images.device)
@@ -47,10 +52,9 @@ class FrozenEmbedder(nn.Module):
         """Writes the embedder's files, the module and their card into `directory`, and returns the card."""
         directory.mkdir(parents=True, exist_ok=True)
         hashes = {}
-        for file in self._card.sha256:
-            if file != DIFF_ATTENTION:
-                shutil.copyfile(self._directory / file, directory / file)
-                hashes[file] = sha256_of(directory / file)
+        for file in self.files:
+            shutil.copyfile(self._directory / file, directory / file)
+            hashes[file] = sha256_of(directory / file)
         data = write_tensors(self.diff_attention, directory / DIFF_ATTENTION)
         card = self._card.model_copy(
             update={

@@ -5,18 +5,19 @@ joint       one plan, or a plain one first
 separate    a plain plan and then the module's, or the module's alone on a model that is there already
 """
 
+import json
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from reid_core.data import JUNK, PersonPictures
 from reid_core.diff_attention import DiffAttention
 from reid_core.evaluate import evaluate
-from reid_core.files import load_model, read_card, save_model
+from reid_core.files import load_model, model_digest, read_card, save_model, sha256_of
 from reid_core.frozen import FrozenEmbedder
 from reid_core.models import ReIDModel, build_model
 from reid_core.plans import TrainSettings
@@ -45,6 +46,21 @@ class Recipe:
     pretrained: Path | Literal["imagenet"] | None = None
     half: bool = False
 
+    def details(self) -> dict[str, Any]:
+        """Everything above as the card keeps it: files by their hashes, and plain JSON."""
+        pretrained = self.pretrained if self.pretrained in (None, "imagenet") else sha256_of(Path(self.pretrained))
+        found: dict[str, Any] = json.loads(
+            json.dumps(
+                {
+                    "plans": [asdict(plan) for plan in self.plans],
+                    "config": self.config.model_dump(mode="json"),
+                    "start": None if self.start is None else model_digest(read_card(self.start)).hex(),
+                    "pretrained": None if self.start is not None else pretrained,
+                }
+            )
+        )
+        return found
+
 
 def make_model(
     recipe: Recipe,
@@ -65,10 +81,10 @@ def make_model(
     each plan. Raises what building and training raise.
     """
     torch.manual_seed(recipe.plans[0].seed)
+    details = recipe.details()
     model = _begin(recipe, people, settings)
 
     def write(directory: Path, metrics: Mapping[str, float]) -> ModelCard:
-        details = {"plans": [asdict(plan) for plan in recipe.plans]}
         if isinstance(model, FrozenEmbedder):
             return model.save(directory, name=name, trained_on=trained_on, metrics=metrics, details=details)
         strategy = recipe.plans[-1].strategy

@@ -9,13 +9,13 @@ Everything is kept in one folder, so that an interrupted call goes on and a fini
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from reid_core.data import PersonPictures
+from reid_core.data import JUNK, PersonPictures
 from reid_core.datasets import Dataset, hold_out
 from reid_core.evaluate import evaluate
 from reid_core.files import read_card
@@ -149,11 +149,13 @@ def reproduce(
     query, gallery = load(data, "query"), load(data, "gallery")
     validation = (load(held, "query"), load(held, "gallery")) if held else (query, gallery)
 
-    def trained(row: Row, seed: int) -> Mapping[str, RankingScores]:
-        folder = _folder(work, row, seed)
+    if not _has_match(query, gallery):
+        raise InputError(f"{data.source}: no query has a match before another camera, so nothing could be scored")
+    described = f"{len(people)} pictures of {len(set(people.identities.tolist()))} people of {data.source}"[:2000]
+
+    def recipe_of(row: Row, seed: int) -> Recipe:
         below = start
         if row.strategy == "separate" and start is None:
-            trained(_plain_of(row), seed)
             below = _folder(work, _plain_of(row), seed) / "model"
         config = ModelConfig(
             architecture=budget.architecture,
@@ -161,12 +163,25 @@ def reproduce(
             input=budget.input,
             diff_attention=row.diff_attention,
         )
-        recipe = Recipe(config, (budget.plan(row.strategy, row.baseline, seed),), below, pretrained)
-        described = f"{len(people)} pictures of {len(set(people.identities.tolist()))} people of {data.source}"
-        label = f"{row.name}, seed {seed}"
+        return Recipe(config, (budget.plan(row.strategy, row.baseline, seed),), below, pretrained)
+
+    def scores_of(row: Row, seed: int) -> dict[str, RankingScores]:
+        """Those that are kept; raises CoreError where they are of another recipe."""
+        folder = _folder(work, row, seed)
+        card = read_card(folder / "model")
+        if (card.details, card.trained_on) != (recipe_of(row, seed).details(), described):
+            raise CoreError(
+                f"{folder}: made from other settings, weights or pictures; choose another folder or remove it"
+            )
+        return _read(folder / SCORES)
+
+    def trained(row: Row, seed: int) -> dict[str, RankingScores]:
+        folder, label = _folder(work, row, seed), f"{row.name}, seed {seed}"
+        if row.strategy == "separate" and start is None:
+            trained(_plain_of(row), seed)
         if not (folder / SCORES).exists():
             make_model(
-                recipe,
+                recipe_of(row, seed),
                 people,
                 validation,
                 folder,
@@ -184,21 +199,30 @@ def reproduce(
                 progress=lambda what, done, total: tell(f"{label}: {what}", done, total),
             )
             _write(folder / SCORES, found)
-        card = read_card(folder / "model")
-        plans = json.loads(json.dumps([asdict(plan) for plan in recipe.plans]))
-        if (card.details["plans"], card.trained_on) != (plans, described[:2000]):
-            raise CoreError(f"{folder}: trained with other settings or pictures; choose another folder or remove it")
-        return _read(folder / SCORES)
+        return scores_of(row, seed)
 
     made = [[trained(row, seed) for seed in range(seeds)] for row in rows]
     found = []
     for row, scores in zip(rows, made, strict=True):
-        beside = [_folder(work, _plain_of(row), seed) / SCORES for seed in range(seeds)]
         distances = "attended" if row.diff_attention else "plain"
         own, feature = (tuple(one[name] for one in scores) for name in (distances, "plain"))
-        plain = tuple(_read(file)["plain"] for file in beside) if all(file.exists() for file in beside) else ()
-        found.append(Reproduced(row, own, feature, plain if start is None else feature))
+        below = _plain_of(row)
+        if start is not None:
+            plain = feature
+        elif all((_folder(work, below, seed) / SCORES).exists() for seed in range(seeds)):
+            plain = tuple(scores_of(below, seed)["plain"] for seed in range(seeds))
+        else:
+            plain = ()
+        found.append(Reproduced(row, own, feature, plain))
     return found
+
+
+def _has_match(query: PersonPictures, gallery: PersonPictures) -> bool:
+    seen: dict[int, set[int]] = {}
+    for identity, camera in zip(gallery.identities.tolist(), gallery.cameras.tolist(), strict=True):
+        seen.setdefault(identity, set()).add(camera)
+    asked = zip(query.identities.tolist(), query.cameras.tolist(), strict=True)
+    return any(identity != JUNK and seen.get(identity, set()) - {camera} for identity, camera in asked)
 
 
 def _plain_of(row: Row) -> Row:
@@ -215,7 +239,9 @@ def _write(path: Path, scores: Mapping[str, RankingScores]) -> None:
         assert found.by_query is not None
         columns = {column: values.tolist() for column, values in vars(found.by_query).items()}
         kept[name] = {metric: getattr(found, metric) for metric in (*METRICS, "queries", "skipped")} | columns
-    path.write_text(json.dumps(kept) + "\n", encoding="utf-8")
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(kept) + "\n", encoding="utf-8")
+    partial.replace(path)
 
 
 def _read(path: Path) -> dict[str, RankingScores]:

@@ -2,10 +2,12 @@
 
 Notable: batches, augmentation, dropout and learning rate are pure functions of (settings, epoch, batch), so a
 checkpoint is the weights and the optimisers' moments alone, and an interrupted run that goes on gives the same weights,
-bit for bit. Pictures stay decoded in memory, on the GPU where there is one. The loop takes the model as it is built or
-loaded: plain and joint train all of it, separate its diff attention alone, on features of the frozen rest.
+bit for bit on a CPU with the same threads and settings (some of CUDA's kernels add in any order). Pictures stay decoded
+in memory, on the GPU where there is one. The loop takes the model as it is built or loaded: plain and joint train all
+of it, separate its diff attention alone, on features of the frozen rest.
 """
 
+import hashlib
 import math
 import signal
 import threading
@@ -71,7 +73,7 @@ def train(
     if settings.threads:
         torch.set_num_threads(settings.threads)
     directory.mkdir(parents=True, exist_ok=True)
-    identity = {"plan": asdict(plan), "input": model.config.input.model_dump(), "people": people.digest()}
+    identity = _identity(model, plan, people)
     with torch.random.fork_rng(), _interrupts() as interrupted:
         run = _Run(model, plan, people, labels, settings)
         position: Position = run.restore(directory, identity)
@@ -99,7 +101,7 @@ def train(
                     raise KeyboardInterrupt
             record = EpochRecord(
                 epoch + 1,
-                rate,
+                learning_rate(plan, epoch + 1 - 1 / len(batches)),
                 {name: total / len(batches) for name, total in position.sums.items()},
                 sum(len(rows) for rows in batches),
                 round(position.seconds, 3),
@@ -108,10 +110,27 @@ def train(
             position = Position([*position.records, record])
             run.save(directory, identity, position)
             write_log(directory, position.records)
+            if interrupted():  # in the epoch's last moments, or while it was validated
+                raise KeyboardInterrupt
         run.finish()
     if position.records:
         draw_curves(directory, position.records)
     return position.records
+
+
+def _identity(model: ReIDModel | FrozenEmbedder, plan: TrainSettings, people: PersonPictures) -> dict[str, object]:
+    """What a checkpoint must be of to go on from: settings, pictures, the model and the weights that it begins with."""
+    weights = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        weights.update(name.encode())
+        weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return {
+        "plan": asdict(plan),
+        "model": model.config.model_dump(mode="json"),
+        "files": model.files if isinstance(model, FrozenEmbedder) else {},
+        "weights": weights.hexdigest(),
+        "people": people.digest(),
+    }
 
 
 def _is_due(plan: TrainSettings, epoch: int) -> bool:
@@ -147,7 +166,7 @@ def _no_number(
     return CoreError(
         f"training stopped: the loss is no number in epoch {epoch + 1}, batch {number + 1} ({losses}); its pictures "
         f"are listed in {directory / FAILED_BATCH} ({', '.join(names[:3])}, ...); {directory} keeps the epoch before; "
-        f"lower the learning rate of {plan.learning_rate:g} or set a clip_norm"
+        f"lower the learning rate of {plan.learning_rate:g}"
     )
 
 
@@ -200,7 +219,7 @@ class _Run:
         self.adam = torch.optim.Adam(
             [group for group in groups if group["params"]], weight_decay=plan.weight_decay, fused=True
         )
-        self.average = [p.detach().clone() for p in self._parameters] if plan.average_decay else []
+        self.average = [value.detach().clone() for value in self._averaged] if plan.average_decay else []
         self.centre_loss: CentreLoss | None = None
         if isinstance(model, ReIDModel) and plan.strategy != "separate" and plan.centre_weight > 0:
             assert model.neck.classifier is not None
@@ -216,6 +235,11 @@ class _Run:
     @property
     def _parameters(self) -> list[Tensor]:
         return [parameter for group in self.adam.param_groups for parameter in group["params"]]
+
+    @property
+    def _averaged(self) -> list[Tensor]:
+        """Parameters, and BatchNorm's means and variances, which belong to them."""
+        return [*self._parameters, *(buffer for buffer in self.trained.buffers() if buffer.is_floating_point())]
 
     def set_training(self) -> None:
         self.model.eval()  # separate: the frozen rest keeps its running means
@@ -238,7 +262,7 @@ class _Run:
             self.centre_loss.undo_weight(self.plan.centre_weight)
             self.sgd.step()
         if self.average:
-            torch._foreach_lerp_(self.average, [p.detach() for p in self._parameters], 1 - self.plan.average_decay)
+            torch._foreach_lerp_(self.average, [v.detach() for v in self._averaged], 1 - self.plan.average_decay)
         return dict(zip(losses, total.tolist(), strict=True))  # one wait for the device a batch
 
     def _losses(self, rows: NDArray[np.int64], epoch: int, number: int) -> dict[str, Tensor]:
@@ -298,7 +322,7 @@ class _Run:
 
     def validated(self, validate: Callable[[], Mapping[str, float]]) -> dict[str, float]:
         """What `validate` says while the model is as it would be kept."""
-        current = [parameter.detach().clone() for parameter in self._parameters] if self.average else []
+        current = [value.detach().clone() for value in self._averaged] if self.average else []
         self.finish()
         found = dict(validate())
         self._put(current)
@@ -311,8 +335,9 @@ class _Run:
 
     @torch.no_grad()
     def _put(self, weights: list[Tensor]) -> None:
-        for parameter, weight in zip(self._parameters, weights, strict=False):
-            parameter.copy_(weight)
+        if weights:
+            for value, kept in zip(self._averaged, weights, strict=True):
+                value.copy_(kept)
 
     def save(self, directory: Path, identity: Mapping[str, object], position: Position) -> None:
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}

@@ -88,6 +88,7 @@ def _keep_traceback() -> str:
 
     try:
         log = settings().home / "errors.log"
+        log.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
         with log.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(f"{datetime.now(UTC).isoformat()} {' '.join(sys.argv[1:2])}\n{traceback.format_exc()}\n")
     except (OSError, UrbanReidError):

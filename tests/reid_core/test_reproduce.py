@@ -64,8 +64,10 @@ def test_rows_are_trained_once_and_compared(data: Dataset, tmp_path: Path) -> No
     again = reproduce(rows, data, TINY, tmp_path, SETTINGS, progress=lambda what, done, total: told.append(what))
     assert [one.scores for one in again] == [one.scores for one in found]
     assert not [what for what in told if "seed" in what], "a finished call only reads"
-    with pytest.raises(CoreError, match="trained with other settings"):
+    with pytest.raises(CoreError, match="made from other settings"):
         reproduce(rows, data, replace(TINY, rates={**TINY.rates, "joint": 1e-3}), tmp_path, SETTINGS)
+    with pytest.raises(CoreError, match="made from other settings, weights"):
+        reproduce(rows[:1], data, TINY, tmp_path, SETTINGS, start=tmp_path / "bagtricks+joint" / "seed-0" / "model")
     # A model that is there takes the plain row's place.
     model = tmp_path / "bagtricks" / "seed-0" / "model"
     (on_top,) = reproduce(rows[:1], data, TINY, tmp_path / "on-top", SETTINGS, start=model)

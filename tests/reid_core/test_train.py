@@ -88,6 +88,30 @@ def test_an_interrupted_run_gives_the_same_bits(strategy: str, people: PersonPic
     assert train(tiny(), people, plan, tmp_path / "cut", SETTINGS) == again
 
 
+def test_ctrl_c_on_an_epochs_last_batch_and_in_validation(people: PersonPictures, tmp_path: Path) -> None:
+    plan = replace(QUICK, strategy="plain", epochs=2, validate_every=1)
+    straight, resumed = tiny(), tiny()
+    records = train(straight, people, plan, tmp_path / "straight", SETTINGS)
+
+    def press_at_the_end(done: int, total: int) -> None:
+        if done == total // 2:
+            signal.raise_signal(signal.SIGINT)
+
+    def press(_: ReIDModel) -> dict[str, float]:
+        signal.raise_signal(signal.SIGINT)
+        return {}
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny(), people, plan, tmp_path / "cut", SETTINGS, progress=press_at_the_end)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny(), people, plan, tmp_path / "cut", SETTINGS, validate=press)
+    again = train(resumed, people, plan, tmp_path / "cut", SETTINGS)
+    assert same(state(straight), state(resumed))
+    assert [(record.losses, record.learning_rate) for record in again] == [
+        (record.losses, record.learning_rate) for record in records
+    ]
+
+
 @pytest.mark.parametrize("plan", [
     replace(QUICK, strategy="joint", average_decay=0.9, clip_norm=1.0),
     replace(QUICK, strategy="separate", cached_views=2),
@@ -170,7 +194,8 @@ def test_the_average_of_the_weights_is_what_is_kept(people: PersonPictures, tmp_
     train(averaged, people, replace(plan, average_decay=0.999), tmp_path / "averaged", SETTINGS)
     kept, reached, began = (model.backbone.conv1.weight for model in (averaged, last, start))
     assert 0 < (kept - began).abs().max() < (reached - began).abs().max() / 20
-    assert torch.equal(averaged.backbone.bn1.running_mean, last.backbone.bn1.running_mean)
+    mean, reached = averaged.backbone.bn1.running_mean, last.backbone.bn1.running_mean
+    assert 0 < mean.abs().max() < reached.abs().max() / 20, "BatchNorm's means belong to the weights"
 
 
 def test_the_gradient_is_clipped(people: PersonPictures, tmp_path: Path) -> None:
@@ -191,9 +216,15 @@ def test_the_log_and_its_picture(people: PersonPictures, tmp_path: Path) -> None
 
 def test_another_runs_checkpoint_is_refused(people: PersonPictures, tmp_path: Path) -> None:
     train(tiny(), people, replace(QUICK, epochs=1), tmp_path, SETTINGS)
-    with pytest.raises(CoreError, match="checkpoint of other settings or pictures"):
+    with pytest.raises(CoreError, match="checkpoint of another model, other settings"):
         train(tiny(), people, QUICK, tmp_path, SETTINGS)
-    with pytest.raises(CoreError, match="checkpoint is of another model"):
+    other = tiny()
+    with torch.no_grad():
+        other.backbone.conv1.weight[0, 0, 0, 0] += 1
+    for model in (tiny(baseline="agw"), other):
+        with pytest.raises(CoreError, match="checkpoint of another model"):
+            train(model, people, replace(QUICK, epochs=1), tmp_path, SETTINGS)
+    with pytest.raises(CoreError, match="checkpoint of another model"):
         train(tiny(baseline="agw"), people, replace(QUICK, epochs=1), tmp_path, SETTINGS)
 
 

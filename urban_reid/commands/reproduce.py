@@ -40,7 +40,10 @@ def reproduce(
     table: Annotated[PaperTable, typer.Argument(help="table1: two baselines, three strategies. table2: transforms.")],
     dataset: Annotated[str, typer.Option(metavar="LAYOUT:DIR", help="To train and evaluate on, such as cuhk03:DIR.")],
     rows: Annotated[
-        str | None, typer.Option(metavar="ROW,ROW", help="Such as bagtricks,agw+joint,agw+separate:sub; all if unset.")
+        str | None,
+        typer.Option(
+            metavar="ROW,ROW", help="Such as bagtricks,agw+joint, or in table2 agw+separate:sub; all if unset."
+        ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Each row is trained with seeds 0 to N - 1.")] = 1,
     budget: Annotated[
@@ -71,11 +74,18 @@ def reproduce(
     Interrupted, the same command goes on where it was. Gains come with a 95 % bootstrap interval over people.
     """
     from reid_core.datasets import open_dataset
+    from reid_core.devices import choose_device
     from reid_core.evaluate import model_directory
     from reid_core.reproduce import BUDGETS, chosen_rows
     from reid_core.reproduce import reproduce as run
 
-    chosen = chosen_rows(table, rows.split(",") if rows else None)
+    chosen = chosen_rows(table, None if rows is None else [key.strip() for key in rows.split(",")])
+    weights = _weights(pretrained)
+    choose_device(settings())  # a device that is not there is said before anything is read
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--work {work}: no folder can be made there: {error.strerror}") from None
     data = open_dataset(dataset)
     if not (data.train and data.query and data.gallery):
         raise InputError(f"{dataset}: training pictures, queries and a gallery are needed")
@@ -91,7 +101,7 @@ def reproduce(
             work,
             settings(),
             seeds=seeds,
-            pretrained=_weights(pretrained),
+            pretrained=weights,
             held_out=hold_out,
             start=below,
             progress=tell,
@@ -115,6 +125,9 @@ def _weights(said: str) -> "Path | Literal['imagenet'] | None":
         return "imagenet" if said == "imagenet" else None
     if not Path(said).is_file():
         raise InputError(f"--pretrained {said[:200]}: no such file; write imagenet, none, or a safetensors file")
+    from reid_core.files import refuse_pickles
+
+    refuse_pickles(Path(said))
     return Path(said)
 
 
