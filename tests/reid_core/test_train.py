@@ -63,8 +63,10 @@ class Killed(Exception):
 
 
 def ctrl_c() -> None:
-    """Calls what is installed for Ctrl-C, as Python does. Not by a real signal: in a process where a hundred other tests
-    loaded Prefect, OpenVINO and Triton, delivering one ended the process itself.
+    """Calls what is installed for Ctrl-C, as Python does.
+
+    Not by a real signal: in a process where a thousand other tests loaded Prefect, OpenVINO and Triton, one ended the
+    process itself.
     """
     handler = signal.getsignal(signal.SIGINT)
     assert callable(handler)
