@@ -13,9 +13,7 @@ from sqlalchemy import Row, text
 from pipeline.crops import CropStore
 from pipeline.pictures import decode
 from pipeline.store import Store
-from reid_core.data import first_pictures
-from reid_core.datasets import Dataset, Sample, open_dataset
-from reid_core.datasets.dataset import labels_of
+from reid_core.datasets import Dataset, Sample, open_dataset, split_queries
 from reid_core.datasets.joined import join
 from schemas.errors import InputError
 from schemas.settings import Settings
@@ -91,10 +89,7 @@ def confirmed_people(store: Store, crops: CropStore) -> Dataset:
         for row in theirs:
             read = partial(_read, crops, bytes(row.picture))
             (test if person in held_out else train).append(Sample(row.key, number, cameras[row.camera], read))
-    first = first_pictures(*labels_of(test))
-    query = tuple(sample for sample, asks in zip(test, first, strict=True) if asks)
-    gallery = tuple(sample for sample, asks in zip(test, first, strict=True) if not asks)
-    return Dataset(CONFIRMED, tuple(train), query, gallery)
+    return Dataset(CONFIRMED, tuple(train), *split_queries(test))
 
 
 def _people(rows: Sequence[Row[Any]]) -> dict[str, list[Row[Any]]]:

@@ -7,7 +7,6 @@ import typer
 from rich.box import SIMPLE
 from rich.table import Table
 
-from schemas.errors import InputError
 from schemas.settings import settings
 from urban_reid.arguments import AsJson, ColorOrder, Mean, Std, ValueRange, input_convention
 from urban_reid.commands import convert, export, promotion
@@ -104,13 +103,12 @@ def calibrate(
     """Learn from labelled data what a distance means at each level, and where to join. Takes minutes."""
     from pipeline.calibrate import calibrate as fit
     from pipeline.calibrate import write_calibrations
-    from pipeline.models import models
+    from pipeline.models import find_model
     from pipeline.store import Store
 
     with Store.open(settings(), "urban-reid models calibrate") as store:
-        model = next((row for row in models(store) if row.name == name), None)
-        if model is None:
-            raise InputError(f"no model {name[:80]!r} is registered; `urban-reid models list` shows them")
+        with store.begin() as connection:
+            model = find_model(connection, name)
         fitted = fit(settings(), model.directory(settings()), dataset, lambda line: say(shown(line)))
         write_calibrations(store, model.id, fitted)
     if as_json:
