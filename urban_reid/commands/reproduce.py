@@ -82,13 +82,13 @@ def reproduce(
     chosen = chosen_rows(table, None if rows is None else [key.strip() for key in rows.split(",")])
     weights = _weights(pretrained)
     choose_device(settings())  # a device that is not there is said before anything is read
+    data = open_dataset(dataset)
+    if not (data.train and data.query and data.gallery):
+        raise InputError(f"{dataset}: training pictures, queries and a gallery are needed")
     try:
         work.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--work {work}: no folder can be made there: {error.strerror}") from None
-    data = open_dataset(dataset)
-    if not (data.train and data.query and data.gallery):
-        raise InputError(f"{dataset}: training pictures, queries and a gallery are needed")
     convention = input_convention(color, value_range, mean, std)
     if start is None and convention is not None:
         raise UsageError("--color, --range, --mean and --std describe the file of --start")
