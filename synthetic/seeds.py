@@ -6,7 +6,8 @@ import numpy as np
 
 
 def generator(seed: int, purpose: str, *parts: int) -> np.random.Generator:
-    """A generator of its own for each (seed, purpose, parts). Purposes used: "city" and "training".
+    """A generator of its own for each (seed, purpose, parts). Purposes used: "city", "training", "embedding city",
+    "embedding city axes" and "embedding city kinds".
 
     The purpose is part of the entropy, so the people of a city and those of a training set differ for every pair of
     seeds, the same one included.

@@ -1,0 +1,85 @@
+"""What the embedder makes of a block of people: features of their crops, and how good these are."""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from synthetic.embedding_city.features import DIMS, Reals, draw_person, kinds, retail_0277
+from synthetic.embedding_city.settings import EmbeddingCitySettings
+from synthetic.embedding_city.streets import Floats, Ints
+from synthetic.seeds import generator
+
+#: How much of what sets a person apart is shared, as a part of its variance.
+LOOK_ALIKE, UNIFORM = 0.8, 0.6
+_LOOK_ALIKES, _IN_UNIFORM = 3, 8  # people in a group
+_STRANGERS = 64  # who may stand in front of somebody
+_USUAL_QUALITY, _LEAST_QUALITY = 0.75, 0.06
+
+
+def identity(settings: EmbeddingCitySettings, districts: int, person: int, rng: np.random.Generator) -> Reals:
+    """(D,) What sets a person apart, of variance 1 along each axis."""
+    own, fate = draw_person(rng, kinds(settings.seed)), rng.random(2)
+    trio = generator(settings.seed, "embedding city", 5, person // _LOOK_ALIKES)
+    if trio.random() < settings.look_alike_share:
+        return _mixed(draw_person(trio, kinds(settings.seed)), own, LOOK_ALIKE)
+    if fate[0] < settings.uniform_share:
+        groups = max(1, round(settings.uniform_share * settings.population / districts / _IN_UNIFORM))
+        numbers = (person * districts // settings.population, int(fate[1] * groups))
+        uniform = generator(settings.seed, "embedding city", 6, *numbers).standard_normal(DIMS, np.float32)
+        return _mixed(uniform, own, UNIFORM)
+    return own
+
+
+def _mixed(shared: Reals, own: Reals, share: float) -> Reals:
+    mixed: Reals = np.float32(share**0.5) * shared + np.float32((1 - share) ** 0.5) * own
+    return mixed
+
+
+@dataclass(frozen=True)
+class Tracklets:
+    """n tracklets of a block of people, in the order of `people`."""
+
+    people: range
+    person: Ints  # (n,)
+    camera: Ints  # (n,)
+    crops: Ints  # (n,) how many crops each has
+    hidden: Floats  # (n,) how much of the person is not seen, 0..1
+    luck: Floats  # (n,) uniform
+
+
+def embed(settings: EmbeddingCitySettings, districts: int, tracklets: Tracklets) -> tuple[Reals, Reals]:
+    """Features (m, D), raw, and quality (m,) of the m crops."""
+    model, people = retail_0277(), tracklets.people
+    total = int(tracklets.crops.sum())
+    axes, noise = np.empty((total, DIMS), np.float32), np.empty(total, np.float32)
+    edge = np.searchsorted(tracklets.person, np.arange(people.start, people.stop + 1))
+    begin = np.concatenate([[0], np.cumsum(tracklets.crops)])
+    for i, who in enumerate(people):
+        rng = generator(settings.seed, "embedding city", 3, who)
+        own = identity(settings, districts, who, rng)
+        mine, rows = slice(edge[i], edge[i + 1]), slice(begin[edge[i]], begin[edge[i + 1]])
+        seen, where = np.unique(tracklets.camera[mine], return_inverse=True)
+        axes[rows], noise[rows] = model.draw(rng, own, len(seen), where, tracklets.crops[mine])
+    hidden = np.repeat(tracklets.hidden, tracklets.crops).astype(np.float32)
+    occluded = np.flatnonzero(hidden)
+    if len(occluded):
+        strangers = _strangers(settings.seed) * model.person
+        who_else = np.repeat(np.floor(tracklets.luck * _STRANGERS).astype(np.int64), tracklets.crops)[occluded]
+        part = hidden[occluded, None]
+        axes[occluded] = (1 - part) * axes[occluded] + part * strangers[who_else]
+    seen, where = np.unique(np.repeat(tracklets.camera, tracklets.crops), return_inverse=True)
+    shifts = np.array([_shift(settings.seed, int(camera)) for camera in seen], np.float32).reshape(-1, DIMS)
+    axes += (shifts * (np.float32(settings.colour_bias) * model.camera))[where]
+    quality = (_USUAL_QUALITY / np.sqrt(noise) * (1 - 0.9 * hidden)).clip(_LEAST_QUALITY, 1.0)
+    return model.features(axes), quality
+
+
+@cache
+def _strangers(seed: int) -> Reals:
+    return generator(seed, "embedding city", 7).standard_normal((_STRANGERS, DIMS), np.float32)
+
+
+def _shift(seed: int, camera: int) -> Reals:
+    """(D,) A camera's colour bias, of variance 1 along each axis."""
+    return generator(seed, "embedding city", 8, camera).standard_normal(DIMS, np.float32)
