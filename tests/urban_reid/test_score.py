@@ -1,0 +1,78 @@
+"""urban-reid score, on a small store that is written by hand."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.city import store_city
+from pipeline.models import register_model, use_model
+from pipeline.store import Store
+from schemas.levels import Level
+from tests.pipeline.resolve.conftest import PACKAGED
+from tests.pipeline.resolved import key, write_level, write_tracklets
+from tests.pipeline.test_scoring import BUILDING, CAMERA, CITY, CROPS, END, START, STREET, TRUTH
+from tests.urban_reid.conftest import Run, error_of
+
+
+@pytest.fixture
+def city(store: Store) -> None:
+    store_city(store, CITY)
+    register_model(store, store.settings, PACKAGED, "demo")
+    model = use_model(store, "demo")
+    features = np.random.default_rng(0).normal(size=(len(CAMERA), model.dims))
+    tracklets = write_tracklets(store, model.id, CAMERA, START, END, CROPS, TRUTH, features)
+    for level, group in ((Level.BUILDING, BUILDING), (Level.STREET, STREET)):
+        write_level(store, model.id, level, CAMERA, group, tracklets)
+
+
+@pytest.mark.usefixtures("city")
+def test_the_truth_that_came_with_the_crops(run_here: Run) -> None:
+    done = run_here("score", "--unit", "d1", "--json")
+    assert done.returncode == 0 and done.stderr == ""
+    found = json.loads(done.stdout)
+    assert (found["unit"], found["model"], found["tracklets"], found["people"]) == ("d1", "demo", 5, 3)
+    assert set(found["levels"]) == {"building", "street", "district"} and "labels" not in found
+    assert found["levels"]["building"]["recall"] == 1.0 and found["levels"]["street"]["violations"] == 1
+    shown = run_here("score", "--unit", "d1/s1").stdout
+    assert "5 tracklets, 3 people" in shown and "district" not in shown
+    for said in ("pairwise F1", "IDF1", "V-measure", "impossible pairs in one identity", "of these needed"):
+        assert said in shown
+
+
+@pytest.mark.usefixtures("city")
+def test_labels_of_a_file(run_here: Run, tmp_path: Path) -> None:
+    rows = [f"{key('crop', i, 0).hex()},{who}" for i, who in enumerate(("anna", "anna", "anna", "bert"))]
+    (tmp_path / "labels.csv").write_text("\n".join(["crop,truth", *rows, f"{'ab' * 32},cleo"]) + "\n")
+    done = run_here("score", "--unit", "d1", "--truth", "labels.csv", "--json")
+    assert done.stderr == "1 of 5 labels are of no crop of d1\n"
+    found = json.loads(done.stdout)
+    assert (found["tracklets"], found["people"], found["labels"]) == (4, 2, {"given": 5, "matched": 4})
+    assert found["levels"]["building"]["pairwise_f1"] == 1.0
+
+
+@pytest.mark.usefixtures("city")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--unit", "d1/s1/b1/c1"), "that is a camera"),
+        (("--unit", "D1"), "is no unit code"),
+        (("--unit", "d2"), "no unit 'd2' in this city; nearest: d1"),
+        (("--unit", "d1", "--truth", "nothing.csv"), "nothing.csv: cannot be read"),
+        (("--unit", "d1", "--truth", "bad.csv"), "bad.csv: line 2: crop 'x': is no key"),
+        (("--unit", "d1", "--truth", "others.csv"), "others.csv: none of its 1 labels is of a crop of d1"),
+    ],
+)
+def test_what_cannot_be_scored(run_here: Run, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    (tmp_path / "bad.csv").write_text("crop,truth\nx,anna\n")
+    (tmp_path / "others.csv").write_text(f"crop,truth\n{'ab' * 32},anna\n")
+    assert message in error_of(run_here("score", *arguments), 2)
+
+
+def test_an_unlabelled_city(store: Store, run_here: Run) -> None:
+    store_city(store, CITY)
+    assert "no model is in use" in error_of(run_here("score", "--unit", "d1"), 2)
+    register_model(store, store.settings, PACKAGED, "demo")
+    use_model(store, "demo")
+    assert "no tracklet of d1 has a label" in error_of(run_here("score", "--unit", "d1"), 2)
