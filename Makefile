@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := install
-.PHONY: install demo test test-slow lint lock demo-model clean
+.PHONY: install demo test test-slow lint lock demo-model simulated-model clean
 
 install: $(STAMP)
 
@@ -44,6 +44,11 @@ lock:
 demo-model: $(STAMP)
 	$(BIN)/python -m reid_core.train_demo
 	$(BIN)/python -m pipeline.calibrate_demo
+
+# Makes the model of simulated cities again: diff attention on simulated people, calibration and the baselines' thresholds
+# on simulated cities. About half an hour on two cores.
+simulated-model: $(STAMP)
+	$(BIN)/python -m pipeline.calibrate_simulated
 
 clean:
 	rm -rf .venv .demo build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

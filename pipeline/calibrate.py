@@ -1,45 +1,57 @@
-"""Calibration: what a distance means at each level, learned from a city whose truth is known.
+"""Calibration: what a distance and a time between mean at each level, learned from a city whose truth is known.
 
-The labelled city is taken in by the real door and resolved in a database of its own, level by level. At each level the
-pairs that would be compared give the logistic regression from distance to log-odds (Platt 1999); then the operating
-point is the one at which the resolve itself, transit times and all, gives the best pairwise F1. Upward it never falls,
-since false matches grow with the gallery.
+The labelled city is taken in by the real door and resolved in a database of its own, level by level. What is learned
+from are the pairs that the resolve itself compared, in every window, for these are what the calibration will be asked
+about: from their times the transit times, from distance, transit and weight of evidence the log-odds. Then the
+operating point is the one with the best pairwise F1 among those at which few enough of the joins made are wrong.
+Upward it never falls, since false matches grow with the gallery.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.special import expit
 from sqlalchemy import Connection, text
 
 from pipeline import watermarks
-from pipeline.association.block import shortlist
-from pipeline.association.geometry import geometry
-from pipeline.association.nodes import Floats
-from pipeline.association.score import prototype_distances
+from pipeline.association.nodes import Bools, Floats, Ints
+from pipeline.association.operator import Shortlist
+from pipeline.association.transit import bind, prior
+from pipeline.association.transit_learning import learn
 from pipeline.city import read_city
+from pipeline.decisions import decision_distances
 from pipeline.labelled_city import Report, all_units, labelled_city
+from pipeline.metrics import Pairwise, pairwise
 from pipeline.models import ModelRow
+from pipeline.pair_calibration import fit_pairs, log_odds
+from pipeline.reliability import Joins, false_merges, judge, profile
 from pipeline.resolve import resolve_unit
-from pipeline.resolve.level import columns, node_of
-from pipeline.resolve.read import read_children_now
-from pipeline.scoring import Labelled, Pairwise, labelled_tracklets, nearest_neighbour, pairwise
+from pipeline.resolve.level import Node
+from pipeline.scoring import Labelled, labelled_tracklets, nearest_in_unit
 from pipeline.store import Store
+from pipeline.store.copy import copy_out
 from reid_core.core import ReIDCore
-from reid_core.verification import logistic
-from schemas.cards import LevelCalibration
+from schemas.calibration import FalseMerges, LevelCalibration, PairTerms, TransitTimes, straight_line
+from schemas.city import City
 from schemas.errors import InputError
-from schemas.levels import UPWARD, Level, level_of
+from schemas.levels import UPWARD, Level, level_of, parent_of
 from schemas.settings import Settings
 from schemas.times import EPOCH
 
 #: Operating points that are tried, as log-odds.
 _TRIED = tuple(half / 2 for half in range(-3, 11))
+#: Past the best operating point by this much, further ones are not tried.
+_PAST = 1.0
 #: Below the operating point by this much, a person is asked.
 _REVIEW_BAND = 1.0
 #: With fewer pairs of one person a level takes the fit of the level below.
 ENOUGH = 20
+#: Of the joins made, at most this share may join two people, unless another is stated.
+FALSE_MERGES = 0.05
+#: Before anything is learned of a level: joined is what is very near, so that the pairs compared are of few mixtures.
+_FIRST = straight_line(20.0, 8.0)
 
 
 @dataclass(frozen=True)
@@ -49,26 +61,31 @@ class Fitted:
     nearest_neighbour_distance: Mapping[Level, float]  # the baseline's best threshold on the same data
 
 
-def calibrate(settings: Settings, model_directory: Path, source: str, report: Report = lambda _: None) -> Fitted:
+def calibrate(
+    settings: Settings,
+    model_directory: Path,
+    source: str,
+    report: Report = lambda _: None,
+    *,
+    most_wrong: float = FALSE_MERGES,
+) -> Fitted:
     """Fits all levels of the model in `model_directory` on labelled data.
 
-    `source`: `rendered:SEED,SEED,...` (simulated cities) or `market1501:DIR` (a data set in Market-1501 form, untimed,
-    each camera in a building of its own on one street). `report` is told what goes on. Raises InputError where the
-    source has no two sightings of one person to learn from.
+    `source`: `rendered:SEED,SEED,...` (simulated cities), `simulated:SEED,SEED,...` (embedding-level cities, for a
+    model whose features come with the crops) or `market1501:DIR` (a data set in Market-1501 form, untimed, each camera
+    in a building of its own on one street). `most_wrong`: the stated false-merge rate, the largest share of the joins
+    made that may join two people. `report` is told what goes on. Raises InputError where the source has no two
+    sightings of one person to learn from.
     """
     with labelled_city(settings, model_directory, source, report) as (store, core, model):
+        levels = _Levels(store, core, model, read_city(store), source, most_wrong, report)
         fitted: list[LevelCalibration] = []
         f1: dict[Level, float] = {}
-        districts = sorted({unit.split("/")[0] for unit in all_units(store)})
         for level in UPWARD[1:]:
-            units = [unit for unit in all_units(store) if level_of(unit) is level]
-            fit = _fit(store, core, model, units, level, source) or _from_below(fitted, level)
-            if fit is None:
-                continue  # a data set may have nothing to compare within a building; the street's fit serves it below
-            floor = max((below.join_log_odds for below in fitted), default=-np.inf)
-            chosen, f1[level] = _operating_point(store, core, model, units, districts, fit, floor)
-            fitted.append(chosen)
-            report(f"{level.value}: operating point {chosen.join_log_odds:+.1f}, pairwise F1 {f1[level]:.3f}")
+            found = levels.fit(level, fitted)
+            if found is not None:
+                fitted.append(found[0])
+                f1[level] = found[1]
         if not fitted:
             raise InputError(f"{source}: no person is seen twice, so there is nothing to calibrate on")
         missing = [level for level in UPWARD[1:] if level not in {fit.level for fit in fitted}]
@@ -76,7 +93,9 @@ def calibrate(settings: Settings, model_directory: Path, source: str, report: Re
         return Fitted(
             tuple(sorted(fitted, key=lambda fit: UPWARD.index(fit.level))),
             f1,
-            _nearest_neighbour_distances([labelled_tracklets(store, d, model.id) for d in districts]),
+            {}
+            if source.startswith("simulated")  # too many to compare all; pipeline.baselines has a search of its own
+            else _nearest_neighbour_distances([labelled_tracklets(store, d, model.id) for d in levels.districts]),
         )
 
 
@@ -84,7 +103,7 @@ def write_calibrations(store: Store, model_id: int, fitted: Fitted) -> None:
     """Makes these the model's newest calibrations; everything resolved with it is then to be looked at again."""
     with store.begin() as connection:
         for fit in fitted.levels:
-            _insert(connection, model_id, fit)
+            insert_calibration(connection, model_id, fit)
         watermarks.mark_everything(connection)
         connection.execute(
             text(
@@ -95,117 +114,8 @@ def write_calibrations(store: Store, model_id: int, fitted: Fitted) -> None:
         )
 
 
-# ---- the fit
-
-
-def _fit(
-    store: Store, core: ReIDCore, model: ModelRow, units: list[str], level: Level, source: str
-) -> LevelCalibration | None:
-    """Logistic regression on the pairs that would be compared; None with too few of one person."""
-    distances: list[Floats] = []
-    same: list[np.ndarray] = []
-    association = store.settings.association
-    city = read_city(store)
-    for unit in units:
-        with store.begin() as connection:
-            children, tracklets = read_children_now(connection, unit, model.id)
-            truth = _truths(connection, [child.id for child in children])
-        if len(children) < 2:
-            continue
-        world = geometry(city, unit, association)
-        nodes = columns([node_of(c.key, [c], c, None, fresh=True) for c in children], tracklets, world)
-        left, right = shortlist(nodes, world, association.neighbours)
-        labels = np.array([truth.get(child.id, f"unknown {child.id}") for child in children])
-        distances.append(prototype_distances(core, nodes, left, right))
-        same.append(labels[left] == labels[right])
-    if not distances or np.concatenate(same).sum() < ENOUGH:
-        return None
-    distance, label = np.concatenate(distances), np.concatenate(same)
-    slope, intercept = logistic(distance, label)
-    return LevelCalibration(
-        level=level,
-        slope=slope,
-        intercept=intercept,
-        join_log_odds=0.0,
-        review_log_odds=0.0,
-        fitted_on=source[:500],
-        pairs=len(label),
-        positives=int(label.sum()),
-    )
-
-
-_TRUTHS = text(
-    "SELECT n.id, mode() WITHIN GROUP (ORDER BY t.truth) AS truth FROM identity n "
-    "CROSS JOIN unnest(n.tracklets) AS below(id) JOIN identity_member m ON m.identity_id = below.id "
-    "JOIN crop_truth t ON t.crop_id = m.crop_id WHERE n.id = ANY(:ids) GROUP BY n.id"
-)
-
-
-def _truths(connection: Connection, ids: list[int]) -> dict[int, str]:
-    return {row.id: row.truth for row in connection.execute(_TRUTHS, {"ids": ids})}
-
-
-def _from_below(fitted: list[LevelCalibration], level: Level) -> LevelCalibration | None:
-    return _relabelled(fitted[-1], level) if fitted else None
-
-
-def _relabelled(fit: LevelCalibration, level: Level) -> LevelCalibration:
-    """Another level's fit, where the data have too few pairs of this one."""
-    said = f"{fit.fitted_on} (fit of the {fit.level.value} level, this one has too few pairs)"
-    return fit.model_copy(update={"level": level, "fitted_on": said[:500]})
-
-
-# ---- the operating point
-
-
-def _operating_point(
-    store: Store,
-    core: ReIDCore,
-    model: ModelRow,
-    units: list[str],
-    districts: list[str],
-    fit: LevelCalibration,
-    floor: float,
-) -> tuple[LevelCalibration, float]:
-    """The operating point, not below `floor`, at which resolving `units` gives the best F1; the strictest of equals.
-
-    Leaves the units resolved at it.
-    """
-    best: tuple[float, LevelCalibration] | None = None
-    for threshold in _TRIED:
-        if threshold < floor:
-            continue
-        tried = fit.model_copy(update={"join_log_odds": threshold, "review_log_odds": threshold - _REVIEW_BAND})
-        f1 = _f1_at(store, core, model, units, districts, tried)
-        if best is None or f1 >= best[0]:
-            best = (f1, tried)
-    assert best is not None, "the floor is one of the points that were tried below"
-    _f1_at(store, core, model, units, districts, best[1])
-    return best[1], best[0]
-
-
-def _f1_at(
-    store: Store, core: ReIDCore, model: ModelRow, units: list[str], districts: list[str], tried: LevelCalibration
-) -> float:
-    with store.begin() as connection:
-        _insert(connection, model.id, tried)
-        for unit in units:
-            watermarks.mark(connection, unit, EPOCH)
-    for unit in units:
-        resolve_unit(store, core, model, unit, settings=store.settings.association)
-    total = Pairwise(0, 0, 0)
-    for district in districts:
-        labelled = labelled_tracklets(store, district, model.id)
-        total += _at_level(labelled, tried.level)
-    return total.f1
-
-
-def _at_level(labelled: Labelled, level: Level) -> Pairwise:
-    predicted = [held or f"alone {i}" for i, held in enumerate(labelled.identity[level])]
-    return pairwise(predicted, labelled.truth, labelled.unit(level))
-
-
-def _insert(connection: Connection, model_id: int, fit: LevelCalibration) -> None:
+def insert_calibration(connection: Connection, model_id: int, fit: LevelCalibration) -> None:
+    """Makes `fit` the newest of (model, level)."""
     connection.execute(
         text(
             "INSERT INTO calibration (model_id, level, parameters) "
@@ -215,16 +125,334 @@ def _insert(connection: Connection, model_id: int, fit: LevelCalibration) -> Non
     )
 
 
+# ---- the pairs that a level compares
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Pairs that the resolve of a level shortlisted, with their truth."""
+
+    distance: Floats  # (p,) attended
+    timed: Bools  # (p,)
+    gap_s: Floats  # (p,)
+    way_s: Floats  # (p,) NaN where nothing is known of the way
+    left_child: Ints  # (p,) place among the children of all units of the level
+    right_child: Ints  # (p,)
+    left_weight: Floats  # (p,)
+    right_weight: Floats  # (p,)
+    same: Bools  # (p,) one person: the one that most of their crops show
+    district: Ints  # (p,) which of the cities it is of
+
+    def __len__(self) -> int:
+        return len(self.same)
+
+    def take(self, rows: Bools) -> "Compared":
+        return Compared(**{name: column[rows] for name, column in vars(self).items()})
+
+    def transit(self, times: TransitTimes, children: Sequence[str]) -> Floats:
+        """(p,) log-odds of the times between."""
+        found = bind(times, children).log_odds(self.left_child, self.right_child, self.way_s, self.gap_s)
+        return np.where(self.timed, found, 0.0)
+
+    def log_odds(self, terms: PairTerms, transit: Floats) -> Floats:
+        return log_odds(terms, self.distance, transit, self.left_weight, self.right_weight)
+
+    def fit(self, transit: Floats) -> PairTerms | None:
+        return fit_pairs(self.distance, transit, self.left_weight, self.right_weight, self.same)
+
+
+class Observed:
+    """Gathers what the windows of a level's units compared."""
+
+    def __init__(self, children: Sequence[str], truth: Mapping[int, str]) -> None:
+        """`truth`: the person of each tracklet, by its id."""
+        self._place = {code: place for place, code in enumerate(children)}
+        self._truth = truth
+        self._parts: list[Compared] = []
+
+    def observer(self, unit: str, district: int) -> Callable[[Sequence[Node], Shortlist], None]:
+        """For `resolve_unit`."""
+        children = sorted(code for code in self._place if parent_of(code) == unit)
+        place = np.array([self._place[code] for code in children], dtype=np.int64)
+
+        def observe(candidates: Sequence[Node], found: Shortlist) -> None:
+            people = np.array([self._person(node) for node in candidates], dtype=object)
+            weight = np.array([node.prototypes.weight for node in candidates])
+            left, right, scores = found.left, found.right, found.scores
+            known = (people[left] != "") & (people[right] != "")
+            part = Compared(
+                scores.distance,
+                scores.timed,
+                scores.gap_us / 1e6,
+                scores.way_s,
+                place[scores.left_child],
+                place[scores.right_child],
+                weight[left],
+                weight[right],
+                people[left] == people[right],
+                np.full(len(left), district),
+            )
+            if known.any():
+                self._parts.append(part.take(known))
+
+        return observe
+
+    def _person(self, node: Node) -> str:
+        """The person of most of its tracklets, the first by name of equals; empty where none is known."""
+        people = sorted(self._truth[t] for t in node.identity.tracklets if t in self._truth)
+        return max(people, key=people.count, default="")
+
+    def all(self) -> Compared | None:
+        if not self._parts:
+            return None
+        names = vars(self._parts[0])
+        return Compared(**{name: np.concatenate([getattr(part, name) for part in self._parts]) for name in names})
+
+
+_TRUTHS = (
+    "SELECT m.identity_id, min(t.truth) AS truth FROM identity i JOIN identity_member m ON m.identity_id = i.id "
+    "JOIN crop_truth t ON t.crop_id = m.crop_id WHERE i.level = 'camera' GROUP BY 1"
+)
+
+
+def tracklet_truths(connection: Connection) -> dict[int, str]:
+    """The person of each tracklet whose crops carry a truth, by its id; a simulated tracklet shows one person."""
+    rows = copy_out(connection, _TRUTHS, {}, {"id": "int8", "truth": "text"})
+    return dict(zip(np.asarray(rows["id"]).tolist(), rows["truth"], strict=True))
+
+
+# ---- the fit
+
+
+@dataclass(frozen=True)
+class _Levels:
+    store: Store
+    core: ReIDCore
+    model: ModelRow
+    city: City
+    source: str
+    most_wrong: float
+    report: Report
+
+    @property
+    def districts(self) -> list[str]:
+        return sorted({unit.code for unit in self.city.units if unit.level is Level.DISTRICT})
+
+    def fit(self, level: Level, below: Sequence[LevelCalibration]) -> tuple[LevelCalibration, float] | None:
+        """The level's calibration and its pairwise F1 on the data; leaves its units resolved with it.
+
+        None where there is nothing to compare at the level, nor a fit below to take.
+        """
+        units = [code for code in all_units(self.store) if level_of(code) is level]
+        children = sorted(unit.code for unit in self.city.units if parent_of(unit.code) in set(units))
+        looked_s = float(min(self.store.settings.association.horizon_s(level), 86_400))
+        found: LevelCalibration | None = None
+        # The first pass compares identities that joins by a guess have made; the second those of the fit.
+        for _ in range(2):
+            guess = found or LevelCalibration(
+                level=level,
+                terms=below[-1].terms if below else _FIRST,
+                join_log_odds=2.0,
+                review_log_odds=1.0,
+                fitted_on="",
+                pairs=0,
+                positives=0,
+            )
+            pairs = self._compare(guess, units, children)
+            if pairs is None or min(pairs.same.sum(), (~pairs.same).sum()) < ENOUGH:
+                found = _relabelled(below[-1], level) if below else None
+                break
+            found = _fitted(level, pairs, children, looked_s, self.source)
+            self.report(f"{level.value}: {len(pairs)} pairs compared, {pairs.same.sum()} of one person")
+        if found is None:
+            return None
+        floor = max((fit.join_log_odds for fit in below), default=-np.inf)
+        chosen, f1 = self._operating_point(found, units, floor)
+        rate = "" if chosen.false_merges is None else f", {chosen.false_merges.rate:.1%} of the joins wrong"
+        self.report(f"{level.value}: operating point {chosen.join_log_odds:+.1f}, pairwise F1 {f1:.3f}{rate}")
+        return chosen, f1
+
+    def _compare(self, guess: LevelCalibration, units: Sequence[str], children: Sequence[str]) -> Compared | None:
+        with self.store.begin() as connection:
+            observed = Observed(children, tracklet_truths(connection))
+        self._resolve(guess, units, observed)
+        return observed.all()
+
+    def _resolve(self, tried: LevelCalibration, units: Sequence[str], observed: Observed | None = None) -> None:
+        districts = self.districts
+        with self.store.begin() as connection:
+            insert_calibration(connection, self.model.id, tried)
+            for unit in units:
+                watermarks.mark(connection, unit, EPOCH)
+        for unit in units:
+            resolve_unit(
+                self.store,
+                self.core,
+                self.model,
+                unit,
+                settings=self.store.settings.association,
+                city=self.city,
+                observe=None if observed is None else observed.observer(unit, districts.index(unit.split("/")[0])),
+            )
+
+    def _operating_point(
+        self, fit: LevelCalibration, units: Sequence[str], floor: float
+    ) -> tuple[LevelCalibration, float]:
+        """The operating point, not below `floor`, with the best F1 of those that keep the stated false-merge rate.
+
+        The strictest of equals; where none keeps the rate, the one with the least. Leaves the units resolved at it.
+        """
+        best: tuple[tuple[bool, float, float], LevelCalibration, float] | None = None
+        for threshold in _TRIED:
+            if threshold < floor:
+                continue
+            tried = fit.model_copy(update={"join_log_odds": threshold, "review_log_odds": threshold - _REVIEW_BAND})
+            self._resolve(tried, units)
+            f1, merges = self._judged(tried.level, threshold)
+            tried = tried.model_copy(update={"false_merges": merges})
+            keeps = merges.rate <= self.most_wrong
+            worth = (keeps, f1 if keeps else -merges.rate, threshold)
+            if best is None or worth >= best[0]:
+                best = worth, tried, f1
+            elif best[0][0] and threshold >= best[0][2] + _PAST:
+                break  # stricter still finds less and less
+        assert best is not None, "the floor is one of the points that were tried below"
+        self._resolve(best[1], units)
+        with self.store.begin() as connection:
+            decided = decision_distances(connection, fit.level, self.model.id)
+        return best[1].model_copy(update={"decisions": profile(decided) if len(decided) else None}), best[2]
+
+    def _judged(self, level: Level, threshold: float) -> tuple[float, FalseMerges]:
+        """Pairwise F1 over all tracklets of the level's units, and how many of the joins made are wrong."""
+        total = Pairwise(0, 0, 0)
+        wrong: list[Bools] = []
+        group: list[Ints] = []
+        for number, district in enumerate(self.districts):
+            labelled = labelled_tracklets(self.store, district, self.model.id)
+            found, truth = (labelled.of_task(level, its) for its in (labelled.identity[level], labelled.truth))
+            total += pairwise(found, truth, labelled.unit(level))
+            its_wrong, its_person = wrong_joins(self.store, district, level)
+            wrong.append(its_wrong)
+            group.append(its_person * len(self.districts) + number)
+        return total.f1, false_merges(Joins(threshold, np.concatenate(wrong), np.concatenate(group)))
+
+
+_JOINED = (
+    "SELECT (SELECT min(i.id) FROM identity i WHERE i.key = d.left_key) AS left_id, "
+    "(SELECT min(i.id) FROM identity i WHERE i.key = d.right_key) AS right_id FROM match_decision d "
+    "JOIN run r ON r.id = d.run_id WHERE r.superseded_at IS NULL AND r.level = CAST(:level AS unit_level) "
+    "AND (r.unit = :district OR starts_with(r.unit, :district || '/')) AND d.verdict = 'join'"
+)
+_BELOW = (
+    "SELECT i.id, below.id AS tracklet FROM identity i CROSS JOIN unnest(i.tracklets) AS below(id) "
+    "WHERE i.id = ANY(:ids)"
+)
+
+
+def wrong_joins(store: Store, district: str, level: Level) -> tuple[Bools, Ints]:
+    """Of the joins made at a level: (j,) whether the two sides show two people, and (j,) a number of the left one's.
+
+    A side shows whom most of its tracklets do. Joins of sides that nobody labelled are left out.
+    """
+    with store.begin() as connection:
+        truth = tracklet_truths(connection)
+        at = {"level": level.value, "district": district}
+        rows = copy_out(connection, _JOINED, at, {"left": "int8?", "right": "int8?"})
+        sides = [(a, b) for a, b in zip(rows["left"], rows["right"], strict=True) if a is not None and b is not None]
+        ids = sorted({one for pair in sides for one in pair})
+        below = copy_out(connection, _BELOW, {"ids": ids}, {"id": "int8", "tracklet": "int8"}) if ids else {}
+    people: dict[int, list[str]] = {}
+    for own, tracklet in zip(below.get("id", ()), below.get("tracklet", ()), strict=True):
+        if int(tracklet) in truth:
+            people.setdefault(int(own), []).append(truth[int(tracklet)])
+    shown = {own: max(sorted(its), key=its.count) for own, its in people.items()}
+    known = [(shown[a], shown[b]) for a, b in sides if a in shown and b in shown]
+    numbers = {name: number for number, name in enumerate(sorted(set(shown.values())))}
+    return (
+        np.array([a != b for a, b in known], dtype=bool),
+        np.array([numbers[a] for a, _ in known], dtype=np.int64),
+    )
+
+
+def _fitted(
+    level: Level, pairs: Compared, children: Sequence[str], looked_s: float, source: str
+) -> LevelCalibration | None:
+    """Terms and transit times from all pairs; judged on one half of the cities by the fit of the other."""
+    times = _transit(pairs, children, looked_s)
+    terms = pairs.fit(pairs.transit(times, children))
+    if terms is None:
+        return None
+    districts = np.unique(pairs.district)
+    judged = None
+    if len(districts) > 1:
+        first = np.isin(pairs.district, districts[: len(districts) // 2])
+        parts = [_cross(pairs.take(a), pairs.take(~a), children, looked_s) for a in (first, ~first)]
+        if all(part is not None for part in parts):
+            known = [part for part in parts if part is not None]
+            judged = judge(*(np.concatenate(column) for column in zip(*known, strict=True)))
+    return LevelCalibration(
+        level=level,
+        terms=terms,
+        transit=_without_routes(times),
+        join_log_odds=0.0,
+        review_log_odds=0.0,
+        fitted_on=source[:500],
+        pairs=len(pairs),
+        positives=int(pairs.same.sum()),
+        reliability=judged,
+    )
+
+
+def _cross(fitted: Compared, fresh: Compared, children: Sequence[str], looked_s: float) -> tuple[Floats, Bools] | None:
+    """Probabilities and truth of the fresh pairs, by a fit on the others."""
+    times = _transit(fitted, children, looked_s)
+    terms = fitted.fit(fitted.transit(times, children))
+    if terms is None:
+        return None
+    return expit(fresh.log_odds(terms, fresh.transit(times, children))), fresh.same
+
+
+def _transit(pairs: Compared, children: Sequence[str], looked_s: float) -> TransitTimes:
+    """The times of labelled pairs; what is believed before, where nothing has a time."""
+    timed = pairs.take(pairs.timed)
+    if not timed.same.any():
+        return prior(looked_s)
+    return learn(
+        looked_s,
+        children,
+        timed.left_child,
+        timed.right_child,
+        timed.way_s,
+        timed.gap_s,
+        timed.same,
+        most_wrong=0.0,
+    )
+
+
+def _without_routes(times: TransitTimes) -> TransitTimes:
+    """Without the routes of the labelled city: another city's have other codes."""
+    return times.model_copy(update={"routes": ()})
+
+
+def _relabelled(fit: LevelCalibration, level: Level) -> LevelCalibration:
+    """Another level's fit, where the data have too few pairs of this one; what was measured there stays there."""
+    said = f"{fit.fitted_on} (fit of the {fit.level.value} level, this one has too few pairs)"
+    measured = dict.fromkeys(("false_merges", "reliability", "distances", "decisions"))
+    return fit.model_copy(update={"level": level, "fitted_on": said[:500], **measured})
+
+
 def _nearest_neighbour_distances(cities: list[Labelled]) -> dict[Level, float]:
     """The threshold at which the nearest-neighbour rule does best on these cities, for each level."""
     best: dict[Level, float] = {}
     for level in UPWARD[1:]:
+        units = [labelled.unit(level) for labelled in cities]
+        cuts = [nearest_in_unit(labelled.mean, unit) for labelled, unit in zip(cities, units, strict=True)]
         scores = []
         for most in np.round(np.geomspace(0.002, 0.6, 60), 5).tolist():
             total = Pairwise(0, 0, 0)
-            for labelled in cities:
-                unit = labelled.unit(level)
-                total += pairwise(nearest_neighbour(labelled.mean, unit, most), labelled.truth, unit)
+            for labelled, unit, cut in zip(cities, units, cuts, strict=True):
+                found, truth = (labelled.of_task(level, its) for its in (cut(most), labelled.truth))
+                total += pairwise(found, truth, unit)
             scores.append((total.f1, -most))
         best[level] = -max(scores)[1]
     return best

@@ -18,7 +18,7 @@ from reid_core.core import open_core, symmetric_distances
 from reid_core.data import JUNK
 from reid_core.datasets import Dataset
 from reid_core.verification import logistic
-from schemas.cards import LevelCalibration
+from schemas.calibration import LevelCalibration, straight_line
 from schemas.levels import UPWARD, Level
 from schemas.settings import Settings
 
@@ -48,8 +48,7 @@ def calibrate_held_out(
     return tuple(
         LevelCalibration(
             level=level,
-            slope=slope,
-            intercept=intercept,
+            terms=straight_line(slope, intercept),
             join_log_odds=like[level].join_log_odds if level in like else _JOIN,
             review_log_odds=like[level].review_log_odds if level in like else _REVIEW,
             fitted_on=f"held-out people of {dataset.source}"[:500],

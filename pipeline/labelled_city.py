@@ -10,6 +10,7 @@ from pathlib import Path
 from pipeline.city import read_city, read_city_file, store_city
 from pipeline.crops import CropStore
 from pipeline.ingest.dataset import SPLITS, dataset_files, ingest_dataset
+from pipeline.ingest.features import take_in_features
 from pipeline.ingest.manifest import ingest_manifest
 from pipeline.models import ModelRow, register_model, use_model
 from pipeline.resolve import embed_camera, resolve_unit, units_within
@@ -20,9 +21,12 @@ from schemas.errors import InputError
 from schemas.levels import Level, level_of
 from schemas.settings import Settings
 from synthetic.city import simulate_city, write_city
+from synthetic.embedding_city import EmbeddingCitySettings, embedding_city
 
 Report = Callable[[str], None]
 
+#: Of each simulated city; fewer have too few streets, and more take longer.
+_CAMERAS = 64
 #: Of a data set; more would take an hour and move the fit by little.
 _MOST_PEOPLE = 200
 
@@ -33,8 +37,10 @@ def labelled_city(
 ) -> Iterator[tuple[Store, ReIDCore, ModelRow]]:
     """A store with the labelled crops of `source`, grouped into tracklets; gone afterwards. See `calibrate`."""
     kind, _, what = source.partition(":")
-    if kind not in ("rendered", "market1501") or not what:
-        raise InputError(f"{source[:80]!r}: calibrate on rendered:SEED,SEED,... or market1501:DIR")
+    if kind not in ("rendered", "simulated", "market1501") or not what:
+        raise InputError(
+            f"{source[:80]!r}: calibrate on rendered:SEED,SEED,..., simulated:SEED,SEED,... or market1501:DIR"
+        )
     # Not below the user's own folders: the embedded server may run as another user, who has to reach it.
     home = Path(tempfile.mkdtemp(prefix="urban-reid-calibrate-"))
     home.chmod(0o711)
@@ -44,10 +50,12 @@ def labelled_city(
             crops = CropStore(own)
             if kind == "rendered":
                 _take_in_rendered(store, crops, _seeds(what), home, report)
-            else:
+            elif kind == "market1501":
                 _take_in_market(store, crops, Path(what), home, report)
             register_model(store, own, model_directory, "calibrated")
             model = use_model(store, "calibrated")
+            if kind == "simulated":
+                _take_in_simulated(store, model, _seeds(what), report)
             core = open_core(own, model.directory(own))
             cameras = [unit for unit in all_units(store) if level_of(unit) is Level.CAMERA]
             for number, camera in enumerate(cameras, 1):
@@ -84,6 +92,34 @@ def _take_in_rendered(store: Store, crops: CropStore, seeds: list[int], home: Pa
     store_city(store, City(units=tuple(units), walks=tuple(walks)))
     for manifest in manifests:
         ingest_manifest(store, crops, manifest)
+
+
+def _take_in_simulated(store: Store, model: ModelRow, seeds: list[int], report: Report) -> None:
+    """Each seed's city becomes a district."""
+    cities = [embedding_city(EmbeddingCitySettings(cameras=_CAMERAS, seed=seed)) for seed in seeds]
+    names = {seed: f"d{seed}" for seed in seeds}
+    units: list[Unit] = []
+    walks: list[Walk] = []
+    for seed, made in zip(seeds, cities, strict=True):
+        for unit in made.city.units:
+            moved = {
+                "code": _moved(unit.code, names[seed]),
+                "overlaps": [_moved(o, names[seed]) for o in unit.overlaps],
+            }
+            units.append(Unit.model_validate(unit.model_dump() | moved))
+        for walk in made.city.walks:
+            ends = {"from": _moved(walk.from_, names[seed]), "to": _moved(walk.to, names[seed])}
+            walks.append(Walk.model_validate(ends | {"shortest_s": walk.shortest_s}))
+    store_city(store, City(units=tuple(units), walks=tuple(walks)))
+    for seed, made in zip(seeds, cities, strict=True):
+        report(f"simulating city {seed}")
+        codes = tuple(_moved(code, names[seed]) for code in made.camera_codes)
+        for batch in made.batches():
+            take_in_features(store, model, codes, batch, people=f"{seed}-")
+
+
+def _moved(code: str, district: str) -> str:
+    return "/".join([district, *code.split("/")[1:]])
 
 
 def _take_in_market(store: Store, crops: CropStore, directory: Path, home: Path, report: Report) -> None:

@@ -231,9 +231,10 @@ def _copied(
             write_card(card, folder)
         except OSError as error:
             raise HomeError(f"{folder.parent}: cannot keep the model there: {error.strerror}") from None
-        # One grey picture through the copy: damaged weights are found here and not in the first run.
-        size = (1, card.input.height, card.input.width, 3)
-        LocalCore.open(settings.model_copy(update={"batch_size": 1}), folder).embed(np.full(size, 128, np.uint8))
+        core = LocalCore.open(settings.model_copy(update={"batch_size": 1}), folder)
+        if card.engine != "none":
+            # One grey picture through the copy: damaged weights are found here and not in the first run.
+            core.embed(np.full((1, card.input.height, card.input.width, 3), 128, np.uint8))
         yield folder, card
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -16,7 +16,7 @@ from pipeline.association.prototypes import Prototypes, of_crops, of_members
 from pipeline.crops import CropStore
 from pipeline.models import ModelRow
 from pipeline.resolve.embed import embed_city, unknown_crops
-from pipeline.resolve.read import read_members
+from pipeline.resolve.read import read_prototypes
 from pipeline.resolve.write import write_prototypes
 from pipeline.store import Store
 from pipeline.store.copy import copy_out
@@ -123,17 +123,25 @@ def _fill(store: Store, model: ModelRow, level: Level, tell: Callable[[int], Non
         tell(len(missing))
 
 
+_MEMBERS = text(
+    "SELECT m.identity_id AS holder, i.id, (i.last_seen AT TIME ZONE 'UTC')::date AS day FROM identity_member m "
+    "JOIN identity i ON i.id = m.child_id WHERE m.identity_id = ANY(:holders) ORDER BY m.identity_id, i.key"
+)
+
+
 def _prototypes(
     connection: Connection, model: ModelRow, level: Level, missing: Sequence[Row[Any]], most: int
 ) -> list[tuple[int, date, Prototypes]]:
     day = {int(row.id): row.day for row in missing}
     if level is not Level.CAMERA:
-        found = []
-        for holder, members in read_members(connection, list(day), model.id).items():
-            known = [member.prototypes for member in members if member.prototypes is not None]
-            if known:
-                found.append((holder, day[holder], of_members(known, most)))
-        return found
+        members: dict[int, list[int]] = {}
+        days = set()
+        for row in connection.execute(_MEMBERS, {"holders": list(day)}):
+            members.setdefault(row.holder, []).append(row.id)
+            days.add(row.day)
+        vectors = read_prototypes(connection, model.id, [own for its in members.values() for own in its], days)
+        known = {holder: [vectors[own] for own in its if own in vectors] for holder, its in members.items()}
+        return [(holder, day[holder], of_members(its, most)) for holder, its in known.items() if its]
     rows = copy_out(
         connection,
         _CROPS,

@@ -17,13 +17,15 @@ from sqlalchemy import Connection, Row, text
 
 from pipeline.crops import CropStore
 from pipeline.models import ModelRow, check_model_in_use, model_by_id
+from pipeline.pair_calibration import appearance_log_odds
 from pipeline.pictures import decode
 from pipeline.resolve.unit import current_calibration
 from pipeline.store import Store
 from pipeline.store.copy import copy_out
 from reid_core.core import ReIDCore, symmetric_distances
 from reid_core.pictures import prepare
-from schemas.cards import LevelCalibration, probability
+from schemas.calibration import LevelCalibration
+from schemas.cards import probability
 from schemas.levels import Level, level_of
 from schemas.parameters import CropEvidence, Period, SearchHit, SearchParameters
 
@@ -149,7 +151,9 @@ def _hits(
             unit=parameters.unit,
             model=model.name,
             distance=nearest[root.id],
-            probability=None if calibration is None else probability(calibration.log_odds(nearest[root.id])),
+            probability=None
+            if calibration is None
+            else probability(appearance_log_odds(calibration.terms, nearest[root.id])),
             first_seen=root.first_seen if root.timed else None,
             last_seen=root.last_seen if root.timed else None,
             crops=evidence,
@@ -226,7 +230,7 @@ class _Look:
             child
             for those in siblings.values()
             for child in those
-            if calibration.log_odds(distance[child.id]) >= calibration.review_log_odds
+            if appearance_log_odds(calibration.terms, distance[child.id]) >= calibration.review_log_odds
             or child is min(those, key=lambda sibling: distance[sibling.id])
         ]
 
@@ -251,6 +255,10 @@ def _probe(
     prepared = prepare(decode(crops.get(bytes(picture))), core.card.input)
     feature: Floats = core.embed(prepared[None])[0].astype(np.float16).astype(np.float64)
     return feature
+
+
+def _probability(calibration: LevelCalibration, distance: float) -> float:
+    return probability(appearance_log_odds(calibration.terms, distance))
 
 
 def _calibration(connection: Connection, model_id: int, level: Level) -> LevelCalibration | None:

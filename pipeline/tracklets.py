@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.association.nodes import Floats
+from pipeline.pair_calibration import distance_at
 from reid_core.core import ReIDCore, symmetric_distances
-from schemas.cards import LevelCalibration
+from schemas.calibration import LevelCalibration
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def _link(
     """Links trackless crops, the crops of one instant at once (a person is there once)."""
     if calibration is None:
         return [[row] for row in rows]
-    furthest = calibration.distance_at(calibration.join_log_odds)
+    furthest = distance_at(calibration.terms, calibration.join_log_odds)
     passages: list[list[int]] = []
     is_open: list[list[int]] = []
     for instant in _instants(crops, rows):

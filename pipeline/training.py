@@ -21,7 +21,8 @@ from pipeline.store import Store
 from pipeline.training_data import open_training_data
 from reid_core.datasets import SPLITS, Dataset
 from reid_core.files import CARD, read_card, write_card
-from schemas.cards import DiffAttentionSettings, InputConvention, LevelCalibration, ModelConfig
+from schemas.calibration import LevelCalibration
+from schemas.cards import DiffAttentionSettings, InputConvention, ModelConfig
 from schemas.errors import InputError, ModelFileError
 from schemas.levels import UPWARD, Level
 from schemas.parameters import TrainParameters

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
-from schemas.cards import LevelCalibration, ModelCard
+from schemas.calibration import LevelCalibration
+from schemas.cards import ModelCard
 from schemas.errors import CoreError, ModelFileError
 from schemas.keys import content_hash
 

@@ -61,6 +61,8 @@ class LocalCore:
         if settings.threads:
             torch.set_num_threads(settings.threads)
         card = read_card(directory)
+        if card.engine == "none":
+            return cls(card, _no_embedder(card), load_diff_attention(directory, card), batch_size=settings.batch_size)
         if card.engine != "torch":
             file = foreign.model_file(directory, card)
             embedder = foreign.ForeignEmbedder(file, card.input, settings)
@@ -98,8 +100,8 @@ class LocalCore:
             for start in range(0, len(left), DISTANCE_ROWS):
                 rows = slice(start, min(start + DISTANCE_ROWS, len(left)))
                 count = rows.stop - rows.start
-                block[0, :count] = torch.from_numpy(np.ascontiguousarray(left[rows], np.float64))
-                block[1, :count] = torch.from_numpy(np.ascontiguousarray(right[rows], np.float64))
+                block[0, :count] = torch.from_numpy(np.array(left[rows], np.float64))
+                block[1, :count] = torch.from_numpy(np.array(right[rows], np.float64))
                 found[rows] = self._block_distances(block[0], block[1])[:count].numpy()
             self.seconds += time.perf_counter() - started
         return found
@@ -122,6 +124,13 @@ class LocalCore:
         self.batch_size = self.batch_size // 2
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def _no_embedder(card: ModelCard) -> Embedder:
+    def refuse(_: NDArray[np.uint8]) -> NDArray[np.float32]:
+        raise CoreError(f"model {card.name} cannot look at pictures: its features come with the crops")
+
+    return refuse
 
 
 @contextmanager

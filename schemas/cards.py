@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from schemas.levels import Level
+from schemas.calibration import LevelCalibration
 from schemas.settings import Frozen
 
 
@@ -27,29 +27,6 @@ class DiffAttentionSettings(Frozen):
 
     transform: Literal["sub", "sub_squ", "sub_abs"] = "sub_abs"
     reduction: int = Field(default=4, ge=1, description="r: the hidden layer has D/r channels")
-
-
-class LevelCalibration(Frozen):
-    """From a pair's distance to a probability at one level, and the operating point.
-
-    log-odds(same person) = intercept - slope * distance, fitted by logistic regression on a validation split.
-    """
-
-    level: Level
-    slope: float = Field(gt=0)
-    intercept: float
-    join_log_odds: float = Field(description="pairs and clusters at or above are joined")
-    review_log_odds: float = Field(description="from here up to join_log_odds a person is asked")
-    fitted_on: str = Field(max_length=500, description="the data, in words")
-    pairs: int = Field(ge=0)
-    positives: int = Field(ge=0)
-
-    def log_odds(self, distance: float) -> float:
-        return self.intercept - self.slope * distance
-
-    def distance_at(self, log_odds: float) -> float:
-        """The distance that has these log-odds."""
-        return (self.intercept - log_odds) / self.slope
 
 
 class OperatingPoint(Frozen):
@@ -85,7 +62,7 @@ class ModelConfig(Frozen):
 
 class ModelCard(ModelConfig):
     name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
-    engine: Literal["torch", "openvino", "onnx"]
+    engine: Literal["torch", "openvino", "onnx", "none"] = Field(description="none: features come from elsewhere")
     dims: int = Field(ge=1, le=16_000, description="D, width of the feature")
     strategy: Literal["plain", "joint", "separate"] = "plain"
     trained_on: str = Field(default="", max_length=2000)

@@ -15,7 +15,7 @@ KEY_BYTES = 32
 
 def content_hash(kind: str, parts: Iterable[bytes | str | int]) -> bytes:
     """SHA-256 over `kind` and `parts`, each behind its type and length."""
-    digest = hashlib.sha256()
+    pieces: list[bytes] = []
     for part in (kind, *parts):
         if isinstance(part, bytes):
             tag, data = b"b", part
@@ -23,8 +23,8 @@ def content_hash(kind: str, parts: Iterable[bytes | str | int]) -> bytes:
             tag, data = b"s", part.encode()
         else:
             tag, data = b"i", str(part).encode()
-        digest.update(tag + len(data).to_bytes(8, "big") + data)
-    return digest.digest()
+        pieces += (tag, len(data).to_bytes(8, "big"), data)
+    return hashlib.sha256(b"".join(pieces)).digest()
 
 
 def crop_key(camera: str, captured_at: datetime, source: str, picture_sha256: bytes) -> bytes:

@@ -25,7 +25,8 @@ from pipeline.search_request import request_search
 from pipeline.status import status
 from pipeline.store import Store
 from reid_core.core import open_core
-from schemas.cards import InputConvention, LevelCalibration
+from schemas.calibration import LevelCalibration, straight_line
+from schemas.cards import InputConvention
 from schemas.city import City
 from schemas.levels import Level
 from schemas.parameters import SearchParameters
@@ -66,8 +67,7 @@ _FITS = {  # slope, intercept, operating point, pairs, pairs of one person
 CALIBRATION = tuple(
     LevelCalibration(
         level=level,
-        slope=slope,
-        intercept=intercept,
+        terms=straight_line(slope, intercept),
         join_log_odds=join,
         review_log_odds=join - 1,
         fitted_on="CUHK03 camera pair 1, detected",

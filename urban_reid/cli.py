@@ -25,7 +25,9 @@ from urban_reid.commands import (
     report,
     reproduce,
     resolve,
+    score,
     search,
+    simulate,
     status,
     train,
     up,
@@ -50,7 +52,7 @@ for name, group in (
     ("identities", identities),
 ):
     app.add_typer(group.app, name=name)
-for command in (demo, evaluate, resolve, search, train, reproduce, report, status, up):
+for command in (demo, evaluate, resolve, score, search, simulate, train, reproduce, report, status, up):
     app.add_typer(command.app)
 
 

@@ -2,15 +2,15 @@
 
 import numpy as np
 
-from pipeline.association.geometry import Geometry, closest
+from pipeline.association.geometry import Closest, Geometry, closest
 from pipeline.association.nodes import Floats, Ints, Nodes, unit_rows
 
 #: Rows of the cosine matrix at a time: bounds memory at n * _ROWS float64.
 _ROWS = 512
 
 
-def shortlist(nodes: Nodes, world: Geometry, k: int) -> tuple[Ints, Ints]:
-    """Pairs (left < right) of each fresh node with its k nearest possible others, ascending.
+def shortlist(nodes: Nodes, world: Geometry, k: int) -> tuple[Ints, Ints, Closest]:
+    """Pairs (left < right) of each fresh node with its k nearest possible others, ascending, and their times.
 
     Exact, in float64, rounded to 12 digits so that ties fall to the key on every machine.
     """
@@ -18,19 +18,23 @@ def shortlist(nodes: Nodes, world: Geometry, k: int) -> tuple[Ints, Ints]:
     fresh = np.flatnonzero(nodes.fresh)
     wanted = min(4 * k, len(nodes) - 1)  # more than k, since gates drop some
     found: list[np.ndarray] = []
+    times: list[Closest] = []
     for start in range(0, len(fresh) if wanted > 0 else 0, _ROWS):
         rows = fresh[start : start + _ROWS]
         distance = np.round(1 - directions[rows] @ directions.T, 12)  # (r, n)
         distance[np.arange(len(rows)), rows] = np.inf
         near = _nearest(distance, wanted)
         left, right = np.repeat(rows, wanted), near.ravel()
-        possible = ~closest(nodes, world, left, right).impossible.reshape(near.shape)
-        keep = possible & (np.cumsum(possible, axis=1) <= k)
-        found.append(np.stack([np.repeat(rows, wanted)[keep.ravel()], right[keep.ravel()]], axis=1))
+        its = closest(nodes, world, np.minimum(left, right), np.maximum(left, right))
+        possible = ~its.impossible.reshape(near.shape)
+        keep = np.flatnonzero(possible & (np.cumsum(possible, axis=1) <= k))
+        found.append(np.minimum(left, right)[keep] * len(nodes) + np.maximum(left, right)[keep])
+        times.append(its.take(keep))
     if not found:
-        return np.empty(0, np.int64), np.empty(0, np.int64)
-    pairs = np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
-    return pairs[:, 0], pairs[:, 1]
+        return np.empty(0, np.int64), np.empty(0, np.int64), closest(nodes, world, *np.empty((2, 0), np.int64))
+    pairs, first = np.unique(np.concatenate(found), return_index=True)
+    left, right = np.divmod(pairs, len(nodes))
+    return left, right, Closest.joined(times).take(first)
 
 
 def _nearest(distance: Floats, k: int) -> Ints:

@@ -9,10 +9,11 @@ from pipeline.association.cluster import average_link
 from pipeline.association.geometry import Geometry, closest
 from pipeline.association.nodes import Ints, Nodes
 from pipeline.association.score import Scorer, Scores
-from pipeline.association.transit import TransitModel
+from pipeline.association.transit import UnitTransit
 from reid_core.core import ReIDCore
 from schemas.association import Verdict
-from schemas.cards import LevelCalibration, probability
+from schemas.calibration import LevelCalibration
+from schemas.cards import probability
 from schemas.settings import AssociationSettings
 
 
@@ -27,6 +28,7 @@ class Decision:
     probability: float | None
     operating_point: float | None
     gap_s: float | None
+    way_s: float | None  # how long the way between the two usually takes; None where nothing is known of it
     left_child: int
     right_child: int
     runner_up: int | None  # nearest candidate of the fresher side outside the group
@@ -34,9 +36,19 @@ class Decision:
 
 
 @dataclass(frozen=True)
+class Shortlist:
+    """The pairs that were compared because they are near, and their scores."""
+
+    left: Ints  # (p,) node indices; left < right
+    right: Ints
+    scores: Scores
+
+
+@dataclass(frozen=True)
 class Association:
     groups: list[list[int]]
     decisions: list[Decision]
+    shortlist: Shortlist
 
 
 def associate(
@@ -44,16 +56,16 @@ def associate(
     world: Geometry,
     core: ReIDCore,
     calibration: LevelCalibration | None,
-    transit: TransitModel,
+    transit: UnitTransit,
     settings: AssociationSettings,
 ) -> Association:
     """Groups of nodes that are one person, and why.
 
     Without a calibration nothing is joined: each fresh node's nearest candidate goes to review.
     """
-    left, right = shortlist(nodes, world, settings.neighbours)
+    left, right, near = shortlist(nodes, world, settings.neighbours)
     scorer = Scorer(nodes, world, core, calibration, transit)
-    scores = scorer.score(left, right)
+    scores = scorer.score(left, right, near)
     if calibration is None:
         nearest = _nearest_of_fresh(nodes, left, right, scores)
         rows = sorted(set(nearest.values()))
@@ -63,28 +75,31 @@ def associate(
                 _decision(scores, row, int(left[row]), int(right[row]), Verdict.REVIEW, None, None, nodes)
                 for row in rows
             ],
+            Shortlist(left, right, scores),
         )
-    extra: dict[tuple[int, int], tuple[Scores, int]] = {}  # further pairs: where their row is
+    where: dict[tuple[int, int], tuple[Scores, int]] = {}  # of each scored pair: in which scores, and in which row
 
-    def more(a: Ints, b: Ints) -> np.ndarray:
-        found = scorer.score(a, b)
-        for row, pair in enumerate(zip(a.tolist(), b.tolist(), strict=True)):
-            extra[pair] = (found, row)
+    def keep(a: Ints, b: Ints, found: Scores) -> np.ndarray:
+        where.update((pair, (found, row)) for row, pair in enumerate(zip(a.tolist(), b.tolist(), strict=True)))
         return found.log_odds
 
     def impossible(a: list[int], b: list[int]) -> bool:
-        i, j = np.repeat(np.array(a), len(b)), np.tile(np.array(b), len(a))
-        return bool(closest(nodes, world, i, j).impossible.any())
+        pairs = [(min(i, j), max(i, j)) for i in a for j in b]
+        known = [where[pair] for pair in pairs if pair in where]
+        if any(found.impossible[row] for found, row in known):
+            return True
+        rest = np.array([pair for pair in pairs if pair not in where], dtype=np.int64).reshape(-1, 2)
+        return bool(len(rest)) and bool(closest(nodes, world, rest[:, 0], rest[:, 1]).impossible.any())
 
     clusters = average_link(
         len(nodes),
         left,
         right,
-        scores.log_odds,
+        keep(left, right, scores),
         threshold=calibration.join_log_odds,
         review=calibration.review_log_odds,
         small=settings.small_cluster,
-        score=more,
+        score=lambda a, b: keep(a, b, scorer.score(a, b)),
         impossible=impossible,
     )
     group = np.empty(len(nodes), dtype=np.int64)
@@ -93,19 +108,18 @@ def associate(
     verdicts = dict.fromkeys(clusters.joins, Verdict.JOIN)
     verdicts |= dict.fromkeys(clusters.near, Verdict.REVIEW)
     runner_up = _runners_up(nodes, left, right, scores, group)
-    row_of = {pair: row for row, pair in enumerate(zip(left.tolist(), right.tolist(), strict=True))}
     for row in runner_up.values():
         verdicts.setdefault((int(left[row]), int(right[row])), Verdict.APART)
     decisions = []
     for (a, b), verdict in sorted(verdicts.items()):
-        where, row = (scores, row_of[a, b]) if (a, b) in row_of else extra[a, b]
+        found, row = where[a, b]
         other = runner_up.get(a if nodes.fresh[a] else b) if verdict is Verdict.JOIN else None
         rival = None
         if other is not None:
             ends = {int(left[other]), int(right[other])} - {a, b}
             rival = (min(ends), float(scores.distance[other])) if ends else None
-        decisions.append(_decision(where, row, a, b, verdict, calibration, rival, nodes))
-    return Association(clusters.groups, decisions)
+        decisions.append(_decision(found, row, a, b, verdict, calibration, rival, nodes))
+    return Association(clusters.groups, decisions, Shortlist(left, right, scores))
 
 
 def _nearest_of_fresh(nodes: Nodes, left: Ints, right: Ints, scores: Scores) -> dict[int, int]:
@@ -146,6 +160,7 @@ def _decision(
         None if calibration is None else probability(float(scores.log_odds[row])),
         None if calibration is None else probability(calibration.join_log_odds),
         float(scores.gap_us[row]) / 1e6 if timed else None,
+        None if np.isnan(scores.way_s[row]) else float(scores.way_s[row]),
         int(scores.left_child[row]),
         int(scores.right_child[row]),
         None if rival is None else rival[0],

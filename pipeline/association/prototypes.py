@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.association.nodes import Floats, unit_rows
 
@@ -11,13 +12,17 @@ from pipeline.association.nodes import Floats, unit_rows
 _MOST = 256
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Prototypes:
-    """What one model knows of an identity."""
+    """What one model knows of an identity. Vectors are float64 as computed, float16 as stored."""
 
     weight: float  # sum of its crops' qualities
-    mean: Floats  # (D,)
-    medoids: Floats  # (m, D), none where the mean is all there is
+    mean: NDArray[np.floating]  # (D,)
+    medoids: NDArray[np.floating]  # (m, D), none where the mean is all there is
+
+    def as_stored(self) -> "Prototypes":
+        """What the store gives back of it."""
+        return Prototypes(float(np.float32(self.weight)), self.mean.astype(np.float16), self.medoids.astype(np.float16))
 
 
 def of_crops(features: Floats, quality: Floats, most: int) -> Prototypes:
@@ -28,8 +33,9 @@ def of_crops(features: Floats, quality: Floats, most: int) -> Prototypes:
 def of_members(members: Sequence[Prototypes], most: int) -> Prototypes:
     """An identity's above camera level, from its members' in the order of their keys."""
     weights = np.array([member.weight for member in members])
-    mean = mean_of(np.stack([member.mean for member in members]), weights)
+    mean = mean_of(np.stack([member.mean for member in members]).astype(np.float64), weights)
     pool = np.concatenate([member.medoids if len(member.medoids) else member.mean[None] for member in members])
+    pool = pool.astype(np.float64)
     return Prototypes(float(weights.sum()), mean, pool[medoids_of(pool, most)])
 
 
@@ -48,6 +54,8 @@ def medoids_of(vectors: Floats, most: int) -> np.ndarray:
     """
     if len(vectors) < 2:
         return np.empty(0, dtype=np.int64)
+    if len(vectors) <= most:
+        return np.arange(len(vectors))
     candidates = np.unique(np.linspace(0, len(vectors) - 1, min(len(vectors), _MOST)).astype(np.int64))
     directions = unit_rows(vectors[candidates])
     distance = np.round(1 - directions @ directions.T, 12)

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.association.geometry import Geometry, closest
+from pipeline.association.geometry import Closest, Geometry, closest
 from pipeline.association.nodes import Bools, Floats, Ints, Nodes
-from pipeline.association.transit import TransitModel
+from pipeline.association.transit import UnitTransit
+from pipeline.pair_calibration import log_odds
 from reid_core.core import ReIDCore, symmetric_distances
-from schemas.cards import LevelCalibration
+from schemas.calibration import LevelCalibration
 
 #: One pair may not decide a whole cluster: log-odds are cut here.
 CLIP = 8.0
@@ -23,7 +24,9 @@ class Scores:
     transit: Floats  # (p,) log-odds from the time between
     log_odds: Floats  # (p,) their sum, within +-CLIP
     impossible: Bools  # (p,)
-    gap_us: Ints  # (p,)
+    timed: Bools  # (p,) both have times
+    gap_us: Ints  # (p,) between the two that are nearest in time
+    way_s: Floats  # (p,) between the cameras of those two, see Geometry
     left_child: Ints  # (p,)
     right_child: Ints  # (p,)
 
@@ -37,27 +40,34 @@ class Scorer:
     world: Geometry
     core: ReIDCore
     calibration: LevelCalibration | None
-    transit: TransitModel
+    transit: UnitTransit
 
-    def score(self, left: Ints, right: Ints) -> Scores:
-        """Each row depends on its own pair alone."""
-        near = closest(self.nodes, self.world, left, right)
+    def score(self, left: Ints, right: Ints, near: Closest | None = None) -> Scores:
+        """Each row depends on its own pair alone. `near`: of these pairs, where it is known."""
+        near = near or closest(self.nodes, self.world, left, right)
         distance = prototype_distances(self.core, self.nodes, left, right)
         timed = self.nodes.timed[left] & self.nodes.timed[right]
-        transit = np.where(timed, self.transit.log_odds(near.left_child, near.right_child, near.gap_us / 1e6), 0.0)
+        left_child, right_child = self.world.child[near.left_camera], self.world.child[near.right_camera]
+        way_s = self.world.way_s[near.left_camera, near.right_camera]
+        transit = np.where(timed, self.transit.log_odds(left_child, right_child, way_s, near.gap_us / 1e6), 0.0)
         if self.calibration is None:
             appearance = np.full(len(left), np.nan)
         else:
-            appearance = self.calibration.intercept - self.calibration.slope * distance
+            nothing = np.zeros(len(left))
+            weights = self.nodes.weight[left], self.nodes.weight[right]
+            appearance = log_odds(self.calibration.terms, distance, nothing, *weights)
+            transit = self.calibration.terms.transit * transit
         return Scores(
             distance,
             appearance,
             transit,
             np.clip(appearance + transit, -CLIP, CLIP),
             near.impossible,
+            timed,
             near.gap_us,
-            near.left_child,
-            near.right_child,
+            way_s,
+            left_child,
+            right_child,
         )
 
 

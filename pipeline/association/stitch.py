@@ -1,7 +1,7 @@
 """Which group carries an earlier identity on: ids stay with the oldest, and with the larger part of a split."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -23,23 +23,24 @@ class Fate:
 
 
 def stitch(
-    groups: Sequence[Sequence[int]], origin: Sequence[int | None], weight: Sequence[int], known: Sequence[Known]
+    groups: Sequence[Sequence[int]], origin: Mapping[int, int], weight: Mapping[int, int], known: Sequence[Known]
 ) -> list[Fate]:
     """The fate of each group.
 
-    `origin[node]` is the known identity that a node is, or was part of; `weight[node]` its number of tracklets. An
-    identity goes to the group that holds most of its tracklets; of several in one group the oldest survives.
+    `origin[node]` is the known identity that a node is, or was part of, where there is one; `weight[node]` its number
+    of tracklets. An identity goes to the group that holds most of its tracklets; of several in one group the oldest
+    survives.
     """
     shares: dict[int, Counter[int]] = {}
     for number, group in enumerate(groups):
         for node in group:
-            source = origin[node]
+            source = origin.get(node)
             if source is not None:
                 shares.setdefault(source, Counter())[number] += weight[node]
     goes_to = {source: min((-many, number) for number, many in share.items())[1] for source, share in shares.items()}
     fates = []
     for number, group in enumerate(groups):
-        here = sorted({source for node in group if (source := origin[node]) is not None})
+        here = sorted({source for node in group if (source := origin.get(node)) is not None})
         claims = [source for source in here if goes_to[source] == number]
         if claims:
             oldest = min(claims, key=lambda source: (known[source].first_seen_us, known[source].key))

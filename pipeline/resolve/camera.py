@@ -1,6 +1,6 @@
 """A camera's windows: its crops become tracklets, each in the window in which it ends."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -12,7 +12,7 @@ from pipeline.resolve.write import NewIdentity
 from pipeline.store.copy import copy_out
 from pipeline.tracklets import CropColumns, group
 from reid_core.core import ReIDCore
-from schemas.cards import LevelCalibration
+from schemas.calibration import LevelCalibration
 from schemas.keys import tracklet_key
 from schemas.settings import AssociationSettings
 from schemas.times import from_us, window_start
@@ -76,20 +76,25 @@ def tracklets_by_window(
     calibration: LevelCalibration | None,
     settings: AssociationSettings,
     known: "KnownTracklets",
+    new_id: Callable[[], int],
 ) -> dict[datetime, list[NewIdentity]]:
     """All tracklets of the crops, by the window in which they end, each window's by key."""
     result: dict[datetime, list[NewIdentity]] = {}
     for rows in group(crops, round(settings.passage_gap_s * 1e6), core, calibration):
         features, quality = crops.features[rows], crops.quality[rows]
         crop_ids = [crops.ids[row] for row in rows]
+        own, first_us, last_us = new_id(), crops.time_us[rows[0]], crops.time_us[rows[-1]]
         identity = NewIdentity(
+            id=own,
             key=tracklet_key(crops.keys[row] for row in rows),
             persistent_id=known.claim(crop_ids),
-            first_seen_us=crops.time_us[rows[0]],
-            last_seen_us=crops.time_us[rows[-1]],
+            first_seen_us=first_us,
+            last_seen_us=last_us,
             timed=crops.timed[rows[0]],
             crops=len(rows),
             prototypes=of_crops(features, quality, settings.medoids),
+            tracklets=(own,),
+            spans=np.array([[0], [first_us], [last_us]]),  # the camera is its own number 0
             crop_ids=crop_ids,
         )
         end = window_start(from_us(identity.last_seen_us), settings.window_s)

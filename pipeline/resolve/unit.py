@@ -1,30 +1,40 @@
 """resolve_unit: a unit over all its pending windows, in time order, alone (an advisory lock keeps others out)."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
+from functools import cached_property
 
 from sqlalchemy import Connection, text
 
 from pipeline import watermarks
 from pipeline.association.geometry import Geometry, geometry
+from pipeline.association.transit import UnitTransit, bind, prior
 from pipeline.city import read_city
 from pipeline.models import ModelRow, hold_model_in_use
 from pipeline.resolve.camera import KnownTracklets, first_window, read_crops, tracklets_by_window
-from pipeline.resolve.level import WindowResult, resolve_level
-from pipeline.resolve.read import read_inputs, windows_from
-from pipeline.resolve.write import NewIdentity, RunRows, days_of, supersede, write_run
+from pipeline.resolve.level import Inputs, LevelRun, Observer, resolve_level
+from pipeline.resolve.memory import UnitMemory
+from pipeline.resolve.read import Identity, earlier_ids, read_versions, windows_from
+from pipeline.resolve.write import NewIdentity, RunRows, leaf_days, mark_parent, new_ids, supersede, write_runs
 from pipeline.store import Store
 from pipeline.store.leaves import ensure_leaves
 from pipeline.store.locks import unit_lock
 from reid_core.core import ReIDCore
 from schemas.association import Verdict
-from schemas.cards import LevelCalibration
+from schemas.calibration import LevelCalibration
+from schemas.city import City
 from schemas.keys import content_hash
 from schemas.levels import UPWARD, Level, is_within, level_of
 from schemas.parameters import Period
 from schemas.settings import AssociationSettings
 from schemas.times import to_us, window_start
+
+#: Versions of children, or windows, that are read and written at once.
+_CHUNK = 2_000
+#: As far back as strangers' gaps are thought to reach where nothing is learned of them yet, seconds.
+_DAY_S = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,7 @@ class StoredCalibration:
     id: int
     value: LevelCalibration
 
+    @cached_property
     def digest(self) -> bytes:
         return content_hash("calibration", (self.value.model_dump_json(),))
 
@@ -64,21 +75,23 @@ class RunModel:
     calibration: StoredCalibration | None
 
 
-def read_current_run(connection: Connection, unit: str, window: datetime) -> RunModel | None:
-    row = connection.execute(
+def read_current_runs(connection: Connection, unit: str, start: datetime, end: datetime) -> dict[datetime, RunModel]:
+    """The current runs of the unit's windows in [start, end)."""
+    rows = connection.execute(
         text(
-            "SELECT r.run_key, r.model_id, m.digest, r.calibration_id, c.parameters FROM run r "
+            "SELECT r.window_start, r.run_key, r.model_id, m.digest, r.calibration_id, c.parameters FROM run r "
             "JOIN model m ON m.id = r.model_id LEFT JOIN calibration c ON c.id = r.calibration_id "
-            "WHERE r.unit = :unit AND r.window_start = :window AND r.superseded_at IS NULL"
+            "WHERE r.unit = :unit AND r.window_start >= :start AND r.window_start < :end AND r.superseded_at IS NULL"
         ),
-        {"unit": unit, "window": window},
-    ).one_or_none()
-    if row is None:
-        return None
-    calibration = None
-    if row.calibration_id is not None:
-        calibration = StoredCalibration(row.calibration_id, LevelCalibration.model_validate(row.parameters))
-    return RunModel(bytes(row.run_key), row.model_id, bytes(row.digest), calibration)
+        {"unit": unit, "start": start, "end": end},
+    )
+    found = {}
+    for row in rows:
+        calibration = None
+        if row.calibration_id is not None:
+            calibration = StoredCalibration(row.calibration_id, LevelCalibration.model_validate(row.parameters))
+        found[row.window_start] = RunModel(bytes(row.run_key), row.model_id, bytes(row.digest), calibration)
+    return found
 
 
 @dataclass(frozen=True)
@@ -92,21 +105,35 @@ class _Job:
     settings: AssociationSettings
     world: Geometry
     city_digest: bytes
+    observe: Observer | None
     days: set[date] = field(default_factory=set)  # whose leaves are known to be there
+
+    @cached_property
+    def numbers(self) -> dict[str, int]:
+        return {code: i for i, code in enumerate(self.world.cameras)}
+
+    @cached_property
+    def transit(self) -> UnitTransit:
+        learned = None if self.calibration is None else self.calibration.value.transit
+        looked_s = min(self.settings.horizon_s(level_of(self.unit)), _DAY_S)
+        return bind(learned or prior(looked_s), self.world.children)
+
+    @cached_property
+    def settings_digest(self) -> bytes:
+        return self.settings.digest()
 
     def run_key(self, window: datetime, *parts: bytes, by: RunModel | None = None) -> bytes:
         """Of a run in which these parts are read; with the model and calibration of `by`, or else those of the job."""
         model, calibration = (self.model.digest, self.calibration) if by is None else (by.digest, by.calibration)
-        calibrated = b"none" if calibration is None else calibration.digest()
-        fixed = (self.unit, to_us(window), model, calibrated, self.settings.digest(), self.city_digest)
+        calibrated = b"none" if calibration is None else calibration.digest
+        fixed = (self.unit, to_us(window), model, calibrated, self.settings_digest, self.city_digest)
         return content_hash("run", (*fixed, *parts))
 
-    def is_decided(self, connection: Connection, window: datetime, *parts: bytes) -> bool:
+    def is_decided(self, run: RunModel | None, window: datetime, *parts: bytes) -> bool:
         """Whether the window's current run read these very parts: it is not run again.
 
         A run of an earlier model stands for as long as nothing else changed: promoting a model rewrites no decision.
         """
-        run = read_current_run(connection, self.unit, window)
         if run is None:
             return False
         return run.key == self.run_key(window, *parts, by=None if run.model_id == self.model.id else run)
@@ -138,12 +165,15 @@ def resolve_unit(
     settings: AssociationSettings,
     period: Period | None = None,
     on_wait: Callable[[str], None] | None = None,
+    city: City | None = None,
+    observe: Observer | None = None,
 ) -> UnitResult:
     """Resolves the unit's pending windows that lie in `period` (all, if None).
 
-    `on_wait` is told for whom this one waits when another process resolves the same unit. Raises StoreUnavailable,
-    CoreUnavailable, and ModelChanged when another model than `model` is in use; after each it can be called again, with
-    the model that is in use then: windows that were finished stay finished.
+    `on_wait` is told for whom this one waits when another process resolves the same unit. `city`: the store's, where
+    the caller has it read. `observe` hears of the pairs that were compared, above camera level. Raises
+    StoreUnavailable, CoreUnavailable, and ModelChanged when another model than `model` is in use; after each it can be
+    called again, with the model that is in use then: windows that were written stay.
     """
     total = UnitResult(unit)
     level = level_of(unit)
@@ -157,8 +187,8 @@ def resolve_unit(
                 asked = Level.BUILDING if level is Level.CAMERA else level  # a camera links loose crops as a building
                 calibration = current_calibration(connection, model.id, asked)
                 digest = bytes(connection.execute(text("SELECT digest FROM city")).scalar_one())
-            world = world or geometry(read_city(store), unit, settings)
-            job = _Job(unit, core, model, calibration, settings, world, digest)
+            world = world or geometry(city or read_city(store), unit, settings)
+            job = _Job(unit, core, model, calibration, settings, world, digest, observe)
             steps = _camera_windows if level is Level.CAMERA else _level_windows
             result, remaining = steps(store, job, pending.dirty_from, period or Period())
             total += result
@@ -167,96 +197,160 @@ def resolve_unit(
                     return total
 
 
-def _in_period(windows: list[datetime], period: Period, window_s: int) -> tuple[list[datetime], datetime | None]:
+def _in_period(windows: Iterable[datetime], period: Period, window_s: int) -> tuple[list[datetime], datetime | None]:
     """The windows to look at now, and the first of those left for later."""
+    windows = sorted(windows)
     start = None if period.from_time is None else window_start(period.from_time, window_s)
     now = [w for w in windows if (start is None or w >= start) and (period.to_time is None or w < period.to_time)]
     later = sorted(set(windows) - set(now))
     return now, later[0] if later else None
 
 
-def _make_leaves(store: Store, job: _Job, identities: Sequence[NewIdentity]) -> None:
-    """In a transaction of its own, while the window's has only read: attaching a leaf locks what writers write."""
-    missing = days_of(identities) - job.days
-    if missing:
-        with store.begin() as connection:
-            ensure_leaves(connection, "prototype", job.model.id, missing)
-        job.days.update(missing)
+def _chunks(windows: Sequence[datetime], many: Mapping[datetime, int]) -> Iterator[list[datetime]]:
+    """Neighbouring windows that are read and written together: so many that what they read stays small."""
+    chunk: list[datetime] = []
+    rows = 0
+    for window in windows:
+        if chunk and (rows + many[window] > _CHUNK or len(chunk) >= _CHUNK):
+            yield chunk
+            chunk, rows = [], 0
+        chunk.append(window)
+        rows += many[window]
+    if chunk:
+        yield chunk
 
 
 def _level_windows(store: Store, job: _Job, dirty_from: datetime, period: Period) -> tuple[UnitResult, datetime | None]:
     total = UnitResult(job.unit)
     with store.begin() as connection:
-        windows, remaining = _in_period(windows_from(connection, job.unit, dirty_from), period, job.settings.window_s)
-    for window in windows:
+        many = windows_from(connection, job.unit, job.world.children, dirty_from)
+    windows, remaining = _in_period(many, period, job.settings.window_s)
+    memory: UnitMemory | None = None
+    for chunk in _chunks(windows, many):
         with store.begin() as connection:
             hold_model_in_use(connection, job.model)
-            total += _level_window(store, connection, job, window)
+            if memory is None:
+                horizon_s = job.settings.horizon_s(level_of(job.unit))
+                memory = UnitMemory(job.unit, job.model.id, job.numbers, horizon_s)
+                memory.read(connection, chunk[0])
+            total += _level_chunk(store, connection, job, memory, chunk)
+            memory.forget_members(chunk[-1])
     return total, remaining
 
 
-def _level_window(store: Store, connection: Connection, job: _Job, window: datetime) -> UnitResult:
-    looked = UnitResult(job.unit, windows=1)
-    inputs = read_inputs(
-        connection,
+def _level_chunk(
+    store: Store, connection: Connection, job: _Job, memory: UnitMemory, chunk: Sequence[datetime]
+) -> UnitResult:
+    """Neighbouring windows, one after the other, with what each needs read at once; their runs are written together."""
+    end = chunk[-1] + timedelta(microseconds=1)
+    children = read_versions(connection, job.world.children, chunk[0], end, job.model.id, job.numbers)
+    runs = read_current_runs(connection, job.unit, chunk[0], end)
+    stored = read_versions(connection, [job.unit], chunk[0], end, job.model.id, job.numbers) if runs else {}
+    heirs = earlier_ids(connection, job.unit, [child.persistent_id for its in children.values() for child in its])
+    run = LevelRun(
         job.unit,
-        window,
-        horizon_s=job.settings.horizon_s(level_of(job.unit)),
-        model_id=job.model.id,
-        children_codes=job.world.children,
+        job.world,
+        job.core,
+        None if job.calibration is None else job.calibration.value,
+        job.transit,
+        job.settings,
+        _identity_ids(connection),
+        lambda identities: memory.members(connection, identities),
+        lambda wanted: {child: heirs[child] for child in wanted if child in heirs},
+        job.observe,
     )
-    if not inputs.children and not inputs.gone:
-        # All that was seen in it moved elsewhere: what an earlier run made of it no longer counts.
-        had_run = supersede(connection, job.unit, window)
-        return looked + UnitResult(job.unit, changed=int(had_run))
-    parts = (
-        content_hash("children", [child.key for child in inputs.children]),
-        content_hash("gone", sorted(inputs.gone.values())),
-        content_hash("context", [identity.key for identity in inputs.context]),
-        inputs.transit.digest(),
-    )
-    if job.is_decided(connection, window, *parts):
-        return looked
-    run_key = job.run_key(window, *parts)
-    calibration = None if job.calibration is None else job.calibration.value
-    result = resolve_level(connection, job.unit, inputs, job.world, job.core, calibration, job.model.id, job.settings)
-    children, context = len(inputs.children), len(inputs.context)
-    return looked + _write(store, connection, job, window, run_key, children, context, result)
+    written: list[RunRows] = []
+    emptied: list[datetime] = []
+    for window in chunk:
+        inputs = _inputs(connection, memory, window, children.get(window, []))
+        parts = (
+            content_hash("children", [child.key for child in inputs.children]),
+            content_hash("gone", sorted(inputs.gone.values())),
+            content_hash("context", [identity.key for identity in inputs.context]),
+        )
+        if not inputs.children and not inputs.gone:
+            # All that was seen in it moved elsewhere: what an earlier run made of it no longer counts.
+            if window in runs:
+                emptied.append(window)
+        elif job.is_decided(runs.get(window), window, *parts):
+            memory.apply(connection, stored.get(window, []))
+        else:
+            result = resolve_level(run, inputs)
+            memory.add(result.identities)
+            for identity in result.identities:
+                for child in identity.children:
+                    its = heirs.setdefault(child.persistent_id, [])
+                    if identity.persistent_id not in its:
+                        its.append(identity.persistent_id)
+            counts = len(inputs.children), len(inputs.context)
+            written.append(
+                RunRows(
+                    job.run_key(window, *parts), window, *counts, result.identities, result.events, result.decisions
+                )
+            )
+    return _write(store, connection, job, chunk, written, emptied, runs)
+
+
+def _inputs(connection: Connection, memory: UnitMemory, window: datetime, versions: Sequence[Identity]) -> Inputs:
+    """What the window's run reads. Of whom the model knows nothing, it can say nothing: he is no input."""
+    context = memory.context(window)
+    children = [version for version in versions if not version.retired and version.prototypes is not None]
+    gone = {version.persistent_id: version.key for version in versions if version.retired}
+    held = memory.holders([*(child.persistent_id for child in children), *gone])
+    touched = [identity.persistent_id for identity in context if identity.persistent_id in held]
+    return Inputs(children, gone, context, memory.members(connection, touched))
+
+
+def _identity_ids(connection: Connection) -> Callable[[], int]:
+    """Numbers for rows of identity, fetched some hundreds at a time."""
+    ids: list[int] = []
+
+    def new_id() -> int:
+        if not ids:
+            ids.extend(reversed(new_ids(connection, "identity", 500)))
+        return ids.pop()
+
+    return new_id
 
 
 def _write(
     store: Store,
     connection: Connection,
     job: _Job,
-    window: datetime,
-    run_key: bytes,
-    children: int,
-    context: int,
-    result: WindowResult,
+    windows: Sequence[datetime],
+    written: Sequence[RunRows],
+    emptied: Sequence[datetime],
+    runs: Mapping[datetime, RunModel],
 ) -> UnitResult:
-    _make_leaves(store, job, result.identities)
-    rows = RunRows(
-        run_key,
-        job.unit,
-        window,
-        job.settings.window_s,
-        job.model.id,
-        None if job.calibration is None else job.calibration.id,
-        children,
-        context,
-        result.identities,
-        result.events,
-        result.decisions,
-    )
-    verdicts = [decision.verdict for decision in result.decisions]
+    """Writes what became of `windows` in the connection's transaction: runs in place of earlier ones, or of none."""
+    changed = sorted([*emptied, *(rows.window_start for rows in written)])
+    if changed:
+        if earlier := [window for window in changed if window in runs]:
+            supersede(connection, job.unit, earlier)
+        mark_parent(connection, job.unit, changed[0])
+    if written:
+        _make_leaves(store, job, written)
+        calibration_id = None if job.calibration is None else job.calibration.id
+        write_runs(connection, job.unit, job.settings.window_s, job.model.id, calibration_id, written)
+    verdicts = Counter(decision.verdict for rows in written for decision in rows.decisions)
     return UnitResult(
         job.unit,
-        changed=1,
-        written=write_run(connection, rows),
-        identities=len(result.identities),
-        joins=verdicts.count(Verdict.JOIN.value),
-        reviews=verdicts.count(Verdict.REVIEW.value),
+        windows=len(windows),
+        changed=len(changed),
+        written=sum(rows.rows for rows in written),
+        identities=sum(len(rows.identities) for rows in written),
+        joins=verdicts[Verdict.JOIN.value],
+        reviews=verdicts[Verdict.REVIEW.value],
     )
+
+
+def _make_leaves(store: Store, job: _Job, written: Sequence[RunRows]) -> None:
+    """In a transaction of its own, before anything is written to a leaf: attaching one locks what writers write."""
+    missing = leaf_days(written) - job.days
+    if missing:
+        with store.begin() as connection:
+            ensure_leaves(connection, "prototype", job.model.id, missing)
+        job.days.update(missing)
 
 
 def _camera_windows(
@@ -268,26 +362,34 @@ def _camera_windows(
     with store.begin() as connection:
         crops = read_crops(connection, job.unit, start, job.model.id, job.settings)
         known = KnownTracklets(connection, crops.ids)
-        found = tracklets_by_window(crops, job.core, calibration, job.settings, known)
-        had = windows_from(connection, job.unit, start)
-    every = sorted({*had, *(window for window in found if window >= start)})
-    windows, remaining = _in_period(every, period, job.settings.window_s)
-    for window in windows:
+        ids = _identity_ids(connection)
+        found = tracklets_by_window(crops, job.core, calibration, job.settings, known, ids)
+        had = windows_from(connection, job.unit, [], start)
+    many = {**had, **{window: len(its) for window, its in found.items() if window >= start}}
+    windows, remaining = _in_period(many, period, job.settings.window_s)
+    for chunk in _chunks(windows, many):
         with store.begin() as connection:
             hold_model_in_use(connection, job.model)
-            total += _camera_window(store, connection, job, window, found.get(window, []))
+            total += _camera_chunk(store, connection, job, chunk, found)
     return total, remaining
 
 
-def _camera_window(
-    store: Store, connection: Connection, job: _Job, window: datetime, tracklets: list[NewIdentity]
+def _camera_chunk(
+    store: Store,
+    connection: Connection,
+    job: _Job,
+    chunk: Sequence[datetime],
+    found: Mapping[datetime, Sequence[NewIdentity]],
 ) -> UnitResult:
-    looked = UnitResult(job.unit, windows=1)
-    if not tracklets:
-        return looked + UnitResult(job.unit, changed=int(supersede(connection, job.unit, window)))
-    part = content_hash("tracklets", [tracklet.key for tracklet in tracklets])
-    if job.is_decided(connection, window, part):
-        return looked
-    run_key = job.run_key(window, part)
-    crops = sum(tracklet.crops for tracklet in tracklets)
-    return looked + _write(store, connection, job, window, run_key, crops, 0, WindowResult(tracklets, [], []))
+    runs = read_current_runs(connection, job.unit, chunk[0], chunk[-1] + timedelta(microseconds=1))
+    written: list[RunRows] = []
+    emptied: list[datetime] = []
+    for window in chunk:
+        tracklets = found.get(window, [])
+        part = content_hash("tracklets", [tracklet.key for tracklet in tracklets])
+        if not tracklets:
+            emptied.append(window)
+        elif not job.is_decided(runs.get(window), window, part):
+            crops = sum(tracklet.crops for tracklet in tracklets)
+            written.append(RunRows(job.run_key(window, part), window, crops, 0, tracklets))
+    return _write(store, connection, job, chunk, written, [window for window in emptied if window in runs], runs)

@@ -1,6 +1,6 @@
 """What a window's run writes, and how: everything in the caller's one transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from uuid import UUID
@@ -9,17 +9,20 @@ import numpy as np
 from sqlalchemy import Connection, text
 
 from pipeline import watermarks
+from pipeline.association.nodes import Ints
 from pipeline.association.prototypes import Prototypes
+from pipeline.resolve.read import Identity, days_of
 from pipeline.store.copy import copy_in
 from schemas.association import EventKind, PrototypeKind
 from schemas.levels import parent_of
 from schemas.times import from_us
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class NewIdentity:
     """One version of an identity, to be written. Above camera level it has children, at camera level crops."""
 
+    id: int
     key: bytes
     persistent_id: UUID
     first_seen_us: int
@@ -27,10 +30,28 @@ class NewIdentity:
     timed: bool
     crops: int
     prototypes: Prototypes | None  # None when retired, or where the model knows none of its members
-    child_ids: Sequence[int] = ()
+    tracklets: tuple[int, ...]
+    spans: Ints  # (3, t) see Identity
+    children: Sequence[Identity] = ()
     crop_ids: Sequence[int] = ()
-    tracklets: Sequence[int] | None = None  # None: it is a tracklet itself
     retired: bool = False
+
+    def as_stored(self, unit: str) -> Identity:
+        """What the store gives back of it."""
+        return Identity(
+            self.id,
+            self.key,
+            self.persistent_id,
+            unit,
+            self.first_seen_us,
+            self.last_seen_us,
+            self.timed,
+            self.crops,
+            self.retired,
+            self.tracklets,
+            self.spans,
+            None if self.prototypes is None else self.prototypes.as_stored(),
+        )
 
 
 @dataclass(frozen=True)
@@ -53,6 +74,7 @@ class NewDecision:
     probability: float | None
     operating_point: float | None
     gap_s: float | None
+    way_s: float | None
     left_at: str
     right_at: str
     runner_up_key: bytes | None
@@ -61,36 +83,43 @@ class NewDecision:
 
 @dataclass(frozen=True)
 class RunRows:
+    """One window's run of a unit."""
+
     run_key: bytes
-    unit: str
     window_start: datetime
-    window_s: int
-    model_id: int
-    calibration_id: int | None
     children: int
     context: int
     identities: Sequence[NewIdentity]
     events: Sequence[NewEvent] = ()
     decisions: Sequence[NewDecision] = ()
 
+    @property
+    def rows(self) -> int:
+        """How many it is in the store, vectors aside."""
+        members = sum(len(identity.children) + len(identity.crop_ids) for identity in self.identities)
+        return 1 + len(self.identities) + members + len(self.events) + len(self.decisions)
 
-def days_of(identities: Sequence[NewIdentity]) -> set[date]:
-    """The UTC days whose leaves the identities' prototypes go to. The leaves must be there before `write_run`."""
-    return {from_us(identity.last_seen_us).date() for identity in identities if identity.prototypes is not None}
+
+def leaf_days(runs: Iterable[RunRows]) -> set[date]:
+    """The UTC days whose leaves the runs' prototypes go to. The leaves must be there before `write_runs`."""
+    return days_of(its.last_seen_us for run in runs for its in run.identities if its.prototypes is not None)
 
 
-def supersede(connection: Connection, unit: str, window: datetime) -> bool:
-    """Marks the current run of (unit, window) as superseded, if there is one. Its rows stay."""
-    done = connection.execute(
+def new_ids(connection: Connection, table: str, count: int) -> list[int]:
+    """Numbers of rows that nobody else will use."""
+    sql = "SELECT nextval(pg_get_serial_sequence(:table, 'id')) FROM generate_series(1, :n)"
+    return [int(one) for one in connection.execute(text(sql), {"table": table, "n": count}).scalars()]
+
+
+def supersede(connection: Connection, unit: str, windows: Sequence[datetime]) -> None:
+    """Marks the current runs of these windows as superseded. Their rows stay."""
+    connection.execute(
         text(
             "UPDATE run SET superseded_at = now() "
-            "WHERE unit = :unit AND window_start = :window AND superseded_at IS NULL"
+            "WHERE unit = :unit AND window_start = ANY(:windows) AND superseded_at IS NULL"
         ),
-        {"unit": unit, "window": window},
+        {"unit": unit, "windows": list(windows)},
     )
-    if done.rowcount:
-        mark_parent(connection, unit, window)
-    return bool(done.rowcount)
 
 
 def mark_parent(connection: Connection, unit: str, window: datetime) -> None:
@@ -100,39 +129,47 @@ def mark_parent(connection: Connection, unit: str, window: datetime) -> None:
         watermarks.mark(connection, parent, window)
 
 
-def write_run(connection: Connection, rows: RunRows) -> int:
-    """Supersedes the window's current run by this one; how many rows were written."""
-    if not supersede(connection, rows.unit, rows.window_start):
-        mark_parent(connection, rows.unit, rows.window_start)
-    run_id: int = connection.execute(
-        text(
-            "INSERT INTO run (run_key, unit, window_start, window_end, model_id, calibration_id, children, context) "
-            "VALUES (:key, :unit, :start, :end, :model, :calibration, :children, :context) RETURNING id"
-        ),
+def write_runs(
+    connection: Connection,
+    unit: str,
+    window_s: int,
+    model_id: int,
+    calibration_id: int | None,
+    runs: Sequence[RunRows],
+) -> None:
+    """Writes the runs of some windows of a unit, whose earlier runs are superseded."""
+    ids = new_ids(connection, "run", len(runs))
+    length = timedelta(seconds=window_s)
+    copy_in(
+        connection,
+        "run",
         {
-            "key": rows.run_key,
-            "unit": rows.unit,
-            "start": rows.window_start,
-            "end": rows.window_start + timedelta(seconds=rows.window_s),
-            "model": rows.model_id,
-            "calibration": rows.calibration_id,
-            "children": rows.children,
-            "context": rows.context,
+            "id": ("int8", np.array(ids)),
+            "run_key": ("bytea", [run.run_key for run in runs]),
+            "unit": ("text", [unit] * len(runs)),
+            "window_start": ("timestamptz", [run.window_start for run in runs]),
+            "window_end": ("timestamptz", [run.window_start + length for run in runs]),
+            "model_id": ("int4", np.full(len(runs), model_id)),
+            "calibration_id": ("int8", [calibration_id] * len(runs)),
+            "children": ("int4", np.array([run.children for run in runs])),
+            "context": ("int4", np.array([run.context for run in runs])),
         },
-    ).scalar_one()
-    written = 1 + _write_identities(connection, rows, run_id)
-    if rows.events:
-        written += copy_in(
+    )
+    _write_identities(connection, unit, model_id, ids, runs)
+    events = [(own, event) for own, run in zip(ids, runs, strict=True) for event in run.events]
+    if events:
+        copy_in(
             connection,
             "identity_event",
             {
-                "run_id": ("int8", np.full(len(rows.events), run_id)),
-                "kind": ("enum", [event.kind.value for event in rows.events]),
-                "persistent_id": ("uuid", [event.persistent_id for event in rows.events]),
-                "other_id": ("uuid", [event.other_id for event in rows.events]),
+                "run_id": ("int8", np.array([own for own, _ in events])),
+                "kind": ("enum", [event.kind.value for _, event in events]),
+                "persistent_id": ("uuid", [event.persistent_id for _, event in events]),
+                "other_id": ("uuid", [event.other_id for _, event in events]),
             },
         )
-    if rows.decisions:
+    decisions = [(own, decision) for own, run in zip(ids, runs, strict=True) for decision in run.decisions]
+    if decisions:
         kinds = {
             "left_key": "bytea",
             "right_key": "bytea",
@@ -142,70 +179,61 @@ def write_run(connection: Connection, rows: RunRows) -> int:
             "runner_up_key": "bytea",
         }
         names = NewDecision.__dataclass_fields__
-        columns = {name: (kinds.get(name, "float8"), [getattr(d, name) for d in rows.decisions]) for name in names}
-        columns["run_id"] = ("int8", [run_id] * len(rows.decisions))
-        written += copy_in(connection, "match_decision", columns)
-    return written
+        columns = {name: (kinds.get(name, "float8"), [getattr(d, name) for _, d in decisions]) for name in names}
+        columns["run_id"] = ("int8", [own for own, _ in decisions])
+        copy_in(connection, "match_decision", columns)
 
 
-def _write_identities(connection: Connection, rows: RunRows, run_id: int) -> int:
-    identities = rows.identities
-    if not identities:
-        return 0
-    ids = np.array(
-        connection.execute(
-            text("SELECT nextval(pg_get_serial_sequence('identity', 'id')) FROM generate_series(1, :n)"),
-            {"n": len(identities)},
-        )
-        .scalars()
-        .all(),
-        dtype=np.int64,
-    )
-    written = copy_in(
+def _write_identities(
+    connection: Connection, unit: str, model_id: int, run_ids: Sequence[int], runs: Sequence[RunRows]
+) -> None:
+    rows = [
+        (run_id, run.window_start, identity)
+        for run_id, run in zip(run_ids, runs, strict=True)
+        for identity in run.identities
+    ]
+    if not rows:
+        return
+    identities = [identity for _, _, identity in rows]
+    copy_in(
         connection,
         "identity",
         {
-            "id": ("int8", ids),
-            "run_id": ("int8", np.full(len(ids), run_id)),
+            "id": ("int8", np.array([identity.id for identity in identities])),
+            "run_id": ("int8", np.array([run_id for run_id, _, _ in rows])),
             "key": ("bytea", [identity.key for identity in identities]),
             "persistent_id": ("uuid", [identity.persistent_id for identity in identities]),
-            "unit": ("text", [rows.unit] * len(ids)),
-            "window_start": ("timestamptz", [rows.window_start] * len(ids)),
+            "unit": ("text", [unit] * len(rows)),
+            "window_start": ("timestamptz", [window for _, window, _ in rows]),
             "first_seen": ("timestamptz", np.array([identity.first_seen_us for identity in identities])),
             "last_seen": ("timestamptz", np.array([identity.last_seen_us for identity in identities])),
             "timed": ("bool", [identity.timed for identity in identities]),
             "crops": ("int4", np.array([identity.crops for identity in identities])),
-            "tracklets": (
-                "int8[]",
-                [
-                    [int(own)] if identity.tracklets is None else list(identity.tracklets)
-                    for own, identity in zip(ids, identities, strict=True)
-                ],
-            ),
+            "tracklets": ("int8[]", [identity.tracklets for identity in identities]),
             "retired": ("bool", [identity.retired for identity in identities]),
         },
     )
     members = [
-        (int(own), child, crop)
-        for own, identity in zip(ids, identities, strict=True)
-        for child, crop in [*((c, None) for c in identity.child_ids), *((None, c) for c in identity.crop_ids)]
+        (identity.id, child, crop)
+        for identity in identities
+        for child, crop in [*((c.id, None) for c in identity.children), *((None, c) for c in identity.crop_ids)]
     ]
     if members:
-        written += copy_in(
+        copy_in(
             connection,
             "identity_member",
             {
-                "identity_id": ("int8", [member[0] for member in members]),
+                "identity_id": ("int8", np.array([member[0] for member in members])),
                 "child_id": ("int8", [member[1] for member in members]),
                 "crop_id": ("int8", [member[2] for member in members]),
             },
         )
     known = [
-        (int(own), from_us(identity.last_seen_us).date(), identity.prototypes)
-        for own, identity in zip(ids, identities, strict=True)
+        (identity.id, from_us(identity.last_seen_us).date(), identity.prototypes)
+        for identity in identities
         if identity.prototypes is not None
     ]
-    return written + write_prototypes(connection, rows.model_id, known)
+    write_prototypes(connection, model_id, known)
 
 
 def write_prototypes(connection: Connection, model_id: int, found: Sequence[tuple[int, date, Prototypes]]) -> int:

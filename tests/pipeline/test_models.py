@@ -11,7 +11,8 @@ from pipeline.models import model_in_use, models, register_model, use_model
 from pipeline.store import Store
 from reid_core.files import model_digest, read_card, save_model, write_card
 from reid_core.models import build_model
-from schemas.cards import InputConvention, LevelCalibration, ModelConfig
+from schemas.calibration import LevelCalibration, straight_line
+from schemas.cards import InputConvention, ModelConfig
 from schemas.errors import HomeError, InputError, ModelFileError
 from schemas.levels import Level
 from schemas.settings import Settings
@@ -19,8 +20,7 @@ from schemas.settings import Settings
 INPUT = InputConvention(height=64, width=32)
 CALIBRATION = LevelCalibration(
     level=Level.STREET,
-    slope=4.0,
-    intercept=2.0,
+    terms=straight_line(4.0, 2.0),
     join_log_odds=0.5,
     review_log_odds=-0.5,
     fitted_on="two rendered people",

@@ -10,6 +10,7 @@ from pipeline.search import EVIDENCE, search
 from pipeline.search_request import request_search, upload_probe
 from pipeline.store import Store
 from pipeline.store.embedded import EmbeddedServer
+from schemas.calibration import straight_line
 from schemas.errors import CityError, InputError, PictureError
 from schemas.parameters import SearchHit, SearchParameters
 from schemas.times import from_us, to_us
@@ -110,9 +111,9 @@ def test_implausible_children_stay_closed(resolved: Town) -> None:
             connection.execute(
                 text(
                     "INSERT INTO calibration (model_id, level, parameters) SELECT DISTINCT ON (level) model_id, level, "
-                    "jsonb_set(parameters, '{intercept}', to_jsonb(CAST(:intercept AS float8))) FROM calibration"
+                    "jsonb_set(parameters, '{terms}', CAST(:terms AS jsonb)) FROM calibration"
                 ),
-                {"intercept": intercept},
+                {"terms": straight_line(6.0, intercept).model_dump_json()},
             )
 
     try:

@@ -16,7 +16,8 @@ from reid_core.local import LocalCore
 from reid_core.models import build_model
 from reid_core.pictures import normalized
 from reid_core.quantize import calibration_pictures
-from schemas.cards import DiffAttentionSettings, InputConvention, LevelCalibration, ModelConfig
+from schemas.calibration import LevelCalibration, straight_line
+from schemas.cards import DiffAttentionSettings, InputConvention, ModelConfig
 from schemas.errors import CoreError, InputError, UsageError
 from schemas.levels import Level
 from schemas.settings import Settings
@@ -25,7 +26,13 @@ from synthetic.training import training_set
 DEMO = Path(reid_core.__file__).parent / "weights" / "demo"
 INPUT = InputConvention(height=64, width=32, color="bgr", mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
 CALIBRATION = LevelCalibration(
-    level=Level.STREET, slope=9, intercept=8, join_log_odds=2, review_log_odds=0, fitted_on="x", pairs=9, positives=4
+    level=Level.STREET,
+    terms=straight_line(9, 8),
+    join_log_odds=2,
+    review_log_odds=0,
+    fitted_on="x",
+    pairs=9,
+    positives=4,
 )
 
 

@@ -24,7 +24,8 @@ from reid_core.files import (
     write_card,
 )
 from reid_core.models import build_model
-from schemas.cards import DiffAttentionSettings, InputConvention, LevelCalibration, ModelCard, ModelConfig
+from schemas.calibration import LevelCalibration, straight_line
+from schemas.cards import DiffAttentionSettings, InputConvention, ModelCard, ModelConfig
 from schemas.errors import ModelFileError
 from schemas.levels import Level
 
@@ -42,8 +43,7 @@ def saved(tmp_path: Path) -> Path:
     )
     calibration = LevelCalibration(
         level=Level.BUILDING,
-        slope=3,
-        intercept=1,
+        terms=straight_line(3, 1),
         join_log_odds=0,
         review_log_odds=-1,
         fitted_on="x",

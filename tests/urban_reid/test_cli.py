@@ -47,6 +47,7 @@ def test_the_issues_commands_are_there() -> None:
         "train",
         "reproduce",
         "resolve",
+        "score",
         "search",
         "status",
         "report",

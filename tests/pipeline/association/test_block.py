@@ -24,7 +24,10 @@ def test_shortlist_against_a_slow_one(k: int) -> None:
         cosine = found.mean @ found.mean[i] / np.linalg.norm(found.mean, axis=1)
         possible = [j for j in np.argsort(-cosine) if j != i and not _impossible(found, i, j)]
         expected |= {(min(i, j), max(i, j)) for j in possible[:k]}
-    got = set(zip(*(side.tolist() for side in shortlist(found, WORLD, k)), strict=True))
+    left, right, times = shortlist(found, WORLD, k)
+    got = set(zip(left.tolist(), right.tolist(), strict=True))
+    for name, column in vars(closest(found, WORLD, left, right)).items():
+        np.testing.assert_array_equal(column, getattr(times, name))
     assert got <= {(int(i), int(j)) for i, j in expected}
     # The gates act on the nearest 4 k, so with few candidates left a distant possible one may be missed.
     assert len(got) >= 0.9 * len(expected)

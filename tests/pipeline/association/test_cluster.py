@@ -73,15 +73,23 @@ def test_sparse_graph_keeps_its_laws(seed: int, n: int, share: float, small: int
     assert scored.issuperset(found.joins) and scored.issuperset(found.near)  # evidence is what was looked at
 
 
-def test_unscored_pair_between_large_clusters_counts_like_the_weakest_candidate() -> None:
-    # 0-1 and 2-3 are sure; only 1-2 is known between them, and 0-2, 0-3, 1-3 are not.
-    log_odds = np.full((4, 4), 9.0)
-    log_odds[0, 1] = log_odds[2, 3] = 5.0
-    log_odds[1, 2] = 1.0
-    known = np.zeros((4, 4), bool)
-    known[0, 1] = known[2, 3] = known[1, 2] = True
-    assert run(log_odds, 2.5, known, small=1000).groups == [[0, 1, 2, 3]]  # scored: (1 + 9 + 9 + 9) / 4
-    assert run(log_odds, 2.5, known, small=1).groups == [[0, 1], [2, 3]]  # counted: (1 + 1 + 5 + 1) / 4
+@pytest.mark.parametrize(
+    "between, small, groups, looked_at",
+    [
+        (5.0, 1000, [[0, 1, 2, 3], [4]], {(0, 2), (0, 3), (1, 3)}),  # scored: (5 + 9 + 9 + 9) / 4
+        (5.0, 1, [[0, 1], [2, 3], [4]], set()),  # counted: (5 - 5 + 6 - 5) / 4
+        (1.0, 1000, [[0, 1], [2, 3], [4]], set()),  # the pair that is known would not join them
+    ],
+)
+def test_unscored_pairs(between: float, small: int, groups: list[list[int]], looked_at: set[tuple[int, int]]) -> None:
+    # 0-1 and 2-3 are sure, and only 1-2 is known between them; 4 is a weak candidate of 1 and 2.
+    log_odds = np.full((5, 5), 9.0)
+    known = np.zeros((5, 5), bool)
+    for pair, value in {(0, 1): 6.0, (2, 3): 6.0, (1, 2): between, (1, 4): -5.0, (2, 4): -5.0}.items():
+        log_odds[pair], known[pair] = value, True
+    scored: set[tuple[int, int]] = set()
+    assert run(log_odds, 4.0, known, small, scored=scored).groups == groups
+    assert scored == looked_at
 
 
 @pytest.mark.parametrize("value, near", [(-0.5, [(0, 1)]), (-1.5, [])])

@@ -30,6 +30,7 @@ def nodes(*spans: list[tuple[int, float, float]], timed: bool = True) -> Nodes:
     return Nodes(
         [bytes([i]) for i in range(n)],
         np.ones((n, 2)),
+        np.ones(n),
         Spans(
             np.array([s[0] for s in flat]),
             np.array([round(s[1] * 1e6) for s in flat]),
@@ -68,7 +69,7 @@ def test_gates(a: tuple[int, float, float], b: tuple[int, float, float], impossi
 def test_nearest_tracklets_give_the_gap_and_its_ends() -> None:
     pair = nodes([(0, 0, 10), (3, 100, 110)], [(0, 115, 120), (3, 500, 510)])
     found = closest(pair, WORLD, np.array([0]), np.array([1]))
-    assert (found.gap_us[0] / 1e6, found.left_child[0], found.right_child[0]) == (5.0, 1, 0)
+    assert (found.gap_us[0] / 1e6, found.left_camera[0], found.right_camera[0]) == (5.0, 3, 0)
 
 
 def test_one_possible_pair_does_not_excuse_an_impossible_one() -> None:
@@ -83,7 +84,10 @@ def test_contradiction_within_one_node() -> None:
 def test_blocks_of_span_pairs_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     many = nodes(
-        *[[(int(rng.integers(4)), t, t + 5) for t in rng.uniform(0, 900, rng.integers(1, 6))] for _ in range(30)]
+        *[
+            [(int(rng.integers(4)), t, t + 5) for t in sorted(rng.uniform(0, 900, rng.integers(1, 6)))]
+            for _ in range(30)
+        ]
     )
     left, right = (side.astype(np.int64) for side in np.triu_indices(30, 1))
     whole = closest(many, WORLD, left, right)
@@ -91,3 +95,27 @@ def test_blocks_of_span_pairs_change_nothing(monkeypatch: pytest.MonkeyPatch) ->
     parts = closest(many, WORLD, left, right)
     for name, column in vars(whole).items():
         np.testing.assert_array_equal(column, getattr(parts, name))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_looking_near_in_time_finds_what_looking_at_every_pair_does(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    many = nodes(
+        *[
+            sorted(
+                ((int(rng.integers(4)), t, t + rng.uniform(0, 20)) for t in rng.uniform(0, 2000, rng.integers(1, 9))),
+                key=lambda span: span[1],
+            )
+            for _ in range(25)
+        ]
+    )
+    left, right = (side.astype(np.int64) for side in np.triu_indices(25, 1))
+    found = closest(many, WORLD, left, right)
+    spans = many.spans
+    for row, (i, j) in enumerate(zip(left, right, strict=True)):
+        pairs = [(a, b) for a in range(*spans.first[i : i + 2]) for b in range(*spans.first[j : j + 2])]
+        gaps = [max(spans.start_us[[a, b]]) - min(spans.end_us[[a, b]]) for a, b in pairs]
+        bad = [gap < WORLD.slack_us[spans.camera[a], spans.camera[b]] for gap, (a, b) in zip(gaps, pairs, strict=True)]
+        assert found.impossible[row] == any(bad)
+        if not any(bad):  # the last that began before may have ended before an earlier one, by a passage's length
+            assert min(gaps) <= found.gap_us[row] <= min(gaps) + 20e6

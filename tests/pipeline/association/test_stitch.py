@@ -6,7 +6,7 @@ OLD, YOUNG = Known(10, b"a"), Known(20, b"b")
 
 
 @pytest.mark.parametrize(
-    "groups, origin, weight, expected",
+    "groups, origins, weights, expected",
     [
         ([[0]], [None], [1], [Fate(None, (), None)]),  # a new person
         ([[0, 1]], [None, 1], [1, 3], [Fate(1, (), None)]),  # attached
@@ -15,5 +15,6 @@ OLD, YOUNG = Known(10, b"a"), Known(20, b"b")
         ([[0], [1]], [0, 0], [1, 1], [Fate(0, (), None), Fate(None, (), 0)]),  # equal parts: the first by key
     ],
 )
-def test_fates(groups: list[list[int]], origin: list[int | None], weight: list[int], expected: list[Fate]) -> None:
-    assert stitch(groups, origin, weight, [OLD, YOUNG]) == expected
+def test_fates(groups: list[list[int]], origins: list[int | None], weights: list[int], expected: list[Fate]) -> None:
+    origin = {node: source for node, source in enumerate(origins) if source is not None}
+    assert stitch(groups, origin, dict(enumerate(weights)), [OLD, YOUNG]) == expected

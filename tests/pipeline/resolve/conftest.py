@@ -19,7 +19,7 @@ from pipeline.store import Store
 from pipeline.store.embedded import EmbeddedServer
 from reid_core.core import ReIDCore, open_core
 from reid_core.files import read_card, write_card
-from schemas.cards import LevelCalibration
+from schemas.calibration import LevelCalibration, straight_line
 from schemas.levels import UPWARD
 from synthetic.city import simulate_city, write_city
 from tests.conftest import fresh_settings
@@ -48,8 +48,7 @@ def model_folder() -> Iterator[Path]:
     calibrations = tuple(
         LevelCalibration(
             level=level,
-            slope=6.0,
-            intercept=3.5,
+            terms=straight_line(6.0, 3.5),
             join_log_odds=0.0,
             review_log_odds=-1.0,
             fitted_on="nothing",

@@ -1,14 +1,16 @@
 """Members that the model in use does not know stay where they are, whatever happens to those that it knows."""
 
+import itertools
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 import numpy as np
 
 from pipeline.association.geometry import Geometry, geometry
 from pipeline.association.prototypes import Prototypes
-from pipeline.association.transit import fit
-from pipeline.resolve.level import WindowResult, resolve_level
-from pipeline.resolve.read import Identity, Inputs, Tracklet
+from pipeline.association.transit import bind, prior
+from pipeline.resolve.level import Inputs, LevelRun, WindowResult, resolve_level
+from pipeline.resolve.read import Identity, in_time_order
 from pipeline.store import Store
 from reid_core.core import open_core
 from schemas.city import City
@@ -23,7 +25,6 @@ CITY = City.model_validate(
         ]
     }
 )
-CAMERAS = ("d1/s1/b1/c1", "d1/s2/b1/c1")
 
 
 def member(number: int, *, known: bool, tracklets: tuple[int, ...]) -> Identity:
@@ -31,44 +32,46 @@ def member(number: int, *, known: bool, tracklets: tuple[int, ...]) -> Identity:
     vector = np.random.default_rng(number).normal(size=256)
     prototypes = Prototypes(1.0, vector, np.empty((0, 256))) if known else None
     key = bytes([number]) * 32
-    return Identity(number, key, UUID(int=number), "d1/s1", 0, 10**6, True, 1, False, tracklets, prototypes)
+    spans = spans_of(tracklets)
+    return Identity(number, key, UUID(int=number), "d1/s1", 0, 10**6, True, 1, False, tracklets, spans, prototypes)
+
+
+def spans_of(tracklets: tuple[int, ...]) -> np.ndarray:
+    return in_time_order(np.array([TRACKLETS[t] for t in tracklets], dtype=np.int64).reshape(-1, 3).T)
 
 
 def resolve(store: Store, before: list[Identity], children: list[Identity], gone: list[Identity]) -> WindowResult:
     """A window of the district whose one identity held `before`."""
-    vector = np.ones(256)
-    holder = Identity(
-        99,
-        b"x" * 32,
-        UUID(int=99),
-        "d1",
-        0,
-        10**6,
-        True,
-        len(before),
-        False,
-        tuple(t for one in before for t in one.tracklets),
-        Prototypes(1.0, vector, np.empty((0, 256))),
-    )
+    tracklets = tuple(t for one in before for t in one.tracklets)
+    vectors = Prototypes(1.0, np.ones(256), np.empty((0, 256)))
+    spans, its = spans_of(tracklets), UUID(int=99)
+    holder = Identity(99, b"x" * 32, its, "d1", 0, 10**6, True, len(before), False, tracklets, spans, vectors)
     inputs = Inputs(
         children=children,
         gone={one.persistent_id: one.key for one in gone},
         context=[holder],
         touched={holder.persistent_id: before},
-        tracklets=TRACKLETS,
-        transit=fit(2, [], SETTINGS.horizon_street_s),
     )
     world: Geometry = geometry(CITY, "d1", SETTINGS)
-    core = open_core(store.settings, PACKAGED)
-    with store.begin() as connection:
-        return resolve_level(connection, "d1", inputs, world, core, None, 1, SETTINGS)
+    run = LevelRun(
+        unit="d1",
+        world=world,
+        core=open_core(store.settings, PACKAGED),
+        calibration=None,
+        transit=bind(prior(3600), world.children),
+        settings=SETTINGS,
+        new_id=itertools.count(1000).__next__,
+        members=lambda _: {},
+        heirs=lambda _: {},
+    )
+    return resolve_level(run, inputs)
 
 
-#: The second and the third are at two places at once.
+#: Camera, start and end; the second and the third are at two places at once.
 TRACKLETS = {
-    1: Tracklet(CAMERAS[0], 0, 10**6),
-    2: Tracklet(CAMERAS[0], 100 * 10**6, 110 * 10**6),
-    3: Tracklet(CAMERAS[1], 100 * 10**6, 110 * 10**6),
+    1: (0, 0, 10**6),
+    2: (0, 100 * 10**6, 110 * 10**6),
+    3: (1, 100 * 10**6, 110 * 10**6),
 }
 
 
@@ -76,7 +79,11 @@ def test_who_is_left_with_unknown_members_goes_on_without_a_vector(store: Store)
     unknown, known = member(1, known=False, tracklets=(1,)), member(2, known=True, tracklets=(2,))
     found = resolve(store, [unknown, known], [], [known])
     (version,) = found.identities
-    assert (version.persistent_id, list(version.child_ids), version.tracklets) == (UUID(int=99), [1], [1])
+    assert (version.persistent_id, [child.id for child in version.children], version.tracklets) == (
+        UUID(int=99),
+        [1],
+        (1,),
+    )
     assert version.prototypes is None and not version.retired
     assert found.decisions == [] and found.events == []
 
@@ -84,16 +91,16 @@ def test_who_is_left_with_unknown_members_goes_on_without_a_vector(store: Store)
 def test_an_identity_that_is_taken_apart_keeps_them_in_one_part(store: Store) -> None:
     unknown, second, third = (member(n, known=n > 1, tracklets=(n,)) for n in (1, 2, 3))
     newer = member(4, known=True, tracklets=(3,))
-    newer = Identity(**{**vars(newer), "persistent_id": third.persistent_id})
+    newer = replace(newer, persistent_id=third.persistent_id)
     found = resolve(store, [unknown, second, third], [newer], [])
-    parts = sorted(sorted(version.child_ids) for version in found.identities)
+    parts = sorted(sorted(child.id for child in version.children) for version in found.identities)
     assert parts == [[1, 2], [4]]
     assert all(version.prototypes is not None for version in found.identities)
 
 
 def test_new_members_join_beside_them(store: Store) -> None:
     unknown, known = member(1, known=False, tracklets=(1,)), member(2, known=True, tracklets=(2,))
-    newer = Identity(**{**vars(known), "id": 5, "key": uuid4().bytes * 2})
+    newer = replace(known, id=5, key=uuid4().bytes * 2)
     (version,) = resolve(store, [unknown, known], [newer], []).identities
-    assert sorted(version.child_ids) == [1, 5] and version.prototypes is not None
+    assert sorted(child.id for child in version.children) == [1, 5] and version.prototypes is not None
     assert known.prototypes is not None and np.array_equal(version.prototypes.mean, known.prototypes.mean)

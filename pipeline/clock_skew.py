@@ -1,0 +1,134 @@
+"""How far each camera's clock is off, told from joined pairs; for a report, never used to correct a time.
+
+People walk a way in both directions equally fast. Where camera b's clock is ahead of a's, the way there seems longer
+and the way back shorter, each by the skew: half the difference of the two median gaps is skew_b - skew_a. Cameras whose
+views overlap see one person at one time, and the median shift is the difference itself. Weighted least squares over all
+pairs of cameras, made robust against pairs that contradict the others (Huber 1964), gives each camera's skew against
+the mean of those that it is connected with.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+#: Longer gaps are stays and returns, not ways: there and back they are not alike, seconds.
+LONGEST_S = 600.0
+#: A median of fewer gaps is not used.
+FEWEST = 5
+#: No pair of cameras is believed better than this: the two directions of a way are never quite alike, seconds.
+_BEST_S = 0.1
+#: Residuals beyond so many standard errors count less.
+_HUBER = 2.0
+_ITERATIONS, _SETTLED_S = 20, 1e-3
+
+
+class Differences(NamedTuple):
+    """skew[later] - skew[earlier] of e pairs of cameras."""
+
+    first: Ints  # (e,)
+    second: Ints  # (e,)
+    shift_s: Floats  # (e,) second's clock ahead of first's
+    error_s: Floats  # (e,) standard error
+
+
+@dataclass(frozen=True)
+class ClockSkews:
+    """Of c cameras."""
+
+    skew_s: Floats  # (c,) ahead of the mean of its group; NaN where nothing is known
+    error_s: Floats  # (c,) standard error; NaN where nothing is known
+    group: Ints  # (c,) cameras that are connected by pairs have one number
+    pairs: Ints  # (c,) with how many cameras it was compared
+
+
+def clock_skews(cameras: int, *differences: Differences) -> ClockSkews:
+    """Each camera's skew from differences of several kinds, by `differences_of_gaps` and `differences_of_shifts`."""
+    first, second, shift, error = (np.concatenate(c) for c in zip(*differences, strict=True))
+    graph = coo_array((np.ones(len(first)), (first, second)), shape=(cameras, cameras))
+    group = connected_components(graph, directed=False)[1].astype(np.int64)
+    skew, errors = np.full(cameras, np.nan), np.full(cameras, np.nan)
+    for number in np.unique(group[first]).tolist():
+        members, edges = np.flatnonzero(group == number), np.flatnonzero(group[first] == number)
+        place = np.full(cameras, -1)
+        place[members] = np.arange(len(members))
+        skew[members], errors[members] = _solve(
+            len(members), place[first[edges]], place[second[edges]], shift[edges], error[edges]
+        )
+    return ClockSkews(skew, errors, group, np.bincount(np.concatenate([first, second]), minlength=cameras))
+
+
+def differences_of_gaps(cameras: int, earlier: Ints, later: Ints, gap_s: Floats) -> Differences:
+    """From n pairs of sightings of one person, one after the other: by their own clocks, `gap_s` (n,) from the end at
+    `earlier` to the start at `later`, below 0 where a clock is that wrong. Uses gaps up to LONGEST_S between pairs of
+    cameras that have at least FEWEST in each direction.
+    """
+    apart = (earlier != later) & (gap_s <= LONGEST_S)
+    keys, median, error = _medians(earlier[apart] * cameras + later[apart], gap_s[apart])
+    a, b = np.divmod(keys, cameras)
+    place = np.searchsorted(keys, b * cameras + a).clip(0, max(len(keys) - 1, 0))
+    there = np.flatnonzero((a < b) & (keys[place] == b * cameras + a))
+    back = place[there]
+    return Differences(a[there], b[there], (median[there] - median[back]) / 2, np.hypot(error[there], error[back]) / 2)
+
+
+def differences_of_shifts(cameras: int, first: Ints, second: Ints, shift_s: Floats) -> Differences:
+    """From n joined sightings by two cameras with overlapping views: how much later by `second`'s clock than by
+    `first`'s one person was at one place, or in the middle of a passage. All (n,).
+    """
+    ahead = np.where(first < second, shift_s, -shift_s)
+    apart = first != second
+    key = np.minimum(first, second) * cameras + np.maximum(first, second)
+    keys, median, error = _medians(key[apart], ahead[apart])
+    a, b = np.divmod(keys, cameras)
+    return Differences(a, b, median, error)
+
+
+def _medians(key: Ints, values: Floats) -> tuple[Ints, Floats, Floats]:
+    """Keys with at least FEWEST values, ascending, their medians and the medians' standard errors.
+
+    The error is half the distance of the order statistics one binomial standard deviation either side of the middle
+    (Woodruff 1952), so that it holds for any distribution.
+    """
+    order = np.lexsort((values, key))
+    keys, begin, many = np.unique(key[order], return_index=True, return_counts=True)
+    enough = many >= FEWEST
+    keys, begin, many, ordered = keys[enough], begin[enough], many[enough], values[order]
+    middle = (ordered[begin + (many - 1) // 2] + ordered[begin + many // 2]) / 2 if len(keys) else np.empty(0)
+    reach = np.sqrt(many) / 2
+    low = np.floor((many - 1) / 2 - reach).clip(0).astype(np.int64)
+    high = np.minimum(np.ceil((many - 1) / 2 + reach).astype(np.int64), many - 1)
+    error = (ordered[begin + high] - ordered[begin + low]) / 2 if len(keys) else np.empty(0)
+    return keys.astype(np.int64), middle, np.maximum(error, _BEST_S)
+
+
+def _solve(n: int, first: Ints, second: Ints, shift: Floats, error: Floats) -> tuple[Floats, Floats]:
+    """(n,) skews with mean zero and their standard errors, of cameras that are all connected."""
+    weight = 1 / error**2
+    used, skew = weight, np.zeros(n)
+    for _ in range(_ITERATIONS):
+        before, pull = skew, np.bincount(second, used * shift, n) - np.bincount(first, used * shift, n)
+        skew = np.linalg.solve(_normal(n, first, second, used), pull)
+        excess = np.abs(skew[second] - skew[first] - shift) / error
+        if np.abs(skew - before).max() < _SETTLED_S:
+            break
+        used = weight / np.maximum(excess / _HUBER, 1)
+    # The constant in every cell adds one direction, that of the mean, which is no part of the errors.
+    variance = np.diag(np.linalg.inv(_normal(n, first, second, used))) - 1 / (n * used.mean())
+    return skew - skew.mean(), np.sqrt(variance.clip(0))
+
+
+def _normal(n: int, first: Ints, second: Ints, weight: Floats) -> Floats:
+    """(n, n) The graph's Laplacian; a constant in every cell fixes the skews' mean at zero and changes nothing else."""
+    laplacian = np.full((n, n), weight.mean() / n)
+    np.add.at(laplacian, (first, first), weight)
+    np.add.at(laplacian, (second, second), weight)
+    np.add.at(laplacian, (first, second), -weight)
+    np.add.at(laplacian, (second, first), -weight)
+    return laplacian

@@ -1,0 +1,89 @@
+"""The door for crops that come as features: what a simulated city's cameras saw, without a picture.
+
+They fill the same rows as pictures do, embedded by the model whose features they are. A crop's `picture` is the hash of
+its feature, so that its key is its content as everywhere; no file stands behind it.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+from sqlalchemy import text
+
+from pipeline.models import ModelRow
+from pipeline.resolve.read import days_of
+from pipeline.resolve.write import new_ids
+from pipeline.store import Store
+from pipeline.store.copy import copy_in
+from pipeline.store.leaves import ensure_leaves
+from schemas.keys import crop_key
+from schemas.times import from_us, window_start
+from synthetic.embedding_city import PassageBatch
+
+SOURCE = "simulated"
+#: Width and height that a crop without a picture is said to have, pixels.
+_SIZE_PX = (1, 1)
+
+_MARK = text("""
+    INSERT INTO watermark (unit, dirty_from, version)
+    SELECT unit, dirty_from, 1 FROM unnest(CAST(:unit AS text[]), CAST(:dirty_from AS timestamptz[]))
+        AS seen (unit, dirty_from) ORDER BY unit
+    ON CONFLICT (unit) DO UPDATE SET dirty_from = least(watermark.dirty_from, excluded.dirty_from),
+                                     version = watermark.version + 1""")
+
+
+def take_in_features(
+    store: Store, model: ModelRow, cameras: Sequence[str], batch: PassageBatch, *, people: str = "p"
+) -> int:
+    """Writes a batch's crops, their features as `model`'s and their truth in one transaction; how many.
+
+    `cameras`: the codes that the batch counts its cameras by. `people`: what their numbers are called by. Raises
+    StoreError for a crop that is there already.
+    """
+    if not len(batch):
+        return 0
+    times = batch.time_us.tolist()
+    codes = [cameras[camera] for camera in batch.camera.tolist()]
+    vectors = np.ascontiguousarray(batch.features, np.float32)
+    pictures = [hashlib.sha256(vector.tobytes()).digest() for vector in vectors]
+    moments = [from_us(us) for us in times]
+    keys = [crop_key(*parts) for parts in zip(codes, moments, [SOURCE] * len(codes), pictures, strict=True)]
+    with store.begin() as connection:
+        ensure_leaves(connection, "crop_embedding", model.id, days_of(times))
+    order = np.lexsort((batch.time_us, batch.camera))
+    firsts = order[np.unique(batch.camera[order], return_index=True)[1]].tolist()  # each camera's earliest
+    with store.begin() as connection:
+        ids = np.array(new_ids(connection, "crop", len(keys)))
+        copy_in(
+            connection,
+            "crop",
+            {
+                "id": ("int8", ids),
+                "key": ("bytea", keys),
+                "camera": ("text", codes),
+                "captured_at": ("timestamptz", batch.time_us),
+                "timed": ("bool", np.ones(len(keys), bool)),
+                "source": ("text", [SOURCE] * len(keys)),
+                "track": ("text", [str(track) for track in batch.track.tolist()]),
+                "picture": ("bytea", pictures),
+                "width_px": ("int4", np.full(len(keys), _SIZE_PX[0])),
+                "height_px": ("int4", np.full(len(keys), _SIZE_PX[1])),
+                "quality": ("float4", batch.quality),
+            },
+        )
+        truth = [f"{people}{person}" for person in batch.person.tolist()]
+        copy_in(connection, "crop_truth", {"crop_id": ("int8", ids), "truth": ("text", truth)})
+        copy_in(
+            connection,
+            "crop_embedding",
+            {
+                "model_id": ("int4", np.full(len(keys), model.id)),
+                "day": ("date", batch.time_us.astype("datetime64[us]").astype("datetime64[D]")),
+                "crop_id": ("int8", ids),
+                "v": ("halfvec", vectors),
+            },
+        )
+        window_s = store.settings.association.window_s
+        dirty = [window_start(moments[row], window_s) for row in firsts]
+        connection.execute(_MARK, {"unit": [codes[row] for row in firsts], "dirty_from": dirty})
+    return len(keys)

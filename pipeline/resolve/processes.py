@@ -1,0 +1,109 @@
+"""A unit and everything below it in several processes, without Prefect: plain functions, for measurements and scripts.
+
+Each process opens the store and the core once. What does not depend on each other runs at once: a building with its
+cameras is one task, then a street, then the district.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+
+from pipeline.city import read_city
+from pipeline.models import ModelRow, model_in_use
+from pipeline.resolve.unit import UnitResult, resolve_unit
+from pipeline.store import Store
+from reid_core.core import ReIDCore, open_core
+from schemas.city import City
+from schemas.levels import Level, is_within, level_of, parent_of
+from schemas.parameters import Period
+from schemas.settings import Settings
+
+
+@dataclass(frozen=True)
+class _Open:
+    store: Store
+    model: ModelRow
+    core: ReIDCore
+    city: City
+
+
+_process: list[_Open] = []  # what this process has open; one entry at most
+
+
+@contextmanager
+def resolving(settings: Settings, processes: int) -> Iterator["Resolving"]:
+    """Starts the processes, which end with the block. The model in use has to stay."""
+    with ProcessPoolExecutor(processes, get_context("spawn"), _start, (settings,)) as pool:
+        wait([pool.submit(_is_open) for _ in range(processes)])
+        yield Resolving(settings, pool)
+
+
+@dataclass(frozen=True)
+class Resolving:
+    settings: Settings
+    pool: ProcessPoolExecutor
+
+    def __call__(
+        self,
+        units: Sequence[str],
+        *,
+        period: Period | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[UnitResult]:
+        """Resolves `units` and all below them with the model in use; a result a unit, cameras first.
+
+        `progress` hears of (units done, units in all). Crops have to be embedded already. Raises what `resolve_unit`
+        does, and CityError for a home without a city.
+        """
+        with Store.open(self.settings, "urban-reid resolve") as store:
+            codes = [u.code for u in read_city(store).units if any(is_within(u.code, unit) for unit in units)]
+        tasks = {code: [code] for code in codes if level_of(code) is not Level.CAMERA}
+        for code in codes:
+            if level_of(code) is Level.CAMERA:
+                tasks.setdefault(code if code in units else parent_of(code) or "", []).insert(0, code)
+        waits_for = {code: {child for child in tasks if parent_of(child) == code} for code in tasks}
+        results: list[UnitResult] = []
+        running: dict[Future[list[UnitResult]], str] = {}
+        while waits_for or running:
+            for code in sorted(code for code, below in waits_for.items() if not below):
+                running[self.pool.submit(_resolve, tasks[code], period)] = code
+                del waits_for[code]
+            for done in wait(running, return_when=FIRST_COMPLETED).done:
+                results += done.result()
+                code = running.pop(done)
+                for below in waits_for.values():
+                    below.discard(code)
+                if progress is not None:
+                    progress(len(results), len(codes))
+        order = {code: place for place, code in enumerate(codes)}
+        return sorted(results, key=lambda result: (-result.unit.count("/"), order[result.unit]))
+
+
+def _start(settings: Settings) -> None:
+    """In a new process: opens the store, which the process holds until it ends, and the core."""
+    store = Store.open(settings, "urban-reid resolve")
+    with store.begin() as connection:
+        model = model_in_use(connection)
+    _process.append(_Open(store, model, open_core(settings, model.directory(settings)), read_city(store)))
+
+
+def _is_open() -> bool:
+    return bool(_process)
+
+
+def _resolve(units: list[str], period: Period | None) -> list[UnitResult]:
+    ours = _process[0]
+    return [
+        resolve_unit(
+            ours.store,
+            ours.core,
+            ours.model,
+            unit,
+            settings=ours.store.settings.association,
+            period=period,
+            city=ours.city,
+        )
+        for unit in units
+    ]
