@@ -51,8 +51,10 @@ def main() -> None:
     write_card(card, WEIGHTS)
     fitted = calibrate(settings(), WEIGHTS, f"simulated:{','.join(map(str, SEEDS))}", _say)
     f1 = {level.value: round(value, 4) for level, value in fitted.pairwise_f1.items()}
-    details = {"calibration_pairwise_f1": f1, "baseline_thresholds": baseline_thresholds(_say)}
-    write_card(card.model_copy(update={"calibration": fitted.levels, "details": details}), WEIGHTS)
+    card = card.model_copy(update={"calibration": fitted.levels, "details": {"calibration_pairwise_f1": f1}})
+    write_card(card, WEIGHTS)
+    details = card.details | {"baseline_thresholds": baseline_thresholds(_say)}
+    write_card(card.model_copy(update={"details": details}), WEIGHTS)
 
 
 def train_module(report: Callable[[str], None]) -> DiffAttention:

@@ -4,8 +4,9 @@
 """
 
 from collections.abc import Mapping
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from schemas.keys import content_hash
 from schemas.levels import Level
@@ -119,3 +120,15 @@ class LevelCalibration(Frozen):
     decisions: Profile | None = Field(
         None, description="of the distances of the decisions made at join_log_odds, to tell when data drift away"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_line(cls, data: Any) -> Any:
+        """Cards and rows written before pairs had terms hold a slope and an intercept."""
+        if isinstance(data, dict) and "slope" in data:
+            line = straight_line(data["slope"], data["intercept"])
+            return {
+                "terms": line,
+                **{name: value for name, value in data.items() if name not in ("slope", "intercept")},
+            }
+        return data

@@ -33,7 +33,7 @@ class Spans:
     @cached_property
     def _order(self) -> tuple[int, int, Ints]:
         """One ascending number a tracklet, by (node, start): node * width + start since the first start of all."""
-        since = int(self.start_us.min(initial=0))
+        since = int(self.start_us.min()) if len(self.start_us) else 0
         width = int((self.start_us - since).max(initial=0)) + 2
         assert width < 2**63 // (len(self.first) + 1), "more nodes times microseconds than 64 bits count"
         node = np.repeat(np.arange(len(self.first) - 1), self.counts)

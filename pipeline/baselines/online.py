@@ -123,22 +123,23 @@ class _Greedy:
 def micro_batches(passages: Passages, batch_us: int = BATCH_US) -> Cut:
     """HDBSCAN in each batch of `batch_us` by the passages' ends, and its clusters assigned to the running identities.
 
-    Thresholds: `most`, to which a cluster's mean direction may lie from an identity's, and `epsilon`, HDBSCAN's
-    cluster_selection_epsilon. What HDBSCAN takes for noise is a cluster of its own. Members of a cluster that cannot be
-    one person are taken out, those far from its mean first, and assigned to the batch's other clusters below `most`, or
-    begin one. Then clusters and identities are matched one to one, so that the sum of `most` - distance is largest,
-    among each cluster's nearest 32; a pair in which any two passages are impossible is none. Nobody is matched later.
+    Threshold: `most`, to which a cluster's mean direction may lie from an identity's. HDBSCAN gets none: with a
+    cluster_selection_epsilon scikit-learn's fails on some small batches. What it takes for noise is a cluster of its
+    own. Members of a cluster that cannot be one person are taken out, those far from its mean first, and assigned to
+    the batch's other clusters below `most`, or begin one. Then clusters and identities are matched one to one, so that
+    the sum of `most` - distance is largest, among each cluster's nearest 32; a pair in which any two passages are
+    impossible is none. Nobody is matched later.
     """
     directions = passages.directions()
     order = np.lexsort((np.arange(len(passages)), passages.end_us // batch_us))
     edges = np.flatnonzero(np.diff(passages.end_us[order] // batch_us)) + 1
     batches = [rows for rows in np.split(order, edges) if len(rows)]
 
-    def cut(most: float, epsilon: float) -> Ints:
+    def cut(most: float) -> Ints:
         groups = np.full(len(passages), -1, dtype=np.int64)
         means = _Means(directions.shape[1])
         for rows in batches:
-            cluster = _without_conflicts(passages, directions, rows, _hdbscan(passages, rows, epsilon), most)
+            cluster = _without_conflicts(passages, directions, rows, _hdbscan(passages, rows), most)
             sums = np.zeros((int(cluster.max()) + 1, directions.shape[1]), np.float32)
             np.add.at(sums, cluster, directions[rows])
             named = _assigned(passages, rows, cluster, sums, groups, means, most)
@@ -149,14 +150,13 @@ def micro_batches(passages: Passages, batch_us: int = BATCH_US) -> Cut:
     return cut
 
 
-def _hdbscan(passages: Passages, rows: Ints, epsilon: float) -> Ints:
+def _hdbscan(passages: Passages, rows: Ints) -> Ints:
     """(r,) Cluster of each, from 0."""
     if len(rows) < 2:
         return np.zeros(len(rows), dtype=np.int64)
     found = HDBSCAN(
         min_cluster_size=2,
         metric="precomputed",
-        cluster_selection_epsilon=epsilon,
         allow_single_cluster=True,
         copy=True,
     ).fit_predict(passages.distances(rows, _APART))

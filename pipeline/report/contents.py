@@ -11,10 +11,13 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, text
 
 from pipeline.city import read_city
+from pipeline.decisions import decision_distances
 from pipeline.digest import decision_digest
 from pipeline.models import ModelRow, models
 from pipeline.reembed import count_unknown
-from pipeline.report.curves import Curve, draw_curve, furthest_shown
+from pipeline.reliability import Drift, drift
+from pipeline.report.clocks import CameraClock, read_clocks
+from pipeline.report.curves import Curve, Reliabilities, draw_curve, draw_reliabilities, furthest_shown
 from pipeline.report.evidence import Evidence, OpenPair, Side, open_pairs, read_evidence
 from pipeline.report.journey import Journey, draw_journey
 from pipeline.report.pictures import Picture, best, pictures_of
@@ -24,7 +27,7 @@ from pipeline.resolve.unit import current_calibration
 from pipeline.scoring import labelled_tracklets, score
 from pipeline.store import Store
 from schemas.association import Verdict
-from schemas.cards import LevelCalibration
+from schemas.calibration import LevelCalibration
 from schemas.city import unknown_unit
 from schemas.errors import CityError
 from schemas.levels import UPWARD, Level, level_of
@@ -62,6 +65,9 @@ class Contents:
     people: list[Person]
     tree: Tree
     curves: list[Curve]
+    reliabilities: list[Reliabilities]  # of the levels whose calibration was judged
+    drifts: Mapping[Level, Drift]  # of those whose calibration tells how the distances of its decisions were spread
+    clocks: list[CameraClock]  # the worst first
     journeys: list[Journey]
     joins: list[Evidence]
     reviews: list[OpenPair]
@@ -181,6 +187,8 @@ def read_contents(store: Store, district: str) -> Contents:
         joins = read_evidence(connection, district, Verdict.JOIN, JOINS_A_LEVEL, sightings)
         reviews = read_evidence(connection, district, Verdict.REVIEW, 4 * REVIEWS_A_LEVEL, sightings)
         calibrations = {} if model is None else _calibrations(connection, model.id)
+        drifts = {} if model is None else _drifts(connection, district, model.id, calibrations)
+        clocks = read_clocks(connection, district, city.cameras(district))
         unknown = {} if model is None else count_unknown(connection, model.id, district)
         digest = decision_digest(connection, district)
         pending = connection.execute(_PENDING, {"district": district}).scalar_one()
@@ -211,6 +219,11 @@ def read_contents(store: Store, district: str) -> Contents:
         people=people,
         tree=draw_tree(units, sightings),
         curves=[draw_curve(level, calibrations.get(level), spreads[level], furthest) for level in UPWARD[1:]],
+        reliabilities=[
+            draw_reliabilities(level, fit.reliability) for level, fit in calibrations.items() if fit.reliability
+        ],
+        drifts=drifts,
+        clocks=clocks,
         journeys=[draw_journey(person, pictures, zone) for person in drawn],
         joins=joins,
         reviews=pairs,
@@ -225,6 +238,17 @@ def read_contents(store: Store, district: str) -> Contents:
 def _calibrations(connection: Connection, model_id: int) -> dict[Level, LevelCalibration]:
     found = {level: current_calibration(connection, model_id, level) for level in UPWARD[1:]}
     return {level: stored.value for level, stored in found.items() if stored is not None}
+
+
+def _drifts(
+    connection: Connection, district: str, model_id: int, calibrations: Mapping[Level, LevelCalibration]
+) -> dict[Level, Drift]:
+    """How far the decisions of the district are from those that were made at calibration."""
+    return {
+        level: drift(fit.decisions, decision_distances(connection, level, model_id, district))
+        for level, fit in calibrations.items()
+        if fit.decisions is not None
+    }
 
 
 def _said(sightings: Sequence[Sighting]) -> list[str | None]:

@@ -1,4 +1,5 @@
-"""Where things go in the plots of a level's calibration: probability against distance, and where the decisions fell.
+"""Where things go in the plots of a level's calibration: probability against distance and where the decisions fell, and
+how far the probabilities can be believed.
 
 Only geometry, in pixels; the template makes SVG of it.
 """
@@ -6,8 +7,10 @@ Only geometry, in pixels; the template makes SVG of it.
 import math
 from dataclasses import dataclass
 
+from pipeline.pair_calibration import appearance_log_odds, distance_at
 from pipeline.report.read import Spread
-from schemas.cards import LevelCalibration, probability
+from schemas.calibration import Judgement, LevelCalibration, Reliability
+from schemas.cards import probability
 from schemas.levels import Level
 
 WIDTH, HEIGHT = 340.0, 290.0
@@ -16,6 +19,10 @@ TOP, BOTTOM = 16.0, 146.0  # of the probability's axis
 STRIP = 34.0
 STRIPS_TOP = 164.0
 _POINTS = 80
+#: Of the reliability curves, whose plot is a square.
+SQUARE_BOTTOM = TOP + RIGHT - LEFT
+SQUARE_HEIGHT = SQUARE_BOTTOM + 40
+_LARGEST, _SMALLEST = 5.0, 1.5  # radius of a point
 
 
 @dataclass(frozen=True)
@@ -62,9 +69,9 @@ def draw_curve(level: Level, calibration: LevelCalibration | None, spread: Sprea
     if calibration is not None:
         for i in range(_POINTS + 1):
             distance = furthest * i / _POINTS
-            line.append((x(distance), _y(probability(calibration.log_odds(distance)))))
+            line.append((x(distance), _y(probability(appearance_log_odds(calibration.terms, distance)))))
         join_y, review_y = _y(probability(calibration.join_log_odds)), _y(probability(calibration.review_log_odds))
-        join_distance = calibration.distance_at(calibration.join_log_odds)
+        join_distance = distance_at(calibration.terms, calibration.join_log_odds)
         join_x = x(join_distance) if 0 <= join_distance <= furthest else None
     bars, strips = [], []
     fullest = max((max(counts) for _, *counts in spread.bins), default=1)
@@ -78,6 +85,44 @@ def draw_curve(level: Level, calibration: LevelCalibration | None, spread: Sprea
                 bars.append(Bar(left, base - height, right - left - 1, height, kind, counts[number], distance))
     ticks = [(x(step / 5), step / 5) for step in range(0, round(furthest * 5) + 1, 2 if furthest > 1.2 else 1)]
     return Curve(level, calibration, line, join_y, review_y, join_x, join_distance, bars, strips, ticks)
+
+
+@dataclass(frozen=True)
+class Point:
+    x: float
+    y: float
+    radius: float  # its area goes with the pairs, from curve to curve anew: the middle holds few of them
+    predicted: float
+    observed: float
+    pairs: int
+
+
+@dataclass(frozen=True)
+class Reliabilities:
+    """Of a level that was judged: both curves, each from the lowest probability to the highest."""
+
+    level: Level
+    judged: Judgement
+    shortlist: list[Point]
+    middle: list[Point]
+
+
+def draw_reliabilities(level: Level, judged: Judgement) -> Reliabilities:
+    return Reliabilities(level, judged, _points(judged.shortlist), _points(judged.middle))
+
+
+def _points(curve: Reliability) -> list[Point]:
+    return [
+        Point(
+            LEFT + predicted * (RIGHT - LEFT),
+            SQUARE_BOTTOM - observed * (SQUARE_BOTTOM - TOP),
+            max(_SMALLEST, _LARGEST * math.sqrt(many / max(curve.counts))),
+            predicted,
+            observed,
+            many,
+        )
+        for predicted, observed, many in zip(curve.predicted, curve.observed, curve.counts, strict=True)
+    ]
 
 
 def furthest_shown(spreads: list[Spread]) -> float:

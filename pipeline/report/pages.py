@@ -24,6 +24,7 @@ PAGES = ("index.html", "identities.html", "joins.html", "review.html")
 #: What the first page shows of each.
 FIRST_JOURNEYS = 4
 FIRST_PAIRS = 2  # of each level
+CLOCKS = 20
 
 
 def render(contents: Contents, missing: Collection[str], decisions: int) -> dict[str, str]:
@@ -44,6 +45,7 @@ def render(contents: Contents, missing: Collection[str], decisions: int) -> dict
         "reviews_a_level": REVIEWS_A_LEVEL,
         "first_journeys": FIRST_JOURNEYS,
         "first_pairs": FIRST_PAIRS,
+        "most_clocks": CLOCKS,
         "picture": tree,
         "plot": curves,
         "way": journey,
@@ -89,6 +91,7 @@ def _environment(contents: Contents) -> Environment:
         "fixed": lambda value, digits=2: f"{value:.{digits}f}",
         "signed": lambda value, digits=2: f"{value:+.{digits}f}".replace("-", "−"),
         "probability": probability,
+        "percent": lambda share: f"{share:.1%}",
         "number": lambda person_id: positions.get(person_id),
         "label": lambda level: {"camera": "tracklets"}.get(level, f"{level} identities"),
     }

@@ -1,22 +1,32 @@
 """Models at the command line: compared, promoted, rolled back, with a word for everything that goes wrong."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from sqlalchemy import text
 
+from pipeline.calibrate import Fitted
 from pipeline.digest import decision_digest
 from pipeline.models import model_in_use, register_model
+from pipeline.reliability import Joins, false_merges, judge
 from reid_core.files import read_card, save_model
 from reid_core.models import build_model
 from schemas.cards import InputConvention, ModelConfig
+from schemas.levels import Level
+from synthetic.training import training_set
 from tests.urban_reid.conftest import Run, Town, environment_of, error_of
+from urban_reid.commands.models import calibration_table
 
 SECOND = ModelConfig(architecture="resnet10s", input=InputConvention(height=64, width=32))
 
@@ -92,6 +102,53 @@ def test_from_a_comparison_to_a_rollback(second: Town, run_here: Run, done: Call
 )
 def test_what_cannot_be_meant(town: Town, run_here: Run, arguments: tuple[str, ...], message: str) -> None:
     assert message in error_of(run_here(*arguments), 2)
+
+
+def test_a_calibration_on_a_data_set(
+    town: Town, run_here: Run, done: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    """The second run states a rate that it cannot keep unless every join is right."""
+    pictures = training_set(3, 25, 4, (64, 32), pictures_per_passage=1, cameras=4)
+    folder = tmp_path / "data" / "bounding_box_train"
+    folder.mkdir(parents=True)
+    rows = zip(pictures.identities.tolist(), pictures.cameras.tolist(), pictures.pictures, strict=True)
+    for row, (person, camera, picture) in enumerate(rows):
+        cv2.imwrite(str(folder / f"{person + 1:04d}_c{camera + 1}s1_{row:06d}_00.jpg"), picture)
+    calibrate = ("models", "calibrate", "test", "--dataset", f"market1501:{folder.parent}", "--false-merges")
+    found = done(*calibrate, "0.3")
+    street = found["levels"]["street"]
+    assert found["false_merges"] == 0.3
+    assert street["decisions"]["count"] > 0
+    assert street["false_merges"]["low"] < street["false_merges"]["rate"] <= 0.3
+    assert street["reliability"] is None  # all people are of one city
+    assert found["levels"]["district"]["false_merges"]["joins"] == 0  # all cameras are of one street
+    ended = run_here(*calibrate, "0")
+    kept = re.search(r"street .* 0\.0% \(0\.0%-", ended.stdout)
+    assert ended.returncode == 0 and (
+        kept or "street: no operating point keeps the false merges at 0.0%" in ended.stdout
+    )
+
+
+def test_the_table_of_a_calibration_fits_into_eighty_columns(model_folder: Path) -> None:
+    predicted = np.linspace(0, 1, 1_000)
+    merges = false_merges(Joins(0.0, np.arange(1_000) % 50 == 0, np.arange(1_000) // 4))
+    judged = judge(predicted, predicted > 0.5)
+    measured = {"false_merges": merges, "reliability": judged, "pairs": 1_234_567, "positives": 123_456}
+    old, *fits = read_card(model_folder).calibration
+    fitted = Fitted((old, *(fit.model_copy(update=measured) for fit in fits)), {Level.STREET: 0.9}, {})
+    with StringIO() as file:
+        Console(file=file, width=80).print(calibration_table(fitted))
+        lines = [" ".join(line.split()) for line in file.getvalue().splitlines()]
+    assert "building 0 0 +0.0" in lines  # made before anything was measured
+    street = next(at for at, line in enumerate(lines) if line.startswith("street"))
+    shortlist, middle, merged = judged.shortlist.ece, judged.middle.ece, f"2.0% ({merges.low:.1%}-{merges.high:.1%})"
+    assert lines[street] == f"street 1234567 123456 +0.0 0.900 {shortlist:.3f} {merged}"
+    assert lines[street + 1] == f"{middle:.3f} 20 of 1000"
+
+
+def test_a_rate_of_false_merges_is_a_share(run_here: Run) -> None:
+    ended = run_here("models", "calibrate", "test", "--dataset", "simulated:1", "--false-merges", "1.5")
+    assert ended.returncode == 2 and "--false-merges" in ended.stderr
 
 
 #: The command with small batches, so that a small city is not done in one.

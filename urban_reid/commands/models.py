@@ -1,7 +1,7 @@
 """urban-reid models: which embedder sees the crops."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE
@@ -12,6 +12,9 @@ from urban_reid.arguments import AsJson, ColorOrder, Mean, Std, ValueRange, inpu
 from urban_reid.commands import convert, export, promotion
 from urban_reid.commands.promotion import figures
 from urban_reid.output import out, print_json, say, shown
+
+if TYPE_CHECKING:
+    from pipeline.calibrate import Fitted
 
 app = typer.Typer(help="The models that turn a picture into a feature.", no_args_is_help=True)
 app.add_typer(promotion.app)
@@ -96,41 +99,73 @@ def register(
 def calibrate(
     name: Annotated[str, typer.Argument(help="A registered model.")],
     dataset: Annotated[
-        str, typer.Option(metavar="market1501:DIR|rendered:SEEDS", help="Labelled data of people met nowhere else.")
+        str,
+        typer.Option(
+            metavar="rendered:SEEDS|simulated:SEEDS|market1501:DIR", help="Labelled data of people met nowhere else."
+        ),
     ],
+    false_merges: Annotated[
+        float | None,
+        typer.Option(
+            metavar="RATE", min=0, max=1, help="At most this share of the joins may be wrong; 0.05 by itself."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Learn from labelled data what a distance means at each level, and where to join. Takes minutes."""
+    from pipeline.calibrate import FALSE_MERGES, write_calibrations
     from pipeline.calibrate import calibrate as fit
-    from pipeline.calibrate import write_calibrations
     from pipeline.models import find_model
     from pipeline.store import Store
 
     with Store.open(settings(), "urban-reid models calibrate") as store:
         with store.begin() as connection:
             model = find_model(connection, name)
-        fitted = fit(settings(), model.directory(settings()), dataset, lambda line: say(shown(line)))
+        most = FALSE_MERGES if false_merges is None else false_merges
+        directory = model.directory(settings())
+        fitted = fit(settings(), directory, dataset, lambda line: say(shown(line)), most_wrong=most)
         write_calibrations(store, model.id, fitted)
     if as_json:
         print_json(
             {
+                "false_merges": most,
                 "levels": {fit.level.value: fit.model_dump(mode="json") for fit in fitted.levels},
                 "pairwise_f1": {level.value: f1 for level, f1 in fitted.pairwise_f1.items()},
             }
         )
         return
-    table = Table("level", "pairs", "of one person", "joins from", "reviews from", "pairwise F1 on this data")
+    out().print(calibration_table(fitted))
+    out().print(
+        "same: pairs of one person. joins from: log-odds; a band below it is for review. F1: of pairs, on this data. "
+        "ECE: expected calibration error on people kept out of the fit, of all pairs and below it of those with a "
+        "probability of 0.05-0.95. "
+        "false merges: of the joins made, with the 95% interval"
+    )
+    over = [level.level for level in fitted.levels if level.false_merges and level.false_merges.rate > most]
+    if over:
+        out().print(
+            f"{', '.join(over)}: no operating point keeps the false merges at {most:.1%}, so the least was taken"
+        )
+
+
+def calibration_table(fitted: "Fitted") -> Table:
+    """One row a level; fits into 80 columns."""
+    table = Table("level", "pairs", "same", "joins from", "F1", "ECE", "false merges", box=SIMPLE, padding=(0, 1))
     for level in fitted.levels:
-        f1 = fitted.pairwise_f1.get(level.level)
+        f1, wrong = fitted.pairwise_f1.get(level.level), level.false_merges
+        judged = (level.reliability.shortlist, level.reliability.middle) if level.reliability else ()
         table.add_row(
             level.level,
             str(level.pairs),
             str(level.positives),
-            f"log-odds {level.join_log_odds:+.2f}",
-            f"log-odds {level.review_log_odds:+.2f}",
+            f"{level.join_log_odds:+.1f}",
             "" if f1 is None else f"{f1:.3f}",
+            "\n".join(f"{part.ece:.3f}" for part in judged if part.pairs),
+            f"{wrong.rate:.1%} ({wrong.low:.1%}-{wrong.high:.1%})\n{wrong.wrong} of {wrong.joins}"
+            if wrong and wrong.joins
+            else "",
         )
-    out().print(table)
+    return table
 
 
 @app.command(epilog="Example: urban-reid models use demo")

@@ -119,3 +119,21 @@ def test_looking_near_in_time_finds_what_looking_at_every_pair_does(seed: int) -
         assert found.impossible[row] == any(bad)
         if not any(bad):  # the last that began before may have ended before an earlier one, by a passage's length
             assert min(gaps) <= found.gap_us[row] <= min(gaps) + 20e6
+
+
+def test_many_nodes_of_today_can_be_counted() -> None:
+    now = 1_800_000_000.0  # seconds since 1970
+    many = nodes(*[[(0, now + i, now + i + 1)] for i in range(200)])
+    wide = Nodes(
+        [i.to_bytes(4) for i in range(200_000)],
+        np.ones((200_000, 1)),
+        np.ones(200_000),
+        Spans(
+            *(np.tile(column, 1000) for column in (many.spans.camera, many.spans.start_us, many.spans.end_us)),
+            np.arange(200_001),
+        ),
+        np.ones(200_000, bool),
+        np.ones(200_000, bool),
+    )
+    found = closest(wide, WORLD, np.array([0, 5]), np.array([199_999, 199_805]))
+    assert found.gap_us.tolist() == [198_000_000, -1_000_000] and found.impossible.tolist() == [False, True]

@@ -23,7 +23,7 @@ from pipeline.metrics import forbidden_pairs, idf1, pairwise
 from tests.pipeline.baselines.conftest import crowd, same
 
 Lift = Callable[[Passages], Passages]
-TRIED = {"nearest_neighbour": (0.3,), "average_link": (0.4,), "greedy": (0.4,), "micro_batches": (0.4, 0.2)}
+TRIED = {"nearest_neighbour": (0.3,), "average_link": (0.4,), "greedy": (0.4,), "micro_batches": (0.4,)}
 
 
 def distances(some: Passages) -> Floats:
@@ -101,18 +101,11 @@ def test_average_link_of_a_graph_is_scikit_learns(most: float, ungated: Lift, mo
 
 def test_a_batch_is_hdbscans(ungated: Lift) -> None:
     some = ungated(crowd(7).passages)
-    for epsilon in (0.0, 0.2, 0.35):
-        reference = HDBSCAN(
-            min_cluster_size=2,
-            metric="precomputed",
-            cluster_selection_epsilon=epsilon,
-            allow_single_cluster=True,
-            copy=True,
-        )
-        expected = reference.fit_predict(np.maximum(distances(some), 0) * (1 - np.eye(len(some))))
-        alone = expected < 0
-        expected[alone] = 1_000 + np.arange(alone.sum())
-        assert same(micro_batches(some, batch_us=10**15)(0.3, epsilon), expected)
+    reference = HDBSCAN(min_cluster_size=2, metric="precomputed", allow_single_cluster=True, copy=True)
+    expected = reference.fit_predict(np.maximum(distances(some), 0) * (1 - np.eye(len(some))))
+    alone = expected < 0
+    expected[alone] = 1_000 + np.arange(alone.sum())
+    assert same(micro_batches(some, batch_us=10**15)(0.3), expected)
 
 
 def test_two_batches_are_matched_like_a_table() -> None:
@@ -124,7 +117,7 @@ def test_two_batches_are_matched_like_a_table() -> None:
     some = Passages(features, np.zeros(12, int), batch, batch, lambda a, b: np.ones(np.broadcast(a, b).shape))
     # Of one batch nobody is one person: all at one time, and a gap of 0 is too small.
     most = 0.9
-    groups = micro_batches(some)(most, 0.0)
+    groups = micro_batches(some)(most)
     gain = np.maximum(most - distances(some)[6:, :6], 0)
     rows, columns = linear_sum_assignment(gain, maximize=True)
     pairs = {(int(c), int(r) + 6) for r, c in zip(rows, columns, strict=True) if gain[r, c] > 0}
