@@ -39,6 +39,7 @@ class Budget:
     """What a table is trained with. What it does not name is the paper's.
 
     rates: learning rate of each strategy; epochs: of each, with warm-up and decay at the paper's shares.
+    milestones: shares of the epochs at which the rate falls in plain and joint training, where not the paper's.
     module_rate: of joint training; cached_views: of separate training.
     """
 
@@ -46,6 +47,7 @@ class Budget:
     input: InputConvention
     rates: Mapping[Strategy, float]
     epochs: Mapping[Strategy, int]
+    milestones: tuple[float, ...] | None = None
     module_rate: float = 1.0
     cached_views: int = 0
 
@@ -55,6 +57,7 @@ class Budget:
             plan,
             epochs=self.epochs[strategy],
             learning_rate=self.rates[strategy],
+            milestones=plan.milestones if strategy == "separate" or self.milestones is None else self.milestones,
             module_rate=self.module_rate if strategy == "joint" else 1.0,
             cached_views=self.cached_views if strategy == "separate" else 0,
             validate_every=max(1, self.epochs[strategy] // 5),
@@ -74,8 +77,9 @@ FULL = Budget(
 CPU = Budget(
     "mobilenet_v2",
     InputConvention(height=128, width=64),
-    rates={"plain": 1e-3, "joint": 1e-3, "separate": 5e-4},
-    epochs={"plain": 10, "joint": 10, "separate": 10},
+    rates={"plain": 1e-3, "joint": 1e-3, "separate": 1e-4},
+    epochs={"plain": 12, "joint": 12, "separate": 10},
+    milestones=(0.6, 0.85),
     module_rate=0.02,
     cached_views=4,
 )

@@ -116,7 +116,6 @@ class LevelCalibration(Frozen):
     positives: int = Field(ge=0)
     false_merges: FalseMerges | None = Field(None, description="of the joins made at join_log_odds on the data")
     reliability: Judgement | None = Field(None, description="of people that the terms were not fitted on")
-    distances: Profile | None = Field(None, description="of the pairs compared")
     decisions: Profile | None = Field(
         None, description="of the distances of the decisions made at join_log_odds, to tell when data drift away"
     )

@@ -45,7 +45,7 @@ class LevelRun:
     settings: AssociationSettings
     new_id: Callable[[], int]  # of a row of identity
     members: Callable[[Iterable[UUID]], Mapping[UUID, Sequence[Identity]]]  # of identities of the context
-    #: For children, the unit's ids that ever held them, oldest first.
+    #: For children, the unit's ids that ever held them and that nobody bears, oldest first.
     heirs: Callable[[Iterable[UUID]], Mapping[UUID, Sequence[UUID]]]
     observe: "Observer | None" = None
 

@@ -213,8 +213,8 @@ def _spans(connection: Connection, tracklets: Iterable[Sequence[int]], numbers: 
 
 
 _PENDING = text(
-    "SELECT i.window_start, count(*) AS many FROM identity i JOIN run r ON r.id = i.run_id "
-    "WHERE i.unit = ANY(:children) AND i.window_start >= :start AND r.superseded_at IS NULL GROUP BY 1 "
+    "SELECT r.window_start, count(*) AS many FROM run r JOIN identity i ON i.run_id = r.id "
+    "WHERE r.unit = ANY(:children) AND r.window_start >= :start AND r.superseded_at IS NULL GROUP BY 1 "
     "UNION ALL SELECT window_start, 0 FROM run WHERE unit = :unit AND window_start >= :start AND superseded_at IS NULL"
 )
 
@@ -228,6 +228,20 @@ def windows_from(connection: Connection, unit: str, children: Sequence[str], sta
     for row in connection.execute(_PENDING, {"unit": unit, "children": list(children), "start": start}):
         found[row.window_start] = found.get(row.window_start, 0) + row.many
     return dict(sorted(found.items()))
+
+
+_ALIVE = text(
+    "SELECT persistent_id FROM (SELECT DISTINCT ON (i.persistent_id) i.persistent_id, i.retired FROM identity i "
+    "  JOIN run r ON r.id = i.run_id WHERE i.unit = :unit AND i.persistent_id = ANY(:ids) "
+    "  AND i.window_start < :window AND r.superseded_at IS NULL ORDER BY i.persistent_id, i.window_start DESC"
+    ") AS newest WHERE NOT retired"
+)
+
+
+def read_alive(connection: Connection, unit: str, ids: Sequence[UUID], window: datetime) -> set[UUID]:
+    """Which of these ids an identity of the unit bears before the window, however long ago it was seen."""
+    at = {"unit": unit, "ids": list(ids), "window": window}
+    return set(connection.execute(_ALIVE, at).scalars()) if ids else set()
 
 
 _HEIRS = text(

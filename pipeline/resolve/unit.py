@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import cached_property
+from uuid import UUID
 
 from sqlalchemy import Connection, text
 
@@ -15,8 +16,8 @@ from pipeline.city import read_city
 from pipeline.models import ModelRow, hold_model_in_use
 from pipeline.resolve.camera import KnownTracklets, first_window, read_crops, tracklets_by_window
 from pipeline.resolve.level import Inputs, LevelRun, Observer, resolve_level
-from pipeline.resolve.memory import UnitMemory
-from pipeline.resolve.read import Identity, earlier_ids, read_versions, windows_from
+from pipeline.resolve.memory import Heirs, UnitMemory
+from pipeline.resolve.read import Identity, read_versions, windows_from
 from pipeline.resolve.write import NewIdentity, RunRows, leaf_days, mark_parent, new_ids, supersede, write_runs
 from pipeline.store import Store
 from pipeline.store.leaves import ensure_leaves
@@ -79,19 +80,29 @@ def read_current_runs(connection: Connection, unit: str, start: datetime, end: d
     """The current runs of the unit's windows in [start, end)."""
     rows = connection.execute(
         text(
-            "SELECT r.window_start, r.run_key, r.model_id, m.digest, r.calibration_id, c.parameters FROM run r "
-            "JOIN model m ON m.id = r.model_id LEFT JOIN calibration c ON c.id = r.calibration_id "
+            "SELECT r.window_start, r.run_key, r.model_id, m.digest, r.calibration_id FROM run r "
+            "JOIN model m ON m.id = r.model_id "
             "WHERE r.unit = :unit AND r.window_start >= :start AND r.window_start < :end AND r.superseded_at IS NULL"
         ),
         {"unit": unit, "start": start, "end": end},
-    )
-    found = {}
-    for row in rows:
-        calibration = None
-        if row.calibration_id is not None:
-            calibration = StoredCalibration(row.calibration_id, LevelCalibration.model_validate(row.parameters))
-        found[row.window_start] = RunModel(bytes(row.run_key), row.model_id, bytes(row.digest), calibration)
-    return found
+    ).all()
+    used = {row.calibration_id for row in rows} - {None}
+    known = {own: _stored_calibration(connection, "id = :id", {"id": own}) for own in used}
+    return {
+        row.window_start: RunModel(bytes(row.run_key), row.model_id, bytes(row.digest), known.get(row.calibration_id))
+        for row in rows
+    }
+
+
+def current_calibration(connection: Connection, model_id: int, level: Level) -> StoredCalibration | None:
+    """The newest of (model, level)."""
+    at = {"model": model_id, "level": level.value}
+    return _stored_calibration(connection, "model_id = :model AND level = :level ORDER BY id DESC LIMIT 1", at)
+
+
+def _stored_calibration(connection: Connection, which: str, at: Mapping[str, object]) -> StoredCalibration | None:
+    row = connection.execute(text(f"SELECT id, parameters FROM calibration WHERE {which}"), at).one_or_none()
+    return None if row is None else StoredCalibration(row.id, LevelCalibration.model_validate(row.parameters))
 
 
 @dataclass(frozen=True)
@@ -143,17 +154,6 @@ def units_within(store: Store, unit: str) -> list[str]:
     """`unit` and all units below it, cameras first, each before its parent."""
     codes = [u.code for u in read_city(store).units if is_within(u.code, unit)]
     return sorted(codes, key=lambda code: (UPWARD.index(level_of(code)), code))
-
-
-def current_calibration(connection: Connection, model_id: int, level: Level) -> StoredCalibration | None:
-    """The newest of (model, level)."""
-    row = connection.execute(
-        text(
-            "SELECT id, parameters FROM calibration WHERE model_id = :model AND level = :level ORDER BY id DESC LIMIT 1"
-        ),
-        {"model": model_id, "level": level.value},
-    ).one_or_none()
-    return None if row is None else StoredCalibration(row.id, LevelCalibration.model_validate(row.parameters))
 
 
 def resolve_unit(
@@ -246,7 +246,7 @@ def _level_chunk(
     children = read_versions(connection, job.world.children, chunk[0], end, job.model.id, job.numbers)
     runs = read_current_runs(connection, job.unit, chunk[0], end)
     stored = read_versions(connection, [job.unit], chunk[0], end, job.model.id, job.numbers) if runs else {}
-    heirs = earlier_ids(connection, job.unit, [child.persistent_id for its in children.values() for child in its])
+    heirs = Heirs(connection, memory, (child.persistent_id for its in children.values() for child in its))
     run = LevelRun(
         job.unit,
         job.world,
@@ -256,7 +256,7 @@ def _level_chunk(
         job.settings,
         _identity_ids(connection),
         lambda identities: memory.members(connection, identities),
-        lambda wanted: {child: heirs[child] for child in wanted if child in heirs},
+        heirs,
         job.observe,
     )
     written: list[RunRows] = []
@@ -264,24 +264,22 @@ def _level_chunk(
     for window in chunk:
         inputs = _inputs(connection, memory, window, children.get(window, []))
         parts = (
-            content_hash("children", [child.key for child in inputs.children]),
-            content_hash("gone", sorted(inputs.gone.values())),
-            content_hash("context", [identity.key for identity in inputs.context]),
+            content_hash("children", _named((child.persistent_id, child.key) for child in inputs.children)),
+            content_hash("gone", _named(sorted(inputs.gone.items(), key=lambda its: its[::-1]))),
+            content_hash("context", _named((identity.persistent_id, identity.key) for identity in inputs.context)),
         )
         if not inputs.children and not inputs.gone:
             # All that was seen in it moved elsewhere: what an earlier run made of it no longer counts.
             if window in runs:
                 emptied.append(window)
-        elif job.is_decided(runs.get(window), window, *parts):
+        elif job.is_decided(runs.get(window), window, *parts) and _keeps_names(
+            connection, memory, inputs, stored.get(window, [])
+        ):
             memory.apply(connection, stored.get(window, []))
         else:
             result = resolve_level(run, inputs)
             memory.add(result.identities)
-            for identity in result.identities:
-                for child in identity.children:
-                    its = heirs.setdefault(child.persistent_id, [])
-                    if identity.persistent_id not in its:
-                        its.append(identity.persistent_id)
+            heirs.add(result.identities)
             counts = len(inputs.children), len(inputs.context)
             written.append(
                 RunRows(
@@ -299,6 +297,18 @@ def _inputs(connection: Connection, memory: UnitMemory, window: datetime, versio
     held = memory.holders([*(child.persistent_id for child in children), *gone])
     touched = [identity.persistent_id for identity in context if identity.persistent_id in held]
     return Inputs(children, gone, context, memory.members(connection, touched))
+
+
+def _named(identities: Iterable[tuple[UUID, bytes]]) -> list[bytes]:
+    """Keys and persistent ids: a run stands only as long as those whom it names by their ids are the same."""
+    return [part for own, key in identities for part in (key, own.bytes)]
+
+
+def _keeps_names(connection: Connection, memory: UnitMemory, inputs: Inputs, made: Sequence[Identity]) -> bool:
+    """Whether nobody bears by now an id that the window's run gave to somebody new."""
+    before = {identity.persistent_id for identity in inputs.context}
+    new = [identity.persistent_id for identity in made if identity.persistent_id not in before]
+    return not memory.borne(connection, new)
 
 
 def _identity_ids(connection: Connection) -> Callable[[], int]:

@@ -39,7 +39,10 @@ def test_the_issues_commands_are_there() -> None:
         *(f"db {name}" for name in ("upgrade", "status", "stop", "url")),
         *(f"city {name}" for name in ("load", "show")),
         *(f"ingest {name}" for name in ("manifest", "dataset", "video")),
-        *(f"models {name}" for name in ("list", "register", "calibrate", "use", "compare", "promote", "rollback")),
+        *(
+            f"models {name}"
+            for name in ("list", "register", "calibrate", "transit", "use", "compare", "promote", "rollback")
+        ),
         *(f"models {name}" for name in ("convert", "export")),
         "identities confirm",
         "dataset check",

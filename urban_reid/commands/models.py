@@ -168,6 +168,33 @@ def calibration_table(fitted: "Fitted") -> Table:
     return table
 
 
+@app.command(epilog='Example: urban-reid models transit 0277 --reason "a first week of joins"')
+def transit(
+    name: Annotated[str, typer.Argument(help="A registered model with a calibration.")],
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Goes into the audit.")],
+    as_json: AsJson = False,
+) -> None:
+    """Learn from the city's own joins how long people take from unit to unit, as a new calibration.
+
+    Everything resolved with the model is then looked at again by the next resolve.
+    """
+    from pipeline.models import find_model
+    from pipeline.store import Store
+    from pipeline.transit_times import learn_transit_times
+
+    with Store.open(settings(), "urban-reid models transit") as store:
+        with store.begin() as connection:
+            model = find_model(connection, name)
+        found = learn_transit_times(store, model, reason)
+    if as_json:
+        print_json({level.value: times.model_dump(mode="json") for level, times in found.items()})
+        return
+    table = Table("level", "joins learned from", "share found wrong", "routes of their own")
+    for level, times in found.items():
+        table.add_row(level, f"{times.joins:.0f}", f"{times.wrong_share:.1%}", str(len(times.routes)))
+    out().print(table)
+
+
 @app.command(epilog="Example: urban-reid models use demo")
 def use(name: Annotated[str, typer.Argument(help="A registered model.")], as_json: AsJson = False) -> None:
     """Take a first model into use. Where crops are resolved already, `models promote` is the way to another one."""

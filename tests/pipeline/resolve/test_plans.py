@@ -1,0 +1,138 @@
+"""What a window reads costs what the window holds, not what the city does: Postgres goes by an index for it."""
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, event, text
+
+from pipeline.city import store_city
+from pipeline.resolve import camera, read, unit
+from pipeline.resolve.write import mark_parent, supersede
+from pipeline.store import Store
+from pipeline.store.embedded import EmbeddedServer
+from pipeline.store.leaves import ensure_leaves
+from schemas.city import City
+from schemas.settings import AssociationSettings
+from tests.conftest import fresh_settings
+from tests.pipeline.resolved import DAY
+from tests.pipeline.store.rows import insert_model
+
+STREETS, BUILDINGS, CAMERAS, WINDOWS = 3, 4, 3, 60
+CODES = [
+    "d1",
+    *(f"d1/s{s}" for s in range(STREETS)),
+    *(f"d1/s{s}/b{b}" for s in range(STREETS) for b in range(BUILDINGS)),
+    *(f"d1/s{s}/b{b}/c{c}" for s in range(STREETS) for b in range(BUILDINGS) for c in range(CAMERAS)),
+]
+#: Tables that grow with the city's life.
+LONG = {"run", "identity", "identity_member", "identity_event", "prototype", "match_decision", "crop", "crop_embedding"}
+WINDOW = timedelta(minutes=5)
+
+#: Ten tracklets a camera and window; above, as many of which half are seen in window after window. Every tenth run was
+#: superseded. Every identity has one member.
+_FILL = """
+INSERT INTO run (run_key, unit, window_start, window_end, model_id, children, context, superseded_at)
+SELECT sha256(convert_to(concat_ws(' ', code, w, s), 'UTF8')), code, :day + w * interval '5 min',
+    :day + (w + 1) * interval '5 min', :model, 10, 10, CASE WHEN s = 1 THEN now() END
+FROM urban_unit, generate_series(0, :windows - 1) AS w, generate_series(0, 1) AS s WHERE s = 0 OR w % 10 = 0;
+INSERT INTO identity (run_id, key, persistent_id, unit, window_start, first_seen, last_seen, timed, crops, tracklets)
+SELECT r.id, sha256(convert_to(concat_ws(' ', r.id, n), 'UTF8')),
+    md5(concat_ws(' ', r.unit, n, CASE WHEN r.level = 'camera' OR n % 2 = 0 THEN r.window_start END))::uuid,
+    r.unit, r.window_start, r.window_start, r.window_start + n * interval '20 s', true, 1, '{}'
+FROM run r, generate_series(1, 10) AS n;
+INSERT INTO identity_member (identity_id, child_id)
+SELECT i.id, c.id FROM identity i JOIN urban_unit u ON u.parent = i.unit AND right(u.code, 1) = '0'
+JOIN run r ON r.unit = u.code AND r.window_start = i.window_start AND r.superseded_at IS NULL
+JOIN identity c ON c.run_id = r.id AND c.last_seen = i.last_seen;
+INSERT INTO crop (key, camera, captured_at, timed, source, picture, width_px, height_px, quality)
+SELECT key, unit, last_seen, true, 'test', key, 1, 1, 0.5 FROM identity WHERE level = 'camera';
+INSERT INTO identity_member (identity_id, crop_id)
+SELECT i.id, c.id FROM identity i JOIN crop c ON c.key = i.key WHERE i.level = 'camera';
+INSERT INTO crop_embedding (model_id, day, crop_id, v)
+SELECT :model, (captured_at AT TIME ZONE 'UTC')::date, id, '[1,2,3,4]' FROM crop;
+INSERT INTO prototype (model_id, day, identity_id, ordinal, kind, weight, v)
+SELECT :model, (last_seen AT TIME ZONE 'UTC')::date, id, o,
+    (CASE WHEN o = 0 THEN 'mean' ELSE 'medoid' END)::prototype_kind, 1, '[1,2,3,4]'
+FROM identity, generate_series(0, 2) AS o;
+"""
+
+
+@pytest.fixture(scope="module")
+def filled(server: EmbeddedServer) -> Iterator[tuple[Store, int]]:
+    with fresh_settings(server) as settings, Store.open(settings, "pytest") as store:
+        store_city(store, City.model_validate({"units": [{"code": code} for code in CODES]}))
+        with store.begin() as connection:
+            model = insert_model(connection)
+            for family in ("prototype", "crop_embedding"):
+                ensure_leaves(connection, family, model, [DAY.date()])
+        with store.begin() as connection:
+            at = {"model": model, "day": DAY, "windows": WINDOWS}
+            for statement in filter(str.strip, _FILL.split(";")):
+                connection.execute(text(statement), {name: at[name] for name in at if f":{name}" in statement})
+            database = connection.scalar(text("SELECT current_database()"))
+        superuser = server.connect("postgres", database)
+        superuser.autocommit = True
+        with superuser.cursor() as cursor:
+            cursor.execute("ANALYZE")
+        superuser.close()
+        yield store, model
+
+
+def scanned(plan: Mapping[str, Any]) -> Iterator[str]:
+    """Tables that are read from end to end, leaves by their table's name."""
+    if plan["Node Type"] == "Seq Scan":
+        name = plan["Relation Name"]
+        yield name.split("_m")[0] if name.startswith(("prototype_m", "crop_embedding_m")) else name
+    for below in plan.get("Plans", ()):
+        yield from scanned(below)
+
+
+def asked(connection: Connection, monkeypatch: pytest.MonkeyPatch, model: int) -> list[tuple[str, Any]]:
+    """The statements, as they are sent, of what a street's and a camera's windows read and write."""
+    found: list[tuple[str, Any]] = []
+
+    def note(_: object, __: object, statement: str, parameters: object, *___: object) -> None:
+        found.append((statement, parameters))
+
+    original = read.copy_out
+
+    def noting(connection: Connection, sql: str, params: Mapping[str, Any], types: Mapping[str, str]) -> Any:
+        found.append((str(text(sql).compile(dialect=connection.dialect)), dict(params)))
+        return original(connection, sql, params, types)
+
+    for module in (read, camera):
+        monkeypatch.setattr(module, "copy_out", noting)
+    event.listen(connection, "before_cursor_execute", note)
+    numbers = {code: i for i, code in enumerate(CODES)}
+    street, buildings = "d1/s1", [f"d1/s1/b{b}" for b in range(BUILDINGS)]
+    at = DAY + 40 * WINDOW
+    read.windows_from(connection, street, buildings, at)
+    context = read.read_context(connection, street, at, at - 6 * WINDOW, model, numbers)
+    versions = read.read_versions(connection, buildings, at, at + WINDOW, model, numbers)
+    children = versions[at]
+    read.read_members(connection, [one.id for one in context[:20]], model, numbers)
+    read.read_member_ids(connection, [one.id for one in context])
+    heirs = read.earlier_ids(connection, street, [one.persistent_id for one in children])
+    read.read_alive(connection, street, [own for its in heirs.values() for own in its], at)
+    unit.read_current_runs(connection, street, at, at + 4 * WINDOW)
+    crops = camera.read_crops(connection, "d1/s1/b1/c1", at, model, AssociationSettings())
+    camera.KnownTracklets(connection, crops.ids)
+    supersede(connection, street, [at])
+    mark_parent(connection, street, at)
+    assert len(context) > 20 and len(children) == 10 * BUILDINGS and heirs and crops.ids
+    event.remove(connection, "before_cursor_execute", note)
+    return found
+
+
+def test_no_long_table_is_read_from_end_to_end(filled: tuple[Store, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    store, model = filled
+    with store.begin() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM identity")) > 30_000
+        wrong = {}
+        for statement, parameters in asked(connection, monkeypatch, model):
+            (plan,) = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", parameters).scalar_one()
+            if found := LONG.intersection(scanned(plan["Plan"])):
+                wrong[statement] = found
+    assert not wrong

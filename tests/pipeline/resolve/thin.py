@@ -1,0 +1,99 @@
+"""A simulated city without pictures: taken in within a second, with joins, merges and splits at each level."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.association.nodes import Ints
+from pipeline.city import store_city
+from pipeline.ingest.features import take_in_features
+from pipeline.models import ModelRow, register_model, use_model
+from pipeline.resolve import resolve_unit, units_within
+from pipeline.resolve.unit import UnitResult
+from pipeline.store import Store
+from reid_core.core import ReIDCore, open_core
+from reid_core.files import write_card
+from schemas.calibration import LevelCalibration, straight_line
+from schemas.cards import ModelCard
+from schemas.city import City
+from schemas.levels import UPWARD
+from schemas.parameters import Period
+from synthetic.embedding_city import EmbeddingCitySettings, PassageBatch, embedding_city
+
+#: Log-odds of two identities at distance 0, and how fast they fall: doubtful enough that joins are taken back later.
+STEEP, SURE = 14.0, 15.0
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """A city and all crops of it, by time."""
+
+    city: City
+    cameras: tuple[str, ...]
+    crops: PassageBatch
+
+    def some(self, rows: Ints) -> PassageBatch:
+        return PassageBatch(**{name: column[rows] for name, column in vars(self.crops).items()})
+
+
+def crowd(cameras: int = 20, people: int = 50, days: float = 0.15, seed: int = 1) -> Crowd:
+    simulated = embedding_city(EmbeddingCitySettings(cameras=cameras, people=people, days=days, seed=seed))
+    batches = [batch for batch in simulated.batches() if len(batch)]
+    columns = {name: np.concatenate([getattr(batch, name) for batch in batches]) for name in vars(batches[0])}
+    whole = Crowd(simulated.city, simulated.camera_codes, PassageBatch(**columns))
+    return replace(whole, crops=whole.some(np.argsort(whole.crops.time_us, kind="stable")))
+
+
+def calibrated(steep: float, sure: float, transit: float) -> tuple[LevelCalibration, ...]:
+    """The same at each level."""
+    return tuple(
+        LevelCalibration(
+            level=level,
+            terms=straight_line(steep, sure).model_copy(update={"transit": transit}),
+            join_log_odds=0.0,
+            review_log_odds=-1.0,
+            fitted_on="nothing",
+            pairs=0,
+            positives=0,
+        )
+        for level in UPWARD[1:]
+    )
+
+
+class ThinTown:
+    """A store with the crowd's city, and a model whose features come with the crops."""
+
+    def __init__(
+        self, store: Store, its: Crowd, *, steep: float = STEEP, sure: float = SURE, transit: float = 1.0
+    ) -> None:
+        self.store, self.crowd = store, its
+        store_city(store, its.city)
+        card = ModelCard(
+            name="thin",
+            engine="none",
+            dims=its.crops.features.shape[1],
+            architecture="foreign",
+            baseline="foreign",
+            calibration=calibrated(steep, sure, transit),
+            sha256={},
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            write_card(card, Path(folder))
+            register_model(store, store.settings, Path(folder), "thin")
+        self.model: ModelRow = use_model(store, "thin")
+        self.core: ReIDCore = open_core(store.settings, self.model.directory(store.settings))
+
+    def take_in(self, rows: Ints | None = None) -> None:
+        """The crowd's crops at these places, or all."""
+        every = np.arange(len(self.crowd.crops)) if rows is None else rows
+        take_in_features(self.store, self.model, self.crowd.cameras, self.crowd.some(every))
+
+    def resolve(self, units: Sequence[str] | None = None, period: Period | None = None) -> list[UnitResult]:
+        settings = self.store.settings.association
+        return [
+            resolve_unit(self.store, self.core, self.model, code, settings=settings, period=period)
+            for code in (units_within(self.store, "d1") if units is None else units)
+        ]
