@@ -77,7 +77,7 @@ FULL = Budget(
 CPU = Budget(
     "mobilenet_v2",
     InputConvention(height=128, width=64),
-    rates={"plain": 1e-3, "joint": 1e-3, "separate": 1e-4},
+    rates={"plain": 1e-3, "joint": 1e-3, "separate": 5e-4},
     epochs={"plain": 12, "joint": 12, "separate": 10},
     milestones=(0.6, 0.85),
     module_rate=0.02,

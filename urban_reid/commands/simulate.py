@@ -95,9 +95,9 @@ def _show(found: dict[str, Any]) -> None:
     out().print(f"{found['tracklets']} tracklets, at most {found['peak_mb']} MB of memory")
     if "resolve_s" not in found:
         return
-    table = Table("", *(f"{what}, {level.value}" for level in UPWARD[1:] for what in ("IDF1", "pairwise F1")))
+    table = Table("IDF1 / pairwise F1", *(level.value for level in UPWARD[1:]))
     for name, row in {"urban-reid": found, **found["baselines"]}.items():
-        figures = (f"{row[what][level.value]:.3f}" for level in UPWARD[1:] for what in ("idf1", "pairwise_f1"))
+        figures = (f"{row['idf1'][level.value]:.3f} / {row['pairwise_f1'][level.value]:.3f}" for level in UPWARD[1:])
         table.add_row(name.replace("_", " "), *figures)
     out().print(table)
     out().print(
