@@ -51,6 +51,7 @@ def test_the_issues_commands_are_there() -> None:
         "reproduce",
         "resolve",
         "score",
+        "simulate",
         "search",
         "status",
         "report",
