@@ -3,7 +3,7 @@
 import numpy as np
 
 from pipeline.association.geometry import Closest, Geometry, closest
-from pipeline.association.nodes import Floats, Ints, Nodes, unit_rows
+from pipeline.association.nodes import Bools, Floats, Ints, Nodes, unit_rows
 
 #: Rows of the cosine matrix at a time: bounds memory at n * _ROWS float64.
 _ROWS = 512
@@ -11,6 +11,9 @@ _ROWS = 512
 
 def shortlist(nodes: Nodes, world: Geometry, k: int) -> tuple[Ints, Ints, Closest]:
     """Pairs (left < right) of each fresh node with its k nearest possible others, ascending, and their times.
+
+    What was seen longer apart than the horizon is not compared, however long a window is: a day in one window then
+    gives what its windows of five minutes give.
 
     Exact, in float64, rounded to 12 digits so that ties fall to the key on every machine.
     """
@@ -23,10 +26,13 @@ def shortlist(nodes: Nodes, world: Geometry, k: int) -> tuple[Ints, Ints, Closes
         rows = fresh[start : start + _ROWS]
         distance = np.round(1 - directions[rows] @ directions.T, 12)  # (r, n)
         distance[np.arange(len(rows)), rows] = np.inf
+        if world.horizon_us < nodes.spans.whole_us:
+            distance[_out_of_reach(nodes, world, rows)] = np.inf
         near = _nearest(distance, wanted)
         left, right = np.repeat(rows, wanted), near.ravel()
         its = closest(nodes, world, np.minimum(left, right), np.maximum(left, right))
-        possible = ~its.impossible.reshape(near.shape)
+        possible = ~(its.impossible | (its.gap_us > world.horizon_us)).reshape(near.shape)
+        possible &= np.isfinite(np.take_along_axis(distance, near, axis=1))
         keep = np.flatnonzero(possible & (np.cumsum(possible, axis=1) <= k))
         found.append(np.minimum(left, right)[keep] * len(nodes) + np.maximum(left, right)[keep])
         times.append(its.take(keep))
@@ -35,6 +41,16 @@ def shortlist(nodes: Nodes, world: Geometry, k: int) -> tuple[Ints, Ints, Closes
     pairs, first = np.unique(np.concatenate(found), return_index=True)
     left, right = np.divmod(pairs, len(nodes))
     return left, right, Closest.joined(times).take(first)
+
+
+def _out_of_reach(nodes: Nodes, world: Geometry, rows: Ints) -> Bools:
+    """(r, n) Whether everything seen of the one and of the other lies further apart than the horizon."""
+    spans = nodes.spans
+    begin = np.minimum.reduceat(spans.start_us, spans.first[:-1])
+    end = np.maximum.reduceat(spans.end_us, spans.first[:-1])
+    gap = np.maximum(begin[rows, None] - end[None], begin[None] - end[rows, None])
+    result: Bools = (gap > world.horizon_us) & nodes.timed[rows, None] & nodes.timed[None]
+    return result
 
 
 def _nearest(distance: Floats, k: int) -> Ints:

@@ -32,6 +32,7 @@ class Geometry:
     way_s: Floats  # (c, c) how long the way takes at a usual pace, seconds; NaN where nothing is known of it
     child: Ints  # (c,) which child of the unit each camera lies in
     children: tuple[str, ...]  # codes of the unit's children
+    horizon_us: int  # two sightings further apart are for the level above to compare
 
     @cached_property
     def longest_slack_us(self) -> int:
@@ -59,7 +60,8 @@ def geometry(city: City, unit: str, settings: AssociationSettings) -> Geometry:
     place = {child: k for k, child in enumerate(children)}
     depth = children[0].count("/") + 1 if children else 0
     child = np.array([place["/".join(code.split("/")[:depth])] for code in codes], dtype=np.int64)
-    return Geometry(codes, slack_s * 1e6, np.fmax(metres / USUAL_WALK_M_S, walk_s), child, children)
+    horizon_us = settings.horizon_s(level_of(unit)) * 1_000_000
+    return Geometry(codes, slack_s * 1e6, np.fmax(metres / USUAL_WALK_M_S, walk_s), child, children, horizon_us)
 
 
 def _walks_s(city: City, codes: Sequence[str]) -> Floats:

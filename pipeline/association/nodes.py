@@ -30,6 +30,11 @@ class Spans:
         since, width, order = self._order
         return np.searchsorted(order, node * width + np.clip(time_us - since, 0, width - 1))
 
+    @property
+    def whole_us(self) -> int:
+        """From the first start to the last end."""
+        return int(self.end_us.max() - self.start_us.min()) if len(self.start_us) else 0
+
     @cached_property
     def _order(self) -> tuple[int, int, Ints]:
         """One ascending number a tracklet, by (node, start): node * width + start since the first start of all."""

@@ -35,3 +35,14 @@ def test_shortlist_against_a_slow_one(k: int) -> None:
 
 def _impossible(found: Nodes, i: int, j: int) -> bool:
     return bool(closest(found, WORLD, np.array([i]), np.array([j])).impossible[0])
+
+
+def test_what_lies_beyond_the_horizon_is_not_compared_however_near_it_looks() -> None:
+    late = WORLD.horizon_us / 1e6 + 50
+    found = nodes(*[[(0, t, t + 5)] for t in (0.0, 20.0, 40.0, late, late + 20.0)])
+    found.mean[:] = np.random.default_rng(2).normal(size=found.mean.shape)
+    found.mean[4] = found.mean[0]  # the nearest of all, a horizon away
+    left, right, times = shortlist(found, WORLD, 1)
+    pairs = set(zip(left.tolist(), right.tolist(), strict=True))
+    assert (0, 4) not in pairs and (3, 4) in pairs
+    assert (times.gap_us <= WORLD.horizon_us).all()
