@@ -55,7 +55,8 @@ def test_street_level_on_people_never_seen(server: EmbeddedServer, tmp_path: Pat
         with fresh_settings(server) as settings, Store.open(settings, "pytest") as store:
             model_id = register_model(store, settings, embedder, "retail-0277", CONVENTION)
             model = use_model(store, "retail-0277")
-            fitted = fitted or calibrate(settings, model.directory(settings), f"market1501:{REAL_SET}")
+            # The best F1, whatever share of the joins is wrong: at the default of 5 % much is left to the review band.
+            fitted = fitted or calibrate(settings, model.directory(settings), f"market1501:{REAL_SET}", most_wrong=1.0)
             write_calibrations(store, model_id, fitted)
             crops = CropStore(settings)
             splits = ["query", "bounding_box_test"]
