@@ -39,7 +39,7 @@ _KINDS = {
 }
 
 
-def learn_transit_times(store: Store, model: ModelRow, reason: str) -> dict[Level, TransitTimes]:
+def learn_transit_times(store: Store, model: ModelRow, operator: str, reason: str) -> dict[Level, TransitTimes]:
     """Learns each level's from the current decisions, and makes it part of a new calibration of `model`; what changed.
 
     Everything resolved with the model is then to be looked at again. Raises InputError where no level has a calibration
@@ -76,7 +76,7 @@ def learn_transit_times(store: Store, model: ModelRow, reason: str) -> dict[Leve
         joins = {level.value: round(times.joins) for level, times in found.items()}
         audit(
             connection,
-            store.settings.operator,
+            operator,
             "model.transit",
             reason=reason,
             details={"model": model.name, "joins": joins},

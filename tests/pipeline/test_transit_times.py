@@ -15,7 +15,7 @@ __all__ = ["city_files", "lines", "model_folder", "town"]
 def test_a_snapshot_of_the_joins_that_were_made(town: Town, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.transit_times.ENOUGH", 3)
     with pytest.raises(InputError, match="3 joins with times"):
-        learn_transit_times(town.store, town.model, "nothing is resolved yet")
+        learn_transit_times(town.store, town.model, "anna", "nothing is resolved yet")
     town.take_in(lines)
     town.resolve()
     with town.store.begin() as connection:
@@ -26,7 +26,7 @@ def test_a_snapshot_of_the_joins_that_were_made(town: Town, lines: list[str], mo
                 "AND d.verdict = 'join' AND d.gap_s IS NOT NULL AND r.superseded_at IS NULL"
             )
         ).scalar_one()
-    found = learn_transit_times(town.store, town.model, "a day of joins")
+    found = learn_transit_times(town.store, town.model, "anna", "a day of joins")
     with town.store.begin() as connection:
         after = current_calibration(connection, town.model.id, Level.BUILDING)
         audited = connection.execute(text("SELECT reason FROM audit WHERE action = 'model.transit'")).scalars().all()

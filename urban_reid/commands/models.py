@@ -7,8 +7,9 @@ import typer
 from rich.box import SIMPLE
 from rich.table import Table
 
+from schemas.parameters import ApprovalParameters
 from schemas.settings import settings
-from urban_reid.arguments import AsJson, ColorOrder, Mean, Std, ValueRange, input_convention
+from urban_reid.arguments import AsJson, By, ColorOrder, Mean, Reason, Std, ValueRange, checked, input_convention
 from urban_reid.commands import convert, export, promotion
 from urban_reid.commands.promotion import figures
 from urban_reid.output import out, print_json, say, shown
@@ -171,7 +172,8 @@ def calibration_table(fitted: "Fitted") -> Table:
 @app.command(epilog='Example: urban-reid models transit 0277 --reason "a first week of joins"')
 def transit(
     name: Annotated[str, typer.Argument(help="A registered model with a calibration.")],
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="Goes into the audit.")],
+    reason: Reason,
+    by: By = None,
     as_json: AsJson = False,
 ) -> None:
     """Learn from the city's own joins how long people take from unit to unit, as a new calibration.
@@ -182,10 +184,11 @@ def transit(
     from pipeline.store import Store
     from pipeline.transit_times import learn_transit_times
 
+    words = checked(ApprovalParameters, {"operator": "by"}, operator=by or settings().operator, reason=reason)
     with Store.open(settings(), "urban-reid models transit") as store:
         with store.begin() as connection:
             model = find_model(connection, name)
-        found = learn_transit_times(store, model, reason)
+        found = learn_transit_times(store, model, words.operator, words.reason)
     if as_json:
         print_json({level.value: times.model_dump(mode="json") for level, times in found.items()})
         return
