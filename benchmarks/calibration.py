@@ -38,11 +38,12 @@ def main() -> None:
         with labelled_city(settings, WEIGHTS, f"simulated:{asked.seeds}", lambda _: None) as (store, core, model):
             city = read_city(store)
             districts = sorted(unit.code for unit in city.units if unit.level is Level.DISTRICT)
+            with store.begin() as connection:
+                truth = tracklet_truths(connection)
             for level in UPWARD[1:]:
                 units = [unit for unit in all_units(store) if level_of(unit) is level]
                 children = sorted(unit.code for unit in city.units if parent_of(unit.code) in set(units))
-                with store.begin() as connection:
-                    observed = Observed(children, tracklet_truths(connection))
+                observed = Observed(children, truth)
                 for unit in units:
                     place = districts.index(unit.split("/")[0])
                     resolve_unit(
@@ -56,7 +57,7 @@ def main() -> None:
                     )
                 pairs = observed.all()
                 assert pairs is not None
-                wrong = np.concatenate([wrong_joins(store, district, level)[0] for district in districts])
+                wrong = np.concatenate([wrong_joins(store, district, level, truth)[0] for district in districts])
                 print(row(calibrations[level], pairs, children, wrong), flush=True)
 
 

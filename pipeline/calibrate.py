@@ -7,7 +7,7 @@ operating point is the one with the best pairwise F1 among those at which few en
 Upward it never falls, since false matches grow with the gallery.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,7 +78,9 @@ def calibrate(
     sightings of one person to learn from.
     """
     with labelled_city(settings, model_directory, source, report) as (store, core, model):
-        levels = _Levels(store, core, model, read_city(store), source, most_wrong, report)
+        with store.begin() as connection:
+            truth = tracklet_truths(connection)
+        levels = _Levels(store, core, model, read_city(store), truth, source, most_wrong, report)
         fitted: list[LevelCalibration] = []
         f1: dict[Level, float] = {}
         for level in UPWARD[1:]:
@@ -176,7 +178,7 @@ class Observed:
         place = np.array([self._place[code] for code in children], dtype=np.int64)
 
         def observe(candidates: Sequence[Node], found: Shortlist) -> None:
-            people = np.array([self._person(node) for node in candidates], dtype=object)
+            people = np.array([mostly(node.identity.tracklets, self._truth) for node in candidates], dtype=object)
             weight = np.array([node.prototypes.weight for node in candidates])
             left, right, scores = found.left, found.right, found.scores
             known = (people[left] != "") & (people[right] != "")
@@ -197,11 +199,6 @@ class Observed:
 
         return observe
 
-    def _person(self, node: Node) -> str:
-        """The person of most of its tracklets, the first by name of equals; empty where none is known."""
-        people = sorted(self._truth[t] for t in node.identity.tracklets if t in self._truth)
-        return max(people, key=people.count, default="")
-
     def all(self) -> Compared | None:
         if not self._parts:
             return None
@@ -221,6 +218,12 @@ def tracklet_truths(connection: Connection) -> dict[int, str]:
     return dict(zip(np.asarray(rows["id"]).tolist(), rows["truth"], strict=True))
 
 
+def mostly(tracklets: Iterable[int], truth: Mapping[int, str]) -> str:
+    """The person of most of the tracklets, the first by name of equals; empty where none is known."""
+    people = sorted(truth[t] for t in tracklets if t in truth)
+    return max(people, key=people.count, default="")
+
+
 # ---- the fit
 
 
@@ -230,6 +233,7 @@ class _Levels:
     core: ReIDCore
     model: ModelRow
     city: City
+    truth: Mapping[int, str]  # of tracklets, by their ids; resolving levels above the camera changes none
     source: str
     most_wrong: float
     report: Report
@@ -273,8 +277,7 @@ class _Levels:
         return chosen, f1
 
     def _compare(self, guess: LevelCalibration, units: Sequence[str], children: Sequence[str]) -> Compared | None:
-        with self.store.begin() as connection:
-            observed = Observed(children, tracklet_truths(connection))
+        observed = Observed(children, self.truth)
         self._resolve(guess, units, observed)
         return observed.all()
 
@@ -331,7 +334,7 @@ class _Levels:
             labelled = labelled_tracklets(self.store, district, self.model.id)
             found, truth = (labelled.of_task(level, its) for its in (labelled.identity[level], labelled.truth))
             total += pairwise(found, truth, labelled.unit(level))
-            its_wrong, its_person = wrong_joins(self.store, district, level)
+            its_wrong, its_person = wrong_joins(self.store, district, level, self.truth)
             wrong.append(its_wrong)
             group.append(its_person * len(self.districts) + number)
         return total.f1, false_merges(Joins(threshold, np.concatenate(wrong), np.concatenate(group)))
@@ -349,24 +352,23 @@ _BELOW = (
 )
 
 
-def wrong_joins(store: Store, district: str, level: Level) -> tuple[Bools, Ints]:
+def wrong_joins(store: Store, district: str, level: Level, truth: Mapping[int, str]) -> tuple[Bools, Ints]:
     """Of the joins made at a level: (j,) whether the two sides show two people, and (j,) a number of the left one's.
 
-    A side shows whom most of its tracklets do. Joins of sides that nobody labelled are left out.
+    `truth`: of tracklets, by their ids. A side shows whom most of its tracklets do. Joins of sides that nobody labelled
+    are left out.
     """
     with store.begin() as connection:
-        truth = tracklet_truths(connection)
         at = {"level": level.value, "district": district}
         rows = copy_out(connection, _JOINED, at, {"left": "int8?", "right": "int8?"})
         sides = [(a, b) for a, b in zip(rows["left"], rows["right"], strict=True) if a is not None and b is not None]
         ids = sorted({one for pair in sides for one in pair})
         below = copy_out(connection, _BELOW, {"ids": ids}, {"id": "int8", "tracklet": "int8"}) if ids else {}
-    people: dict[int, list[str]] = {}
+    held: dict[int, list[int]] = {}
     for own, tracklet in zip(below.get("id", ()), below.get("tracklet", ()), strict=True):
-        if int(tracklet) in truth:
-            people.setdefault(int(own), []).append(truth[int(tracklet)])
-    shown = {own: max(sorted(its), key=its.count) for own, its in people.items()}
-    known = [(shown[a], shown[b]) for a, b in sides if a in shown and b in shown]
+        held.setdefault(int(own), []).append(int(tracklet))
+    shown = {own: mostly(its, truth) for own, its in held.items()}
+    known = [(shown[a], shown[b]) for a, b in sides if shown.get(a) and shown.get(b)]
     numbers = {name: number for number, name in enumerate(sorted(set(shown.values())))}
     return (
         np.array([a != b for a, b in known], dtype=bool),
@@ -437,7 +439,7 @@ def _without_routes(times: TransitTimes) -> TransitTimes:
 def _relabelled(fit: LevelCalibration, level: Level) -> LevelCalibration:
     """Another level's fit, where the data have too few pairs of this one; what was measured there stays there."""
     said = f"{fit.fitted_on} (fit of the {fit.level.value} level, this one has too few pairs)"
-    measured = dict.fromkeys(("false_merges", "reliability", "distances", "decisions"))
+    measured = dict.fromkeys(("false_merges", "reliability", "decisions"))
     return fit.model_copy(update={"level": level, "fitted_on": said[:500], **measured})
 
 

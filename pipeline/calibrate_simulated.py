@@ -128,7 +128,7 @@ def _passages(simulated: EmbeddingCity) -> LabelledPassages:
         camera, person = batch.camera[first].astype(np.int64), batch.person[first]
         parts.append((mean / weight[:, None], camera, start, end, person, np.bincount(of)))
     mean, camera, start, end, person, crops = (np.concatenate(column) for column in zip(*parts, strict=True))
-    passages = Passages(mean.astype(np.float32), camera, start, end, lambda a, b: world.slack_us[a, b])
+    passages = Passages(mean.astype(np.float32), camera, start, end, world.slack)
     return LabelledPassages(passages, person, crops)
 
 

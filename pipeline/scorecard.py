@@ -27,7 +27,6 @@ def scorecard(store: Store, unit: str, labelled: Labelled) -> dict[Level, dict[s
     """
     world = geometry(read_city(store), unit, store.settings.association)
     timed = np.flatnonzero(labelled.timed)
-    reach_us = float(world.slack_us.max(initial=0.0))
     result: dict[Level, dict[str, Any]] = {}
     for level in labelled.levels:
         group, within = labelled.identity[level], labelled.unit(level)
@@ -46,8 +45,8 @@ def scorecard(store: Store, unit: str, labelled: Labelled) -> dict[Level, dict[s
                 labelled.camera[timed],
                 labelled.start_us[timed],
                 labelled.end_us[timed],
-                lambda a, b: world.slack_us[a, b],
-                reach_us,
+                world.slack,
+                world.longest_slack_us,
             ),
         }
         with store.begin() as connection:

@@ -14,7 +14,7 @@ import psutil
 import reid_core
 from pipeline.association.geometry import Geometry, geometry
 from pipeline.association.nodes import Ints
-from pipeline.baselines import BASELINES, LabelledPassages, Passages
+from pipeline.baselines import BASELINES, Passages
 from pipeline.city import find_city, read_city, store_city
 from pipeline.ingest.features import take_in_features
 from pipeline.metrics import Pairwise, idf1, pairwise
@@ -41,17 +41,17 @@ def take_in(
     `progress` hears of (people done, people in all). Raises HomeError for a home that holds another city, or only a
     part of this one.
     """
-    known = find_city(store)
-    if MODEL not in {row.name for row in models(store)}:
-        register_model(store, store.settings, weights, MODEL)
-    model = next((row for row in models(store) if row.in_use), None) or use_model(store, MODEL)
     marker = store.settings.home / "simulated.txt"
-    if known is not None:
-        if marker.exists() and marker.read_text(encoding="utf-8") == repr(simulated.settings):
-            return model
+    is_there = marker.exists() and marker.read_text(encoding="utf-8") == repr(simulated.settings)
+    if find_city(store) is not None and not is_there:
         raise HomeError(
             f"{store.settings.home} holds another city, or a part of this one; set URBAN_REID_HOME to an empty folder"
         )
+    if MODEL not in {row.name for row in models(store)}:
+        register_model(store, store.settings, weights, MODEL)
+    model = next((row for row in models(store) if row.in_use), None) or use_model(store, MODEL)
+    if is_there:
+        return model
     store_city(store, simulated.city, is_demo=True)
     codes = simulated.camera_codes
     for batch in simulated.batches(progress):
@@ -129,12 +129,8 @@ def passages_of(labelled: Labelled, world: Geometry) -> Passages:
         labelled.camera,
         labelled.start_us,
         labelled.end_us,
-        lambda a, b: world.slack_us[a, b],
+        world.slack,
     )
-
-
-def labelled_passages(labelled: Labelled, world: Geometry) -> LabelledPassages:
-    return LabelledPassages(passages_of(labelled, world), labelled.truth, labelled.crops)
 
 
 def _counted(groups: Ints, labelled: Labelled, level: Level) -> tuple[Pairwise, float, int]:

@@ -1,5 +1,6 @@
 """Which windows are to be looked at. A mark is cleared only if no other came meanwhile."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -22,12 +23,19 @@ def read(connection: Connection, unit: str) -> Watermark | None:
 
 def mark(connection: Connection, unit: str, dirty_from: datetime) -> None:
     """Says that the unit's windows from `dirty_from` on may have changed."""
+    mark_all(connection, {unit: dirty_from})
+
+
+def mark_all(connection: Connection, dirty_from: Mapping[str, datetime]) -> None:
+    """The same of several units, in the order of their codes, so that two writers wait for each other."""
     connection.execute(
         text(
-            "INSERT INTO watermark (unit, dirty_from, version) VALUES (:unit, :at, 1) ON CONFLICT (unit) DO UPDATE "
+            "INSERT INTO watermark (unit, dirty_from, version) SELECT unit, at, 1 "
+            "FROM unnest(CAST(:units AS text[]), CAST(:times AS timestamptz[])) AS dirty (unit, at) ORDER BY unit "
+            "ON CONFLICT (unit) DO UPDATE "
             "SET dirty_from = least(watermark.dirty_from, excluded.dirty_from), version = watermark.version + 1"
         ),
-        {"unit": unit, "at": dirty_from},
+        {"units": list(dirty_from), "times": list(dirty_from.values())},
     )
 
 

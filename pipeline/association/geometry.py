@@ -34,6 +34,11 @@ class Geometry:
     children: tuple[str, ...]  # codes of the unit's children
     horizon_us: int  # two sightings further apart are for the level above to compare
 
+    def slack(self, a: Ints, b: Ints) -> Floats:
+        """The gap, microseconds, below which passages at two cameras are impossible; broadcasts."""
+        found: Floats = self.slack_us[a, b]
+        return found
+
     @cached_property
     def longest_slack_us(self) -> int:
         return max(0, int(self.slack_us.max(initial=0.0)) + 1)

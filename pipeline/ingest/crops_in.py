@@ -11,6 +11,7 @@ from datetime import datetime
 
 from sqlalchemy import text
 
+from pipeline import watermarks
 from pipeline.crops import CropStore
 from pipeline.pictures import decode, quality
 from pipeline.store import Store
@@ -125,10 +126,6 @@ _INSERT_TRUTH = text("""
     INSERT INTO crop_truth (crop_id, truth)
     SELECT crop.id, new.truth FROM unnest(CAST(:key AS bytea[]), CAST(:truth AS text[])) AS new (key, truth)
     JOIN crop USING (key) ON CONFLICT DO NOTHING""")
-_MARK = text("""
-    INSERT INTO watermark (unit, dirty_from, version) VALUES (:unit, :dirty_from, 1)
-    ON CONFLICT (unit) DO UPDATE SET dirty_from = least(watermark.dirty_from, excluded.dirty_from),
-                                     version = watermark.version + 1""")
 
 
 def write_crops(store: Store, crops: Sequence[NewCrop]) -> tuple[int, int]:
@@ -158,9 +155,10 @@ def write_crops(store: Store, crops: Sequence[NewCrop]) -> tuple[int, int]:
             connection.execute(
                 _INSERT_TRUTH, {"key": [crop.key for crop in labelled], "truth": [crop.truth for crop in labelled]}
             )
-        for camera, first in sorted(_earliest(inserted)):
-            dirty_from = window_start(first, store.settings.association.window_s)
-            connection.execute(_MARK, {"unit": camera, "dirty_from": dirty_from})
+        window_s = store.settings.association.window_s
+        watermarks.mark_all(
+            connection, {camera: window_start(first, window_s) for camera, first in _earliest(inserted)}
+        )
     return len(inserted), len(crops) - len(inserted)
 
 

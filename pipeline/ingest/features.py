@@ -8,8 +8,8 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
-from sqlalchemy import text
 
+from pipeline import watermarks
 from pipeline.models import ModelRow
 from pipeline.resolve.read import days_of
 from pipeline.resolve.write import new_ids
@@ -23,13 +23,6 @@ from synthetic.embedding_city import PassageBatch
 SOURCE = "simulated"
 #: Width and height that a crop without a picture is said to have, pixels.
 _SIZE_PX = (1, 1)
-
-_MARK = text("""
-    INSERT INTO watermark (unit, dirty_from, version)
-    SELECT unit, dirty_from, 1 FROM unnest(CAST(:unit AS text[]), CAST(:dirty_from AS timestamptz[]))
-        AS seen (unit, dirty_from) ORDER BY unit
-    ON CONFLICT (unit) DO UPDATE SET dirty_from = least(watermark.dirty_from, excluded.dirty_from),
-                                     version = watermark.version + 1""")
 
 
 def take_in_features(
@@ -84,6 +77,5 @@ def take_in_features(
             },
         )
         window_s = store.settings.association.window_s
-        dirty = [window_start(moments[row], window_s) for row in firsts]
-        connection.execute(_MARK, {"unit": [codes[row] for row in firsts], "dirty_from": dirty})
+        watermarks.mark_all(connection, {codes[row]: window_start(moments[row], window_s) for row in firsts})
     return len(keys)

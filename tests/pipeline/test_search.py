@@ -1,6 +1,3 @@
-from collections.abc import Iterator
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
@@ -8,25 +5,13 @@ from sqlalchemy import text
 
 from pipeline.search import EVIDENCE, search
 from pipeline.search_request import request_search, upload_probe
-from pipeline.store import Store
-from pipeline.store.embedded import EmbeddedServer
 from schemas.calibration import straight_line
 from schemas.errors import CityError, InputError, PictureError
 from schemas.parameters import SearchHit, SearchParameters
 from schemas.times import from_us, to_us
-from tests.conftest import fresh_settings
-from tests.pipeline.resolve.conftest import Town, city_files, model_folder, town
+from tests.pipeline.resolve.conftest import Town, city_files, model_folder, resolved, town
 
-__all__ = ["city_files", "model_folder", "town"]
-
-
-@pytest.fixture(scope="module")
-def resolved(server: EmbeddedServer, city_files: Path, model_folder: Path) -> Iterator[Town]:
-    with fresh_settings(server) as settings, Store.open(settings, "pytest") as store:
-        town = Town(store, city_files, model_folder)
-        town.take_in((city_files / "manifest.jsonl").read_text().splitlines()[:150])
-        town.resolve()
-        yield town
+__all__ = ["city_files", "model_folder", "resolved", "town"]
 
 
 def some_crop(town: Town, camera: str = "") -> str:

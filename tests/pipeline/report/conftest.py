@@ -13,9 +13,9 @@ from pipeline.report import write_report
 from pipeline.store import Store
 from pipeline.store.embedded import EmbeddedServer
 from tests.conftest import fresh_settings
-from tests.pipeline.resolve.conftest import Town, city_files, fresh_town, lines, model_folder
+from tests.pipeline.resolve.conftest import Town, city_files, fresh_town, lines, model_folder, resolved
 
-__all__ = ["city_files", "fresh_town", "lines", "model_folder"]
+__all__ = ["city_files", "fresh_town", "lines", "model_folder", "resolved"]
 
 HOSTILE = (
     '<script>alert("name")</script>',

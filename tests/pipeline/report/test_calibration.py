@@ -1,6 +1,6 @@
 """What the first page says of a calibration: whether it can be believed, and whether the data drifted away from it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,8 @@ from pipeline.decisions import decision_distances
 from pipeline.reliability import Joins, false_merges, judge, profile
 from pipeline.report import write_report
 from pipeline.report.curves import BOTTOM, LEFT, RIGHT, SQUARE_BOTTOM, TOP, draw_reliabilities
-from pipeline.store import Store
-from pipeline.store.embedded import EmbeddedServer
 from schemas.calibration import Judgement, LevelCalibration, Reliability
 from schemas.levels import UPWARD, Level
-from tests.conftest import fresh_settings
 from tests.pipeline.report.conftest import Reported
 from tests.pipeline.report.pages import Page, read_pages
 from tests.pipeline.resolve.conftest import Town
@@ -28,16 +25,6 @@ def judged(seed: int = 0) -> Judgement:
     rng = np.random.default_rng(seed)
     predicted = rng.beta(0.3, 0.9, 3_000)
     return judge(predicted, rng.random(3_000) < predicted**1.2)
-
-
-@pytest.fixture(scope="module")
-def resolved(server: EmbeddedServer, city_files: Path, model_folder: Path) -> Iterator[Town]:
-    """A resolved city, of which tests change nothing but the calibration that the report takes."""
-    with fresh_settings(server) as settings, Store.open(settings, "pytest") as store:
-        town = Town(store, city_files, model_folder)
-        town.take_in((city_files / "manifest.jsonl").read_text().splitlines()[:150])
-        town.resolve()
-        yield town
 
 
 @pytest.fixture

@@ -101,6 +101,16 @@ def town(store: Store, city_files: Path, model_folder: Path) -> Town:
     return Town(store, city_files, model_folder)
 
 
+@pytest.fixture(scope="module")
+def resolved(server: EmbeddedServer, city_files: Path, model_folder: Path) -> Iterator[Town]:
+    """A part of the city, resolved. Of it tests change nothing but the calibration, which is the newest that counts."""
+    with fresh_settings(server) as settings, Store.open(settings, "pytest") as store:
+        town = Town(store, city_files, model_folder)
+        town.take_in((city_files / "manifest.jsonl").read_text().splitlines()[:150])
+        town.resolve()
+        yield town
+
+
 @pytest.fixture
 def fresh_town(server: EmbeddedServer, city_files: Path, model_folder: Path) -> Iterator[Callable[..., Town]]:
     """Makes further towns, each with a database and a home of its own."""
