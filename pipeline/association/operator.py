@@ -1,13 +1,15 @@
 """associate: from nodes to groups and the decisions that explain them. Serves building, street and district alike."""
 
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from pipeline.association.block import shortlist
-from pipeline.association.cluster import average_link
+from pipeline.association.cluster import Clusters, average_link
 from pipeline.association.geometry import Geometry, closest
 from pipeline.association.nodes import Ints, Nodes
+from pipeline.association.reassign import displaced
 from pipeline.association.score import Scorer, Scores
 from pipeline.association.transit import UnitTransit
 from reid_core.core import ReIDCore
@@ -91,17 +93,44 @@ def associate(
         rest = np.array([pair for pair in pairs if pair not in where], dtype=np.int64).reshape(-1, 2)
         return bool(len(rest)) and bool(closest(nodes, world, rest[:, 0], rest[:, 1]).impossible.any())
 
-    clusters = average_link(
-        len(nodes),
+    def more(a: Ints, b: Ints) -> np.ndarray:
+        return keep(a, b, scorer.score(a, b))
+
+    def cluster(forbidden: Container[tuple[int, int]] = ()) -> Clusters:
+        return average_link(
+            len(nodes),
+            left,
+            right,
+            log_odds,
+            threshold=calibration.join_log_odds,
+            review=calibration.review_log_odds,
+            small=settings.small_cluster,
+            score=more,
+            impossible=lambda a, b: any((i, j) in forbidden for i in a for j in b) or impossible(a, b),
+        )
+
+    def mean(node: int, others: Sequence[int]) -> float:
+        pairs = [(min(node, other), max(node, other)) for other in others]
+        missing = np.array([pair for pair in pairs if pair not in where], dtype=np.int64).reshape(-1, 2)
+        if len(missing):
+            more(missing[:, 0], missing[:, 1])
+        return float(np.mean([found.log_odds[row] for found, row in map(where.__getitem__, pairs)]))
+
+    log_odds = keep(left, right, scores)
+    clusters = cluster()
+    moved = displaced(
+        clusters.groups,
+        nodes.fresh,
         left,
         right,
-        keep(left, right, scores),
+        log_odds,
         threshold=calibration.join_log_odds,
-        review=calibration.review_log_odds,
-        small=settings.small_cluster,
-        score=lambda a, b: keep(a, b, scorer.score(a, b)),
-        impossible=impossible,
+        score=mean,
+        impossible=lambda node, others: impossible([node], list(others)),
+        at_once=lambda a, b: closest(nodes, world, a, b).impossible,
     )
+    if moved:
+        clusters = cluster({*moved, *((j, i) for i, j in moved)})
     group = np.empty(len(nodes), dtype=np.int64)
     for number, members in enumerate(clusters.groups):
         group[members] = number
