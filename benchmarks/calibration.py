@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from scipy.special import expit
 
-from pipeline.calibrate import Compared, Observed, tracklet_truths, wrong_joins
 from pipeline.city import read_city
+from pipeline.compared import Compared, Observed, tracklet_truths, wrong_joins
 from pipeline.labelled_city import all_units, labelled_city
 from pipeline.reliability import judge
 from pipeline.resolve import resolve_unit
