@@ -8,7 +8,7 @@ import numpy as np
 from pipeline.association.block import shortlist
 from pipeline.association.cluster import Clusters, average_link
 from pipeline.association.geometry import Geometry, closest
-from pipeline.association.nodes import Ints, Nodes
+from pipeline.association.nodes import Floats, Ints, Nodes
 from pipeline.association.reassign import displaced
 from pipeline.association.score import Scorer, Scores
 from pipeline.association.transit import UnitTransit
@@ -79,22 +79,8 @@ def associate(
             ],
             Shortlist(left, right, scores),
         )
-    where: dict[tuple[int, int], tuple[Scores, int]] = {}  # of each scored pair: in which scores, and in which row
-
-    def keep(a: Ints, b: Ints, found: Scores) -> np.ndarray:
-        where.update((pair, (found, row)) for row, pair in enumerate(zip(a.tolist(), b.tolist(), strict=True)))
-        return found.log_odds
-
-    def impossible(a: list[int], b: list[int]) -> bool:
-        pairs = [(min(i, j), max(i, j)) for i in a for j in b]
-        known = [where[pair] for pair in pairs if pair in where]
-        if any(found.impossible[row] for found, row in known):
-            return True
-        rest = np.array([pair for pair in pairs if pair not in where], dtype=np.int64).reshape(-1, 2)
-        return bool(len(rest)) and bool(closest(nodes, world, rest[:, 0], rest[:, 1]).impossible.any())
-
-    def more(a: Ints, b: Ints) -> np.ndarray:
-        return keep(a, b, scorer.score(a, b))
+    pairs = _Pairs(scorer)
+    log_odds = pairs.keep(left, right, scores)
 
     def cluster(forbidden: Container[tuple[int, int]] = ()) -> Clusters:
         return average_link(
@@ -105,18 +91,10 @@ def associate(
             threshold=calibration.join_log_odds,
             review=calibration.review_log_odds,
             small=settings.small_cluster,
-            score=more,
-            impossible=lambda a, b: any((i, j) in forbidden for i in a for j in b) or impossible(a, b),
+            score=pairs.score,
+            impossible=lambda a, b: any((i, j) in forbidden for i in a for j in b) or pairs.impossible(a, b),
         )
 
-    def mean(node: int, others: Sequence[int]) -> float:
-        pairs = [(min(node, other), max(node, other)) for other in others]
-        missing = np.array([pair for pair in pairs if pair not in where], dtype=np.int64).reshape(-1, 2)
-        if len(missing):
-            more(missing[:, 0], missing[:, 1])
-        return float(np.mean([found.log_odds[row] for found, row in map(where.__getitem__, pairs)]))
-
-    log_odds = keep(left, right, scores)
     clusters = cluster()
     moved = displaced(
         clusters.groups,
@@ -125,8 +103,8 @@ def associate(
         right,
         log_odds,
         threshold=calibration.join_log_odds,
-        score=mean,
-        impossible=lambda node, others: impossible([node], list(others)),
+        score=lambda node, others: pairs.mean([node], others),
+        impossible=lambda node, others: pairs.impossible([node], others),
         at_once=lambda a, b: closest(nodes, world, a, b).impossible,
     )
     if moved:
@@ -141,7 +119,7 @@ def associate(
         verdicts.setdefault((int(left[row]), int(right[row])), Verdict.APART)
     decisions = []
     for (a, b), verdict in sorted(verdicts.items()):
-        found, row = where[a, b]
+        found, row = pairs.where[a, b]
         other = runner_up.get(a if nodes.fresh[a] else b) if verdict is Verdict.JOIN else None
         rival = None
         if other is not None:
@@ -149,6 +127,43 @@ def associate(
             rival = (min(ends), float(scores.distance[other])) if ends else None
         decisions.append(_decision(found, row, a, b, verdict, calibration, rival, nodes))
     return Association(clusters.groups, decisions, Shortlist(left, right, scores))
+
+
+class _Pairs:
+    """The pairs that were scored, and what is asked of them."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self.scorer = scorer
+        self.where: dict[tuple[int, int], tuple[Scores, int]] = {}  # of each: in which scores, and in which row
+
+    def keep(self, left: Ints, right: Ints, found: Scores) -> Floats:
+        """Remembers them; (p,) their log-odds."""
+        ends = zip(left.tolist(), right.tolist(), strict=True)
+        self.where.update((pair, (found, row)) for row, pair in enumerate(ends))
+        return found.log_odds
+
+    def score(self, left: Ints, right: Ints) -> Floats:
+        """(p,) Log-odds of further pairs."""
+        return self.keep(left, right, self.scorer.score(left, right))
+
+    def mean(self, some: Sequence[int], others: Sequence[int]) -> float:
+        """Mean log-odds over all pairs between the two."""
+        known, rest = self._parted(some, others)
+        total = sum(float(found.log_odds[row]) for found, row in known)
+        return (total + float(self.score(*rest).sum())) / (len(some) * len(others))
+
+    def impossible(self, some: Sequence[int], others: Sequence[int]) -> bool:
+        """Whether any pair between the two cannot be one person."""
+        known, rest = self._parted(some, others)
+        if any(found.impossible[row] for found, row in known):
+            return True
+        return bool(len(rest[0])) and bool(closest(self.scorer.nodes, self.scorer.world, *rest).impossible.any())
+
+    def _parted(self, some: Sequence[int], others: Sequence[int]) -> tuple[list[tuple[Scores, int]], tuple[Ints, Ints]]:
+        """The pairs between the two that were scored, and the others."""
+        every = [(min(i, j), max(i, j)) for i in some for j in others]
+        rest = np.array([pair for pair in every if pair not in self.where], dtype=np.int64).reshape(-1, 2)
+        return [self.where[pair] for pair in every if pair in self.where], (rest[:, 0], rest[:, 1])
 
 
 def _nearest_of_fresh(nodes: Nodes, left: Ints, right: Ints, scores: Scores) -> dict[int, int]:

@@ -6,7 +6,7 @@ the same groups are assigned to them at once, so that the sum of log-odds over t
 (Kuhn 1955).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -40,20 +40,35 @@ def displaced(
     group = np.empty(len(fresh), dtype=np.int64)
     for number, members in enumerate(groups):
         group[list(members)] = number
-    wanted: dict[int, set[int]] = {}  # of each group: the fresh nodes that it could be the one of
+    wants: dict[int, set[int]] = {}  # of each fresh node: the groups that it could be the one of
     for a, b in ((left, right), (right, left)):
         rows = np.flatnonzero((log_odds >= threshold) & fresh[a])
         for node, number in zip(a[rows].tolist(), group[b[rows]].tolist(), strict=True):
-            wanted.setdefault(number, set()).add(node)
+            wants.setdefault(node, set()).add(number)
     result: list[tuple[int, int]] = []
-    for rivals in _rivals(wanted, at_once):
-        result += _moved(rivals, wanted, groups, group, threshold, score, impossible)
+    for rivals in _rivals(wants, at_once):
+        others = {n: [i for i in groups[n] if i not in rivals] for node in rivals for n in (*wants[node], group[node])}
+        gains = {
+            (node, number): gain
+            for node in sorted(rivals)
+            for number in sorted(wants[node])
+            if others[number] and not impossible(node, others[number])
+            if (gain := score(node, others[number]) - threshold) > 0
+        }
+        best = _best(gains)
+        now = {node: int(group[node]) for node in rivals}
+        if _worth(best, gains) > _worth(now, gains) + _BETTER:
+            result += [(node, i) for node, own in now.items() if best.get(node) != own for i in others[own]]
     return sorted(result)
 
 
-def _rivals(wanted: dict[int, set[int]], at_once: Callable[[Ints, Ints], Bools]) -> list[list[int]]:
+def _rivals(wants: Mapping[int, set[int]], at_once: Callable[[Ints, Ints], Bools]) -> list[set[int]]:
     """Sets of nodes of which each wants a group together with another that it cannot be one person with."""
-    pairs = sorted({pair for nodes in wanted.values() for pair in combinations(sorted(nodes), 2)})
+    wanted: dict[int, list[int]] = {}
+    for node in sorted(wants):
+        for number in wants[node]:
+            wanted.setdefault(number, []).append(node)
+    pairs = sorted({pair for nodes in wanted.values() for pair in combinations(nodes, 2)})
     if not pairs:
         return []
     columns = np.array(pairs, dtype=np.int64)
@@ -61,34 +76,15 @@ def _rivals(wanted: dict[int, set[int]], at_once: Callable[[Ints, Ints], Bools])
     nodes, place = np.unique(np.concatenate([a, b]), return_inverse=True)
     edges = csr_matrix((np.ones(len(a)), place.reshape(2, -1)), shape=(len(nodes), len(nodes)))
     number, component = connected_components(edges, directed=False)
-    return [nodes[component == one].tolist() for one in range(number)]
+    return [set(nodes[component == one].tolist()) for one in range(number)]
 
 
-def _moved(
-    rivals: Sequence[int],
-    wanted: dict[int, set[int]],
-    groups: Sequence[Sequence[int]],
-    group: Ints,
-    threshold: float,
-    score: Callable[[int, Sequence[int]], float],
-    impossible: Callable[[int, Sequence[int]], bool],
-) -> list[tuple[int, int]]:
-    apart = set(rivals)
-    others = {number: [i for i in groups[number] if i not in apart] for number in wanted}
-    gains: dict[tuple[int, int], float] = {}
-    for number in sorted(wanted):
-        for node in sorted(wanted[number] & apart):
-            if others[number] and not impossible(node, others[number]):
-                gain = score(node, others[number]) - threshold
-                if gain > 0:
-                    gains[node, number] = gain
-    if not gains:
-        return []
-    edges = np.array(list(gains), dtype=np.int64)
-    values = np.array(list(gains.values()))
-    chosen = best_matching(edges[:, 0], edges[:, 1], values)
-    now = sum(gains.get((node, int(group[node])), 0.0) for node in rivals)
-    if values[chosen].sum() <= now + _BETTER:
-        return []
-    new = dict(edges[chosen].tolist())
-    return [(node, i) for node in rivals if new.get(node) != group[node] for i in others.get(int(group[node]), ())]
+def _best(gains: Mapping[tuple[int, int], float]) -> dict[int, int]:
+    """The group of each node in the assignment that gains most; no group is given twice."""
+    edges = np.array(list(gains), dtype=np.int64).reshape(-1, 2)
+    chosen = best_matching(edges[:, 0], edges[:, 1], np.array(list(gains.values())))
+    return dict(edges[chosen].tolist())
+
+
+def _worth(held: Mapping[int, int], gains: Mapping[tuple[int, int], float]) -> float:
+    return sum(gains.get(edge, 0.0) for edge in held.items())

@@ -18,8 +18,8 @@ class Fate:
     """What becomes of one group. Indices are those of `known`."""
 
     survivor: int | None  # the identity that goes on as this group
-    merged: tuple[int, ...]  # identities taken in
-    split_from: int | None  # without a survivor: the identity that it was part of
+    merged: tuple[int, ...]  # identities taken in, which end
+    parts: tuple[int, ...]  # identities of which a part came here, and most went elsewhere
 
 
 def stitch(
@@ -42,9 +42,7 @@ def stitch(
     for number, group in enumerate(groups):
         here = sorted({source for node in group if (source := origin.get(node)) is not None})
         claims = [source for source in here if goes_to[source] == number]
-        if claims:
-            oldest = min(claims, key=lambda source: (known[source].first_seen_us, known[source].key))
-            fates.append(Fate(oldest, tuple(source for source in claims if source != oldest), None))
-        else:
-            fates.append(Fate(None, (), here[0] if here else None))
+        oldest = min(claims, key=lambda source: (known[source].first_seen_us, known[source].key), default=None)
+        merged = tuple(source for source in claims if source != oldest)
+        fates.append(Fate(oldest, merged, tuple(source for source in here if goes_to[source] != number)))
     return fates
