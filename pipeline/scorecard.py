@@ -1,59 +1,67 @@
 """All that is said of a unit's levels where the truth is known: agreement, open set, violations, churn, review load."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, text
 
-from pipeline.association.geometry import geometry
+from pipeline.association.geometry import Geometry, geometry
 from pipeline.association.nodes import Ints
 from pipeline.city import read_city
-from pipeline.metrics import OpenSet, agreement, churn, commonest, forbidden_pairs, open_set
-from pipeline.scoring import Labelled, rows_of, uuids
+from pipeline.metrics import OpenSet, churn, commonest, forbidden_pairs, open_set
+from pipeline.scoring import UNITS, Labelled, rows_of, score, uuids
 from pipeline.store import Store
 from pipeline.store.copy import copy_out
 from schemas.levels import UPWARD, Level
 
 
-def scorecard(store: Store, unit: str, labelled: Labelled) -> dict[Level, dict[str, Any]]:
+def scorecard(
+    store: Store, unit: str, labelled: Labelled, nearest_distances: Mapping[str, float] | None = None
+) -> dict[Level, dict[str, Any]]:
     """Per level above the camera, among the labelled tracklets of `unit`:
 
-    - identities and people: how many there are, and should be; a person in two units of the level counts in both;
-    - what `pipeline.metrics.agreement` gives of the level's task (`Labelled.of_task`);
+    - identities and people: how many there are, and should be by the level's task (`Labelled.of_task`): a person
+      counts again in each unit of the level, and when back after its horizon;
+    - what `pipeline.scoring.score` gives;
     - false_attach_rate, miss_rate, mistaken_rate, and `history`, the same by size of history: see `open_set_of`;
-    - violations: pairs of tracklets in one identity that the gates forbid;
+    - violations: see `violations`;
     - churn: the share of tracklets whose identity has another persistent id now than when they first had one;
     - reviews, reviews_labelled, reviews_needed: see `_review_load`.
     """
     world = geometry(read_city(store), unit, store.settings.association)
-    timed = np.flatnonzero(labelled.timed)
+    scored = score(labelled, nearest_distances or {})
     result: dict[Level, dict[str, Any]] = {}
     for level in labelled.levels:
-        group, within = labelled.identity[level], labelled.unit(level)
-        truth = labelled.of_task(level, labelled.truth)
         opened = open_set_of(labelled, level)
         row: dict[str, Any] = {
-            "identities": len(np.unique(group)),
-            "people": len(np.unique(np.stack([within, labelled.truth]), axis=1).T),
-            **agreement(labelled.of_task(level, group), truth, within, labelled.crops),
+            "identities": len(np.unique(labelled.identity[level])),
+            "people": len(np.unique(labelled.of_task(level, labelled.truth))),
+            **scored[level.value],
             "false_attach_rate": opened.false_attach_rate,
             "miss_rate": opened.miss_rate,
             "mistaken_rate": opened.mistaken_rate,
             "history": _by_history(opened),
-            "violations": forbidden_pairs(
-                group[timed],
-                labelled.camera[timed],
-                labelled.start_us[timed],
-                labelled.end_us[timed],
-                world.slack,
-                world.longest_slack_us,
-            ),
+            "violations": violations(labelled, level, world),
         }
         with store.begin() as connection:
             row["churn"] = _churn(connection, unit, level, labelled)
             row |= _review_load(connection, unit, level, labelled)
         result[level] = row
     return result
+
+
+def violations(labelled: Labelled, level: Level, world: Geometry) -> int:
+    """Pairs of tracklets in one identity of `level` that the gates forbid."""
+    timed = np.flatnonzero(labelled.timed)
+    return forbidden_pairs(
+        labelled.identity[level][timed],
+        labelled.camera[timed],
+        labelled.start_us[timed],
+        labelled.end_us[timed],
+        world.slack,
+        world.longest_slack_us,
+    )
 
 
 def open_set_of(labelled: Labelled, level: Level) -> OpenSet:
@@ -77,16 +85,11 @@ def _by_history(found: OpenSet) -> list[dict[str, int]]:
     ]
 
 
-_UNITS = (
-    "SELECT code FROM urban_unit WHERE level = CAST(:level AS unit_level) "
-    "AND (code = :unit OR starts_with(code, :unit || '/'))"
-)
-
 # Superseded runs count: what a person was shown first may have come from one.
 _FIRST = (
     "SELECT DISTINCT ON (t.persistent_id) uuid_send(t.persistent_id), uuid_send(i.persistent_id) FROM identity i "
     "CROSS JOIN unnest(i.tracklets) AS below(id) JOIN identity t ON t.id = below.id "
-    f"WHERE i.unit IN ({_UNITS}) ORDER BY t.persistent_id, i.id"
+    f"WHERE i.unit IN ({UNITS}) ORDER BY t.persistent_id, i.id"
 )
 
 
@@ -99,7 +102,7 @@ def _churn(connection: Connection, unit: str, level: Level, labelled: Labelled) 
 
 _REVIEWS = (
     "SELECT d.id, d.left_key, d.right_key FROM match_decision d JOIN run r ON r.id = d.run_id "
-    f"WHERE r.unit IN ({_UNITS}) AND r.superseded_at IS NULL AND d.verdict = 'review'"
+    f"WHERE r.unit IN ({UNITS}) AND r.superseded_at IS NULL AND d.verdict = 'review'"
 )
 _SIDES = (
     f"WITH asked AS MATERIALIZED ({_REVIEWS}), side AS (SELECT id, false AS is_right, left_key AS key FROM asked "
@@ -110,13 +113,18 @@ _SIDES = (
 )
 
 
+def reviews(connection: Connection, unit: str, level: Level) -> int:
+    """Decisions of `level` at and below the unit that ask a person."""
+    at = {"unit": unit, "level": level.value}
+    return int(connection.scalar(text(f"SELECT count(*) FROM ({_REVIEWS}) AS asked"), at) or 0)
+
+
 def _review_load(connection: Connection, unit: str, level: Level, labelled: Labelled) -> dict[str, int]:
-    """reviews: decisions that ask a person. reviews_labelled: those with labels on both sides. reviews_needed: those of
-    them whose sides are one person, by most of their crops, and that no identity has brought together by now: without a
-    person's word these stay apart, which is wrong. The other labelled ones would have ended well without one.
+    """reviews: see `reviews`. reviews_labelled: those with labels on both sides. reviews_needed: those of them whose
+    sides are one person, by most of their crops, and that no identity has brought together by now: without a person's
+    word these stay apart, which is wrong. The other labelled ones would have ended well without one.
     """
     at = {"unit": unit, "level": level.value}
-    asked = connection.scalar(text(f"SELECT count(*) FROM ({_REVIEWS}) AS asked"), at) or 0
     rows = copy_out(connection, _SIDES, at, {"id": "int8", "is_right": "bool", "tracklet": "bytea"})
     row, there = rows_of(labelled.persistent_id[Level.CAMERA], uuids(rows["tracklet"]))
     row, right = row[there], np.asarray(rows["is_right"])[there]
@@ -126,7 +134,11 @@ def _review_load(connection: Connection, unit: str, level: Level, labelled: Labe
     together = np.zeros(len(decisions), dtype=bool)
     together[_shared(decision, right, labelled.identity[level][row])] = True
     needed = both & (side[:, 0] == side[:, 1]) & ~together
-    return {"reviews": int(asked), "reviews_labelled": int(both.sum()), "reviews_needed": int(needed.sum())}
+    return {
+        "reviews": reviews(connection, unit, level),
+        "reviews_labelled": int(both.sum()),
+        "reviews_needed": int(needed.sum()),
+    }
 
 
 def _shared(decision: Ints, right: np.ndarray, identity: Ints) -> Ints:

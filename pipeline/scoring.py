@@ -66,9 +66,10 @@ class Said:
     people: tuple[str, ...]  # by name
 
 
-_UNITS = text(
+#: A query of the codes of a unit and all below it that are of one level.
+UNITS = (
     "SELECT code FROM urban_unit WHERE level = CAST(:level AS unit_level) "
-    "AND (code = :unit OR starts_with(code, :unit || '/')) ORDER BY code COLLATE \"C\""
+    "AND (code = :unit OR starts_with(code, :unit || '/'))"
 )
 # The codes are given as a list, which reaches into the view; a join would have it sort all identities of the city.
 _TRACKLETS = (
@@ -130,7 +131,8 @@ def labelled_tracklets(
 
 
 def _units(connection: Connection, unit: str, level: Level) -> list[str]:
-    return list(connection.execute(_UNITS, {"unit": unit, "level": level.value}).scalars())
+    at = {"unit": unit, "level": level.value}
+    return list(connection.execute(text(f'{UNITS} ORDER BY code COLLATE "C"'), at).scalars())
 
 
 def rows_of(ids: np.ndarray, wanted: np.ndarray) -> tuple[Ints, Bools]:

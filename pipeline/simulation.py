@@ -19,7 +19,7 @@ from pipeline.city import find_city, read_city, store_city
 from pipeline.ingest.features import take_in_features
 from pipeline.metrics import Pairwise, idf1, pairwise
 from pipeline.models import ModelRow, models, register_model, use_model
-from pipeline.scorecard import scorecard
+from pipeline.scorecard import reviews, violations
 from pipeline.scoring import Labelled, labelled_tracklets
 from pipeline.store import Store
 from schemas.errors import HomeError
@@ -89,35 +89,35 @@ def score_city(
     districts = [unit.code for unit in city.units if unit.level is Level.DISTRICT]
     thresholds = model.card.details.get("baseline_thresholds", {})
     levels = UPWARD[1:]
-    found: dict[str, list[Any]] = {"ours": [], **{name: [] for name in baselines}}
+    found: dict[str, list[dict[Level, _Counted]]] = {"ours": [], **{name: [] for name in baselines}}
     seconds = dict.fromkeys(baselines, 0.0)
-    tracklets = violations = 0
-    reviews = dict.fromkeys((level.value for level in levels), 0)
+    tracklets = forbidden = 0
+    asked = dict.fromkeys((level.value for level in levels), 0)
     for district in districts:
         labelled = labelled_tracklets(store, district, model.id)
+        world = geometry(city, district, store.settings.association)
         tracklets += len(labelled.truth)
-        found["ours"].append({level: labelled.identity[level] for level in levels})
+        forbidden += violations(labelled, Level.DISTRICT, world)
+        with store.begin() as connection:
+            for level in levels:
+                asked[level.value] += reviews(connection, district, level)
+        found["ours"].append({level: _counted(labelled.identity[level], labelled, level) for level in levels})
         on_step(f"{district}: scored")
-        for level, row in scorecard(store, district, labelled).items():
-            violations += row["violations"] if level is Level.DISTRICT else 0
-            reviews[level.value] += row["reviews"]
-        passages = passages_of(labelled, geometry(city, district, store.settings.association))
+        passages = passages_of(labelled, world)
         for name in baselines:
             began = time.perf_counter()
             groups = BASELINES[name].prepare(passages)(*thresholds[name])
             seconds[name] += time.perf_counter() - began
-            found[name].append(dict.fromkeys(levels, groups))
+            found[name].append({level: _counted(groups, labelled, level) for level in levels})
             on_step(f"{district}: {name}")
-        for its in found.values():
-            its[-1] = {level: _counted(its[-1][level], labelled, level) for level in levels}
     tables = {name: _means(its, levels) for name, its in found.items()}
     ours = tables.pop("ours")
     return Scored(
         tracklets=tracklets,
         idf1=ours["idf1"],
         pairwise_f1=ours["pairwise_f1"],
-        violations=violations,
-        reviews=reviews,
+        violations=forbidden,
+        reviews=asked,
         baselines={name: {**tables[name], "seconds": round(seconds[name], 2)} for name in baselines},
     )
 
@@ -133,14 +133,17 @@ def passages_of(labelled: Labelled, world: Geometry) -> Passages:
     )
 
 
-def _counted(groups: Ints, labelled: Labelled, level: Level) -> tuple[Pairwise, float, int]:
-    """Pairs, IDF1, and the crops that it is of."""
+#: Pairs, IDF1, and the crops that it is of.
+_Counted = tuple[Pairwise, float, int]
+
+
+def _counted(groups: Ints, labelled: Labelled, level: Level) -> _Counted:
     unit = labelled.unit(level)
     found, truth = labelled.of_task(level, groups), labelled.of_task(level, labelled.truth)
     return pairwise(found, truth, unit), idf1(found, truth, unit, labelled.crops), int(labelled.crops.sum())
 
 
-def _means(districts: Sequence[Mapping[Level, tuple[Pairwise, float, int]]], levels: Sequence[Level]) -> dict[str, Any]:
+def _means(districts: Sequence[Mapping[Level, _Counted]], levels: Sequence[Level]) -> dict[str, Any]:
     idf: dict[str, float] = {}
     f1: dict[str, float] = {}
     for level in levels:

@@ -90,9 +90,10 @@ def _ticks(start_us: int, end_us: int, left: float, scale: float, zone: ZoneInfo
     offset = from_us(max(start_us, 0)).astimezone(zone).utcoffset()
     shift = 0 if offset is None else round(offset.total_seconds()) * _SECOND
     first = -(-(start_us + shift) // step) * step - shift
-    moments = list(range(first, end_us + 1, step)) or [(start_us + end_us) // 2]
+    round_ones = range(first, end_us + 1, step)
+    moments = round_ones or [(start_us + end_us) // 2]
     several_days = step >= 86_400 * _SECOND
-    form = "%-d %b" if several_days else "%H:%M" if step >= 60 * _SECOND and len(moments) > 1 else "%H:%M:%S"
+    form = "%-d %b" if several_days else "%H:%M" if step >= 60 * _SECOND and round_ones else "%H:%M:%S"
     ticks = [Tick(left + (us - start_us) * scale, local(from_us(us), zone, form)) for us in moments]
     return [tick for tick in ticks if tick.x >= left]
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -24,7 +25,8 @@ from pipeline.report.pictures import Picture, best, pictures_of
 from pipeline.report.read import Person, Sighting, UnitCounts, people_of, read_sightings, read_spread, read_units
 from pipeline.report.tree import Tree, draw_tree
 from pipeline.resolve.unit import current_calibration
-from pipeline.scoring import labelled_tracklets, score
+from pipeline.scorecard import scorecard
+from pipeline.scoring import labelled_tracklets
 from pipeline.store import Store
 from schemas.association import Verdict
 from schemas.calibration import LevelCalibration
@@ -39,16 +41,6 @@ JOINS_A_LEVEL = 100
 REVIEWS_A_LEVEL = 60
 PICTURES_A_SIDE = 3
 _SIGHTINGS_A_JOURNEY = 400
-
-
-@dataclass(frozen=True)
-class Score:
-    """How good a level is, where truth is known."""
-
-    level: Level
-    identities: int
-    people: int  # how many there truly are, counted in each unit of the level
-    measured: Mapping[str, float]  # as pipeline.scoring.score gives it
 
 
 @dataclass(frozen=True)
@@ -74,7 +66,7 @@ class Contents:
     waiting: int  # pairs of identities that wait, among the decisions looked at
     looked_at: int  # decisions for review
     settled: int  # pairs for review that later evidence joined, of those looked at
-    scores: list[Score]
+    scores: Mapping[Level, Mapping[str, Any]]  # as pipeline.scorecard gives them; empty where no truth is known
     pictures: Mapping[int, Sequence[Picture]]  # of the tracklets that are shown
 
     @property
@@ -230,7 +222,7 @@ def read_contents(store: Store, district: str) -> Contents:
         waiting=len(waiting),
         looked_at=len(reviews),
         settled=sum(review.settled for review in reviews),
-        scores=[] if model is None else _scores(store, district, model, units),
+        scores={} if model is None else _scores(store, district, model),
         pictures=pictures,
     )
 
@@ -275,19 +267,8 @@ def _first_of_each_level(pairs: Sequence[OpenPair]) -> list[OpenPair]:
     ]
 
 
-def _scores(store: Store, district: str, model: ModelRow, units: Sequence[UnitCounts]) -> list[Score]:
-    """Empty where no truth is known."""
+def _scores(store: Store, district: str, model: ModelRow) -> Mapping[Level, Mapping[str, Any]]:
     labelled = labelled_tracklets(store, district, model.id)
-    if not labelled.key:
-        return []
     # The baseline's thresholds were chosen on other cities, as ours were; they travel in the model's card.
-    found = score(labelled, model.card.details.get("nearest_neighbour_distance", {}))
-    return [
-        Score(
-            level,
-            sum(unit.identities for unit in units if unit.level is level),
-            len(set(zip(labelled.unit(level), labelled.truth, strict=True))),
-            found[level.value],
-        )
-        for level in UPWARD[1:]
-    ]
+    nearest = model.card.details.get("nearest_neighbour_distance", {})
+    return scorecard(store, district, labelled, nearest) if labelled.key else {}

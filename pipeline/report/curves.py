@@ -13,7 +13,7 @@ from schemas.calibration import Judgement, LevelCalibration, Reliability
 from schemas.cards import probability
 from schemas.levels import Level
 
-WIDTH, HEIGHT = 340.0, 290.0
+WIDTH, HEIGHT = 340.0, 304.0
 LEFT, RIGHT = 48.0, 328.0
 TOP, BOTTOM = 16.0, 146.0  # of the probability's axis
 STRIP = 34.0

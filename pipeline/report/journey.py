@@ -8,14 +8,14 @@ from zoneinfo import ZoneInfo
 from pipeline.report.axis import Axis, span_us, time_axis
 from pipeline.report.pictures import Picture, best
 from pipeline.report.read import Person, Sighting
-from schemas.levels import parent_of
 from schemas.times import to_us
 
 JOURNEY_WIDTH = 1080.0
 LEFT = 176.0  # where time begins; names stand before it
-_RIGHT = 1064.0
+_RIGHT = 1052.0  # the label of a last tick stands half beyond it
 _TOP = 34.0
 LANE = 86.0
+_BARE = 64.0  # a lane's height where nobody has a picture
 THUMB = 68.0
 _LANES_DRAWN = 24
 
@@ -25,9 +25,8 @@ class Lane:
     camera: str
     y: float  # top
     bar_y: float  # of its sightings' bars
-    first_of_building: bool
     first_of_street: bool
-    left_out: int  # sightings without a picture, for want of room
+    left_out: int  # sightings without a picture where others have one, mostly for want of room
 
 
 @dataclass(frozen=True)
@@ -64,6 +63,7 @@ class Journey:
     person: Person
     width: float
     height: float
+    lane: float  # height of each lane
     axis: Axis | None  # None: its sightings have no times
     lanes: list[Lane]
     shown: list[Shown]
@@ -79,7 +79,8 @@ def draw_journey(person: Person, pictures: Mapping[int, Sequence[Picture]], zone
         most = sorted(cameras, key=lambda c: (-sum(s.camera == c for s in person.sightings), c))
         kept = sorted(most[:_LANES_DRAWN])
     sightings = [s for s in person.sightings if s.camera in kept]
-    tops = {camera: _TOP + i * LANE for i, camera in enumerate(kept)}
+    lane = LANE if any(pictures.get(s.id) for s in sightings) else _BARE
+    tops = {camera: _TOP + i * lane for i, camera in enumerate(kept)}
     axis = None
     if person.timed:
         axis = time_axis([span_us(s.first_seen, s.last_seen) for s in sightings], LEFT, _RIGHT, zone)
@@ -92,16 +93,14 @@ def draw_journey(person: Person, pictures: Mapping[int, Sequence[Picture]], zone
     for camera, group in groupby(sorted(sightings, key=lambda s: (s.camera, spans[s.id])), key=lambda s: s.camera):
         theirs = list(group)
         placed = _place(theirs, spans, pictures)
-        bar_y = tops[camera] + LANE - 9
-        building = parent_of(camera)
+        bar_y = tops[camera] + lane - 9
         lanes.append(
             Lane(
                 camera,
                 tops[camera],
                 bar_y,
-                before is None or parent_of(before) != building,
                 before is None or before.split("/")[1] != camera.split("/")[1],
-                len(theirs) - len(placed),
+                len(theirs) - len(placed) if lane == LANE else 0,
             )
         )
         before = camera
@@ -127,7 +126,8 @@ def draw_journey(person: Person, pictures: Mapping[int, Sequence[Picture]], zone
         Way(ends[a.id][1], ends[a.id][2], ends[b.id][0], ends[b.id][2])
         for a, b in pairwise(sightings if axis is not None else [])
     ]
-    return Journey(person, JOURNEY_WIDTH, _TOP + len(kept) * LANE, axis, lanes, shown, ways, len(cameras) - len(kept))
+    height, left_out = _TOP + len(kept) * lane, len(cameras) - len(kept)
+    return Journey(person, JOURNEY_WIDTH, height, lane, axis, lanes, shown, ways, left_out)
 
 
 def _place(

@@ -93,7 +93,6 @@ def _environment(contents: Contents) -> Environment:
         "probability": probability,
         "percent": lambda share: f"{share:.1%}",
         "number": lambda person_id: positions.get(person_id),
-        "label": lambda level: {"camera": "tracklets"}.get(level, f"{level} identities"),
     }
     return environment
 

@@ -9,6 +9,7 @@ import cv2
 from sqlalchemy import Connection, text
 
 from pipeline.crops import CropStore
+from pipeline.ingest.features import SOURCE
 from pipeline.pictures import decode
 from schemas.errors import PictureError, StoreError
 
@@ -42,15 +43,16 @@ _PICTURES = text(
     "SELECT DISTINCT ON (tracklet, third) * FROM (SELECT m.identity_id AS tracklet, c.picture, c.width_px, "
     "  c.height_px, c.captured_at, c.quality, c.key, "
     "  ntile(3) OVER (PARTITION BY m.identity_id ORDER BY c.captured_at, c.key) AS third "
-    "  FROM identity_member m JOIN crop c ON c.id = m.crop_id WHERE m.identity_id = ANY(:ids)) AS parts "
+    "  FROM identity_member m JOIN crop c ON c.id = m.crop_id "
+    "  WHERE m.identity_id = ANY(:ids) AND c.source <> :without) AS parts "
     "ORDER BY tracklet, third, quality DESC, key"
 )
 
 
 def pictures_of(connection: Connection, tracklets: Iterable[int]) -> dict[int, list[Picture]]:
-    """Up to three pictures of each tracklet, in time order."""
+    """Up to three pictures of each tracklet, in time order; crops that came as features have none."""
     found: dict[int, list[Picture]] = {}
-    for row in connection.execute(_PICTURES, {"ids": sorted(set(tracklets))}):
+    for row in connection.execute(_PICTURES, {"ids": sorted(set(tracklets)), "without": SOURCE}):
         picture = Picture(bytes(row.picture), row.width_px, row.height_px, row.captured_at, row.quality)
         found.setdefault(row.tracklet, []).append(picture)
     return found

@@ -20,7 +20,7 @@ _COLUMNS: Mapping[Level, tuple[float, float]] = {  # left, width
 _ROW = 80.0
 _GAP = 8.0
 #: Units of the last column that are drawn; a larger city is drawn to a higher level, and its table says the rest.
-_MOST_ROWS = 40
+_MOST_ROWS = 24
 _BINS = 36
 _HIGHEST = 120.0  # of the busiest bin
 _FOOT = 26.0  # below the bins, where their times stand
@@ -47,6 +47,7 @@ class Cell:
     bar: float  # how wide its identities are drawn; the fullest unit of a level fills its cell
     incoming_bar: float
     activity: list[Bin]  # empty where there is no room
+    foot: float  # where they stand
 
     def title(self, name: str) -> str:
         """As much of the unit's name as its cell has room for."""
@@ -87,12 +88,12 @@ def draw_tree(units: Sequence[UnitCounts], sightings: Sequence[Sighting]) -> Tre
         if unit.level is last:
             width = WIDTH - left
         room = width - 2 * INDENT
-        bottom = tops[unit.code] + heights[unit.code] - _FOOT
         highest = min(heights[unit.code] - _ROW - _FOOT - _GAP, _HIGHEST)
+        foot = tops[unit.code] + _ROW + _GAP + highest  # near the name, however tall the cell
         activity = []
         for number, many in sorted(counts.get(unit.code, {}).items()):
             height = many / busiest[unit.level] * highest
-            activity.append(Bin(left + INDENT + number * room / _BINS, bottom - height, room / _BINS - 1, height))
+            activity.append(Bin(left + INDENT + number * room / _BINS, foot - height, room / _BINS - 1, height))
         cells.append(
             Cell(
                 unit,
@@ -104,6 +105,7 @@ def draw_tree(units: Sequence[UnitCounts], sightings: Sequence[Sighting]) -> Tre
                 room * unit.identities / fullest[unit.level],
                 room * incoming[unit.code] / fullest[unit.level],
                 activity,
+                foot,
             )
         )
     return Tree(heights[units[0].code], cells, last)

@@ -141,6 +141,21 @@ def test_scorecard(written: Written) -> None:
     assert (opened.new.sum(), opened.seen.sum(), opened.false_attached.sum()) == (3, 0, 1)
 
 
+def test_the_scorecard_holds_the_scores(written: Written) -> None:
+    labelled = labelled_tracklets(written.store, "d1", written.model)
+    found = scorecard(written.store, "d1", labelled, {"street": 0.1})
+    for level, row in score(labelled, {"street": 0.1}).items():
+        assert {name: found[Level(level)][name] for name in row} == row
+
+
+def test_whoever_comes_back_after_the_horizon_is_to_be_another(written: Written) -> None:
+    labelled = labelled_tracklets(written.store, "d1", written.model)
+    short = replace(labelled, horizon_us=dict.fromkeys(labelled.levels, 5_000_000))
+    found = scorecard(written.store, "d1", short)
+    assert found[Level.BUILDING]["people"] == 5  # anna stays away for 10 s
+    assert found[Level.STREET]["people"] == 5  # and bert for 85 on his way to the other building
+
+
 def test_a_review_is_needed_where_one_person_stays_in_two(written: Written) -> None:
     written.level(Level.DISTRICT, np.array([1, 1, 2, 3, 4, 5]))
     written.ask("d1", key(Level.CAMERA, 2), key(Level.CAMERA, 3))

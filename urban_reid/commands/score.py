@@ -35,7 +35,7 @@ _SHARES = {
 }
 _COUNTS = {
     "identities": "identities",
-    "people": "people",
+    "people": "people, again in each unit and after the horizon",
     "violations": "impossible pairs in one identity",
     "reviews": "decisions for a person to review",
     "reviews_labelled": "of these with labels on both sides",

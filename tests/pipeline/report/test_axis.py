@@ -44,6 +44,12 @@ def test_a_long_pause_is_shortened_and_told() -> None:
     assert axis.x(START + 5 * hours) > pause.right
 
 
+def test_a_round_time_that_is_alone_looks_like_the_others() -> None:
+    minutes = 60 * SECOND
+    axis = time_axis([(START, START + 20 * minutes), (START + 80 * minutes, START + 80 * minutes)], LEFT, RIGHT, BERLIN)
+    assert [tick.label for tick in axis.ticks] == ["09:00", "09:05", "09:10", "09:15", "09:20", "10:20"]
+
+
 def test_short_pauses_keep_their_length() -> None:
     axis = time_axis([(START + i * 60 * SECOND,) * 2 for i in range(10)], LEFT, RIGHT, BERLIN)
     assert not axis.pauses

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.report.journey import JOURNEY_WIDTH, LEFT, THUMB, draw_journey
+from pipeline.report.journey import JOURNEY_WIDTH, LANE, LEFT, THUMB, draw_journey
 from pipeline.report.pictures import Picture
 from pipeline.report.read import Person, Sighting
 
@@ -67,6 +67,16 @@ def test_of_many_cameras_the_busiest_are_drawn() -> None:
     drawn = draw_journey(Person(UUID(int=1), way), pictures(way), ZONE)
     assert drawn.cameras_left_out == 6
     assert {lane.camera for lane in drawn.lanes} == {f"d1/s1/b1/c{i}" for i in range(6, 30)}
+
+
+def test_without_pictures_the_lanes_are_lower_and_nothing_is_left_out() -> None:
+    way = [sighting(i, f"d1/s1/b1/c{i % 2}", i * 60.0) for i in range(5)]
+    person = Person(UUID(int=1), way)
+    drawn, with_pictures = (draw_journey(person, shown, ZONE) for shown in ({}, pictures(way)))
+    assert drawn.lane < with_pictures.lane == LANE
+    assert [lane.left_out for lane in drawn.lanes] == [0, 0]
+    assert drawn.lanes[1].y == drawn.lanes[0].y + drawn.lane
+    assert all(lane.y < lane.bar_y < lane.y + drawn.lane for lane in drawn.lanes)
 
 
 def test_without_times_there_is_an_order_but_no_line() -> None:

@@ -6,6 +6,8 @@ import pytest
 
 from pipeline.report import write_report
 from pipeline.report.pages import duration
+from pipeline.scorecard import scorecard
+from pipeline.scoring import labelled_tracklets
 from pipeline.status import status
 from schemas.levels import Level
 from schemas.text import one_line
@@ -96,6 +98,18 @@ def test_counts_are_those_of_status(pages: dict[str, Page], reported: Reported) 
         assert total(level, 3) == found["levels"]["camera"]
     assert sum(total(level, c) for level in found["levels"] for c in (5, 6, 7)) == found["decisions"]
     assert found["digest"] in pages["index.html"].text
+
+
+def test_every_level_is_told_against_the_truth(pages: dict[str, Page], reported: Reported) -> None:
+    town = reported.town
+    found = scorecard(town.store, "d1", labelled_tracklets(town.store, "d1", town.model.id))
+    shares = ("b_cubed_f1", "v_measure", "purity", "churn")
+    counts = ("violations", "reviews", "reviews_labelled", "reviews_needed")
+    for level, row in found.items():
+        said = [level, *(f"{row[name]:.3f}" for name in shares), *(f"{row[name]:,}" for name in counts)]
+        assert said in pages["index.html"].rows
+    for word in ("B-cubed F1", "V-measure, purity", "Churn", "Impossible pairs", "For review, needed"):
+        assert word in pages["index.html"].text
 
 
 def test_the_same_store_gives_the_same_files(reported: Reported) -> None:

@@ -1,0 +1,52 @@
+"""The score of a whole city, and a report on crops that came as features."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pipeline.crops import CropStore
+from pipeline.models import ModelRow
+from pipeline.report import write_report
+from pipeline.resolve import resolve_unit, units_within
+from pipeline.scorecard import scorecard
+from pipeline.scoring import labelled_tracklets
+from pipeline.simulation import score_city, take_in
+from pipeline.store import Store
+from reid_core.core import open_core
+from schemas.levels import UPWARD, Level
+from synthetic.embedding_city import EmbeddingCitySettings, embedding_city
+from tests.pipeline.report.pages import read_pages
+
+
+@pytest.fixture
+def city(store: Store) -> ModelRow:
+    """A small simulated city in the store, resolved by the packaged model of simulated cities."""
+    plan = EmbeddingCitySettings(cameras=6, people=25, days=0.1, seed=3)
+    model = take_in(store, embedding_city(plan))
+    core = open_core(store.settings, model.directory(store.settings))
+    for unit in units_within(store, "d1"):
+        resolve_unit(store, core, model, unit, settings=store.settings.association)
+    return model
+
+
+def test_the_city_is_scored_as_its_district_is(store: Store, city: ModelRow) -> None:
+    scored = score_city(store, city)
+    labelled = labelled_tracklets(store, "d1", city.id)
+    card = scorecard(store, "d1", labelled)
+    assert scored.tracklets == len(labelled.key) > 50
+    for level in UPWARD[1:]:
+        assert scored.idf1[level] == round(card[level]["idf1"], 4)
+        assert scored.pairwise_f1[level] == round(card[level]["pairwise_f1"], 4)
+        assert scored.reviews[level] == card[level]["reviews"]
+    assert scored.violations == card[Level.DISTRICT]["violations"]
+
+
+def test_the_report_tells_that_there_are_no_pictures(store: Store, city: ModelRow, tmp_path: Path) -> None:
+    write_report(store, CropStore(store.settings), "d1", tmp_path)
+    pages = read_pages(tmp_path)
+    assert "These crops came as features" in pages["index.html"].text
+    assert "Pictures of people" not in pages["index.html"].text
+    for page in pages.values():
+        assert page.pictures == set()
+        assert not re.search(r"no longer whole|no picture\b|without picture", page.text)
