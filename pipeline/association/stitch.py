@@ -1,4 +1,4 @@
-"""Which group carries an earlier identity on: ids stay with the oldest, and with the larger part of a split."""
+"""Which group carries an earlier identity on: ids stay with who was seen first, and with the larger part of a split."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -28,8 +28,8 @@ def stitch(
     """The fate of each group.
 
     `origin[node]` is the known identity that a node is, or was part of, where there is one; `weight[node]` its number
-    of tracklets. An identity goes to the group that holds most of its tracklets; of several in one group the oldest
-    survives.
+    of tracklets. An identity goes to the group that holds most of its tracklets; of several in one group the one that
+    was seen first survives, whatever came in first (docs/decisions/stitching.md).
     """
     shares: dict[int, Counter[int]] = {}
     for number, group in enumerate(groups):
@@ -42,7 +42,7 @@ def stitch(
     for number, group in enumerate(groups):
         here = sorted({source for node in group if (source := origin.get(node)) is not None})
         claims = [source for source in here if goes_to[source] == number]
-        oldest = min(claims, key=lambda source: (known[source].first_seen_us, known[source].key), default=None)
-        merged = tuple(source for source in claims if source != oldest)
-        fates.append(Fate(oldest, merged, tuple(source for source in here if goes_to[source] != number)))
+        first = min(claims, key=lambda source: (known[source].first_seen_us, known[source].key), default=None)
+        merged = tuple(source for source in claims if source != first)
+        fates.append(Fate(first, merged, tuple(source for source in here if goes_to[source] != number)))
     return fates

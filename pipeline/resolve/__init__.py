@@ -1,6 +1,7 @@
 """Resolve: each unit's pending windows, in time order, become identities and decisions. One transaction a window."""
 
 from pipeline.resolve.embed import embed_camera
-from pipeline.resolve.unit import UnitResult, resolve_unit, units_within
+from pipeline.resolve.runs import UnitResult
+from pipeline.resolve.unit import resolve_unit, units_within
 
 __all__ = ["UnitResult", "embed_camera", "resolve_unit", "units_within"]

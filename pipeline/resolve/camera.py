@@ -1,6 +1,7 @@
-"""A camera's windows: its crops become tracklets, each in the window in which it ends."""
+"""A camera's crops become tracklets, each in the window in which it ends, and keep the ids they were known by."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -70,54 +71,87 @@ def read_crops(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Tracklet:
+    key: bytes
+    rows: list[int]  # of its crops, by time
+
+
 def tracklets_by_window(
+    crops: CropColumns, core: ReIDCore, calibration: LevelCalibration | None, settings: AssociationSettings
+) -> dict[datetime, list[Tracklet]]:
+    """All tracklets of the crops, by the window in which they end, each window's by key."""
+    result: dict[datetime, list[Tracklet]] = {}
+    for rows in group(crops, round(settings.passage_gap_s * 1e6), core, calibration):
+        end = window_start(from_us(crops.time_us[rows[-1]]), settings.window_s)
+        result.setdefault(end, []).append(Tracklet(tracklet_key(crops.keys[row] for row in rows), rows))
+    return {window: sorted(found, key=lambda tracklet: tracklet.key) for window, found in sorted(result.items())}
+
+
+def versions(
+    connection: Connection,
+    camera: str,
     crops: CropColumns,
-    core: ReIDCore,
-    calibration: LevelCalibration | None,
+    anew: Mapping[datetime, Sequence[Tracklet]],
     settings: AssociationSettings,
-    known: "KnownTracklets",
     new_id: Callable[[], int],
 ) -> dict[datetime, list[NewIdentity]]:
-    """All tracklets of the crops, by the window in which they end, each window's by key."""
-    result: dict[datetime, list[NewIdentity]] = {}
-    for rows in group(crops, round(settings.passage_gap_s * 1e6), core, calibration):
-        features, quality = crops.features[rows], crops.quality[rows]
-        crop_ids = [crops.ids[row] for row in rows]
-        own, first_us, last_us = new_id(), crops.time_us[rows[0]], crops.time_us[rows[-1]]
-        identity = NewIdentity(
-            id=own,
-            key=tracklet_key(crops.keys[row] for row in rows),
-            persistent_id=known.claim(crop_ids),
-            first_seen_us=first_us,
-            last_seen_us=last_us,
-            timed=crops.timed[rows[0]],
-            crops=len(rows),
-            prototypes=of_crops(features, quality, settings.medoids),
-            tracklets=(own,),
-            spans=np.array([[0], [first_us], [last_us]]),  # the camera is its own number 0
-            crop_ids=crop_ids,
-        )
-        end = window_start(from_us(identity.last_seen_us), settings.window_s)
-        result.setdefault(end, []).append(identity)
-    return {window: sorted(found, key=lambda identity: identity.key) for window, found in sorted(result.items())}
+    """What is to be written of the windows that are made anew, in the order given."""
+    tracklets = sorted((tracklet for its in anew.values() for tracklet in its), key=lambda tracklet: tracklet.rows)
+    known = KnownTracklets(connection, camera, [crops.ids[row] for t in tracklets for row in t.rows], list(anew))
+    names = {tracklet.key: known.claim([crops.ids[row] for row in tracklet.rows]) for tracklet in tracklets}
+    return {
+        window: [_version(crops, tracklet, names[tracklet.key], new_id(), settings) for tracklet in its]
+        for window, its in anew.items()
+    }
+
+
+def _version(
+    crops: CropColumns, tracklet: Tracklet, persistent_id: UUID, own: int, settings: AssociationSettings
+) -> NewIdentity:
+    rows = tracklet.rows
+    first_us, last_us = crops.time_us[rows[0]], crops.time_us[rows[-1]]
+    return NewIdentity(
+        id=own,
+        key=tracklet.key,
+        persistent_id=persistent_id,
+        first_seen_us=first_us,
+        last_seen_us=last_us,
+        timed=crops.timed[rows[0]],
+        crops=len(rows),
+        prototypes=of_crops(crops.features[rows], crops.quality[rows], settings.medoids),
+        tracklets=(own,),
+        spans=np.array([[0], [first_us], [last_us]]),  # the camera is its own number 0
+        crop_ids=[crops.ids[row] for row in rows],
+    )
 
 
 class KnownTracklets:
-    """Persistent ids of earlier versions of the tracklets, by crop; each is given once."""
+    """Persistent ids of earlier versions of the tracklets, by crop; each is given once.
+
+    An id that a tracklet of another window bears is not given: that one stands, and a second with its id would be taken
+    for a newer version of it.
+    """
 
     _HELD = text(
         "SELECT m.crop_id, i.persistent_id, min(i.id) AS oldest FROM identity_member m "
         "JOIN identity i ON i.id = m.identity_id WHERE m.crop_id = ANY(:crops) GROUP BY 1, 2 ORDER BY 3"
     )
+    _STANDING = text(
+        "SELECT i.persistent_id FROM identity i JOIN run r ON r.id = i.run_id WHERE i.unit = :camera "
+        "AND i.persistent_id = ANY(:ids) AND i.window_start <> ALL(:anew) AND r.superseded_at IS NULL"
+    )
 
-    def __init__(self, connection: Connection, crop_ids: Sequence[int]) -> None:
+    def __init__(self, connection: Connection, camera: str, crop_ids: Sequence[int], anew: Sequence[datetime]) -> None:
+        """`anew`: the windows whose tracklets give up their ids."""
         self._ids: dict[int, list[UUID]] = {}
         for row in connection.execute(self._HELD, {"crops": list(crop_ids)}):
             self._ids.setdefault(row.crop_id, []).append(row.persistent_id)
-        self._given: set[UUID] = set()
+        at = {"camera": camera, "ids": list({own for ids in self._ids.values() for own in ids}), "anew": list(anew)}
+        self._given: set[UUID] = set(connection.execute(self._STANDING, at).scalars()) if self._ids else set()
 
     def claim(self, crop_ids: Sequence[int]) -> UUID:
-        """The id by which one of these crops was known, or a new one."""
+        """The oldest id by which one of these crops was known, or a new one."""
         for crop in crop_ids:
             for persistent_id in self._ids.get(crop, []):
                 if persistent_id not in self._given:

@@ -114,14 +114,13 @@ def resolve_level(run: LevelRun, inputs: Inputs) -> WindowResult:
         if fate.survivor is None:
             persistent_id = _heir(children, heirs, taken, context)
             taken.add(persistent_id)
-            if fate.split_from is None:
-                events.append(NewEvent(EventKind.CREATE, persistent_id))
-            else:
-                events.append(NewEvent(EventKind.SPLIT, persistent_id, ids[fate.split_from]))
         else:
             persistent_id = ids[fate.survivor]
-            if any(candidates[i].origin is None for i in group):
-                events.append(NewEvent(EventKind.ATTACH, persistent_id))
+        part = EventKind.SPLIT if fate.survivor is None else EventKind.MOVE
+        events += [NewEvent(part, persistent_id, ids[other]) for other in fate.parts]
+        if any(candidates[i].origin is None for i in group):
+            is_new = fate.survivor is None and not fate.parts
+            events.append(NewEvent(EventKind.CREATE if is_new else EventKind.ATTACH, persistent_id))
         for other in fate.merged:
             events.append(NewEvent(EventKind.MERGE, persistent_id, ids[other]))
             identities.append(_retired(run, context[ids[other]]))
@@ -130,6 +129,7 @@ def resolve_level(run: LevelRun, inputs: Inputs) -> WindowResult:
             identities.append(whole)  # it was made to be compared, and nobody joined it
         else:
             identities.append(_version(run, persistent_id, children))
+    events += [NewEvent(EventKind.RETIRE, persistent_id) for persistent_id in emptied]
     identities += [_retired(run, context[persistent_id]) for persistent_id in emptied] + unknown
     kept = {ids[fate.survivor] for fate in fates if fate.survivor is not None}
     assert kept.isdisjoint(emptied)

@@ -6,16 +6,19 @@ cameras is one task, then a street, then the district.
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 
 from pipeline.city import read_city
 from pipeline.models import ModelRow, model_in_use
-from pipeline.resolve.unit import UnitResult, resolve_unit
+from pipeline.resolve.runs import UnitResult
+from pipeline.resolve.unit import resolve_unit
 from pipeline.store import Store
 from reid_core.core import ReIDCore, open_core
 from schemas.city import City
+from schemas.errors import CoreError
 from schemas.levels import Level, is_within, level_of, parent_of
 from schemas.parameters import Period
 from schemas.settings import Settings
@@ -29,15 +32,25 @@ class _Open:
     city: City
 
 
-_process: list[_Open] = []  # what this process has open; one entry at most
+_process: list[_Open | Exception] = []  # what this process has open, or why it has not; one entry at most
 
 
 @contextmanager
 def resolving(settings: Settings, processes: int) -> Iterator["Resolving"]:
-    """Starts the processes, which end with the block. The model in use has to stay."""
-    with ProcessPoolExecutor(processes, get_context("spawn"), _start, (settings,)) as pool:
-        wait([pool.submit(_is_open) for _ in range(processes)])
-        yield Resolving(settings, pool)
+    """Starts the processes, which end with the block. The model in use has to stay.
+
+    Raises what a process that cannot open the store or the core does, and CoreError where one is killed.
+    """
+    try:
+        with ProcessPoolExecutor(processes, get_context("spawn"), _start, (settings,)) as pool:
+            for started in [pool.submit(_check) for _ in range(processes)]:
+                started.result()
+            yield Resolving(settings, pool)
+    except BrokenProcessPool as error:
+        raise CoreError(
+            f"one of {processes} processes that resolve units was killed, or could not start; if memory ran out, "
+            "take fewer. What was written stays: start again"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -82,19 +95,32 @@ class Resolving:
 
 
 def _start(settings: Settings) -> None:
-    """In a new process: opens the store, which the process holds until it ends, and the core."""
-    store = Store.open(settings, "urban-reid resolve")
-    with store.begin() as connection:
-        model = model_in_use(connection)
-    _process.append(_Open(store, model, open_core(settings, model.directory(settings)), read_city(store)))
+    """In a new process: opens the store, which the process holds until it ends, and the core.
+
+    What goes wrong is kept for the first task to raise: here the pool would swallow it.
+    """
+    try:
+        store = Store.open(settings, "urban-reid resolve")
+        with store.begin() as connection:
+            model = model_in_use(connection)
+        _process.append(_Open(store, model, open_core(settings, model.directory(settings)), read_city(store)))
+    except Exception as error:
+        _process.append(error)
 
 
-def _is_open() -> bool:
-    return bool(_process)
+def _ours() -> _Open:
+    (ours,) = _process
+    if isinstance(ours, Exception):
+        raise ours
+    return ours
+
+
+def _check() -> None:
+    _ours()
 
 
 def _resolve(units: list[str], period: Period | None) -> list[UnitResult]:
-    ours = _process[0]
+    ours = _ours()
     return [
         resolve_unit(
             ours.store,

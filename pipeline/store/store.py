@@ -1,5 +1,6 @@
 """The store: transactions on the city's database, as the role that may read and write rows and nothing else."""
 
+import math
 import os
 import threading
 import time
@@ -48,6 +49,7 @@ class Store:
 
     def __init__(self, settings: Settings, application: str) -> None:
         self.settings = settings
+        self.looked_at_growth_s = -math.inf  # by the monotonic clock; see pipeline.store.statistics
         name = f"{application[:40]} (process {os.getpid()})"
         self._clock = Clock()
         self._server: embedded.EmbeddedServer | None = None

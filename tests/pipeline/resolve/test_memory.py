@@ -12,7 +12,7 @@ from sqlalchemy import Connection, text
 
 from pipeline.association.prototypes import Prototypes
 from pipeline.digest import decision_digest
-from pipeline.resolve import unit as unit_module
+from pipeline.resolve import level_windows, runs
 from pipeline.resolve.memory import UnitMemory
 from pipeline.resolve.read import Identity, read_member_ids
 from pipeline.store import Store
@@ -98,7 +98,7 @@ def test_the_town_has_everything_to_remember(at_once: ThinTown) -> None:
 def test_chunks_change_nothing(
     thin_town: Callable[[], ThinTown], at_once: ThinTown, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unit_module, "_CHUNK", chunk)
+    monkeypatch.setattr(runs, "_CHUNK", chunk)
     other = thin_town()
     other.take_in()
     other.resolve()
@@ -134,7 +134,7 @@ def parts(seed: int) -> list[np.ndarray]:
 def test_late_data_end_like_all_at_once(
     thin_town: Callable[[], ThinTown], at_once: ThinTown, seed: int, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unit_module, "_CHUNK", chunk)
+    monkeypatch.setattr(runs, "_CHUNK", chunk)
     other = thin_town()
     for part in parts(seed):
         other.take_in(part)
@@ -183,7 +183,7 @@ def test_memory_is_what_the_store_would_give(
     thin_town: Callable[[], ThinTown], chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After each chunk, first of a fresh town and then with late data, some windows decided and some anew."""
-    original = unit_module._level_chunk
+    original = level_windows._level_chunk
     compared: Counter[str] = Counter()
 
     def checked(store, connection, job, memory, windows):  # type: ignore[no-untyped-def]
@@ -196,8 +196,8 @@ def test_memory_is_what_the_store_would_give(
         compared[job.unit] += check_like_store(connection, memory, fresh, window, children)
         return result
 
-    monkeypatch.setattr(unit_module, "_level_chunk", checked)
-    monkeypatch.setattr(unit_module, "_CHUNK", chunk)
+    monkeypatch.setattr(level_windows, "_level_chunk", checked)
+    monkeypatch.setattr(runs, "_CHUNK", chunk)
     town = thin_town()
     for part in parts(0):
         town.take_in(part)
@@ -217,7 +217,7 @@ def test_killed_within_a_chunk_ends_like_undisturbed(
     other = thin_town()
     other.take_in()
     written = 0
-    original = unit_module.write_runs
+    original = runs.write_runs
 
     def write_and_die(*args: object) -> None:
         nonlocal written
@@ -227,8 +227,8 @@ def test_killed_within_a_chunk_ends_like_undisturbed(
             raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(unit_module, "_CHUNK", 40)
-        patched.setattr(unit_module, "write_runs", write_and_die)
+        patched.setattr(runs, "_CHUNK", 40)
+        patched.setattr(runs, "write_runs", write_and_die)
         with pytest.raises(Killed):
             other.resolve()
     before = rows(other, "SELECT count(*) FROM run")[0][0]
@@ -264,7 +264,7 @@ def test_ids_survive_late_data(thin_town: Callable[[], ThinTown], monkeypatch: p
     first, late, _ = parts(2)
     kept = []
     for chunk in (5, 2000):
-        monkeypatch.setattr(unit_module, "_CHUNK", chunk)
+        monkeypatch.setattr(runs, "_CHUNK", chunk)
         town = thin_town()
         town.take_in(first)
         town.resolve()

@@ -1,13 +1,18 @@
 """Every merge can be undone: the stored rows say who there was before it, and with which members."""
 
+import itertools
+from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import numpy as np
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Row, text
 
 from pipeline.store import Store
+from schemas.association import EventKind
 from schemas.parameters import Period
 from schemas.times import from_us, window_start
 from tests.pipeline.resolve.thin import ThinTown, crowd
@@ -24,8 +29,9 @@ VERSIONS = text(
     "GROUP BY i.id ORDER BY i.window_start, i.id"
 )
 EVENTS = text(
-    "SELECT r.window_start, e.kind, e.persistent_id, e.other_id FROM identity_event e JOIN run r ON r.id = e.run_id "
-    "WHERE r.unit = :unit AND r.superseded_at IS NULL ORDER BY r.window_start DESC, e.id DESC"
+    "SELECT r.window_start, e.kind, e.persistent_id, e.other_id FROM run r "
+    "LEFT JOIN identity_event e ON e.run_id = r.id WHERE r.unit = :unit AND r.superseded_at IS NULL "
+    "ORDER BY r.window_start, e.id"
 )
 NOW = text(
     "SELECT n.persistent_id, array_agg(c.persistent_id) AS children FROM identity_now n "
@@ -68,29 +74,43 @@ def test_every_state_that_was_can_be_rebuilt(store: Store) -> None:
             assert before(store, unit, window) == state
 
 
+def check_events(found: State, left: State, events: Sequence[Row[Any]]) -> None:
+    """They say all that a window made of the state that it found, and nothing else."""
+    said: dict[str, list[tuple[UUID, UUID]]] = {kind.value: [] for kind in EventKind}
+    for event in events:
+        said[event.kind].append((event.persistent_id, event.other_id))
+    made, grown, ended = ([one for one, _ in said[kind]] for kind in ("create", "attach", "retire"))
+    parts = said["merge"] + said["split"] + said["move"]
+    placed = frozenset[UUID]().union(*found.values())
+    assert left.keys() - found.keys() == {*made, *(one for one, _ in said["split"])}
+    assert sorted(found.keys() - left.keys()) == sorted([*ended, *(other for _, other in said["merge"])])
+    assert sorted(made + grown) == sorted(one for one, children in left.items() if children - placed)
+    assert sorted(parts) == sorted(
+        (one, other)
+        for one, children in left.items()
+        for other in found
+        if one != other and found[other] & children - found.get(one, frozenset())
+    )
+    assert {*made}.isdisjoint(one for one, _ in said["split"])
+    for one, other in said["merge"]:
+        assert found[one].isdisjoint(found[other]) and (left[one] - found[other]) & found[one]
+    assert all(one in found and one in left for one, _ in said["merge"] + said["move"])
+
+
 @pytest.mark.parametrize("late", [False, True])
-def test_each_merge_says_who_was_apart_before(store: Store, late: bool) -> None:
-    """Undone by its event: the one that was taken in has its members again, and the survivor has them no more."""
+def test_events_say_all_that_happened(store: Store, late: bool) -> None:
+    """Each window's own, from the state before it to the one after it: so a merge can be undone by its event."""
     town = ThinTown(store, CROWD)
     part = np.arange(len(CROWD.crops)) % 4 == 0
     for rows in [np.flatnonzero(~part), np.flatnonzero(part)] if late else [None]:
         town.take_in(rows)
         town.resolve()
-    undone = 0
+    kinds: Counter[str] = Counter()
     for unit in UNITS:
         with store.begin() as connection:
             events = connection.execute(EVENTS, {"unit": unit}).all()
-        for event in events:
-            found, left = (
-                before(store, unit, at) for at in (event.window_start, event.window_start + timedelta(seconds=1))
-            )
-            one, other = event.persistent_id, event.other_id
-            if event.kind == "merge":
-                assert one in found and other in found and other not in left
-                assert found[one].isdisjoint(found[other])
-                assert left[one] & found[other] and (left[one] - found[other]) & found[one]
-                undone += 1
-            else:
-                assert (one in found) == (event.kind == "attach") and one in left
-                assert event.kind != "split" or (other in found and left[one] & found[other])
-    assert undone > 5
+        for window, of_window in itertools.groupby(events, lambda event: event.window_start):
+            its = [event for event in of_window if event.kind is not None]
+            check_events(before(store, unit, window), before(store, unit, window + timedelta(seconds=1)), its)
+            kinds.update(event.kind for event in its)
+    assert kinds.keys() == set(EventKind) and kinds["merge"] > 5, kinds

@@ -12,7 +12,7 @@ from pipeline.city import store_city
 from pipeline.ingest.features import take_in_features
 from pipeline.models import ModelRow, register_model, use_model
 from pipeline.resolve import resolve_unit, units_within
-from pipeline.resolve.unit import UnitResult
+from pipeline.resolve.runs import UnitResult
 from pipeline.store import Store
 from reid_core.core import ReIDCore, open_core
 from reid_core.files import write_card

@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from pipeline.store import Store, embedded
+from schemas.association import EventKind
 from tests.conftest import fresh_settings
 from tests.pipeline.store.rows import CAMERA, insert_city, insert_crop, insert_identity, insert_model, insert_run
 
@@ -165,6 +167,19 @@ def test_a_member_is_one_child_or_one_crop(connection: Connection, values: str, 
     connection.execute(text("INSERT INTO identity_member VALUES (:parent, :child, NULL), (:parent, NULL, :crop)"), row)
     with refused(constraint):
         connection.execute(text(f"INSERT INTO identity_member VALUES {values}"), row)
+
+
+@pytest.mark.parametrize("kind", EventKind)
+def test_an_event_names_another_where_one_took_part(connection: Connection, kind: EventKind) -> None:
+    alone = kind in (EventKind.CREATE, EventKind.ATTACH, EventKind.RETIRE)
+    run = insert_run(connection, insert_model(connection))
+    insert = text(
+        "INSERT INTO identity_event (run_id, kind, persistent_id, other_id) VALUES (:run, :kind, :own, :other)"
+    )
+    row = {"run": run, "kind": kind.value, "own": uuid4()}
+    connection.execute(insert, row | {"other": None if alone else uuid4()})
+    with refused("identity_event_check"):
+        connection.execute(insert, row | {"other": uuid4() if alone else None})
 
 
 def test_one_model_is_in_use(connection: Connection) -> None:

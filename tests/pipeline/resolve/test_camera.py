@@ -1,0 +1,47 @@
+"""What a camera's tracklets are called when late crops make others of them."""
+
+import numpy as np
+from sqlalchemy import text
+
+from pipeline.store import Store, roles
+from pipeline.store.embedded import EmbeddedServer
+from pipeline.store.own import own_url
+from schemas.settings import AssociationSettings
+from tests.conftest import fresh_settings
+from tests.pipeline.resolve.test_memory import looks
+from tests.pipeline.resolve.thin import ThinTown
+
+CAMERA = "d1/s1/b1/c1"
+#: Loose crops as they arrive, (second, look in degrees): who is linked to whom changes with each late one.
+ARRIVALS = [
+    [(15, 15.2), (24, 33.3), (6, 10.4)],
+    [(4, 69.3)],
+    [(19, 8.0)],
+    [(18, 38.8), (27, 54.8)],
+    [(22, 5.2)],
+    [(14, 58.9)],
+]
+
+
+def test_an_id_is_not_given_while_its_tracklet_stands(server: EmbeddedServer) -> None:
+    """The last crop makes other tracklets of older ones; the one at 27 s is the same, and bears an id of theirs."""
+    crops = [crop for arrival in ARRIVALS for crop in arrival]
+    its = looks(*(("c1", at, look) for at, look in crops))
+    now = text(
+        "SELECT i.persistent_id FROM identity i JOIN run r ON r.id = i.run_id "
+        "WHERE i.unit = :camera AND r.superseded_at IS NULL"
+    )
+    with fresh_settings(server) as plain:
+        settings = plain.model_copy(update={"association": AssociationSettings(window_s=5)})
+        owner = server.connect(roles.OWNER, own_url(settings).database or "")
+        with Store.open(settings, "pytest") as store:
+            town = ThinTown(store, its, steep=20, sure=8.66, transit=0)
+            for arrival in ARRIVALS:
+                town.take_in(np.array([crops.index(crop) for crop in arrival]))
+                with owner, owner.cursor() as cursor:
+                    cursor.execute("UPDATE crop SET track = NULL")
+                town.resolve([CAMERA])
+                with store.begin() as connection:
+                    ids = connection.execute(now, {"camera": CAMERA}).scalars().all()
+                assert len(set(ids)) == len(ids) > 0
+        owner.close()
