@@ -34,7 +34,9 @@ class PersonPictures:
         return len(self.pictures)
 
     def select(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> "PersonPictures":
-        """The pictures of a mask or of indices."""
+        """The pictures of a mask or of indices; these very ones, uncopied, where a mask leaves none out."""
+        if rows.dtype == bool and rows.all():
+            return self
         names = tuple(self.names[row] for row in np.arange(len(self))[rows]) if self.names else ()
         return PersonPictures(self.pictures[rows], self.identities[rows], self.cameras[rows], names)
 

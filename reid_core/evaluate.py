@@ -5,7 +5,7 @@ where asked for.
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -52,14 +52,24 @@ def evaluate(
     The core embeds as it does in the city. `flip`: a picture's feature is the mean of its own and its mirror image's.
     Raises what opening the core raises, and VectorError.
     """
-    core = LocalCore.open(settings, model_directory)
-    attention = load_attention(model_directory)
     gallery = gallery.select(gallery.identities != JUNK)
-    device = choose_device(settings)
-    left, right = (
-        torch.from_numpy(_embed(core, people.pictures, flip, progress)).to(device) for people in (query, gallery)
-    )
+    left, right = features_of(settings, model_directory, (query, gallery), flip=flip, progress=progress)
+    attention = load_attention(model_directory)
     return rank_features(left, right, attention, query, gallery, top=top, rerank=rerank, progress=progress)
+
+
+def features_of(
+    settings: Settings,
+    model_directory: Path,
+    sides: Sequence[PersonPictures],
+    *,
+    flip: bool = False,
+    progress: Progress | None = None,
+) -> list[Tensor]:
+    """The features (N, D) of each side's N pictures, on the device of `settings`; see `evaluate`."""
+    core = LocalCore.open(settings, model_directory)
+    device = choose_device(settings)
+    return [torch.from_numpy(_embed(core, side.pictures, flip, progress)).to(device) for side in sides]
 
 
 @torch.inference_mode()

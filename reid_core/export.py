@@ -100,7 +100,7 @@ def export_model(
     ModelFileError, and CoreError with the figures where the export is refused, or naming an extra that is missing.
     """
     card = read_card(source)
-    _refuse_combinations(card, to, precision, calibration, labelled)
+    refuse_combination(card, to, precision, calibration is not None, labelled is not None)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: is there already; give a folder that is not")
     partial = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
@@ -120,9 +120,8 @@ def export_model(
     return exported
 
 
-def _refuse_combinations(
-    card: ModelCard, to: Format, precision: Precision, calibration: Pictures | None, labelled: Labelled | None
-) -> None:
+def refuse_combination(card: ModelCard, to: Format, precision: Precision, calibrated: bool, labelled: bool) -> None:
+    """Raises UsageError for what `export_model` does not do; `calibrated`, `labelled`: whether it gets pictures."""
     if card.engine != "torch" and to != "openvino":
         raise UsageError(f"model {card.name} is of the engine {card.engine}, which goes to openvino only")
     if precision != "f32" and to != "openvino":
@@ -130,7 +129,7 @@ def _refuse_combinations(
             f"{precision} is for openvino; a {to} file holds float32"
             + (", which URBAN_REID_PRECISION rounds when it runs" if to == "safetensors" else "")
         )
-    if precision == "int8" and (calibration is None or labelled is None):
+    if precision == "int8" and not (calibrated and labelled):
         raise UsageError("int8 needs pictures to calibrate on and labelled ones that say what it costs")
 
 

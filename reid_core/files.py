@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from schemas.calibration import LevelCalibration
 from schemas.cards import ModelCard
-from schemas.errors import CoreError, ModelFileError
+from schemas.errors import CoreError, ModelFileError, UsageError
 from schemas.keys import content_hash
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def load_model(directory: Path) -> "ReIDModel":
         raise ModelFileError(f"{directory}: a model of the engine {card.engine}; only torch models are loaded so")
     try:
         model = build_model(card)
-    except CoreError as error:
+    except (CoreError, UsageError) as error:
         raise ModelFileError(f"{directory / CARD}: {error}") from None
     if model.dims != card.dims:
         raise ModelFileError(f"{directory}: card.json says {card.dims} dims, {card.architecture} has {model.dims}")

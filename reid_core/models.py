@@ -19,14 +19,14 @@ from reid_core.backbones.weights import load_weights
 from reid_core.diff_attention import DiffAttention
 from reid_core.heads import BNNeck, Features, GeM, GlobalAverage
 from schemas.cards import ModelConfig
-from schemas.errors import CoreError
+from schemas.errors import CoreError, UsageError
 
 
 class ReIDModel(nn.Module):
     """Backbone, pooling, BNNeck, and the diff attention module where `config` has one."""
 
     def __init__(self, config: ModelConfig, num_classes: int | None = None) -> None:
-        """`num_classes`: of the classifier that training needs; None builds none. Raises CoreError."""
+        """`num_classes`: of the classifier that training needs; None builds none. Raises UsageError and CoreError."""
         super().__init__()
         if config.baseline == "foreign":
             raise CoreError("a foreign embedder is a file, not a network that can be built")
@@ -38,7 +38,7 @@ class ReIDModel(nn.Module):
             size=(config.input.height, config.input.width),
         )
         if agw and self.backbone.pooled:
-            raise CoreError(f"{config.architecture} pools by itself, which leaves nothing of AGW: take bagtricks")
+            raise UsageError(f"{config.architecture} pools by itself, which leaves nothing of AGW: take bagtricks")
         self.dims: int = self.backbone.dims  # type: ignore[assignment]
         self.pool = GeM() if agw else GlobalAverage()
         self.neck = BNNeck(self.dims, num_classes)
@@ -67,8 +67,8 @@ def build_model(
     """A model with fresh weights, or with its backbone's from `pretrained`.
 
     That is a safetensors file in the backbone's public names, or "imagenet" for torchvision's or timm's download.
-    Raises CoreError for an unknown architecture or a download that fails, and ModelFileError for a file that does not
-    fit.
+    Raises UsageError for an unknown architecture, CoreError for a download that fails, and ModelFileError for a file
+    that does not fit.
     """
     model = ReIDModel(config, num_classes)
     if pretrained is not None:

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from reid_core.data import JUNK, PersonPictures
 from reid_core.diff_attention import DiffAttention
-from reid_core.evaluate import evaluate
+from reid_core.evaluate import features_of, load_attention, rank_features
 from reid_core.files import load_model, model_digest, read_card, save_model, sha256_of
 from reid_core.frozen import FrozenEmbedder
 from reid_core.models import ReIDModel, build_model
@@ -99,10 +100,24 @@ def make_model(
             half=recipe.half,
         )
 
-    def validate(_: ReIDModel | FrozenEmbedder) -> Mapping[str, float]:
-        with tempfile.TemporaryDirectory(dir=work) as folder:
-            write(Path(folder), {})
-            return metrics_of(evaluate(settings, Path(folder), *validation))
+    query, gallery = validation
+    gallery = gallery.select(gallery.identities != JUNK)
+
+    def validation_of(plan: TrainSettings) -> Callable[[ReIDModel | FrozenEmbedder], Mapping[str, float]]:
+        features: list[Tensor] = []
+
+        def validate(_: ReIDModel | FrozenEmbedder) -> Mapping[str, float]:
+            nonlocal features
+            with tempfile.TemporaryDirectory(dir=work) as name:
+                folder = Path(name)
+                write(folder, {})
+                # Separate training changes the module alone: the pictures' features stay what they were.
+                if not features or plan.strategy != "separate":
+                    features = features_of(settings, folder, (query, gallery))
+                left, right = features
+                return metrics_of(rank_features(left, right, load_attention(folder), query, gallery))
+
+        return validate
 
     work.mkdir(parents=True, exist_ok=True)
     records: list[EpochRecord] = []
@@ -111,7 +126,7 @@ def make_model(
             assert isinstance(model, ReIDModel) and recipe.config.diff_attention is not None
             model.diff_attention = DiffAttention(model.dims, recipe.config.diff_attention)
         folder = work / f"{number + 1}-{plan.strategy}"
-        records += train(model, people, plan, folder, settings, validate=validate, progress=progress)
+        records += train(model, people, plan, folder, settings, validate=validation_of(plan), progress=progress)
     return write(out, records[-1].metrics), records
 
 

@@ -19,11 +19,11 @@ from reid_core.data import JUNK, PersonPictures
 from reid_core.datasets import Dataset, hold_out
 from reid_core.evaluate import evaluate
 from reid_core.files import read_card
-from reid_core.paper import TABLE_1, TABLE_2, Row
+from reid_core.paper import TABLE_1, TABLE_2, Figures, Row, figures_on
 from reid_core.plans import Strategy, TrainSettings, paper_settings
 from reid_core.ranking import METRICS, QueryScores, RankingScores
 from reid_core.recipe import Recipe, make_model
-from schemas.cards import InputConvention, ModelConfig
+from schemas.cards import InputConvention, ModelCard, ModelConfig
 from schemas.errors import CoreError, InputError
 from schemas.settings import Settings
 
@@ -110,12 +110,23 @@ class Reproduced:
     feature: by plain distances of the same feature.
     plain: of the plain row of its baseline with the same seeds, or of the model that it goes on from; empty where
         that was not trained.
+    start: the card of the model that it goes on from instead of a plain row.
     """
 
     row: Row
     scores: tuple[RankingScores, ...]
     feature: tuple[RankingScores, ...]
     plain: tuple[RankingScores, ...]
+    start: ModelCard | None = None
+
+    @property
+    def name(self) -> str:
+        """The row's, and the model that it goes on from."""
+        return self.row.name + ("" if self.start is None else f", on {self.start.name}")
+
+    def paper(self, dataset: str) -> Figures | None:
+        """The paper's figures on a published data set; of a foreign embedder it has none."""
+        return figures_on(self.row, dataset) if self.start is None or self.start.baseline != "foreign" else None
 
 
 def reproduce(
@@ -136,13 +147,20 @@ def reproduce(
     Separate training goes on from the plain row of its baseline and seed, which is trained too where it is missing.
     `held_out`: people kept out of training, on whom its course is watched; 0: it is watched on the data set's own
     queries, and nothing may be chosen by that. `start`: the directory of a model, a foreign one too, that separate
-    rows go on from instead of a plain row; its input is the model's. Raises what training and evaluation raise,
-    InputError for a row that cannot go on from `start`, and CoreError where `work` holds runs of another budget.
+    rows go on from instead of a plain row; its input is the model's. A torch model is of the rows' baseline. Raises
+    what training and evaluation raise, InputError for a row that cannot go on from `start`, and CoreError where `work`
+    holds runs of another budget.
     """
-    if start is not None:
+    started = None if start is None else read_card(start)
+    if started is not None:
         if others := [row.name for row in rows if row.strategy != "separate"]:
             raise InputError(f"{others[0]} trains a backbone; only separate rows go on from a model that is there")
-        budget = replace(budget, input=read_card(start).input)
+        if others := [row.name for row in rows if started.baseline not in (row.baseline, "foreign")]:
+            raise InputError(
+                f"{others[0]} does not go on from {started.name}, whose baseline is {started.baseline}; choose "
+                f"rows of {started.baseline}"
+            )
+        budget = replace(budget, input=started.input)
     held = hold_out(data, held_out) if held_out else None
     tell = progress or (lambda *_: None)
 
@@ -217,7 +235,7 @@ def reproduce(
             plain = tuple(scores_of(below, seed)["plain"] for seed in range(seeds))
         else:
             plain = ()
-        found.append(Reproduced(row, own, feature, plain))
+        found.append(Reproduced(row, own, feature, plain, started))
     return found
 
 

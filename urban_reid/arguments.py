@@ -2,13 +2,15 @@
 
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 from pydantic import BaseModel, ValidationError
 
 from schemas.cards import InputConvention
-from schemas.errors import UsageError
+from schemas.errors import InputError, UsageError
+from schemas.settings import settings
 from schemas.times import parse_time
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -35,6 +37,34 @@ def checked(model: type[Model], options: dict[str, str], **values: Any) -> Model
         said = first["msg"].removeprefix("Value error, ")
         where = f"--{options.get(field, field)}: " if field else ""
         raise UsageError(f"{where}{said}") from None
+
+
+def model_at(model: str) -> Path:
+    """Where a model lies: `model` itself where it is a path, else the folder of the registered model of that name.
+
+    Raises InputError; without making or starting a database for what is no name, and in a home that has none.
+    """
+    from pipeline.models import find_model
+    from pipeline.store import Store, embedded
+    from pipeline.store.home import home_errors
+
+    try:
+        if Path(model).exists():
+            return Path(model)
+    except OSError as error:  # such as a name that no file can have
+        raise InputError(f"{model[:80]}...: {error.strerror}") from None
+    if "/" in model:
+        raise InputError(f"{model[:200]}: no such file or model directory")
+    ours = settings()
+    with home_errors(ours.home):
+        has_database = ours.database_url is not None or embedded.exists(ours.home)
+    if not has_database:
+        raise InputError(
+            f"{model[:80]!r} is no file or folder, and no model is registered in {ours.home}, which has no database "
+            "yet; `urban-reid models register NAME FILE` takes one"
+        )
+    with Store.open(ours, "urban-reid") as store, store.begin() as connection:
+        return find_model(connection, model).directory(ours)
 
 
 class Color(StrEnum):

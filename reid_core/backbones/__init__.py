@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from reid_core.backbones.osnet import OSNETS, OSNet
 from reid_core.backbones.resnet import RESNETS, ResNet
-from schemas.errors import CoreError
+from schemas.errors import UsageError
 
 #: torchvision's, by its own names.
 TORCHVISION = (
@@ -53,8 +53,8 @@ def build_backbone(
     """A backbone with fresh weights; see `Backbone`.
 
     `non_local_channels`: inner channels of AGW's non-local blocks; None builds none, and only ResNets have them.
-    `size`: height and width of the pictures; only networks with position embeddings are bound to it. Raises CoreError
-    for an unknown name, for timm's without the extra 'timm', and for a size that a network cannot take.
+    `size`: height and width of the pictures; only networks with position embeddings are bound to it. Raises UsageError
+    for an unknown name and for a size that a network cannot take, and CoreError for timm's without the extra 'timm'.
     """
     if architecture in RESNETS:
         return ResNet(architecture, non_local_channels=non_local_channels)
@@ -65,7 +65,7 @@ def build_backbone(
 
         return TimmNet(architecture.removeprefix(TIMM), size)
     if architecture not in ARCHITECTURES:
-        raise CoreError(f"no architecture {architecture[:60]!r}; there are {', '.join(ARCHITECTURES)}, and {TIMM}NAME")
+        raise UsageError(f"no architecture {architecture[:60]!r}; there are {', '.join(ARCHITECTURES)}, and {TIMM}NAME")
     from reid_core.backbones.torchvision_nets import torchvision_backbone
 
     return torchvision_backbone(architecture, size)

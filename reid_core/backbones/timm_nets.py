@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from schemas.errors import CoreError
+from schemas.errors import CoreError, UsageError
 
 
 class TimmNet(nn.Module):
@@ -17,7 +17,7 @@ class TimmNet(nn.Module):
     """
 
     def __init__(self, name: str, size: tuple[int, int]) -> None:
-        """`size`: height and width of the pictures. Raises CoreError."""
+        """`size`: height and width of the pictures. Raises UsageError, and CoreError without timm."""
         super().__init__()
         self.net: nn.Module = create(name, size)
         training = self.net.training
@@ -25,11 +25,11 @@ class TimmNet(nn.Module):
             try:
                 found = self.net.eval()(torch.zeros(1, 3, *size, device=next(self.net.parameters()).device))
             except RuntimeError as error:
-                raise CoreError(f"timm's {name} takes no pictures of {size[0]}x{size[1]}: {error}") from None
+                raise UsageError(f"timm's {name} takes no pictures of {size[0]}x{size[1]}: {error}") from None
         self.net.train(training)
         channels_last = getattr(self.net, "output_fmt", "NCHW") == "NHWC"
         if found.ndim not in (2, 4) or (found.ndim == 4 and channels_last):
-            raise CoreError(
+            raise UsageError(
                 f"timm's {name} gives {tuple(found.shape)}, neither (1, D) nor (1, D, h, w); choose another network"
             )
         self.pooled = found.ndim == 2
@@ -41,7 +41,10 @@ class TimmNet(nn.Module):
 
 
 def create(name: str, size: tuple[int, int], *, pretrained: bool = False) -> nn.Module:
-    """timm's network without a classifier, and without pooling where it has maps. Raises CoreError."""
+    """timm's network without a classifier, and without pooling where it has maps.
+
+    Raises CoreError without timm, and UsageError for a name or size that it does not have.
+    """
     try:
         import timm
     except ImportError as error:
@@ -53,11 +56,11 @@ def create(name: str, size: tuple[int, int], *, pretrained: bool = False) -> nn.
     except RuntimeError:  # of weights that it does not have, the part behind the dot
         known = False
     if not known:
-        raise CoreError(f"timm {timm.__version__} has no model {name[:60]!r}; timm.list_models() names them")
+        raise UsageError(f"timm {timm.__version__} has no model {name[:60]!r}; timm.list_models() names them")
     fixed = described is not None and described.fixed_input_size
     options: dict[str, Any] = {"img_size": size} if fixed else {"global_pool": ""}
     try:
         net: nn.Module = timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
     except (TypeError, AssertionError, ValueError) as error:
-        raise CoreError(f"timm's {name} cannot be built for pictures of {size[0]}x{size[1]}: {error}") from None
+        raise UsageError(f"timm's {name} cannot be built for pictures of {size[0]}x{size[1]}: {error}") from None
     return net

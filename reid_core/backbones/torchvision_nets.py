@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer, get_model
 
-from schemas.errors import CoreError
+from schemas.errors import UsageError
 
 
 class Features(nn.Module):
@@ -35,11 +35,11 @@ class ClassToken(nn.Module):
     pooled = True
 
     def __init__(self, net: VisionTransformer, size: tuple[int, int]) -> None:
-        """`size`: height and width of the pictures, multiples of the patch's side. Raises CoreError."""
+        """`size`: height and width of the pictures, multiples of the patch's side. Raises UsageError."""
         super().__init__()
         side = net.patch_size
         if size[0] % side or size[1] % side:
-            raise CoreError(f"an input of {size[0]}x{size[1]} cannot be cut into patches of {side}x{side}")
+            raise UsageError(f"an input of {size[0]}x{size[1]} cannot be cut into patches of {side}x{side}")
         self.size, self.dims = size, int(net.hidden_dim)
         self.grid = (size[0] // side, size[1] // side)
         self.class_token, self.conv_proj, self.encoder = net.class_token, net.conv_proj, net.encoder

@@ -87,7 +87,8 @@ def convert_weights(source: Path, architecture: str, target: Path) -> Converted:
     Nothing but tensors is unpickled. A file whose names are other than the backbone's is taken where its tensors, one
     after the other, end in the same word (weight, bias, running_mean, ...) and have the same shape as the backbone's,
     as of an older release or another library that builds the same network; check such a file by what it computes.
-    Raises ModelFileError for a file that is none or does not fit, InputError where `target` exists, and CoreError.
+    Raises ModelFileError for a file that is none or does not fit, InputError where `target` exists, and UsageError
+    and CoreError as `build_backbone` does.
     """
     if target.suffix != ".safetensors":
         raise InputError(f"{target}: name it .safetensors, which is what it becomes")

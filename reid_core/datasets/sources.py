@@ -70,7 +70,9 @@ def _open_one(source: str, progress: Progress | None) -> Dataset:
     if kind not in _LAYOUTS and source and Path(source).is_dir():
         kind, what = _recognize(Path(source)), source
     if kind not in _LAYOUTS or not what:
-        raise InputError(f"{source[:80]!r}: a data set is {SOURCES}; several are joined by ' + '")
+        raise InputError(
+            f"{source[:80]!r}: no such folder or layout; a data set is {SOURCES}; several are joined by ' + '"
+        )
     directory, layout = Path(what), _LAYOUTS[kind]
     if not directory.is_dir():
         raise InputError(f"{directory}: no such folder")

@@ -26,6 +26,12 @@ def test_names_stay_with_their_pictures() -> None:
         people([1, 2], [1, 1], ("a",))
 
 
+def test_a_mask_that_leaves_none_out_copies_nothing() -> None:
+    some, all_of_them = people([1, 2, -1], [1, 1, 1]), people([1, 2, 3], [1, 1, 1], ("a", "b", "c"))
+    assert all_of_them.select(all_of_them.identities != -1) is all_of_them
+    assert some.select(some.identities != -1).identities.tolist() == [1, 2]
+
+
 def test_digest_covers_pictures_and_labels() -> None:
     first = people([1, 2], [1, 1])
     assert first.digest() == people([1, 2], [1, 1]).digest()

@@ -12,7 +12,7 @@ from reid_core.backbones.resnet import NonLocal
 from reid_core.heads import Features, GeM
 from reid_core.models import build_model
 from schemas.cards import DiffAttentionSettings, ModelConfig
-from schemas.errors import CoreError, ModelFileError
+from schemas.errors import ModelFileError, UsageError
 
 
 def parameters(module: torch.nn.Module) -> int:
@@ -107,5 +107,5 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
 
 
 def test_unknown_architectures_are_named() -> None:
-    with pytest.raises(CoreError, match="no architecture 'vit'; there are resnet50"):
+    with pytest.raises(UsageError, match="no architecture 'vit'; there are resnet50"):
         build_model(ModelConfig(architecture="vit"))

@@ -1,8 +1,10 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from reid_core.data import PersonPictures
 from reid_core.evaluate import evaluate
@@ -10,7 +12,7 @@ from reid_core.files import load_model, read_card, write_card
 from reid_core.foreign import foreign_card
 from reid_core.local import LocalCore
 from reid_core.plans import TrainSettings
-from reid_core.recipe import Recipe, make_model
+from reid_core.recipe import Recipe, make_model, metrics_of
 from reid_core.train_demo import demo_plans
 from schemas.cards import DiffAttentionSettings, InputConvention, ModelConfig
 from schemas.errors import CoreError
@@ -90,6 +92,38 @@ def test_a_module_is_trained_on_a_model_that_is_there(
     features = opened.embed(people.pictures[:4])
     assert (features == LocalCore.open(SETTINGS, start).embed(people.pictures[:4])).all()
     assert len(opened.distances(features[:2].astype(float), features[2:].astype(float))) == 2
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+def test_separate_validation_embeds_its_pictures_once(
+    foreign: bool,
+    people: PersonPictures,
+    validation: tuple[PersonPictures, PersonPictures],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And those of the model as it then is: a plain plan before it changed every feature."""
+    plain, separate = short(demo_plans("separate", 1))
+    plans, start = [replace(plain, epochs=2), replace(separate, epochs=3)], None
+    if foreign:
+        plans, start = plans[1:], tmp_path / "start"
+        start.mkdir()
+        write_card(foreign_card(onnx_file(start / "m.onnx", (1, 3, 32, 16)), "m", INPUT, SETTINGS), start)
+    attention = DiffAttentionSettings(reduction=1)
+    embed, seen = LocalCore.embed, []
+
+    def counted(core: LocalCore, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+        seen.append(len(pictures))
+        return embed(core, pictures)
+
+    monkeypatch.setattr(LocalCore, "embed", counted)
+    each_epoch = tuple(replace(plan, validate_every=1) for plan in plans)
+    recipe = Recipe(CONFIG.model_copy(update={"diff_attention": attention}), each_epoch, start=start)
+    card, records = make_model(recipe, people, validation, tmp_path / "w", tmp_path / "out", SETTINGS, name="m")
+    pictures = sum(len(side) for side in validation)
+    assert sum(seen) == pictures * (1 if foreign else 2 + 1)
+    assert [bool(record.metrics) for record in records] == [True] * (3 if foreign else 5)
+    assert card.metrics == metrics_of(evaluate(SETTINGS, tmp_path / "out", *validation))
 
 
 def test_recipes_that_cannot_be_meant(

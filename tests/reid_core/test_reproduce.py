@@ -6,12 +6,15 @@ from pathlib import Path
 import pytest
 
 from reid_core.datasets import Dataset, open_dataset
+from reid_core.files import write_card
+from reid_core.foreign import foreign_card
 from reid_core.paper import TABLE_1, TABLE_2
 from reid_core.plans import paper_settings
 from reid_core.reproduce import BUDGETS, CPU, FULL, Budget, chosen_rows, reproduce, row_key
-from schemas.cards import InputConvention
+from schemas.cards import DiffAttentionSettings, InputConvention
 from schemas.errors import CoreError, InputError
 from schemas.settings import Settings
+from tests.reid_core.test_foreign import onnx_file
 
 SETTINGS = Settings(device="cpu")
 TINY = Budget(
@@ -50,6 +53,19 @@ def test_the_full_budget_is_the_papers() -> None:
     assert set(BUDGETS) == {"full", "cpu"} and CPU.plan("separate", "agw", 2).seed == 2
 
 
+def test_a_row_on_a_foreign_embedder_is_none_of_the_papers(data: Dataset, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    file = onnx_file(model / "m.onnx", (1, 3, 32, 16))
+    write_card(foreign_card(file, "someones", TINY.input, SETTINGS), model)
+    keys = ["bagtricks+separate", "agw+separate"]
+    # A quarter of the file's three channels would leave the module none.
+    rows = [replace(row, diff_attention=DiffAttentionSettings(reduction=1)) for row in chosen_rows("table1", keys)]
+    found = reproduce(rows, data, TINY, tmp_path / "work", SETTINGS, start=model)
+    assert [one.name for one in found] == ["BagTricks + separate, on someones", "AGW + separate, on someones"]
+    assert [one.paper("CUHK03 detected") for one in found] == [None, None]
+
+
 def test_rows_are_trained_once_and_compared(data: Dataset, tmp_path: Path) -> None:
     rows = chosen_rows("table1", ["bagtricks+separate", "bagtricks+joint"])
     told: list[str] = []
@@ -73,6 +89,9 @@ def test_rows_are_trained_once_and_compared(data: Dataset, tmp_path: Path) -> No
     (on_top,) = reproduce(rows[:1], data, TINY, tmp_path / "on-top", SETTINGS, start=model)
     assert [path.name for path in (tmp_path / "on-top").iterdir()] == ["bagtricks+separate"]
     assert on_top.scores == separate.scores and on_top.plain == on_top.feature
+    assert on_top.name == "BagTricks + separate, on bagtricks" and on_top.paper("CUHK03 detected") is not None
+    with pytest.raises(InputError, match=r"AGW \+ separate does not go on from bagtricks, whose baseline is bagtricks"):
+        reproduce(chosen_rows("table1", ["agw+separate"]), data, TINY, tmp_path / "agw", SETTINGS, start=model)
     with pytest.raises(InputError, match="only separate rows"):
         reproduce(rows, data, TINY, tmp_path / "on-top", SETTINGS, start=model)
     # Whatever is missing is made again from what is there.

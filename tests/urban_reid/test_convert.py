@@ -8,7 +8,7 @@ import torch
 from reid_core.backbones import build_backbone
 from reid_core.models import build_model
 from schemas.cards import ModelConfig
-from tests.urban_reid.conftest import Run
+from tests.urban_reid.conftest import Run, error_of
 
 
 def test_a_pth_becomes_a_file_to_train_from(run_here: Run, tmp_path: Path) -> None:
@@ -28,3 +28,5 @@ def test_a_pth_becomes_a_file_to_train_from(run_here: Run, tmp_path: Path) -> No
     assert again.returncode == 2 and "net.safetensors: exists" in again.stderr
     other = run_here("models", "convert", "net.pth", "--architecture", "resnet18", "--out", "o.safetensors")
     assert other.returncode == 1 and "not this backbone" in other.stderr
+    unknown = run_here("models", "convert", "net.pth", "--architecture", "resnet51", "--out", "o.safetensors")
+    assert "no architecture 'resnet51'" in error_of(unknown, 2)

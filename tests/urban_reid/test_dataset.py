@@ -63,7 +63,7 @@ def test_what_is_wrong_is_said_and_ends_with_1(folder: Path, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("nowhere", "'nowhere': a data set is a folder, market1501:DIR"),
+        ("nowhere", "'nowhere': no such folder or layout; a data set is a folder, market1501:DIR"),
         (".", "is in no known layout"),
         ("msmt17:.", "it is empty"),
     ],

@@ -100,6 +100,33 @@ def test_a_name_that_nobody_registered(run_here: Run) -> None:
     assert "'nobody'" in error_of(done, 2)
 
 
+@pytest.mark.parametrize("command", [["evaluate", "--dataset", SMALL, "--model"], ["models", "export", "--to", "onnx"]])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nobody", "no model is registered in"),
+        ("gone.onnx", "'gone.onnx' is no file or folder"),
+        ("no/folder", "no/folder: no such file or model directory"),
+        ("a" * 300, "File name too long"),
+    ],
+)
+def test_no_database_is_made_to_say_that_there_is_no_model(
+    run_here: Run, home: Path, monkeypatch: pytest.MonkeyPatch, command: list[str], name: str, said: str
+) -> None:
+    monkeypatch.delenv("URBAN_REID_DATABASE_URL")
+    monkeypatch.setenv("URBAN_REID_HOME", str(home))
+    done = run_here(*command, name, *(["--out", "exported"] if "export" in command else []))
+    assert said in error_of(done, 2)
+    assert not list(home.iterdir())
+
+
+def test_a_path_that_is_not_there_is_no_name(run_here: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is a database asked for it, which here does not even answer."""
+    monkeypatch.setenv("URBAN_REID_DATABASE_URL", "postgresql+psycopg2://nobody:secret@127.0.0.1:9/none")
+    done = run_here("evaluate", "--model", "no/folder", "--dataset", SMALL)
+    assert "no/folder: no such file or model directory" in error_of(done, 2)
+
+
 def test_people_whom_one_camera_saw_measure_nothing(run_here: Run, model: Path, tmp_path: Path) -> None:
     for folder in ("bounding_box_train", "query", "bounding_box_test"):
         (tmp_path / "data" / folder).mkdir(parents=True)

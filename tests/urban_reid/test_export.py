@@ -37,8 +37,11 @@ def test_refusals_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     for arguments, code, said in (
         ((str(DEMO), "--to", "onnx", "--precision", "int8", "--out", str(tmp_path / "out")), 2, "int8 is for openvino"),
         (to_int8, 2, "int8 needs pictures to calibrate on and labelled ones"),
-        ((*to_int8, "--calibrate-on", str(tmp_path / "gone")), 2, "gone': a data set is"),
+        ((*to_int8, "--calibrate-on", str(tmp_path / "gone")), 2, "gone': no such folder"),
         ((*to_int8, "--calibrate-on", str(tmp_path), "--check-on", "rendered:3:2"), 2, "8 pictures to calibrate on"),
+        # What cannot be combined is said before pictures are looked for.
+        ((*to_int8[:2], "onnx", *to_int8[3:], "--calibrate-on", str(tmp_path / "gone")), 2, "int8 is for openvino"),
+        ((str(tmp_path / "0.png"), "--to", "onnx", "--out", str(tmp_path / "out")), 2, "0.png: a file; `urban-reid"),
         ((str(tmp_path), "--to", "onnx", "--out", str(tmp_path / "out")), 1, "a model directory holds card.json"),
     ):
         found, out, err = run(capsys, *arguments)

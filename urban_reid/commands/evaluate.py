@@ -2,19 +2,17 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
-from schemas.cards import InputConvention, ModelCard, OperatingPoint
+from schemas.cards import ModelCard, OperatingPoint
 from schemas.errors import InputError, UsageError
 from schemas.settings import settings
-from urban_reid.arguments import AsJson, ColorOrder, Mean, Std, ValueRange, input_convention
+from urban_reid.arguments import AsJson, ColorOrder, Mean, Std, ValueRange, input_convention, model_at
 from urban_reid.output import out, print_json, stages
 
 if TYPE_CHECKING:
@@ -59,15 +57,16 @@ def evaluate(
         raise UsageError("--store: a threshold of --flip's features is none for the city, which does not mirror")
     if not 0 < fpr < 1:
         raise UsageError("--fpr: a rate between 0 and 1, such as 0.001")
+    place = model_at(model)
+    if store and place.is_file():
+        raise UsageError("--store: this file has no card; `urban-reid models register NAME FILE` gives it one")
     from reid_core import evaluate as core
     from reid_core.data import JUNK
     from reid_core.datasets import open_dataset
     from reid_core.files import read_card, write_card
     from reid_core.verification import operating_point
 
-    if store and Path(model).is_file():
-        raise UsageError("--store: this file has no card; `urban-reid models register NAME FILE` gives it one")
-    with _directory(model, convention) as directory, stages() as tell:
+    with core.model_directory(place, convention, settings()) as directory, stages() as tell:
         card = read_card(directory)
         people = open_dataset(dataset, progress=lambda done, total: tell("drawing pictures", done, total))
         if not people.query or not people.gallery:
@@ -127,25 +126,6 @@ def _top(pairs: str) -> int | None:
     if found is None:
         raise UsageError(f"--pairs {pairs[:40]!r}: write all, or topK with a number, such as top100")
     return int(found[1]) if found[1] else None
-
-
-@contextmanager
-def _directory(model: str, convention: InputConvention | None) -> Iterator[Path]:
-    """The directory of a registered model, or of a model directory or foreign file."""
-    from reid_core.evaluate import model_directory
-
-    if Path(model).exists():
-        with model_directory(Path(model), convention, settings()) as directory:
-            yield directory
-        return
-    if convention is not None:
-        raise UsageError(f"{model[:80]!r} is no file; a registered model's card has its input convention, give none")
-    from pipeline.models import find_model
-    from pipeline.store import Store
-
-    with Store.open(settings(), "urban-reid evaluate") as store, store.begin() as connection:
-        row = find_model(connection, model)
-    yield row.directory(settings())
 
 
 def _no_point(fpr: float) -> str:

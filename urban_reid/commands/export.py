@@ -10,7 +10,7 @@ from rich.table import Table
 from schemas.cards import ModelCard
 from schemas.errors import InputError
 from schemas.settings import settings
-from urban_reid.arguments import AsJson
+from urban_reid.arguments import AsJson, model_at
 from urban_reid.output import out, print_json, shown, stages
 
 if TYPE_CHECKING:
@@ -55,14 +55,18 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write a model for another engine into a new model directory. Its features or its mAP must stay the same."""
-    from reid_core.export import export_model
+    source = model_at(model)
+    if source.is_file():
+        raise InputError(f"{source}: a file; `urban-reid models register NAME FILE` first, and then export NAME")
+    from reid_core.export import export_model, refuse_combination
     from reid_core.files import read_card
     from reid_core.quantize import calibration_pictures
 
-    source = _directory(model)
     if check_on is None and calibrate_on is not None and not Path(calibrate_on).is_dir():
         check_on = calibrate_on
     card = read_card(source)
+    # Before any picture is read, which may take minutes.
+    refuse_combination(card, to.value, precision.value, bool(calibrate_on), bool(check_on))
     with stages() as tell:
         calibration = calibration_pictures(calibrate_on, card.input) if calibrate_on else None
         labelled = _labelled(check_on, card) if check_on else None
@@ -94,17 +98,6 @@ def export(
     out().print(f"{shown(directory)} holds it; `urban-reid models register NAME {shown(directory)}` takes it")
     if card.calibration and not done.calibration:
         out().print("its distances are others: `urban-reid models calibrate NAME --dataset ...` before it is used")
-
-
-def _directory(model: str) -> Path:
-    path = Path(model)
-    if path.is_dir():
-        return path
-    from pipeline.models import find_model
-    from pipeline.store import Store
-
-    with Store.open(settings(), "urban-reid models export") as store, store.begin() as connection:
-        return find_model(connection, model).directory(settings())
 
 
 def _labelled(source: str, card: ModelCard) -> "Labelled":

@@ -11,7 +11,7 @@ from rich.table import Table
 from schemas.errors import InputError, UsageError
 from schemas.settings import settings
 from urban_reid.arguments import AsJson, ColorOrder, Mean, Std, ValueRange, input_convention
-from urban_reid.output import out, print_json, stages
+from urban_reid.output import out, print_json, shown, stages
 
 if TYPE_CHECKING:
     from reid_core.paper import Figures
@@ -138,9 +138,7 @@ def _key(found: "Reproduced") -> str:
 
 
 def _paper(found: "Reproduced", published: str | None) -> "Figures | None":
-    from reid_core.paper import figures_on
-
-    return figures_on(found.row, published) if published else None
+    return found.paper(published) if published else None
 
 
 def _gain(found: "Reproduced") -> "dict[str, Difference] | None":
@@ -155,6 +153,7 @@ def _as_json(found: "Reproduced", published: str | None) -> dict[str, Any]:
 
     paper, gain = _paper(found, published), _gain(found)
     return {
+        "start": found.start and found.start.name,
         "ours": {name: spread._asdict() for name, spread in over_seeds(found.scores).items()},
         "plain_distance_of_its_feature": {name: spread._asdict() for name, spread in over_seeds(found.feature).items()},
         "paper": None if paper is None else {"rank_1": paper.rank_1, "mAP": paper.mAP, "mINP": paper.mINP},
@@ -173,7 +172,7 @@ def _show(found: "list[Reproduced]", published: str | None, seeds: int) -> None:
         means = [ours[field].mean for field in _METRICS.values()]
         pairs = [(said, mean) for said, mean in zip(stated, means, strict=False) if said is not None]
         table.add_row(
-            one.row.name,
+            shown(one.name),
             *(str(ours[field]) for field in _METRICS.values()),
             " / ".join(f"{said:.1f}" for said, _ in pairs),
             " / ".join(f"{mean - said:+.1f}" for said, mean in pairs),

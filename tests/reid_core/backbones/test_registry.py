@@ -18,7 +18,7 @@ from reid_core.backbones.weights import load_published
 from reid_core.local import fold_batch_norms
 from reid_core.models import build_model
 from schemas.cards import InputConvention, ModelConfig
-from schemas.errors import CoreError, ModelFileError
+from schemas.errors import ModelFileError, UsageError
 
 CLASSIFIERS = ("fc.", "classifier.", "heads.")
 #: Large, and built by the same lines as others of their families.
@@ -162,7 +162,7 @@ def test_positions_are_interpolated_to_the_inputs_grid() -> None:
 
 
 def test_a_size_that_patches_do_not_cover_is_refused() -> None:
-    with pytest.raises(CoreError, match="250x120 cannot be cut into patches of 16x16"):
+    with pytest.raises(UsageError, match="250x120 cannot be cut into patches of 16x16"):
         ClassToken(small_transformer(), (250, 120))
 
 
@@ -269,7 +269,7 @@ def test_agw_is_the_generalised_mean_on_maps_and_refused_without_them() -> None:
         model = build_model(ModelConfig(architecture="mobilenet_v2", baseline="agw"))
         assert [name for name, _ in model.named_parameters() if "pool" in name] == ["pool.p"]
         for architecture in ("vit_b_16", next(iter(OSNETS))):
-            with pytest.raises(CoreError, match=f"{architecture} pools by itself.*take bagtricks"):
+            with pytest.raises(UsageError, match=f"{architecture} pools by itself.*take bagtricks"):
                 build_model(ModelConfig(architecture=architecture, baseline="agw"))
 
 

@@ -7,7 +7,7 @@ import torch
 
 from reid_core.backbones import build_backbone
 from reid_core.backbones.weights import load_published
-from schemas.errors import CoreError
+from schemas.errors import CoreError, UsageError
 
 timm = pytest.importorskip("timm")
 
@@ -54,7 +54,7 @@ def test_a_transformer_takes_its_published_weights_of_224_by_224() -> None:
     ],
 )
 def test_what_is_no_backbone(name: str, why: str) -> None:
-    with pytest.raises(CoreError, match=why), torch.device("meta"):
+    with pytest.raises(UsageError, match=why), torch.device("meta"):
         build_backbone(f"timm:{name}")
 
 

@@ -16,7 +16,7 @@ from reid_core.backbones.weights import convert_weights
 from reid_core.files import read_tensors, sha256_of
 from reid_core.models import build_model
 from schemas.cards import ModelConfig
-from schemas.errors import CoreError, InputError, ModelFileError
+from schemas.errors import CoreError, InputError, ModelFileError, UsageError
 
 SMALL = "resnet10s"
 
@@ -150,7 +150,7 @@ def test_broken_files_and_impossible_places(tmp_path: Path) -> None:
     for target, why in (("there.safetensors", "exists"), ("net.bin", "name it"), ("no/net.safetensors", "folder")):
         with pytest.raises(InputError, match=why):
             convert_weights(source, SMALL, tmp_path / target)
-    with pytest.raises(CoreError, match="no architecture"):
+    with pytest.raises(UsageError, match="no architecture"):
         convert_weights(source, "resnet51", tmp_path / "out.safetensors")
 
 

@@ -61,12 +61,12 @@ def test_joined_sets_share_nobody(rendered: Dataset, tmp_path: Path) -> None:
     [
         ("", "a data set is a folder, market1501:DIR, cuhk03:DIR"),
         ("market1501:", "a data set is a folder, market1501:DIR"),
-        ("duke:somewhere", "'duke:somewhere': a data set is"),
+        ("duke:somewhere", "'duke:somewhere': no such folder or layout; a data set is"),
         ("market1501:no/such", "no/such: no such folder"),
         ("rendered:", r"write rendered:SEED\[:PEOPLE\]"),
         ("rendered:1:1", "2 people or more"),
         ("rendered:1:2:3", "write rendered:SEED"),
-        ("rendered:1:2 + nothing", "'nothing': a data set is"),
+        ("rendered:1:2 + nothing", "'nothing': no such folder"),
     ],
 )
 def test_sources_that_cannot_be_meant(source: str, said: str) -> None:
