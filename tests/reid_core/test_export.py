@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import openvino
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -106,7 +107,9 @@ def test_an_ir_says_where_it_runs_and_a_feature_has_no_neighbours(tmp_path: Path
     settings = Settings(home=tmp_path, device="cpu")
     exported = export_model(settings, model, tmp_path / "bf16", "openvino", precision="bf16")
     assert min(exported.cosines.values()) >= PARITY  # of the file in float32
-    assert exported.execution_cosine < min(exported.cosines.values())
+    # OpenVINO computes a bfloat16 file in float32 on a processor without bfloat16; then nothing differs.
+    has_bfloat16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    assert (exported.execution_cosine < min(exported.cosines.values())) == has_bfloat16
     found = {}
     for directory in (ir, tmp_path / "bf16"):
         core, many = LocalCore.open(settings, directory), pictures(11)
@@ -116,7 +119,7 @@ def test_an_ir_says_where_it_runs_and_a_feature_has_no_neighbours(tmp_path: Path
         assert np.array_equal(features[2], core.embed(many[2:3])[0])  # alone
         assert np.array_equal(features[2], features[4]) and np.array_equal(features[2], features[10])  # elsewhere
         assert np.array_equal(features[::-1], core.embed(many[::-1]))
-    assert not np.array_equal(found[ir], found[tmp_path / "bf16"])
+    assert np.array_equal(found[ir], found[tmp_path / "bf16"]) != has_bfloat16
     told = LocalCore.open(settings.model_copy(update={"precision": "bfloat16"}), ir).embed(many)
     assert np.array_equal(told, found[tmp_path / "bf16"])
 
