@@ -39,7 +39,7 @@ def waiting(town: Town, lines: list[str], tmp_path: Path) -> Iterator["subproces
 
 def test_interrupted(waiting: "subprocess.Popen[str]") -> None:
     waiting.send_signal(signal.SIGINT)
-    out, err = waiting.communicate(timeout=60)  # though its thread still waits for the database
+    out, err = waiting.communicate(timeout=300)  # though its thread still waits for the database
     assert waiting.returncode == 130
     assert out == ""
     assert err.splitlines()[-1] == "interrupted; what was finished is kept"
