@@ -1,16 +1,21 @@
 """The city as its file says it: units, walks, time zone."""
 
+from bisect import bisect_left
 from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
-from typing import Annotated, Self
+from functools import cached_property
+from typing import Annotated, Self, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, Field, FiniteFloat, model_validator
 
 from schemas.errors import CityError
-from schemas.levels import Code, Level, is_within, level_of, parent_of
+from schemas.levels import Code, Level, level_of, parent_of
 from schemas.settings import Frozen
 from schemas.text import Line, Text
+
+T = TypeVar("T")
 
 
 def _zone(name: str) -> str:
@@ -83,10 +88,51 @@ class City(Frozen):
                 raise ValueError(f"walk {walk.from_} -> {walk.to}: both ends must be different units of one parent")
         return self
 
+    # A resolve asks the following of each unit of the city: none of them goes through all of it.
+
     def cameras(self, within: str | None = None) -> list[Unit]:
         """The cameras at or below `within`, or all, by code."""
-        found = [unit for unit in self.units if unit.level is Level.CAMERA]
-        return sorted((u for u in found if within is None or is_within(u.code, within)), key=lambda u: u.code)
+        found = self._cameras if within is None else _below(self._cameras, within, lambda unit: unit.code)
+        return sorted(found, key=lambda unit: unit.code)
+
+    def children(self, unit: str) -> Sequence[str]:
+        """The codes of the unit's children, ascending."""
+        return self._children.get(unit, ())
+
+    def walks_within(self, unit: str) -> Sequence[Walk]:
+        """The walks between units below `unit`."""
+        return _below(self._walks, unit, _parent)
+
+    @cached_property
+    def _cameras(self) -> list[Unit]:
+        return _by_path([unit for unit in self.units if unit.level is Level.CAMERA], lambda unit: unit.code)
+
+    @cached_property
+    def _children(self) -> dict[str | None, list[str]]:
+        found: dict[str | None, list[str]] = {}
+        for code in sorted(unit.code for unit in self.units):
+            found.setdefault(parent_of(code), []).append(code)
+        return found
+
+    @cached_property
+    def _walks(self) -> list[Walk]:
+        return _by_path(self.walks, _parent)
+
+
+def _parent(walk: Walk) -> str:
+    return parent_of(walk.from_) or ""
+
+
+def _by_path(items: Iterable[T], code: Callable[[T], str]) -> list[T]:
+    """In an order in which a unit and all below it stand side by side: that of codes would put d1-a after d1."""
+    return sorted(items, key=lambda item: code(item) + "/")
+
+
+def _below(items: Sequence[T], unit: str, code: Callable[[T], str]) -> Sequence[T]:
+    """Those at or below `unit`, of items that are in the order of `_by_path`."""
+    start = bisect_left(items, unit + "/", key=lambda item: code(item) + "/")
+    end = bisect_left(items, unit + "0", lo=start, key=lambda item: code(item) + "/")  # '0' follows '/'
+    return items[start:end]
 
 
 def nearest(code: str, known: set[str]) -> str:

@@ -5,7 +5,7 @@ no common ground, or follow each other faster than anyone gets from one to the o
 overlap in time are two people.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 
 from pipeline.association.nodes import Bools, Floats, Ints, Nodes, Spans
-from schemas.city import City
+from schemas.city import City, Walk
 from schemas.levels import Level, level_of, parent_of
 from schemas.settings import AssociationSettings
 
@@ -51,7 +51,7 @@ def geometry(city: City, unit: str, settings: AssociationSettings) -> Geometry:
     clocks = np.array([camera.clock_uncertainty_s for camera in cameras])
     places = np.array([camera.position or (np.nan, np.nan) for camera in cameras]).reshape(-1, 2)
     metres = np.hypot(*(places[:, None] - places[None]).transpose(2, 0, 1))  # (c, c) NaN without a position
-    walk_s = _walks_s(city, codes)
+    walk_s = _walks_s(city.walks_within(unit), codes)
     fastest_s = np.nan_to_num((metres - 2 * VIEW_RADIUS_M) / settings.fastest_walk_m_s, nan=0.0)
     slack_s = np.maximum(np.nan_to_num(walk_s), fastest_s) - clocks[:, None] - clocks[None]
     np.fill_diagonal(slack_s, 0.0)
@@ -59,9 +59,8 @@ def geometry(city: City, unit: str, settings: AssociationSettings) -> Geometry:
     for i, camera in enumerate(cameras):
         for other in set(camera.overlaps) & set(index):
             slack_s[i, index[other]] = slack_s[index[other], i] = -np.inf
-    children = tuple(sorted(u.code for u in city.units if parent_of(u.code) == unit))
-    if level_of(unit) is Level.CAMERA:  # one camera, no gates: it only names itself
-        children = (unit,)
+    # One camera has no gates: it only names itself.
+    children = (unit,) if level_of(unit) is Level.CAMERA else tuple(city.children(unit))
     place = {child: k for k, child in enumerate(children)}
     depth = children[0].count("/") + 1 if children else 0
     child = np.array([place["/".join(code.split("/")[:depth])] for code in codes], dtype=np.int64)
@@ -69,7 +68,7 @@ def geometry(city: City, unit: str, settings: AssociationSettings) -> Geometry:
     return Geometry(codes, slack_s * 1e6, np.fmax(metres / USUAL_WALK_M_S, walk_s), child, children, horizon_us)
 
 
-def _walks_s(city: City, codes: Sequence[str]) -> Floats:
+def _walks_s(walks: Iterable[Walk], codes: Sequence[str]) -> Floats:
     """(c, c) The shortest known walk between the highest units that part two cameras; NaN where the file names none."""
     below: dict[str, list[int]] = {}
     for i, code in enumerate(codes):
@@ -78,7 +77,7 @@ def _walks_s(city: City, codes: Sequence[str]) -> Floats:
             below.setdefault(at, []).append(i)
             at = parent_of(at)
     found = np.full((len(codes), len(codes)), np.nan)
-    for walk in city.walks:
+    for walk in walks:
         a, b = below.get(walk.from_), below.get(walk.to)
         if a and b:
             found[np.ix_(a, b)] = walk.shortest_s

@@ -4,6 +4,7 @@ Each process opens the store and the core once. What does not depend on each oth
 cameras is one task, then a street, then the district.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -76,18 +77,22 @@ class Resolving:
         for code in codes:
             if level_of(code) is Level.CAMERA:
                 tasks.setdefault(code if code in units else parent_of(code) or "", []).insert(0, code)
-        waits_for = {code: {child for child in tasks if parent_of(child) == code} for code in tasks}
+        below = Counter(parent_of(code) for code in tasks)  # tasks that a unit's own waits for
         results: list[UnitResult] = []
         running: dict[Future[list[UnitResult]], str] = {}
-        while waits_for or running:
-            for code in sorted(code for code, below in waits_for.items() if not below):
-                running[self.pool.submit(_resolve, tasks[code], period)] = code
-                del waits_for[code]
+
+        def start(code: str) -> None:
+            running[self.pool.submit(_resolve, tasks[code], period)] = code
+
+        for code in sorted(code for code in tasks if not below[code]):
+            start(code)
+        while running:
             for done in wait(running, return_when=FIRST_COMPLETED).done:
                 results += done.result()
-                code = running.pop(done)
-                for below in waits_for.values():
-                    below.discard(code)
+                above = parent_of(running.pop(done))
+                below[above] -= 1
+                if above in tasks and not below[above]:
+                    start(above)
                 if progress is not None:
                     progress(len(results), len(codes))
         order = {code: place for place, code in enumerate(codes)}

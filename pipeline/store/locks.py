@@ -1,7 +1,7 @@
 """One process at a time works on a unit: a session advisory lock, which dies with the process that holds it."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from psycopg2.errors import LockNotAvailable
 from sqlalchemy import Connection, text
@@ -31,19 +31,25 @@ def unit_lock(store: Store, unit: str, on_wait: Callable[[str], None] | None = N
     with store.refused():
         connection = store.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         try:
-            # Never back to the pool: closing the connection is what gives the lock back, whatever happened on it.
-            connection.detach()
             _acquire(connection, unit, on_wait)
         except BaseException:
-            connection.close()
+            _end(connection)
             raise
-    with connection:
+    try:
+        yield
+    finally:
         try:
-            yield
-        finally:
-            # The server notices a closed connection only a little later: whoever asks next would wait for nobody.
-            with suppress(DBAPIError):
-                connection.execute(text("SELECT pg_advisory_unlock_all()"))
+            connection.execute(text("SELECT pg_advisory_unlock_all()"))
+        except DBAPIError:
+            _end(connection)
+        else:
+            connection.close()
+
+
+def _end(connection: Connection) -> None:
+    """Ends the session, and with it whatever lock it holds, instead of giving it back to the pool."""
+    connection.invalidate()
+    connection.close()
 
 
 def _acquire(connection: Connection, unit: str, on_wait: Callable[[str], None] | None) -> None:
@@ -63,6 +69,7 @@ def _acquire(connection: Connection, unit: str, on_wait: Callable[[str], None] |
                 told = line
         try:
             connection.execute(text("SELECT pg_advisory_lock(hashtextextended(:unit, 0))"), {"unit": unit})
+            connection.execute(text("RESET lock_timeout"))
             return
         except OperationalError as error:
             if not isinstance(error.orig, LockNotAvailable):

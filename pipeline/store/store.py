@@ -154,6 +154,7 @@ def _engine(connect: Callable[[], Any], clock: Clock) -> Engine:
         "postgresql+psycopg2://",
         creator=connect,
         pool_pre_ping=True,
+        max_overflow=-1,  # each thread may hold a unit's lock beside its transaction: none of them waits for another
         hide_parameters=True,
         execution_options={"clock": clock},
     )

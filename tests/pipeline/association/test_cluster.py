@@ -73,6 +73,17 @@ def test_sparse_graph_keeps_its_laws(seed: int, n: int, share: float, small: int
     assert scored.issuperset(found.joins) and scored.issuperset(found.near)  # evidence is what was looked at
 
 
+@settings(deadline=None, max_examples=200)
+@given(st.integers(0, 10_000), st.integers(2, 14), st.floats(0.1, 1), st.floats(-1, 1), st.floats(0, 2))
+def test_a_higher_threshold_parts_and_never_joins(seed: int, n: int, share: float, low: float, more: float) -> None:
+    """Merges are made in the order of their strength, so that a higher threshold only ends earlier."""
+    rng = np.random.default_rng(seed)
+    log_odds, known = matrix(seed, n), rng.random((n, n)) < share
+    apart = frozenset(map(tuple, np.argwhere(np.triu(rng.random((n, n)) < 0.1, 1)).tolist()))
+    loose, strict = (run(log_odds, at, known, forbidden=apart).groups for at in (low, low + more))
+    assert all(any(set(group) <= set(other) for other in loose) for group in strict)
+
+
 @pytest.mark.parametrize(
     "between, small, groups, looked_at",
     [

@@ -207,15 +207,6 @@ def kept(found: Association) -> list[tuple[int, int, Verdict, float]]:
 
 
 @often
-@given(worlds, st.floats(-3, 3), st.floats(0, 3))
-def test_a_higher_threshold_parts_and_never_joins(ones: list[One], low: float, more: float) -> None:
-    """Merges are made in the order of their strength, so that a higher threshold only ends earlier."""
-    (_, loose), (_, strict) = (run(ones, join_log_odds=at, review_log_odds=at - 1) for at in (low, low + more))
-    for group in strict.groups:
-        assert any(set(group) <= set(other) for other in loose.groups)
-
-
-@often
 @given(worlds)
 def test_without_a_calibration_nobody_is_joined(ones: list[One]) -> None:
     found = associate(nodes(ones), WORLD, CORE, None, TRANSIT, SETTINGS)

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
 from queue import Queue
 
 from sqlalchemy import text
@@ -69,6 +70,26 @@ def test_who_waits_learns_for_whom_and_goes_on_when_that_process_is_killed(store
         waiting.join(timeout=60)
     assert done.is_set()
     assert lines.empty()  # one line for one holder
+    pooled = [store.engine.connect() for _ in range(5)]
+    assert {connection.scalar(text("SHOW lock_timeout")) for connection in pooled} == {"0"}
+    for connection in pooled:
+        connection.close()
+
+
+def test_many_locks_and_transactions_at_once(store: Store) -> None:
+    with ExitStack() as held:
+        for unit in range(20):
+            held.enter_context(unit_lock(store, f"d{unit}"))
+            held.enter_context(store.begin())
+
+
+def test_a_session_serves_one_lock_after_the_other(store: Store) -> None:
+    sessions: set[int] = set()
+    for unit in range(20):
+        with unit_lock(store, f"d{unit}"), store.begin() as connection:
+            held = text("SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND granted")
+            sessions |= set(connection.scalars(held))
+    assert len(sessions) <= 3
 
 
 def test_a_lock_is_given_back_at_once(store: Store) -> None:
