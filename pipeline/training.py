@@ -116,6 +116,19 @@ def register_candidate(
     return comparison
 
 
+def config_of(parameters: TrainParameters) -> ModelConfig:
+    """What fresh weights are built as."""
+    attention = None
+    if parameters.strategy != "plain":
+        attention = DiffAttentionSettings(transform=parameters.transform, reduction=parameters.reduction)
+    return ModelConfig(
+        architecture=parameters.architecture,
+        baseline=parameters.baseline,
+        input=InputConvention(height=parameters.height, width=parameters.width),
+        diff_attention=attention,
+    )
+
+
 def recipe_of(store: Store, parameters: TrainParameters) -> "Recipe":
     """The paper's recipe of strategy and baseline, with what `parameters` says otherwise.
 
@@ -124,15 +137,7 @@ def recipe_of(store: Store, parameters: TrainParameters) -> "Recipe":
     from reid_core.plans import paper_settings
     from reid_core.recipe import Recipe
 
-    attention = None
-    if parameters.strategy != "plain":
-        attention = DiffAttentionSettings(transform=parameters.transform, reduction=parameters.reduction)
-    config = ModelConfig(
-        architecture=parameters.architecture,
-        baseline=parameters.baseline,
-        input=InputConvention(height=parameters.height, width=parameters.width),
-        diff_attention=attention,
-    )
+    config = config_of(parameters)
     start = None
     strategies: list[Strategy] = [parameters.strategy]
     if parameters.start_from is not None:

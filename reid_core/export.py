@@ -101,6 +101,11 @@ def export_model(
     """
     card = read_card(source)
     refuse_combination(card, to, precision, calibration is not None, labelled is not None)
+    if precision == "bf16" and not computes_bfloat16():
+        raise CoreError(
+            "this processor has no bfloat16: OpenVINO would run the file in float32 here, and its cost could not "
+            "be measured; export it on a processor that has it, or as f32"
+        )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: is there already; give a folder that is not")
     partial = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
@@ -118,6 +123,11 @@ def export_model(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return exported
+
+
+def computes_bfloat16() -> bool:
+    """Whether OpenVINO runs a bfloat16 file in bfloat16 on this processor."""
+    return "BF16" in load_engine("openvino").Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def refuse_combination(card: ModelCard, to: Format, precision: Precision, calibrated: bool, labelled: bool) -> None:
@@ -230,10 +240,10 @@ def _checked(
     if labelled is not None:
         scores = (_mAP(float32, source, labelled), _mAP(as_stated, out, labelled))
         if precision != "f32" and scores[0] - scores[1] > MAX_DROP:
+            better = "calibrate on pictures that are more like these, or " if precision == "int8" else ""
             raise CoreError(
                 f"model {card.name} as {precision}: mAP falls from {scores[0]:.2f} to {scores[1]:.2f} on "
-                f"{labelled.source}, and may fall by {MAX_DROP}; calibrate on pictures that are more like these, or "
-                "export it as f32"
+                f"{labelled.source}, and may fall by {MAX_DROP}; {better}export it as f32"
             )
     measured: dict[str, Any] = {
         "from": card.name,

@@ -12,6 +12,7 @@ weighted triplet, which is training's); on one that pools by itself there is not
 from pathlib import Path
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from reid_core.backbones import build_backbone
@@ -74,3 +75,9 @@ def build_model(
     if pretrained is not None:
         load_weights(model.backbone, config.architecture, pretrained, (config.input.height, config.input.width))
     return model
+
+
+def refuse_config(config: ModelConfig) -> None:
+    """Raises what `build_model` does for an architecture, input or baseline that does not go; allocates no weights."""
+    with torch.device("meta"):
+        ReIDModel(config)

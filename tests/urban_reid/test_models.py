@@ -98,6 +98,7 @@ def test_from_a_comparison_to_a_rollback(second: Town, run_here: Run, done: Call
         (("identities", "confirm", "abcdef", "--reason", "x"), "no identity begins with 'abcdef'"),
         (("train", "new", "--dataset", "market1501:/data", "--reason", "x", "--epochs", "0"), "--epochs: "),
         (("train", "../new", "--dataset", "confirmed", "--reason", "x"), "--name: "),
+        (("train", "new", "--dataset", "confirmed", "--reason", "x", "--architecture", "r50"), "no architecture 'r50'"),
     ],
 )
 def test_what_cannot_be_meant(town: Town, run_here: Run, arguments: tuple[str, ...], message: str) -> None:

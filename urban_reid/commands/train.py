@@ -95,6 +95,11 @@ def train(
         pictures_per_identity=k,
         seed=seed,
     )
+    if start_from is None:  # a misspelt name is not worth a database and a server
+        from pipeline.training import config_of
+        from reid_core.models import refuse_config
+
+        refuse_config(config_of(parameters))
     with progress("trained") as tell:
         done = running.train(settings(), parameters, lambda _, now, total: tell(now, total))
     found = done.comparison
