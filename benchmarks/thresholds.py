@@ -3,8 +3,8 @@
     urban-reid simulate --cameras 1000 --resolve
     python benchmarks/thresholds.py --methods nearest_neighbour,greedy [--grid 0.02,0.03,0.05]
 
-What a threshold chosen at this size would buy them at most; ours keeps what it got from smaller cities. The home is that
-of the settings, as `urban-reid simulate` left it. A line as each threshold is done: IDF1 by level, seconds of the cut.
+What a threshold chosen at this size would buy them at most; ours keeps what it got from smaller cities. The home is
+that of the settings, as `urban-reid simulate` left it. A line as each threshold is done: IDF1 by level, seconds.
 """
 
 import argparse
