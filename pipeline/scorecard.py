@@ -67,13 +67,15 @@ def violations(labelled: Labelled, level: Level, world: Geometry) -> int:
 def open_set_of(labelled: Labelled, level: Level) -> OpenSet:
     """Of the level's children in time order, tracklets or identities of the level below: `pipeline.metrics.open_set`.
 
-    A child is of the person that most of its crops show, and begins with its first tracklet.
+    A child is of the person that most of its crops show, and begins with its first tracklet. By the level's task:
+    who is back after its horizon comes for the first time.
     """
     child = labelled.identity[UPWARD[UPWARD.index(level) - 1]]
     order = np.lexsort((labelled.start_us, child))
     first = order[np.unique(child[order], return_index=True)[1]]  # (m,) the first tracklet of each child
-    truth = commonest(child, labelled.truth, labelled.crops, len(first))
-    return open_set(labelled.identity[level][first], truth, labelled.unit(level)[first], labelled.start_us[first])
+    people, identities = (labelled.of_task(level, its) for its in (labelled.truth, labelled.identity[level]))
+    truth = commonest(child, people, labelled.crops, len(first))
+    return open_set(identities[first], truth, labelled.unit(level)[first], labelled.start_us[first])
 
 
 def _by_history(found: OpenSet) -> list[dict[str, int]]:

@@ -154,6 +154,13 @@ def test_whoever_comes_back_after_the_horizon_is_to_be_another(written: Written)
     found = scorecard(written.store, "d1", short)
     assert found[Level.BUILDING]["people"] == 5  # anna stays away for 10 s
     assert found[Level.STREET]["people"] == 5  # and bert for 85 on his way to the other building
+    assert open_set_of(labelled, Level.BUILDING).seen.sum() == 1
+    # By the task she is new as well, and falsely attached to bert, who was there until 5 s before her; with a horizon
+    # of 4 s the identity is over by then.
+    for seconds, false in ((5, 2), (4, 1)):
+        shorter = replace(labelled, horizon_us=dict.fromkeys(labelled.levels, seconds * 1_000_000))
+        opened = open_set_of(shorter, Level.BUILDING)
+        assert (opened.new.sum(), opened.seen.sum(), opened.false_attached.sum()) == (5, 0, false)
 
 
 def test_a_review_is_needed_where_one_person_stays_in_two(written: Written) -> None:
