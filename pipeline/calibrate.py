@@ -191,7 +191,6 @@ class _Levels:
                 self.model,
                 unit,
                 settings=self.store.settings.association,
-                city=self.city,
                 observe=None if observed is None else observed.observer(unit, districts.index(unit.split("/")[0])),
             )
 

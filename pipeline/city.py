@@ -167,10 +167,18 @@ def read_city(store: Store) -> City:
     return city
 
 
+#: The city that was read last, by its digest: a resolve asks for each of its units.
+_known: dict[bytes, City] = {}
+
+
 def _read(connection: Connection) -> City | None:
-    timezone = connection.scalar(text("SELECT timezone FROM city"))
-    if timezone is None:
+    stored = connection.execute(text("SELECT timezone, digest FROM city")).one_or_none()
+    if stored is None:
         return None
+    digest = bytes(stored.digest)
+    known = _known.get(digest)
+    if known is not None:
+        return known
     overlaps: dict[str, list[str]] = {}
     for a, b in connection.execute(text("SELECT a, b FROM camera_overlap")):
         overlaps.setdefault(a, []).append(b)
@@ -193,7 +201,11 @@ def _read(connection: Connection) -> City | None:
         Walk.model_validate({"from": a, "to": b, "shortest_s": shortest_s})
         for a, b, shortest_s in connection.execute(text("SELECT a, b, shortest_s FROM transit"))
     )
-    return canonical(City(timezone=timezone, units=units, walks=walks))
+    city = canonical(City(timezone=stored.timezone, units=units, walks=walks))
+    if city_digest(city) == digest:  # not so where another city was written between our statements
+        _known.clear()
+        _known[digest] = city
+    return city
 
 
 def _refuse_changes_under_crops(connection: Connection, old: City, new: City) -> None:

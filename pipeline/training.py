@@ -156,6 +156,7 @@ def recipe_of(store: Store, parameters: TrainParameters) -> "Recipe":
                 paper,
                 epochs=parameters.epochs or paper.epochs,
                 learning_rate=own_rate or paper.learning_rate,
+                triplet_distance=parameters.triplet_distance,
                 identities_per_batch=parameters.identities_per_batch,
                 pictures_per_identity=parameters.pictures_per_identity,
                 seed=parameters.seed,

@@ -13,7 +13,7 @@ the query.
 import torch
 from torch import Tensor, nn
 
-from reid_core.training_distances import TINY, Weights, training_distances
+from reid_core.training_distances import Weights, training_distances
 from schemas.cards import DiffAttentionSettings
 from schemas.errors import CoreError
 
@@ -52,15 +52,14 @@ class DiffAttention(nn.Module):
         """a, in 0..1, of pairs whose shapes (..., D) broadcast."""
         w1, w2, w3 = self.mix
         mixed = w1 * self._transform(x - y) + w2 * x + w3 * y + self.bias
-        return self._gate_of(self.squeeze(mixed))
+        return torch.sigmoid(self.excite(torch.relu(self.squeeze(mixed))))
 
-    def pair_distances(self, x: Tensor, y: Tensor, *, normalize: bool) -> Tensor:
-        """Distances (n,) of the row pairs x, y (n, D); see `distance_matrix` for `normalize`."""
+    def pair_distances(self, x: Tensor, y: Tensor) -> Tensor:
+        """Test distances (n,) of the row pairs x, y (n, D): `distance_matrix` with `normalize`."""
         assert x.shape == y.shape and x.shape[1] == self.dims, f"{tuple(x.shape)} and {tuple(y.shape)}"
         rows = max(1, BLOCK_VALUES // self.dims)
         blocks = [
-            _distance(self.gate(a, b), a, b, normalize=normalize)
-            for a, b in zip(torch.split(x, rows), torch.split(y, rows), strict=True)
+            _distance(self.gate(a, b), a, b) for a, b in zip(torch.split(x, rows), torch.split(y, rows), strict=True)
         ]
         return torch.cat(blocks) if blocks else x.new_zeros(0)
 
@@ -71,22 +70,8 @@ class DiffAttention(nn.Module):
         normalize=True: Euclidean distance of x' and y' after L2 normalisation, in 0..2, the test distance.
         """
         assert x.shape[1] == y.shape[1] == self.dims, f"{tuple(x.shape)} and {tuple(y.shape)}"
-        if not normalize:
-            weights = Weights(self.settings.transform, self.mix, self.bias, self.squeeze.weight, self.excite.weight)
-            return training_distances(x, y, weights)
-        columns = max(1, min(y.shape[0], BLOCK_VALUES // self.dims))
-        rows = max(1, BLOCK_VALUES // (self.dims * columns))
-        separable = self.settings.transform == "sub"
-        left, right = self._projections(x, y) if separable else (x, y)
-        lines = []
-        for xs, ls in zip(torch.split(x, rows), torch.split(left, rows), strict=True):
-            line = []
-            for ys, rs in zip(torch.split(y, columns), torch.split(right, columns), strict=True):
-                a, b = xs[:, None], ys[None]  # (rows, 1, D) and (1, columns, D)
-                gate = self._gate_of(ls[:, None] + rs[None]) if separable else self.gate(a, b)
-                line.append(_distance(gate, a, b, normalize=normalize))
-            lines.append(torch.cat(line, dim=1) if line else xs.new_zeros(len(xs), 0))
-        return torch.cat(lines) if lines else x.new_zeros(0, len(y))
+        weights = Weights(self.settings.transform, self.mix, self.bias, self.squeeze.weight, self.excite.weight)
+        return training_distances(x, y, weights, normalize=normalize)
 
     def _transform(self, difference: Tensor) -> Tensor:
         match self.settings.transform:
@@ -97,23 +82,11 @@ class DiffAttention(nn.Module):
             case "sub_abs":
                 return difference.abs()
 
-    def _gate_of(self, hidden: Tensor) -> Tensor:  # (..., D/r) -> (..., D)
-        return torch.sigmoid(self.excite(torch.relu(hidden)))
 
-    def _projections(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """`sub` only: two summands (m, D/r) and (n, D/r) whose pairwise sums are W1 f, since W1 and t are linear."""
-        w1, w2, w3 = self.mix
-        constant = self.bias * self.squeeze.weight.sum(dim=1)
-        return (w1 + w2) * self.squeeze(x), (w3 - w1) * self.squeeze(y) + constant
-
-
-def _distance(gate: Tensor, x: Tensor, y: Tensor, *, normalize: bool) -> Tensor:
-    """Distance of gate * x and gate * y, which are not built; shapes (..., D) broadcast to (...)."""
-    squared_gate = gate.square()
-    if not normalize:
-        squared = (squared_gate * (x - y).square()).sum(-1)
-        return squared.clamp(min=TINY).sqrt() * (squared > TINY)
+def _distance(gate: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Euclidean distances (n,) of gate * x and gate * y (n, D), which are not built, after L2 normalisation."""
     # |x'/|x'| - y'/|y'||^2 = 2 - 2 S(a^2 x y) / sqrt(S(a^2 x^2) S(a^2 y^2))
+    squared_gate = gate.square()
     cross = (squared_gate * (x * y)).sum(-1)
     lengths = (squared_gate * x.square()).sum(-1) * (squared_gate * y.square()).sum(-1)
     cosine = cross / lengths.clamp(min=torch.finfo(x.dtype).tiny).sqrt()

@@ -97,15 +97,11 @@ def export_model(
 
     `calibration`: prepared pictures, uint8 RGB (N, H, W, 3), for int8. A torch model goes to every format; an OpenVINO
     or ONNX model to OpenVINO only. Raises UsageError for what cannot be combined, InputError where `out` is taken,
-    ModelFileError, and CoreError with the figures where the export is refused, or naming an extra that is missing.
+    ModelFileError, and CoreError where an extra is missing, where this processor cannot run the file as it would be
+    used, or with the figures where the export is refused.
     """
     card = read_card(source)
     refuse_combination(card, to, precision, calibration is not None, labelled is not None)
-    if precision == "bf16" and not computes_bfloat16():
-        raise CoreError(
-            "this processor has no bfloat16: OpenVINO would run the file in float32 here, and its cost could not "
-            "be measured; export it on a processor that has it, or as f32"
-        )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: is there already; give a folder that is not")
     partial = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
@@ -131,7 +127,10 @@ def computes_bfloat16() -> bool:
 
 
 def refuse_combination(card: ModelCard, to: Format, precision: Precision, calibrated: bool, labelled: bool) -> None:
-    """Raises UsageError for what `export_model` does not do; `calibrated`, `labelled`: whether it gets pictures."""
+    """Raises UsageError for what `export_model` does not do, and CoreError for what it cannot measure here.
+
+    `calibrated`, `labelled`: whether it gets pictures.
+    """
     if card.engine != "torch" and to != "openvino":
         raise UsageError(f"model {card.name} is of the engine {card.engine}, which goes to openvino only")
     if precision != "f32" and to != "openvino":
@@ -141,6 +140,11 @@ def refuse_combination(card: ModelCard, to: Format, precision: Precision, calibr
         )
     if precision == "int8" and not (calibrated and labelled):
         raise UsageError("int8 needs pictures to calibrate on and labelled ones that say what it costs")
+    if precision == "bf16" and not computes_bfloat16():
+        raise CoreError(
+            "this processor has no bfloat16: OpenVINO would run the file in float32 here, and its cost could not "
+            "be measured; export it on a processor that has it, or as f32"
+        )
 
 
 def _write_files(

@@ -108,7 +108,7 @@ class LocalCore:
 
     def _block_distances(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         if self._diff_attention is not None:
-            return self._diff_attention.pair_distances(x, y, normalize=True)
+            return self._diff_attention.pair_distances(x, y)
         x, y = (side / side.square().sum(1, keepdim=True).sqrt() for side in (x, y))
         return (x - y).square().sum(1).sqrt()
 

@@ -139,7 +139,7 @@ class _Scorer:
                 row, column = part.T
                 other = column if shortlists is None else shortlists[row, column]
                 x, y = self.x[block][row].double(), self.y[other].double()
-                distances[row, column] = exact.pair_distances(x, y, normalize=True).float()
+                distances[row, column] = exact.pair_distances(x, y).float()
         return distances
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Strategy = Literal["plain", "joint", "separate"]
+TripletDistance = Literal["training", "test"]
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,9 @@ class TrainSettings:
     triplet: Literal["batch_hard", "weighted", "circle"] = "batch_hard"  # circle: of the post-BN feature, plain only
     margin: float | None = 0.3  # of the batch-hard triplet; None is the soft margin
     triplet_weight: float = 1.0  # 10 in separate training
+    # What the triplet sees. training: the paper's ||x' - y'||, or plain distances of the pre-BN feature. test: what the
+    # model is tested by, distances of x' and y', or of the post-BN feature, after L2 normalisation.
+    triplet_distance: TripletDistance = "training"
     label_smoothing: float = 0.1  # of the cross-entropy on the post-BN feature
     centre_weight: float = 5e-4  # of the centre loss on the pre-BN feature; 0 leaves it out
     centre_learning_rate: float = 0.5  # of the centres' SGD

@@ -20,7 +20,7 @@ from reid_core.datasets import Dataset, hold_out
 from reid_core.evaluate import evaluate
 from reid_core.files import read_card
 from reid_core.paper import TABLE_1, TABLE_2, Figures, Row, figures_on
-from reid_core.plans import Strategy, TrainSettings, paper_settings
+from reid_core.plans import Strategy, TrainSettings, TripletDistance, paper_settings
 from reid_core.ranking import METRICS, QueryScores, RankingScores
 from reid_core.recipe import Recipe, make_model
 from schemas.cards import InputConvention, ModelCard, ModelConfig
@@ -40,7 +40,9 @@ class Budget:
 
     rates: learning rate of each strategy; epochs: of each, with warm-up and decay at the paper's shares.
     milestones: shares of the epochs at which the rate falls in plain and joint training, where not the paper's.
-    module_rate: of joint training; cached_views: of separate training.
+    module_rate: of joint training on the paper's distance, which shuts the gates at the backbone's rate where epochs
+        are few (docs/experiments.md); cached_views: of separate training.
+    triplet_distance: of all strategies.
     """
 
     architecture: str
@@ -50,6 +52,7 @@ class Budget:
     milestones: tuple[float, ...] | None = None
     module_rate: float = 1.0
     cached_views: int = 0
+    triplet_distance: TripletDistance = "training"
 
     def plan(self, strategy: Strategy, baseline: Literal["bagtricks", "agw"], seed: int) -> TrainSettings:
         plan = paper_settings(strategy, baseline)
@@ -58,7 +61,8 @@ class Budget:
             epochs=self.epochs[strategy],
             learning_rate=self.rates[strategy],
             milestones=plan.milestones if strategy == "separate" or self.milestones is None else self.milestones,
-            module_rate=self.module_rate if strategy == "joint" else 1.0,
+            module_rate=self.module_rate if strategy == "joint" and self.triplet_distance == "training" else 1.0,
+            triplet_distance=self.triplet_distance,
             cached_views=self.cached_views if strategy == "separate" else 0,
             validate_every=max(1, self.epochs[strategy] // 5),
             seed=seed,

@@ -292,9 +292,11 @@ class _Run:
         return losses
 
     def _distances(self, features: Features) -> Tensor:  # (n, n)
+        tested = self.plan.triplet_distance == "test"
         if self.plan.strategy == "plain":
-            return torch.cdist(features.pre_bn, features.pre_bn, compute_mode="donot_use_mm_for_euclid_dist")
-        return self._attention.distance_matrix(features.post_bn, features.post_bn, normalize=False)
+            compared = F.normalize(features.post_bn) if tested else features.pre_bn
+            return torch.cdist(compared, compared, compute_mode="donot_use_mm_for_euclid_dist")
+        return self._attention.distance_matrix(features.post_bn, features.post_bn, normalize=tested)
 
     def _features(self, where: Tensor, seed: tuple[int, ...]) -> Features:
         """Of pictures augmented as `seed` says, which decides dropout too."""

@@ -1,4 +1,4 @@
-"""The training distances ||x' - y'|| of all pairs of a batch, with a backward pass of their own.
+"""The attended distances of all pairs of a batch, with a backward pass of their own.
 
 Joint training on a CPU spent as much time on the pairs of a batch as in the backbone, so nothing is computed twice:
 
@@ -20,6 +20,8 @@ from torch import Tensor
 BLOCK_VALUES = {"cpu": 2**20, "cuda": 2**24}
 #: Squared distances up to this count as 0, with no gradient: the root's is infinite there.
 TINY = 1e-12
+#: Squared lengths of x' and y' count as this much at least, so that a vector of zeros is no division by zero.
+_SHORTEST = 1e-18
 
 
 class Weights(NamedTuple):
@@ -32,11 +34,12 @@ class Weights(NamedTuple):
     excite: Tensor
 
 
-def training_distances(x: Tensor, y: Tensor, weights: Weights) -> Tensor:
-    """||a * (x - y)|| (m, n) of all pairs of x (m, D) and y (n, D), in the weights' type; differentiable once.
+def training_distances(x: Tensor, y: Tensor, weights: Weights, *, normalize: bool) -> Tensor:
+    """Distances (m, n) of x' and y' of all pairs of x (m, D) and y (n, D), in the weights' type; differentiable once.
 
-    Memory is bounded by a block. Where x and y are the same tensor, half of the first layer is saved. Distances up to
-    1e-6 are 0 and carry no gradient. Under autocast the matrix products take autocast's type, and nothing else does.
+    `normalize`: after L2 normalisation. Memory is bounded by a block, but for the matrix and 17 bytes a pair. Where x
+    and y are the same tensor, half of the first layer is saved. Distances up to 1e-6 are 0 and carry no gradient. Under
+    autocast the matrix products take autocast's type, and nothing else does.
     """
     device, dtype = x.device.type, weights.squeeze.dtype
     products = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else dtype
@@ -44,7 +47,8 @@ def training_distances(x: Tensor, y: Tensor, weights: Weights) -> Tensor:
     x = x.to(dtype)
     y = x if symmetric else y.to(dtype)
     with torch.autocast(device, enabled=False):
-        distances: Tensor = _TrainingDistances.apply(x, y, *weights[1:], weights.transform, symmetric, products)
+        plan = (weights.transform, normalize, symmetric, products)
+        distances: Tensor = _TrainingDistances.apply(x, y, *weights[1:], *plan)
     return distances
 
 
@@ -62,7 +66,7 @@ class _TrainingDistances(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         *tensors, distances = ctx.saved_tensors
         gradients = _Pairs(*tensors, *ctx.plan).gradients(distances, gradient, features=any(ctx.needs_input_grad[:2]))
-        return (*gradients, None, None, None)
+        return (*gradients, None, None, None, None)
 
 
 class _Block(NamedTuple):
@@ -77,6 +81,17 @@ class _Block(NamedTuple):
     gate: Tensor  # a (orders, k, D)
 
 
+class _Normalized(NamedTuple):
+    """The pairs of a block after L2 normalisation."""
+
+    x: Tensor  # (k, D)
+    y: Tensor  # (k, D)
+    squared: Tensor  # a^2 (orders, k, D)
+    cosine: Tensor  # (orders, k)
+    of_x: Tensor  # S(a^2 x^2) (orders, k)
+    of_y: Tensor  # S(a^2 y^2) (orders, k)
+
+
 class _Pairs:
     """What both passes compute of the pairs of x (m, D) and y (n, D); in both orders at once where they are one."""
 
@@ -89,11 +104,12 @@ class _Pairs:
         squeeze: Tensor,
         excite: Tensor,
         transform: str,
+        normalize: bool,
         symmetric: bool,
         products: torch.dtype,
     ) -> None:
         self.x, self.y, self.bias, self.w1 = x, y, bias, mix[0]
-        self.transform, self.symmetric, self.products = transform, symmetric, products
+        self.transform, self.normalize, self.symmetric, self.products = transform, normalize, symmetric, products
         self.squeeze, self.excite = squeeze.to(products), excite.to(products)
         self.of_x = (x.to(products) @ self.squeeze.T).to(x.dtype)  # W1 x (m, D/r)
         self.of_y = self.of_x if symmetric else (y.to(products) @ self.squeeze.T).to(y.dtype)
@@ -106,7 +122,11 @@ class _Pairs:
     def distances(self) -> Tensor:
         distances = self.x.new_zeros(len(self.x), len(self.y))
         for block in self._blocks(torch.ones_like(distances, dtype=torch.bool)):
-            found = torch.linalg.vector_norm(block.gate.mul_(block.difference), dim=-1)  # (orders, k)
+            if self.normalize:
+                cosine = self._normalized(block).cosine  # (orders, k)
+                found = (2 - 2 * cosine).clamp_(min=0).sqrt_()
+            else:
+                found = torch.linalg.vector_norm(block.gate.mul_(block.difference), dim=-1)
             distances[block.left, block.right] = found[0]
             if self.symmetric:
                 distances[block.right, block.left] = found[1]
@@ -114,20 +134,19 @@ class _Pairs:
 
     def gradients(self, distances: Tensor, gradient: Tensor, *, features: bool) -> tuple[Tensor | None, ...]:
         """Gradients of x, y, mix, bias, squeeze and excite; that of x holds y's too where they are one."""
-        # d|a * delta| = (a * delta^2 * da + a^2 * delta * ddelta) / |a * delta|, and da = a * (1 - a) * dlogit
         slope = torch.where(distances > 0, gradient / distances, 0)
         x_grad, y_grad, squeeze, excite, x_part, y_part = (
             torch.zeros_like(like, dtype=self.x.dtype)
             for like in (self.x, self.y, self.squeeze, self.excite, self.x_part, self.y_part)
         )
         w1 = torch.zeros_like(self.bias)
-        for left, right, difference, transformed, squeezed, hidden, gate in self._blocks(slope != 0):
+        for block in self._blocks(slope != 0):
+            left, right, difference, transformed, squeezed, hidden, _ = block
             slopes = slope[left, right][None]  # (orders, k)
             if self.symmetric:
                 slopes = torch.cat([slopes, slope[right, left][None]])
-            weighted = gate.square().mul_(slopes[..., None])
-            direct = weighted.sum(0).mul_(difference) if features else None
-            logits = weighted.mul_(gate.neg_().add_(1)).mul_(difference.square()).to(self.products).flatten(0, 1)
+            logits, *direct = (self._of_normalized if self.normalize else self._of_plain)(block, slopes, features)
+            logits = logits.to(self.products).flatten(0, 1)
             excite += logits.T @ hidden.flatten(0, 1).to(self.products)
             inner = (logits @ self.excite).to(hidden.dtype).view_as(hidden).mul_(hidden > 0)  # of W1 f
             # Sums over the pairs of a row are products: fast, and in the same order every time on a GPU too.
@@ -142,12 +161,13 @@ class _Pairs:
                 w1 += (both * squeezed).sum()
                 both = (self.w1 * both).to(self.products)
                 squeeze += both.T @ transformed
-                if direct is not None:
+                if features:
                     slope_of_t = difference.sign() if self.transform == "sub_abs" else 2 * difference
-                    direct += slope_of_t.mul_(both @ self.squeeze)
-            if direct is not None:
-                x_grad += of_left @ direct
-                y_grad -= of_right @ direct
+                    slope_of_t.mul_(both @ self.squeeze)
+                    direct = [direct[0] + slope_of_t, direct[1] - slope_of_t]
+            if features:
+                x_grad += of_left @ direct[0]
+                y_grad += of_right @ direct[1]
         w2, w3, bias = (x_part * self.of_x).sum(), (y_part * self.of_y).sum(), (y_part * self.of_one).sum()
         mix = torch.stack([w2 - w3 if self.transform == "sub" else w1, w2, w3])
         squeeze += self.bias * y_part.sum(0)[:, None]
@@ -161,6 +181,36 @@ class _Pairs:
         if self.symmetric:
             return x_grad + y_grad, None, mix, bias, squeeze, excite
         return x_grad, y_grad, mix, bias, squeeze, excite
+
+    # From `slopes` (orders, k), gradient over distance, the gradients of a block's logits W2 relu(W1 f) (orders, k, D),
+    # and with `features` those of x and y (k, D) that do not go through the gates. da = a * (1 - a) * dlogit.
+
+    def _of_plain(self, block: _Block, slopes: Tensor, features: bool) -> list[Tensor]:
+        """d|a * delta| = (a * delta^2 * da + a^2 * delta * ddelta) / |a * delta|"""
+        weighted = block.gate.square().mul_(slopes[..., None])
+        direct = weighted.sum(0).mul_(block.difference) if features else None
+        logits = weighted.mul_(block.gate.neg_().add_(1)).mul_(block.difference.square())
+        return [logits] if direct is None else [logits, direct, -direct]
+
+    def _of_normalized(self, block: _Block, slopes: Tensor, features: bool) -> list[Tensor]:
+        """d sqrt(2 - 2c) = -dc / sqrt(2 - 2c), where c = S(a^2 x y) / sqrt(S(a^2 x^2) * S(a^2 y^2))"""
+        x, y, squared, cosine, of_x, of_y = self._normalized(block)
+        across, of_x, of_y = (
+            (slopes * part)[..., None] for part in ((of_x * of_y).rsqrt(), cosine / of_x, cosine / of_y)
+        )
+        direct = []
+        if features:
+            weighted = (squared * across).sum(0)
+            direct = [(squared * own).sum(0).mul_(its) for own, its in ((of_x, x), (of_y, y))]
+            direct = [direct[0].sub_(weighted * y), direct[1].sub_(weighted * x)]
+        logits = (of_x * x.square()).add_(of_y * y.square()).sub_(2 * across * (x * y))
+        return [logits.mul_(squared).mul_(block.gate.neg_().add_(1)), *direct]
+
+    def _normalized(self, block: _Block) -> _Normalized:
+        x, y = self.x.index_select(0, block.left), self.y.index_select(0, block.right)
+        squared = block.gate.square()
+        of_x, of_y = ((squared * own.square()).sum(-1).clamp_(min=_SHORTEST) for own in (x, y))
+        return _Normalized(x, y, squared, (squared * (x * y)).sum(-1) / (of_x * of_y).sqrt(), of_x, of_y)
 
     def _blocks(self, chosen: Tensor) -> Iterator[_Block]:
         """The pairs of the mask `chosen` (m, n), in blocks; where x is y, each two rows once if either order is."""

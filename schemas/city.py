@@ -88,6 +88,13 @@ class City(Frozen):
                 raise ValueError(f"walk {walk.from_} -> {walk.to}: both ends must be different units of one parent")
         return self
 
+    def __copy__(self) -> Self:
+        """What `model_copy` changes begins with: without what was found of the city before the change."""
+        copied = super().__copy__()
+        for found in ("_cameras", "_children", "_walks"):
+            vars(copied).pop(found, None)
+        return copied
+
     # A resolve asks the following of each unit of the city: none of them goes through all of it.
 
     def cameras(self, within: str | None = None) -> list[Unit]:

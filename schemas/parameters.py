@@ -77,7 +77,7 @@ class TrainParameters(Frozen):
     start_from: str | None = Field(
         None, title="Start from", description="a registered model that training goes on from; empty: fresh weights"
     )
-    architecture: str = Field("resnet50", title="Architecture", description="of fresh weights")
+    architecture: str = Field("resnet50", title="Architecture", max_length=200, description="of fresh weights")
     baseline: Literal["bagtricks", "agw"] = Field("bagtricks", title="Baseline", description="of fresh weights")
     pretrained: bool = Field(False, title="Pretrained", description="fresh weights begin with ImageNet's")
     height: int = Field(256, title="Height", ge=16, le=2048, description="of fresh weights' input, pixels")
@@ -85,6 +85,9 @@ class TrainParameters(Frozen):
     strategy: Literal["plain", "joint", "separate"] = Field("joint", title="Strategy")
     transform: Literal["sub", "sub_squ", "sub_abs"] = Field("sub_abs", title="Transform", description="diff attention")
     reduction: int = Field(4, title="Reduction", ge=1, le=1024, description="r of the diff attention")
+    triplet_distance: Literal["training", "test"] = Field(
+        "test", title="Triplet distance", description="training: the paper's; test: what the model is tested by"
+    )
     epochs: int | None = Field(None, title="Epochs", ge=1, le=1000, description="empty: the paper's")
     learning_rate: float | None = Field(None, title="Learning rate", gt=0, le=10, description="empty: the paper's")
     identities_per_batch: int = Field(16, title="P", ge=2, le=1024, description="people in a batch")

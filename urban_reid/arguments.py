@@ -15,6 +15,12 @@ from schemas.times import parse_time
 
 Model = TypeVar("Model", bound=BaseModel)
 
+
+class TripletDistance(StrEnum):
+    TRAINING = "training"
+    TEST = "test"
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 By = Annotated[str | None, typer.Option("--by", metavar="USER", help="Who decides it; URBAN_REID_OPERATOR without.")]
 Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why, for the audit.")]

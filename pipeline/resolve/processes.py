@@ -18,7 +18,6 @@ from pipeline.resolve.runs import UnitResult
 from pipeline.resolve.unit import resolve_unit
 from pipeline.store import Store
 from reid_core.core import ReIDCore, open_core
-from schemas.city import City
 from schemas.errors import CoreError
 from schemas.levels import Level, is_within, level_of, parent_of
 from schemas.parameters import Period
@@ -30,7 +29,6 @@ class _Open:
     store: Store
     model: ModelRow
     core: ReIDCore
-    city: City
 
 
 _process: list[_Open | Exception] = []  # what this process has open, or why it has not; one entry at most
@@ -108,7 +106,7 @@ def _start(settings: Settings) -> None:
         store = Store.open(settings, "urban-reid resolve")
         with store.begin() as connection:
             model = model_in_use(connection)
-        _process.append(_Open(store, model, open_core(settings, model.directory(settings)), read_city(store)))
+        _process.append(_Open(store, model, open_core(settings, model.directory(settings))))
     except Exception as error:
         _process.append(error)
 
@@ -134,7 +132,6 @@ def _resolve(units: list[str], period: Period | None) -> list[UnitResult]:
             unit,
             settings=ours.store.settings.association,
             period=period,
-            city=ours.city,
         )
         for unit in units
     ]

@@ -16,7 +16,6 @@ from pipeline.store import Store
 from pipeline.store.locks import unit_lock
 from pipeline.store.statistics import analyze_grown
 from reid_core.core import ReIDCore
-from schemas.city import City
 from schemas.levels import UPWARD, Level, is_within, level_of
 from schemas.parameters import Period
 from schemas.settings import AssociationSettings
@@ -43,15 +42,14 @@ def resolve_unit(
     settings: AssociationSettings,
     period: Period | None = None,
     on_wait: Callable[[str], None] | None = None,
-    city: City | None = None,
     observe: Observer | None = None,
 ) -> UnitResult:
     """Resolves the unit's pending windows that lie in `period` (all, if None).
 
-    `on_wait` is told for whom this one waits when another process resolves the same unit. `city`: the store's, where
-    the caller has it read. `observe` hears of the pairs that were compared, above camera level. Raises
-    StoreUnavailable, CoreUnavailable, and ModelChanged when another model than `model` is in use; after each it can be
-    called again, with the model that is in use then: windows that were written stay.
+    `on_wait` is told for whom this one waits when another process resolves the same unit. `observe` hears of the pairs
+    that were compared, above camera level. Raises StoreUnavailable, CoreUnavailable, and ModelChanged when another
+    model than `model` is in use; after each it can be called again, with the model that is in use then: windows that
+    were written stay.
     """
     total = UnitResult(unit)
     level = level_of(unit)
@@ -65,7 +63,7 @@ def resolve_unit(
                 asked = Level.BUILDING if level is Level.CAMERA else level  # a camera links loose crops as a building
                 calibration = current_calibration(connection, model.id, asked)
                 digest = bytes(connection.execute(text("SELECT digest FROM city")).scalar_one())
-            world = world or geometry(city or read_city(store), unit, settings)
+            world = world or geometry(read_city(store), unit, settings)
             analyze_grown(store)  # what was taken in, and what the units below wrote
             job = Job(unit, core, model, calibration, settings, world, digest, observe)
             steps = camera_windows if level is Level.CAMERA else level_windows

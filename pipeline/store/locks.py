@@ -1,7 +1,7 @@
 """One process at a time works on a unit: a session advisory lock, which dies with the process that holds it."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from psycopg2.errors import LockNotAvailable
 from sqlalchemy import Connection, text
@@ -29,27 +29,22 @@ def unit_lock(store: Store, unit: str, on_wait: Callable[[str], None] | None = N
     since 2026-01-01 08:00:00 UTC`. Raises StoreUnavailable if the database goes away.
     """
     with store.refused():
-        connection = store.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        try:
-            _acquire(connection, unit, on_wait)
-        except BaseException:
-            _end(connection)
-            raise
+        connection = store.engine.connect()
+    unlocked = False
     try:
-        yield
-    finally:
+        with store.refused():
+            connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+            _acquire(connection, unit, on_wait)
         try:
-            connection.execute(text("SELECT pg_advisory_unlock_all()"))
-        except DBAPIError:
-            _end(connection)
-        else:
-            connection.close()
-
-
-def _end(connection: Connection) -> None:
-    """Ends the session, and with it whatever lock it holds, instead of giving it back to the pool."""
-    connection.invalidate()
-    connection.close()
+            yield
+        finally:
+            with suppress(DBAPIError):
+                connection.execute(text("SELECT pg_advisory_unlock_all()"))
+                unlocked = True
+    finally:
+        if not unlocked:  # whatever came between, Ctrl-C too: the session ends, and with it any lock that it holds
+            connection.invalidate()
+        connection.close()
 
 
 def _acquire(connection: Connection, unit: str, on_wait: Callable[[str], None] | None) -> None:

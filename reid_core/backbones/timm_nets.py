@@ -24,10 +24,12 @@ class TimmNet(nn.Module):
         with torch.no_grad():
             try:
                 found = self.net.eval()(torch.zeros(1, 3, *size, device=next(self.net.parameters()).device))
-            except RuntimeError as error:
+            except (RuntimeError, AssertionError) as error:
                 raise UsageError(f"timm's {name} takes no pictures of {size[0]}x{size[1]}: {error}") from None
         self.net.train(training)
         channels_last = getattr(self.net, "output_fmt", "NCHW") == "NHWC"
+        if not isinstance(found, Tensor):
+            raise UsageError(f"timm's {name} gives several tensors; choose another network")
         if found.ndim not in (2, 4) or (found.ndim == 4 and channels_last):
             raise UsageError(
                 f"timm's {name} gives {tuple(found.shape)}, neither (1, D) nor (1, D, h, w); choose another network"

@@ -10,6 +10,7 @@ from pipeline.store import Store
 from schemas.city import City
 from schemas.crops import NewCrop
 from schemas.errors import CityError, UsageError
+from schemas.levels import is_within, parent_of
 
 CITY = """
 timezone: Europe/Berlin
@@ -78,6 +79,39 @@ def test_a_city_comes_back_as_it_was_stored(store: Store, city_file: Path) -> No
     assert by_code["d1/s1/b1/c2"].overlaps == ("d1/s1/b1/c1",)
     assert by_code["d1"].name == "Centre <script>'; DROP TABLE city; -- 😀\nsecond line"
     assert found.timezone == "Europe/Berlin"
+
+
+def test_a_city_is_read_once_until_another_is_stored(store: Store, city_file: Path) -> None:
+    city = read_city_file(city_file)
+    store_city(store, city)
+    first = read_city(store)
+    assert read_city(store) is first
+    store_city(store, changed(city, "d1", name="Renamed"))
+    assert {unit.code: unit.name for unit in read_city(store).units}["d1"] == "Renamed"
+    store_city(store, city)
+    assert read_city(store) == first
+
+
+def test_what_lies_below_a_unit_is_told_from_its_neighbours(city_file: Path) -> None:
+    streets = ["d1/s1", "d1/s10", "d1/s1-a", "d1/s1-a0", "d1/s2"]
+    cameras = [f"{street}/{building}/c1" for street in streets for building in ("b", "b-1", "b1", "b10")]
+    codes = {code[: len(code) - cut] for code in cameras for cut in (0, 3)} | {"d1", *streets}
+    buildings = [(f"{street}/b", f"{street}/{other}") for street in streets for other in ("b-1", "b10")]
+    walks = [{"from": a, "to": b, "shortest_s": 9} for a, b in [*buildings, ("d1/s1", "d1/s10"), ("d1/s2", "d1/s1-a")]]
+    city = City.model_validate({"units": [{"code": code} for code in codes], "walks": walks})
+    for unit in [*codes, "d1/s", "d2"]:
+        assert [one.code for one in city.cameras(unit)] == sorted(c for c in cameras if is_within(c, unit))
+        assert list(city.children(unit)) == sorted(c for c in codes if parent_of(c) == unit)
+        inside = [w for w in city.walks if is_within(w.from_, unit) and w.from_ != unit and unit not in (w.from_, w.to)]
+        assert sorted(map(str, city.walks_within(unit))) == sorted(map(str, inside))
+
+
+def test_a_changed_copy_knows_its_own_cameras(city_file: Path) -> None:
+    city = read_city_file(city_file)
+    assert len(city.cameras()) == 3 and len(city.walks_within("d1")) == 1 and city.children("d1")
+    empty = city.model_copy(update={"units": (), "walks": ()})
+    assert not empty.cameras() and not empty.walks_within("d1") and not empty.children("d1")
+    assert len(city.cameras()) == 3
 
 
 def test_the_same_city_again_writes_nothing(store: Store, city_file: Path) -> None:

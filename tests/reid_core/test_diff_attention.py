@@ -60,34 +60,30 @@ def test_every_form_equals_the_plain_one(transform: str, normalize: bool, seed: 
     expected = plain_distances(made, x, y, normalize)
     with torch.no_grad():
         attended = made(x[:5], y[:5])
-        pairs = made.pair_distances(x, y[:5], normalize=normalize)
+        pairs = made.pair_distances(x, y[:5])
         matrix = made.distance_matrix(x, y, normalize=normalize)
     for row in range(5):
         for found, wanted in zip(attended, written_out(made, x[row], y[row]), strict=True):
             assert torch.allclose(found[row], wanted, rtol=1e-12)
-    assert torch.allclose(pairs, expected[:, :5].diagonal(), rtol=1e-9, atol=1e-9 * scale)
+    if normalize:
+        assert torch.allclose(pairs, expected[:, :5].diagonal(), rtol=1e-9, atol=1e-9 * scale)
     assert torch.allclose(matrix, expected, rtol=1e-9, atol=1e-9 * scale)
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)
-@pytest.mark.parametrize("normalize", [False, True])
-@pytest.mark.parametrize("block", [1, 24, 60, 100, 24 * 7, 24 * 15, 10**6])
-def test_blocks_of_any_size_give_the_same(
-    transform: str, normalize: bool, block: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made, x, y = module(transform), vectors(11, seed=3), vectors(7, seed=4)
-    whole = made.distance_matrix(x, y, normalize=normalize)
-    rows = made.pair_distances(x[:7], y, normalize=normalize)
+@pytest.mark.parametrize("block", [1, 24, 60, 24 * 7, 10**6])
+def test_blocks_of_any_size_give_the_same(transform: str, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, x, y = module(transform), vectors(7, seed=3), vectors(7, seed=4)
+    rows = made.pair_distances(x, y)
     monkeypatch.setattr(diff_attention, "BLOCK_VALUES", block)
-    assert torch.allclose(made.distance_matrix(x, y, normalize=normalize), whole, rtol=1e-12)
-    assert torch.allclose(made.pair_distances(x[:7], y, normalize=normalize), rows, rtol=1e-12)
+    assert torch.allclose(made.pair_distances(x, y), rows, rtol=1e-12)
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_nothing_in_nothing_out(transform: str) -> None:
     made, none, some = module(transform), vectors(0), vectors(3)
+    assert made.pair_distances(none, none).shape == (0,)
     for normalize in (False, True):
-        assert made.pair_distances(none, none, normalize=normalize).shape == (0,)
         assert made.distance_matrix(none, some, normalize=normalize).shape == (0, 3)
         assert made.distance_matrix(some, none, normalize=normalize).shape == (3, 0)
 
@@ -95,8 +91,9 @@ def test_nothing_in_nothing_out(transform: str) -> None:
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_distance_to_itself_is_zero_and_test_distances_lie_in_0_to_2(transform: str) -> None:
     made, x = module(transform), vectors(50, seed=5)
+    assert not made.pair_distances(x, x).any()
     for normalize in (False, True):
-        assert not made.pair_distances(x, x, normalize=normalize).any()
+        assert not made.distance_matrix(x, x.clone(), normalize=normalize).diagonal().any()
         assert not made.distance_matrix(x, x, normalize=normalize).diagonal().any()
     assert (made.distance_matrix(x, -x, normalize=True) <= 2).all()
 
@@ -115,28 +112,31 @@ def test_without_the_second_layer_the_ranking_is_the_cosine_ranking(transform: s
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_the_distance_is_not_symmetric_and_keeps_the_order(transform: str) -> None:
     made, x, y = module(transform), vectors(10, seed=8), vectors(10, seed=9)
-    forth, back = (made.pair_distances(a, b, normalize=True) for a, b in ((x, y), (y, x)))
+    forth, back = (made.pair_distances(a, b) for a, b in ((x, y), (y, x)))
     assert ((forth - back).abs() > 1e-6).sum() >= 5  # where no hidden channel is active, the gate is 0.5 both ways
     # With w2 = w3 and a transform that forgets the sign, both orders are one.
     with torch.no_grad():
         made.mix[2] = made.mix[1]
-    forth, back = (made.pair_distances(a, b, normalize=True) for a, b in ((x, y), (y, x)))
+    forth, back = (made.pair_distances(a, b) for a, b in ((x, y), (y, x)))
     assert torch.allclose(forth, back) == (transform != "sub")
 
 
-def plain_training_distances(made: DiffAttention, x: Tensor, y: Tensor) -> Tensor:
+def plain_training_distances(made: DiffAttention, x: Tensor, y: Tensor, normalize: bool) -> Tensor:
     """(m, n) from x', y' that are built, left to autograd."""
-    attended_x, attended_y = made(x.repeat_interleave(len(y), 0), y.repeat(len(x), 1))
-    squared = (attended_x - attended_y).square().sum(1).view(len(x), len(y))
+    attended = made(x.repeat_interleave(len(y), 0), y.repeat(len(x), 1))
+    if normalize:
+        attended = tuple(torch.nn.functional.normalize(one, dim=1) for one in attended)
+    squared = (attended[0] - attended[1]).square().sum(1).view(len(x), len(y))
     return squared.clamp(min=1e-12).sqrt() * (squared > 1e-12)
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)
+@pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize("same", [False, True])
 @pytest.mark.parametrize("mined", [False, True])  # all distances have a gradient, or a few of them
 @pytest.mark.parametrize("block", [1, 100, 2**20])
 def test_training_distances_and_their_gradients_equal_autograds(
-    transform: str, same: bool, mined: bool, block: int, monkeypatch: pytest.MonkeyPatch
+    transform: str, normalize: bool, same: bool, mined: bool, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(training_distances.BLOCK_VALUES, "cpu", block)
     made, x, y = module(transform), vectors(9, seed=12), vectors(6, seed=13)
@@ -144,25 +144,27 @@ def test_training_distances_and_their_gradients_equal_autograds(
     if mined:
         weights = weights.where(weights.abs() > 1.5, 0)
     found: list[list[Tensor]] = []
-    for plain in (False, True):
+    for distances in (plain_training_distances, DiffAttention.distance_matrix):
         a = x.clone().requires_grad_()
         b = a if same else y.clone().requires_grad_()
-        matrix = plain_training_distances(made, a, b) if plain else made.distance_matrix(a, b, normalize=False)
+        matrix = distances(made, a, b, normalize=normalize)
         made.zero_grad()
         (matrix * weights).sum().backward()
         found.append([matrix, *(tensor.grad for tensor in (a, b, *made.parameters()) if tensor.grad is not None)])
     assert len(found[0]) == 1 + 2 + 4
-    for ours, wanted in zip(*found, strict=True):
+    for wanted, ours in zip(*found, strict=True):
         assert torch.allclose(ours, wanted, rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)
-def test_training_gradients_are_those_of_finite_differences(transform: str) -> None:
+@pytest.mark.parametrize("normalize", [False, True])
+def test_training_gradients_are_those_of_finite_differences(transform: str, normalize: bool) -> None:
     made, x, y = module(transform, dims=8, reduction=2), vectors(3, 8, seed=10), vectors(4, 8, seed=11)
     leaves = [tensor.detach().clone().requires_grad_() for tensor in (x, y, *made.parameters())]
 
     def of_two(a: Tensor, b: Tensor, *parameters: Tensor) -> Tensor:
-        return training_distances.training_distances(a, b, training_distances.Weights(transform, *parameters))
+        weights = training_distances.Weights(transform, *parameters)
+        return training_distances.training_distances(a, b, weights, normalize=normalize)
 
     def of_one(a: Tensor, *parameters: Tensor) -> Tensor:
         return of_two(a, a, *parameters)[~torch.eye(3, dtype=torch.bool)]
@@ -200,9 +202,11 @@ def test_training_keeps_the_order_of_the_batch_and_needs_no_gradient_of_frozen_f
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)
-def test_training_has_no_gradient_at_zero_distance(transform: str) -> None:
+@pytest.mark.parametrize("normalize", [False, True])
+def test_training_has_no_gradient_at_zero_distance(transform: str, normalize: bool) -> None:
     made, x = module(transform, dims=8, reduction=2), vectors(3, 8, seed=10).requires_grad_()
-    made.distance_matrix(x, x, normalize=False).diagonal().sum().backward()
+    for other in (x, x.clone()):
+        made.distance_matrix(x, other, normalize=normalize).diagonal().sum().backward()
     assert x.grad is not None and not x.grad.any()
     for parameter in made.parameters():
         assert parameter.grad is not None and not parameter.grad.any()
@@ -226,6 +230,5 @@ def test_memory_is_bounded_by_the_block(monkeypatch: pytest.MonkeyPatch) -> None
     sizes: list[int] = []
     made.excite.register_forward_hook(lambda *call: sizes.append(call[2].numel()))
     with torch.no_grad():
-        made.distance_matrix(vectors(60), vectors(70), normalize=True)
-        made.pair_distances(vectors(500), vectors(500), normalize=True)
+        made.pair_distances(vectors(500), vectors(500))
     assert len(sizes) > 2 and max(sizes) <= 24 * 100

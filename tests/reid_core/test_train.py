@@ -169,8 +169,17 @@ def test_the_rest_changes_everything_but_the_necks_bias(
     assert kept <= {"neck.bn.bias", "diff_attention.mix", "diff_attention.bias"} and "neck.bn.bias" in kept
 
 
-@pytest.mark.parametrize(("strategy", "triplet"), [("plain", "batch_hard"), ("plain", "circle"), ("joint", "weighted")])
-def test_it_learns(strategy: str, triplet: str, people: PersonPictures, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("strategy", "triplet", "distance"),
+    [
+        ("plain", "batch_hard", "training"),
+        ("plain", "circle", "training"),
+        ("plain", "batch_hard", "test"),
+        ("joint", "weighted", "training"),
+        ("joint", "batch_hard", "test"),
+    ],
+)
+def test_it_learns(strategy: str, triplet: str, distance: str, people: PersonPictures, tmp_path: Path) -> None:
     model = tiny(attention=strategy == "joint")
 
     def validate(trained: ReIDModel) -> dict[str, float]:
@@ -178,12 +187,30 @@ def test_it_learns(strategy: str, triplet: str, people: PersonPictures, tmp_path
         return metrics_of(evaluate(SETTINGS, tmp_path / "model", *people.split_queries()))
 
     untrained = validate(model)
-    plan = replace(QUICK, strategy=strategy, triplet=triplet, epochs=12)
+    plan = replace(QUICK, strategy=strategy, triplet=triplet, triplet_distance=distance, epochs=12)
     records = train(model, people, plan, tmp_path, SETTINGS, validate=validate)
     assert records[-1].losses["identity"] < records[0].losses["identity"] - 0.3
     assert records[-1].metrics["plain_mAP"] > untrained["plain_mAP"] + 10
     assert [bool(record.metrics) for record in records] == [epoch % 2 == 0 for epoch in range(1, 13)]
     assert ("attended_mAP" in records[-1].metrics) == (strategy == "joint")
+
+
+def test_the_triplet_sees_the_test_distance_where_it_is_to(people: PersonPictures, tmp_path: Path) -> None:
+    """With W2 = 0 the attended test distance is the plain one, whatever the length of the feature."""
+    triplets = []
+    for strategy in ("plain", "joint"):
+        for scale in (1.0, 3.0):
+            model = tiny()
+            assert model.diff_attention is not None
+            with torch.no_grad():
+                model.diff_attention.excite.weight.zero_()
+                model.neck.bn.weight.mul_(scale)
+            plan = replace(QUICK, strategy=strategy, epochs=1, learning_rate=1e-9, triplet_distance="test")
+            records = train(model, people, plan, tmp_path / f"{strategy} {scale}", SETTINGS)
+            triplets.append(records[0].losses["triplet"])
+    assert max(triplets) - min(triplets) < 1e-4 * min(triplets)
+    records = train(tiny(), people, replace(plan, triplet_distance="training"), tmp_path / "training", SETTINGS)
+    assert abs(records[0].losses["triplet"] - triplets[0]) > 0.1
 
 
 def test_a_loss_that_is_no_number_stops_the_run(people: PersonPictures, tmp_path: Path) -> None:

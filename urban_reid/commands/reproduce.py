@@ -1,6 +1,7 @@
 """urban-reid reproduce: the paper's tables, trained and evaluated here."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -10,7 +11,7 @@ from rich.table import Table
 
 from schemas.errors import InputError, UsageError
 from schemas.settings import settings
-from urban_reid.arguments import AsJson, ColorOrder, Mean, Std, ValueRange, input_convention
+from urban_reid.arguments import AsJson, ColorOrder, Mean, Std, TripletDistance, ValueRange, input_convention
 from urban_reid.output import out, print_json, shown, stages
 
 if TYPE_CHECKING:
@@ -50,6 +51,10 @@ def reproduce(
         BudgetName,
         typer.Option(help="full: the paper's recipe, for a GPU. cpu: small backbone and input, few epochs."),
     ] = BudgetName.FULL,
+    triplet_distance: Annotated[
+        TripletDistance,
+        typer.Option(help="What the triplet loss sees. training: the paper's. test: what the model is tested by."),
+    ] = TripletDistance.TRAINING,
     pretrained: Annotated[
         str, typer.Option(metavar="imagenet|FILE|none", help="The backbone's weights; FILE is safetensors.")
     ] = "imagenet",
@@ -97,7 +102,7 @@ def reproduce(
         found = run(
             chosen,
             data,
-            BUDGETS[budget],
+            replace(BUDGETS[budget], triplet_distance=triplet_distance.value),
             work,
             settings(),
             seeds=seeds,
@@ -112,6 +117,7 @@ def reproduce(
             {
                 "dataset": data.source,
                 "budget": budget,
+                "triplet_distance": triplet_distance,
                 "seeds": seeds,
                 "rows": {_key(one): _as_json(one, published) for one in found},
             }

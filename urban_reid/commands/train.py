@@ -7,7 +7,7 @@ import typer
 
 from schemas.parameters import TrainParameters
 from schemas.settings import settings
-from urban_reid.arguments import AsJson, By, Reason, checked
+from urban_reid.arguments import AsJson, By, Reason, TripletDistance, checked
 from urban_reid.commands.promotion import comparison_table, figures
 from urban_reid.output import out, print_json, progress, say, shown
 
@@ -53,6 +53,10 @@ def train(
     height: Annotated[int, typer.Option(metavar="PX", help="Of fresh weights' input.")] = 256,
     width: Annotated[int, typer.Option(metavar="PX", help="Of fresh weights' input.")] = 128,
     reduction: Annotated[int, typer.Option(metavar="R", help="Of the diff attention.")] = 4,
+    triplet_distance: Annotated[
+        TripletDistance,
+        typer.Option(help="What the triplet loss sees. test: what the model is tested by. training: the paper's."),
+    ] = TripletDistance.TEST,
     epochs: Annotated[int | None, typer.Option(metavar="N", help="The paper's unless given.")] = None,
     learning_rate: Annotated[float | None, typer.Option(metavar="X", help="The paper's unless given.")] = None,
     p: Annotated[int, typer.Option("--people", metavar="P", help="People in a batch.")] = 16,
@@ -69,6 +73,7 @@ def train(
     names = {
         "operator": "by",
         "start_from": "start-from",
+        "triplet_distance": "triplet-distance",
         "learning_rate": "learning-rate",
         "identities_per_batch": "people",
         "pictures_per_identity": "pictures",
@@ -89,6 +94,7 @@ def train(
         height=height,
         width=width,
         reduction=reduction,
+        triplet_distance=triplet_distance.value,
         epochs=epochs,
         learning_rate=learning_rate,
         identities_per_batch=p,

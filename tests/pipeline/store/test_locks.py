@@ -4,10 +4,10 @@ import re
 import subprocess
 import sys
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from queue import Queue
 
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from pipeline.store import Store
 from pipeline.store.locks import unit_lock
@@ -44,6 +44,20 @@ def test_a_failure_inside_gives_the_lock_back(store: Store) -> None:
         except KeyboardInterrupt:
             pass
     assert not waits
+
+
+def test_an_interrupt_while_it_is_given_back_ends_the_session(store: Store) -> None:
+    def interrupt(*call: object) -> None:
+        if "pg_advisory_unlock" in str(call[2]):
+            raise KeyboardInterrupt
+
+    event.listen(store.engine, "before_cursor_execute", interrupt)
+    with suppress(KeyboardInterrupt), unit_lock(store, "d1"):
+        pass
+    event.remove(store.engine, "before_cursor_execute", interrupt)
+    waits: list[str] = []
+    with unit_lock(store, "d1", waits.append):
+        assert not waits
 
 
 def test_who_waits_learns_for_whom_and_goes_on_when_that_process_is_killed(store: Store) -> None:
