@@ -28,7 +28,7 @@ class TrainSettings:
     centre_learning_rate: float = 0.5  # of the centres' SGD
     epochs: int = 120
     learning_rate: float = 3.5e-4  # Adam's, before warm-up and decay
-    module_rate: float = 1.0  # joint: the module's rate as a multiple of the backbone's
+    module_start: float = 0.0  # joint: share of the epochs after which the module begins to learn
     weight_decay: float = 5e-4  # Adam's, added to the gradient
     warmup: float = 10 / 120  # share of the epochs in which the rate grows from 1 %
     milestones: tuple[float, ...] = (40 / 120, 70 / 120)  # shares of the epochs; x 0.1 at each

@@ -40,8 +40,7 @@ class Budget:
 
     rates: learning rate of each strategy; epochs: of each, with warm-up and decay at the paper's shares.
     milestones: shares of the epochs at which the rate falls in plain and joint training, where not the paper's.
-    module_rate: of joint training on the paper's distance, which shuts the gates at the backbone's rate where epochs
-        are few (docs/experiments.md); cached_views: of separate training.
+    module_start: of joint training (docs/experiments.md, 13); cached_views: of separate training.
     triplet_distance: of all strategies.
     """
 
@@ -50,7 +49,7 @@ class Budget:
     rates: Mapping[Strategy, float]
     epochs: Mapping[Strategy, int]
     milestones: tuple[float, ...] | None = None
-    module_rate: float = 1.0
+    module_start: float = 0.0
     cached_views: int = 0
     triplet_distance: TripletDistance = "training"
 
@@ -61,7 +60,7 @@ class Budget:
             epochs=self.epochs[strategy],
             learning_rate=self.rates[strategy],
             milestones=plan.milestones if strategy == "separate" or self.milestones is None else self.milestones,
-            module_rate=self.module_rate if strategy == "joint" and self.triplet_distance == "training" else 1.0,
+            module_start=self.module_start if strategy == "joint" else 0.0,
             triplet_distance=self.triplet_distance,
             cached_views=self.cached_views if strategy == "separate" else 0,
             validate_every=max(1, self.epochs[strategy] // 5),
@@ -84,7 +83,7 @@ CPU = Budget(
     rates={"plain": 1e-3, "joint": 1e-3, "separate": 5e-4},
     epochs={"plain": 12, "joint": 12, "separate": 10},
     milestones=(0.6, 0.85),
-    module_rate=0.02,
+    module_start=0.6,
     cached_views=4,
 )
 BUDGETS: Mapping[str, Budget] = {"full": FULL, "cpu": CPU}

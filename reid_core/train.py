@@ -86,8 +86,10 @@ def train(
             run.set_training()
             before_s, started = position.seconds, time.perf_counter()
             for number in range(position.batches, len(batches)):
-                rate = learning_rate(plan, epoch + number / len(batches))
-                losses = run.step(batches[number], epoch, number, rate)
+                moment = epoch + number / len(batches)
+                rate = learning_rate(plan, moment)
+                of_module = rate if moment >= plan.module_start * plan.epochs else 0.0
+                losses = run.step(batches[number], epoch, number, (rate, of_module))
                 if not math.isfinite(sum(losses.values())):
                     raise _no_number(people, batches[number], epoch, number, losses, plan, directory)
                 for name, value in losses.items():
@@ -245,11 +247,14 @@ class _Run:
         self.model.eval()  # separate: the frozen rest keeps its running means
         self.trained.train()
 
-    def step(self, rows: NDArray[np.int64], epoch: int, number: int, rate: float) -> dict[str, float]:
-        """The batch `number` of pictures `rows`; returns each weighted loss as it was before the step."""
+    def step(self, rows: NDArray[np.int64], epoch: int, number: int, rates: tuple[float, float]) -> dict[str, float]:
+        """The batch `number` of pictures `rows`; returns each weighted loss as it was before the step.
+
+        rates: of the parameters, and of the module's where the backbone learns beside it.
+        """
         losses = self._losses(rows, epoch, number)
-        for group, multiple in zip(self.adam.param_groups, (1.0, self.plan.module_rate), strict=False):
-            group["lr"] = rate * multiple
+        for group, rate in zip(self.adam.param_groups, rates, strict=False):
+            group["lr"] = rate
         self.adam.zero_grad(set_to_none=True)
         if self.centre_loss is not None:
             self.sgd.zero_grad(set_to_none=True)

@@ -195,6 +195,15 @@ def test_it_learns(strategy: str, triplet: str, distance: str, people: PersonPic
     assert ("attended_mAP" in records[-1].metrics) == (strategy == "joint")
 
 
+@pytest.mark.parametrize(("start", "learns"), [(0.0, True), (0.5, True), (1.0, False)])
+def test_the_module_begins_when_it_is_to(start: float, learns: bool, people: PersonPictures, tmp_path: Path) -> None:
+    model = tiny()
+    before = state(model)
+    train(model, people, replace(QUICK, strategy="joint", epochs=2, module_start=start), tmp_path, SETTINGS)
+    changed = {name for name, tensor in state(model).items() if not torch.equal(tensor, before[name])}
+    assert {name.startswith("diff_attention") for name in changed} == ({True, False} if learns else {False})
+
+
 def test_the_triplet_sees_the_test_distance_where_it_is_to(people: PersonPictures, tmp_path: Path) -> None:
     """With W2 = 0 the attended test distance is the plain one, whatever the length of the feature."""
     triplets = []
