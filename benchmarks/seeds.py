@@ -41,7 +41,7 @@ def main() -> None:
             f"{seed:>4} {tracklets:>9}  " + "  ".join(" ".join(f"{v:5.3f}" for v in level) for level in found),
             flush=True,
         )
-    for name, value in (("mean", np.mean(rows, axis=0)), ("std", np.std(rows, axis=0))):
+    for name, value in (("mean", np.mean(rows, axis=0)), ("std", np.std(rows, axis=0, ddof=1))):
         print(f"{name:>4} {'':>9}  " + "  ".join(" ".join(f"{v:5.3f}" for v in level) for level in value))
 
 
