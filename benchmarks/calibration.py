@@ -52,7 +52,6 @@ def main() -> None:
                         model,
                         unit,
                         settings=store.settings.association,
-                        city=city,
                         observe=observed.observer(unit, place),
                     )
                 pairs = observed.all()

@@ -27,7 +27,7 @@ from reid_core.export import write_openvino
 from reid_core.files import load_model, save_model
 from reid_core.foreign import ForeignEmbedder
 from reid_core.local import Embedder, TorchEmbedder
-from reid_core.models import build_model
+from reid_core.models import ReIDModel, build_model
 from reid_core.pictures import normalized, prepare
 from schemas.cards import InputConvention, ModelConfig
 from schemas.settings import Settings
@@ -105,11 +105,12 @@ def _engines(config: ModelConfig, folder: Path) -> dict[str, Callable[[], Embedd
     return engines
 
 
-def _lively(config: ModelConfig) -> torch.nn.Module:
+def _lively(config: ModelConfig) -> ReIDModel:
     """Random weights whose features neither vanish nor explode over many layers."""
     model = build_model(config).eval()
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
+            assert module.running_var is not None
             module.running_var.uniform_(0.5, 1.5)
     return model
 

@@ -93,13 +93,14 @@ def module_of(transform: str, dims: int, reduction: int, gate: float, left: Tens
 @torch.inference_mode()
 def plain_distances(module: DiffAttention, x: Tensor, y: Tensor) -> Tensor:
     attended_x, attended_y = module(x, y)
-    return (F.normalize(attended_x) - F.normalize(attended_y)).norm(dim=1)
+    found: Tensor = torch.linalg.vector_norm(F.normalize(attended_x) - F.normalize(attended_y), dim=1)
+    return found
 
 
 @torch.inference_mode()
 def exact_distances(module: DiffAttention, left: Tensor, right: Tensor) -> Tensor:
     double = module.double()
-    blocks = [double.distance_matrix(x.double(), right.double(), normalize=True) for x in left.split(16)]
+    blocks = [double.distance_matrix(x.double(), right.double(), normalize=True) for x in torch.split(left, 16)]
     module.float()
     return torch.cat(blocks)
 
@@ -114,7 +115,7 @@ def race(module: DiffAttention, left: Tensor, right: Tensor, rounds: int) -> dic
     forms: dict[str, tuple[int, Callable[[], object]]] = {}
     for size in PLAIN_BATCHES:
         count = max(size, 1024)
-        batches = list(zip(x[:count].split(size), y[:count].split(size), strict=True))
+        batches = list(zip(torch.split(x[:count], size), torch.split(y[:count], size), strict=True))
         forms[f"plain, batches of {size}"] = count, lambda b=batches: [plain_distances(module, *pair) for pair in b]  # type: ignore[misc]
     shortlists = torch.randint(len(right), (len(left), SHORTLIST), device=left.device)
     forms["fast, all pairs"] = len(left) * len(right), lambda: all_pairs(module, left, right)

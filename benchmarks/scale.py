@@ -109,7 +109,7 @@ def where(cameras: int, days: float, seed: int) -> Mapping[str, float]:
         with looking(seen):
             for district in (unit.code for unit in city.units if unit.level is Level.DISTRICT):
                 for unit in units_within(store, district):
-                    resolve_unit(store, core, model, unit, settings=store.settings.association, city=city)
+                    resolve_unit(store, core, model, unit, settings=store.settings.association)
     return {step: many / seen.total() for step, many in seen.most_common()}
 
 
