@@ -20,8 +20,6 @@ from torch import Tensor
 BLOCK_VALUES = {"cpu": 2**20, "cuda": 2**24}
 #: Squared distances up to this count as 0, with no gradient: the root's is infinite there.
 TINY = 1e-12
-#: Squared lengths of x' and y' count as this much at least, so that a vector of zeros is no division by zero.
-_SHORTEST = 1e-18
 
 
 class Weights(NamedTuple):
@@ -196,7 +194,7 @@ class _Pairs:
         """d sqrt(2 - 2c) = -dc / sqrt(2 - 2c), where c = S(a^2 x y) / sqrt(S(a^2 x^2) * S(a^2 y^2))"""
         x, y, squared, cosine, of_x, of_y = self._normalized(block)
         across, of_x, of_y = (
-            (slopes * part)[..., None] for part in ((of_x * of_y).rsqrt(), cosine / of_x, cosine / of_y)
+            (slopes * part)[..., None] for part in (of_x.rsqrt() * of_y.rsqrt(), cosine / of_x, cosine / of_y)
         )
         direct = []
         if features:
@@ -209,8 +207,10 @@ class _Pairs:
     def _normalized(self, block: _Block) -> _Normalized:
         x, y = self.x.index_select(0, block.left), self.y.index_select(0, block.right)
         squared = block.gate.square()
-        of_x, of_y = ((squared * own.square()).sum(-1).clamp_(min=_SHORTEST) for own in (x, y))
-        return _Normalized(x, y, squared, (squared * (x * y)).sum(-1) / (of_x * of_y).sqrt(), of_x, of_y)
+        tiny = torch.finfo(x.dtype).tiny  # a vector of zeros is no division by zero
+        of_x, of_y = ((squared * own.square()).sum(-1).clamp_(min=tiny) for own in (x, y))
+        cosine = (squared * (x * y)).sum(-1) / (of_x.sqrt() * of_y.sqrt())
+        return _Normalized(x, y, squared, cosine, of_x, of_y)
 
     def _blocks(self, chosen: Tensor) -> Iterator[_Block]:
         """The pairs of the mask `chosen` (m, n), in blocks; where x is y, each two rows once if either order is."""

@@ -8,6 +8,7 @@ from sqlalchemy import text
 
 from flows.resolve import FLOWS, district
 from flows.work import Work, working
+from pipeline.city import read_city, store_city
 from pipeline.digest import decision_digest
 from schemas.errors import CityError, CoreUnavailable, UsageError, VectorError
 from schemas.levels import Level
@@ -19,9 +20,9 @@ pytestmark = pytest.mark.usefixtures("prefect_url")
 
 def test_a_district_resolves_all_below_it_once(town: Town, lines: list[str], api: Ask) -> None:
     town.take_in(lines[:200])
-    with town.store.begin() as connection:
-        name = "<script>alert(1)</script> [red]*x*"
-        connection.execute(text("UPDATE urban_unit SET name = :name WHERE code = 'd1'"), {"name": name})
+    city, name = read_city(town.store), "<script>alert(1)</script> [red]*x*"
+    named = [unit.model_copy(update={"name": name}) if unit.code == "d1" else unit for unit in city.units]
+    store_city(town.store, city.model_copy(update={"units": tuple(named)}))
     told: list[tuple[int, int, int]] = []
     with working(town.store.settings) as work:
         work.on_progress = lambda *numbers: told.append(numbers)
