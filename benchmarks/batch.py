@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from home import home
 from sklearn.metrics import adjusted_rand_score
 
 from pipeline.calibrate import calibrate
@@ -31,9 +32,8 @@ DAY = AssociationSettings(window_s=86_400)
 
 def resolved(plan: EmbeddingCitySettings, association: AssociationSettings, weights: Path) -> tuple[Labelled, str]:
     """The tracklets with what was found and the truth; and a line about it."""
-    with tempfile.TemporaryDirectory(prefix="urban-reid-batch-") as folder:
-        Path(folder).chmod(0o711)
-        settings = Settings(home=Path(folder), association=association)
+    with home() as folder:
+        settings = Settings(home=folder, association=association)
         with Store.open(settings, "benchmark") as store:
             model = take_in(store, embedding_city(plan), weights)
             core = open_core(settings, model.directory(settings))

@@ -10,13 +10,11 @@ decision digest, and what was there at each kill. Ends with 1 where the digests 
 import argparse
 import multiprocessing
 import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from pathlib import Path
 
 import numpy as np
+from home import home
 from sqlalchemy import text
 
 from pipeline.digest import decision_digest
@@ -46,22 +44,15 @@ class Arriving(EmbeddingCity):
         yield self.crops
 
 
-@contextmanager
-def home() -> Iterator[Settings]:
-    with tempfile.TemporaryDirectory(prefix="urban-reid-decisions-") as folder:
-        Path(folder).chmod(0o711)
-        yield Settings(home=Path(folder))
-
-
 def digest(store: Store) -> str:
     with store.begin() as connection:
         return decision_digest(connection)
 
 
 def in_processes(city: EmbeddingCity, processes: int) -> str:
-    with home() as settings, Store.open(settings, "benchmark") as store:
+    with home() as folder, Store.open(Settings(home=folder), "benchmark") as store:
         take_in(store, city)
-        with resolving(settings, processes) as run:
+        with resolving(store.settings, processes) as run:
             run([DISTRICT])
         return digest(store)
 
@@ -78,10 +69,10 @@ def resolve_alone(settings: Settings) -> None:
 def killed(city: EmbeddingCity) -> tuple[str, list[int]]:
     """The digest, and how many windows were written at each kill."""
     windows: list[int] = []
-    with home() as settings, Store.open(settings, "benchmark") as store:
+    with home() as folder, Store.open(Settings(home=folder), "benchmark") as store:
         take_in(store, city)
         while True:
-            process = multiprocessing.get_context("spawn").Process(target=resolve_alone, args=(settings,))
+            process = multiprocessing.get_context("spawn").Process(target=resolve_alone, args=(store.settings,))
             process.start()
             process.join(FIRST_KILL_S * LATER_S ** len(windows))
             if process.exitcode is not None:
@@ -100,9 +91,9 @@ def shuffled(city: EmbeddingCity, seed: int) -> str:
     first, second = (
         PassageBatch(**{name: values[rows] for name, values in columns.items()}) for rows in np.array_split(order, 2)
     )
-    with home() as settings, Store.open(settings, "benchmark") as store:
+    with home() as folder, Store.open(Settings(home=folder), "benchmark") as store:
         model = take_in(store, Arriving(city.settings, city.plan, first))
-        with resolving(settings, 2) as run:
+        with resolving(store.settings, 2) as run:
             run([DISTRICT])
             take_in_features(store, model, city.camera_codes, second)
             run([DISTRICT])
@@ -125,7 +116,7 @@ def main() -> int:
     tell("one process", in_processes(city, 1))
     tell("four processes", in_processes(city, 4))
     its, windows = killed(city)
-    tell(f"killed {len(windows)} times, with {', '.join(map(str, windows))} windows written", its)
+    tell(f"killed {len(windows)} times, windows written by then: {windows}", its)
     tell("shuffled, in two halves", shuffled(city, asked.seed))
     return int(len(set(found)) > 1)
 

@@ -13,9 +13,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
+
+from home import home
 
 PROGRAM = [sys.executable, "-P", "-m", "urban_reid.cli"]
 
@@ -26,15 +27,13 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=38)
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="urban-reid-benchmark-") as folder:
-        # The embedded server may run as another user, who has to reach its data.
-        Path(folder).chmod(0o711)
-        city, model = Path(folder, "city"), Path(folder, "model")
+    with home() as folder:
+        city, model = folder / "city", folder / "model"
         render(city, given.people)
         make_model(given.model, model)
         print(f"{'round':>5} {'crops':>6} {'total':>7} {'core':>7} {'database':>9} {'rest':>6} {'share':>6}   seconds")
         for number in range(1, given.rounds + 1):
-            crops, seconds = one_round(Path(folder, f"home{number}"), city, model)
+            crops, seconds = one_round(folder / f"home{number}", city, model)
             rest = seconds["total"] - seconds["core"] - seconds["database"]
             print(
                 f"{number:>5} {crops:>6} {seconds['total']:>7.2f} {seconds['core']:>7.2f} {seconds['database']:>9.2f} "

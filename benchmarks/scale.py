@@ -12,7 +12,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from types import FrameType
 from typing import Any
 
 import numpy as np
+from home import home
 
 from pipeline.city import read_city
 from pipeline.resolve import resolve_unit, units_within
@@ -139,14 +139,6 @@ def step_of(frame: FrameType | None) -> str:
                 return step
         frame = frame.f_back
     return REST
-
-
-@contextmanager
-def home() -> Iterator[Path]:
-    """A data directory that the embedded server, which may run as another user, can reach."""
-    with tempfile.TemporaryDirectory(prefix="urban-reid-scale-") as folder:
-        Path(folder).chmod(0o711)
-        yield Path(folder)
 
 
 if __name__ == "__main__":

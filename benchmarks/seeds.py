@@ -7,10 +7,10 @@ packaged model and its calibration. The rule's thresholds come from the calibrat
 """
 
 import argparse
-import tempfile
 from pathlib import Path
 
 import numpy as np
+from home import home
 
 import reid_core
 from pipeline.city import read_city_file, store_city
@@ -41,6 +41,8 @@ def main() -> None:
             f"{seed:>4} {tracklets:>9}  " + "  ".join(" ".join(f"{v:5.3f}" for v in level) for level in found),
             flush=True,
         )
+    if len(rows) == 1:
+        return
     for name, value in (("mean", np.mean(rows, axis=0)), ("std", np.std(rows, axis=0, ddof=1))):
         print(f"{name:>4} {'':>9}  " + "  ".join(" ".join(f"{v:5.3f}" for v in level) for level in value))
 
@@ -48,12 +50,10 @@ def main() -> None:
 def one_city(seed: int) -> tuple[int, list[list[float]]]:
     """(tracklets, for each level the figures of COLUMNS)."""
     model_folder = Path(reid_core.__file__).parent / "weights" / "demo"
-    with tempfile.TemporaryDirectory(prefix="urban-reid-seeds-") as folder:
-        home = Path(folder)
-        home.chmod(0o711)  # the embedded server may run as another user, who has to reach its data
-        settings = Settings(home=home)
+    with home() as folder:
+        settings = Settings(home=folder)
         with Store.open(settings) as store:
-            manifest = write_city(simulate_city(seed), home / "input")
+            manifest = write_city(simulate_city(seed), folder / "input")
             store_city(store, read_city_file(manifest.with_name("city.yaml")))
             crops = CropStore(settings)
             ingest_manifest(store, crops, manifest)

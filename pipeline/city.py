@@ -119,8 +119,8 @@ def canonical(city: City) -> City:
 
 
 def city_digest(city: City) -> bytes:
-    """SHA-256 of what the city is, however its file is ordered."""
-    return content_hash("city", [canonical(city).model_dump_json(by_alias=True)])
+    """SHA-256 of what a city in canonical form is."""
+    return content_hash("city", [city.model_dump_json(by_alias=True)])
 
 
 def store_city(store: Store, city: City, *, is_demo: bool = False) -> bool:

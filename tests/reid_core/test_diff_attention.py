@@ -1,5 +1,7 @@
 """Diff attention: every form of the distance against the formulas of the paper, written out plainly here."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -71,7 +73,7 @@ def test_every_form_equals_the_plain_one(transform: str, normalize: bool, seed: 
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)
-@pytest.mark.parametrize("block", [1, 24, 60, 24 * 7, 10**6])
+@pytest.mark.parametrize("block", [1, 24, 60, 100, 24 * 7, 24 * 15, 10**6])
 def test_blocks_of_any_size_give_the_same(transform: str, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     made, x, y = module(transform), vectors(7, seed=3), vectors(7, seed=4)
     rows = made.pair_distances(x, y)
@@ -232,3 +234,20 @@ def test_memory_is_bounded_by_the_block(monkeypatch: pytest.MonkeyPatch) -> None
     with torch.no_grad():
         made.pair_distances(vectors(500), vectors(500))
     assert len(sizes) > 2 and max(sizes) <= 24 * 100
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_memory_of_all_pairs_is_bounded_by_the_block(normalize: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(training_distances.BLOCK_VALUES, "cpu", 24 * 100)
+    block, sizes = training_distances._Pairs._block, []
+
+    def measured(*call: Any) -> Any:
+        found = block(*call)
+        sizes.append(found.gate.numel())
+        return found
+
+    monkeypatch.setattr(training_distances._Pairs, "_block", measured)
+    x = vectors(60).requires_grad_()
+    for other in (x, vectors(70)):
+        module("sub_abs").distance_matrix(x, other, normalize=normalize).sum().backward()
+    assert len(sizes) > 4 and max(sizes) <= 24 * 100
