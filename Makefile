@@ -42,13 +42,13 @@ lock:
 # Trains the demo's small model again, on rendered pedestrians, fits its calibration on rendered cities, and writes both
 # over those in the package. About half an hour on two cores.
 demo-model: $(STAMP)
-	$(BIN)/python -m reid_core.train_demo
-	$(BIN)/python -m pipeline.calibrate_demo
+	$(BIN)/python -m scripts.train_demo
+	$(BIN)/python -m scripts.calibrate_demo
 
 # Makes the model of simulated cities again: diff attention on simulated people, calibration and the baselines' thresholds
 # on simulated cities. About half an hour on two cores.
 simulated-model: $(STAMP)
-	$(BIN)/python -m pipeline.calibrate_simulated
+	$(BIN)/python -m scripts.calibrate_simulated
 
 clean:
 	rm -rf .venv .demo build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

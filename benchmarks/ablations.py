@@ -24,15 +24,15 @@ from unittest.mock import patch
 
 import numpy as np
 
-from pipeline import calibrate as calibration
-from pipeline import labelled_city as labelling
 from pipeline.association.geometry import Geometry, geometry
 from pipeline.association.transit import prior
+from pipeline.calibration import fit as calibration
+from pipeline.calibration import labelled_city as labelling
 from pipeline.resolve import resolve_unit
 from pipeline.simulation import WEIGHTS, score_city
 from reid_core.files import DIFF_ATTENTION, read_card, write_card
 from schemas.calibration import TransitTimes
-from schemas.city import City, Unit
+from schemas.city_file import City, Unit
 from schemas.levels import UPWARD, Level, level_of
 from schemas.settings import AssociationSettings, Settings
 from synthetic.embedding_city import EmbeddingCity, EmbeddingCitySettings, embedding_city
@@ -84,10 +84,10 @@ def _no_gates(city: City, unit: str, settings: AssociationSettings) -> Geometry:
 PARTS: Mapping[str, Mapping[str, object]] = {
     "ours": {},
     "diff attention": {},
-    "transit": {"pipeline.calibrate._transit": _no_transit},
+    "transit": {"pipeline.calibration.fit._transit": _no_transit},
     "constraints": {"pipeline.resolve.unit.geometry": _no_gates},
-    "hierarchy": {"pipeline.calibrate.UPWARD": UPWARD[:2]},
-    "reassignment": {"pipeline.association.operator.displaced": lambda *_, **__: []},
+    "hierarchy": {"pipeline.calibration.fit.UPWARD": UPWARD[:2]},
+    "reassignment": {"pipeline.association.associate.displaced": lambda *_, **__: []},
 }
 
 
@@ -107,7 +107,7 @@ def without(part: str, days: float) -> Iterator[tuple[Path, Settings]]:
             card = read_card(directory)
             (directory / DIFF_ATTENTION).unlink()
             write_card(card.model_copy(update={"diff_attention": None, "sha256": {}}), directory)
-        patches = {"pipeline.labelled_city.embedding_city": made, **PARTS[part]}
+        patches = {"pipeline.calibration.labelled_city.embedding_city": made, **PARTS[part]}
         started = [patch(name, value) for name, value in patches.items()]
         for one in started:
             one.start()

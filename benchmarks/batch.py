@@ -16,13 +16,13 @@ import numpy as np
 from home import home
 from sklearn.metrics import adjusted_rand_score
 
-from pipeline.calibrate import calibrate
+from pipeline.accuracy.labelled import Labelled, labelled_tracklets
+from pipeline.calibration.fit import calibrate
 from pipeline.resolve import resolve_unit, units_within
-from pipeline.scoring import Labelled, labelled_tracklets
 from pipeline.simulation import WEIGHTS, score_city, take_in
 from pipeline.store import Store
-from reid_core.core import open_core
 from reid_core.files import read_card, write_card
+from reid_core.serving.core import open_core
 from schemas.levels import UPWARD
 from schemas.settings import AssociationSettings, Settings
 from synthetic.embedding_city import EmbeddingCitySettings, embedding_city

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from scipy.special import expit
 
-from pipeline.city import read_city
-from pipeline.compared import Compared, Observed, tracklet_truths, wrong_joins
-from pipeline.labelled_city import all_units, labelled_city
-from pipeline.reliability import judge
+from pipeline.calibration.labelled_city import all_units, labelled_city
+from pipeline.calibration.labelled_pairs import Compared, Observed, tracklet_truths, wrong_joins
+from pipeline.calibration.reliability import judge
+from pipeline.city.units import read_city
 from pipeline.resolve import resolve_unit
 from pipeline.simulation import WEIGHTS
 from reid_core.files import read_card

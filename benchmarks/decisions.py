@@ -17,17 +17,17 @@ import numpy as np
 from home import home
 from sqlalchemy import text
 
-from pipeline.digest import decision_digest
+from pipeline.city.decision_digest import decision_digest
 from pipeline.ingest.features import take_in_features
-from pipeline.models import model_in_use
+from pipeline.registry import model_in_use
 from pipeline.resolve import resolve_unit, units_within
 from pipeline.resolve.processes import resolving
 from pipeline.simulation import take_in
 from pipeline.store import Store
-from reid_core.core import open_core
+from reid_core.serving.core import open_core
 from schemas.settings import Settings
 from synthetic.embedding_city import EmbeddingCity, EmbeddingCitySettings, PassageBatch, embedding_city
-from synthetic.embedding_city.city import Progress
+from synthetic.embedding_city.generator import Progress
 
 DISTRICT = "d1"
 #: Seconds after which the first kill comes, and how much longer each process may live than the one before.

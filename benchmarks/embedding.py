@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from reid_core.decoding import decode
-from reid_core.devices import choose_device
-from reid_core.export import write_openvino
+from reid_core.export.export import write_openvino
 from reid_core.files import load_model, save_model
-from reid_core.foreign import ForeignEmbedder
-from reid_core.local import Embedder, TorchEmbedder
 from reid_core.models import ReIDModel, build_model
-from reid_core.pictures import normalized, prepare
+from reid_core.preprocessing import normalized, prepare
+from reid_core.serving.devices import choose_device
+from reid_core.serving.foreign import ForeignEmbedder
+from reid_core.serving.local import Embedder, TorchEmbedder
 from schemas.cards import InputConvention, ModelConfig
 from schemas.settings import Settings
 from synthetic.training import training_set

@@ -42,9 +42,9 @@ def measure(way: str, queries: int, gallery: int, dims: int) -> tuple[float, flo
     import numpy as np
     import torch
 
-    from reid_core.data import PersonPictures
+    from reid_core.datasets.person_pictures import PersonPictures
     from reid_core.diff_attention import DiffAttention
-    from reid_core.evaluate import rank_features
+    from reid_core.evaluation.evaluate import rank_features
     from schemas.cards import DiffAttentionSettings
 
     torch.manual_seed(0)

@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def render(city: Path, people: int) -> None:
-    from synthetic.city import simulate_city, write_city
+    from synthetic.rendered_city import simulate_city, write_city
 
     write_city(simulate_city(1, cameras=8, people=people), city)
 

@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from reid_core.diff_attention import DiffAttention
-from reid_core.pairs import attended_distances, shortlist_distances
-from reid_core.ranking import RankingMetrics
+from reid_core.evaluation.pairs import attended_distances, shortlist_distances
+from reid_core.evaluation.ranking import RankingMetrics
 from schemas.cards import DiffAttentionSettings
 
 PEOPLE, QUERIES, GALLERY, SHORTLIST = 150, 128, 2048, 100

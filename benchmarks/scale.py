@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 from home import home
 
-from pipeline.city import read_city
+from pipeline.city.units import read_city
 from pipeline.resolve import resolve_unit, units_within
 from pipeline.simulation import take_in
 from pipeline.store import Store
-from reid_core.core import open_core
+from reid_core.serving.core import open_core
 from schemas.levels import Level
 from schemas.settings import Settings
 from synthetic.embedding_city import EmbeddingCitySettings, embedding_city
@@ -43,7 +43,7 @@ STEPS = {
     ),
     "core: attended distances": ("reid_core/",),
     "nearest and gates": ("association/block.py", "association/geometry.py"),
-    "probabilities, transit": ("association/score.py", "association/transit.py", "pipeline/pair_calibration.py"),
+    "probabilities, transit": ("association/score.py", "association/transit.py", "pipeline/calibration/pairs.py"),
     "clustering": ("association/cluster.py", "association/reassign.py", "association/operator.py"),
 }
 REST = "identities, prototypes, bookkeeping"

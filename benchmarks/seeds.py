@@ -13,16 +13,16 @@ import numpy as np
 from home import home
 
 import reid_core
-from pipeline.city import read_city_file, store_city
-from pipeline.crops import CropStore
+from pipeline.accuracy.labelled import labelled_tracklets, score
+from pipeline.city.units import read_city_file, store_city
+from pipeline.crops.crop_store import CropStore
 from pipeline.ingest.manifest import ingest_manifest
-from pipeline.models import register_model, use_model
+from pipeline.registry import register_model, use_model
 from pipeline.resolve import embed_camera, resolve_unit, units_within
-from pipeline.scoring import labelled_tracklets, score
 from pipeline.store import Store
-from reid_core.core import open_core
+from reid_core.serving.core import open_core
 from schemas.settings import Settings
-from synthetic.city import simulate_city, write_city
+from synthetic.rendered_city import simulate_city, write_city
 
 COLUMNS = ("pairwise_f1", "precision", "recall", "idf1", "nearest_neighbour_f1")
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from reid_core.datasets import open_dataset
+from reid_core.evaluation.ranking import RankingMetrics
 from reid_core.files import read_card
-from reid_core.local import LocalCore
-from reid_core.ranking import RankingMetrics
+from reid_core.serving.local import LocalCore
 from schemas.settings import Settings
 from synthetic.embedding_city.features import TwoCameras, two_cameras
 

@@ -11,12 +11,12 @@ import argparse
 import time
 from collections.abc import Sequence
 
+from pipeline.accuracy.baselines import BASELINES, Passages
+from pipeline.accuracy.labelled import Labelled, labelled_tracklets
+from pipeline.accuracy.metrics import idf1
 from pipeline.association.geometry import geometry
-from pipeline.baselines import BASELINES, Passages
-from pipeline.city import read_city
-from pipeline.metrics import idf1
-from pipeline.models import model_in_use
-from pipeline.scoring import Labelled, labelled_tracklets
+from pipeline.city.units import read_city
+from pipeline.registry import model_in_use
 from pipeline.simulation import passages_of
 from pipeline.store import Store
 from schemas.levels import UPWARD

@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 
-from pipeline.compare import Comparison
 from pipeline.resolve import UnitResult
+from pipeline.training.comparison import Comparison
 from schemas.levels import level_of
 from schemas.parameters import SearchHit, TrainParameters
 from schemas.settings import Settings

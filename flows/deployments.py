@@ -18,7 +18,7 @@ from prefect.types.entrypoint import EntrypointType
 from flows.resolve import FLOWS
 from flows.search import search
 from flows.training import training
-from pipeline.city import find_city
+from pipeline.city.units import find_city
 from pipeline.store import Store
 from schemas.errors import StoreUnavailable, UrbanReidError
 from schemas.levels import Level

@@ -14,11 +14,11 @@ from prefect import State, flow, get_run_logger
 
 from flows.artifacts import show_resolve
 from flows.work import Work, unit_task, working
-from pipeline.city import read_city
-from pipeline.digest import decision_digest
-from pipeline.models import ModelRow
+from pipeline.city.decision_digest import decision_digest
+from pipeline.city.units import read_city
+from pipeline.registry import ModelRow
 from pipeline.resolve import UnitResult, embed_camera, resolve_unit, units_within
-from schemas.city import unknown_unit
+from schemas.city_file import unknown_unit
 from schemas.errors import UsageError
 from schemas.levels import Level, level_of, parent_of
 from schemas.parameters import Period, ResolveParameters

@@ -6,9 +6,9 @@ from prefect import flow
 
 from flows.artifacts import show_search
 from flows.work import Work, unit_task, working
-from pipeline.models import ModelRow
-from pipeline.search import search as plain_search
-from pipeline.search_request import request_search
+from pipeline.registry import ModelRow
+from pipeline.search.request import request_search
+from pipeline.search.search import search as plain_search
 from schemas.parameters import SearchHit, SearchParameters
 from schemas.settings import settings
 

@@ -17,9 +17,9 @@ from prefect.runtime import deployment
 
 from flows.artifacts import show_candidate
 from flows.work import Work, unit_task, working
-from pipeline.compare import Comparison
-from pipeline.promote import Promotion, promote
-from pipeline.training import register_candidate, train_model
+from pipeline.training.candidate import register_candidate, train_model
+from pipeline.training.comparison import Comparison
+from pipeline.training.promotion import Promotion, promote
 from schemas.parameters import ApprovalParameters, TrainParameters
 from schemas.settings import settings
 

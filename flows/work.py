@@ -14,11 +14,11 @@ from prefect import State, Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import TaskRun
 
-from pipeline.crops import CropStore
-from pipeline.models import ModelRow, model_in_use
-from pipeline.seconds import Seconds, TimedCore
+from flows.timing import Seconds, TimedCore
+from pipeline.crops.crop_store import CropStore
+from pipeline.registry import ModelRow, model_in_use
 from pipeline.store import Store
-from reid_core.core import ReIDCore, open_core
+from reid_core.serving.core import ReIDCore, open_core
 from schemas.errors import CoreUnavailable, ModelChanged, StoreUnavailable
 from schemas.settings import Settings
 

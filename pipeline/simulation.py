@@ -12,22 +12,22 @@ import numpy as np
 import psutil
 
 import reid_core
+from pipeline.accuracy.baselines import BASELINES, Passages
+from pipeline.accuracy.labelled import Labelled, labelled_tracklets
+from pipeline.accuracy.metrics import Pairwise, idf1, pairwise
+from pipeline.accuracy.scorecard import reviews, violations
 from pipeline.association.geometry import Geometry, geometry
 from pipeline.association.nodes import Ints
-from pipeline.baselines import BASELINES, Passages
-from pipeline.city import find_city, read_city, store_city
+from pipeline.city.units import find_city, read_city, store_city
 from pipeline.ingest.features import take_in_features
-from pipeline.metrics import Pairwise, idf1, pairwise
-from pipeline.models import ModelRow, models, register_model, use_model
-from pipeline.scorecard import reviews, violations
-from pipeline.scoring import Labelled, labelled_tracklets
+from pipeline.registry import ModelRow, models, register_model, use_model
 from pipeline.store import Store
 from schemas.errors import HomeError
 from schemas.levels import UPWARD, Level
 from synthetic.embedding_city import EmbeddingCity
 
 MODEL = "simulated"
-#: The packaged model whose features simulated cities have; made by `python -m pipeline.calibrate_simulated`.
+#: The packaged model whose features simulated cities have; made by `python -m scripts.calibrate_simulated`.
 WEIGHTS = Path(reid_core.__file__).parent / "weights" / MODEL
 
 Progress = Callable[[int, int], None]

@@ -1,6 +1,6 @@
 """What a distance and a time between two sightings mean at one level, as it is stored: data without functions.
 
-`pipeline.pair_calibration`, `pipeline.association.transit` and `pipeline.reliability` make it and compute with it.
+`pipeline.calibration.pairs` and `.reliability` fit it; `pipeline.association.log_odds` and `.transit` compute with it.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """Rendered pedestrians and simulated cities, from a seed. numpy and OpenCV only."""
 
 from synthetic.camera_view import Difficulty
-from synthetic.city import SimulatedCity, SimulatedCrop, simulate_city, write_city
+from synthetic.rendered_city import SimulatedCity, SimulatedCrop, simulate_city, write_city
 from synthetic.training import TrainingPictures, training_set
 
 __all__ = [

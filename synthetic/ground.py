@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from schemas.city import City, Unit, Walk
+from schemas.city_file import City, Unit, Walk
 from schemas.errors import UsageError
 
 #: A camera detects people within this distance of the spot it looks at.

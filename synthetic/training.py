@@ -116,7 +116,7 @@ def training_crops(
 def fit(picture: Picture, size: tuple[int, int]) -> Picture:
     """`picture` scaled to `size` (h, w) in one step: averaged where both sides shrink, else interpolated.
 
-    As in `reid_core.pictures.prepare`, so that these pictures look to a model like a city's.
+    As in `reid_core.preprocessing.prepare`, so that these pictures look to a model like a city's.
     """
     shrinks = picture.shape[0] >= size[0] and picture.shape[1] >= size[1]
     how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR

@@ -21,8 +21,8 @@ import torch
 import yaml
 from sqlalchemy import text
 
-from pipeline.city import read_city_file, store_city
-from pipeline.models import register_model, use_model
+from pipeline.city.units import read_city_file, store_city
+from pipeline.registry import register_model, use_model
 from pipeline.store import Store
 from pipeline.store.embedded import EmbeddedServer
 from reid_core.files import read_card, write_card

@@ -15,17 +15,17 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from pipeline.city import store_city
-from pipeline.digest import decision_digest
+from pipeline.city.decision_digest import decision_digest
+from pipeline.city.units import store_city
 from pipeline.store import Store, embedded, upgrade
 from pipeline.store.embedded import EmbeddedServer
-from schemas.city import City
+from schemas.city_file import City
 from schemas.errors import StoreUnavailable
 from schemas.settings import Settings
 from tests.conftest import fresh_settings
+from tests.pipeline.crops.test_crop_store import small_disk
 from tests.pipeline.ingest.conftest import UNITS, picture
 from tests.pipeline.resolve.conftest import Town, city_files, lines, model_folder
-from tests.pipeline.test_crops import small_disk
 from tests.urban_reid.conftest import environment_of, error_of, program
 
 __all__ = ["city_files", "lines", "model_folder", "small_disk"]

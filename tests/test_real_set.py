@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.calibrate import calibrate, write_calibrations
-from pipeline.crops import CropStore
-from pipeline.digest import decision_digest
+from pipeline.accuracy.labelled import labelled_tracklets, score
+from pipeline.calibration.fit import calibrate, write_calibrations
+from pipeline.city.decision_digest import decision_digest
+from pipeline.crops.crop_store import CropStore
 from pipeline.ingest.dataset import ingest_dataset
-from pipeline.models import register_model, use_model
+from pipeline.registry import register_model, use_model
 from pipeline.resolve import embed_camera, resolve_unit, units_within
-from pipeline.scoring import labelled_tracklets, score
 from pipeline.store import Store
 from pipeline.store.embedded import EmbeddedServer
-from reid_core.core import open_core
-from schemas.city import City
+from reid_core.serving.core import open_core
+from schemas.city_file import City
 from schemas.settings import settings as environment
 from tests.conftest import fresh_settings
 from tests.test_real_video import CONVENTION

@@ -12,22 +12,22 @@ import cv2
 import pytest
 from sqlalchemy import text
 
-from pipeline.calibrate import Fitted, write_calibrations
-from pipeline.city import store_city
-from pipeline.crops import CropStore
+from pipeline.calibration.fit import Fitted, write_calibrations
+from pipeline.city.status import status
+from pipeline.city.units import store_city
+from pipeline.crops.crop_store import CropStore
 from pipeline.ingest.detectors import open_detector
 from pipeline.ingest.video import ingest_video
-from pipeline.models import model_in_use, register_model, use_model
+from pipeline.registry import model_in_use, register_model, use_model
 from pipeline.report import write_report
 from pipeline.resolve import embed_camera, resolve_unit, units_within
-from pipeline.search import search
-from pipeline.search_request import request_search
-from pipeline.status import status
+from pipeline.search.request import request_search
+from pipeline.search.search import search
 from pipeline.store import Store
-from reid_core.core import open_core
+from reid_core.serving.core import open_core
 from schemas.calibration import LevelCalibration, straight_line
 from schemas.cards import InputConvention
-from schemas.city import City
+from schemas.city_file import City
 from schemas.levels import Level
 from schemas.parameters import SearchParameters
 from schemas.settings import settings as environment

@@ -50,9 +50,9 @@ def model_at(model: str) -> Path:
 
     Raises InputError; without making or starting a database for what is no name, and in a home that has none.
     """
-    from pipeline.models import find_model
+    from pipeline.registry import find_model
     from pipeline.store import Store, embedded
-    from pipeline.store.home import home_errors
+    from pipeline.store.embedded_home import home_errors
 
     try:
         if Path(model).exists():

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flows.server import PrefectServer, connected
-from schemas.city import unknown_unit
+from schemas.city_file import unknown_unit
 from schemas.errors import FlowError
 from schemas.levels import level_of
 from schemas.parameters import ResolveParameters, SearchHit, SearchParameters, TrainParameters
@@ -43,8 +43,8 @@ def resolve(
     """
     with ready(settings, parameters.unit), PrefectServer(settings) as server, connected(settings, server):
         from flows.resolve import FLOWS
+        from flows.timing import Seconds
         from flows.work import working
-        from pipeline.seconds import Seconds
 
         seconds = Seconds()
         with working(settings, seconds) as work:
@@ -107,8 +107,8 @@ def hand_over(settings: Settings, parameters: ResolveParameters) -> dict[str, An
 @contextmanager
 def ready(settings: Settings, unit: str) -> Iterator[None]:
     """Holds the database, having seen that it knows the unit and a model: neither is worth a wait for Prefect."""
-    from pipeline.city import read_city
-    from pipeline.models import model_in_use
+    from pipeline.city.units import read_city
+    from pipeline.registry import model_in_use
     from pipeline.store import Store
 
     with Store.open(settings, "urban-reid") as store:

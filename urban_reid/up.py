@@ -103,7 +103,7 @@ def run(settings: Settings, say: Callable[[str], None], on_ready: Callable[[str]
         stack.callback(server.stop)
         variables = environment(settings, server.url)
         home = settings.home.absolute()
-        core = Child("the core process", "reid_core.service", variables, home / "core.log")
+        core = Child("the core process", "reid_core.serving.service", variables, home / "core.log")
         runner = Child("the runner of flows", "flows.deployments", variables, home / "prefect" / "runner.log")
         for child in (core, runner):
             stack.callback(child.end)

@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 
 from pipeline.association.nodes import Bools, Floats, Ints, Nodes, Spans
-from schemas.city import City, Walk
+from schemas.city_file import City, Walk
 from schemas.levels import Level, level_of, parent_of
 from schemas.settings import AssociationSettings
 

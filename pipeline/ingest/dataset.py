@@ -12,13 +12,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
-from pipeline.city import canonical, find_city, store_city
-from pipeline.crops import CropStore
-from pipeline.ingest.crops_in import LISTED, Candidate, Progress, take_in
-from pipeline.ingest.places import Place
+from pipeline.city.units import canonical, find_city, store_city
+from pipeline.crops.crop_store import CropStore
+from pipeline.ingest.crop_writer import LISTED, Candidate, Progress, take_in
+from pipeline.ingest.picture_roots import Place
 from pipeline.store import Store
 from reid_core.datasets.market1501 import FOLDERS, SUFFIXES, parse_name
-from schemas.city import City
+from schemas.city_file import City
 from schemas.crops import IngestReport
 from schemas.errors import CityError, InputError
 from schemas.times import UNTIMED

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_core.engines import load_engine
+from reid_core.serving.engines import load_engine
 from schemas.errors import ModelFileError, UsageError
 
 #: Boxes of people: (n, 5) x, y, width, height in pixels of the frame, and confidence in 0..1.

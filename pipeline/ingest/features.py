@@ -9,13 +9,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline import watermarks
-from pipeline.models import ModelRow
+from pipeline.city import watermarks
+from pipeline.registry import ModelRow
 from pipeline.resolve.read import days_of
 from pipeline.resolve.write import new_ids
 from pipeline.store import Store
 from pipeline.store.copy import copy_in
-from pipeline.store.leaves import ensure_leaves
+from pipeline.store.partitions import ensure_leaves
 from schemas.keys import crop_key
 from schemas.times import from_us, window_start
 from synthetic.embedding_city import PassageBatch

@@ -19,8 +19,8 @@ from urllib.parse import quote, urlsplit
 import cv2
 import numpy as np
 
+from pipeline.crops.quality import MAX_PIXELS
 from pipeline.ingest.detectors import Frame
-from pipeline.pictures import MAX_PIXELS
 from schemas.errors import InputError
 from schemas.settings import Settings
 

@@ -17,12 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from pipeline.city import read_city
-from pipeline.crops import CropStore
-from pipeline.ingest.crops_in import Candidate, Progress, take_in
-from pipeline.ingest.places import Places
+from pipeline.city.units import read_city
+from pipeline.crops.crop_store import CropStore
+from pipeline.ingest.crop_writer import Candidate, Progress, take_in
+from pipeline.ingest.picture_roots import Places
 from pipeline.store import Store
-from schemas.city import nearest
+from schemas.city_file import nearest
 from schemas.crops import IngestReport, ManifestLine
 from schemas.errors import InputError
 from schemas.times import parse_time

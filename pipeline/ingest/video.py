@@ -12,16 +12,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.city import read_city
-from pipeline.crops import CropStore
-from pipeline.ingest.crops_in import Box, Candidate, Progress, take_in
+from pipeline.city.units import read_city
+from pipeline.crops.crop_store import CropStore
+from pipeline.crops.quality import quality
+from pipeline.ingest.crop_writer import Box, Candidate, Progress, take_in
 from pipeline.ingest.detectors import Detector, Frame
 from pipeline.ingest.frames import Frames, open_frames
 from pipeline.ingest.manifest import CLOCK_SLACK
 from pipeline.ingest.tracking import Track, Tracker, shared_areas
-from pipeline.pictures import quality
 from pipeline.store import Store
-from schemas.city import unknown_unit
+from schemas.city_file import unknown_unit
 from schemas.crops import IngestReport
 from schemas.errors import InputError
 from schemas.times import to_us

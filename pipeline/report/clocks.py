@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from sqlalchemy import Connection
 
-from pipeline.clock_skew import LONGEST_S, clock_skews, differences_of_gaps, differences_of_shifts
+from pipeline.report.clock_skew import LONGEST_S, clock_skews, differences_of_gaps, differences_of_shifts
 from pipeline.store.copy import copy_out
-from schemas.city import Unit
+from schemas.city_file import Unit
 
 
 @dataclass(frozen=True)

@@ -11,26 +11,26 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, text
 
-from pipeline.city import read_city
-from pipeline.decisions import decision_distances
-from pipeline.digest import decision_digest
-from pipeline.models import ModelRow, models
-from pipeline.reembed import count_unknown
-from pipeline.reliability import Drift, drift
+from pipeline.accuracy.labelled import labelled_tracklets
+from pipeline.accuracy.scorecard import scorecard
+from pipeline.calibration.decision_distances import decision_distances
+from pipeline.calibration.reliability import Drift, drift
+from pipeline.city.decision_digest import decision_digest
+from pipeline.city.units import read_city
+from pipeline.registry import ModelRow, models
 from pipeline.report.clocks import CameraClock, read_clocks
 from pipeline.report.curves import Curve, Reliabilities, draw_curve, draw_reliabilities, furthest_shown
 from pipeline.report.evidence import Evidence, OpenPair, Side, open_pairs, read_evidence
 from pipeline.report.journey import Journey, draw_journey
-from pipeline.report.pictures import Picture, best, pictures_of
 from pipeline.report.read import Person, Sighting, UnitCounts, people_of, read_sightings, read_spread, read_units
+from pipeline.report.thumbnails import Picture, best, pictures_of
 from pipeline.report.tree import Tree, draw_tree
 from pipeline.resolve.unit import current_calibration
-from pipeline.scorecard import scorecard
-from pipeline.scoring import labelled_tracklets
 from pipeline.store import Store
+from pipeline.training.reembed import count_unknown
 from schemas.association import Verdict
 from schemas.calibration import LevelCalibration
-from schemas.city import unknown_unit
+from schemas.city_file import unknown_unit
 from schemas.errors import CityError
 from schemas.levels import UPWARD, Level, level_of
 
@@ -66,7 +66,7 @@ class Contents:
     waiting: int  # pairs of identities that wait, among the decisions looked at
     looked_at: int  # decisions for review
     settled: int  # pairs for review that later evidence joined, of those looked at
-    scores: Mapping[Level, Mapping[str, Any]]  # as pipeline.scorecard gives them; empty where no truth is known
+    scores: Mapping[Level, Mapping[str, Any]]  # as `accuracy.scorecard` gives them; empty without truth
     pictures: Mapping[int, Sequence[Picture]]  # of the tracklets that are shown
 
     @property

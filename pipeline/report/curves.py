@@ -7,7 +7,7 @@ Only geometry, in pixels; the template makes SVG of it.
 import math
 from dataclasses import dataclass
 
-from pipeline.pair_calibration import appearance_log_odds, distance_at
+from pipeline.calibration.pairs import appearance_log_odds, distance_at
 from pipeline.report.read import Spread
 from schemas.calibration import Judgement, LevelCalibration, Reliability
 from schemas.cards import probability

@@ -6,8 +6,8 @@ from itertools import groupby, pairwise
 from zoneinfo import ZoneInfo
 
 from pipeline.report.axis import Axis, span_us, time_axis
-from pipeline.report.pictures import Picture, best
 from pipeline.report.read import Person, Sighting
+from pipeline.report.thumbnails import Picture, best
 from schemas.times import to_us
 
 JOURNEY_WIDTH = 1080.0

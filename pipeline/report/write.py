@@ -6,12 +6,12 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from pipeline.crops import CropStore
-from pipeline.export import write_assignments
+from pipeline.city.assignments import write_assignments
+from pipeline.crops.crop_store import CropStore
 from pipeline.report.contents import read_contents
 from pipeline.report.folder import open_folder, remove_stale, write_whole, writing
 from pipeline.report.pages import render
-from pipeline.report.pictures import write_thumbnails
+from pipeline.report.thumbnails import write_thumbnails
 from pipeline.store import Store
 
 _DECISIONS = text(

@@ -9,10 +9,10 @@ import numpy as np
 from sqlalchemy import Connection, text
 
 from pipeline.association.prototypes import of_crops
+from pipeline.resolve.tracklets import CropColumns, group
 from pipeline.resolve.write import NewIdentity
 from pipeline.store.copy import copy_out
-from pipeline.tracklets import CropColumns, group
-from reid_core.core import ReIDCore
+from reid_core.serving.core import ReIDCore
 from schemas.calibration import LevelCalibration
 from schemas.keys import tracklet_key
 from schemas.settings import AssociationSettings

@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from pipeline.models import hold_model_in_use
+from pipeline.registry import hold_model_in_use
 from pipeline.resolve.camera import first_window, read_crops, tracklets_by_window, versions
 from pipeline.resolve.read import windows_from
 from pipeline.resolve.runs import Job, UnitResult, chunks, identity_ids, in_period, read_current_runs, write

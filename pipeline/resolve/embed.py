@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Row, TextClause, text
 
-from pipeline.crops import CropStore
-from pipeline.models import ModelRow
-from pipeline.pictures import decode
+from pipeline.crops.crop_store import CropStore
+from pipeline.crops.quality import decode
+from pipeline.registry import ModelRow
 from pipeline.store import Store
 from pipeline.store.copy import copy_in
-from pipeline.store.leaves import ensure_leaves
 from pipeline.store.locks import unit_lock
-from reid_core.core import ReIDCore
-from reid_core.pictures import prepare
+from pipeline.store.partitions import ensure_leaves
+from reid_core.preprocessing import prepare
+from reid_core.serving.core import ReIDCore
 
 #: Crops of one transaction; a kill loses at most this much work.
 BATCH = 512

@@ -6,15 +6,15 @@ from uuid import UUID, uuid4
 
 import numpy as np
 
+from pipeline.association.associate import Shortlist, associate
 from pipeline.association.geometry import Geometry, contradicts_itself
 from pipeline.association.nodes import Nodes, Spans
-from pipeline.association.operator import Shortlist, associate
 from pipeline.association.prototypes import Prototypes, of_members
-from pipeline.association.stitch import Known, stitch
+from pipeline.association.stitching import Known, stitch
 from pipeline.association.transit import UnitTransit
 from pipeline.resolve.read import Identity, in_time_order
 from pipeline.resolve.write import NewDecision, NewEvent, NewIdentity
-from reid_core.core import ReIDCore
+from reid_core.serving.core import ReIDCore
 from schemas.association import EventKind
 from schemas.calibration import LevelCalibration
 from schemas.keys import identity_key

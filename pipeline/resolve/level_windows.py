@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from pipeline.models import hold_model_in_use
+from pipeline.registry import hold_model_in_use
 from pipeline.resolve.level import Inputs, LevelRun, resolve_level
 from pipeline.resolve.memory import Heirs, UnitMemory
 from pipeline.resolve.read import Identity, read_versions, windows_from

@@ -11,8 +11,8 @@ from sqlalchemy import Connection, text
 
 from pipeline.association.nodes import Ints
 from pipeline.association.prototypes import Prototypes
-from pipeline.store.binary import Column
 from pipeline.store.copy import copy_out
+from pipeline.store.copy_format import Column
 from schemas.times import from_us, to_us
 
 _DAY_US = 86_400_000_000

@@ -10,12 +10,12 @@ from sqlalchemy import Connection, text
 
 from pipeline.association.geometry import Geometry
 from pipeline.association.transit import UnitTransit, bind, prior
-from pipeline.models import ModelRow
+from pipeline.registry import ModelRow
 from pipeline.resolve.level import Observer
 from pipeline.resolve.write import RunRows, leaf_days, mark_parent, new_ids, supersede, write_runs
 from pipeline.store import Store
-from pipeline.store.leaves import ensure_leaves
-from reid_core.core import ReIDCore
+from pipeline.store.partitions import ensure_leaves
+from reid_core.serving.core import ReIDCore
 from schemas.association import Verdict
 from schemas.calibration import LevelCalibration
 from schemas.keys import content_hash

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection, text
 
-from pipeline import watermarks
 from pipeline.association.geometry import Geometry, geometry
-from pipeline.city import read_city
-from pipeline.models import ModelRow
+from pipeline.city import watermarks
+from pipeline.city.units import read_city
+from pipeline.registry import ModelRow
 from pipeline.resolve.camera_windows import camera_windows
 from pipeline.resolve.level import Observer
 from pipeline.resolve.level_windows import level_windows
@@ -15,7 +15,7 @@ from pipeline.resolve.runs import Job, StoredCalibration, UnitResult, stored_cal
 from pipeline.store import Store
 from pipeline.store.locks import unit_lock
 from pipeline.store.statistics import analyze_grown
-from reid_core.core import ReIDCore
+from reid_core.serving.core import ReIDCore
 from schemas.levels import UPWARD, Level, is_within, level_of
 from schemas.parameters import Period
 from schemas.settings import AssociationSettings

@@ -8,9 +8,9 @@ from uuid import UUID
 import numpy as np
 from sqlalchemy import Connection, text
 
-from pipeline import watermarks
 from pipeline.association.nodes import Ints
 from pipeline.association.prototypes import Prototypes
+from pipeline.city import watermarks
 from pipeline.resolve.read import Identity, days_of
 from pipeline.store.copy import copy_in
 from schemas.association import EventKind, PrototypeKind

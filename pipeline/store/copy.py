@@ -10,7 +10,7 @@ from psycopg2.errors import CheckViolation, QueryCanceled
 from psycopg2.sql import SQL, Composable, Identifier
 from sqlalchemy import Connection, text
 
-from pipeline.store.binary import Column, Values, check_vectors, decode, encode
+from pipeline.store.copy_format import Column, Values, check_vectors, decode, encode
 from schemas.errors import VectorError
 
 _READ_BYTES = 1 << 20

@@ -19,9 +19,9 @@ from urllib.parse import quote
 import psycopg2
 
 from pipeline.store import roles
-from pipeline.store.home import home_errors, locked, prepare_home, read_state, share, unshared, write_state
-from pipeline.store.programs import Account, account_of, run
-from pipeline.store.refused import refused
+from pipeline.store.embedded_home import home_errors, locked, prepare_home, read_state, share, unshared, write_state
+from pipeline.store.embedded_programs import Account, account_of, run
+from pipeline.store.errors import refused
 from schemas.errors import StoreError, StoreUnavailable
 
 DATABASE = "urban_reid"

@@ -14,9 +14,9 @@ from sqlalchemy import Connection, NullPool, text
 
 import migrations
 from pipeline.store import embedded, roles
-from pipeline.store.own import connect as connect_own
-from pipeline.store.own import own_url
-from pipeline.store.refused import refused
+from pipeline.store.errors import refused
+from pipeline.store.user_supplied import connect as connect_own
+from pipeline.store.user_supplied import own_url
 from schemas.errors import StoreError
 from schemas.settings import Settings
 

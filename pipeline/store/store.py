@@ -12,9 +12,9 @@ import sqlalchemy
 from sqlalchemy import Connection, Engine, event
 
 from pipeline.store import embedded, roles, schema
-from pipeline.store.own import connect as connect_own
-from pipeline.store.own import own_url
-from pipeline.store.refused import refused
+from pipeline.store.errors import refused
+from pipeline.store.user_supplied import connect as connect_own
+from pipeline.store.user_supplied import own_url
 from schemas.errors import StoreError
 from schemas.settings import Settings
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from reid_core.data import JUNK
 from reid_core.datasets.dataset import SPLITS, Dataset, Progress, Sample, SplitName, in_threads
+from reid_core.datasets.person_pictures import JUNK
 from reid_core.decoding import decode
 from schemas.errors import PictureError
 

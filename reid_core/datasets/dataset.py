@@ -11,9 +11,9 @@ from typing import Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_core.data import JUNK, PersonPictures, first_pictures
+from reid_core.datasets.person_pictures import JUNK, PersonPictures, first_pictures
 from reid_core.decoding import read_picture
-from reid_core.pictures import prepare
+from reid_core.preprocessing import prepare
 from schemas.cards import InputConvention
 
 SplitName = Literal["train", "query", "gallery"]

@@ -6,8 +6,8 @@ from typing import NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_core.data import JUNK, PersonPictures, first_pictures
 from reid_core.datasets.dataset import Dataset, labels_of
+from reid_core.datasets.person_pictures import JUNK, PersonPictures, first_pictures
 from schemas.errors import InputError
 
 

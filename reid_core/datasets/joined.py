@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from reid_core.data import JUNK
 from reid_core.datasets.dataset import SPLITS, Dataset, Sample
+from reid_core.datasets.person_pictures import JUNK
 
 
 def join(datasets: Sequence[Dataset], source: str) -> Dataset:

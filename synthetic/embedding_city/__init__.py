@@ -1,6 +1,6 @@
 """Simulated cities without pictures: who passes which camera when, and the features an embedder would give."""
 
-from synthetic.embedding_city.city import EmbeddingCity, PassageBatch, embedding_city
+from synthetic.embedding_city.generator import EmbeddingCity, PassageBatch, embedding_city
 from synthetic.embedding_city.settings import EmbeddingCitySettings
 
 __all__ = ["EmbeddingCity", "EmbeddingCitySettings", "PassageBatch", "embedding_city"]

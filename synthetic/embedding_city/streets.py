@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.city import City, Unit, Walk
+from schemas.city_file import City, Unit, Walk
 from synthetic.embedding_city.settings import CAMERAS_PER_STREET, EmbeddingCitySettings
 from synthetic.seeds import generator
 

@@ -8,8 +8,8 @@ from sqlalchemy import text
 
 from flows.resolve import FLOWS, district
 from flows.work import Work, working
-from pipeline.city import read_city, store_city
-from pipeline.digest import decision_digest
+from pipeline.city.decision_digest import decision_digest
+from pipeline.city.units import read_city, store_city
 from schemas.errors import CityError, CoreUnavailable, UsageError, VectorError
 from schemas.levels import Level
 from schemas.parameters import ResolveParameters

@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from flows.search import search
 from flows.work import working
-from pipeline.models import ModelRow, hold_model_in_use, register_model, use_model
+from pipeline.registry import ModelRow, hold_model_in_use, register_model, use_model
 from reid_core.files import save_model
 from reid_core.models import build_model
 from schemas.cards import ModelConfig

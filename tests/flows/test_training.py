@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from flows.training import Trained, training
 from flows.work import working
-from pipeline.models import model_in_use, models
+from pipeline.registry import model_in_use, models
 from schemas.errors import InputError
 from schemas.levels import UPWARD
 from schemas.parameters import TrainParameters

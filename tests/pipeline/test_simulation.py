@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.crops import CropStore
-from pipeline.models import ModelRow
+from pipeline.accuracy.labelled import labelled_tracklets
+from pipeline.accuracy.scorecard import scorecard
+from pipeline.crops.crop_store import CropStore
+from pipeline.registry import ModelRow
 from pipeline.report import write_report
 from pipeline.resolve import resolve_unit, units_within
-from pipeline.scorecard import scorecard
-from pipeline.scoring import labelled_tracklets
 from pipeline.simulation import score_city, take_in
 from pipeline.store import Store
-from reid_core.core import open_core
+from reid_core.serving.core import open_core
 from schemas.levels import UPWARD, Level
 from synthetic.embedding_city import EmbeddingCitySettings, embedding_city
 from tests.pipeline.report.pages import read_pages

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.association.geometry import geometry
-from schemas.city import City
+from schemas.city_file import City
 from schemas.errors import UsageError
 from schemas.levels import parent_of
 from schemas.settings import AssociationSettings
@@ -68,7 +68,7 @@ def test_same_settings_give_the_same_bytes_and_another_seed_others() -> None:
 def test_a_life_does_not_depend_on_who_is_drawn_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = EmbeddingCitySettings(cameras=20, people=30)
     whole = tracklets(embedding_city(settings).batches())
-    monkeypatch.setattr("synthetic.embedding_city.city._BLOCK", 7)
+    monkeypatch.setattr("synthetic.embedding_city.generator._BLOCK", 7)
     batches = list(embedding_city(settings).batches())
     assert len(batches) == 5
     for one, other in zip(vars(whole).values(), vars(tracklets(iter(batches))).values(), strict=True):

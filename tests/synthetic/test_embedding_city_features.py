@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from reid_core.ranking import RankingMetrics, RankingScores
+from reid_core.evaluation.ranking import RankingMetrics, RankingScores
 from synthetic.embedding_city import EmbeddingCitySettings, embedding_city
 from synthetic.embedding_city.features import DIMS, draw_person, kinds, retail_0277, two_cameras
 from synthetic.embedding_city.looks import identity

@@ -16,10 +16,10 @@ import torch
 from rich.console import Console
 from sqlalchemy import text
 
-from pipeline.calibrate import Fitted
-from pipeline.digest import decision_digest
-from pipeline.models import model_in_use, register_model
-from pipeline.reliability import Joins, false_merges, judge
+from pipeline.calibration.fit import Fitted
+from pipeline.calibration.reliability import Joins, false_merges, judge
+from pipeline.city.decision_digest import decision_digest
+from pipeline.registry import model_in_use, register_model
 from reid_core.files import read_card, save_model
 from reid_core.models import build_model
 from schemas.cards import InputConvention, ModelConfig
@@ -155,7 +155,7 @@ def test_a_rate_of_false_merges_is_a_share(run_here: Run) -> None:
 #: The command with small batches, so that a small city is not done in one.
 _PROMOTE = """
 import sys
-from pipeline import reembed
+from pipeline.training import reembed
 from pipeline.resolve import embed
 from urban_reid.cli import main
 embed.BATCH, reembed.BATCH = 8, 4

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.city import store_city
-from pipeline.models import register_model, use_model
+from pipeline.city.units import store_city
+from pipeline.registry import register_model, use_model
 from pipeline.store import Store
 from schemas.levels import Level
+from tests.pipeline.accuracy.test_labelled import BUILDING, CAMERA, CITY, CROPS, END, START, STREET, TRUTH
 from tests.pipeline.resolve.conftest import PACKAGED
 from tests.pipeline.resolved import key, write_level, write_tracklets
-from tests.pipeline.test_scoring import BUILDING, CAMERA, CITY, CROPS, END, START, STREET, TRUTH
 from tests.urban_reid.conftest import Run, error_of
 
 

@@ -2,7 +2,7 @@
 
 import json
 
-from pipeline.baselines import BASELINES
+from pipeline.accuracy.baselines import BASELINES
 from tests.urban_reid.conftest import Run, error_of
 
 SMALL = ("simulate", "--cameras", "8", "--people", "40", "--days", "0.2", "--seed", "3")

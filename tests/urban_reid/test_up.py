@@ -13,10 +13,10 @@ from typing import Any
 import httpx
 import pytest
 
-from pipeline.city import read_city_file, store_city
-from pipeline.crops import CropStore
+from pipeline.city.units import read_city_file, store_city
+from pipeline.crops.crop_store import CropStore
 from pipeline.ingest.manifest import ingest_manifest
-from pipeline.models import register_model, use_model
+from pipeline.registry import register_model, use_model
 from pipeline.store import Store
 from schemas.settings import Settings
 from tests.urban_reid.conftest import environment_of, error_of, program
@@ -102,7 +102,7 @@ def test_up(home: Path, here: Path) -> None:
         assert deployments["flows.search.search"]["parameter_openapi_schema"]["definitions"]["SearchParameters"]
         wait_until(lambda: ask("/flow_runs/count", {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}))
 
-        core = process_of(home, "reid_core.service")
+        core = process_of(home, "reid_core.serving.service")
         assert core is not None
         os.kill(core, signal.SIGKILL)  # it is started again, and a run that meets the gap tries again
         handed = run("resolve", "--district", "d1", "--no-wait", "--json")
@@ -114,7 +114,7 @@ def test_up(home: Path, here: Path) -> None:
             return state["type"] if state["type"] in ("COMPLETED", "FAILED", "CRASHED") else None
 
         assert wait_until(ended) == "COMPLETED"
-        assert process_of(home, "reid_core.service") not in (None, core)
+        assert process_of(home, "reid_core.serving.service") not in (None, core)
         again = json.loads(run("resolve", "--district", "d1", "--json").stdout)
         assert again["written"] == 0
         status = json.loads(run("status", "--json").stdout)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.tree import Tree
 
-from schemas.city import City, Unit
+from schemas.city_file import City, Unit
 from schemas.levels import Level, parent_of
 from schemas.settings import settings
 from urban_reid.arguments import AsJson
@@ -22,7 +22,7 @@ def load(
     as_json: AsJson = False,
 ) -> None:
     """Check a city file and make it this data directory's city. Units that have crops stay as they are."""
-    from pipeline.city import read_city_file, store_city
+    from pipeline.city.units import read_city_file, store_city
     from pipeline.store import Store
 
     city = read_city_file(file)
@@ -39,7 +39,7 @@ def load(
 @app.command(epilog="Example: urban-reid city show")
 def show(as_json: AsJson = False) -> None:
     """Show the loaded city as a tree."""
-    from pipeline.city import read_city
+    from pipeline.city.units import read_city
     from pipeline.store import Store
 
     with Store.open(settings(), "urban-reid city show") as store:

@@ -18,7 +18,7 @@ from urban_reid.commands.report import report_on
 from urban_reid.output import out, print_json, progress, say, shown
 
 if TYPE_CHECKING:
-    from pipeline.models import ModelRow
+    from pipeline.registry import ModelRow
     from pipeline.store import Store
 
 app = typer.Typer()
@@ -81,7 +81,7 @@ def demo(
 
 def _refuse_another_city(store: "Store", plan: Plan) -> None:
     """Raises HomeError unless the home is empty, or holds this very demo."""
-    from pipeline.city import find_city
+    from pipeline.city.units import find_city
 
     marker = _input_folder() / "plan.json"
     remedy = "set URBAN_REID_HOME to an empty folder"
@@ -94,7 +94,7 @@ def _refuse_another_city(store: "Store", plan: Plan) -> None:
 
 def _render(plan: Plan) -> Path:
     """The manifest of the rendered city; nothing is drawn again where it is there whole."""
-    from synthetic.city import simulate_city, write_city
+    from synthetic.rendered_city import simulate_city, write_city
 
     folder = _input_folder()
     manifest = folder / "manifest.jsonl"
@@ -111,10 +111,10 @@ def _render(plan: Plan) -> Path:
 def _prepare(store: "Store", manifest: Path) -> "ModelRow":
     """City, model and crops through the doors that everybody uses; the model in use."""
     import reid_core
-    from pipeline.city import read_city_file, store_city
-    from pipeline.crops import CropStore
+    from pipeline.city.units import read_city_file, store_city
+    from pipeline.crops.crop_store import CropStore
     from pipeline.ingest.manifest import ingest_manifest
-    from pipeline.models import models, register_model, use_model
+    from pipeline.registry import models, register_model, use_model
 
     store_city(store, read_city_file(manifest.with_name("city.yaml")), is_demo=True)
     if MODEL not in {row.name for row in models(store)}:
@@ -126,8 +126,8 @@ def _prepare(store: "Store", manifest: Path) -> "ModelRow":
 
 
 def _results(store: "Store", model: "ModelRow", folder: Path) -> dict[str, Any]:
-    from pipeline.scoring import labelled_tracklets, score
-    from pipeline.status import status
+    from pipeline.accuracy.labelled import labelled_tracklets, score
+    from pipeline.city.status import status
 
     labelled = labelled_tracklets(store, "d1", model.id)
     # The baseline's thresholds were chosen on other cities, as ours were; they travel in the model's card.

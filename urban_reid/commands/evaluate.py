@@ -17,8 +17,8 @@ from urban_reid.output import out, print_json, stages
 
 if TYPE_CHECKING:
     from reid_core.datasets import Dataset
-    from reid_core.paper import Figures
-    from reid_core.ranking import RankingScores
+    from reid_core.evaluation.ranking import RankingScores
+    from reid_core.training.paper import Figures
 
 app = typer.Typer()
 
@@ -60,11 +60,11 @@ def evaluate(
     place = model_at(model)
     if store and place.is_file():
         raise UsageError("--store: this file has no card; `urban-reid models register NAME FILE` gives it one")
-    from reid_core import evaluate as core
-    from reid_core.data import JUNK
     from reid_core.datasets import open_dataset
+    from reid_core.datasets.person_pictures import JUNK
+    from reid_core.evaluation import evaluate as core
+    from reid_core.evaluation.verification import operating_point
     from reid_core.files import read_card, write_card
-    from reid_core.verification import operating_point
 
     with core.model_directory(place, convention, settings()) as directory, stages() as tell:
         card = read_card(directory)
@@ -114,7 +114,7 @@ class Evaluated:
 
     def paper(self, distances: str) -> "tuple[str, Figures] | None":
         """The paper's row beside these distances, where the data set is one of the paper's."""
-        from reid_core.paper import figures_on, row_of
+        from reid_core.training.paper import figures_on, row_of
 
         row = row_of(self.card, distances)
         figures = figures_on(row, self.people.published.name) if row and self.people.published else None
@@ -146,7 +146,7 @@ def _figures(scores: "RankingScores") -> dict[str, float]:
 
 
 def _as_json(found: Evaluated) -> dict[str, Any]:
-    from reid_core.verification import calibration_curve, tpr_at_fpr
+    from reid_core.evaluation.verification import calibration_curve, tpr_at_fpr
 
     rows: dict[str, dict[str, Any]] = {}
     for name, scores in found.scores.items():
@@ -182,7 +182,7 @@ def _as_json(found: Evaluated) -> dict[str, Any]:
 
 
 def _show(found: Evaluated, fpr: float) -> None:
-    from reid_core.verification import calibration_curve, tpr_at_fpr
+    from reid_core.evaluation.verification import calibration_curve, tpr_at_fpr
 
     table = Table("distances", "Rank-1", "Rank-5", "Rank-10", "mAP", "mINP")
     for name, scores in found.scores.items():

@@ -14,7 +14,7 @@ from urban_reid.arguments import AsJson, model_at
 from urban_reid.output import out, print_json, shown, stages
 
 if TYPE_CHECKING:
-    from reid_core.export import Labelled
+    from reid_core.export.export import Labelled
 
 app = typer.Typer()
 
@@ -58,9 +58,9 @@ def export(
     source = model_at(model)
     if source.is_file():
         raise InputError(f"{source}: a file; `urban-reid models register NAME FILE` first, and then export NAME")
-    from reid_core.export import export_model, refuse_combination
+    from reid_core.export.export import export_model, refuse_combination
+    from reid_core.export.quantize import calibration_pictures
     from reid_core.files import read_card
-    from reid_core.quantize import calibration_pictures
 
     if check_on is None and calibrate_on is not None and not Path(calibrate_on).is_dir():
         check_on = calibrate_on
@@ -102,7 +102,7 @@ def export(
 
 def _labelled(source: str, card: ModelCard) -> "Labelled":
     from reid_core.datasets import open_dataset
-    from reid_core.export import Labelled
+    from reid_core.export.export import Labelled
 
     people = open_dataset(source)
     if not people.query or not people.gallery:

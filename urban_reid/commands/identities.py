@@ -30,8 +30,8 @@ def confirm(
     as_json: AsJson = False,
 ) -> None:
     """Say that all crops of a district's identity, as it is now, show one person. Training may learn from those."""
-    from pipeline.confirm import confirm as write
     from pipeline.store import Store
+    from pipeline.training.confirmations import confirm as write
 
     said = checked(ApprovalParameters, {"operator": "by"}, operator=by or settings().operator, reason=reason)
     with Store.open(settings(), "urban-reid identities") as store:

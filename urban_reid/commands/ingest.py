@@ -26,7 +26,7 @@ def manifest(
     as_json: AsJson = False,
 ) -> None:
     """Take in the crops that a manifest lists. The same manifest again writes nothing."""
-    from pipeline.crops import CropStore
+    from pipeline.crops.crop_store import CropStore
     from pipeline.ingest.manifest import ingest_manifest
     from pipeline.store import Store
 
@@ -46,8 +46,8 @@ def dataset(
     as_json: AsJson = False,
 ) -> None:
     """Take in a data set in a known layout, and its city if none is loaded yet."""
-    from pipeline.city import read_city_file
-    from pipeline.crops import CropStore
+    from pipeline.city.units import read_city_file
+    from pipeline.crops.crop_store import CropStore
     from pipeline.ingest.dataset import ingest_dataset
     from pipeline.store import Store
 
@@ -69,7 +69,7 @@ def video(
     as_json: AsJson = False,
 ) -> None:
     """Find and follow the people in a video, and take in their crops. A stream runs until Ctrl-C."""
-    from pipeline.crops import CropStore
+    from pipeline.crops.crop_store import CropStore
     from pipeline.ingest.detectors import open_detector
     from pipeline.ingest.video import ingest_video
     from pipeline.store import Store

@@ -15,7 +15,7 @@ from urban_reid.commands.promotion import figures
 from urban_reid.output import out, print_json, say, shown
 
 if TYPE_CHECKING:
-    from pipeline.calibrate import Fitted
+    from pipeline.calibration.fit import Fitted
 
 app = typer.Typer(help="The models that turn a picture into a feature.", no_args_is_help=True)
 app.add_typer(promotion.app)
@@ -26,9 +26,9 @@ app.add_typer(convert.app)
 @app.command("list", epilog="Example: urban-reid models list")
 def list_(as_json: AsJson = False) -> None:
     """List the registered models, and how each did against the one in use."""
-    from pipeline.compare import read_comparison
-    from pipeline.models import models
+    from pipeline.registry import models
     from pipeline.store import Store
+    from pipeline.training.comparison import read_comparison
 
     with Store.open(settings(), "urban-reid models") as store:
         rows = models(store)
@@ -84,7 +84,7 @@ def register(
     as_json: AsJson = False,
 ) -> None:
     """Copy a model into this data directory. An .xml or .onnx file needs its input convention."""
-    from pipeline.models import register_model
+    from pipeline.registry import register_model
     from pipeline.store import Store
 
     convention = input_convention(color, value_range, mean, std)
@@ -114,9 +114,9 @@ def calibrate(
     as_json: AsJson = False,
 ) -> None:
     """Learn from labelled data what a distance means at each level, and where to join. Takes minutes."""
-    from pipeline.calibrate import FALSE_MERGES, write_calibrations
-    from pipeline.calibrate import calibrate as fit
-    from pipeline.models import find_model
+    from pipeline.calibration.fit import FALSE_MERGES, write_calibrations
+    from pipeline.calibration.fit import calibrate as fit
+    from pipeline.registry import find_model
     from pipeline.store import Store
 
     with Store.open(settings(), "urban-reid models calibrate") as store:
@@ -180,9 +180,9 @@ def transit(
 
     Everything resolved with the model is then looked at again by the next resolve.
     """
-    from pipeline.models import find_model
+    from pipeline.calibration.transit_times import learn_transit_times
+    from pipeline.registry import find_model
     from pipeline.store import Store
-    from pipeline.transit_times import learn_transit_times
 
     words = checked(ApprovalParameters, {"operator": "by"}, operator=by or settings().operator, reason=reason)
     with Store.open(settings(), "urban-reid models transit") as store:
@@ -201,7 +201,7 @@ def transit(
 @app.command(epilog="Example: urban-reid models use demo")
 def use(name: Annotated[str, typer.Argument(help="A registered model.")], as_json: AsJson = False) -> None:
     """Take a first model into use. Where crops are resolved already, `models promote` is the way to another one."""
-    from pipeline.models import use_model
+    from pipeline.registry import use_model
     from pipeline.store import Store
 
     with Store.open(settings(), "urban-reid models") as store:

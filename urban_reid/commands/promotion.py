@@ -13,14 +13,14 @@ from urban_reid.output import out, print_json, progress, say, shown
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pipeline.compare import Comparison
-    from pipeline.crops import CropStore
-    from pipeline.promote import OpenCore, Progress, Promotion
+    from pipeline.crops.crop_store import CropStore
     from pipeline.store import Store
+    from pipeline.training.comparison import Comparison
+    from pipeline.training.promotion import OpenCore, Progress, Promotion
 
 app = typer.Typer()
 
-#: As pipeline.compare keeps them, and as a table heads them.
+#: As pipeline.training.comparison keeps them, and as a table heads them.
 METRIC_NAMES = {"mAP": "mAP", "rank_1": "Rank-1", "mINP": "mINP"}
 
 
@@ -53,10 +53,10 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Measure a model and the one in use on the same people. `models promote` asks for it."""
-    from pipeline.compare import compare as measure
-    from pipeline.compare import write_comparison
-    from pipeline.models import find_model, model_in_use
+    from pipeline.registry import find_model, model_in_use
     from pipeline.store import Store
+    from pipeline.training.comparison import compare as measure
+    from pipeline.training.comparison import write_comparison
     from reid_core.datasets import open_dataset
 
     with Store.open(settings(), "urban-reid models compare") as store:
@@ -100,7 +100,7 @@ def promote(
     Every crop is embedded with it first, and everybody who was seen gets prototypes of it; until then the model in use
     stays in use. What was decided stays decided. Interrupted, the same command goes on where it was.
     """
-    from pipeline.promote import promote as run
+    from pipeline.training.promotion import promote as run
 
     words = checked(ApprovalParameters, {"operator": "by"}, operator=by or settings().operator, reason=reason)
     _switch(
@@ -128,7 +128,7 @@ def rollback(
     as_json: AsJson = False,
 ) -> None:
     """Go back to the model that was in use before. What came in since is embedded with it first."""
-    from pipeline.promote import rollback as run
+    from pipeline.training.promotion import rollback as run
 
     words = checked(ApprovalParameters, {"operator": "by"}, operator=by or settings().operator, reason=reason)
     _switch(
@@ -148,9 +148,9 @@ def rollback(
 
 def _switch(run: "Callable[[Store, CropStore, OpenCore, Progress], Promotion]", as_json: bool) -> None:
     """Runs a promotion or a rollback here, and says what it did."""
-    from pipeline.crops import CropStore
+    from pipeline.crops.crop_store import CropStore
     from pipeline.store import Store
-    from reid_core.core import open_core
+    from reid_core.serving.core import open_core
 
     ours = settings()
     with Store.open(ours, "urban-reid models") as store, progress("crops and identities embedded") as tell:

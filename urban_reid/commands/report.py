@@ -35,7 +35,7 @@ def report(
 
 def report_on(store: "Store", district: str, folder: Path) -> Path:
     """Writes the report; its first page, which the summaries of later runs link to."""
-    from pipeline.crops import CropStore
+    from pipeline.crops.crop_store import CropStore
     from pipeline.report import write_report
 
     with progress("pictures of the report") as tell:

@@ -15,9 +15,9 @@ from urban_reid.arguments import AsJson, ColorOrder, Mean, Std, TripletDistance,
 from urban_reid.output import out, print_json, shown, stages
 
 if TYPE_CHECKING:
-    from reid_core.paper import Figures
-    from reid_core.ranking import Difference
-    from reid_core.reproduce import Reproduced
+    from reid_core.evaluation.ranking import Difference
+    from reid_core.training.paper import Figures
+    from reid_core.training.reproduce import Reproduced
 
 app = typer.Typer()
 
@@ -79,10 +79,10 @@ def reproduce(
     Interrupted, the same command goes on where it was. Gains come with a 95 % bootstrap interval over people.
     """
     from reid_core.datasets import open_dataset
-    from reid_core.devices import choose_device
-    from reid_core.evaluate import model_directory
-    from reid_core.reproduce import BUDGETS, chosen_rows
-    from reid_core.reproduce import reproduce as run
+    from reid_core.evaluation.evaluate import model_directory
+    from reid_core.serving.devices import choose_device
+    from reid_core.training.reproduce import BUDGETS, chosen_rows
+    from reid_core.training.reproduce import reproduce as run
 
     chosen = chosen_rows(table, None if rows is None else [key.strip() for key in rows.split(",")])
     weights = _weights(pretrained)
@@ -138,7 +138,7 @@ def _weights(said: str) -> "Path | Literal['imagenet'] | None":
 
 
 def _key(found: "Reproduced") -> str:
-    from reid_core.reproduce import row_key
+    from reid_core.training.reproduce import row_key
 
     return row_key(found.row)
 
@@ -149,13 +149,13 @@ def _paper(found: "Reproduced", published: str | None) -> "Figures | None":
 
 def _gain(found: "Reproduced") -> "dict[str, Difference] | None":
     """Over the plain row, where this is another."""
-    from reid_core.ranking import paired_bootstrap
+    from reid_core.evaluation.ranking import paired_bootstrap
 
     return paired_bootstrap(found.plain, found.scores) if found.plain and found.row.strategy != "plain" else None
 
 
 def _as_json(found: "Reproduced", published: str | None) -> dict[str, Any]:
-    from reid_core.ranking import over_seeds
+    from reid_core.evaluation.ranking import over_seeds
 
     paper, gain = _paper(found, published), _gain(found)
     return {
@@ -169,7 +169,7 @@ def _as_json(found: "Reproduced", published: str | None) -> dict[str, Any]:
 
 
 def _show(found: "list[Reproduced]", published: str | None, seeds: int) -> None:
-    from reid_core.ranking import over_seeds
+    from reid_core.evaluation.ranking import over_seeds
 
     table = Table("row", *(f"{name}: ours" for name in _METRICS), "paper", "difference", "gain over plain, mAP (95 %)")
     for one in found:

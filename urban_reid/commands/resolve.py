@@ -89,7 +89,7 @@ def resolve(
 
 
 def _export(district: str, file: Path) -> None:
-    from pipeline.export import write_assignments
+    from pipeline.city.assignments import write_assignments
     from pipeline.store import Store
 
     with Store.open(settings(), "urban-reid resolve") as store:

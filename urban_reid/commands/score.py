@@ -59,7 +59,7 @@ def score(
     """Score who was taken for whom against the truth, level by level."""
     if level_of(check_code(unit)) is Level.CAMERA:
         raise UsageError(f"--unit {unit}: that is a camera, which joins nobody; name a building, street or district")
-    from pipeline.truth_file import Matched
+    from pipeline.accuracy.label_file import Matched
 
     heard: list[Matched] = []
     found = _found(unit, truth, heard)
@@ -83,13 +83,13 @@ def score(
 
 
 def _found(unit: str, truth: Path | None, heard: list[Any]) -> dict[str, Any]:
-    from pipeline.city import read_city
-    from pipeline.models import model_in_use
-    from pipeline.scorecard import scorecard
-    from pipeline.scoring import labelled_tracklets
+    from pipeline.accuracy.label_file import read_said
+    from pipeline.accuracy.labelled import labelled_tracklets
+    from pipeline.accuracy.scorecard import scorecard
+    from pipeline.city.units import read_city
+    from pipeline.registry import model_in_use
     from pipeline.store import Store
-    from pipeline.truth_file import read_said
-    from schemas.city import unknown_unit
+    from schemas.city_file import unknown_unit
 
     with Store.open(settings(), "urban-reid score") as store:
         known = {u.code for u in read_city(store).units}

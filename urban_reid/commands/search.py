@@ -56,7 +56,7 @@ def search(
 
 
 def _read(file: Path) -> bytes:
-    from pipeline.ingest.places import Place
+    from pipeline.ingest.picture_roots import Place
 
     try:
         return Place(file).read()
@@ -65,8 +65,8 @@ def _read(file: Path) -> bytes:
 
 
 def _upload(probe: str, data: bytes) -> UUID:
-    from pipeline.crops import CropStore
-    from pipeline.search_request import upload_probe
+    from pipeline.crops.crop_store import CropStore
+    from pipeline.search.request import upload_probe
     from pipeline.store import Store
 
     with Store.open(settings(), "urban-reid search") as store:

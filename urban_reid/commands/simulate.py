@@ -71,10 +71,10 @@ def _counted(store: "Store") -> dict[str, Any]:
 def _resolve(store: "Store", processes: int, *, baselines: bool) -> dict[str, Any]:
     from sqlalchemy import text
 
-    from pipeline.baselines import BASELINES
-    from pipeline.city import read_city
-    from pipeline.digest import decision_digest
-    from pipeline.models import model_in_use
+    from pipeline.accuracy.baselines import BASELINES
+    from pipeline.city.decision_digest import decision_digest
+    from pipeline.city.units import read_city
+    from pipeline.registry import model_in_use
     from pipeline.resolve.processes import resolving
     from pipeline.simulation import score_city
 

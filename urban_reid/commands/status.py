@@ -13,7 +13,7 @@ app = typer.Typer()
 @app.command(epilog="Example: urban-reid status --json")
 def status(as_json: AsJson = False) -> None:
     """Count crops, identities by level, decisions and runs; and print the decision digest."""
-    from pipeline.status import status as read
+    from pipeline.city.status import status as read
     from pipeline.store import Store
 
     with Store.open(settings(), "urban-reid status") as store:

@@ -102,7 +102,7 @@ def train(
         seed=seed,
     )
     if start_from is None:  # a misspelt name is not worth a database and a server
-        from pipeline.training import config_of
+        from pipeline.training.candidate import config_of
         from reid_core.models import refuse_config
 
         refuse_config(config_of(parameters))

@@ -3,7 +3,7 @@ import pytest
 
 from pipeline.association.geometry import closest, contradicts_itself, geometry
 from pipeline.association.nodes import Nodes, Spans
-from schemas.city import City
+from schemas.city_file import City
 from schemas.settings import AssociationSettings
 
 CITY = City.model_validate(

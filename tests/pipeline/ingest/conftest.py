@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.city import store_city
-from pipeline.crops import CropStore
+from pipeline.city.units import store_city
+from pipeline.crops.crop_store import CropStore
 from pipeline.store import Store
-from schemas.city import City
+from schemas.city_file import City
 from schemas.settings import Settings
 
 UNITS = (

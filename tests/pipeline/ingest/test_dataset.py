@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from pipeline.city import find_city, store_city
-from pipeline.crops import CropStore
+from pipeline.city.units import find_city, store_city
+from pipeline.crops.crop_store import CropStore
 from pipeline.ingest.dataset import ingest_dataset
 from pipeline.store import Store
-from schemas.city import City
+from schemas.city_file import City
 from schemas.crops import IngestReport
 from schemas.errors import CityError, InputError
 from schemas.settings import settings as process_settings

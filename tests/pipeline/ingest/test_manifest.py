@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import text
 
-from pipeline.crops import CropStore
-from pipeline.ingest import crops_in
+from pipeline.crops.crop_store import CropStore
+from pipeline.ingest import crop_writer as crops_in
 from pipeline.ingest.manifest import ingest_manifest
 from pipeline.store import Store
 from schemas.crops import IngestReport

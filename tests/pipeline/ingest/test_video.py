@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from pydantic import SecretStr
 from sqlalchemy import text
 
-from pipeline.crops import CropStore
+from pipeline.crops.crop_store import CropStore
+from pipeline.crops.quality import decode
 from pipeline.ingest.detectors import Boxes, Frame, HogDetector, open_detector
 from pipeline.ingest.frames import START, open_frames
 from pipeline.ingest.video import ingest_video
-from pipeline.pictures import decode
 from pipeline.store import Store
 from schemas.crops import IngestReport
 from schemas.errors import CityError, InputError

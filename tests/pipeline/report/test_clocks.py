@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.city import read_city, store_city
+from pipeline.city.units import read_city, store_city
 from pipeline.report import write_report
 from pipeline.report.clocks import CameraClock, read_clocks
-from schemas.city import City
+from schemas.city_file import City
 from schemas.levels import Level
 from tests.pipeline.report.pages import read_pages
 from tests.pipeline.resolve.conftest import Town

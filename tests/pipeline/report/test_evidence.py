@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import text
 
-from pipeline.models import model_in_use
+from pipeline.registry import model_in_use
 from pipeline.report.contents import read_contents
 from pipeline.report.evidence import Evidence, open_pairs, read_evidence
 from pipeline.report.read import people_of, read_sightings, read_spread

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.report.journey import JOURNEY_WIDTH, LANE, LEFT, THUMB, draw_journey
-from pipeline.report.pictures import Picture
 from pipeline.report.read import Person, Sighting
+from pipeline.report.thumbnails import Picture
 
 START = datetime(2026, 1, 1, 8, tzinfo=UTC)
 ZONE = ZoneInfo("Europe/Berlin")

@@ -4,11 +4,11 @@ import re
 
 import pytest
 
+from pipeline.accuracy.labelled import labelled_tracklets
+from pipeline.accuracy.scorecard import scorecard
+from pipeline.city.status import status
 from pipeline.report import write_report
 from pipeline.report.pages import duration
-from pipeline.scorecard import scorecard
-from pipeline.scoring import labelled_tracklets
-from pipeline.status import status
 from schemas.levels import Level
 from schemas.text import one_line
 from tests.pipeline.report.conftest import HOSTILE, Reported

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from pipeline.city import store_city
-from pipeline.crops import CropStore
+from pipeline.city.units import store_city
+from pipeline.crops.crop_store import CropStore
 from pipeline.ingest.dataset import ingest_dataset
 from pipeline.report import write_report
 from pipeline.report.folder import MARKER
 from pipeline.resolve import embed_camera, resolve_unit, units_within
 from pipeline.store import Store
-from schemas.city import City
+from schemas.city_file import City
 from schemas.errors import CityError, InputError
 from tests.pipeline.report.conftest import Reported
 from tests.pipeline.report.pages import read_pages

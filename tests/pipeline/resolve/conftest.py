@@ -10,18 +10,18 @@ from pathlib import Path
 import pytest
 
 import reid_core
-from pipeline.city import read_city_file, store_city
-from pipeline.crops import CropStore
+from pipeline.city.units import read_city_file, store_city
+from pipeline.crops.crop_store import CropStore
 from pipeline.ingest.manifest import ingest_manifest
-from pipeline.models import ModelRow, register_model, use_model
+from pipeline.registry import ModelRow, register_model, use_model
 from pipeline.resolve import embed_camera, resolve_unit, units_within
 from pipeline.store import Store
 from pipeline.store.embedded import EmbeddedServer
-from reid_core.core import ReIDCore, open_core
 from reid_core.files import read_card, write_card
+from reid_core.serving.core import ReIDCore, open_core
 from schemas.calibration import LevelCalibration, straight_line
 from schemas.levels import UPWARD
-from synthetic.city import simulate_city, write_city
+from synthetic.rendered_city import simulate_city, write_city
 from tests.conftest import fresh_settings
 
 PACKAGED = Path(reid_core.__file__).parent / "weights" / "demo"

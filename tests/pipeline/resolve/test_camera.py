@@ -5,7 +5,7 @@ from sqlalchemy import text
 
 from pipeline.store import Store, roles
 from pipeline.store.embedded import EmbeddedServer
-from pipeline.store.own import own_url
+from pipeline.store.user_supplied import own_url
 from schemas.settings import AssociationSettings
 from tests.conftest import fresh_settings
 from tests.pipeline.resolve.test_memory import looks

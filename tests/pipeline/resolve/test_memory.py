@@ -11,13 +11,13 @@ import pytest
 from sqlalchemy import Connection, text
 
 from pipeline.association.prototypes import Prototypes
-from pipeline.digest import decision_digest
+from pipeline.city.decision_digest import decision_digest
 from pipeline.resolve import level_windows, runs
 from pipeline.resolve.memory import UnitMemory
 from pipeline.resolve.read import Identity, read_member_ids
 from pipeline.store import Store
 from pipeline.store.embedded import EmbeddedServer
-from schemas.city import City
+from schemas.city_file import City
 from schemas.parameters import Period
 from schemas.times import from_us, window_start
 from synthetic.embedding_city import PassageBatch

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event, text
 
-from pipeline.city import store_city
+from pipeline.city.units import store_city
 from pipeline.resolve import camera, read, runs, units_within
 from pipeline.resolve.write import mark_parent, supersede
 from pipeline.store import Store, roles, statistics
 from pipeline.store.embedded import EmbeddedServer
-from pipeline.store.leaves import ensure_leaves
-from pipeline.store.own import own_url
+from pipeline.store.partitions import ensure_leaves
 from pipeline.store.statistics import analyze_grown
-from schemas.city import City
+from pipeline.store.user_supplied import own_url
+from schemas.city_file import City
 from schemas.settings import AssociationSettings
 from tests.conftest import fresh_settings
 from tests.pipeline.resolve.thin import ThinTown, crowd

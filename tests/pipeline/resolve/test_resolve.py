@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from pipeline.digest import decision_digest
-from pipeline.export import assignments
+from pipeline.city.assignments import assignments
+from pipeline.city.decision_digest import decision_digest
+from pipeline.city.status import status
+from pipeline.city.watermarks import mark_everything
 from pipeline.resolve import embed_camera, resolve_unit, units_within
-from pipeline.status import status
-from pipeline.watermarks import mark_everything
 from schemas.levels import Level, level_of, parent_of
 from schemas.parameters import Period
 from schemas.times import parse_time
@@ -180,11 +180,11 @@ def test_digest_of_a_unit_covers_what_is_below_it(town, expected) -> None:
 _RESOLVE_ONCE = """
 import sys
 from pathlib import Path
-from pipeline.crops import CropStore
-from pipeline.models import model_in_use
+from pipeline.crops.crop_store import CropStore
+from pipeline.registry import model_in_use
 from pipeline.resolve import embed_camera, resolve_unit, units_within
 from pipeline.store import Store
-from reid_core.core import open_core
+from reid_core.serving.core import open_core
 from schemas.settings import settings
 with Store.open(settings(), "killed") as store:
     with store.begin() as connection:

@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.association.nodes import Ints
-from pipeline.city import store_city
+from pipeline.city.units import store_city
 from pipeline.ingest.features import take_in_features
-from pipeline.models import ModelRow, register_model, use_model
+from pipeline.registry import ModelRow, register_model, use_model
 from pipeline.resolve import resolve_unit, units_within
 from pipeline.resolve.runs import UnitResult
 from pipeline.store import Store
-from reid_core.core import ReIDCore, open_core
 from reid_core.files import write_card
+from reid_core.serving.core import ReIDCore, open_core
 from schemas.calibration import LevelCalibration, straight_line
 from schemas.cards import ModelCard
-from schemas.city import City
+from schemas.city_file import City
 from schemas.levels import UPWARD
 from schemas.parameters import Period
 from synthetic.embedding_city import EmbeddingCitySettings, PassageBatch, embedding_city

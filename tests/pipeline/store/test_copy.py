@@ -15,9 +15,9 @@ from pgvector import HalfVector
 from sqlalchemy import text
 
 from pipeline.store import Store, embedded
-from pipeline.store.binary import encode
 from pipeline.store.copy import copy_in, copy_out
-from pipeline.store.leaves import ensure_leaves
+from pipeline.store.copy_format import encode
+from pipeline.store.partitions import ensure_leaves
 from schemas.errors import StoreError, VectorError
 from schemas.times import EPOCH, to_us
 from tests.conftest import fresh_settings

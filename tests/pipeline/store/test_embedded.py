@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import text
 
 from pipeline.store import Store, embedded, stop, url
-from pipeline.store.programs import account_of
+from pipeline.store.embedded_programs import account_of
 from schemas.errors import HomeError, StoreError, StoreUnavailable
 from schemas.settings import Settings
 from tests.conftest import new_home

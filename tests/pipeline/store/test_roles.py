@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from pipeline.store import Store, embedded, roles
-from pipeline.store.leaves import ensure_leaves
+from pipeline.store.partitions import ensure_leaves
 from schemas.errors import StoreError
 from tests.conftest import fresh_settings
 from tests.pipeline.store.rows import insert_model

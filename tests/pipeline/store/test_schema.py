@@ -14,9 +14,9 @@ from sqlalchemy import make_url, text
 
 from pipeline.store import Store, embedded, revision, roles, schema, stop, upgrade, url
 from pipeline.store.copy import copy_in
-from pipeline.store.leaves import ensure_leaves, find_orphans
-from pipeline.store.own import connect as connect_own
-from pipeline.store.own import own_url
+from pipeline.store.partitions import ensure_leaves, find_orphans
+from pipeline.store.user_supplied import connect as connect_own
+from pipeline.store.user_supplied import own_url
 from schemas.errors import StoreError, StoreUnavailable
 from schemas.settings import Settings
 from tests.pipeline.store.rows import insert_city, insert_crop, insert_identity, insert_model, insert_run

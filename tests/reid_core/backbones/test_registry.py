@@ -15,8 +15,8 @@ from reid_core.backbones import ARCHITECTURES, OSNETS, RESNETS, TORCHVISION, bui
 from reid_core.backbones.resnet import BasicBlock, Bottleneck, Shape
 from reid_core.backbones.torchvision_nets import ClassToken
 from reid_core.backbones.weights import load_published
-from reid_core.local import fold_batch_norms
 from reid_core.models import build_model
+from reid_core.serving.local import fold_batch_norms
 from schemas.cards import InputConvention, ModelConfig
 from schemas.errors import ModelFileError, UsageError
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from reid_core.datasets import Dataset, hold_out, open_dataset
-from reid_core.ranking import RankingMetrics
+from reid_core.evaluation.ranking import RankingMetrics
 from schemas.errors import InputError
 from tests.reid_core.datasets.conftest import SMALL
 

@@ -1,0 +1,279 @@
+"""The city's units, from its YAML file into the store and back.
+
+The file is data and nothing else: no tags, no anchors or aliases (so no alias bombs), no key twice. A store holds one
+city. It may grow at any time, but what earlier decisions rest on (a camera's source, place, clock and overlaps, walks
+between units) may not change under crops that are already there.
+"""
+
+import json
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import IntegrityError
+
+from pipeline.store import Store
+from schemas.city_file import City, Unit, Walk
+from schemas.errors import CityError
+from schemas.keys import content_hash
+from schemas.levels import is_within
+
+MAX_FILE_BYTES = 5_000_000
+MAX_DEPTH = 16
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """YAML as plain data. Raises MarkedYAMLError at the line of a tag, an anchor, an alias or a repeated key."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
+            raise yaml.MarkedYAMLError(problem="anchors and aliases are not allowed", problem_mark=event.start_mark)
+        if getattr(event, "tag", None) is not None:
+            raise yaml.MarkedYAMLError(problem=f"the tag {event.tag} is not allowed", problem_mark=event.start_mark)
+        if self.depth >= MAX_DEPTH:
+            raise yaml.MarkedYAMLError(problem="nested too deeply", problem_mark=event.start_mark)
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"{key.value!r} stands twice", problem_mark=key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
+def read_city_file(path: Path) -> City:
+    """The city that a YAML file describes. Raises CityError naming the file, and the line or unit at fault."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise CityError(f"{path}: cannot be read: {error.strerror}") from None
+    if len(data) > MAX_FILE_BYTES:
+        raise CityError(f"{path}: larger than {MAX_FILE_BYTES // 1_000_000} MB; no city file is")
+    try:
+        raw = yaml.load(data.decode(), _PlainLoader)  # noqa: S506 - a SafeLoader that refuses still more
+    except UnicodeDecodeError:
+        raise CityError(f"{path}: is not UTF-8 text") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f", line {mark.line + 1}" if mark else ""
+        raise CityError(f"{path}{where}: {error.problem or 'is no YAML'}") from None
+    except (yaml.YAMLError, ValueError) as error:  # a character YAML forbids, or a number of thousands of digits
+        raise CityError(f"{path}: is no YAML: {' '.join(str(error).split())[:200]}") from None
+    if not isinstance(raw, dict):
+        raise CityError(f"{path}: holds no city; it begins with `timezone:` and `units:`")
+    try:
+        return City.model_validate(raw)
+    except ValidationError as error:
+        raise CityError(f"{path}: {_first_fault(error, raw)}") from None
+
+
+def _first_fault(error: ValidationError, raw: dict[str, Any]) -> str:
+    """One line for the first of the faults, with the unit or walk that it lies in."""
+    faults = error.errors(include_url=False)
+    place = list(faults[0]["loc"])
+    where: list[str] = []
+    if len(place) > 1 and isinstance(place[1], int):
+        kind, number = place[0], place[1]
+        entry = raw[str(kind)][number]
+        named = isinstance(entry, dict) and entry.get("code")
+        where.append(f"unit {str(named)[:80]}" if named else f"{str(kind).rstrip('s')} {number + 1}")
+        place = place[2:]
+    where += [str(part) for part in place]
+    message = faults[0]["msg"].removeprefix("Value error, ")
+    more = f" (and {len(faults) - 1} more faults)" if len(faults) > 1 else ""
+    return (f"{', '.join(where)}: " if where else "") + message + more
+
+
+def canonical(city: City) -> City:
+    """The same city as `read_city` gives it: units by code, overlaps from both sides, each walk once.
+
+    Raises CityError where two walks between the same units differ.
+    """
+    overlaps: dict[str, set[str]] = {unit.code: set(unit.overlaps) for unit in city.units}
+    for unit in city.units:
+        for other in unit.overlaps:
+            overlaps[other].add(unit.code)
+    walks: dict[tuple[str, str], float] = {}
+    for walk in city.walks:
+        ends = min(walk.from_, walk.to), max(walk.from_, walk.to)
+        if walks.setdefault(ends, walk.shortest_s) != walk.shortest_s:
+            raise CityError(f"walk {ends[0]} -> {ends[1]} stands twice with different times; a walk counts both ways")
+    units = [unit.model_copy(update={"overlaps": tuple(sorted(overlaps[unit.code]))}) for unit in city.units]
+    return City(
+        timezone=city.timezone,
+        units=tuple(sorted(units, key=lambda unit: unit.code)),
+        walks=tuple(Walk.model_validate({"from": a, "to": b, "shortest_s": s}) for (a, b), s in sorted(walks.items())),
+    )
+
+
+def city_digest(city: City) -> bytes:
+    """SHA-256 of what a city in canonical form is."""
+    return content_hash("city", [city.model_dump_json(by_alias=True)])
+
+
+def store_city(store: Store, city: City, *, is_demo: bool = False) -> bool:
+    """Makes `city` the store's city in one transaction, with an audit row; False when it was there already.
+
+    Raises CityError when a unit that has crops would go or change, or one that runs or searches name would go.
+    """
+    new = canonical(city)
+    digest = city_digest(new)
+    with store.begin() as connection:
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('urban_reid city', 0))"))
+        stored = connection.scalar(text("SELECT digest FROM city"))
+        if stored is not None and bytes(stored) == digest:
+            return False
+        old = _read(connection)
+        if old is not None:
+            _refuse_changes_under_crops(connection, old, new)
+        _write(connection, new, digest, is_demo)
+        before, after = ({unit.code for unit in known.units} if known else set() for known in (old, new))
+        details = {
+            "digest": digest.hex(),
+            "units": len(after),
+            "added": len(after - before),
+            "removed": len(before - after),
+        }
+        connection.execute(
+            text("INSERT INTO audit (actor, action, details) VALUES (:actor, 'city load', CAST(:details AS jsonb))"),
+            {"actor": store.settings.operator, "details": json.dumps(details)},
+        )
+    return True
+
+
+def find_city(store: Store) -> City | None:
+    """The store's city, in canonical form; None while none is loaded."""
+    with store.begin() as connection:
+        return _read(connection)
+
+
+def read_city(store: Store) -> City:
+    """The store's city, in canonical form. Raises CityError while none is loaded."""
+    city = find_city(store)
+    if city is None:
+        raise CityError("no city is loaded: run `urban-reid city load city.yaml`")
+    return city
+
+
+#: The city that was read last, by its digest: a resolve asks for each of its units.
+_known: dict[bytes, City] = {}
+
+
+def _read(connection: Connection) -> City | None:
+    stored = connection.execute(text("SELECT timezone, digest FROM city")).one_or_none()
+    if stored is None:
+        return None
+    digest = bytes(stored.digest)
+    known = _known.get(digest)
+    if known is not None:
+        return known
+    overlaps: dict[str, list[str]] = {}
+    for a, b in connection.execute(text("SELECT a, b FROM camera_overlap")):
+        overlaps.setdefault(a, []).append(b)
+        overlaps.setdefault(b, []).append(a)
+    units = tuple(
+        Unit(
+            code=row.code,
+            name=row.name,
+            kind=row.kind,
+            source=row.source,
+            position=None if row.x_m is None else (row.x_m, row.y_m),
+            overlaps=tuple(overlaps.get(row.code, ())),
+            clock_uncertainty_s=row.clock_uncertainty_s,
+        )
+        for row in connection.execute(
+            text("SELECT code, name, kind, source, x_m, y_m, clock_uncertainty_s FROM urban_unit")
+        )
+    )
+    walks = tuple(
+        Walk.model_validate({"from": a, "to": b, "shortest_s": shortest_s})
+        for a, b, shortest_s in connection.execute(text("SELECT a, b, shortest_s FROM transit"))
+    )
+    city = canonical(City(timezone=stored.timezone, units=units, walks=walks))
+    if city_digest(city) == digest:  # not so where another city was written between our statements
+        _known.clear()
+        _known[digest] = city
+    return city
+
+
+def _refuse_changes_under_crops(connection: Connection, old: City, new: City) -> None:
+    with_crops = "SELECT code FROM urban_unit WHERE EXISTS (SELECT FROM crop WHERE camera = code)"
+    cameras = set(connection.scalars(text(with_crops)))
+
+    def has_crops(code: str) -> bool:
+        return any(is_within(camera, code) for camera in cameras)
+
+    advice = "crops of it are stored, and decisions rest on it; load the changed city into a new data directory"
+    now = {unit.code: unit for unit in new.units}
+    for unit in old.units:
+        if not has_crops(unit.code):
+            continue
+        if unit.code not in now:
+            raise CityError(f"unit {unit.code} cannot be removed: {advice}")
+        for field in ("source", "position", "clock_uncertainty_s"):
+            if getattr(unit, field) != getattr(now[unit.code], field):
+                raise CityError(f"unit {unit.code}: its {field} cannot change: {advice}")
+    for link in sorted(_links(old) ^ _links(new)):
+        if all(has_crops(code) for code in link[1:3]):
+            raise CityError(f"{link[0]} {link[1]} -> {link[2]} cannot change: {advice}")
+
+
+def _links(city: City) -> set[tuple[str, str, str, float]]:
+    """What ties two units to each other: overlaps and walks, each once."""
+    overlaps = {
+        ("overlap", unit.code, other, 0.0) for unit in city.units for other in unit.overlaps if unit.code < other
+    }
+    return overlaps | {("walk", walk.from_, walk.to, walk.shortest_s) for walk in city.walks}
+
+
+def _write(connection: Connection, city: City, digest: bytes, is_demo: bool) -> None:
+    units = [
+        {
+            **unit.model_dump(include={"code", "name", "kind", "source", "clock_uncertainty_s"}),
+            "x_m": unit.position[0] if unit.position else None,
+            "y_m": unit.position[1] if unit.position else None,
+        }
+        for unit in city.units
+    ]
+    links = [{"kind": kind, "a": a, "b": b, "s": s} for kind, a, b, s in sorted(_links(city))]
+    connection.execute(text("DELETE FROM camera_overlap"))
+    connection.execute(text("DELETE FROM transit"))
+    try:
+        connection.execute(
+            text("DELETE FROM urban_unit WHERE NOT code = ANY(:codes)"), {"codes": [unit["code"] for unit in units]}
+        )
+    except IntegrityError as error:
+        line = str(error.orig).strip().splitlines()[-1].removeprefix("DETAIL:").strip()
+        raise CityError(f"a unit that runs or searches name cannot be removed: {line}") from None
+    connection.execute(  # canonical order: a parent comes before its children
+        text("""INSERT INTO urban_unit (code, name, kind, source, x_m, y_m, clock_uncertainty_s)
+                VALUES (:code, :name, :kind, :source, :x_m, :y_m, :clock_uncertainty_s)
+                ON CONFLICT (code) DO UPDATE SET name = excluded.name, kind = excluded.kind, source = excluded.source,
+                x_m = excluded.x_m, y_m = excluded.y_m, clock_uncertainty_s = excluded.clock_uncertainty_s"""),
+        units,
+    )
+    # Which of two codes is the lesser is the database's to say: its collation may not order '-' and '/' by their bytes.
+    overlaps = [link for link in links if link["kind"] == "overlap"]
+    walks = [link for link in links if link["kind"] == "walk"]
+    if overlaps:
+        connection.execute(text("INSERT INTO camera_overlap VALUES (least(:a, :b), greatest(:a, :b))"), overlaps)
+    if walks:
+        connection.execute(text("INSERT INTO transit VALUES (least(:a, :b), greatest(:a, :b), :s)"), walks)
+    connection.execute(
+        text("""INSERT INTO city (timezone, digest, is_demo) VALUES (:timezone, :digest, :is_demo)
+                ON CONFLICT (only_one) DO UPDATE SET timezone = excluded.timezone, digest = excluded.digest,
+                is_demo = excluded.is_demo, loaded_at = now()"""),
+        {"timezone": city.timezone, "digest": digest, "is_demo": is_demo},
+    )

@@ -1,0 +1,1 @@
+"""What makes the use of the system accountable: the audit trail."""

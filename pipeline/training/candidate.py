@@ -1,0 +1,223 @@
+"""From people to a candidate: train, measure beside the model in use on the same held-out people, register.
+
+Each step looks first whether it was done before, so a run that was cut off goes on where it was.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection
+
+from pipeline.calibration.held_out import calibrate_held_out
+from pipeline.crops.crop_store import CropStore
+from pipeline.governance.audit import audit
+from pipeline.registry import ModelRow, find_model, models, register_model
+from pipeline.resolve.unit import current_calibration
+from pipeline.store import Store
+from pipeline.training.comparison import Comparison, compare, in_words, measure, read_comparison, write_comparison
+from pipeline.training.data import open_training_data
+from reid_core.datasets import SPLITS, Dataset
+from reid_core.files import CARD, read_card, write_card
+from schemas.calibration import LevelCalibration
+from schemas.cards import DiffAttentionSettings, InputConvention, ModelConfig
+from schemas.errors import InputError, ModelFileError
+from schemas.levels import UPWARD, Level
+from schemas.parameters import TrainParameters
+
+if TYPE_CHECKING:
+    from reid_core.training.plans import Strategy
+    from reid_core.training.recipe import Recipe
+
+#: Hears what is being done, how much of it is done, and how much there is.
+Progress = Callable[[str, int, int], None]
+
+
+def train_model(store: Store, crops: CropStore, parameters: TrainParameters, progress: Progress | None = None) -> None:
+    """Trains the model of `parameters` and keeps it under the home's `training` folder, not registered yet.
+
+    Who trains on whose pictures, and why, is written to the audit before a picture is read. Raises InputError for a
+    name that another model has and a data set that is not there, CoreError for what cannot be trained together.
+    """
+    settings = store.settings
+    folder = settings.training_dir(parameters.name)
+    if _registered(store, parameters) is not None or _is_trained(folder / "model", parameters):
+        return
+    recipe = recipe_of(store, parameters)
+    dataset = open_training_data(store, crops, parameters.dataset)
+    people = dataset.counts("train")
+    with store.begin() as connection:
+        audit(
+            connection,
+            parameters.operator,
+            "model.train",
+            reason=parameters.reason,
+            details={
+                "model": parameters.name,
+                "dataset": parameters.dataset,
+                "people": people.people,
+                "pictures": people.pictures,
+            },
+        )
+    from reid_core.training.recipe import make_model
+
+    pictures, *validation = (
+        dataset.load(split, recipe.config.input, _named(progress, "pictures read")) for split in SPLITS
+    )
+    words = f"{people.pictures} pictures of {people.people} people of {dataset.source}"[:2000]
+    card, _ = make_model(
+        recipe,
+        pictures,
+        (validation[0], validation[1]),
+        folder,
+        folder / "model",
+        settings,
+        name=parameters.name,
+        trained_on=words,
+        progress=_named(progress, "batches trained"),
+    )
+    # Last: it says that all before was done.
+    write_card(card.model_copy(update={"details": card.details | {"training": _digest(parameters)}}), folder / "model")
+
+
+def register_candidate(
+    store: Store, crops: CropStore, parameters: TrainParameters, progress: Progress | None = None
+) -> Comparison | None:
+    """Measures the trained model beside the one in use, calibrates it, and registers it with its card; the comparison.
+
+    None where no model is in use yet. Call `train_model` before.
+    """
+    settings = store.settings
+    folder = settings.training_dir(parameters.name) / "model"
+    used = next((row for row in models(store) if row.in_use), None)
+    row = _registered(store, parameters)
+    if row is not None:
+        with store.begin() as connection:
+            known = read_comparison(connection, row, used) if used is not None else None
+        if known is not None or used is None or row.in_use:
+            return known
+    dataset = open_training_data(store, crops, parameters.dataset)
+    if used is None:
+        comparison, metrics = None, measure(settings, folder, dataset, progress)
+    else:
+        comparison = compare(settings, folder, used, dataset, progress)
+        metrics = dict(comparison.metrics)
+    if row is None:
+        with store.begin() as connection:
+            like = {} if used is None else _calibrations(connection, used)
+        _complete_card(store, folder, dataset, metrics, comparison, like)
+        register_model(store, settings, folder, parameters.name)
+    if comparison is not None and used is not None:
+        with store.begin() as connection:
+            model = find_model(connection, parameters.name)
+            write_comparison(connection, model, used, comparison, parameters.operator)
+    return comparison
+
+
+def config_of(parameters: TrainParameters) -> ModelConfig:
+    """What fresh weights are built as."""
+    attention = None
+    if parameters.strategy != "plain":
+        attention = DiffAttentionSettings(transform=parameters.transform, reduction=parameters.reduction)
+    return ModelConfig(
+        architecture=parameters.architecture,
+        baseline=parameters.baseline,
+        input=InputConvention(height=parameters.height, width=parameters.width),
+        diff_attention=attention,
+    )
+
+
+def recipe_of(store: Store, parameters: TrainParameters) -> "Recipe":
+    """The paper's recipe of strategy and baseline, with what `parameters` says otherwise.
+
+    Separate training of fresh weights trains them plainly first. Raises InputError for a start that is not registered.
+    """
+    from reid_core.training.plans import paper_settings
+    from reid_core.training.recipe import Recipe
+
+    config = config_of(parameters)
+    start = None
+    strategies: list[Strategy] = [parameters.strategy]
+    if parameters.start_from is not None:
+        with store.begin() as connection:
+            row = find_model(connection, parameters.start_from)
+        start = row.directory(store.settings)
+        config = config.model_copy(update={"input": row.card.input})
+    elif parameters.strategy == "separate":
+        strategies.insert(0, "plain")
+    plans = []
+    for strategy in strategies:
+        paper = paper_settings(strategy, parameters.baseline)
+        own_rate = parameters.learning_rate if strategy == parameters.strategy else None
+        plans.append(
+            replace(
+                paper,
+                epochs=parameters.epochs or paper.epochs,
+                learning_rate=own_rate or paper.learning_rate,
+                triplet_distance=parameters.triplet_distance,
+                identities_per_batch=parameters.identities_per_batch,
+                pictures_per_identity=parameters.pictures_per_identity,
+                seed=parameters.seed,
+            )
+        )
+    return Recipe(config, tuple(plans), start, "imagenet" if parameters.pretrained and start is None else None)
+
+
+def _complete_card(
+    store: Store,
+    folder: Path,
+    dataset: Dataset,
+    metrics: dict[str, float],
+    comparison: Comparison | None,
+    like: dict[Level, LevelCalibration],
+) -> None:
+    """Writes figures and calibration into the card of the trained model, which is measured as it will be used."""
+    card = read_card(folder)
+    details = card.details | {"held_out": in_words(dataset)}
+    if comparison is not None:
+        details["compared_with"] = {
+            "model": comparison.against,
+            "held_out_digest": comparison.held_out_digest.hex(),
+            "metrics": dict(comparison.against_metrics),
+            "difference": comparison.difference,
+        }
+    calibration = calibrate_held_out(store.settings, folder, dataset, like)
+    write_card(
+        card.model_copy(update={"metrics": card.metrics | metrics, "calibration": calibration, "details": details}),
+        folder,
+    )
+
+
+def _calibrations(connection: Connection, model: ModelRow) -> dict[Level, LevelCalibration]:
+    found = {level: current_calibration(connection, model.id, level) for level in UPWARD[1:]}
+    return {level: stored.value for level, stored in found.items() if stored is not None}
+
+
+def _digest(parameters: TrainParameters) -> str:
+    """Hex; the same for the same model of the same people, whoever trains it."""
+    return hashlib.sha256(parameters.model_dump_json(exclude={"operator", "reason"}).encode()).hexdigest()
+
+
+def _is_trained(folder: Path, parameters: TrainParameters) -> bool:
+    if not (folder / CARD).exists():
+        return False
+    try:
+        return bool(read_card(folder).details.get("training") == _digest(parameters))
+    except ModelFileError:
+        return False  # cut off while it was written: the checkpoint gives the same again
+
+
+def _registered(store: Store, parameters: TrainParameters) -> ModelRow | None:
+    """The model, where this very run registered it before. Raises InputError where another one has its name."""
+    row = next((row for row in models(store) if row.name == parameters.name), None)
+    if row is not None and row.card.details.get("training") != _digest(parameters):
+        raise InputError(f"another model is registered as {parameters.name}, and models do not change; choose a name")
+    return row
+
+
+def _named(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
+    if progress is None:
+        return None
+    return lambda done, total: progress(what, done, total)

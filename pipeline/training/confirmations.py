@@ -1,0 +1,60 @@
+"""What people say of identities: that one is one person. Said of the version that was looked at, and never changed."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import text
+
+from pipeline.governance.audit import audit
+from pipeline.store import Store
+from schemas.errors import InputError
+from schemas.levels import Level, level_of
+
+_SHOWN = text(
+    "SELECT id, persistent_id, unit, crops FROM identity_now WHERE starts_with(CAST(persistent_id AS text), :id) "
+    "ORDER BY persistent_id LIMIT 3"
+)
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    identity: UUID
+    unit: str
+    crops: int
+
+
+def confirm(store: Store, identity: str, *, operator: str, reason: str, is_one_person: bool = True) -> Confirmed:
+    """Writes what `operator` says of a district's identity as it is now, and the audit's row.
+
+    `identity`: its persistent id, or the first letters of it. Only districts' identities: two of a level below may be
+    one person, and then they would teach a model that they are two. Raises InputError.
+    """
+    if len(identity) < 4:
+        raise InputError(f"{identity!r}: give at least the first four letters of an identity's id")
+    with store.begin() as connection:
+        found = connection.execute(_SHOWN, {"id": identity.lower()}).all()
+        if len(found) != 1:
+            what = "more than one identity begins" if found else "no identity begins"
+            raise InputError(f"{what} with {identity[:40]!r}; the report and `urban-reid search --json` show ids")
+        (row,) = found
+        if level_of(row.unit) is not Level.DISTRICT:
+            raise InputError(
+                f"{row.persistent_id} is an identity of the {level_of(row.unit)} {row.unit}; confirm the district's "
+                "identity that it belongs to"
+            )
+        connection.execute(
+            text(
+                "INSERT INTO confirmation (identity_id, is_one_person, operator, reason) "
+                "VALUES (:identity, :one, :operator, :reason)"
+            ),
+            {"identity": row.id, "one": is_one_person, "operator": operator, "reason": reason},
+        )
+        audit(
+            connection,
+            operator,
+            "identity.confirm" if is_one_person else "identity.deny",
+            unit=row.unit,
+            reason=reason,
+            details={"identity": str(row.persistent_id), "crops": row.crops},
+        )
+    return Confirmed(row.persistent_id, row.unit, row.crops)

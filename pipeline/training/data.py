@@ -1,0 +1,119 @@
+"""Whom a model learns from: a data set by its name, or the city's own people whom operators confirmed."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Row, text
+
+from pipeline.crops.crop_store import CropStore
+from pipeline.crops.quality import decode
+from pipeline.store import Store
+from reid_core.datasets import Dataset, Sample, open_dataset, split_queries
+from reid_core.datasets.joined import join
+from schemas.errors import InputError
+from schemas.settings import Settings
+
+#: The name of the city's own people among data sets.
+CONFIRMED = "confirmed"
+#: One confirmed person in about so many is kept for measuring.
+_HELD_OUT = 4
+
+# The newest word on each version counts; of a person confirmed in several versions all crops do.
+_CONFIRMED_CROPS = text(
+    "WITH said AS (SELECT DISTINCT ON (identity_id) identity_id, is_one_person FROM confirmation "
+    "  ORDER BY identity_id, id DESC) "
+    "SELECT DISTINCT i.persistent_id, c.id, encode(c.key, 'hex') AS key, c.camera, c.picture, c.captured_at "
+    "FROM said JOIN identity i ON i.id = said.identity_id CROSS JOIN unnest(i.tracklets) AS t(id) "
+    "JOIN identity_member m ON m.identity_id = t.id JOIN crop c ON c.id = m.crop_id "
+    "WHERE said.is_one_person AND c.picture_gone_at IS NULL AND c.quality >= :quality "
+    "ORDER BY i.persistent_id, c.captured_at, key"
+)
+
+
+def open_training_data(store: Store, crops: CropStore, names: str) -> Dataset:
+    """The data set of `TrainParameters.dataset`: train, and query and gallery of people who are not in it.
+
+    Raises InputError for a name that is not there, and where there are too few confirmed people.
+    """
+    opened = [_open(store, crops, name.strip()) for name in names.split(" + ")]
+    return opened[0] if len(opened) == 1 else join(opened, names)
+
+
+def source_of(settings: Settings, name: str) -> str:
+    """What `open_dataset` takes for a data set's name. Raises InputError with the names that there are."""
+    if name.startswith("rendered:"):
+        return name
+    if name not in settings.datasets:
+        known = ", ".join(sorted(settings.datasets)) or "none yet"
+        raise InputError(
+            f"no data set is called {name[:80]!r}; there are: {known}. URBAN_REID_DATASETS names them, as in "
+            f'{{"market": "market1501:/data/Market-1501"}}; {CONFIRMED} and rendered:SEED[:PEOPLE] are always there'
+        )
+    return settings.datasets[name]
+
+
+def _open(store: Store, crops: CropStore, name: str) -> Dataset:
+    return confirmed_people(store, crops) if name == CONFIRMED else open_dataset(source_of(store.settings, name))
+
+
+def confirmed_people(store: Store, crops: CropStore) -> Dataset:
+    """The crops of confirmed identities. About a quarter of the people are query and gallery.
+
+    Those whose id's hash says so, who stay the same when more people are confirmed; at least one of those seen by two
+    cameras, without whom nothing is measured. Two identities that share a crop, because they were merged between two
+    confirmations, are one person. Raises InputError where nobody would be left to train on, or nobody is seen by two
+    cameras.
+    """
+    with store.begin() as connection:
+        rows = connection.execute(_CONFIRMED_CROPS, {"quality": store.settings.association.min_quality}).all()
+    people = _people(rows)
+    cameras = {camera: number for number, camera in enumerate(sorted({row.camera for row in rows}))}
+    travelled = {person for person, theirs in people.items() if len({row.camera for row in theirs}) > 1}
+    if len(people) < 2 or not travelled:
+        raise InputError(
+            f"{len(people)} people are confirmed, {len(travelled)} of them seen by two cameras: too few to train on "
+            "some and measure with another; `urban-reid identities confirm ID` confirms more"
+        )
+    die = {person: hashlib.sha256(person.encode()).digest() for person in people}
+    held_out = {person for person in people if die[person][0] % _HELD_OUT == 0}
+    if not held_out & travelled or len(held_out) == len(people):
+        held_out = {min(travelled, key=lambda person: die[person])}
+    train: list[Sample] = []
+    test: list[Sample] = []
+    for number, (person, theirs) in enumerate(sorted(people.items())):
+        for row in theirs:
+            read = partial(_read, crops, bytes(row.picture))
+            (test if person in held_out else train).append(Sample(row.key, number, cameras[row.camera], read))
+    return Dataset(CONFIRMED, tuple(train), *split_queries(test))
+
+
+def _people(rows: Sequence[Row[Any]]) -> dict[str, list[Row[Any]]]:
+    """Crops by person, each crop once."""
+    parent: dict[str, str] = {}
+
+    def root(person: str) -> str:
+        while (above := parent.setdefault(person, person)) != person:
+            person = above
+        return person
+
+    holder: dict[int, str] = {}
+    for row in rows:
+        person = root(str(row.persistent_id))
+        other = root(holder.setdefault(row.id, person))
+        parent[max(person, other)] = min(person, other)
+    found: dict[str, list[Row[Any]]] = defaultdict(list)
+    once: set[int] = set()
+    for row in rows:
+        if row.id not in once:
+            once.add(row.id)
+            found[root(str(row.persistent_id))].append(row)
+    return found
+
+
+def _read(crops: CropStore, picture: bytes) -> NDArray[np.uint8]:
+    return np.asarray(decode(crops.get(picture)))

@@ -1,0 +1,196 @@
+"""Promotion: a candidate takes the place of the model in use, once it knows everybody whom that one knows.
+
+What was decided stays as it was decided. The old model stays in use, and its rows stay, until the new one is complete;
+then one transaction switches, and `rollback` goes the same way back.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+from pipeline.crops.crop_store import CropStore
+from pipeline.governance.audit import audit
+from pipeline.registry import (
+    ModelRow,
+    SwitchKind,
+    check_model_in_use,
+    find_model,
+    lock_model_in_use,
+    model_by_id,
+    model_in_use,
+    switch_model,
+)
+from pipeline.resolve.unit import current_calibration
+from pipeline.store import Store
+from pipeline.store.locks import unit_lock
+from pipeline.training.comparison import read_comparison
+from pipeline.training.reembed import Reembedded, count_unknown, missing_pictures, reembed
+from reid_core.serving.core import ReIDCore
+from schemas.errors import InputError
+from schemas.levels import UPWARD, Level
+
+#: The lock of whoever promotes; no unit's code.
+_LOCK = "model promotion"
+#: What is left when the last look around finds no more than this is done while resolves wait.
+_FEW = 512
+#: Looks around before that, for a city that is resolved as fast as it is embedded.
+_ROUNDS = 5
+
+OpenCore = Callable[[ModelRow], ReIDCore]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """What a switch did."""
+
+    model: str
+    before: str
+    done: Reembedded
+    unknown: dict[Level, int]  # identities of now that only an earlier model knows
+    uncalibrated: list[Level]  # levels at which it joins nothing
+
+
+def promote(
+    store: Store,
+    crops: CropStore,
+    open_core: OpenCore,
+    name: str,
+    *,
+    operator: str,
+    reason: str,
+    force: bool = False,
+    accept_missing: bool = False,
+    progress: Progress | None = None,
+    on_wait: Callable[[str], None] | None = None,
+) -> Promotion:
+    """Makes a registered model the one in use. May be called again after whatever stopped it, and goes on.
+
+    Raises InputError for what speaks against it (`objections`) unless `force`, and for crops without a picture unless
+    `accept_missing`, which says that their pictures are gone for good.
+    """
+    with unit_lock(store, _LOCK, on_wait):
+        with store.begin() as connection:
+            before, model = model_in_use(connection), find_model(connection, name)
+            if model.in_use:
+                raise InputError(f"{name} is in use already")
+            against = objections(connection, model, before)
+        if against and not force:
+            raise InputError(f"{name} is not promoted: {'; '.join(against)}; --force promotes it all the same")
+        switch = _Switch(SwitchKind.PROMOTE, before, model, operator, reason, against)
+        return _switch(store, crops, open_core(model), switch, accept_missing, progress)
+
+
+def rollback(
+    store: Store,
+    crops: CropStore,
+    open_core: OpenCore,
+    *,
+    operator: str,
+    reason: str,
+    accept_missing: bool = False,
+    progress: Progress | None = None,
+    on_wait: Callable[[str], None] | None = None,
+) -> Promotion:
+    """Puts the model before the one in use back, with what came in since. Raises InputError where there was none."""
+    with unit_lock(store, _LOCK, on_wait):
+        with store.begin() as connection:
+            before, model = model_in_use(connection), _model_before(connection)
+        switch = _Switch(SwitchKind.ROLLBACK, before, model, operator, reason, ())
+        return _switch(store, crops, open_core(model), switch, accept_missing, progress)
+
+
+def objections(connection: Connection, model: ModelRow, before: ModelRow) -> list[str]:
+    """What speaks against `model` in place of `before`: a worse figure or none, a level without calibration."""
+    found = []
+    comparison = read_comparison(connection, model, before)
+    if comparison is None:
+        found.append(
+            f"it was never compared with {before.name}; `urban-reid models compare {model.name} --dataset DATA` does it"
+        )
+    elif comparison.worse:
+        found.append(f"it is worse than {before.name}: {comparison}")
+    levels = [level.value for level in _uncalibrated(connection, model)]
+    if levels:
+        found.append(
+            f"it has no calibration for {', '.join(levels)} and would join nothing there; "
+            f"`urban-reid models calibrate {model.name} --dataset DATA` makes one"
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class _Switch:
+    kind: SwitchKind
+    before: ModelRow
+    model: ModelRow
+    operator: str
+    reason: str
+    against: Sequence[str]  # what spoke against it, and was overruled
+
+
+def _switch(
+    store: Store, crops: CropStore, core: ReIDCore, switch: _Switch, accept_missing: bool, progress: Progress | None
+) -> Promotion:
+    model = switch.model
+    _settle_missing(store, crops, switch, accept_missing)
+    done = Reembedded()
+    for _ in range(_ROUNDS):
+        more = reembed(store, core, crops, model, progress)
+        done += more
+        if more.crops + more.identities <= _FEW:
+            break
+    with store.begin() as connection:
+        # From here to the end no window is resolved: what is missing now is all that ever will be.
+        lock_model_in_use(connection)
+        check_model_in_use(connection, switch.before)
+        done += reembed(store, core, crops, model, resolved=True)
+        unknown = count_unknown(connection, model.id)
+        switch_model(
+            connection,
+            switch.kind,
+            model,
+            switch.operator,
+            switch.reason,
+            forced=bool(switch.against),
+            details={
+                "before": switch.before.name,
+                "against": list(switch.against),
+                "unknown": {level.value: many for level, many in unknown.items()},
+            },
+        )
+        return Promotion(model.name, switch.before.name, done, unknown, _uncalibrated(connection, model))
+
+
+def _settle_missing(store: Store, crops: CropStore, switch: _Switch, accept: bool) -> None:
+    """Marks crops whose picture is gone, if that is accepted. Raises InputError if not."""
+    missing = missing_pictures(store, crops, switch.model)
+    if not missing:
+        return
+    if not accept:
+        raise InputError(
+            f"the pictures of {len(missing)} crops are not in {crops.root}, so {switch.model.name} cannot see them; "
+            "put them back, or say with --accept-missing that they are gone for good"
+        )
+    with store.begin() as connection:
+        connection.execute(text("UPDATE crop SET picture_gone_at = now() WHERE id = ANY(:ids)"), {"ids": missing})
+        audit(connection, switch.operator, "crop.gone", reason=switch.reason, details={"crops": len(missing)})
+
+
+def _model_before(connection: Connection) -> ModelRow:
+    stack: list[int] = []
+    for row in connection.execute(text("SELECT kind, model_id FROM model_switch ORDER BY id")):
+        if row.kind == SwitchKind.ROLLBACK:
+            stack.pop()
+        elif row.kind == SwitchKind.USE:
+            stack = [row.model_id]
+        else:
+            stack.append(row.model_id)
+    if len(stack) < 2:
+        raise InputError(f"no model was in use before {model_in_use(connection).name}; there is nothing to go back to")
+    return model_by_id(connection, stack[-2])
+
+
+def _uncalibrated(connection: Connection, model: ModelRow) -> list[Level]:
+    return [level for level in UPWARD[1:] if current_calibration(connection, model.id, level) is None]

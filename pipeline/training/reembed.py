@@ -1,0 +1,157 @@
+"""Another model's view of what the city has seen: features of the retained crops, prototypes of all identities.
+
+In batches, each in a transaction of its own: cut off anywhere, it goes on where it was. Prototypes come from the same
+functions as at a resolve, from the same crops and members in the same order.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, Row, text
+
+from pipeline.association.prototypes import Prototypes, of_crops, of_members
+from pipeline.crops.crop_store import CropStore
+from pipeline.registry import ModelRow
+from pipeline.resolve.embed import embed_city, unknown_crops
+from pipeline.resolve.read import read_prototypes
+from pipeline.resolve.write import write_prototypes
+from pipeline.store import Store
+from pipeline.store.copy import copy_out
+from pipeline.store.partitions import ensure_leaves
+from reid_core.serving.core import ReIDCore
+from schemas.levels import UPWARD, Level
+
+#: Identities of one transaction.
+BATCH = 512
+
+_UNKNOWN = (
+    "NOT EXISTS (SELECT 1 FROM prototype p WHERE p.model_id = :model AND p.identity_id = i.id "
+    "AND p.day = (i.last_seen AT TIME ZONE 'UTC')::date)"
+)
+_MISSING = text(
+    "SELECT i.id, (i.last_seen AT TIME ZONE 'UTC')::date AS day FROM identity i "
+    f"WHERE i.level = :level AND NOT i.retired AND i.id > :after AND {_UNKNOWN} ORDER BY i.id LIMIT :most"
+)
+_COUNT = text(f"SELECT count(*) FROM identity i WHERE NOT i.retired AND {_UNKNOWN}")
+_COUNT_NOW = text(
+    f"SELECT i.level, count(*) AS many FROM identity_now i WHERE {_UNKNOWN} AND (CAST(:within AS text) IS NULL "
+    "OR i.unit = :within OR starts_with(i.unit, :within || '/')) GROUP BY 1"
+)
+_CROPS = (
+    "SELECT m.identity_id, c.quality, e.v FROM identity_member m JOIN crop c ON c.id = m.crop_id "
+    "JOIN crop_embedding e ON e.crop_id = c.id AND e.model_id = :model "
+    "AND e.day = (c.captured_at AT TIME ZONE 'UTC')::date "
+    "WHERE m.identity_id = ANY(:ids) ORDER BY m.identity_id, c.captured_at, c.key"
+)
+
+
+@dataclass(frozen=True)
+class Reembedded:
+    crops: int = 0
+    identities: int = 0  # versions
+
+    def __add__(self, other: "Reembedded") -> "Reembedded":
+        return Reembedded(self.crops + other.crops, self.identities + other.identities)
+
+
+def reembed(
+    store: Store,
+    core: ReIDCore,
+    crops: CropStore,
+    model: ModelRow,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    resolved: bool = False,
+) -> Reembedded:
+    """Embeds what `model` has not seen and makes prototypes of whom it does not know; what it did.
+
+    `resolved`: of the crops only those in tracklets. `progress`: (done, all), crops and identities together. Every
+    crop's picture must be there (`missing_pictures`). Identities none of whose crops it could see stay unknown to it.
+    """
+    done, total = 0, _count(store, model) if progress is not None else 0
+
+    def tell(more: int) -> None:
+        nonlocal done
+        done += more
+        if progress is not None:
+            progress(done, max(done, total))
+
+    embedded = embed_city(store, core, crops, model, tell, resolved=resolved)
+    return Reembedded(embedded, sum(_fill(store, model, level, tell) for level in UPWARD))
+
+
+def _count(store: Store, model: ModelRow) -> int:
+    """Crops and identities that the model has not seen."""
+    with store.begin() as connection:
+        identities = int(connection.execute(_COUNT, {"model": model.id}).scalar_one())
+    return identities + sum(len(batch) for batch in unknown_crops(store, model))
+
+
+def missing_pictures(store: Store, crops: CropStore, model: ModelRow) -> list[int]:
+    """Ids of the crops that `model` has not seen and whose picture should be there, but is not."""
+    return [
+        row.id for batch in unknown_crops(store, model) for row in batch if not crops.path(bytes(row.picture)).exists()
+    ]
+
+
+def count_unknown(connection: Connection, model_id: int, within: str | None = None) -> dict[Level, int]:
+    """Identities of now of a unit and all below it (of all, if None) that the model does not know, by level."""
+    rows = connection.execute(_COUNT_NOW, {"model": model_id, "within": within})
+    return {Level(row.level): row.many for row in rows}
+
+
+def _fill(store: Store, model: ModelRow, level: Level, tell: Callable[[int], None]) -> int:
+    """Prototypes of a level's identities, after those of the level below; how many identities got some."""
+    written = after = 0
+    while True:
+        with store.begin() as connection:
+            missing = connection.execute(
+                _MISSING, {"model": model.id, "level": level.value, "after": after, "most": BATCH}
+            ).all()
+        if not missing:
+            return written
+        after = missing[-1].id
+        with store.begin() as connection:
+            ensure_leaves(connection, "prototype", model.id, {row.day for row in missing})
+        with store.begin() as connection:
+            made = _prototypes(connection, model, level, missing, store.settings.association.medoids)
+            write_prototypes(connection, model.id, made)
+        written += len(made)
+        tell(len(missing))
+
+
+_MEMBERS = text(
+    "SELECT m.identity_id AS holder, i.id, (i.last_seen AT TIME ZONE 'UTC')::date AS day FROM identity_member m "
+    "JOIN identity i ON i.id = m.child_id WHERE m.identity_id = ANY(:holders) ORDER BY m.identity_id, i.key"
+)
+
+
+def _prototypes(
+    connection: Connection, model: ModelRow, level: Level, missing: Sequence[Row[Any]], most: int
+) -> list[tuple[int, date, Prototypes]]:
+    day = {int(row.id): row.day for row in missing}
+    if level is not Level.CAMERA:
+        members: dict[int, list[int]] = {}
+        days = set()
+        for row in connection.execute(_MEMBERS, {"holders": list(day)}):
+            members.setdefault(row.holder, []).append(row.id)
+            days.add(row.day)
+        vectors = read_prototypes(connection, model.id, [own for its in members.values() for own in its], days)
+        known = {holder: [vectors[own] for own in its if own in vectors] for holder, its in members.items()}
+        return [(holder, day[holder], of_members(its, most)) for holder, its in known.items() if its]
+    rows = copy_out(
+        connection,
+        _CROPS,
+        {"model": model.id, "ids": list(day)},
+        {"identity_id": "int8", "quality": "float4", "v": "halfvec"},
+    )
+    owners = np.asarray(rows["identity_id"])
+    quality, features = (np.asarray(rows[name], dtype=np.float64) for name in ("quality", "v"))
+    holders, starts, counts = np.unique(owners, return_index=True, return_counts=True)
+    return [
+        (holder, day[holder], of_crops(features[start : start + count], quality[start : start + count], most))
+        for holder, start, count in zip(holders.tolist(), starts.tolist(), counts.tolist(), strict=True)
+    ]

@@ -1,0 +1,1 @@
+"""Evaluation: distances, ranking and verification metrics, re-ranking."""

@@ -1,0 +1,178 @@
+"""Two pictures, one person or not: TPR at FPR, the operating point, and how far a probability can be believed.
+
+Every query-gallery pair that ranking compares is a pair here. Distances are counted in narrow bins, so that memory does
+not grow with the number of pairs; a threshold is exact to the width of a bin, 2 / 65,536.
+
+A fit and its judgement see different people. Identities are put in order and belong to two halves in turn; what is
+fitted sees the pairs whose two people are of the first half, what judges it those of the second. Pairs between the
+halves count in neither.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit
+
+from reid_core.datasets.person_pictures import JUNK
+from schemas.cards import OperatingPoint
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+#: Bins of a distance's range, 0..2.
+BINS = 2**16
+WIDTH = 2 / BINS
+#: The groups of pairs: both people of the first half, both of the second, one of each.
+FIT, JUDGE = 0, 1
+FPRS = (1e-1, 1e-2, 1e-3, 1e-4)
+#: A false positive rate is stated where so many false positives stand behind it.
+_FALSE_POSITIVES = 5
+
+
+@dataclass
+class PairCounts:
+    """How many pairs lie at which distance: of one person and of two, within and between the halves of the people."""
+
+    gallery_identities: Ints  # (G,)
+    gallery_cameras: Ints  # (G,)
+    people: Ints  # (P,), every identity there is, in order
+    # (3, 2, BINS + 1): group, [two people, one person], bin; bin i holds distances over (i - 1) and up to i widths
+    counts: Ints = field(default_factory=lambda: np.zeros((3, 2, BINS + 1), np.int64), init=False)
+
+    def update(self, distances: NDArray[np.floating], identities: Ints, cameras: Ints) -> None:
+        """Adds q queries: `distances` (q, G) in 0..2, `identities` and `cameras` (q,)."""
+        same = identities[:, None] == self.gallery_identities  # (q, G)
+        left, right = self._half(identities)[:, None], self._half(self.gallery_identities)
+        place = np.where(left == right, left, np.int32(2))
+        place *= 2
+        place += same
+        place *= BINS + 1
+        place += np.ceil(distances / WIDTH).clip(0, BINS).astype(np.int32)
+        ignored = same & (cameras[:, None] == self.gallery_cameras)
+        ignored |= self.gallery_identities == JUNK
+        ignored |= (identities == JUNK)[:, None]
+        place[ignored] = self.counts.size
+        found = np.bincount(place.ravel(), minlength=self.counts.size + 1)[:-1]
+        self.counts += found.reshape(self.counts.shape)
+
+    def _half(self, identities: Ints) -> NDArray[np.int32]:
+        return (np.searchsorted(self.people, identities) % 2).astype(np.int32)
+
+
+class RatePoint(NamedTuple):
+    """Pairs up to `threshold` are taken for one person: the rates of the rightly and of the wrongly taken."""
+
+    threshold: float
+    fpr: float
+    tpr: float
+
+
+def tpr_at_fpr(counts: Ints, fprs: Sequence[float] = FPRS) -> dict[float, RatePoint]:
+    """The largest threshold at which at most that share of the pairs of two people is taken for one person.
+
+    counts: (2, BINS + 1), pairs of two people and of one. A rate is left out where fewer than 5 pairs of two people
+    would stand behind it, and all are where there is no pair of one person.
+    """
+    two, one = counts.cumsum(1)
+    found = {}
+    for fpr in fprs:
+        if two[-1] * fpr < _FALSE_POSITIVES or not one[-1]:
+            continue
+        # Bin 0 holds equal features: where those alone are too many, nothing can be taken.
+        last = int(np.searchsorted(two, two[-1] * fpr, side="right")) - 1
+        taken = (two[last] / two[-1], one[last] / one[-1]) if last >= 0 else (0.0, 0.0)
+        found[fpr] = RatePoint(last * WIDTH, float(taken[0]), float(taken[1]))
+    return found
+
+
+def operating_point(pairs: PairCounts, distances: str, measured_on: str, fpr: float = 1e-3) -> OperatingPoint | None:
+    """The threshold for a false positive rate, set on the first half of the people; its rates are the second half's.
+
+    distances: "plain" or "attended". None where a half has too few pairs for this rate (see `tpr_at_fpr`).
+    """
+    assert distances == "plain" or distances == "attended"
+    fitted = tpr_at_fpr(pairs.counts[FIT], [fpr]).get(fpr)
+    judges = pairs.counts[JUDGE]
+    many_two, many_one = (int(many) for many in judges.sum(1))
+    if fitted is None or fitted.threshold < 0 or not many_two or not many_one:
+        return None
+    last = round(fitted.threshold / WIDTH)
+    two, one = judges[:, : last + 1].sum(1)
+    return OperatingPoint(
+        distances=distances,
+        threshold=fitted.threshold,
+        asked_fpr=fpr,
+        fpr=float(two / many_two),
+        tpr=float(one / many_one),
+        measured_on=measured_on[:500],
+        pairs=many_two + many_one,
+        positives=many_one,
+    )
+
+
+@dataclass(frozen=True)
+class CalibrationCurve:
+    """log-odds(one person) = intercept - slope * distance, fitted on the first half of the people, where a pair is as
+    likely of one person as of two; and how it holds on the second half, in bins of equal mass.
+
+    For another share p of pairs of one person, log(p / (1 - p)) is added to the log-odds.
+    """
+
+    slope: float
+    intercept: float
+    predicted: Floats  # (B,), mean probability of each bin
+    observed: Floats  # (B,), share of pairs of one person in each bin
+    ece: float  # expected calibration error: mean |predicted - observed|, by mass
+
+
+def calibration_curve(pairs: PairCounts, bins: int = 15) -> CalibrationCurve | None:
+    """Fits and judges a probability (Guo et al. 2017 for the error); None where a half lacks one kind of pair.
+
+    Pairs of one person weigh together as much as pairs of two: of all pairs of a data set hardly one in a thousand is
+    of one person, and a curve of them would show a probability of 0 and nothing else.
+    """
+    if not pairs.counts[:2].sum(2).all():
+        return None
+    distance = (np.arange(BINS + 1) - 0.5).clip(0) * WIDTH
+    fitted = pairs.counts[FIT] / pairs.counts[FIT].sum(1, keepdims=True)  # (2, BINS + 1)
+    label, seen = np.nonzero(fitted)
+    weight = fitted[label, seen] * pairs.counts[FIT].sum() / 2
+    slope, intercept = logistic(distance[seen], label == 1, weight)
+    judged = pairs.counts[JUDGE] / pairs.counts[JUDGE].sum(1, keepdims=True) / 2
+    mass = judged.sum(0)
+    probability = expit(intercept - slope * distance)
+    place = np.minimum(((mass.cumsum() - mass / 2) * bins).astype(np.int64), bins - 1)
+    total = np.bincount(place, mass, bins)
+    held = total > 0
+    predicted = np.bincount(place, mass * probability, bins)[held] / total[held]
+    observed = np.bincount(place, judged[1], bins)[held] / total[held]
+    ece = float(np.sum(total[held] * np.abs(predicted - observed)))
+    return CalibrationCurve(slope, intercept, predicted, observed, ece)
+
+
+def logistic(distance: Floats, same: NDArray[np.bool_], weight: Floats | None = None) -> tuple[float, float]:
+    """(slope, intercept) of log-odds = intercept - slope * distance, by maximum likelihood; slope above zero.
+
+    All (n,); `weight` is how many pairs each stands for.
+    """
+    many = np.ones(len(distance)) if weight is None else weight
+    centre = np.average(distance, weights=many)
+    scale = np.sqrt(np.average((distance - centre) ** 2, weights=many)) or 1.0
+    x, y = (distance - centre) / scale, same.astype(float)
+
+    def loss(parameters: Floats) -> tuple[float, Floats]:
+        steepness, at_centre = parameters
+        odds = at_centre - steepness * x
+        excess = many * (expit(odds) - y)
+        # The small penalty keeps data that a threshold parts perfectly from an infinite slope.
+        value = np.sum(many * (np.logaddexp(0, odds) - y * odds)) + 0.05 * steepness**2
+        return float(value), np.array([-np.sum(excess * x) + 0.1 * steepness, np.sum(excess)])
+
+    bounds = [(1e-3, None), (None, None)]  # a larger distance never speaks for the same person
+    steepness, at_centre = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=bounds).x
+    slope = float(steepness / scale)
+    return slope, float(at_centre + slope * centre)

@@ -1,0 +1,1 @@
+"""Models in other formats: safetensors, ONNX and OpenVINO IR, with int8 quantization."""

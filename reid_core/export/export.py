@@ -1,0 +1,306 @@
+"""A model directory in another format: safetensors, ONNX or OpenVINO IR, refused where it is not the same model.
+
+| precision | what the file holds | what is asked of it |
+|-----------|---------------------|---------------------|
+| f32  | float32 | cosine to the model's own float32 features >= 0.9999, for batches of 1, 7 and 32 |
+| bf16 | float32, run in bfloat16 (OpenVINO) | the same, run in float32; where pictures are labelled, mAP as for int8 |
+| int8 | int8, calibrated on the user's pictures (OpenVINO) | mAP at most 0.5 points lower on labelled pictures |
+
+Distances mean the same after f32, so the card keeps its calibration and its metrics; after bf16 and int8 it does not.
+"""
+
+import shutil
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from reid_core.datasets.person_pictures import PersonPictures
+from reid_core.evaluation.evaluate import evaluate
+from reid_core.export.quantize import quantized
+from reid_core.files import (
+    DIFF_ATTENTION,
+    load_diff_attention,
+    load_model,
+    model_digest,
+    read_card,
+    save_model,
+    sha256_of,
+    write_card,
+    write_tensors,
+)
+from reid_core.preprocessing import normalized
+from reid_core.serving.engines import load_engine
+from reid_core.serving.foreign import RT_INFO, ForeignEmbedder, model_file
+from reid_core.serving.local import Embedder, LocalCore
+from schemas.cards import InputConvention, ModelCard
+from schemas.errors import CoreError, InputError, UsageError
+from schemas.settings import Settings
+from synthetic.training import training_set
+
+if TYPE_CHECKING:
+    from reid_core.models import ReIDModel
+
+Format = Literal["safetensors", "onnx", "openvino"]
+Precision = Literal["f32", "bf16", "int8"]
+Pictures = NDArray[np.uint8]
+
+#: Lowest cosine between a picture's features before and after.
+PARITY = 0.9999
+PARITY_BATCHES = (1, 7, 32)
+#: How many points of mAP int8 and bf16 may lose.
+MAX_DROP = 0.5
+
+_FILES = {"onnx": "model.onnx", "openvino": "model.xml"}
+_ANY_BATCH = ({0: torch.export.Dim("batch")},)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Pictures of people met nowhere in training, whose mAP decides; `source` says in words which they are."""
+
+    source: str
+    query: PersonPictures
+    gallery: PersonPictures
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What came out, with the lowest cosine to the model's float32 features by batch size, and mAP before and after.
+
+    cosines: of the file run in float32; of the int8 file for int8.
+    execution_cosine: at the precision that the file runs at.
+    mAP: (before, after), in percent, of attended distances where the model has diff attention; None without labels.
+    """
+
+    card: ModelCard
+    cosines: dict[int, float]
+    execution_cosine: float
+    mAP: tuple[float, float] | None = None
+
+
+def export_model(
+    settings: Settings,
+    source: Path,
+    out: Path,
+    to: Format,
+    *,
+    precision: Precision = "f32",
+    calibration: Pictures | None = None,
+    labelled: Labelled | None = None,
+) -> Exported:
+    """Write the model directory `source` to the new directory `out` as `to`; `out` is there whole, or not at all.
+
+    `calibration`: prepared pictures, uint8 RGB (N, H, W, 3), for int8. A torch model goes to every format; an OpenVINO
+    or ONNX model to OpenVINO only. Raises UsageError for what cannot be combined, InputError where `out` is taken,
+    ModelFileError, and CoreError where an extra is missing, where this processor cannot run the file as it would be
+    used, or with the figures where the export is refused.
+    """
+    card = read_card(source)
+    refuse_combination(card, to, precision, calibration is not None, labelled is not None)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out}: is there already; give a folder that is not")
+    partial = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written: {error.strerror}") from None
+    try:
+        written = _write_files(source, card, partial, to, precision, calibration)
+        shown = _parity_pictures(card.input, calibration, labelled)
+        exported = _checked(settings, source, card, partial, written, precision, shown, labelled)
+        if out.exists():
+            out.rmdir()
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return exported
+
+
+def computes_bfloat16() -> bool:
+    """Whether OpenVINO runs a bfloat16 file in bfloat16 on this processor."""
+    return "BF16" in load_engine("openvino").Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def refuse_combination(card: ModelCard, to: Format, precision: Precision, calibrated: bool, labelled: bool) -> None:
+    """Raises UsageError for what `export_model` does not do, and CoreError for what it cannot measure here.
+
+    `calibrated`, `labelled`: whether it gets pictures.
+    """
+    if card.engine != "torch" and to != "openvino":
+        raise UsageError(f"model {card.name} is of the engine {card.engine}, which goes to openvino only")
+    if precision != "f32" and to != "openvino":
+        raise UsageError(
+            f"{precision} is for openvino; a {to} file holds float32"
+            + (", which URBAN_REID_PRECISION rounds when it runs" if to == "safetensors" else "")
+        )
+    if precision == "int8" and not (calibrated and labelled):
+        raise UsageError("int8 needs pictures to calibrate on and labelled ones that say what it costs")
+    if precision == "bf16" and not computes_bfloat16():
+        raise CoreError(
+            "this processor has no bfloat16: OpenVINO would run the file in float32 here, and its cost could not "
+            "be measured; export it on a processor that has it, or as f32"
+        )
+
+
+def _write_files(
+    source: Path, card: ModelCard, out: Path, to: Format, precision: Precision, calibration: Pictures | None
+) -> ModelCard:
+    """Writes the files and the card's first form, without what is measured."""
+    torch_model = load_model(source) if card.engine == "torch" else None
+    name = f"{card.name}-{to}-{precision}"[-64:].lstrip("._-")
+    if to == "safetensors":
+        assert torch_model is not None
+        hashes = save_model(torch_model, out, name=name).sha256
+        return _card(card, name, "torch", hashes, out)
+    if to == "onnx":
+        assert torch_model is not None
+        _write_onnx(torch_model, card.input, out / _FILES["onnx"])
+    else:
+        write_openvino(
+            torch_model or model_file(source, card), card.input, out / _FILES["openvino"], precision, calibration
+        )
+    attention = torch_model.diff_attention if torch_model else load_diff_attention(source, card)
+    if attention is not None:
+        write_tensors(attention, out / DIFF_ATTENTION)
+    hashes = {path.name: sha256_of(path) for path in sorted(out.iterdir())}
+    return _card(card, name, to, hashes, out)
+
+
+def _card(card: ModelCard, name: str, engine: str, hashes: dict[str, str], out: Path) -> ModelCard:
+    written = ModelCard(**{**dict(card), "name": name, "engine": engine, "sha256": hashes})
+    write_card(written, out)
+    return written
+
+
+def _write_onnx(model: "ReIDModel", convention: InputConvention, file: Path) -> None:
+    load_engine("onnxscript", extra="onnx")
+    torch.onnx.export(
+        model,
+        (_example(convention),),
+        file,
+        input_names=["images"],
+        output_names=["features"],
+        dynamic_shapes=_ANY_BATCH,
+        external_data=False,
+        verbose=False,
+    )
+
+
+def write_openvino(
+    source: "ReIDModel | Path",
+    convention: InputConvention,
+    out: Path,
+    precision: Precision,
+    calibration: Pictures | None = None,
+) -> None:
+    """Writes `out`, an .xml with its .bin beside it, from a torch model in eval mode, or from an IR or ONNX file.
+
+    A torch model's IR takes any number of pictures. int8 needs `calibration`.
+    """
+    openvino = load_engine("openvino")
+    if isinstance(source, Path):
+        graph = openvino.Core().read_model(str(source))
+    else:
+        program = torch.export.export(source, (_example(convention),), dynamic_shapes=_ANY_BATCH)
+        graph = openvino.convert_model(program)
+        graph.reshape([-1, 3, convention.height, convention.width])  # the sizes get lost on the way
+    if precision == "int8":
+        assert calibration is not None
+        graph = quantized(graph, calibration, convention)
+    graph.set_rt_info("bf16" if precision == "bf16" else "f32", RT_INFO)
+    openvino.save_model(graph, str(out), compress_to_fp16=False)
+
+
+def _checked(
+    settings: Settings,
+    source: Path,
+    card: ModelCard,
+    out: Path,
+    written: ModelCard,
+    precision: Precision,
+    pictures: Pictures,
+    labelled: Labelled | None,
+) -> Exported:
+    """Measures what was written, and completes its card. Raises CoreError where it is refused."""
+    float32, as_stated = (settings.model_copy(update={"precision": value}) for value in ("float32", "auto"))
+    expected = _embedder(source, card, float32, len(pictures))(pictures)
+    cosines = {
+        size: _lowest_cosine(_embedder(out, written, float32, size)(pictures[:size]), expected[:size])
+        for size in PARITY_BATCHES
+    }
+    if precision != "int8" and not all(cosine >= PARITY for cosine in cosines.values()):
+        found = ", ".join(f"{cosine:.6f} in a batch of {size}" for size, cosine in cosines.items())
+        raise CoreError(
+            f"model {card.name} as {written.engine}: its features are not the same, lowest cosine {found}, where "
+            f"{PARITY} is asked for; nothing was written"
+        )
+    execution = _lowest_cosine(LocalCore.open(as_stated, out).embed(pictures), expected)
+    scores = None
+    if labelled is not None:
+        scores = (_mAP(float32, source, labelled), _mAP(as_stated, out, labelled))
+        if precision != "f32" and scores[0] - scores[1] > MAX_DROP:
+            better = "calibrate on pictures that are more like these, or " if precision == "int8" else ""
+            raise CoreError(
+                f"model {card.name} as {precision}: mAP falls from {scores[0]:.2f} to {scores[1]:.2f} on "
+                f"{labelled.source}, and may fall by {MAX_DROP}; {better}export it as f32"
+            )
+    measured: dict[str, Any] = {
+        "from": card.name,
+        "from_digest": model_digest(card).hex(),
+        "precision": precision,
+        "cosines": {str(size): cosine for size, cosine in cosines.items()},
+        "execution_cosine": execution,
+    }
+    if labelled is not None and scores is not None:
+        measured["mAP"] = {"on": labelled.source, "before": scores[0], "after": scores[1]}
+    changes: dict[str, Any] = {"details": {**card.details, "export": measured}}
+    if precision != "f32" and execution < PARITY:
+        changes |= {"calibration": (), "operating_point": None, "metrics": {}}
+    final = ModelCard(**{**dict(written), **changes})
+    write_card(final, out)
+    return Exported(final, cosines, execution, scores)
+
+
+def _embedder(directory: Path, card: ModelCard, settings: Settings, batch_size: int) -> Embedder:
+    """A model's features as its file computes them, in batches of `batch_size` where the file takes them."""
+    if card.engine != "torch":
+        return ForeignEmbedder(model_file(directory, card), card.input, settings, batch_size)
+    model = load_model(directory)
+
+    @torch.inference_mode()
+    def embed(pictures: Pictures) -> NDArray[np.float32]:
+        features: NDArray[np.float32] = model(normalized(torch.from_numpy(pictures), card.input)).numpy()
+        return features
+
+    return embed
+
+
+def _lowest_cosine(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    """NaN where a feature is."""
+    x, y = found.astype(np.float64), expected.astype(np.float64)
+    cosines = (x * y).sum(1) / np.sqrt((x * x).sum(1) * (y * y).sum(1))
+    return float(cosines.min())
+
+
+def _mAP(settings: Settings, directory: Path, labelled: Labelled) -> float:
+    scores = evaluate(settings, directory, labelled.query, labelled.gallery)
+    return scores.get("attended", scores["plain"]).mAP
+
+
+def _parity_pictures(convention: InputConvention, calibration: Pictures | None, labelled: Labelled | None) -> Pictures:
+    """As many pictures as the largest batch of the parity check: the user's where enough are given, else rendered."""
+    count = max(PARITY_BATCHES)
+    for given in (calibration, None if labelled is None else labelled.query.pictures):
+        if given is not None and len(given) >= count:
+            return given[:: len(given) // count][:count]
+    return training_set(1, count // 4, 4, (convention.height, convention.width)).pictures
+
+
+def _example(convention: InputConvention) -> torch.Tensor:
+    # Two pictures: torch.export takes a batch of one for a constant.
+    return torch.zeros(2, 3, convention.height, convention.width)

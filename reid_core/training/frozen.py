@@ -1,0 +1,72 @@
+"""A foreign embedder under a diff attention module: what separate training and its evaluation see of it."""
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reid_core.diff_attention import DiffAttention
+from reid_core.files import DIFF_ATTENTION, sha256_of, write_card, write_tensors
+from reid_core.heads import Features
+from reid_core.serving.foreign import ForeignEmbedder, model_file
+from schemas.cards import DiffAttentionSettings, ModelCard, ModelConfig
+from schemas.settings import Settings
+
+
+class FrozenEmbedder(nn.Module):
+    """The embedder of a foreign model's directory, whose features nothing changes, and a module of fresh weights.
+
+    The module is the only part with parameters, so a checkpoint of it is small.
+    """
+
+    def __init__(self, directory: Path, card: ModelCard, settings: Settings, attention: DiffAttentionSettings) -> None:
+        """`card`: of `directory`. Raises ModelFileError and CoreError."""
+        super().__init__()
+        self._directory, self._card = directory, card
+        self._embedder = ForeignEmbedder(model_file(directory, card), card.input, settings)
+        self.dims = card.dims
+        self.diff_attention = DiffAttention(card.dims, attention)
+
+    @property
+    def config(self) -> ModelConfig:
+        kept = {name: getattr(self._card, name) for name in ModelConfig.model_fields}
+        return ModelConfig(**{**kept, "diff_attention": self.diff_attention.settings})
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Hex SHA-256 of the embedder's files, by name."""
+        return {name: digest for name, digest in self._card.sha256.items() if name != DIFF_ATTENTION}
+
+    def features(self, images: Tensor) -> Features:
+        """Features of normalised pictures (B, 3, H, W); it has no BNNeck, so those before and after are the same."""
+        found = torch.from_numpy(self._embedder.embed_normalized(images.cpu().numpy())).to(images.device)
+        return Features(found, found, None)
+
+    def save(
+        self, directory: Path, *, name: str, trained_on: str, metrics: Mapping[str, float], details: Mapping[str, Any]
+    ) -> ModelCard:
+        """Writes the embedder's files, the module and their card into `directory`, and returns the card."""
+        directory.mkdir(parents=True, exist_ok=True)
+        hashes = {}
+        for file in self.files:
+            shutil.copyfile(self._directory / file, directory / file)
+            hashes[file] = sha256_of(directory / file)
+        data = write_tensors(self.diff_attention, directory / DIFF_ATTENTION)
+        card = self._card.model_copy(
+            update={
+                "name": name,
+                "diff_attention": self.diff_attention.settings,
+                "strategy": "separate",
+                "trained_on": trained_on,
+                "metrics": dict(metrics),
+                "calibration": (),
+                "sha256": {**hashes, DIFF_ATTENTION: hashlib.sha256(data).hexdigest()},
+                "details": dict(details),
+            }
+        )
+        write_card(card, directory)
+        return card

@@ -1,0 +1,1 @@
+"""Programs that make the packaged models again; not part of the wheel."""

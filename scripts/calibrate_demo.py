@@ -1,0 +1,38 @@
+"""Fits the packaged demo model's calibration and writes it into its card: `python -m scripts.calibrate_demo`.
+
+The second half of `make demo-model`. The cities it learns from have seeds of their own; a demo with one of these would
+be scored on what its thresholds were chosen on.
+"""
+
+import sys
+from pathlib import Path
+
+import reid_core
+from pipeline.calibration.fit import Fitted, calibrate
+from reid_core.files import read_card, write_card
+from schemas.settings import settings
+
+SEEDS = (9001, 9002, 9003, 9004)
+DEMO = Path(reid_core.__file__).parent / "weights" / "demo"
+
+
+def main() -> None:
+    fitted = calibrate(settings(), DEMO, f"rendered:{','.join(map(str, SEEDS))}", _say)
+    write_into_card(DEMO, fitted)
+
+
+def write_into_card(directory: Path, fitted: Fitted) -> None:
+    """Calibrations, and the thresholds of the nearest-neighbour rule on the same cities, for comparison."""
+    card = read_card(directory)
+    nearest = {level.value: most for level, most in fitted.nearest_neighbour_distance.items()}
+    f1 = {level.value: round(value, 4) for level, value in fitted.pairwise_f1.items()}
+    details = {**card.details, "nearest_neighbour_distance": nearest, "calibration_pairwise_f1": f1}
+    write_card(card.model_copy(update={"calibration": fitted.levels, "details": details}), directory)
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+
+
+if __name__ == "__main__":
+    main()

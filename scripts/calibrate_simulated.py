@@ -1,0 +1,140 @@
+"""Makes the packaged model of simulated cities: `python -m scripts.calibrate_simulated`, or `make simulated-model`.
+
+Its features come with the crops, so it is a diff attention module and a calibration: the module trained separately
+(paper, 'Training strategies') on simulated people, the calibration on simulated cities, and the baselines' thresholds
+on the same cities. People and cities have seeds of their own; a city of one of these would be judged on what its
+thresholds were chosen on.
+"""
+
+import hashlib
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.accuracy.baselines import BASELINES, LabelledPassages, Passages, search_thresholds
+from pipeline.association.geometry import geometry
+from pipeline.association.nodes import Floats, Ints
+from pipeline.calibration.fit import calibrate
+from pipeline.simulation import MODEL, WEIGHTS
+from reid_core.diff_attention import DiffAttention
+from reid_core.files import DIFF_ATTENTION, write_card, write_tensors
+from reid_core.training.losses import batch_hard_triplet
+from reid_core.training.plans import learning_rate, paper_settings
+from reid_core.training.sampling import identity_batches
+from schemas.cards import DiffAttentionSettings, ModelCard
+from schemas.settings import AssociationSettings, settings
+from synthetic.embedding_city import EmbeddingCity, EmbeddingCitySettings, embedding_city
+
+#: Of the people that the module is trained on, and of the cities that thresholds are chosen on.
+TRAINING_SEED, SEEDS = 9100, (9101, 9102)
+_PEOPLE, _EPOCHS, _RATE = 700, 10, 1e-4
+
+
+def main() -> None:
+    module = train_module(_say)
+    WEIGHTS.mkdir(parents=True, exist_ok=True)
+    data = write_tensors(module, WEIGHTS / DIFF_ATTENTION)
+    card = ModelCard(
+        name=MODEL,
+        engine="none",
+        dims=module.dims,
+        architecture=MODEL,
+        baseline="foreign",
+        diff_attention=module.settings,
+        strategy="separate",
+        trained_on=f"{_PEOPLE} people of an embedding-level city, seed {TRAINING_SEED}",
+        sha256={DIFF_ATTENTION: hashlib.sha256(data).hexdigest()},
+    )
+    write_card(card, WEIGHTS)
+    fitted = calibrate(settings(), WEIGHTS, f"simulated:{','.join(map(str, SEEDS))}", _say)
+    f1 = {level.value: round(value, 4) for level, value in fitted.pairwise_f1.items()}
+    card = card.model_copy(update={"calibration": fitted.levels, "details": {"calibration_pairwise_f1": f1}})
+    write_card(card, WEIGHTS)
+    details = card.details | {"baseline_thresholds": baseline_thresholds(_say)}
+    write_card(card.model_copy(update={"details": details}), WEIGHTS)
+
+
+def train_module(report: Callable[[str], None]) -> DiffAttention:
+    """Diff attention trained on frozen simulated features, with the paper's loss and a smaller rate."""
+    features, people = _crops(embedding_city(EmbeddingCitySettings(cameras=200, seed=TRAINING_SEED)), _PEOPLE)
+    plan = paper_settings("separate", "bagtricks")
+    torch.manual_seed(TRAINING_SEED)
+    module = DiffAttention(features.shape[1], DiffAttentionSettings())
+    adam = torch.optim.Adam(module.parameters(), weight_decay=plan.weight_decay)
+    every = torch.from_numpy(features)
+    for epoch in range(_EPOCHS):
+        batches = identity_batches(
+            people, plan.identities_per_batch, plan.pictures_per_identity, (TRAINING_SEED, epoch)
+        )
+        total = 0.0
+        for number, rows in enumerate(batches):
+            share = (epoch + number / len(batches)) / _EPOCHS
+            for group in adam.param_groups:
+                group["lr"] = _RATE / plan.learning_rate * learning_rate(plan, share * plan.epochs)
+            its = every[torch.from_numpy(rows)]
+            distances = module.distance_matrix(its, its, normalize=False)
+            loss = plan.triplet_weight * batch_hard_triplet(distances, torch.from_numpy(people[rows]), plan.margin)
+            adam.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            adam.step()
+            total += float(loss.detach())
+        report(f"diff attention, epoch {epoch + 1} of {_EPOCHS}: loss {total / len(batches):.3f}")
+    return module.eval()
+
+
+def _crops(simulated: EmbeddingCity, most: int) -> tuple[NDArray[np.float32], Ints]:
+    """One crop a tracklet of the first people who have four at least."""
+    features: list[NDArray[np.float32]] = []
+    people: list[Ints] = []
+    for batch in simulated.batches():
+        first = np.unique(batch.track, return_index=True)[1]
+        features.append(batch.features[first])
+        people.append(batch.person[first])
+        if len(np.unique(np.concatenate(people))) > 2 * most:
+            break
+    whose = np.concatenate(people)
+    names, counts = np.unique(whose, return_counts=True)
+    chosen = np.isin(whose, names[counts >= 4][:most])
+    return np.concatenate(features)[chosen], whose[chosen]
+
+
+def baseline_thresholds(report: Callable[[str], None]) -> dict[str, list[float]]:
+    """Each baseline's, with the best IDF1 at the district on the cities that the calibration learns from."""
+    cities = [_passages(embedding_city(EmbeddingCitySettings(cameras=64, seed=seed))) for seed in SEEDS]
+    found = {}
+    for name, baseline in BASELINES.items():
+        chosen = search_thresholds(baseline, cities, "idf1")
+        found[name] = list(chosen.thresholds)
+        report(f"{name}: thresholds {chosen.thresholds}, district IDF1 {chosen.value:.3f}")
+    return found
+
+
+def _passages(simulated: EmbeddingCity) -> LabelledPassages:
+    """The city's tracklets as its store would have them, with their quality-weighted means."""
+    world = geometry(simulated.city, "d1", AssociationSettings())
+    parts: list[tuple[Floats, Ints, Ints, Ints, Ints, Ints]] = []
+    for batch in simulated.batches():
+        _, first, of = np.unique(batch.track, return_index=True, return_inverse=True)
+        of = of.reshape(-1)
+        weight = np.bincount(of, batch.quality)
+        mean = np.zeros((len(first), batch.features.shape[1]))
+        np.add.at(mean, of, batch.features * batch.quality[:, None].astype(np.float64))
+        start, end = np.full(len(first), np.iinfo(np.int64).max), np.zeros(len(first), np.int64)
+        np.minimum.at(start, of, batch.time_us)
+        np.maximum.at(end, of, batch.time_us)
+        camera, person = batch.camera[first].astype(np.int64), batch.person[first]
+        parts.append((mean / weight[:, None], camera, start, end, person, np.bincount(of)))
+    mean, camera, start, end, person, crops = (np.concatenate(column) for column in zip(*parts, strict=True))
+    passages = Passages(mean.astype(np.float32), camera, start, end, world.slack)
+    return LabelledPassages(passages, person, crops)
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+"""Laws of `associate` on small random worlds: people seen at several cameras, with gates, known ones and fresh ones."""
+
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from pipeline.association.associate import Association, associate
+from pipeline.association.geometry import closest, contradicts_itself, geometry
+from pipeline.association.nodes import Nodes, Spans
+from pipeline.association.transit import bind, prior
+from reid_core.serving.local import LocalCore
+from schemas.association import Verdict
+from schemas.calibration import LevelCalibration, straight_line
+from schemas.cards import ModelCard
+from schemas.city_file import City
+from schemas.levels import Level
+from schemas.settings import AssociationSettings
+
+WIDTH = 8
+CITY = City.model_validate(
+    {
+        "units": [
+            *({"code": code} for code in ("d1", "d1/s1", "d1/s1/b1", "d1/s1/b2")),
+            {"code": "d1/s1/b1/c1", "position": [0, 0], "overlaps": ["d1/s1/b1/c2"], "clock_uncertainty_s": 1},
+            {"code": "d1/s1/b1/c2", "position": [5, 0], "clock_uncertainty_s": 1},
+            {"code": "d1/s1/b1/c3", "position": [90, 0], "clock_uncertainty_s": 1},
+            {"code": "d1/s1/b2/c1", "clock_uncertainty_s": 1},
+        ],
+        "walks": [{"from": "d1/s1/b1", "to": "d1/s1/b2", "shortest_s": 30}],
+    }
+)
+SETTINGS = AssociationSettings()
+WORLD = geometry(CITY, "d1/s1", SETTINGS)
+TRANSIT = bind(prior(3600), WORLD.children)
+CALIBRATION = LevelCalibration(
+    level=Level.STREET,
+    terms=straight_line(8.0, 6.0),
+    join_log_odds=0.0,
+    review_log_odds=-2.0,
+    fitted_on="nothing",
+    pairs=0,
+    positives=0,
+)
+
+
+def _nobody(_: object) -> np.ndarray:
+    raise AssertionError("no picture is looked at")
+
+
+#: Plain distances between directions.
+CORE = LocalCore(
+    ModelCard(name="tiny", engine="none", dims=WIDTH, architecture="foreign", baseline="foreign", sha256={}),
+    _nobody,
+    None,
+    batch_size=1,
+)
+
+
+@dataclass(frozen=True)
+class One:
+    """A node: its look, its tracklets as (camera, start, end) in seconds."""
+
+    key: bytes
+    mean: np.ndarray
+    spans: tuple[tuple[int, float, float], ...]
+    fresh: bool
+    timed: bool = True
+
+
+def nodes(every: list[One]) -> Nodes:
+    """In whatever order they come: keys decide."""
+    ones = sorted(every, key=lambda one: one.key)
+    flat = np.array([span for one in ones for span in sorted(one.spans, key=lambda its: (its[1], its[2], its[0]))])
+    return Nodes(
+        [one.key for one in ones],
+        np.stack([one.mean for one in ones]),
+        np.ones(len(ones)),
+        Spans(
+            flat[:, 0].astype(np.int64),
+            np.round(flat[:, 1] * 1e6).astype(np.int64),
+            np.round(flat[:, 2] * 1e6).astype(np.int64),
+            np.cumsum([0, *(len(one.spans) for one in ones)]),
+        ),
+        np.array([one.timed for one in ones]),
+        np.array([one.fresh for one in ones]),
+    )
+
+
+def is_possible(one: One) -> bool:
+    return not contradicts_itself(nodes([one]), WORLD)[0]
+
+
+def people(seed: int, n: int, looks: int, noise: float, busy_s: float) -> list[One]:
+    """Nodes of a few people with one to four tracklets each, none of which contradicts itself."""
+    rng = np.random.default_rng(seed)
+    look = rng.normal(size=(looks, WIDTH))
+    made: list[One] = []
+    while len(made) < n:
+        spans = tuple(
+            (int(rng.integers(len(WORLD.cameras))), float(t), float(t + rng.uniform(1, 20)))
+            for t in rng.uniform(0, busy_s, rng.integers(1, 5))
+        )
+        mean = look[rng.integers(looks)] + noise * rng.normal(size=WIDTH)
+        one = One(rng.bytes(8), mean, spans, bool(rng.random() < 0.6), bool(rng.random() < 0.9))
+        if is_possible(one):
+            made.append(one)
+    return made
+
+
+def run(ones: list[One], **changed: object) -> tuple[Nodes, Association]:
+    its = nodes(ones)
+    calibration = CALIBRATION.model_copy(update=changed)
+    return its, associate(its, WORLD, CORE, calibration, TRANSIT, SETTINGS)
+
+
+worlds = st.builds(
+    people,
+    seed=st.integers(0, 100_000),
+    n=st.integers(2, 16),
+    looks=st.integers(1, 5),
+    noise=st.sampled_from([0.0, 0.2, 0.5]),
+    busy_s=st.sampled_from([100.0, 600.0, 3000.0]),
+)
+often = settings(deadline=None, max_examples=80)
+
+
+def together(ones: list[One], group: list[int]) -> One:
+    """A group as one node: all its tracklets."""
+    ordered = sorted(ones, key=lambda one: one.key)
+    parts = [ordered[i] for i in group if ordered[i].timed]
+    return One(b"", np.ones(WIDTH), tuple(span for part in parts for span in part.spans), True)
+
+
+@often
+@given(worlds)
+def test_nobody_is_at_two_places_at_once(ones: list[One]) -> None:
+    """Known identities and fresh ones alike, at every size of group; whoever has no times is bound by none."""
+    its, found = run(ones)
+    for group in found.groups:
+        left, right = (
+            (np.array(side, np.int64) for side in zip(*combinations(group, 2), strict=True))
+            if len(group) > 1
+            else (np.empty(0, np.int64), np.empty(0, np.int64))
+        )
+        assert not closest(its, WORLD, left, right).impossible.any()
+        whole = together(ones, group)
+        assert not whole.spans or is_possible(whole)
+
+
+@often
+@given(worlds, st.randoms(use_true_random=False))
+def test_order_changes_nothing(ones: list[One], random) -> None:  # type: ignore[no-untyped-def]
+    shuffled = ones[:]
+    random.shuffle(shuffled)
+    (_, a), (_, b) = run(ones), run(shuffled)
+    assert a.groups == b.groups and a.decisions == b.decisions
+
+
+@often
+@given(worlds)
+def test_decisions_explain_the_groups(ones: list[One]) -> None:
+    its, found = run(ones)
+    assert sorted(i for group in found.groups for i in group) == list(range(len(ones)))
+    where = {i: number for number, group in enumerate(found.groups) for i in group}
+    pairs = [(d.left, d.right) for d in found.decisions]
+    assert pairs == sorted(set(pairs)) and all(left < right for left, right in pairs)
+    for d in found.decisions:
+        inside = where[d.left] == where[d.right]
+        assert inside == (d.verdict is Verdict.JOIN)
+        if d.runner_up is not None:
+            mine = d.left if its.fresh[d.left] else d.right
+            assert where[d.runner_up] != where[mine] and d.runner_up_distance is not None
+    joins = [(d.left, d.right) for d in found.decisions if d.verdict is Verdict.JOIN]
+    for group in found.groups:
+        own = [pair for pair in joins if pair[0] in group]
+        reached, edge = {group[0]}, True
+        while edge:
+            edge = [pair for pair in own if len(reached & set(pair)) == 1]
+            reached |= {i for pair in edge for i in pair}
+        assert len(own) == len(group) - 1 and reached == set(group)  # a tree
+    nothing_fresh = [i for i in range(len(ones)) if not its.fresh[i]]
+    if len(nothing_fresh) == len(ones):
+        assert found.decisions == []
+
+
+@often
+@given(worlds)
+def test_someone_far_away_changes_no_other_group(ones: list[One]) -> None:
+    """Unlike everyone else, and years later: at most the runner-up of somebody who had none."""
+    far = -np.sum([one.mean / np.linalg.norm(one.mean) for one in ones], axis=0)
+    assume(np.linalg.norm(far) > 0.1)
+    far = far / np.linalg.norm(far)
+    assume(all(far @ one.mean / np.linalg.norm(one.mean) < -0.1 for one in ones))
+    stranger = One(b"\xff" * 9, far, ((0, 1e8, 1e8 + 5),), True)
+    (_, before), (_, after) = run(ones), run([*ones, stranger])
+    assert after.groups == [*before.groups, [len(ones)]]
+    assert kept(after) == kept(before)
+
+
+def kept(found: Association) -> list[tuple[int, int, Verdict, float]]:
+    """Joins and reviews; the nearest that stays apart is another one when there are others."""
+    return [(d.left, d.right, d.verdict, d.distance) for d in found.decisions if d.verdict is not Verdict.APART]
+
+
+@often
+@given(worlds)
+def test_without_a_calibration_nobody_is_joined(ones: list[One]) -> None:
+    found = associate(nodes(ones), WORLD, CORE, None, TRANSIT, SETTINGS)
+    assert found.groups == [[i] for i in range(len(ones))]
+    assert all(d.verdict is Verdict.REVIEW and d.probability is None for d in found.decisions)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_blocks_and_order_of_many(seed: int) -> None:
+    """A world larger than a shortlist and than a small cluster keeps the gates too."""
+    ones = [replace(one, fresh=i % 3 > 0) for i, one in enumerate(people(seed, 150, 3, 0.3, 20_000.0))]
+    its, found = run(ones)
+    assert max(map(len, found.groups)) > 5
+    for group in found.groups:
+        whole = together(ones, group)
+        assert not whole.spans or is_possible(whole)
+    assert run(ones[::-1])[1].groups == found.groups
+    assert len(its) == 150

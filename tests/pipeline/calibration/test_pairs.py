@@ -1,0 +1,131 @@
+from dataclasses import fields
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import expit
+
+from pipeline.calibration.pairs import FEWEST, appearance_log_odds, distance_at, fit_pairs, log_odds, thinness
+from pipeline.calibration.reliability import judge
+from schemas.calibration import PairTerms, straight_line
+from tests.pipeline.simulated_pairs import Pairs, simulated_pairs
+
+
+def joined(seeds: tuple[int, ...], **given) -> Pairs:
+    parts = [simulated_pairs(seed, **given) for seed in seeds]
+    return Pairs(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Pairs)))
+
+
+def fit(pairs: Pairs, **given) -> PairTerms:
+    found = fit_pairs(pairs.distance, pairs.transit, pairs.left_weight, pairs.right_weight, pairs.same, **given)
+    assert found is not None
+    return found
+
+
+def probabilities(calibration: PairTerms, pairs: Pairs) -> np.ndarray:
+    return expit(log_odds(calibration, pairs.distance, pairs.transit, pairs.left_weight, pairs.right_weight))
+
+
+@pytest.fixture(scope="module")
+def learned() -> Pairs:
+    return joined((1, 2))
+
+
+@pytest.fixture(scope="module")
+def fresh() -> Pairs:
+    return joined((3, 4))
+
+
+@pytest.fixture(scope="module")
+def fitted(learned: Pairs) -> PairTerms:
+    return fit(learned)
+
+
+def test_fresh_people_are_judged_rightly(fitted: PairTerms, fresh: Pairs) -> None:
+    assert 0.02 < fresh.same.mean() < 0.3  # a shortlist is mostly strangers
+    found = judge(probabilities(fitted, fresh), fresh.same)
+    assert found.middle.pairs > 4_000
+    assert found.shortlist.ece < 0.01
+    assert found.middle.ece < 0.025
+    assert fitted.transit == pytest.approx(1, abs=0.1)  # the simulated likelihood ratio is exact
+
+
+def test_thin_and_thick_evidence_are_told_apart(fitted: PairTerms, learned: Pairs, fresh: Pairs) -> None:
+    alike = fit(learned, by_evidence=False)
+    assert alike.thick.slopes == alike.thin.slopes
+    thin = thinness(fresh.left_weight, fresh.right_weight)
+    for rows in (thin < np.quantile(thin, 0.2), thin > np.quantile(thin, 0.8)):
+        told, not_told = (judge(probabilities(c, fresh)[rows], fresh.same[rows]).middle.ece for c in (fitted, alike))
+        assert told < 0.05
+        assert told < 0.6 * not_told
+
+
+def test_a_bend_helps(learned: Pairs, fresh: Pairs, fitted: PairTerms) -> None:
+    straight = fit(learned, quantiles=())
+    assert straight.knots == ()
+    losses = [
+        np.mean(-np.log(np.where(fresh.same, p, 1 - p))) for p in (probabilities(c, fresh) for c in (fitted, straight))
+    ]
+    assert losses[0] < losses[1]
+
+
+@given(st.floats(0, 2), st.floats(0, 2), st.floats(-4, 4), st.floats(-4, 4), st.floats(0.05, 1e4), st.floats(0.05, 1e4))
+def test_monotone_and_the_same_from_either_side(
+    fitted: PairTerms, near: float, far: float, less: float, more: float, left: float, right: float
+) -> None:
+    near, far = sorted((near, far))
+    less, more = sorted((less, more))
+
+    def at(distance: float, transit: float, a: float, b: float) -> float:
+        return float(log_odds(fitted, *(np.array([value]) for value in (distance, transit, a, b)))[0])
+
+    assert at(near, 0, left, right) >= at(far, 0, left, right)
+    assert at(near, more, left, right) >= at(near, less, left, right)
+    assert at(near, more, left, right) == at(near, more, right, left)
+
+
+def test_survives_json(fitted: PairTerms, fresh: Pairs) -> None:
+    again = PairTerms.model_validate_json(fitted.model_dump_json())
+    assert again == fitted
+    np.testing.assert_array_equal(probabilities(again, fresh), probabilities(fitted, fresh))
+
+
+def test_too_few_of_either_kind_is_no_fit(learned: Pairs) -> None:
+    same, apart = np.flatnonzero(learned.same), np.flatnonzero(~learned.same)
+    for rows in (np.r_[same[: FEWEST - 1], apart], np.r_[same, apart[: FEWEST - 1]]):
+        few = Pairs(*(getattr(learned, f.name)[rows] for f in fields(Pairs)))
+        assert fit_pairs(few.distance, few.transit, few.left_weight, few.right_weight, few.same) is None
+
+
+def test_without_times_transit_is_believed_as_it_is(learned: Pairs) -> None:
+    untimed = Pairs(**{**vars(learned), "transit": np.zeros(len(learned.transit))})
+    assert fit(untimed).transit == 1
+
+
+def test_one_weight_for_all_gives_one_line(learned: Pairs) -> None:
+    ones = np.full(len(learned.same), 5.0)
+    found = fit(Pairs(**{**vars(learned), "left_weight": ones, "right_weight": ones}))
+    np.testing.assert_allclose(found.thick.slopes, found.thin.slopes, rtol=0.1)
+
+
+def test_distances_that_part_the_pairs_stay_finite() -> None:
+    distance = np.repeat([0.1, 1.0], 50)
+    one = np.ones(100)
+    found = fit_pairs(distance, 0 * one, one, one, distance < 0.5)
+    assert found is not None
+    odds = log_odds(found, np.array([0.1, 1.0]), np.zeros(2), np.ones(2), np.ones(2))
+    assert odds[0] > 2
+    assert odds[1] < -2
+    assert np.abs(odds).max() < 50
+
+
+@given(distance=st.floats(0, 2), left=st.floats(0.1, 50), right=st.floats(0.1, 50))
+def test_distance_at_is_the_inverse(fitted: PairTerms, distance: float, left: float, right: float) -> None:
+    odds = appearance_log_odds(fitted, distance, left, right)
+    assert distance_at(fitted, odds, left, right) == pytest.approx(distance, abs=1e-9)
+
+
+def test_a_straight_line_is_one() -> None:
+    assert appearance_log_odds(straight_line(4, 3), 0.5) == 1
+    assert distance_at(straight_line(4, 3), 1) == 0.5

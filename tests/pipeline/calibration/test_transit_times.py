@@ -1,0 +1,38 @@
+"""Transit times learned from a city's own decisions."""
+
+import pytest
+from sqlalchemy import text
+
+from pipeline.calibration.transit_times import learn_transit_times
+from pipeline.resolve.unit import current_calibration
+from schemas.errors import InputError
+from schemas.levels import Level
+from tests.pipeline.resolve.conftest import Town, city_files, lines, model_folder, town
+
+__all__ = ["city_files", "lines", "model_folder", "town"]
+
+
+def test_a_snapshot_of_the_joins_that_were_made(town: Town, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.calibration.transit_times.ENOUGH", 3)
+    with pytest.raises(InputError, match="3 joins with times"):
+        learn_transit_times(town.store, town.model, "anna", "nothing is resolved yet")
+    town.take_in(lines)
+    town.resolve()
+    with town.store.begin() as connection:
+        before = current_calibration(connection, town.model.id, Level.BUILDING)
+        joins = connection.execute(
+            text(
+                "SELECT count(*) FROM match_decision d JOIN run r ON r.id = d.run_id WHERE r.level = 'building' "
+                "AND d.verdict = 'join' AND d.gap_s IS NOT NULL AND r.superseded_at IS NULL"
+            )
+        ).scalar_one()
+    found = learn_transit_times(town.store, town.model, "anna", "a day of joins")
+    with town.store.begin() as connection:
+        after = current_calibration(connection, town.model.id, Level.BUILDING)
+        audited = connection.execute(text("SELECT reason FROM audit WHERE action = 'model.transit'")).scalars().all()
+    assert before is not None and after is not None and after.id != before.id
+    assert after.value.transit == found[Level.BUILDING] and after.value.terms == before.value.terms
+    assert 0 < found[Level.BUILDING].joins <= joins
+    assert audited == ["a day of joins"]
+    assert town.resolve() > 0  # other transit times: decided again
+    assert town.resolve() == 0

@@ -1,0 +1,127 @@
+import cv2
+import numpy as np
+import pytest
+from sqlalchemy import text
+
+from pipeline.search.request import request_search, upload_probe
+from pipeline.search.search import EVIDENCE, search
+from schemas.calibration import straight_line
+from schemas.errors import CityError, InputError, PictureError
+from schemas.parameters import SearchHit, SearchParameters
+from schemas.times import from_us, to_us
+from tests.pipeline.resolve.conftest import Town, city_files, model_folder, resolved, town
+
+__all__ = ["city_files", "model_folder", "resolved", "town"]
+
+
+def some_crop(town: Town, camera: str = "") -> str:
+    with town.store.begin() as connection:
+        key: str = connection.scalar(
+            text("SELECT encode(key, 'hex') FROM crop WHERE starts_with(camera, :camera) ORDER BY key LIMIT 1"),
+            {"camera": camera},
+        )
+    return key
+
+
+def run(town: Town, **parameters: object) -> tuple[SearchHit, ...]:
+    asked = SearchParameters.model_validate({"unit": "d1", "reason": "a test", "operator": "me", "top": 5} | parameters)
+    request = request_search(town.store, town.model, asked)
+    return search(town.store, lambda _: town.core, town.crops, town.model, request, asked)
+
+
+def test_a_stored_crop_finds_its_own_identity_with_lineage(resolved: Town) -> None:
+    key = some_crop(resolved)
+    hits = run(resolved, crop_key=key)
+    assert [hit.rank for hit in hits] == list(range(1, len(hits) + 1))
+    assert [hit.distance for hit in hits] == sorted(hit.distance for hit in hits)
+    best = hits[0]
+    assert best.crops[0].key == key and best.crops[0].distance == pytest.approx(0, abs=1e-6)
+    assert 0 <= best.distance < hits[-1].distance
+    assert best.probability is not None and 0 < best.probability < 1
+    for hit in hits:
+        assert 1 <= len(hit.crops) <= EVIDENCE
+        assert [crop.distance for crop in hit.crops] == sorted(crop.distance for crop in hit.crops)
+        for crop in hit.crops:
+            assert crop.lineage[0] == hit.identity and len(crop.lineage) == 4
+    with resolved.store.begin() as connection:  # each step of the lineage is a member of the one before
+        for upper, lower in zip(best.crops[0].lineage, best.crops[0].lineage[1:], strict=False):
+            assert connection.scalar(
+                text(
+                    "SELECT count(*) FROM identity_now u JOIN identity_member m ON m.identity_id = u.id "
+                    "JOIN identity l ON l.id = m.child_id WHERE u.persistent_id = :upper AND l.persistent_id = :lower"
+                ),
+                {"upper": upper, "lower": lower},
+            )
+
+
+@pytest.mark.parametrize(("unit", "depth"), [("d1/s1", 3), ("d1/s1/b1", 2), ("d1/s1/b1/c1", 1)])
+def test_a_search_starts_at_its_unit(resolved: Town, unit: str, depth: int) -> None:
+    hits = run(resolved, unit=unit, crop_key=some_crop(resolved, unit))
+    assert hits and {hit.unit for hit in hits} == {unit}
+    for hit in hits:
+        assert {len(crop.lineage) for crop in hit.crops} == {depth}
+        assert all(crop.camera == unit or crop.camera.startswith(f"{unit}/") for crop in hit.crops)
+    assert (hits[0].probability is None) == (unit.count("/") == 3)  # a camera has no calibration
+
+
+def test_an_uploaded_picture_is_searched_as_the_crop_it_shows(resolved: Town) -> None:
+    key = some_crop(resolved)
+    with resolved.store.begin() as connection:
+        picture = connection.scalar(text("SELECT picture FROM crop WHERE key = :key"), {"key": bytes.fromhex(key)})
+    data = resolved.crops.get(bytes(picture))
+    by_probe = run(resolved, probe_id=upload_probe(resolved.store, resolved.crops, data, "me"))
+    by_crop = run(resolved, crop_key=key)
+    assert [hit.identity for hit in by_probe] == [hit.identity for hit in by_crop]
+    assert [hit.distance for hit in by_probe] == pytest.approx([hit.distance for hit in by_crop], abs=1e-3)
+
+
+def test_only_what_was_seen_in_the_period_comes_back(resolved: Town) -> None:
+    key = some_crop(resolved)
+    times = sorted(to_us(crop.time) for hit in run(resolved, crop_key=key, top=200) for crop in hit.crops if crop.time)
+    start, end = from_us(times[len(times) // 4]), from_us(times[len(times) // 2])
+    hits = run(resolved, crop_key=key, top=200, from_time=start, to_time=end)
+    assert hits
+    assert all(crop.time is not None and start <= crop.time < end for hit in hits for crop in hit.crops)
+    assert run(resolved, crop_key=key, from_time=from_us(times[-1] + 10**9)) == ()
+
+
+def test_implausible_children_stay_closed(resolved: Town) -> None:
+    """With a calibration that finds everybody alike, more is opened than with one that finds nobody alike."""
+
+    def opened() -> int:
+        return sum(len(hit.crops) for hit in run(resolved, crop_key=some_crop(resolved), top=200))
+
+    def calibrate(intercept: float) -> None:
+        with resolved.store.begin() as connection:
+            connection.execute(
+                text(
+                    "INSERT INTO calibration (model_id, level, parameters) SELECT DISTINCT ON (level) model_id, level, "
+                    "jsonb_set(parameters, '{terms}', CAST(:terms AS jsonb)) FROM calibration"
+                ),
+                {"terms": straight_line(6.0, intercept).model_dump_json()},
+            )
+
+    try:
+        calibrate(1000.0)
+        everything = opened()
+        calibrate(-1000.0)
+        assert 0 < opened() < everything
+    finally:
+        calibrate(3.5)
+
+
+def test_what_is_not_there_leaves_nothing_behind(town: Town) -> None:
+    with pytest.raises(InputError, match="no crop has the key"):
+        run(town, crop_key="ab" * 32)
+    with pytest.raises(InputError, match="no probe"):
+        run(town, probe_id="00000000-0000-0000-0000-000000000000")
+    with pytest.raises(CityError, match="nearest: d1"):
+        run(town, unit="d2", crop_key="ab" * 32)
+    with pytest.raises(PictureError):
+        upload_probe(town.store, town.crops, b"PK\x03\x04 an archive", "me")
+    with town.store.begin() as connection:
+        for table in ("search_request", "probe", "search_hit"):
+            assert connection.scalar(text(f"SELECT count(*) FROM {table}")) == 0
+    picture = cv2.imencode(".png", np.full((64, 32, 3), 90, np.uint8))[1].tobytes()
+    probe = upload_probe(town.store, town.crops, picture, "me")
+    assert run(town, probe_id=probe) == ()  # a city without crops

@@ -1,0 +1,328 @@
+"""Promotion on a real city: nothing decided is rewritten, nobody is lost, and no run sees two models."""
+
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sqlalchemy import text
+
+from pipeline.city.decision_digest import decision_digest
+from pipeline.city.watermarks import mark_everything
+from pipeline.registry import ModelRow, find_model, model_in_use, register_model, use_model
+from pipeline.report.contents import read_contents
+from pipeline.report.pages import render
+from pipeline.resolve import embed_camera, resolve_unit, units_within
+from pipeline.search.request import request_search
+from pipeline.search.search import search
+from pipeline.store.copy import copy_out
+from pipeline.store.partitions import find_orphans
+from pipeline.training.comparison import Comparison, write_comparison
+from pipeline.training.promotion import Promotion, promote, rollback
+from pipeline.training.reembed import count_unknown, reembed
+from reid_core.files import read_card, save_model
+from reid_core.models import build_model
+from reid_core.serving.core import ReIDCore, open_core
+from schemas.cards import InputConvention, ModelConfig
+from schemas.errors import InputError, ModelChanged
+from schemas.levels import Level
+from schemas.parameters import SearchHit, SearchParameters
+from tests.pipeline.resolve.conftest import Town, city_files, lines, model_folder, town
+
+__all__ = ["city_files", "lines", "model_folder", "town"]
+
+TAKEN_IN, MORE = 80, 60
+#: Another architecture and input, so that no vector of one model can be mistaken for one of the other.
+SECOND = ModelConfig(architecture="resnet18", input=InputConvention(height=64, width=32))
+
+
+@pytest.fixture(scope="module")
+def second_folder(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained model with the calibrations of the first."""
+    folder = tmp_path_factory.mktemp("second")
+    torch.manual_seed(7)
+    save_model(build_model(SECOND), folder, name="second", calibration=read_card(model_folder).calibration)
+    return folder
+
+
+@pytest.fixture
+def two(town: Town, lines: list[str], second_folder: Path) -> Town:
+    """A resolved city with a second registered model."""
+    town.take_in(lines[:TAKEN_IN])
+    town.resolve()
+    register_model(town.store, town.store.settings, second_folder, "second")
+    return town
+
+
+def core_of(town: Town) -> Any:
+    def opened(model: ModelRow) -> ReIDCore:
+        return open_core(town.store.settings, model.directory(town.store.settings))
+
+    return opened
+
+
+def to_second(town: Town, **options: Any) -> Promotion:
+    options = {"operator": "anna", "reason": "a test", "force": True} | options
+    return promote(town.store, town.crops, core_of(town), "second", **options)
+
+
+def back(town: Town) -> Promotion:
+    return rollback(town.store, town.crops, core_of(town), operator="anna", reason="a test")
+
+
+def scalar(town: Town, sql: str, **parameters: Any) -> Any:
+    with town.store.begin() as connection:
+        return connection.scalar(text(sql), parameters)
+
+
+def digest(town: Town) -> str:
+    with town.store.begin() as connection:
+        return decision_digest(connection, None)
+
+
+def in_use(town: Town) -> ModelRow:
+    with town.store.begin() as connection:
+        return model_in_use(connection)
+
+
+def unknown(town: Town, model: ModelRow) -> dict[Level, int]:
+    with town.store.begin() as connection:
+        return count_unknown(connection, model.id)
+
+
+def resolve_now(town: Town) -> int:
+    """As the flow does: with the model that is in use when each unit begins. Rows written."""
+    written = 0
+    opened = {}
+    for unit in units_within(town.store, "d1"):
+        while True:
+            model = in_use(town)
+            core = opened.setdefault(model.id, None) or core_of(town)(model)
+            opened[model.id] = core
+            try:
+                if unit.count("/") == 3:
+                    embed_camera(town.store, core, town.crops, model, unit)
+                settings = town.store.settings.association
+                written += resolve_unit(town.store, core, model, unit, settings=settings).written
+                break
+            except ModelChanged:
+                continue
+    return written
+
+
+def find(town: Town, unit: str = "d1", crop: str | None = None, top: int = 200) -> tuple[SearchHit, ...]:
+    key = crop or scalar(town, "SELECT encode(key, 'hex') FROM crop ORDER BY key LIMIT 1")
+    asked = SearchParameters(unit=unit, crop_key=key, reason="a test", operator="me", top=top)
+    model = in_use(town)
+    return search(town.store, core_of(town), town.crops, model, request_search(town.store, model, asked), asked)
+
+
+def prototypes(town: Town, model: ModelRow) -> dict[str, Any]:
+    with town.store.begin() as connection:
+        return copy_out(
+            connection,
+            "SELECT identity_id, ordinal, weight, v FROM prototype WHERE model_id = :model ORDER BY 1, 2",
+            {"model": model.id},
+            {"identity_id": "int8", "ordinal": "int2", "weight": "float4", "v": "halfvec"},
+        )
+
+
+def held_once(town: Town) -> None:
+    """Every tracklet is in exactly one identity of each level above it."""
+    with town.store.begin() as connection:
+        rows = connection.execute(
+            text(
+                "SELECT n.level, k.key FROM identity_now n, unnest(n.tracklets) AS t(id) JOIN identity k ON k.id = t.id"
+            )
+        ).all()
+        tracklets = set(connection.scalars(text("SELECT key FROM identity_now WHERE level = 'camera'")))
+    held = Counter((row.level, bytes(row.key)) for row in rows)
+    assert set(held.values()) == {1}
+    for level in Level:
+        assert {key for which, key in held if which == level} == {bytes(key) for key in tracklets}, level
+
+
+def test_prototypes_made_anew_are_those_of_the_resolve(two: Town) -> None:
+    before = prototypes(two, two.model)
+    with two.store.begin() as connection:
+        connection.execute(text("DELETE FROM prototype"))
+    done = reembed(two.store, two.core, two.crops, two.model)
+    after = prototypes(two, two.model)
+    assert (done.crops, done.identities) == (0, len(set(before["identity_id"].tolist())))
+    for name, column in before.items():
+        assert np.array_equal(column, after[name]), name
+
+
+def test_a_city_goes_on_under_another_model_and_back(two: Town, lines: list[str]) -> None:
+    decided = digest(two)
+    told: list[tuple[int, int]] = []
+    done = to_second(two, progress=lambda *numbers: told.append(numbers))
+    second = in_use(two)
+    assert (second.name, done.model, done.before) == ("second", "second", "test")
+    assert done.done.crops == TAKEN_IN and told[-1][0] == told[-1][1] == TAKEN_IN + done.done.identities
+    assert (done.unknown, done.uncalibrated) == ({}, [])
+    assert digest(two) == decided
+    with two.store.begin() as connection:
+        mark_everything(connection)
+    assert resolve_now(two) == 0 and digest(two) == decided  # looked at again: it stands as it was decided
+    assert {hit.model for hit in find(two)} == {"second"}
+
+    early = scalar(two, "SELECT count(*) FROM run WHERE superseded_at IS NULL")
+    two.take_in(lines[TAKEN_IN : TAKEN_IN + MORE])
+    assert resolve_now(two) > 0
+    models = "SELECT count(DISTINCT model_id) FROM run WHERE superseded_at IS NULL"
+    assert scalar(two, models) == 2 and scalar(two, models.replace("model_id", "id")) > early
+    both = "SELECT count(*) FROM identity_now i WHERE level = 'district' AND 2 = (SELECT count(DISTINCT r.model_id) "
+    both += "FROM identity t JOIN run r ON r.id = t.run_id WHERE t.id = ANY(i.tracklets))"
+    assert scalar(two, both) > 0  # people seen under the one and under the other
+    held_once(two)
+    assert unknown(two, second) == {} and unknown(two, two.model) != {}
+
+    again = back(two)
+    assert (again.model, again.before) == ("test", "second") and in_use(two).name == "test"
+    assert again.done.crops == MORE and unknown(two, two.model) == {}
+    assert resolve_now(two) == 0 and {hit.model for hit in find(two)} == {"test"}
+    with pytest.raises(InputError, match="no model was in use before test"):
+        back(two)
+    with two.store.begin() as connection:
+        assert set(find_orphans(connection).values()) == {0}
+        acts = connection.execute(text("SELECT * FROM audit WHERE action LIKE 'model._%' ORDER BY id")).all()
+    assert [(row.action, row.details["model"]) for row in acts if row.action != "model.register"] == [
+        ("model.use", "test"),
+        ("model.promote", "second"),
+        ("model.rollback", "test"),
+    ]
+    assert (acts[-2].actor, acts[-2].reason, acts[-2].details["forced"]) == ("anna", "a test", True)
+    assert "never compared with test" in acts[-2].details["against"][0]
+
+
+def compared(town: Town, mine: float, its: float) -> None:
+    with town.store.begin() as connection:
+        found = Comparison(
+            "second",
+            "test",
+            "held-out people",
+            bytes(32),
+            *({"mAP": value, "rank_1": 50.0, "mINP": 10.0} for value in (mine, its)),
+        )
+        write_comparison(connection, find_model(connection, "second"), town.model, found, "anna")
+
+
+def test_who_is_not_promoted(town: Town, second_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="test is in use already"):
+        promote(town.store, town.crops, core_of(town), "test", operator="anna", reason="a test")
+    with pytest.raises(InputError, match="there are: test"):
+        promote(town.store, town.crops, core_of(town), "tset", operator="anna", reason="a test")
+    bare = tmp_path / "bare"
+    save_model(build_model(SECOND), bare, name="bare")
+    register_model(town.store, town.store.settings, bare, "bare")
+    with pytest.raises(InputError, match=r"bare was|never compared.*no calibration for building, street, district"):
+        promote(town.store, town.crops, core_of(town), "bare", operator="anna", reason="a test")
+    register_model(town.store, town.store.settings, second_folder, "second")
+    compared(town, 60.0, 60.5)
+    with pytest.raises(InputError, match=r"worse than test: mAP 60.0 against 60.5.*--force"):
+        to_second(town, force=False)
+    assert in_use(town).name == "test"
+    compared(town, 60.5, 60.0)
+    assert to_second(town, force=False).model == "second"  # nothing to embed yet
+    assert scalar(town, "SELECT forced FROM model_switch ORDER BY id DESC LIMIT 1") is False
+
+
+def test_use_is_for_a_first_model(two: Town) -> None:
+    with pytest.raises(InputError, match=r"resolved with model test; `urban-reid models promote second`"):
+        use_model(two.store, "second")
+    assert in_use(two).name == "test"
+
+
+def test_whose_pictures_are_gone_is_found_by_the_old_model_and_keeps_its_members(two: Town, lines: list[str]) -> None:
+    """Of one person everything is gone, of another the earliest tracklet."""
+    with two.store.begin() as connection:
+        people = connection.execute(
+            text(
+                "SELECT * FROM identity_now WHERE level = 'district' AND crops > 1 ORDER BY cardinality(tracklets), key"
+            )
+        ).all()
+        gone, partly = people[0], people[-1]
+        assert len(partly.tracklets) > 1
+        pictures = connection.execute(
+            text(
+                "SELECT encode(c.key, 'hex') AS key, c.picture FROM identity_member m JOIN crop c ON c.id = m.crop_id "
+                "WHERE m.identity_id = ANY(:ids)"
+            ),
+            {"ids": [*gone.tracklets, partly.tracklets[0]]},
+        ).all()
+    for row in pictures:
+        two.crops.path(bytes(row.picture)).unlink()
+    with pytest.raises(InputError, match=rf"pictures of {len(pictures)} crops are not in .*--accept-missing"):
+        to_second(two)
+    assert in_use(two).name == "test"
+    done = to_second(two, accept_missing=True)
+    assert done.unknown[Level.DISTRICT] == 1 and done.unknown[Level.CAMERA] == len(gone.tracklets) + 1
+    second = in_use(two)
+    assert unknown(two, second) == done.unknown
+    assert scalar(two, "SELECT count(*) FROM crop WHERE picture_gone_at IS NOT NULL") == len(pictures)
+    page = render(read_contents(two.store, "d1"), (), 0)["index.html"]
+    assert "known to an earlier model only" in page and "by test</span>" in page
+
+    probe = scalar(two, "SELECT encode(key, 'hex') FROM crop WHERE picture_gone_at IS NULL ORDER BY key LIMIT 1")
+    hits = find(two, crop=probe)
+    by_model = {model: [hit for hit in hits if hit.model == model] for model in ("second", "test")}
+    assert [hit.identity for hit in by_model["test"]] == [gone.persistent_id]
+    assert by_model["test"][0].crops and len(by_model["second"]) == len(people_of(two)) - 1
+    chances = [hit.probability or 0.0 for hit in hits]
+    assert chances == sorted(chances, reverse=True) and [hit.rank for hit in hits] == list(range(1, len(hits) + 1))
+
+    two.take_in(lines[TAKEN_IN : TAKEN_IN + MORE])
+    assert resolve_now(two) > 0
+    held_once(two)
+    assert resolve_now(two) == 0
+
+
+def people_of(town: Town) -> list[Any]:
+    with town.store.begin() as connection:
+        return list(connection.execute(text("SELECT * FROM identity_now WHERE level = 'district'")))
+
+
+def test_runs_and_searches_during_the_switch_see_one_model(two: Town, lines: list[str]) -> None:
+    """A resolve of new crops and searches without end, while the second model is promoted."""
+    two.take_in(lines[TAKEN_IN : TAKEN_IN + MORE])
+    started, ended = threading.Event(), threading.Event()
+
+    def searching() -> list[set[str]]:
+        found = []
+        while not ended.is_set() or not found:
+            try:
+                hits = find(two, top=5)
+            except ModelChanged:  # the flow asks again
+                continue
+            found.append({hit.model for hit in hits})
+            started.set()
+        return found
+
+    with ThreadPoolExecutor(3) as pool:
+        searches = pool.submit(searching)
+        assert started.wait(120)
+        resolved = pool.submit(resolve_now, two)
+        try:
+            promoted = pool.submit(to_second, two).result()
+            resolved.result()
+        finally:
+            ended.set()
+        found = searches.result()
+    assert promoted.unknown == {} and unknown(two, in_use(two)) == {}
+    assert {len(models) for models in found} == {1}
+    order = [models.pop() for models in found]
+    assert order == sorted(order, reverse=True)  # test, then second, and never back
+    last = scalar(two, "SELECT max(id) FROM run WHERE model_id = :id", id=two.model.id)
+    assert scalar(two, "SELECT count(*) FROM run WHERE model_id <> :id AND id < :last", id=two.model.id, last=last) == 0
+    mixed = "SELECT count(*) FROM run r JOIN calibration c ON c.id = r.calibration_id WHERE c.model_id <> r.model_id"
+    assert scalar(two, mixed) == 0
+    resolve_now(two)
+    held_once(two)
+    assert scalar(two, "SELECT count(*) FROM crop_embedding e JOIN model m ON m.id = e.model_id WHERE in_use") == (
+        TAKEN_IN + MORE
+    )

@@ -1,0 +1,138 @@
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from reid_core.datasets import open_dataset
+from reid_core.datasets.person_pictures import JUNK, PersonPictures
+from reid_core.diff_attention import DiffAttention
+from reid_core.evaluation.distances import BLOCK_DISTANCES, attended, plain
+from reid_core.evaluation.evaluate import evaluate, model_directory
+from reid_core.evaluation.ranking import RankingMetrics
+from reid_core.files import save_model
+from reid_core.models import build_model
+from reid_core.serving.local import LocalCore
+from schemas.cards import DiffAttentionSettings, InputConvention, ModelConfig
+from schemas.errors import InputError
+from schemas.settings import Settings, settings
+
+QUICK = Settings(device="cpu", precision="float32", batch_size=8)
+SIZE = InputConvention(height=32, width=16)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A small model with a diff attention whose gate is far from constant."""
+    torch.manual_seed(0)
+    config = ModelConfig(architecture="resnet10s", input=SIZE, diff_attention=DiffAttentionSettings(reduction=16))
+    built = build_model(config)
+    assert built.diff_attention is not None
+    torch.nn.init.normal_(built.diff_attention.excite.weight, std=0.2)
+    folder = tmp_path_factory.mktemp("model")
+    save_model(built, folder, name="small")
+    yield folder
+
+
+def people(seed: int, many: int, camera: int) -> PersonPictures:
+    """Noise over one colour a person, so that they can be told apart, but not all."""
+    colours = np.random.default_rng(0).integers(40, 216, (6, 1, 1, 3))
+    rng = np.random.default_rng(seed)
+    identities = rng.integers(0, 6, many)
+    noise = rng.normal(scale=60, size=(many, SIZE.height, SIZE.width, 3))
+    pictures = np.clip(colours[identities] + noise, 0, 255).astype(np.uint8)
+    return PersonPictures(pictures, identities, np.full(many, camera))
+
+
+def test_every_way_is_scored_and_told(model: Path) -> None:
+    query, gallery, heard = people(1, 20, 1), people(2, 40, 2), []
+    found = evaluate(QUICK, model, query, gallery, rerank=True, progress=lambda *told: heard.append(told))
+    assert list(found) == ["plain", "attended", "reranked"]
+    assert found["plain"] != found["attended"] != found["reranked"]
+    assert found["plain"].pairs is not None and found["reranked"].pairs is None
+    assert ("embedding", 20, 20) in heard and ("embedding", 40, 40) in heard and ("ranking, attended", 20, 20) in heard
+    # The attended distances are those of the core that the city asks, query first.
+    core = LocalCore.open(QUICK, model)
+    left, right = (core.embed(side.pictures).astype(np.float64) for side in (query, gallery))
+    rows = np.stack([core.distances(np.repeat(one[None], 40, 0), right) for one in left])
+    metrics = RankingMetrics(gallery.identities, gallery.cameras).update(rows, query.identities, query.cameras)
+    assert metrics.compute().mAP == pytest.approx(found["attended"].mAP, abs=0.2)
+
+
+def test_attention_on_the_nearest_only(model: Path) -> None:
+    query, gallery = people(1, 20, 1), people(2, 40, 2)
+    whole = evaluate(QUICK, model, query, gallery)
+    assert evaluate(QUICK, model, query, gallery, top=10**6)["attended"] == whole["attended"]
+    some = evaluate(QUICK, model, query, gallery, top=3)
+    assert some["plain"] == whole["plain"]
+    assert some["attended"].rank_10 == pytest.approx(whole["plain"].rank_10)  # three changed places among themselves
+    assert some["attended"].pairs is None  # these are no distances to set a threshold by
+
+
+def test_the_rest_keep_their_order_behind_the_nearest() -> None:
+    torch.manual_seed(0)
+    left, right = torch.randn(7, 16).double(), torch.randn(30, 16).double()
+    attention = DiffAttention(16, DiffAttentionSettings(reduction=2)).eval()
+    torch.nn.init.normal_(attention.excite.weight)
+    with torch.inference_mode():
+        found, near, whole = (
+            torch.cat([block for _, block in stream]).numpy()
+            for stream in (attended(attention, left, right, 5), plain(left, right), attended(attention, left, right))
+        )
+    for row, by_plain, by_attention in zip(found, near, whole, strict=True):
+        order = np.argsort(by_plain)
+        assert row[order[:5]] == pytest.approx(by_attention[order[:5]], abs=1e-5)
+        assert row[order[:5]].max() < row[order[5:]].min()
+        assert np.array_equal(order[5:], [j for j in np.argsort(row) if j not in order[:5]])
+
+
+def test_junk_is_nobodys_neighbour(model: Path) -> None:
+    query, gallery, junk = people(1, 20, 1), people(2, 40, 2), people(3, 15, 2)
+    both = [np.concatenate([getattr(gallery, name), getattr(junk, name)]) for name in ("pictures", "cameras")]
+    with_junk = PersonPictures(both[0], np.concatenate([gallery.identities, np.full(15, JUNK)]), both[1])
+    expected = evaluate(QUICK, model, query, gallery, rerank=True)
+    assert evaluate(QUICK, model, query, with_junk, rerank=True) == expected
+
+
+def mirrored(side: PersonPictures) -> PersonPictures:
+    return replace(side, pictures=np.ascontiguousarray(side.pictures[:, :, ::-1]))
+
+
+def test_flip_sees_no_difference_between_a_picture_and_its_mirror_image(model: Path) -> None:
+    query, gallery = people(1, 20, 1), people(2, 40, 2)
+    found = evaluate(QUICK, model, query, gallery, flip=True)
+    assert evaluate(QUICK, model, mirrored(query), gallery, flip=True) == found
+    assert evaluate(QUICK, model, query, gallery) != found
+
+
+def test_blocks_cover_all_queries_and_are_small() -> None:
+    left, right = torch.randn(3000, 2).double(), torch.randn(4000, 2).double()
+    rows = [rows for rows, distances in plain(left, right) if distances.numel() <= BLOCK_DISTANCES]
+    assert len(rows) > 1 and [row for block in rows for row in range(3000)[block]] == list(range(3000))
+
+
+def test_what_is_no_model_is_refused(tmp_path: Path, model: Path) -> None:
+    with pytest.raises(InputError, match="no such file"), model_directory(tmp_path / "none.xml", None, QUICK):
+        pass
+    with pytest.raises(InputError, match="give none"), model_directory(model, SIZE, QUICK):
+        pass
+
+
+@pytest.mark.slow
+def test_a_published_embedder_scores_on_the_real_set_what_others_measured() -> None:
+    real, assets = settings().real_set, settings().test_assets
+    if real is None or assets is None:
+        pytest.skip("URBAN_REID_REAL_SET and URBAN_REID_TEST_ASSETS are not both set")
+    name = "person-reidentification-retail-0277"
+    colours = InputConvention(color="bgr", range=255, mean=(0, 0, 0), std=(1, 1, 1))
+    data = open_dataset(f"market1501:{real}")
+    query, gallery = data.load("query", colours), data.load("gallery", colours)
+    quick = Settings(device="cpu")
+    with model_directory(assets / "models" / name / f"{name}.xml", colours, quick) as folder:
+        found = evaluate(quick, folder, query, gallery, rerank=True)
+    assert found.keys() == {"plain", "reranked"}
+    assert (found["plain"].rank_1, found["plain"].mAP) == pytest.approx((82.9, 81.1), abs=1.0)
+    assert found["plain"].queries == 451
+    assert found["reranked"].mAP > found["plain"].mAP + 3

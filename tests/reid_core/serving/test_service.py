@@ -1,0 +1,227 @@
+"""The core process: real processes, a real socket, a real small model."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import torch
+
+from reid_core.files import model_digest, save_model
+from reid_core.models import build_model
+from reid_core.serving import wire
+from reid_core.serving.core import open_core
+from reid_core.serving.local import LocalCore
+from reid_core.serving.remote import RemoteCore
+from schemas.cards import DiffAttentionSettings, InputConvention, ModelCard, ModelConfig
+from schemas.errors import CoreError, CoreUnavailable, HomeError, VectorError
+from schemas.settings import Settings
+
+INPUT = InputConvention(height=64, width=32)
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A home with one small model that has diff attention."""
+    found = Settings(home=tmp_path_factory.mktemp("home"), batch_size=8)
+    torch.manual_seed(0)
+    model = build_model(
+        ModelConfig(architecture="resnet10s", input=INPUT, diff_attention=DiffAttentionSettings(transform="sub"))
+    )
+    save_model(model, found.models_dir / "small", name="small")
+    return found
+
+
+@contextmanager
+def core_process(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
+    """`reid_core.serving.service` as a process of its own, once it answers."""
+    environment = os.environ | {"URBAN_REID_HOME": str(settings.home), "URBAN_REID_BATCH_SIZE": "8"}
+    process = subprocess.Popen([sys.executable, "-P", "-m", "reid_core.serving.service"], env=environment)
+    try:
+        deadline = time.monotonic() + 60
+        while health(settings) is None:
+            assert process.poll() is None and time.monotonic() < deadline, "the core process did not start"
+            time.sleep(0.05)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def process(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
+    with core_process(settings) as running:
+        yield running
+
+
+def client(settings: Settings) -> httpx.Client:
+    return httpx.Client(transport=httpx.HTTPTransport(uds=str(settings.core_socket)), base_url="http://core")
+
+
+def health(settings: Settings) -> dict[str, dict[str, int]] | None:
+    with socket.socket(socket.AF_UNIX) as probe:  # httpx leaves a socket open that finds nobody
+        try:
+            probe.connect(str(settings.core_socket))
+        except OSError:
+            return None
+    with client(settings) as opened:
+        answer: dict[str, dict[str, int]] = opened.get("/health").json()
+    return answer
+
+
+def pictures(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, INPUT.height, INPUT.width, 3), dtype=np.uint8)
+
+
+#: A flow's process as far as the core is concerned: features of the pictures in argv[1] into argv[2].
+CLIENT = """
+import sys
+import numpy as np
+from pathlib import Path
+from reid_core.serving.core import open_core
+from schemas.settings import settings
+core = open_core(settings(), settings().models_dir / "small")
+np.save(sys.argv[2], core.embed(np.load(sys.argv[1])))
+assert type(core).__name__ == "RemoteCore" and "torch" not in sys.modules
+"""
+
+
+@pytest.mark.usefixtures("process")
+def test_four_processes_at_once_load_the_model_once(settings: Settings, tmp_path: Path) -> None:
+    environment = os.environ | {"URBAN_REID_HOME": str(settings.home), "URBAN_REID_BATCH_SIZE": "8"}
+    clients = []
+    for number in range(4):
+        np.save(tmp_path / f"{number}.npy", pictures(20, seed=number))
+        paths = [str(tmp_path / f"{number}.npy"), str(tmp_path / f"features{number}.npy")]
+        clients.append(subprocess.Popen([sys.executable, "-P", "-c", CLIENT, *paths], env=environment))
+    assert [client.wait(120) for client in clients] == [0, 0, 0, 0]
+    answer = health(settings)
+    assert answer is not None and list(answer["loads"].values()) == [1] and answer["jobs"] == 0
+    local = LocalCore.open(settings, settings.models_dir / "small")
+    for number in range(4):
+        assert np.array_equal(np.load(tmp_path / f"features{number}.npy"), local.embed(pictures(20, seed=number)))
+
+
+@pytest.mark.usefixtures("process")
+def test_the_same_answers_as_in_process(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    local = LocalCore.open(settings, settings.models_dir / "small")
+    remote = open_core(settings, settings.models_dir / "small")
+    assert isinstance(remote, RemoteCore)
+    generator = np.random.default_rng(1)
+    left, right = generator.normal(size=(2, 333, 256))
+    monkeypatch.setattr(wire, "CHUNK_BYTES", 100_000)  # many chunks, the last ones short
+    assert np.array_equal(remote.embed(pictures(37)), local.embed(pictures(37)))
+    assert np.array_equal(remote.distances(left, right), local.distances(left, right))
+    assert remote.embed(pictures(0)).shape == (0, 256) and remote.distances(left[:0], right[:0]).shape == (0,)
+    assert 0 < remote.seconds < 60
+    with pytest.raises(VectorError, match="vector 0 of 1 is zero"):
+        remote.distances(np.zeros((1, 256)), right[:1])
+    with pytest.raises(CoreError, match="takes uint8"):
+        remote.embed(pictures(2)[:, :-1])
+
+
+@pytest.mark.usefixtures("process")
+def test_a_model_that_the_home_does_not_have_runs_in_process(settings: Settings, tmp_path: Path) -> None:
+    save_model(build_model(ModelConfig(architecture="resnet10s", input=INPUT)), tmp_path, name="other")
+    assert isinstance(open_core(settings, tmp_path), LocalCore)
+
+
+@pytest.mark.usefixtures("process")
+@pytest.mark.parametrize(
+    ("what", "body", "shape", "message"),
+    [
+        ("embed", b"x" * 10, "1,64,32,3", "does not have the shape"),
+        ("embed", b"x" * 10, None, "does not have the shape"),
+        ("embed", b"x" * 10, "-1,-10", "does not have the shape"),
+        ("embed", b"x" * 12, "2,2,1,3", "takes uint8"),
+        ("embed", b"", "0,64,32,3", "a tensor of shape"),
+        ("embed", b"x" * (wire.MAX_BODY_BYTES + 1), f"{wire.MAX_BODY_BYTES + 1}", "more than"),
+        ("distances", b"x" * 8 * 3, "3,1,1", "a tensor of shape"),
+        ("distances", b"x" * 8 * 4, "2,1,2", "2 dims|256 dims"),
+    ],
+)
+def test_bodies_that_lie_get_one_line(
+    settings: Settings, what: str, body: bytes, shape: str | None, message: str
+) -> None:
+    digest = model_digest(card(settings)).hex()
+    headers = {} if shape is None else {wire.SHAPE: shape}
+    with client(settings) as opened:
+        answer = opened.post(f"/models/{digest}/{what}", content=body, headers=headers)
+    assert answer.status_code == 400
+    assert re.search(message, answer.json()["message"]) and "\n" not in answer.json()["message"]
+
+
+def card(settings: Settings) -> ModelCard:
+    return LocalCore.open(settings, settings.models_dir / "small").card
+
+
+@pytest.mark.usefixtures("process")
+def test_a_deadline_that_passes(settings: Settings) -> None:
+    with pytest.raises(CoreUnavailable, match="busy"):
+        RemoteCore(settings, card(settings), deadline_s=1e-9).embed(pictures(300))
+
+
+@pytest.mark.usefixtures("process")
+def test_the_socket_is_its_owners_and_one_process_serves_it(settings: Settings) -> None:
+    assert settings.core_socket.stat().st_mode & 0o777 == 0o600
+    environment = os.environ | {"URBAN_REID_HOME": str(settings.home)}
+    second = subprocess.run(
+        [sys.executable, "-P", "-m", "reid_core.serving.service"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert second.returncode == 1
+    assert second.stderr == f"urban-reid core: {settings.core_socket}: a core process serves this home already\n"
+    assert health(settings) is not None
+
+
+def test_killed_in_the_middle_and_started_again(settings: Settings, tmp_path: Path) -> None:
+    home = settings.model_copy(update={"home": tmp_path})
+    home.models_dir.parent.mkdir(exist_ok=True)
+    home.models_dir.symlink_to(settings.models_dir)
+    with core_process(home) as process:
+        core = open_core(home, home.models_dir / "small")
+        assert isinstance(core, RemoteCore)
+        before = core.embed(pictures(20))
+        process.send_signal(signal.SIGSTOP)  # so that the request is surely under way when it dies
+        result: list[BaseException] = []
+
+        def embed() -> None:
+            try:
+                core.embed(pictures(20))
+            except CoreUnavailable as error:
+                result.append(error)
+
+        caller = threading.Thread(target=embed)
+
+        caller.start()
+        caller.join(0.3)
+        process.kill()
+        caller.join(30)
+        assert len(result) == 1 and "does not answer" in str(result[0])
+        assert home.core_socket.exists(), "kill -9 leaves a stale socket behind"
+        with pytest.raises(CoreUnavailable):
+            core.embed(pictures(1))
+        assert isinstance(open_core(home, home.models_dir / "small"), LocalCore)
+    with core_process(home) as process:
+        assert np.array_equal(core.embed(pictures(20)), before)
+        process.terminate()
+        assert process.wait(20) == 0
+        assert not home.core_socket.exists(), "an orderly end removes the socket"
+
+
+def test_a_home_too_deep_for_a_socket(tmp_path: Path) -> None:
+    with pytest.raises(HomeError, match="shorten URBAN_REID_HOME"):
+        wire.socket_path(Settings(home=tmp_path / ("x" * 100)))

@@ -1,0 +1,316 @@
+import json
+import shutil
+import signal
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from reid_core.datasets.person_pictures import JUNK, PersonPictures
+from reid_core.evaluation.evaluate import evaluate
+from reid_core.files import save_model
+from reid_core.models import ReIDModel, build_model
+from reid_core.training.checkpoint import CHECKPOINT
+from reid_core.training.log import CURVES, LOG
+from reid_core.training.plans import TrainSettings, learning_rate, paper_settings
+from reid_core.training.recipe import metrics_of
+from reid_core.training.train import FAILED_BATCH, train
+from schemas.cards import DiffAttentionSettings, InputConvention, ModelConfig
+from schemas.errors import CoreError, InputError
+from schemas.settings import Settings
+from synthetic.training import training_set
+
+SMALL = InputConvention(height=32, width=16)
+SETTINGS = Settings(device="cpu")
+QUICK = TrainSettings(epochs=3, identities_per_batch=4, learning_rate=2e-3, milestones=(0.7,), validate_every=2)
+
+
+@pytest.fixture(scope="module")
+def people() -> PersonPictures:
+    found = training_set(5, 6, 8, (SMALL.height, SMALL.width))
+    return PersonPictures(found.pictures, found.identities * 7, found.cameras)
+
+
+def tiny(classes: int | None = 6, *, attention: bool = True, baseline: str = "bagtricks") -> ReIDModel:
+    torch.manual_seed(0)
+    return build_model(
+        ModelConfig(
+            architecture="resnet10s",
+            input=SMALL,
+            baseline="agw" if baseline == "agw" else "bagtricks",
+            diff_attention=DiffAttentionSettings() if attention else None,
+        ),
+        num_classes=classes,
+    )
+
+
+def state(model: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    assert one.keys() == other.keys()
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+class Killed(Exception):
+    pass
+
+
+def ctrl_c() -> None:
+    """Calls what is installed for Ctrl-C, as Python does.
+
+    Not by a real signal: in a process where a thousand other tests loaded Prefect, OpenVINO and Triton, one ended the
+    process itself.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    assert callable(handler)
+    handler(signal.SIGINT, None)
+
+
+@pytest.mark.parametrize("strategy", ["plain", "joint", "separate"])
+def test_an_interrupted_run_gives_the_same_bits(strategy: str, people: PersonPictures, tmp_path: Path) -> None:
+    plan = replace(QUICK, strategy=strategy)
+    straight = tiny()
+    records = train(straight, people, plan, tmp_path / "straight", SETTINGS)
+
+    batches = 0
+
+    def kill_in_the_third_epoch(done: int, total: int) -> None:
+        nonlocal batches
+        batches += 1
+        if batches == 2 * total // 3 + 1:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(tiny(), people, plan, tmp_path / "cut", SETTINGS, progress=kill_in_the_third_epoch)
+    resumed = tiny()
+    again = train(resumed, people, plan, tmp_path / "cut", SETTINGS)
+    assert same(state(straight), state(resumed))
+    assert [record.losses for record in again] == [record.losses for record in records]
+    log = [json.loads(line) for line in (tmp_path / "cut" / LOG).read_text().splitlines()]
+    assert [line["epoch"] for line in log] == [1, 2, 3]
+    # A finished run has nothing left to do.
+    assert train(tiny(), people, plan, tmp_path / "cut", SETTINGS) == again
+
+
+def test_ctrl_c_on_an_epochs_last_batch_and_in_validation(people: PersonPictures, tmp_path: Path) -> None:
+    plan = replace(QUICK, strategy="plain", epochs=2, validate_every=1)
+    straight, resumed = tiny(), tiny()
+    records = train(straight, people, plan, tmp_path / "straight", SETTINGS)
+
+    def press_at_the_end(done: int, total: int) -> None:
+        if done == total // 2:
+            ctrl_c()
+
+    def press(_: ReIDModel) -> dict[str, float]:
+        ctrl_c()
+        return {}
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny(), people, plan, tmp_path / "cut", SETTINGS, progress=press_at_the_end)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny(), people, plan, tmp_path / "cut", SETTINGS, validate=press)
+    again = train(resumed, people, plan, tmp_path / "cut", SETTINGS)
+    assert same(state(straight), state(resumed))
+    assert [(record.losses, record.learning_rate) for record in again] == [
+        (record.losses, record.learning_rate) for record in records
+    ]
+
+
+@pytest.mark.parametrize("plan", [
+    replace(QUICK, strategy="joint", average_decay=0.9, clip_norm=1.0),
+    replace(QUICK, strategy="separate", cached_views=2),
+])  # fmt: skip
+def test_ctrl_c_saves_in_the_middle_of_an_epoch(plan: TrainSettings, people: PersonPictures, tmp_path: Path) -> None:
+    straight = tiny()
+    records = train(straight, people, plan, tmp_path / "straight", SETTINGS)
+
+    def press_ctrl_c(done: int, total: int) -> None:
+        if done == total // 2:
+            ctrl_c()
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny(), people, plan, tmp_path / "cut", SETTINGS, progress=press_ctrl_c)
+    assert signal.getsignal(signal.SIGINT) is before
+    resumed = tiny()
+    seen: list[tuple[int, int]] = []
+    again = train(resumed, people, plan, tmp_path / "cut", SETTINGS, progress=lambda *at: seen.append(at))
+    done, total = seen[0]
+    assert done == total // 2 + 1 and total % 2 == 1, "it goes on with the next batch, inside an epoch"
+    assert same(state(straight), state(resumed))
+    assert [record.losses for record in again] == [record.losses for record in records]
+
+
+def test_separate_changes_the_module_alone(people: PersonPictures, tmp_path: Path) -> None:
+    model = tiny(classes=None)
+    before = state(model)
+    train(model, people, replace(paper_settings("separate", "bagtricks"), epochs=1, identities_per_batch=4),
+          tmp_path, SETTINGS)  # fmt: skip
+    changed = {name for name, tensor in state(model).items() if not torch.equal(tensor, before[name])}
+    assert changed == {name for name in before if name.startswith("diff_attention.")}
+
+
+@pytest.mark.parametrize(("strategy", "baseline"), [("plain", "agw"), ("joint", "bagtricks"), ("joint", "agw")])
+def test_the_rest_changes_everything_but_the_necks_bias(
+    strategy: str, baseline: str, people: PersonPictures, tmp_path: Path
+) -> None:
+    model = tiny(attention=strategy == "joint", baseline=baseline)
+    before = state(model)
+    plan = paper_settings("joint" if strategy == "joint" else "plain", "agw" if baseline == "agw" else "bagtricks")
+    train(model, people, replace(plan, epochs=2, identities_per_batch=4), tmp_path, SETTINGS)
+    kept = {name for name, tensor in state(model).items() if torch.equal(tensor, before[name])}
+    assert kept <= {"neck.bn.bias", "diff_attention.mix", "diff_attention.bias"} and "neck.bn.bias" in kept
+
+
+@pytest.mark.parametrize(
+    ("strategy", "triplet", "distance"),
+    [
+        ("plain", "batch_hard", "training"),
+        ("plain", "circle", "training"),
+        ("plain", "batch_hard", "test"),
+        ("joint", "weighted", "training"),
+        ("joint", "batch_hard", "test"),
+    ],
+)
+def test_it_learns(strategy: str, triplet: str, distance: str, people: PersonPictures, tmp_path: Path) -> None:
+    model = tiny(attention=strategy == "joint")
+
+    def validate(trained: ReIDModel) -> dict[str, float]:
+        save_model(trained, tmp_path / "model", name="m")
+        return metrics_of(evaluate(SETTINGS, tmp_path / "model", *people.split_queries()))
+
+    untrained = validate(model)
+    plan = replace(QUICK, strategy=strategy, triplet=triplet, triplet_distance=distance, epochs=12)
+    records = train(model, people, plan, tmp_path, SETTINGS, validate=validate)
+    assert records[-1].losses["identity"] < records[0].losses["identity"] - 0.3
+    assert records[-1].metrics["plain_mAP"] > untrained["plain_mAP"] + 10
+    assert [bool(record.metrics) for record in records] == [epoch % 2 == 0 for epoch in range(1, 13)]
+    assert ("attended_mAP" in records[-1].metrics) == (strategy == "joint")
+
+
+@pytest.mark.parametrize(("start", "learns"), [(0.0, True), (0.5, True), (1.0, False)])
+def test_the_module_begins_when_it_is_to(start: float, learns: bool, people: PersonPictures, tmp_path: Path) -> None:
+    model = tiny()
+    before = state(model)
+    train(model, people, replace(QUICK, strategy="joint", epochs=2, module_start=start), tmp_path, SETTINGS)
+    changed = {name for name, tensor in state(model).items() if not torch.equal(tensor, before[name])}
+    assert {name.startswith("diff_attention") for name in changed} == ({True, False} if learns else {False})
+
+
+def test_the_triplet_sees_the_test_distance_where_it_is_to(people: PersonPictures, tmp_path: Path) -> None:
+    """With W2 = 0 the attended test distance is the plain one, whatever the length of the feature."""
+    triplets = []
+    for strategy in ("plain", "joint"):
+        for scale in (1.0, 3.0):
+            model = tiny()
+            assert model.diff_attention is not None
+            with torch.no_grad():
+                model.diff_attention.excite.weight.zero_()
+                model.neck.bn.weight.mul_(scale)
+            plan = replace(QUICK, strategy=strategy, epochs=1, learning_rate=1e-9, triplet_distance="test")
+            records = train(model, people, plan, tmp_path / f"{strategy} {scale}", SETTINGS)
+            triplets.append(records[0].losses["triplet"])
+    assert max(triplets) - min(triplets) < 1e-4 * min(triplets)
+    records = train(tiny(), people, replace(plan, triplet_distance="training"), tmp_path / "training", SETTINGS)
+    assert abs(records[0].losses["triplet"] - triplets[0]) > 0.1
+
+
+def test_a_loss_that_is_no_number_stops_the_run(people: PersonPictures, tmp_path: Path) -> None:
+    model = tiny()
+    with torch.no_grad():
+        model.backbone.conv1.weight[0, 0, 0, 0] = torch.nan
+    named = replace(people, names=tuple(f"{number:04d}.jpg" for number in range(len(people))))
+    with pytest.raises(CoreError, match=r"no number in epoch 1, batch 1.* \d{4}\.jpg, "):
+        train(model, named, QUICK, tmp_path, SETTINGS)
+    assert not (tmp_path / CHECKPOINT).exists()
+    listed = (tmp_path / FAILED_BATCH).read_text().splitlines()
+    assert len(listed) == 16 and set(listed) <= set(named.names)
+
+
+def test_the_average_of_the_weights_is_what_is_kept(people: PersonPictures, tmp_path: Path) -> None:
+    plan = replace(QUICK, strategy="plain", epochs=1)
+    start, last, averaged = tiny(), tiny(), tiny()
+    train(last, people, plan, tmp_path / "last", SETTINGS)
+    train(averaged, people, replace(plan, average_decay=0.999), tmp_path / "averaged", SETTINGS)
+    kept, reached, began = (model.backbone.conv1.weight for model in (averaged, last, start))
+    assert 0 < (kept - began).abs().max() < (reached - began).abs().max() / 20
+    mean, reached = averaged.backbone.bn1.running_mean, last.backbone.bn1.running_mean
+    assert 0 < mean.abs().max() < reached.abs().max() / 20, "BatchNorm's means belong to the weights"
+
+
+def test_the_gradient_is_clipped(people: PersonPictures, tmp_path: Path) -> None:
+    # Adam forgets the gradient's scale but for its eps: a norm below that leaves hardly a step.
+    plan = replace(QUICK, strategy="plain", epochs=1, weight_decay=0)
+    start, clipped = tiny(), tiny()
+    train(clipped, people, replace(plan, clip_norm=1e-12), tmp_path, SETTINGS)
+    assert (clipped.backbone.conv1.weight - start.backbone.conv1.weight).abs().max() < 1e-5
+
+
+def test_the_log_and_its_picture(people: PersonPictures, tmp_path: Path) -> None:
+    train(tiny(), people, QUICK, tmp_path, SETTINGS, validate=lambda model: {"plain_mAP": 50.0})
+    lines = [json.loads(line) for line in (tmp_path / LOG).read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3] and lines[1]["metrics"] == {"plain_mAP": 50.0}
+    picture = cv2.imread(str(tmp_path / CURVES))
+    assert picture is not None and picture.std() > 5
+
+
+def test_another_runs_checkpoint_is_refused(people: PersonPictures, tmp_path: Path) -> None:
+    train(tiny(), people, replace(QUICK, epochs=1), tmp_path, SETTINGS)
+    with pytest.raises(CoreError, match="checkpoint of another model, other settings"):
+        train(tiny(), people, QUICK, tmp_path, SETTINGS)
+    other = tiny()
+    with torch.no_grad():
+        other.backbone.conv1.weight[0, 0, 0, 0] += 1
+    for model in (tiny(baseline="agw"), other):
+        with pytest.raises(CoreError, match="checkpoint of another model"):
+            train(model, people, replace(QUICK, epochs=1), tmp_path, SETTINGS)
+    with pytest.raises(CoreError, match="checkpoint of another model"):
+        train(tiny(baseline="agw"), people, replace(QUICK, epochs=1), tmp_path, SETTINGS)
+
+
+def test_models_and_pictures_that_do_not_fit(people: PersonPictures, tmp_path: Path) -> None:
+    with pytest.raises(CoreError, match="6 identities, the model's classifier has 5"):
+        train(tiny(5), people, QUICK, tmp_path, SETTINGS)
+    with pytest.raises(CoreError, match="needs a model with diff attention"):
+        train(tiny(attention=False), people, QUICK, tmp_path, SETTINGS)
+    with pytest.raises(CoreError, match="circle loss takes cosine similarities"):
+        train(tiny(), people, replace(QUICK, triplet="circle"), tmp_path, SETTINGS)
+    with pytest.raises(InputError, match="cannot fill a batch of 16"):
+        train(tiny(), people, TrainSettings(), tmp_path, SETTINGS)
+
+
+def test_junk_is_left_out_and_the_first_identity_is_not(people: PersonPictures, tmp_path: Path) -> None:
+    identities = people.identities.copy()
+    identities[identities == 35] = JUNK
+    assert 0 in identities
+    train(tiny(5), PersonPictures(people.pictures, identities, people.cameras), replace(QUICK, epochs=1),
+          tmp_path, SETTINGS)  # fmt: skip
+
+
+def test_the_rate_follows_the_paper() -> None:
+    plan = paper_settings("plain", "bagtricks")
+    found = [learning_rate(plan, moment) for moment in (0, 5, 10, 39.9, 40, 69.9, 70, 119.9)]
+    assert found == pytest.approx([3.5e-6, 3.5e-4 * 0.505, 3.5e-4, 3.5e-4, 3.5e-5, 3.5e-5, 3.5e-6, 3.5e-6])
+    separate = paper_settings("separate", "agw")
+    found = [learning_rate(separate, moment) for moment in (0, 19.9, 20, 40, 59)]
+    assert found == pytest.approx([0.05, 0.05, 0.005, 0.0005, 0.0005])
+    assert (separate.margin, separate.triplet_weight, separate.triplet) == (None, 10, "weighted")
+    scaled = replace(plan, epochs=12)
+    assert learning_rate(scaled, 0.5) == pytest.approx(learning_rate(plan, 5))
+    assert np.isclose(learning_rate(scaled, 7), 3.5e-6)
+
+
+@pytest.mark.slow  # torch.compile takes minutes on two cores, and needs a C++ compiler
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+def test_a_compiled_run_learns_the_same(people: PersonPictures, tmp_path: Path) -> None:
+    plan = replace(QUICK, strategy="plain", epochs=1)
+    eager = train(tiny(), people, plan, tmp_path / "eager", SETTINGS)
+    compiled = train(tiny(), people, plan, tmp_path / "compiled", SETTINGS.model_copy(update={"compile": "on"}))
+    assert compiled[0].losses == pytest.approx(eager[0].losses, rel=0.05)
