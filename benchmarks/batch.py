@@ -22,7 +22,7 @@ from pipeline.resolve import resolve_unit, units_within
 from pipeline.simulation import WEIGHTS, score_city, take_in
 from pipeline.store import Store
 from reid_core.files import read_card, write_card
-from reid_core.serving.core import open_core
+from reid_core.serving.factory import open_core
 from schemas.levels import UPWARD
 from schemas.settings import AssociationSettings, Settings
 from synthetic.embedding_city import EmbeddingCitySettings, embedding_city

@@ -24,7 +24,7 @@ from pipeline.resolve import resolve_unit, units_within
 from pipeline.resolve.processes import resolving
 from pipeline.simulation import take_in
 from pipeline.store import Store
-from reid_core.serving.core import open_core
+from reid_core.serving.factory import open_core
 from schemas.settings import Settings
 from synthetic.embedding_city import EmbeddingCity, EmbeddingCitySettings, PassageBatch, embedding_city
 from synthetic.embedding_city.generator import Progress

@@ -27,7 +27,7 @@ from pipeline.city.units import read_city
 from pipeline.resolve import resolve_unit, units_within
 from pipeline.simulation import take_in
 from pipeline.store import Store
-from reid_core.serving.core import open_core
+from reid_core.serving.factory import open_core
 from schemas.levels import Level
 from schemas.settings import Settings
 from synthetic.embedding_city import EmbeddingCitySettings, embedding_city

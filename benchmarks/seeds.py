@@ -20,7 +20,7 @@ from pipeline.ingest.manifest import ingest_manifest
 from pipeline.registry import register_model, use_model
 from pipeline.resolve import embed_camera, resolve_unit, units_within
 from pipeline.store import Store
-from reid_core.serving.core import open_core
+from reid_core.serving.factory import open_core
 from schemas.settings import Settings
 from synthetic.rendered_city import simulate_city, write_city
 

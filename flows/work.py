@@ -18,7 +18,8 @@ from flows.timing import Seconds, TimedCore
 from pipeline.crops.crop_store import CropStore
 from pipeline.registry import ModelRow, model_in_use
 from pipeline.store import Store
-from reid_core.serving.core import ReIDCore, open_core
+from reid_core.serving.core import ReIDCore
+from reid_core.serving.factory import open_core
 from schemas.errors import CoreUnavailable, ModelChanged, StoreUnavailable
 from schemas.settings import Settings
 

@@ -19,7 +19,8 @@ from sqlalchemy import Connection, Row, text
 
 from pipeline.governance.audit import audit
 from pipeline.store import Store
-from reid_core.files import model_digest, read_card, refuse_pickles, write_card
+from reid_core.files import model_digest, read_card, write_card
+from reid_core.tensors import refuse_pickles
 from schemas.cards import InputConvention, ModelCard
 from schemas.errors import HomeError, InputError, ModelChanged, ModelFileError
 from schemas.settings import Settings

@@ -17,11 +17,11 @@ from pipeline.accuracy.labelled import Labelled, labelled_tracklets
 from pipeline.accuracy.metrics import Pairwise, idf1, pairwise
 from pipeline.accuracy.scorecard import reviews, violations
 from pipeline.association.geometry import Geometry, geometry
-from pipeline.association.nodes import Ints
 from pipeline.city.units import find_city, read_city, store_city
 from pipeline.ingest.features import take_in_features
 from pipeline.registry import ModelRow, models, register_model, use_model
 from pipeline.store import Store
+from schemas.arrays import Ints
 from schemas.errors import HomeError
 from schemas.levels import UPWARD, Level
 from synthetic.embedding_city import EmbeddingCity

@@ -4,37 +4,30 @@
     openvino   NAME.xml and NAME.bin, and diff_attention.safetensors where a module was trained on it
     onnx       NAME.onnx, and diff_attention.safetensors likewise
 
-A safetensors header is checked against the file before anything believes it. Importing this module loads no torch.
+Importing this module loads no torch.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
+from reid_core.tensors import MAX_TEXT_BYTES, read_tensors, sha256_of
 from schemas.calibration import LevelCalibration
 from schemas.cards import ModelCard
+from schemas.disk import write_whole
 from schemas.errors import CoreError, ModelFileError, UsageError
 from schemas.keys import content_hash
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
     from reid_core.diff_attention import DiffAttention
     from reid_core.models import ReIDModel
 
 CARD = "card.json"
 WEIGHTS = "weights.safetensors"
 DIFF_ATTENTION = "diff_attention.safetensors"
-#: Bytes of a card and of a safetensors header; real ones are a hundredth of it.
-MAX_TEXT_BYTES = 16 * 2**20
-_ITEM_BYTES = {"BOOL": 1, "U8": 1, "I8": 1, "I16": 2, "F16": 2, "BF16": 2, "I32": 4, "F32": 4, "I64": 8, "F64": 8}
-_PICKLED = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".tar", ".joblib", ".npy", ".npz"}
 
 
 def save_model(
@@ -64,7 +57,7 @@ def save_model(
             tensors[key] = rounded.detach().to("cpu", memory_format=torch.contiguous_format).clone()
     directory.mkdir(parents=True, exist_ok=True)
     data = save(tensors)
-    _write(directory / WEIGHTS, data)
+    write_whole(directory / WEIGHTS, data)
     card = ModelCard(
         **dict(model.config),
         name=name,
@@ -81,18 +74,9 @@ def save_model(
     return card
 
 
-def write_tensors(module: "nn.Module", path: Path) -> bytes:
-    """Writes a module's weights as safetensors, all or nothing, and returns the file's bytes."""
-    from safetensors.torch import save
-
-    data: bytes = save({name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()})
-    _write(path, data)
-    return data
-
-
 def write_card(card: ModelCard, directory: Path) -> None:
     """Put `card` beside its weights, for one in place of another, such as with a calibration added."""
-    _write(directory / CARD, (card.model_dump_json(indent=2) + "\n").encode())
+    write_whole(directory / CARD, (card.model_dump_json(indent=2) + "\n").encode())
 
 
 def read_card(directory: Path) -> ModelCard:
@@ -161,97 +145,9 @@ def load_diff_attention(directory: Path, card: ModelCard) -> "DiffAttention | No
     return module.eval()
 
 
-def read_tensors(path: Path) -> "dict[str, Tensor]":
-    """The tensors of a safetensors file by name, floats as float32. Raises ModelFileError."""
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    refuse_pickles(path)
-    _check_header(path)
-    try:
-        tensors: dict[str, torch.Tensor] = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ModelFileError(f"{path}: no safetensors file: {error}") from None
-    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
-
-
-def refuse_pickles(path: Path) -> None:
-    """Raises ModelFileError for a file that is pickled by its name or by its first bytes."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(4)
-    except OSError as error:
-        raise ModelFileError(f"{path}: cannot be read ({error.strerror})") from None
-    # A pickle begins with its protocol; torch.save writes a zip archive around one.
-    pickled = path.suffix.lower() in _PICKLED or start[:2] == b"PK" or (start[:1] == b"\x80" and start[1:2] < b"\x10")
-    if pickled and not (path.suffix == ".safetensors" and _header_fits(path)):
-        raise ModelFileError(
-            f"{path}: a pickle or archive, which can run code when it is read and is refused; "
-            "`urban-reid models convert` makes safetensors of a backbone's weights; other models can be exported to "
-            "OpenVINO IR or ONNX where they were made"
-        )
-
-
-def sha256_of(file: Path) -> str:
-    """Hex SHA-256 of a file. Raises ModelFileError where it cannot be read."""
-    try:
-        with file.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise ModelFileError(f"{file}: cannot be read ({error.strerror})") from None
-
-
 def _load_into(module: "ReIDModel | DiffAttention", path: Path) -> None:
     try:
         module.load_state_dict(read_tensors(path))
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise ModelFileError(f"{path}: does not fit the model that card.json describes: {reason[:300]}") from None
-
-
-def _header_fits(path: Path) -> bool:
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-    return length <= min(MAX_TEXT_BYTES, path.stat().st_size - 8)
-
-
-def _check_header(path: Path) -> None:
-    """Raises ModelFileError unless the header describes exactly the bytes that follow it."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > min(MAX_TEXT_BYTES, size - 8):
-            raise ModelFileError(f"{path}: its header claims {length} bytes, the file has {size}; no safetensors file")
-        text = file.read(length)
-    try:
-        header = json.loads(text)
-        if not isinstance(header, dict):
-            raise TypeError("it is no object")
-        header.pop("__metadata__", None)
-        spans = sorted(_span(name, entry) for name, entry in header.items())
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ModelFileError(f"{path}: its header cannot be believed: {str(error)[:200]}") from None
-    edges = [(0, 0), *spans, (size - 8 - length, size - 8 - length)]
-    if any(before[1] != after[0] for before, after in pairwise(edges)):
-        raise ModelFileError(f"{path}: the tensors of its header do not fill its {size - 8 - length} bytes of data")
-
-
-def _span(name: str, entry: Any) -> tuple[int, int]:
-    """Begin and end of a tensor's bytes, whose number follows from its shape and type."""
-    shape, (begin, end) = entry["shape"], entry["data_offsets"]
-    numbers = [begin, end, *shape]
-    if any(type(number) is not int or number < 0 for number in numbers):
-        raise ValueError(f"{name[:80]!r} has sizes or offsets that are no natural numbers")
-    if entry["dtype"] not in _ITEM_BYTES:
-        raise ValueError(f"{name[:80]!r} has the unknown type {str(entry['dtype'])[:20]!r}")
-    if end - begin != prod(shape) * _ITEM_BYTES[entry["dtype"]]:
-        raise ValueError(f"{name[:80]!r} of shape {shape[:8]} does not have {end - begin} bytes")
-    return begin, end
-
-
-def _write(path: Path, data: bytes) -> None:
-    """All of `data` or nothing at `path`."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(data)
-    partial.replace(path)

@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 
 from pipeline.accuracy.baselines import BASELINES, LabelledPassages, Passages, search_thresholds
 from pipeline.association.geometry import geometry
-from pipeline.association.nodes import Floats, Ints
 from pipeline.calibration.fit import calibrate
 from pipeline.simulation import MODEL, WEIGHTS
 from reid_core.diff_attention import DiffAttention
-from reid_core.files import DIFF_ATTENTION, write_card, write_tensors
+from reid_core.files import DIFF_ATTENTION, write_card
+from reid_core.tensors import write_tensors
 from reid_core.training.losses import batch_hard_triplet
 from reid_core.training.plans import learning_rate, paper_settings
 from reid_core.training.sampling import identity_batches
+from schemas.arrays import Floats, Ints
 from schemas.cards import DiffAttentionSettings, ModelCard
 from schemas.settings import AssociationSettings, settings
 from synthetic.embedding_city import EmbeddingCity, EmbeddingCitySettings, embedding_city

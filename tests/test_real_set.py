@@ -19,7 +19,7 @@ from pipeline.registry import register_model, use_model
 from pipeline.resolve import embed_camera, resolve_unit, units_within
 from pipeline.store import Store
 from pipeline.store.embedded import EmbeddedServer
-from reid_core.serving.core import open_core
+from reid_core.serving.factory import open_core
 from schemas.city_file import City
 from schemas.settings import settings as environment
 from tests.conftest import fresh_settings

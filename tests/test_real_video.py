@@ -24,7 +24,7 @@ from pipeline.resolve import embed_camera, resolve_unit, units_within
 from pipeline.search.request import request_search
 from pipeline.search.search import search
 from pipeline.store import Store
-from reid_core.serving.core import open_core
+from reid_core.serving.factory import open_core
 from schemas.calibration import LevelCalibration, straight_line
 from schemas.cards import InputConvention
 from schemas.city_file import City

@@ -19,8 +19,8 @@ import numpy as np
 from sqlalchemy import Connection
 
 from pipeline.accuracy.labelled import Said
-from pipeline.association.nodes import Ints
 from pipeline.store.copy import copy_out
+from schemas.arrays import Ints
 from schemas.errors import InputError
 from schemas.levels import is_within
 from schemas.times import parse_time

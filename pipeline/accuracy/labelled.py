@@ -12,10 +12,10 @@ from sqlalchemy import Connection, text
 
 from pipeline.accuracy.baselines import Cut, nearest_neighbour, untimed
 from pipeline.accuracy.metrics import agreement, churn, commonest, episodes, pairwise
-from pipeline.association.nodes import Bools, Floats, Ints
 from pipeline.store import Store
 from pipeline.store.copy import copy_out
 from pipeline.store.copy_format import Column
+from schemas.arrays import Bools, Floats, Ints
 from schemas.levels import UPWARD, Level, level_of
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from sklearn.metrics import adjusted_rand_score, homogeneity_completeness_v_measure
 
 from pipeline.association.matching import best_matching
-from pipeline.association.nodes import Bools, Floats, Ints
+from schemas.arrays import Bools, Floats, Ints
 
 #: Microseconds below which a gap between two cameras (p,), (p,) is impossible: -inf where their views overlap.
 Slack = Callable[[Ints, Ints], Floats]

@@ -9,10 +9,10 @@ from sqlalchemy import Connection, text
 from pipeline.accuracy.labelled import UNITS, Labelled, rows_of, score, uuids
 from pipeline.accuracy.metrics import OpenSet, churn, commonest, forbidden_pairs, open_set
 from pipeline.association.geometry import Geometry, geometry
-from pipeline.association.nodes import Ints
 from pipeline.city.units import read_city
 from pipeline.store import Store
 from pipeline.store.copy import copy_out
+from schemas.arrays import Ints
 from schemas.levels import UPWARD, Level
 
 

@@ -8,11 +8,12 @@ import numpy as np
 from pipeline.association.candidates import shortlist
 from pipeline.association.clustering import Clusters, average_link
 from pipeline.association.geometry import Geometry, closest
-from pipeline.association.nodes import Floats, Ints, Nodes
+from pipeline.association.nodes import Nodes
 from pipeline.association.pair_scores import Scorer, Scores
 from pipeline.association.reassignment import displaced
 from pipeline.association.transit import UnitTransit
 from reid_core.serving.core import ReIDCore
+from schemas.arrays import Floats, Ints
 from schemas.association import Verdict
 from schemas.calibration import LevelCalibration
 from schemas.cards import probability

@@ -3,7 +3,8 @@
 import numpy as np
 
 from pipeline.association.geometry import Closest, Geometry, closest
-from pipeline.association.nodes import Bools, Floats, Ints, Nodes, unit_rows
+from pipeline.association.nodes import Nodes, unit_rows
+from schemas.arrays import Bools, Floats, Ints
 
 #: Rows of the cosine matrix at a time: bounds memory at n * _ROWS float64.
 _ROWS = 512

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.association.nodes import Ints
+from schemas.arrays import Ints
 
 
 @dataclass(frozen=True, slots=True)

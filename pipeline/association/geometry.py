@@ -12,7 +12,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from pipeline.association.nodes import Bools, Floats, Ints, Nodes, Spans
+from pipeline.association.nodes import Nodes, Spans
+from schemas.arrays import Bools, Floats, Ints
 from schemas.city_file import City, Walk
 from schemas.levels import Level, level_of, parent_of
 from schemas.settings import AssociationSettings

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
-from pipeline.association.nodes import Bools, Ints
+from schemas.arrays import Bools, Ints
 
 
 def best_matching(left: Ints, right: Ints, gain: NDArray[np.int64] | NDArray[np.float64]) -> Bools:

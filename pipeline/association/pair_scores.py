@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.association.geometry import Closest, Geometry, closest
-from pipeline.association.nodes import Bools, Floats, Ints, Nodes
+from pipeline.association.log_odds import log_odds
+from pipeline.association.nodes import Nodes
 from pipeline.association.transit import UnitTransit
-from pipeline.calibration.pairs import log_odds
 from reid_core.serving.core import ReIDCore, symmetric_distances
+from schemas.arrays import Bools, Floats, Ints
 from schemas.calibration import LevelCalibration
 
 #: One pair may not decide a whole cluster: log-odds are cut here.

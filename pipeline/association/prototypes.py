@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.association.nodes import Floats, unit_rows
+from pipeline.association.nodes import unit_rows
+from schemas.arrays import Floats
 
 #: Medoids are chosen among at most this many vectors; more of one identity repeat themselves.
 _MOST = 256

@@ -14,7 +14,7 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
 from pipeline.association.matching import best_matching
-from pipeline.association.nodes import Bools, Ints
+from schemas.arrays import Bools, Ints
 
 #: What an assignment has to be better by, log-odds; below it, floating-point sums decide.
 _BETTER = 1e-6

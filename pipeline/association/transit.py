@@ -15,7 +15,7 @@ from itertools import repeat
 
 import numpy as np
 
-from pipeline.association.nodes import Floats, Ints
+from schemas.arrays import Floats, Ints
 from schemas.calibration import TransitTimes
 
 #: No way is taken for shorter than this: people are seen metres from where a camera stands, and stand about there.

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.association.nodes import Floats, Ints
 from pipeline.association.transit import (
     BINS,
     KINDS,
@@ -24,6 +23,7 @@ from pipeline.association.transit import (
     strangers_prior,
     walking_prior,
 )
+from schemas.arrays import Floats, Ints
 from schemas.calibration import Route, TransitTimes
 
 #: At most this share of the joins is taken to be wrong, unless the caller says how sure each is.

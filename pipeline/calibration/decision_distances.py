@@ -3,8 +3,8 @@
 import numpy as np
 from sqlalchemy import Connection
 
-from pipeline.association.nodes import Floats
 from pipeline.store.copy import copy_out
+from schemas.arrays import Floats
 from schemas.levels import Level
 
 _DISTANCES = (

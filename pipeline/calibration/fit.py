@@ -17,7 +17,6 @@ from sqlalchemy import Connection, text
 
 from pipeline.accuracy.labelled import Labelled, labelled_tracklets, nearest_in_unit
 from pipeline.accuracy.metrics import Pairwise, pairwise
-from pipeline.association.nodes import Bools, Floats, Ints
 from pipeline.association.transit import prior
 from pipeline.association.transit_learning import learn
 from pipeline.calibration.decision_distances import decision_distances
@@ -30,6 +29,7 @@ from pipeline.registry import ModelRow
 from pipeline.resolve import resolve_unit
 from pipeline.store import Store
 from reid_core.serving.core import ReIDCore
+from schemas.arrays import Bools, Floats, Ints
 from schemas.calibration import FalseMerges, LevelCalibration, TransitTimes, straight_line
 from schemas.city_file import City
 from schemas.errors import InputError

@@ -17,7 +17,8 @@ from pipeline.calibration.fit import ENOUGH
 from reid_core.datasets import Dataset
 from reid_core.datasets.person_pictures import JUNK
 from reid_core.evaluation.verification import logistic
-from reid_core.serving.core import open_core, symmetric_distances
+from reid_core.serving.core import symmetric_distances
+from reid_core.serving.factory import open_core
 from schemas.calibration import LevelCalibration, straight_line
 from schemas.levels import UPWARD, Level
 from schemas.settings import Settings

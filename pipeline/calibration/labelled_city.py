@@ -15,7 +15,8 @@ from pipeline.ingest.manifest import ingest_manifest
 from pipeline.registry import ModelRow, register_model, use_model
 from pipeline.resolve import embed_camera, resolve_unit, units_within
 from pipeline.store import Store
-from reid_core.serving.core import ReIDCore, open_core
+from reid_core.serving.core import ReIDCore
+from reid_core.serving.factory import open_core
 from schemas.city_file import City, Unit, Walk
 from schemas.errors import InputError
 from schemas.levels import Level, level_of

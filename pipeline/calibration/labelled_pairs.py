@@ -7,12 +7,13 @@ import numpy as np
 from sqlalchemy import Connection
 
 from pipeline.association.associate import Shortlist
-from pipeline.association.nodes import Bools, Floats, Ints
+from pipeline.association.log_odds import log_odds
 from pipeline.association.transit import bind
-from pipeline.calibration.pairs import fit_pairs, log_odds
+from pipeline.calibration.pairs import fit_pairs
 from pipeline.resolve.level import Node
 from pipeline.store import Store
 from pipeline.store.copy import copy_out
+from schemas.arrays import Bools, Floats, Ints
 from schemas.calibration import PairTerms, TransitTimes
 from schemas.levels import Level, parent_of
 

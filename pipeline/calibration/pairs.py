@@ -1,17 +1,15 @@
-"""From what is known of a pair to calibrated log-odds of one person: the attended distance, the transit time, and how
-much each side rests on.
+"""Fits the calibration of pairs: from labelled pairs to the terms that `association.log_odds` computes with.
 
-A mean of many crops lies nearer to every other mean than a single crop does, of the same person most of all, so one
-distance means different things for thin and for thick evidence. Intercept and slopes are therefore interpolated
-between the two extremes by `thinness`. Logistic regression (Platt 1999) with few terms, each of a known sign: more
-distance never speaks for one person, and more transit log-odds never against.
+Logistic regression (Platt 1999) with few terms, each of a known sign: more distance never speaks for one person, and
+more transit log-odds never against.
 """
 
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from pipeline.association.nodes import Bools, Floats
+from pipeline.association.log_odds import pieces_of, thinness
+from schemas.arrays import Bools, Floats
 from schemas.calibration import Ends, PairTerms
 
 #: Fewer than this many pairs of one person are not fitted to.
@@ -25,44 +23,6 @@ _LEAST_SLOPE = 1e-3
 _PENALTY = 0.05
 #: Pulls the slopes of thin and of thick pairs towards each other, where the data do not tell them apart.
 _ALIKE = 1.0
-
-
-def log_odds(terms: PairTerms, distance: Floats, transit: Floats, left_weight: Floats, right_weight: Floats) -> Floats:
-    """(p,) of pairs: attended distance, log-odds of the transit times (0 where they say nothing), and the weight of
-    either side's prototype, a sum of crops' qualities.
-    """
-    thin = thinness(left_weight, right_weight)
-    pieces = _pieces(distance, terms.knots)  # (p, pieces)
-    thick = terms.thick.intercept - pieces @ np.array(terms.thick.slopes)
-    thinner = terms.thin.intercept - pieces @ np.array(terms.thin.slopes)
-    return np.asarray((1 - thin) * thick + thin * thinner + terms.transit * transit, np.float64)
-
-
-def appearance_log_odds(
-    terms: PairTerms, distance: float, left_weight: float = 1.0, right_weight: float = 1.0
-) -> float:
-    """Of one pair, by its distance alone."""
-    columns = (np.array([value]) for value in (distance, 0.0, left_weight, right_weight))
-    return float(log_odds(terms, *columns)[0])
-
-
-def distance_at(terms: PairTerms, odds: float, left_weight: float = 1.0, right_weight: float = 1.0) -> float:
-    """The distance that alone gives these log-odds; below 0 where none does."""
-    thin = float(thinness(np.array([left_weight]), np.array([right_weight]))[0])
-    left = (1 - thin) * terms.thick.intercept + thin * terms.thin.intercept - odds
-    at = 0.0
-    for upper, thick, thinner in zip((*terms.knots, np.inf), terms.thick.slopes, terms.thin.slopes, strict=True):
-        slope = (1 - thin) * thick + thin * thinner
-        if left <= slope * (upper - at):
-            return at + left / slope
-        left -= slope * (upper - at)
-        at = upper
-    raise AssertionError("the last piece has no end")
-
-
-def thinness(left_weight: Floats, right_weight: Floats) -> Floats:
-    """(p,) 0 .. 1: how little a pair rests on. The noise of a mean falls with one over its weight."""
-    return np.asarray((1 / (1 + left_weight) + 1 / (1 + right_weight)) / 2, np.float64)
 
 
 def fit_pairs(
@@ -86,7 +46,7 @@ def fit_pairs(
         return None
     knots = tuple(np.unique(np.quantile(distance[same], quantiles)).tolist()) if quantiles else ()
     thin = thinness(left_weight, right_weight)[:, None] if by_evidence else np.zeros((len(same), 1))
-    pieces = -_pieces(distance, knots)
+    pieces = -pieces_of(distance, knots)
     falling = np.concatenate([pieces * (1 - thin), pieces * thin], axis=1) if by_evidence else pieces
     x = np.concatenate([falling, transit[:, None], thin, np.ones((len(same), 1))], axis=1)  # (n, terms)
     slopes = falling.shape[1]
@@ -117,9 +77,3 @@ def fit_pairs(
         thin=Ends(intercept=intercept + of_thin, slopes=tuple(thinner)),
         transit=float(at[slopes]) if transit.any() else 1.0,
     )
-
-
-def _pieces(distance: Floats, knots: tuple[float, ...]) -> Floats:
-    """(p, len(knots) + 1) How much of each distance lies in each piece between the knots."""
-    edges = np.array([0.0, *knots, np.inf])
-    return np.asarray(np.clip(distance[:, None] - edges[:-1], 0, np.diff(edges)), np.float64)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy.stats import beta, chi2, t
 
-from pipeline.association.nodes import Bools, Floats, Ints
+from schemas.arrays import Bools, Floats, Ints
 from schemas.calibration import FalseMerges, Judgement, Profile, Reliability
 from schemas.errors import InputError
 from schemas.settings import Frozen

@@ -7,7 +7,7 @@ Only geometry, in pixels; the template makes SVG of it.
 import math
 from dataclasses import dataclass
 
-from pipeline.calibration.pairs import appearance_log_odds, distance_at
+from pipeline.association.log_odds import appearance_log_odds, distance_at
 from pipeline.report.read import Spread
 from schemas.calibration import Judgement, LevelCalibration, Reliability
 from schemas.cards import probability

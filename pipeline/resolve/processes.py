@@ -17,7 +17,8 @@ from pipeline.registry import ModelRow, model_in_use
 from pipeline.resolve.runs import UnitResult
 from pipeline.resolve.unit import resolve_unit
 from pipeline.store import Store
-from reid_core.serving.core import ReIDCore, open_core
+from reid_core.serving.core import ReIDCore
+from reid_core.serving.factory import open_core
 from schemas.errors import CoreError
 from schemas.levels import Level, is_within, level_of, parent_of
 from schemas.parameters import Period

@@ -9,10 +9,10 @@ from uuid import UUID
 import numpy as np
 from sqlalchemy import Connection, text
 
-from pipeline.association.nodes import Ints
 from pipeline.association.prototypes import Prototypes
 from pipeline.store.copy import copy_out
 from pipeline.store.copy_format import Column
+from schemas.arrays import Ints
 from schemas.times import from_us, to_us
 
 _DAY_US = 86_400_000_000

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.association.nodes import Floats
-from pipeline.calibration.pairs import distance_at
+from pipeline.association.log_odds import distance_at
 from reid_core.serving.core import ReIDCore, symmetric_distances
+from schemas.arrays import Floats
 from schemas.calibration import LevelCalibration
 
 

@@ -8,11 +8,11 @@ from uuid import UUID
 import numpy as np
 from sqlalchemy import Connection, text
 
-from pipeline.association.nodes import Ints
 from pipeline.association.prototypes import Prototypes
 from pipeline.city import watermarks
 from pipeline.resolve.read import Identity, days_of
 from pipeline.store.copy import copy_in
+from schemas.arrays import Ints
 from schemas.association import EventKind, PrototypeKind
 from schemas.levels import parent_of
 from schemas.times import from_us

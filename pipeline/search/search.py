@@ -12,10 +12,9 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import Connection, Row, text
 
-from pipeline.calibration.pairs import appearance_log_odds
+from pipeline.association.log_odds import appearance_log_odds
 from pipeline.crops.crop_store import CropStore
 from pipeline.crops.quality import decode
 from pipeline.registry import ModelRow, check_model_in_use, model_by_id
@@ -24,12 +23,12 @@ from pipeline.store import Store
 from pipeline.store.copy import copy_out
 from reid_core.preprocessing import prepare
 from reid_core.serving.core import ReIDCore, symmetric_distances
+from schemas.arrays import Floats
 from schemas.calibration import LevelCalibration
 from schemas.cards import probability
 from schemas.levels import Level, level_of
 from schemas.parameters import CropEvidence, Period, SearchHit, SearchParameters
 
-Floats = NDArray[np.float64]
 #: The core of a registered model.
 Cores = Callable[[ModelRow], ReIDCore]
 

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from reid_core.backbones import TIMM, TORCHVISION, build_backbone
 from reid_core.backbones.resnet import RESNETS
-from reid_core.files import read_tensors
+from reid_core.tensors import read_tensors
+from schemas.disk import write_whole
 from schemas.errors import CoreError, InputError, ModelFileError
 
 #: Beginnings of a classifier's names; OSNet's `fc.` and ConvNeXt's `head.norm.` are the backbone's and stay.
@@ -108,9 +109,7 @@ def convert_weights(source: Path, architecture: str, target: Path) -> Converted:
         {name: tensor.contiguous().clone() for name, tensor in kept.items()},
         {"architecture": architecture, "source": source.name, "source_sha256": digest},
     )
-    unfinished = target.with_name(target.name + ".partial")
-    unfinished.write_bytes(data)
-    unfinished.replace(target)
+    write_whole(target, data)
     dropped = tuple(name for name in published if name not in own and name.startswith(CLASSIFIERS))
     return Converted(tuple(kept), dropped, by_order, digest)
 

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from reid_core.diff_attention import DiffAttention
 from reid_core.evaluation.pairs import attended_distances, shortlist_distances
-from reid_core.evaluation.rerank import Floats, Ints, ReciprocalCodes, ReRanking
+from reid_core.evaluation.rerank import ReciprocalCodes, ReRanking
+from schemas.arrays import Floats, Ints
 
 #: Distances held at a time.
 BLOCK_DISTANCES = 2**21

@@ -88,8 +88,8 @@ def rank_features(
 
     left, right: raw post-BN features (Q, D) and (G, D) on one device, and their labels in `query` and `gallery`, which
     holds no junk, so that junk is nobody's neighbour. Plain distances are float64; attended ones are the paper's test
-    distances, query first, as `pairs.py` computes them. `top`: attended distances for that many nearest by plain distance
-    only, else for every pair. `RankingScores.pairs` is kept where every distance is of one kind.
+    distances, query first, as `pairs.py` computes them. `top`: attended distances for that many nearest by plain
+    distance only, else for every pair. `RankingScores.pairs` is kept where every distance is of one kind.
     """
     assert (gallery.identities != JUNK).all()
     streams = {"plain": plain(left, right)}

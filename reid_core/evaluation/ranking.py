@@ -15,11 +15,8 @@ from numpy.typing import NDArray
 
 from reid_core.datasets.person_pictures import JUNK
 from reid_core.evaluation.verification import PairCounts
+from schemas.arrays import Bools, Floats, Ints
 from schemas.errors import InputError, VectorError
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 #: Resamplings of people drawn at a time, so that their weights fit the cache.
 _DRAWS = 256

@@ -18,11 +18,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
+from schemas.arrays import Floats, Ints
 
 #: d(p, g), (n,), of the row pairs whose numbers are given, both (n,).
 PairDistances = Callable[[Ints, Ints], Floats]

@@ -18,10 +18,8 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from reid_core.datasets.person_pictures import JUNK
+from schemas.arrays import Floats, Ints
 from schemas.cards import OperatingPoint
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 #: Bins of a distance's range, 0..2.
 BINS = 2**16

@@ -29,14 +29,13 @@ from reid_core.files import (
     model_digest,
     read_card,
     save_model,
-    sha256_of,
     write_card,
-    write_tensors,
 )
 from reid_core.preprocessing import normalized
 from reid_core.serving.engines import load_engine
 from reid_core.serving.foreign import RT_INFO, ForeignEmbedder, model_file
 from reid_core.serving.local import Embedder, LocalCore
+from reid_core.tensors import sha256_of, write_tensors
 from schemas.cards import InputConvention, ModelCard
 from schemas.errors import CoreError, InputError, UsageError
 from schemas.settings import Settings

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reid_core.files import refuse_pickles, sha256_of
 from reid_core.preprocessing import normalized
 from reid_core.serving.devices import use_bfloat16
 from reid_core.serving.engines import load_engine
+from reid_core.tensors import refuse_pickles, sha256_of
 from schemas.cards import InputConvention, ModelCard
 from schemas.errors import CoreError, ModelFileError
 from schemas.settings import Settings

@@ -22,7 +22,7 @@ from reid_core.files import load_diff_attention, load_model, read_card
 from reid_core.models import ReIDModel
 from reid_core.preprocessing import normalized
 from reid_core.serving import foreign
-from reid_core.serving.core import check_pairs, check_pictures, check_vectors
+from reid_core.serving.checks import check_pairs, check_pictures, check_vectors
 from reid_core.serving.devices import choose_device, use_bfloat16
 from schemas.cards import ModelCard
 from schemas.errors import CoreError, OutOfDeviceMemory

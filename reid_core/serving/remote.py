@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from reid_core.files import model_digest
 from reid_core.serving import wire
-from reid_core.serving.core import check_pairs, check_pictures
+from reid_core.serving.checks import check_pairs, check_pictures
 from schemas.cards import ModelCard
 from schemas.errors import CoreError, CoreUnavailable
 from schemas.settings import Settings

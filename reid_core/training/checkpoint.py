@@ -12,8 +12,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from reid_core.files import read_tensors
+from reid_core.tensors import read_tensors
 from reid_core.training.log import EpochRecord
+from schemas.disk import replacing
 from schemas.errors import CoreError
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -33,11 +34,9 @@ def save_checkpoint(
     directory: Path, identity: Mapping[str, object], position: Position, tensors: Mapping[str, Tensor]
 ) -> None:
     """Writes the state in place of the one before or not at all. `identity` says which run it is of."""
-    path = directory / CHECKPOINT
-    partial = path.with_name(path.name + ".partial")
     text = json.dumps({"identity": identity, "position": asdict(position)})
-    save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, partial, {"run": text})
-    partial.replace(path)
+    with replacing(directory / CHECKPOINT) as partial:
+        save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, partial, {"run": text})
 
 
 def load_checkpoint(directory: Path, identity: Mapping[str, object]) -> tuple[Position, dict[str, Tensor]] | None:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from reid_core.diff_attention import DiffAttention
-from reid_core.files import DIFF_ATTENTION, sha256_of, write_card, write_tensors
+from reid_core.files import DIFF_ATTENTION, write_card
 from reid_core.heads import Features
 from reid_core.serving.foreign import ForeignEmbedder, model_file
+from reid_core.tensors import sha256_of, write_tensors
 from schemas.cards import DiffAttentionSettings, ModelCard, ModelConfig
 from schemas.settings import Settings
 

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from schemas.disk import write_whole
+
 LOG = "log.jsonl"
 CURVES = "curves.png"
 
@@ -23,10 +25,7 @@ class EpochRecord:
 
 def write_log(directory: Path, records: Sequence[EpochRecord]) -> None:
     """Writes all records to `directory`, in place of the log before or not at all."""
-    path = directory / LOG
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text("".join(json.dumps(asdict(record)) + "\n" for record in records))
-    partial.replace(path)
+    write_whole(directory / LOG, "".join(json.dumps(asdict(record)) + "\n" for record in records))
 
 
 def draw_curves(directory: Path, records: Sequence[EpochRecord]) -> Path:

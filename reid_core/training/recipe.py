@@ -19,8 +19,9 @@ from reid_core.datasets.person_pictures import JUNK, PersonPictures
 from reid_core.diff_attention import DiffAttention
 from reid_core.evaluation.evaluate import features_of, load_attention, rank_features
 from reid_core.evaluation.ranking import RankingScores
-from reid_core.files import load_model, model_digest, read_card, save_model, sha256_of
+from reid_core.files import load_model, model_digest, read_card, save_model
 from reid_core.models import ReIDModel, build_model
+from reid_core.tensors import sha256_of
 from reid_core.training.frozen import FrozenEmbedder
 from reid_core.training.log import EpochRecord
 from reid_core.training.plans import TrainSettings

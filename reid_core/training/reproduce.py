@@ -24,6 +24,7 @@ from reid_core.training.paper import TABLE_1, TABLE_2, Figures, Row, figures_on
 from reid_core.training.plans import Strategy, TrainSettings, TripletDistance, paper_settings
 from reid_core.training.recipe import Recipe, make_model
 from schemas.cards import InputConvention, ModelCard, ModelConfig
+from schemas.disk import write_whole
 from schemas.errors import CoreError, InputError
 from schemas.settings import Settings
 
@@ -264,9 +265,7 @@ def _write(path: Path, scores: Mapping[str, RankingScores]) -> None:
         assert found.by_query is not None
         columns = {column: values.tolist() for column, values in vars(found.by_query).items()}
         kept[name] = {metric: getattr(found, metric) for metric in (*METRICS, "queries", "skipped")} | columns
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(kept) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, json.dumps(kept) + "\n")
 
 
 def _read(path: Path) -> dict[str, RankingScores]:

@@ -33,10 +33,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.arrays import Ints, Singles
 from synthetic.seeds import generator
-
-Reals = NDArray[np.float32]
-Ints = NDArray[np.int64]
 
 DIMS = 256
 #: Sums of the variances along all axes.
@@ -56,14 +54,16 @@ _KINDS, _KIND_SHARES = (40, 25), (0.4, 0.25)
 class FeatureModel:
     """Standard deviations along the model's axes, and the rotation from these to features."""
 
-    mean: Reals  # (D,)
-    person: Reals  # (D,)
-    camera: Reals  # (D,)
-    passage: Reals  # (D,) of view and passage together
-    crop: Reals  # (D,)
-    rotation: Reals  # (D, D)
+    mean: Singles  # (D,)
+    person: Singles  # (D,)
+    camera: Singles  # (D,)
+    passage: Singles  # (D,) of view and passage together
+    crop: Singles  # (D,)
+    rotation: Singles  # (D, D)
 
-    def draw(self, rng: np.random.Generator, own: Reals, views: int, view: Ints, crops: Ints) -> tuple[Reals, Reals]:
+    def draw(
+        self, rng: np.random.Generator, own: Singles, views: int, view: Ints, crops: Ints
+    ) -> tuple[Singles, Singles]:
         """One person's crops along the axes (m, D), less mean and camera shift, and each crop's noise (m,), about 1.
 
         own: (D,) what sets the person apart, of variance 1 along each axis. view: (n,) which of `views` cameras each
@@ -82,9 +82,9 @@ class FeatureModel:
         crop = rng.standard_normal((total, DIMS), np.float32) * self.crop * noise[:, None]
         return np.repeat(seen, crops, axis=0) + crop, noise
 
-    def features(self, axes: Reals) -> Reals:
+    def features(self, axes: Singles) -> Singles:
         """(m, D) What the embedder gives, from what `draw` gives with the camera shift added."""
-        turned: Reals = np.matmul(axes + self.mean, self.rotation, dtype=np.float32)
+        turned: Singles = np.matmul(axes + self.mean, self.rotation, dtype=np.float32)
         return turned
 
 
@@ -105,10 +105,10 @@ def retail_0277() -> FeatureModel:
     )
 
 
-def _deviations(total: float, factor: float, power: float) -> Reals:
+def _deviations(total: float, factor: float, power: float) -> Singles:
     """(D,) Standard deviations along the axes, largest first; their squares add up to `total`."""
     variances = np.exp(-factor * np.arange(1, DIMS + 1) ** power)
-    deviations: Reals = np.sqrt(total * variances / variances.sum()).astype(np.float32)
+    deviations: Singles = np.sqrt(total * variances / variances.sum()).astype(np.float32)
     return deviations
 
 
@@ -120,13 +120,13 @@ def _nuisance_order(rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 @cache
-def kinds(seed: int) -> tuple[Reals, ...]:
+def kinds(seed: int) -> tuple[Singles, ...]:
     """Of upper and of lower clothes, each (k, D), of variance 1 along each axis."""
     rng = generator(seed, "embedding city kinds")
     return tuple(rng.standard_normal((count, DIMS), np.float32) for count in _KINDS)
 
 
-def draw_person(rng: np.random.Generator, clothes: tuple[Reals, ...]) -> Reals:
+def draw_person(rng: np.random.Generator, clothes: tuple[Singles, ...]) -> Singles:
     """(D,) What sets a person apart, of variance 1 along each axis."""
     own = rng.standard_normal(DIMS, np.float32) * np.float32((1 - sum(_KIND_SHARES)) ** 0.5)
     for share, worn in zip(_KIND_SHARES, clothes, strict=True):
@@ -138,16 +138,16 @@ def draw_person(rng: np.random.Generator, clothes: tuple[Reals, ...]) -> Reals:
 class TwoCameras:
     """Crops of the same people from two cameras, about five of each from either."""
 
-    query: Reals  # (q, D)
+    query: Singles  # (q, D)
     query_person: Ints  # (q,)
-    gallery: Reals  # (g, D)
+    gallery: Singles  # (g, D)
     gallery_person: Ints  # (g,)
 
 
 def two_cameras(seed: int, people: int = 100) -> TwoCameras:
     """Simulated features in the form of the real set that the model is fitted to: one passage a person and camera."""
     model, clothes = retail_0277(), kinds(seed)
-    sides: tuple[list[Reals], list[Reals]] = ([], [])
+    sides: tuple[list[Singles], list[Singles]] = ([], [])
     shifts = generator(seed, "embedding city", 9).standard_normal((2, DIMS), np.float32) * model.camera
     counts = 5 - generator(seed, "embedding city", 9, 0).binomial(4, (0.12, 0.03), (people, 2))
     for person in range(people):

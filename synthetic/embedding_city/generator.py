@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.arrays import Floats, Ints, Singles
 from schemas.city_file import City
-from synthetic.embedding_city.features import Reals
 from synthetic.embedding_city.looks import Tracklets, embed
 from synthetic.embedding_city.passages import Passages, all_passages, drop_outs, recorded
 from synthetic.embedding_city.people import ways_of
 from synthetic.embedding_city.settings import EmbeddingCitySettings
-from synthetic.embedding_city.streets import Floats, Ints, Plan, lay_out
+from synthetic.embedding_city.streets import Plan, lay_out
 from synthetic.seeds import generator
 
 #: Hears how many people's lives are written, and how many there are.
@@ -38,7 +38,7 @@ class PassageBatch:
     time_us: NDArray[np.int64]  # (n,) microseconds UTC, by the camera's clock
     person: NDArray[np.int64]  # (n,) the truth
     quality: NDArray[np.float32]  # (n,) above 0.05, at most 1; low where someone is occluded
-    features: Reals  # (n, D) raw, as the embedder gives them
+    features: Singles  # (n, D) raw, as the embedder gives them
 
     def __len__(self) -> int:
         return len(self.camera)

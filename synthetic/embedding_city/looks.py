@@ -5,9 +5,9 @@ from functools import cache
 
 import numpy as np
 
-from synthetic.embedding_city.features import DIMS, Reals, draw_person, kinds, retail_0277
+from schemas.arrays import Floats, Ints, Singles
+from synthetic.embedding_city.features import DIMS, draw_person, kinds, retail_0277
 from synthetic.embedding_city.settings import EmbeddingCitySettings
-from synthetic.embedding_city.streets import Floats, Ints
 from synthetic.seeds import generator
 
 #: How much of what sets a person apart is shared, as a part of its variance.
@@ -17,7 +17,7 @@ _STRANGERS = 64  # who may stand in front of somebody
 _USUAL_QUALITY, _LEAST_QUALITY = 0.75, 0.06
 
 
-def identity(settings: EmbeddingCitySettings, districts: int, person: int, rng: np.random.Generator) -> Reals:
+def identity(settings: EmbeddingCitySettings, districts: int, person: int, rng: np.random.Generator) -> Singles:
     """(D,) What sets a person apart, of variance 1 along each axis."""
     own, fate = draw_person(rng, kinds(settings.seed)), rng.random(2)
     trio = generator(settings.seed, "embedding city", 5, person // _LOOK_ALIKES)
@@ -31,8 +31,8 @@ def identity(settings: EmbeddingCitySettings, districts: int, person: int, rng: 
     return own
 
 
-def _mixed(shared: Reals, own: Reals, share: float) -> Reals:
-    mixed: Reals = np.float32(share**0.5) * shared + np.float32((1 - share) ** 0.5) * own
+def _mixed(shared: Singles, own: Singles, share: float) -> Singles:
+    mixed: Singles = np.float32(share**0.5) * shared + np.float32((1 - share) ** 0.5) * own
     return mixed
 
 
@@ -48,7 +48,7 @@ class Tracklets:
     luck: Floats  # (n,) uniform
 
 
-def embed(settings: EmbeddingCitySettings, districts: int, tracklets: Tracklets) -> tuple[Reals, Reals]:
+def embed(settings: EmbeddingCitySettings, districts: int, tracklets: Tracklets) -> tuple[Singles, Singles]:
     """Features (m, D), raw, and quality (m,) of the m crops."""
     model, people = retail_0277(), tracklets.people
     total = int(tracklets.crops.sum())
@@ -76,10 +76,10 @@ def embed(settings: EmbeddingCitySettings, districts: int, tracklets: Tracklets)
 
 
 @cache
-def _strangers(seed: int) -> Reals:
+def _strangers(seed: int) -> Singles:
     return generator(seed, "embedding city", 7).standard_normal((_STRANGERS, DIMS), np.float32)
 
 
-def _shift(seed: int, camera: int) -> Reals:
+def _shift(seed: int, camera: int) -> Singles:
     """(D,) A camera's colour bias, of variance 1 along each axis."""
     return generator(seed, "embedding city", 8, camera).standard_normal(DIMS, np.float32)

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from schemas.arrays import Bools, Floats, Ints
 from synthetic.embedding_city.people import DAY_S, HOUR_S, Ways
 from synthetic.embedding_city.settings import EmbeddingCitySettings
-from synthetic.embedding_city.streets import ROW_KEY_M, Bools, Floats, Ints, Plan
+from synthetic.embedding_city.streets import ROW_KEY_M, Plan
 from synthetic.seeds import generator
 
 #: Chance that a camera over one pavement has someone on the other in its view.

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.arrays import Bools, Floats, Ints
 from synthetic.embedding_city.settings import EmbeddingCitySettings
-from synthetic.embedding_city.streets import BETWEEN_LANES_M, BETWEEN_ROWS_M, ROW_KEY_M, Bools, Floats, Ints, Plan
+from synthetic.embedding_city.streets import BETWEEN_LANES_M, BETWEEN_ROWS_M, ROW_KEY_M, Plan
 from synthetic.seeds import generator
 
 SLOWEST_M_S, FASTEST_M_S = 1.0, 1.7

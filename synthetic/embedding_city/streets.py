@@ -10,15 +10,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from schemas.arrays import Floats, Ints
 from schemas.city_file import City, Unit, Walk
 from synthetic.embedding_city.settings import CAMERAS_PER_STREET, EmbeddingCitySettings
 from synthetic.seeds import generator
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 STRETCH_M, BETWEEN_LANES_M, BETWEEN_ROWS_M = 200.0, 100.0, 110.0
 #: A camera sees so much of a passer-by's way before and behind the point it looks at, at most.

@@ -8,10 +8,10 @@ from uuid import UUID
 import numpy as np
 from sqlalchemy import text
 
-from pipeline.association.nodes import Floats, Ints
 from pipeline.store import Store
 from pipeline.store import partitions as leaves
 from pipeline.store.copy import copy_in
+from schemas.arrays import Floats, Ints
 from schemas.levels import Level
 from schemas.times import from_us, to_us
 

@@ -13,7 +13,7 @@ from pipeline.report import write_report
 from pipeline.resolve import resolve_unit, units_within
 from pipeline.simulation import score_city, take_in
 from pipeline.store import Store
-from reid_core.serving.core import open_core
+from reid_core.serving.factory import open_core
 from schemas.levels import UPWARD, Level
 from synthetic.embedding_city import EmbeddingCitySettings, embedding_city
 from tests.pipeline.report.pages import read_pages

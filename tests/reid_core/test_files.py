@@ -18,12 +18,11 @@ from reid_core.files import (
     load_model,
     model_digest,
     read_card,
-    read_tensors,
     save_model,
-    sha256_of,
     write_card,
 )
 from reid_core.models import build_model
+from reid_core.tensors import read_tensors, sha256_of
 from schemas.calibration import LevelCalibration, straight_line
 from schemas.cards import DiffAttentionSettings, InputConvention, ModelCard, ModelConfig
 from schemas.errors import ModelFileError

@@ -150,7 +150,7 @@ def _switch(run: "Callable[[Store, CropStore, OpenCore, Progress], Promotion]", 
     """Runs a promotion or a rollback here, and says what it did."""
     from pipeline.crops.crop_store import CropStore
     from pipeline.store import Store
-    from reid_core.serving.core import open_core
+    from reid_core.serving.factory import open_core
 
     ours = settings()
     with Store.open(ours, "urban-reid models") as store, progress("crops and identities embedded") as tell:

@@ -131,7 +131,7 @@ def _weights(said: str) -> "Path | Literal['imagenet'] | None":
         return "imagenet" if said == "imagenet" else None
     if not Path(said).is_file():
         raise InputError(f"--pretrained {said[:200]}: no such file; write imagenet, none, or a safetensors file")
-    from reid_core.files import refuse_pickles
+    from reid_core.tensors import refuse_pickles
 
     refuse_pickles(Path(said))
     return Path(said)

@@ -8,7 +8,7 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.cluster import AgglomerativeClustering
 
 from pipeline.accuracy.baselines.passages import Cut, Passages, nearest_others
-from pipeline.association.nodes import Floats, Ints
+from schemas.arrays import Floats, Ints
 
 #: Up to so many passages `average_link` compares all pairs; beyond, each with its nearest `_NEIGHBOURS`.
 DENSE = 4_000

@@ -5,9 +5,9 @@ from itertools import pairwise
 import numpy as np
 from sklearn.cluster import HDBSCAN
 
-from pipeline.accuracy.baselines.passages import CELLS, Cut, Passages, Singles
+from pipeline.accuracy.baselines.passages import CELLS, Cut, Passages
 from pipeline.association.matching import best_matching
-from pipeline.association.nodes import Bools, Floats, Ints
+from schemas.arrays import Bools, Floats, Ints, Singles
 
 #: A micro-batch, microseconds.
 BATCH_US = 300_000_000

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.accuracy.metrics import Slack
-from pipeline.association.nodes import Bools, Floats, Ints, unit_rows
+from pipeline.association.nodes import unit_rows
+from schemas.arrays import Bools, Floats, Ints, Singles
 
 #: Thresholds in, the group of each passage out: (n,) numbers that mean nothing.
 Cut = Callable[..., Ints]
-Singles = NDArray[np.float32]
 #: Cells of a matrix of likeness that are held at a time: 128 MB in float32.
 CELLS = 32_000_000
 #: Columns in one group of `nearest_others`.

@@ -11,7 +11,7 @@ from pipeline.accuracy.baselines.flat import average_link, nearest_neighbour
 from pipeline.accuracy.baselines.online import greedy, micro_batches
 from pipeline.accuracy.baselines.passages import Cut, Passages
 from pipeline.accuracy.metrics import idf1, pairwise
-from pipeline.association.nodes import Ints
+from schemas.arrays import Ints
 
 #: Cosine distances that are tried.
 _DISTANCES = tuple(np.geomspace(0.005, 0.8, 24).round(4).tolist())

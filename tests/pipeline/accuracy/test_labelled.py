@@ -11,9 +11,9 @@ from sqlalchemy import text
 from pipeline.accuracy.label_file import Matched, read_labels, read_said
 from pipeline.accuracy.labelled import identity_churn, labelled_tracklets, nearest_in_unit, score
 from pipeline.accuracy.scorecard import open_set_of, scorecard
-from pipeline.association.nodes import Ints
 from pipeline.city.units import store_city
 from pipeline.store import Store
+from schemas.arrays import Ints
 from schemas.city_file import City
 from schemas.errors import InputError
 from schemas.levels import Level

@@ -22,7 +22,7 @@ from pipeline.accuracy.metrics import (
     purity,
 )
 from pipeline.association.matching import best_matching
-from pipeline.association.nodes import Ints
+from schemas.arrays import Ints
 
 
 def ints(*values: int) -> Ints:

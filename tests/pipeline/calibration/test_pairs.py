@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit
 
-from pipeline.calibration.pairs import FEWEST, appearance_log_odds, distance_at, fit_pairs, log_odds, thinness
+from pipeline.association.log_odds import appearance_log_odds, distance_at, log_odds, thinness
+from pipeline.calibration.pairs import FEWEST, fit_pairs
 from pipeline.calibration.reliability import judge
 from schemas.calibration import PairTerms, straight_line
 from tests.pipeline.simulated_pairs import Pairs, simulated_pairs

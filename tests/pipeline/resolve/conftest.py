@@ -18,7 +18,8 @@ from pipeline.resolve import embed_camera, resolve_unit, units_within
 from pipeline.store import Store
 from pipeline.store.embedded import EmbeddedServer
 from reid_core.files import read_card, write_card
-from reid_core.serving.core import ReIDCore, open_core
+from reid_core.serving.core import ReIDCore
+from reid_core.serving.factory import open_core
 from schemas.calibration import LevelCalibration, straight_line
 from schemas.levels import UPWARD
 from synthetic.rendered_city import simulate_city, write_city

@@ -184,7 +184,7 @@ from pipeline.crops.crop_store import CropStore
 from pipeline.registry import model_in_use
 from pipeline.resolve import embed_camera, resolve_unit, units_within
 from pipeline.store import Store
-from reid_core.serving.core import open_core
+from reid_core.serving.factory import open_core
 from schemas.settings import settings
 with Store.open(settings(), "killed") as store:
     with store.begin() as connection:

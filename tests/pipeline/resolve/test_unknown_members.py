@@ -12,7 +12,7 @@ from pipeline.association.transit import bind, prior
 from pipeline.resolve.level import Inputs, LevelRun, WindowResult, resolve_level
 from pipeline.resolve.read import Identity, in_time_order
 from pipeline.store import Store
-from reid_core.serving.core import open_core
+from reid_core.serving.factory import open_core
 from schemas.city_file import City
 from schemas.settings import AssociationSettings
 from tests.pipeline.resolve.conftest import PACKAGED

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.association.nodes import Ints
 from pipeline.city.units import store_city
 from pipeline.ingest.features import take_in_features
 from pipeline.registry import ModelRow, register_model, use_model
@@ -15,7 +14,9 @@ from pipeline.resolve import resolve_unit, units_within
 from pipeline.resolve.runs import UnitResult
 from pipeline.store import Store
 from reid_core.files import write_card
-from reid_core.serving.core import ReIDCore, open_core
+from reid_core.serving.core import ReIDCore
+from reid_core.serving.factory import open_core
+from schemas.arrays import Ints
 from schemas.calibration import LevelCalibration, straight_line
 from schemas.cards import ModelCard
 from schemas.city_file import City

@@ -26,7 +26,8 @@ from pipeline.training.promotion import Promotion, promote, rollback
 from pipeline.training.reembed import count_unknown, reembed
 from reid_core.files import read_card, save_model
 from reid_core.models import build_model
-from reid_core.serving.core import ReIDCore, open_core
+from reid_core.serving.core import ReIDCore
+from reid_core.serving.factory import open_core
 from schemas.cards import InputConvention, ModelConfig
 from schemas.errors import InputError, ModelChanged
 from schemas.levels import Level

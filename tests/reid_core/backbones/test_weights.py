@@ -13,8 +13,8 @@ from torchvision.models import ResNet18_Weights, resnet18
 
 from reid_core.backbones import build_backbone
 from reid_core.backbones.weights import convert_weights
-from reid_core.files import read_tensors, sha256_of
 from reid_core.models import build_model
+from reid_core.tensors import read_tensors, sha256_of
 from schemas.cards import ModelConfig
 from schemas.errors import CoreError, InputError, ModelFileError, UsageError
 

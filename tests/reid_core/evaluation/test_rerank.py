@@ -1,15 +1,13 @@
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from reid_core.diff_attention import DiffAttention
 from reid_core.evaluation.distances import plain, reciprocal_codes
 from reid_core.evaluation.pairs import attended_distances
 from reid_core.evaluation.rerank import ReRanking
+from schemas.arrays import Floats
 from schemas.cards import DiffAttentionSettings
-
-Floats = NDArray[np.float64]
 
 
 def dense_and_plain(distances: Floats, original: Floats, settings: ReRanking) -> Floats:

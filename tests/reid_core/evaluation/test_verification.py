@@ -15,8 +15,7 @@ from reid_core.evaluation.verification import (
     operating_point,
     tpr_at_fpr,
 )
-
-Ints = NDArray[np.int64]
+from schemas.arrays import Ints
 
 
 def labels(rng: np.random.Generator, many: int, people: int) -> tuple[Ints, Ints]:

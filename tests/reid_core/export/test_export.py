@@ -14,7 +14,7 @@ from reid_core.export.quantize import calibration_pictures
 from reid_core.files import load_model, read_card, save_model
 from reid_core.models import build_model
 from reid_core.preprocessing import normalized
-from reid_core.serving.core import open_core
+from reid_core.serving.factory import open_core
 from reid_core.serving.local import LocalCore
 from schemas.calibration import LevelCalibration, straight_line
 from schemas.cards import DiffAttentionSettings, InputConvention, ModelConfig

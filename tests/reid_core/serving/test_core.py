@@ -13,8 +13,10 @@ from reid_core.diff_attention import DiffAttention
 from reid_core.files import load_model, save_model
 from reid_core.models import ReIDModel, build_model
 from reid_core.preprocessing import normalized
-from reid_core.serving.core import check_vectors, open_core, symmetric_distances
+from reid_core.serving.checks import check_vectors
+from reid_core.serving.core import symmetric_distances
 from reid_core.serving.devices import choose_device, use_bfloat16
+from reid_core.serving.factory import open_core
 from reid_core.serving.local import LocalCore, fold_batch_norms
 from schemas.cards import DiffAttentionSettings, InputConvention, ModelCard, ModelConfig
 from schemas.errors import CoreError, OutOfDeviceMemory, VectorError

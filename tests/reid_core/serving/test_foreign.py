@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from reid_core.files import write_card
 from reid_core.preprocessing import prepare
-from reid_core.serving.core import open_core
+from reid_core.serving.factory import open_core
 from reid_core.serving.foreign import ForeignEmbedder, foreign_card, foreign_files
 from reid_core.serving.local import LocalCore
 from schemas.cards import InputConvention

@@ -20,7 +20,7 @@ import torch
 from reid_core.files import model_digest, save_model
 from reid_core.models import build_model
 from reid_core.serving import wire
-from reid_core.serving.core import open_core
+from reid_core.serving.factory import open_core
 from reid_core.serving.local import LocalCore
 from reid_core.serving.remote import RemoteCore
 from schemas.cards import DiffAttentionSettings, InputConvention, ModelCard, ModelConfig
@@ -88,7 +88,7 @@ CLIENT = """
 import sys
 import numpy as np
 from pathlib import Path
-from reid_core.serving.core import open_core
+from reid_core.serving.factory import open_core
 from schemas.settings import settings
 core = open_core(settings(), settings().models_dir / "small")
 np.save(sys.argv[2], core.embed(np.load(sys.argv[1])))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.accuracy.baselines import LabelledPassages, Passages
-from pipeline.association.nodes import Ints
+from schemas.arrays import Ints
 
 CAMERAS = 6
 

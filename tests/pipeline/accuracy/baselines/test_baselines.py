@@ -19,7 +19,7 @@ from pipeline.accuracy.baselines import (
     search_thresholds,
 )
 from pipeline.accuracy.metrics import forbidden_pairs, idf1, pairwise
-from pipeline.association.nodes import Floats, Ints
+from schemas.arrays import Floats, Ints
 from tests.pipeline.accuracy.baselines.conftest import crowd, same
 
 Lift = Callable[[Passages], Passages]

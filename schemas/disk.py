@@ -1,0 +1,68 @@
+"""Files that are written whole or not at all, and lock files."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+
+@contextmanager
+def replacing(path: Path, *, mode: int = 0o666) -> Iterator[Path]:
+    """Yields a path beside `path` to write to; on success that file replaces `path`, on an error it is removed.
+
+    `mode`: permissions of the new file, before the umask. A file left there by a killed process is removed first.
+    """
+    partial = path.with_name(f"{path.name}.partial")
+    partial.unlink(missing_ok=True)
+    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode))
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: bytes | str, *, mode: int = 0o666, sync: bool = False) -> None:
+    """Replaces the file at `path` by `content`, whole or not at all; text as UTF-8.
+
+    `sync`: returns only when the content is on the disk, for a file without which the home cannot be opened.
+    """
+    with replacing(path, mode=mode) as partial, partial.open("wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def open_lock(path: Path) -> IO[bytes]:
+    """A lock file, created if there is none, readable by its owner only. Closing it releases its lock."""
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "rb+")
+
+
+def lock(file: IO[bytes], *, shared: bool = False) -> None:
+    """Waits for the lock (flock) of an open lock file. The kernel releases it however its holder ends."""
+    fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+
+
+def try_lock(file: IO[bytes], *, shared: bool = False) -> bool:
+    """Takes the lock of an open lock file if no other process holds it; whether it did."""
+    try:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def unlock(file: IO[bytes]) -> None:
+    """Releases the lock of an open lock file."""
+    fcntl.flock(file, fcntl.LOCK_UN)
+
+
+@contextmanager
+def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
+    """Holds the lock of the lock file at `path`, after waiting for it."""
+    with open_lock(path) as file:
+        lock(file, shared=shared)
+        yield
