@@ -1,23 +1,26 @@
-"""Shared fixtures: one embedded server for the session, and a fresh database of it for each test."""
+"""Fixtures for all tests: one embedded server for the session, a fresh database for each test, a small city."""
 
+import json
+import os
+import resource
 import shutil
+import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
 from pipeline.store import Store, embedded, roles, schema
+from pipeline.store.embedded import EmbeddedServer
+from reid_core.files import read_card, write_card
+from schemas.calibration import LevelCalibration, straight_line
+from schemas.levels import UPWARD
 from schemas.settings import Settings
-
-
-def new_home() -> Path:
-    """A folder that the database's own user can reach, unlike pytest's; the caller removes it."""
-    home = Path(tempfile.mkdtemp(prefix="urban-reid-test-"))
-    home.chmod(0o711)
-    return home
+from synthetic.rendered_city import simulate_city, write_city
+from tests.helpers.homes import fresh_settings, new_home
+from tests.helpers.town import PACKAGED, Town
 
 
 @pytest.fixture(scope="session")
@@ -39,25 +42,6 @@ def server() -> Iterator[embedded.EmbeddedServer]:
     shutil.rmtree(home)
 
 
-@contextmanager
-def fresh_settings(server: embedded.EmbeddedServer) -> Iterator[Settings]:
-    """Settings with an empty home, and a fresh, migrated database of the session's server as their own server.
-
-    A program started by a test gets the same with URBAN_REID_HOME and URBAN_REID_DATABASE_URL.
-    """
-    home, database = new_home(), f"test_{uuid4().hex[:12]}"
-    superuser = server.connect("postgres", "postgres")
-    superuser.autocommit = True
-    with superuser.cursor() as cursor:
-        cursor.execute(f"CREATE DATABASE {database} TEMPLATE template_city OWNER {roles.OWNER}")
-        try:
-            yield Settings(home=home, database_url=server.url(database))
-        finally:
-            cursor.execute(f"DROP DATABASE {database} WITH (FORCE)")
-            superuser.close()
-            shutil.rmtree(home)
-
-
 @pytest.fixture
 def settings(server: embedded.EmbeddedServer) -> Iterator[Settings]:
     with fresh_settings(server) as fresh:
@@ -76,3 +60,93 @@ def home() -> Iterator[Path]:
     folder = new_home()
     yield folder
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KB where we may mount one, else a limit on the size of files."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = os.geteuid() == 0 and (
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True, check=False
+        ).returncode
+        == 0
+    )
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if not mounted:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, before[1]))
+    yield disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    if mounted:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+# ---- a small rendered city, resolved with the demo's model and a calibration that joins readily
+
+
+@pytest.fixture(scope="session")
+def city_files() -> Iterator[Path]:
+    """A folder with city.yaml, manifest.jsonl and pictures."""
+    folder = Path(tempfile.mkdtemp(prefix="urban-reid-test-city-"))
+    write_city(simulate_city(3, people=8, duration_s=900), folder)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def lines(city_files: Path) -> list[str]:
+    return (city_files / "manifest.jsonl").read_text().splitlines()
+
+
+@pytest.fixture(scope="session")
+def model_folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="urban-reid-test-model-"))
+    shutil.copytree(PACKAGED, folder, dirs_exist_ok=True)
+    calibrations = tuple(
+        LevelCalibration(
+            level=level,
+            terms=straight_line(6.0, 3.5),
+            join_log_odds=0.0,
+            review_log_odds=-1.0,
+            fitted_on="nothing",
+            pairs=0,
+            positives=0,
+        )
+        for level in UPWARD[1:]
+    )
+    write_card(read_card(folder).model_copy(update={"calibration": calibrations}), folder)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def town(store: Store, city_files: Path, model_folder: Path) -> Town:
+    return Town(store, city_files, model_folder)
+
+
+@pytest.fixture(scope="module")
+def resolved(server: EmbeddedServer, city_files: Path, model_folder: Path) -> Iterator[Town]:
+    """A part of the city, resolved. Of it tests change nothing but the calibration, which is the newest that counts."""
+    with fresh_settings(server) as settings, Store.open(settings, "pytest") as store:
+        town = Town(store, city_files, model_folder)
+        town.take_in((city_files / "manifest.jsonl").read_text().splitlines()[:150])
+        town.resolve()
+        yield town
+
+
+@pytest.fixture
+def fresh_town(server: EmbeddedServer, city_files: Path, model_folder: Path) -> Iterator[Callable[..., Town]]:
+    """Makes further towns, each with a database and a home of its own."""
+    with ExitStack() as ends:
+
+        def make(*, calibrated: bool = True) -> Town:
+            store = ends.enter_context(Store.open(ends.enter_context(fresh_settings(server)), "pytest"))
+            return Town(store, city_files, model_folder, calibrated=calibrated)
+
+        yield make
+
+
+@pytest.fixture
+def by_time(lines: list[str]) -> Callable[[], list[str]]:
+    return lambda: sorted(lines, key=lambda line: json.loads(line)["time"])

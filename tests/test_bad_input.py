@@ -28,13 +28,11 @@ from pipeline.store.embedded import EmbeddedServer
 from reid_core.files import read_card, write_card
 from schemas.settings import Settings
 from schemas.settings import settings as read_settings
-from tests.conftest import fresh_settings
-from tests.pipeline.ingest.conftest import UNITS, picture
-from tests.pipeline.resolve.conftest import PACKAGED, city_files, lines, model_folder
-from tests.urban_reid.conftest import environment_of, error_of, program
+from tests.helpers.command_line import environment_of, error_of, program
+from tests.helpers.homes import fresh_settings
+from tests.helpers.pictures import UNITS, picture
+from tests.helpers.town import PACKAGED
 from urban_reid.cli import main
-
-__all__ = ["city_files", "lines", "model_folder"]
 
 C1 = "d1/s1/b1/c1"
 Run = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -22,13 +22,10 @@ from pipeline.store.embedded import EmbeddedServer
 from schemas.city_file import City
 from schemas.errors import StoreUnavailable
 from schemas.settings import Settings
-from tests.conftest import fresh_settings
-from tests.pipeline.crops.test_crop_store import small_disk
-from tests.pipeline.ingest.conftest import UNITS, picture
-from tests.pipeline.resolve.conftest import Town, city_files, lines, model_folder
-from tests.urban_reid.conftest import environment_of, error_of, program
-
-__all__ = ["city_files", "lines", "model_folder", "small_disk"]
+from tests.helpers.command_line import environment_of, error_of, program
+from tests.helpers.homes import fresh_settings
+from tests.helpers.pictures import UNITS, picture
+from tests.helpers.town import Town
 
 RESOLVE = ("resolve", "--district", "d1", "--json")
 PATIENCE_S = 240.0

@@ -22,8 +22,8 @@ from pipeline.store.embedded import EmbeddedServer
 from reid_core.serving.factory import open_core
 from schemas.city_file import City
 from schemas.settings import settings as environment
-from tests.conftest import fresh_settings
-from tests.test_real_video import CONVENTION
+from tests.helpers.assets import CONVENTION
+from tests.helpers.homes import fresh_settings
 
 ASSETS, REAL_SET = environment().test_assets, environment().real_set
 pytestmark = [

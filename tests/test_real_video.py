@@ -26,11 +26,11 @@ from pipeline.search.search import search
 from pipeline.store import Store
 from reid_core.serving.factory import open_core
 from schemas.calibration import LevelCalibration, straight_line
-from schemas.cards import InputConvention
 from schemas.city_file import City
 from schemas.levels import Level
 from schemas.parameters import SearchParameters
 from schemas.settings import settings as environment
+from tests.helpers.assets import CONVENTION
 
 ASSETS = environment().test_assets
 pytestmark = pytest.mark.skipif(ASSETS is None, reason="URBAN_REID_TEST_ASSETS is not set")
@@ -57,7 +57,6 @@ CITY = City.model_validate(
         ]
     }
 )
-CONVENTION = InputConvention(height=256, width=128, color="bgr", range=255, mean=(0, 0, 0), std=(1, 1, 1))
 #: Fitted on 186 of the training people of CUHK03's camera pair 1 ('detected'); docs/results.md has the command.
 _FITS = {  # slope, intercept, operating point, pairs, pairs of one person
     Level.BUILDING: (24.52, 20.76, -1.0, 14559, 3549),

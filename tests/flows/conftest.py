@@ -3,25 +3,14 @@
 import gc
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
-import httpx
 import pytest
 
 from flows.server import PrefectServer, connected
 from schemas.settings import Settings
-from tests.conftest import new_home
-from tests.pipeline.resolve.conftest import Town, by_time, city_files, lines, model_folder, town
-
-__all__ = ["Town", "by_time", "city_files", "lines", "model_folder", "town"]
-
-Ask = Callable[[str, dict[str, Any]], Any]
-
-
-def ask(url: str, path: str, body: dict[str, Any]) -> Any:
-    """POST to Prefect's API; its answer."""
-    return httpx.post(f"{url}{path}", json=body, timeout=30, trust_env=False).raise_for_status().json()
+from tests.helpers.homes import new_home
+from tests.helpers.prefect_api import Ask, ask
 
 
 @pytest.fixture(scope="session")

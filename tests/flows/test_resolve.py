@@ -13,7 +13,8 @@ from pipeline.city.units import read_city, store_city
 from schemas.errors import CityError, CoreUnavailable, UsageError, VectorError
 from schemas.levels import Level
 from schemas.parameters import ResolveParameters
-from tests.flows.conftest import Ask, Town
+from tests.helpers.prefect_api import Ask
+from tests.helpers.town import Town
 
 pytestmark = pytest.mark.usefixtures("prefect_url")
 

@@ -13,7 +13,8 @@ from reid_core.models import build_model
 from schemas.cards import ModelConfig
 from schemas.errors import CityError
 from schemas.parameters import SearchParameters
-from tests.flows.conftest import Ask, Town
+from tests.helpers.prefect_api import Ask
+from tests.helpers.town import Town
 
 pytestmark = pytest.mark.usefixtures("prefect_url")
 

@@ -17,7 +17,8 @@ from pipeline.registry import model_in_use, models
 from schemas.errors import InputError
 from schemas.levels import UPWARD
 from schemas.parameters import TrainParameters
-from tests.flows.conftest import Ask, Town
+from tests.helpers.prefect_api import Ask
+from tests.helpers.town import Town
 
 pytestmark = pytest.mark.usefixtures("prefect_url")
 

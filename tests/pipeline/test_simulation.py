@@ -16,7 +16,7 @@ from pipeline.store import Store
 from reid_core.serving.factory import open_core
 from schemas.levels import UPWARD, Level
 from synthetic.embedding_city import EmbeddingCitySettings, embedding_city
-from tests.pipeline.report.pages import read_pages
+from tests.helpers.report_pages import read_pages
 
 
 @pytest.fixture

@@ -1,9 +1,7 @@
 """The command line as its users meet it: a process of its own."""
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,23 +10,8 @@ import pytest
 
 from schemas.settings import Settings
 from schemas.settings import settings as read_settings
-from tests.pipeline.resolve.conftest import Town, city_files, lines, model_folder, town
+from tests.helpers.command_line import Run, environment_of, program
 from urban_reid.cli import main
-
-__all__ = ["Town", "city_files", "lines", "model_folder", "town"]
-
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-def environment_of(settings: Settings) -> dict[str, str]:
-    variables = {**os.environ, "URBAN_REID_HOME": str(settings.home), "URBAN_REID_OPERATOR": "tester"}
-    if settings.database_url:
-        variables["URBAN_REID_DATABASE_URL"] = settings.database_url
-    return variables
-
-
-def program(*arguments: str) -> list[str]:
-    return [sys.executable, "-P", "-m", "urban_reid.cli", *arguments]
 
 
 @pytest.fixture
@@ -80,11 +63,3 @@ def run_json(run: Run) -> Callable[..., dict[str, Any]]:
         return found
 
     return call
-
-
-def error_of(done: "subprocess.CompletedProcess[str]", code: int) -> str:
-    """The one line that a command failed with."""
-    assert done.returncode == code, (done.returncode, done.stderr)
-    assert done.stdout == ""
-    assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: "), done.stderr
-    return done.stderr.removeprefix("error: ").strip()

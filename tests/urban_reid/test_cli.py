@@ -10,7 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from schemas.settings import Settings
-from tests.urban_reid.conftest import Run, environment_of, error_of
+from tests.helpers.command_line import Run, environment_of, error_of
 from urban_reid.cli import app
 
 RunJson = Callable[..., dict[str, Any]]

@@ -8,7 +8,7 @@ import torch
 from reid_core.backbones import build_backbone
 from reid_core.models import build_model
 from schemas.cards import ModelConfig
-from tests.urban_reid.conftest import Run, error_of
+from tests.helpers.command_line import Run, error_of
 
 
 def test_a_pth_becomes_a_file_to_train_from(run_here: Run, tmp_path: Path) -> None:

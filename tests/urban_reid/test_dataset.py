@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.reid_core.datasets.conftest import pixels, write, write_market1501
+from tests.helpers.data_sets import pixels, write, write_market1501
 from urban_reid.cli import main
 
 

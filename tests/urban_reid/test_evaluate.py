@@ -10,8 +10,8 @@ from reid_core.datasets import Dataset, open_dataset
 from reid_core.datasets.published import CUHK03_DETECTED
 from reid_core.files import read_card
 from schemas.settings import Settings
-from tests.pipeline.resolve.conftest import PACKAGED
-from tests.urban_reid.conftest import Run, error_of
+from tests.helpers.command_line import Run, error_of
+from tests.helpers.town import PACKAGED
 
 SMALL = "rendered:5:12"
 

@@ -9,7 +9,8 @@ import pytest
 
 from pipeline.store.locks import unit_lock
 from schemas.settings import Settings
-from tests.urban_reid.conftest import Run, Town, environment_of, error_of, program
+from tests.helpers.command_line import Run, environment_of, error_of, program
+from tests.helpers.town import Town
 
 RESOLVE = ("resolve", "--district", "d1", "--json")
 

@@ -25,7 +25,8 @@ from reid_core.models import build_model
 from schemas.cards import InputConvention, ModelConfig
 from schemas.levels import Level
 from synthetic.training import training_set
-from tests.urban_reid.conftest import Run, Town, environment_of, error_of
+from tests.helpers.command_line import Run, environment_of, error_of
+from tests.helpers.town import Town
 from urban_reid.commands.models import calibration_table
 
 SECOND = ModelConfig(architecture="resnet10s", input=InputConvention(height=64, width=32))

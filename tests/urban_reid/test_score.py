@@ -10,10 +10,10 @@ from pipeline.city.units import store_city
 from pipeline.registry import register_model, use_model
 from pipeline.store import Store
 from schemas.levels import Level
-from tests.pipeline.accuracy.test_labelled import BUILDING, CAMERA, CITY, CROPS, END, START, STREET, TRUTH
-from tests.pipeline.resolve.conftest import PACKAGED
-from tests.pipeline.resolved import key, write_level, write_tracklets
-from tests.urban_reid.conftest import Run, error_of
+from tests.helpers.command_line import Run, error_of
+from tests.helpers.labelled_city import BUILDING, CAMERA, CITY, CROPS, END, START, STREET, TRUTH
+from tests.helpers.resolved_city import key, write_level, write_tracklets
+from tests.helpers.town import PACKAGED
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import json
 
 from pipeline.accuracy.baselines import BASELINES
-from tests.urban_reid.conftest import Run, error_of
+from tests.helpers.command_line import Run, error_of
 
 SMALL = ("simulate", "--cameras", "8", "--people", "40", "--days", "0.2", "--seed", "3")
 LEVELS = ("building", "street", "district")

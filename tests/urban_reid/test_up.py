@@ -19,7 +19,7 @@ from pipeline.ingest.manifest import ingest_manifest
 from pipeline.registry import register_model, use_model
 from pipeline.store import Store
 from schemas.settings import Settings
-from tests.urban_reid.conftest import environment_of, error_of, program
+from tests.helpers.command_line import environment_of, error_of, program
 
 PATIENCE_S = 240.0
 

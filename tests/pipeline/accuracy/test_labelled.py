@@ -14,30 +14,12 @@ from pipeline.accuracy.scorecard import open_set_of, scorecard
 from pipeline.city.units import store_city
 from pipeline.store import Store
 from schemas.arrays import Ints
-from schemas.city_file import City
 from schemas.errors import InputError
 from schemas.levels import Level
 from schemas.times import from_us, to_us
-from tests.pipeline.resolved import DAY, key, write_level, write_tracklets
-from tests.pipeline.store.rows import insert_model
-
-C1, C2, C3 = "d1/s1/b1/c1", "d1/s1/b1/c2", "d1/s1/b2/c1"
-CITY = City.model_validate(
-    {
-        "units": [
-            *({"code": code} for code in ("d1", "d1/s1", "d1/s1/b1", "d1/s1/b2")),
-            *({"code": code, "clock_uncertainty_s": 0} for code in (C1, C2, C3)),
-        ],
-        "walks": [{"from": "d1/s1/b1", "to": "d1/s1/b2", "shortest_s": 30}],
-    }
-)
-#: Of each tracklet: camera, first and last second, crops, whose it is.
-CAMERA = [C1, C2, C1, C3, C3, C2]
-START, END = np.array([0, 20, 5, 100, 40, 200]), np.array([10, 30, 15, 110, 45, 210])
-CROPS = np.array([3, 2, 4, 1, 1, 2])
-TRUTH = ["anna", "anna", "bert", "bert", None, "cleo"]
-#: In the first building anna and bert are one, though both are before one camera at once; cleo is alone there.
-BUILDING, STREET = np.array([1, 1, 1, 2, 3, 4]), np.array([1, 1, 1, 1, 3, 4])
+from tests.helpers.labelled_city import BUILDING, C2, CAMERA, CITY, CROPS, END, START, STREET, TRUTH
+from tests.helpers.resolved_city import DAY, key, write_level, write_tracklets
+from tests.helpers.rows import insert_model
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import pytest
 from pipeline.association.candidates import _nearest, shortlist
 from pipeline.association.geometry import closest
 from pipeline.association.nodes import Nodes
-from tests.pipeline.association.test_geometry import WORLD, nodes
+from tests.helpers.gates import WORLD, nodes
 
 
 def test_nearest_is_a_stable_sort() -> None:

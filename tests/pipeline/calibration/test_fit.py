@@ -2,7 +2,7 @@ import pytest
 
 from pipeline.calibration.fit import calibrate
 from schemas.errors import InputError
-from tests.pipeline.resolve.conftest import PACKAGED
+from tests.helpers.town import PACKAGED
 
 
 @pytest.mark.parametrize("source", ["", "rendered:", "rendered:one", "elsewhere:1", "market1501:/nowhere/at/all"])

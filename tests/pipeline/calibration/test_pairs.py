@@ -10,7 +10,7 @@ from pipeline.association.log_odds import appearance_log_odds, distance_at, log_
 from pipeline.calibration.pairs import FEWEST, fit_pairs
 from pipeline.calibration.reliability import judge
 from schemas.calibration import PairTerms, straight_line
-from tests.pipeline.simulated_pairs import Pairs, simulated_pairs
+from tests.helpers.simulated_pairs import Pairs, simulated_pairs
 
 
 def joined(seeds: tuple[int, ...], **given) -> Pairs:

@@ -7,9 +7,7 @@ from pipeline.calibration.transit_times import learn_transit_times
 from pipeline.resolve.unit import current_calibration
 from schemas.errors import InputError
 from schemas.levels import Level
-from tests.pipeline.resolve.conftest import Town, city_files, lines, model_folder, town
-
-__all__ = ["city_files", "lines", "model_folder", "town"]
+from tests.helpers.town import Town
 
 
 def test_a_snapshot_of_the_joins_that_were_made(town: Town, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

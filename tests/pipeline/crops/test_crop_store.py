@@ -1,7 +1,5 @@
 import hashlib
 import os
-import resource
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -46,26 +44,6 @@ def test_missing_and_damaged_crops_are_named(tmp_path: Path) -> None:
     crops.path(sha256).write_bytes(b"other")
     with pytest.raises(StoreError, match="damaged"):
         crops.get(sha256)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 KB where we may mount one, else a limit on the size of files."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = os.geteuid() == 0 and (
-        subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True, check=False
-        ).returncode
-        == 0
-    )
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    if not mounted:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, before[1]))
-    yield disk
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    if mounted:
-        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_a_full_disk_gives_one_line_and_no_part_of_a_file(small_disk: Path) -> None:

@@ -14,7 +14,7 @@ from schemas.crops import IngestReport
 from schemas.errors import CityError, InputError
 from schemas.settings import settings as process_settings
 from schemas.times import UNTIMED
-from tests.pipeline.ingest.conftest import UNITS, picture
+from tests.helpers.pictures import UNITS, picture
 
 NAMES = {
     "bounding_box_train": ["0002_c1s1_000451_03.jpg", "0002_c12s2_000050_01.jpg"],

@@ -7,16 +7,9 @@ import pytest
 
 from pipeline.ingest.detectors import Detector, Frame, HogDetector, open_detector
 from schemas.errors import ModelFileError, UsageError
-from schemas.settings import settings
+from tests.helpers.assets import asset
 
 SSD = "ssdlite320_mobilenet_v3_large"
-
-
-def asset(name: str) -> Path:
-    folder = settings().test_assets
-    if folder is None or not (folder / name).exists():
-        pytest.skip(f"URBAN_REID_TEST_ASSETS has no {name}")
-    return folder / name
 
 
 @pytest.fixture

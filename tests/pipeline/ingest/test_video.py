@@ -23,8 +23,8 @@ from pipeline.store import Store
 from schemas.crops import IngestReport
 from schemas.errors import CityError, InputError
 from schemas.settings import Settings
-from tests.pipeline.ingest.rtsp_camera import PASSWORD, USER, camera
-from tests.pipeline.ingest.test_detectors import asset
+from tests.helpers.assets import asset
+from tests.helpers.rtsp_camera import PASSWORD, USER, camera
 
 C1 = "d1/s1/b1/c1"
 

@@ -4,7 +4,6 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,26 +11,9 @@ import pytest
 from pipeline.report import write_report
 from pipeline.store import Store
 from pipeline.store.embedded import EmbeddedServer
-from tests.conftest import fresh_settings
-from tests.pipeline.resolve.conftest import Town, city_files, fresh_town, lines, model_folder, resolved
-
-__all__ = ["city_files", "fresh_town", "lines", "model_folder", "resolved"]
-
-HOSTILE = (
-    '<script>alert("name")</script>',
-    '"><img src=x onerror=alert(1)>',
-    "two\nlines\tand \u202eturned\u202c 🚶",
-    "{{ 7 * 7 }} {% endraw %} &amp; '",
-    "../../etc/passwd\x07",
-    "https://elsewhere.example/x.js",
-)
-LINES = 260
-
-
-@dataclass(frozen=True)
-class Reported:
-    town: Town
-    out: Path  # the report's folder
+from tests.helpers.homes import fresh_settings
+from tests.helpers.reported import HOSTILE, LINES, Reported
+from tests.helpers.town import Town
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,9 @@ from pipeline.report import write_report
 from pipeline.report.curves import BOTTOM, LEFT, RIGHT, SQUARE_BOTTOM, TOP, draw_reliabilities
 from schemas.calibration import Judgement, LevelCalibration, Reliability
 from schemas.levels import UPWARD, Level
-from tests.pipeline.report.conftest import Reported
-from tests.pipeline.report.pages import Page, read_pages
-from tests.pipeline.resolve.conftest import Town
+from tests.helpers.report_pages import Page, read_pages
+from tests.helpers.reported import Reported
+from tests.helpers.town import Town
 
 EMPTY = Reliability(predicted=(), observed=(), counts=(), ece=0.0)
 

@@ -11,9 +11,9 @@ from pipeline.report import write_report
 from pipeline.report.clocks import CameraClock, read_clocks
 from schemas.city_file import City
 from schemas.levels import Level
-from tests.pipeline.report.pages import read_pages
-from tests.pipeline.resolve.conftest import Town
-from tests.pipeline.resolved import write_level, write_tracklets
+from tests.helpers.report_pages import read_pages
+from tests.helpers.resolved_city import write_level, write_tracklets
+from tests.helpers.town import Town
 
 CAMERAS = [f"d1/s1/b{b}/c{c}" for b in (1, 2) for c in (1, 2)]
 SKEW_S = np.array([0, 6, 0, -2])  # the last two see the same ground

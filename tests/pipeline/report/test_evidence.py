@@ -11,7 +11,7 @@ from pipeline.report.evidence import Evidence, open_pairs, read_evidence
 from pipeline.report.read import people_of, read_sightings, read_spread
 from schemas.association import Verdict
 from schemas.levels import UPWARD, Level
-from tests.pipeline.report.conftest import Reported
+from tests.helpers.reported import Reported
 
 
 def read(reported: Reported, verdict: Verdict, most: int = 1000) -> list[Evidence]:

@@ -11,8 +11,8 @@ from pipeline.report import write_report
 from pipeline.report.pages import duration
 from schemas.levels import Level
 from schemas.text import one_line
-from tests.pipeline.report.conftest import HOSTILE, Reported
-from tests.pipeline.report.pages import Page, read_pages
+from tests.helpers.report_pages import Page, read_pages
+from tests.helpers.reported import HOSTILE, Reported
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,9 @@ from pipeline.resolve import embed_camera, resolve_unit, units_within
 from pipeline.store import Store
 from schemas.city_file import City
 from schemas.errors import CityError, InputError
-from tests.pipeline.report.conftest import Reported
-from tests.pipeline.report.pages import read_pages
-from tests.pipeline.resolve.conftest import Town
+from tests.helpers.report_pages import read_pages
+from tests.helpers.reported import Reported
+from tests.helpers.town import Town
 
 SMALL = City.model_validate({"units": [{"code": "d1", "name": "Old town"}]})
 

@@ -7,9 +7,8 @@ from pipeline.store import Store, roles
 from pipeline.store.embedded import EmbeddedServer
 from pipeline.store.user_supplied import own_url
 from schemas.settings import AssociationSettings
-from tests.conftest import fresh_settings
-from tests.pipeline.resolve.test_memory import looks
-from tests.pipeline.resolve.thin import ThinTown
+from tests.helpers.homes import fresh_settings
+from tests.helpers.thin_town import ThinTown, looks
 
 CAMERA = "d1/s1/b1/c1"
 #: Loose crops as they arrive, (second, look in degrees): who is linked to whom changes with each late one.

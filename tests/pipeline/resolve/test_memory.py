@@ -17,12 +17,10 @@ from pipeline.resolve.memory import UnitMemory
 from pipeline.resolve.read import Identity, read_member_ids
 from pipeline.store import Store
 from pipeline.store.embedded import EmbeddedServer
-from schemas.city_file import City
 from schemas.parameters import Period
 from schemas.times import from_us, window_start
-from synthetic.embedding_city import PassageBatch
-from tests.conftest import fresh_settings
-from tests.pipeline.resolve.thin import Crowd, ThinTown, crowd
+from tests.helpers.homes import fresh_settings
+from tests.helpers.thin_town import ThinTown, crowd, looks
 
 CROWD = crowd()
 
@@ -277,23 +275,6 @@ def test_ids_survive_late_data(thin_town: Callable[[], ThinTown], monkeypatch: p
         kept.append({(unit, min(crops), names.get(own)) for unit, own, crops in after})  # type: ignore[call-overload]
         assert sum(name is not None for _, _, name in kept[-1]) >= 0.8 * len(names)
     assert kept[0] == kept[1]
-
-
-def looks(*passages: tuple[str, float, float]) -> Crowd:
-    """A building's tracklets of one crop each: camera, second, and a look as an angle in degrees."""
-    codes = ("d1/s1/b1/c1", "d1/s1/b1/c2")
-    city = City.model_validate({"units": [{"code": code} for code in ("d1", "d1/s1", "d1/s1/b1", *codes)]})
-    n = len(passages)
-    angles = np.radians([angle for _, _, angle in passages])
-    crops = PassageBatch(
-        camera=np.array([codes.index(f"d1/s1/b1/{camera}") for camera, _, _ in passages], np.int32),
-        track=np.arange(n),
-        time_us=1_767_225_600_000_000 + np.array([round(at * 1e6) for _, at, _ in passages]),
-        person=np.arange(n),
-        quality=np.full(n, 0.5, np.float32),
-        features=np.stack([np.cos(angles), np.sin(angles)], axis=1),
-    )
-    return Crowd(city, codes, crops)
 
 
 def test_an_id_that_is_out_of_sight_is_not_given_to_another(store: Store) -> None:

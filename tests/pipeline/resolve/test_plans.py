@@ -17,10 +17,10 @@ from pipeline.store.statistics import analyze_grown
 from pipeline.store.user_supplied import own_url
 from schemas.city_file import City
 from schemas.settings import AssociationSettings
-from tests.conftest import fresh_settings
-from tests.pipeline.resolve.thin import ThinTown, crowd
-from tests.pipeline.resolved import DAY
-from tests.pipeline.store.rows import insert_model
+from tests.helpers.homes import fresh_settings
+from tests.helpers.resolved_city import DAY
+from tests.helpers.rows import insert_model
+from tests.helpers.thin_town import ThinTown, crowd
 
 STREETS, BUILDINGS, CAMERAS, WINDOWS = 3, 4, 3, 60
 CODES = [

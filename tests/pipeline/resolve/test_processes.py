@@ -7,7 +7,7 @@ import pytest
 from pipeline.resolve.processes import resolving
 from pipeline.store import Store
 from schemas.errors import CoreError, ModelFileError, StoreUnavailable
-from tests.pipeline.resolve.thin import ThinTown, crowd
+from tests.helpers.thin_town import ThinTown, crowd
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from pipeline.store import Store
 from schemas.association import EventKind
 from schemas.parameters import Period
 from schemas.times import from_us, window_start
-from tests.pipeline.resolve.thin import ThinTown, crowd
+from tests.helpers.thin_town import ThinTown, crowd
 
 CROWD = crowd()
 UNITS = ("d1/s1/b1", "d1/s1", "d1")

@@ -15,7 +15,7 @@ from pipeline.store import Store
 from reid_core.serving.factory import open_core
 from schemas.city_file import City
 from schemas.settings import AssociationSettings
-from tests.pipeline.resolve.conftest import PACKAGED
+from tests.helpers.town import PACKAGED
 
 SETTINGS = AssociationSettings()
 CITY = City.model_validate(

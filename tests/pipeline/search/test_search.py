@@ -9,9 +9,7 @@ from schemas.calibration import straight_line
 from schemas.errors import CityError, InputError, PictureError
 from schemas.parameters import SearchHit, SearchParameters
 from schemas.times import from_us, to_us
-from tests.pipeline.resolve.conftest import Town, city_files, model_folder, resolved, town
-
-__all__ = ["city_files", "model_folder", "resolved", "town"]
+from tests.helpers.town import Town
 
 
 def some_crop(town: Town, camera: str = "") -> str:

@@ -11,8 +11,8 @@ from sqlalchemy.exc import DBAPIError
 
 from pipeline.store import Store, embedded
 from schemas.association import EventKind
-from tests.conftest import fresh_settings
-from tests.pipeline.store.rows import CAMERA, insert_city, insert_crop, insert_identity, insert_model, insert_run
+from tests.helpers.homes import fresh_settings
+from tests.helpers.rows import CAMERA, insert_city, insert_crop, insert_identity, insert_model, insert_run
 
 LOW, HIGH = sorted(sha256(name).digest() for name in (b"left", b"right"))
 

@@ -20,8 +20,8 @@ from pipeline.store.copy_format import encode
 from pipeline.store.partitions import ensure_leaves
 from schemas.errors import StoreError, VectorError
 from schemas.times import EPOCH, to_us
-from tests.conftest import fresh_settings
-from tests.pipeline.store.rows import insert_city, insert_crop, insert_model
+from tests.helpers.homes import fresh_settings
+from tests.helpers.rows import insert_city, insert_crop, insert_model
 
 same_store = hypothesis_settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=20, database=None

@@ -20,7 +20,7 @@ from pipeline.store import Store, embedded, stop, url
 from pipeline.store.embedded_programs import account_of
 from schemas.errors import HomeError, StoreError, StoreUnavailable
 from schemas.settings import Settings
-from tests.conftest import new_home
+from tests.helpers.homes import new_home
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as another user")
 

@@ -11,7 +11,7 @@ from pipeline.store import Store
 from pipeline.store.copy import copy_in
 from pipeline.store.partitions import ensure_leaves, find_orphans
 from schemas.errors import StoreError
-from tests.pipeline.store.rows import CAMERA, insert_city, insert_crop, insert_identity, insert_model, insert_run
+from tests.helpers.rows import CAMERA, insert_city, insert_crop, insert_identity, insert_model, insert_run
 
 DAYS = [date(2025, 12, 31), date(2026, 1, 1), date(2026, 1, 2)]
 

@@ -9,8 +9,8 @@ from sqlalchemy import text
 from pipeline.store import Store, embedded, roles
 from pipeline.store.partitions import ensure_leaves
 from schemas.errors import StoreError
-from tests.conftest import fresh_settings
-from tests.pipeline.store.rows import insert_model
+from tests.helpers.homes import fresh_settings
+from tests.helpers.rows import insert_model
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from pipeline.store.user_supplied import connect as connect_own
 from pipeline.store.user_supplied import own_url
 from schemas.errors import StoreError, StoreUnavailable
 from schemas.settings import Settings
-from tests.pipeline.store.rows import insert_city, insert_crop, insert_identity, insert_model, insert_run
+from tests.helpers.rows import insert_city, insert_crop, insert_identity, insert_model, insert_run
 
 DAY = date(2026, 1, 1)
 

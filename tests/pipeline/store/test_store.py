@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from pipeline.store import Store
 from schemas.errors import InputError, StoreError
-from tests.pipeline.store.rows import insert_city
+from tests.helpers.rows import insert_city
 
 
 def units(store: Store) -> int:

@@ -17,9 +17,7 @@ from schemas.cards import InputConvention
 from schemas.errors import InputError
 from schemas.parameters import TrainParameters
 from schemas.settings import Settings
-from tests.pipeline.resolve.conftest import Town, city_files, lines, model_folder, town
-
-__all__ = ["city_files", "lines", "model_folder", "town"]
+from tests.helpers.town import Town
 
 
 def rows(town: Town, sql: str, **parameters: Any) -> list[Any]:

@@ -32,9 +32,7 @@ from schemas.cards import InputConvention, ModelConfig
 from schemas.errors import InputError, ModelChanged
 from schemas.levels import Level
 from schemas.parameters import SearchHit, SearchParameters
-from tests.pipeline.resolve.conftest import Town, city_files, lines, model_folder, town
-
-__all__ = ["city_files", "lines", "model_folder", "town"]
+from tests.helpers.town import Town
 
 TAKEN_IN, MORE = 80, 60
 #: Another architecture and input, so that no vector of one model can be mistaken for one of the other.

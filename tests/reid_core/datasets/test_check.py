@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from reid_core.datasets import CheckReport, Finding, SplitCounts, check_dataset, open_dataset
-from tests.reid_core.datasets.conftest import pixels, write, write_market1501
+from tests.helpers.data_sets import pixels, write, write_market1501
 
 TRAIN = ("0000_c1_1.png", "0000_c2_1.png", "0001_c1_1.png", "0001_c3_1.png", "-1_c9_1.png")
 QUERY = ("0005_c1_1.png", "0006_c2_1.png")

@@ -10,7 +10,7 @@ from scipy.io import savemat
 
 from reid_core.datasets import Dataset, open_dataset
 from schemas.errors import InputError, PictureError
-from tests.reid_core.datasets.conftest import SMALL, pixels, write, write_market1501
+from tests.helpers.data_sets import SMALL, pixels, write, write_market1501
 
 # Person 001 of pair 1 and person 002 of pair 2 (people 1 and 845 of the protocol) train; 003 of pair 1 is tested.
 NAMES = [

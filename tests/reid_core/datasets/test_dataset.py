@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from reid_core.datasets import Dataset, Sample, split_queries
-from tests.reid_core.datasets.conftest import SMALL, pixels
+from tests.helpers.data_sets import SMALL, pixels
 
 
 def test_whoever_is_interrupted_does_not_wait_for_the_rest() -> None:

@@ -4,7 +4,7 @@ import pytest
 from reid_core.datasets import Dataset, hold_out, open_dataset
 from reid_core.evaluation.ranking import RankingMetrics
 from schemas.errors import InputError
-from tests.reid_core.datasets.conftest import SMALL
+from tests.helpers.data_sets import SMALL
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from reid_core.datasets.market1501 import parse_name
 from reid_core.datasets.published import CUHK03_DETECTED, CUHK03_LABELLED, MARKET1501, known_by_counts
 from schemas.errors import InputError, PictureError
 from schemas.settings import settings
-from tests.reid_core.datasets.conftest import SMALL, pixels, write, write_market1501
+from tests.helpers.data_sets import SMALL, pixels, write, write_market1501
 
 
 def coloured(*rgb: int) -> NDArray[np.uint8]:

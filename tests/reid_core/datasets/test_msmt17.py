@@ -5,7 +5,7 @@ import pytest
 
 from reid_core.datasets import open_dataset
 from schemas.errors import InputError, PictureError
-from tests.reid_core.datasets.conftest import SMALL, pixels, write
+from tests.helpers.data_sets import SMALL, pixels, write
 
 LISTS = {
     "list_train.txt": [

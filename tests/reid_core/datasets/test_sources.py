@@ -7,7 +7,7 @@ from reid_core.datasets import Counts, Dataset, open_dataset
 from reid_core.datasets.rendered import open_rendered
 from schemas.errors import InputError
 from synthetic.training import training_set
-from tests.reid_core.datasets.conftest import SMALL, write_market1501
+from tests.helpers.data_sets import SMALL, write_market1501
 
 
 @pytest.fixture(scope="module")

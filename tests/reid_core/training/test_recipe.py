@@ -18,7 +18,7 @@ from schemas.errors import CoreError
 from schemas.settings import Settings
 from scripts.train_demo import demo_plans
 from synthetic.training import training_set
-from tests.reid_core.serving.test_foreign import onnx_file
+from tests.helpers.onnx_files import onnx_file
 
 SETTINGS = Settings(device="cpu")
 INPUT = InputConvention(height=32, width=16)

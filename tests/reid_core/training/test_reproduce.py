@@ -14,7 +14,7 @@ from reid_core.training.reproduce import BUDGETS, CPU, FULL, Budget, chosen_rows
 from schemas.cards import DiffAttentionSettings, InputConvention
 from schemas.errors import CoreError, InputError
 from schemas.settings import Settings
-from tests.reid_core.serving.test_foreign import onnx_file
+from tests.helpers.onnx_files import onnx_file
 
 SETTINGS = Settings(device="cpu")
 TINY = Budget(

@@ -20,10 +20,21 @@ from pipeline.accuracy.baselines import (
 )
 from pipeline.accuracy.metrics import forbidden_pairs, idf1, pairwise
 from schemas.arrays import Floats, Ints
-from tests.pipeline.accuracy.baselines.conftest import crowd, same
+from tests.helpers.crowd import crowd, same
 
 Lift = Callable[[Passages], Passages]
 TRIED = {"nearest_neighbour": (0.3,), "average_link": (0.4,), "greedy": (0.4,), "micro_batches": (0.4,)}
+
+
+@pytest.fixture
+def ungated() -> Callable[[Passages], Passages]:
+    """The same passages where nothing is impossible."""
+
+    def lift(passages: Passages) -> Passages:
+        nothing = lambda a, b: np.full(np.broadcast(a, b).shape, -np.inf)  # noqa: E731
+        return Passages(passages.features, passages.camera, passages.start_us, passages.end_us, nothing)
+
+    return lift
 
 
 def distances(some: Passages) -> Floats:

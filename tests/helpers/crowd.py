@@ -1,9 +1,6 @@
 """A small crowd: people with a look of their own, and their passages before six cameras, with noise."""
 
-from collections.abc import Callable
-
 import numpy as np
-import pytest
 
 from pipeline.accuracy.baselines import LabelledPassages, Passages
 from schemas.arrays import Ints
@@ -36,17 +33,6 @@ def crowd(
         truth,
         rng.integers(1, 9, passages),
     )
-
-
-@pytest.fixture
-def ungated() -> Callable[[Passages], Passages]:
-    """The same passages where nothing is impossible."""
-
-    def lift(passages: Passages) -> Passages:
-        nothing = lambda a, b: np.full(np.broadcast(a, b).shape, -np.inf)  # noqa: E731
-        return Passages(passages.features, passages.camera, passages.start_us, passages.end_us, nothing)
-
-    return lift
 
 
 def same(a: Ints, b: Ints) -> bool:

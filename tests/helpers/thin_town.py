@@ -98,3 +98,20 @@ class ThinTown:
             resolve_unit(self.store, self.core, self.model, code, settings=settings, period=period)
             for code in (units_within(self.store, "d1") if units is None else units)
         ]
+
+
+def looks(*passages: tuple[str, float, float]) -> Crowd:
+    """A building's tracklets of one crop each: camera, second, and a look as an angle in degrees."""
+    codes = ("d1/s1/b1/c1", "d1/s1/b1/c2")
+    city = City.model_validate({"units": [{"code": code} for code in ("d1", "d1/s1", "d1/s1/b1", *codes)]})
+    n = len(passages)
+    angles = np.radians([angle for _, _, angle in passages])
+    crops = PassageBatch(
+        camera=np.array([codes.index(f"d1/s1/b1/{camera}") for camera, _, _ in passages], np.int32),
+        track=np.arange(n),
+        time_us=1_767_225_600_000_000 + np.array([round(at * 1e6) for _, at, _ in passages]),
+        person=np.arange(n),
+        quality=np.full(n, 0.5, np.float32),
+        features=np.stack([np.cos(angles), np.sin(angles)], axis=1),
+    )
+    return Crowd(city, codes, crops)

@@ -1,0 +1,37 @@
+"""Data directories and databases for tests."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+from pipeline.store import embedded, roles
+from schemas.settings import Settings
+
+
+def new_home() -> Path:
+    """A folder that the database's own user can reach, unlike pytest's; the caller removes it."""
+    home = Path(tempfile.mkdtemp(prefix="urban-reid-test-"))
+    home.chmod(0o711)
+    return home
+
+
+@contextmanager
+def fresh_settings(server: embedded.EmbeddedServer) -> Iterator[Settings]:
+    """Settings with an empty home, and a fresh, migrated database of the session's server as their own server.
+
+    A program started by a test gets the same with URBAN_REID_HOME and URBAN_REID_DATABASE_URL.
+    """
+    home, database = new_home(), f"test_{uuid4().hex[:12]}"
+    superuser = server.connect("postgres", "postgres")
+    superuser.autocommit = True
+    with superuser.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {database} TEMPLATE template_city OWNER {roles.OWNER}")
+        try:
+            yield Settings(home=home, database_url=server.url(database))
+        finally:
+            cursor.execute(f"DROP DATABASE {database} WITH (FORCE)")
+            superuser.close()
+            shutil.rmtree(home)

@@ -1,0 +1,52 @@
+"""A rendered city in a store, as tests use it."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import reid_core
+from pipeline.city.units import read_city_file, store_city
+from pipeline.crops.crop_store import CropStore
+from pipeline.ingest.manifest import ingest_manifest
+from pipeline.registry import ModelRow, register_model, use_model
+from pipeline.resolve import embed_camera, resolve_unit, units_within
+from pipeline.store import Store
+from reid_core.files import read_card, write_card
+from reid_core.serving.core import ReIDCore
+from reid_core.serving.factory import open_core
+
+PACKAGED = Path(reid_core.__file__).parent / "weights" / "demo"
+
+
+class Town:
+    """What the tests do to a store: take lines of the manifest in, resolve a unit and all below it."""
+
+    def __init__(self, store: Store, files: Path, model_folder: Path, *, calibrated: bool = True) -> None:
+        self.store, self.files = store, files
+        self.crops = CropStore(store.settings)
+        store_city(store, read_city_file(files / "city.yaml"))
+        with tempfile.TemporaryDirectory() as folder:
+            source = shutil.copytree(model_folder, Path(folder) / "model")
+            if not calibrated:
+                write_card(read_card(source).model_copy(update={"calibration": ()}), source)
+            register_model(store, store.settings, source, "test")
+        self.model: ModelRow = use_model(store, "test")
+        self.core: ReIDCore = open_core(store.settings, self.model.directory(store.settings))
+
+    def take_in(self, lines: list[str]) -> None:
+        part = self.files / f"part-{abs(hash(tuple(lines)))}.jsonl"
+        part.write_text("\n".join(lines) + "\n")
+        try:
+            ingest_manifest(self.store, self.crops, part)
+        finally:
+            part.unlink()
+
+    def resolve(self, unit: str = "d1") -> int:
+        """Rows written."""
+        written = 0
+        for code in units_within(self.store, unit):
+            if code.count("/") == 3:
+                embed_camera(self.store, self.core, self.crops, self.model, code)
+            settings = self.store.settings.association
+            written += resolve_unit(self.store, self.core, self.model, code, settings=settings).written
+        return written
