@@ -27,7 +27,7 @@ import numpy as np
 from pipeline.association.geometry import Geometry, geometry
 from pipeline.association.transit import prior
 from pipeline.calibration import fit as calibration
-from pipeline.calibration import labelled_city as labelling
+from pipeline.calibration import labeled_city as labeling
 from pipeline.resolve import resolve_unit
 from pipeline.simulation import WEIGHTS, score_city
 from reid_core.files import DIFF_ATTENTION, read_card, write_card
@@ -107,7 +107,7 @@ def without(part: str, days: float) -> Iterator[tuple[Path, Settings]]:
             card = read_card(directory)
             (directory / DIFF_ATTENTION).unlink()
             write_card(card.model_copy(update={"diff_attention": None, "sha256": {}}), directory)
-        patches = {"pipeline.calibration.labelled_city.embedding_city": made, **PARTS[part]}
+        patches = {"pipeline.calibration.labeled_city.embedding_city": made, **PARTS[part]}
         started = [patch(name, value) for name, value in patches.items()]
         for one in started:
             one.start()
@@ -130,8 +130,8 @@ def run(directory: Path, settings: Settings, seeds: Sequence[str]) -> tuple[list
 
 def district_scores(directory: Path, settings: Settings, seed: str) -> tuple[float, float]:
     """IDF1 and pairwise F1 of a city that nothing was chosen on."""
-    with labelling.labelled_city(settings, directory, f"simulated:{seed}", lambda _: None) as (store, core, model):
-        for unit in labelling.all_units(store):
+    with labeling.labeled_city(settings, directory, f"simulated:{seed}", lambda _: None) as (store, core, model):
+        for unit in labeling.all_units(store):
             if level_of(unit) is not Level.CAMERA:
                 resolve_unit(store, core, model, unit, settings=settings.association)
         found = score_city(store, model)

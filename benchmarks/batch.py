@@ -16,7 +16,7 @@ import numpy as np
 from home import home
 from sklearn.metrics import adjusted_rand_score
 
-from pipeline.accuracy.labelled import Labelled, labelled_tracklets
+from pipeline.accuracy.labeled import Labeled, labeled_tracklets
 from pipeline.calibration.fit import calibrate
 from pipeline.resolve import resolve_unit, units_within
 from pipeline.simulation import WEIGHTS, score_city, take_in
@@ -30,7 +30,7 @@ from synthetic.embedding_city import EmbeddingCitySettings, embedding_city
 DAY = AssociationSettings(window_s=86_400)
 
 
-def resolved(plan: EmbeddingCitySettings, association: AssociationSettings, weights: Path) -> tuple[Labelled, str]:
+def resolved(plan: EmbeddingCitySettings, association: AssociationSettings, weights: Path) -> tuple[Labeled, str]:
     """The tracklets with what was found and the truth; and a line about it."""
     with home() as folder:
         settings = Settings(home=folder, association=association)
@@ -39,12 +39,12 @@ def resolved(plan: EmbeddingCitySettings, association: AssociationSettings, weig
             core = open_core(settings, model.directory(settings))
             for unit in units_within(store, "d1"):
                 resolve_unit(store, core, model, unit, settings=association)
-            found, scored = labelled_tracklets(store, "d1", model.id), score_city(store, model)
+            found, scored = labeled_tracklets(store, "d1", model.id), score_city(store, model)
     idf1 = " / ".join(f"{value:.3f}" for value in scored.idf1.values())
     return found, f"IDF1 {idf1}, {scored.violations} violations"
 
 
-def agreement(one: Labelled, other: Labelled) -> str:
+def agreement(one: Labeled, other: Labeled) -> str:
     """Adjusted Rand index at each level."""
     a, b = (np.lexsort((its.start_us, its.camera)) for its in (one, other))
     assert (one.start_us[a] == other.start_us[b]).all(), "both group the same tracklets"

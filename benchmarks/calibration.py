@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from scipy.special import expit
 
-from pipeline.calibration.labelled_city import all_units, labelled_city
-from pipeline.calibration.labelled_pairs import Compared, Observed, tracklet_truths, wrong_joins
+from pipeline.calibration.labeled_city import all_units, labeled_city
+from pipeline.calibration.labeled_pairs import Compared, Observed, tracklet_truths, wrong_joins
 from pipeline.calibration.reliability import judge
 from pipeline.city.units import read_city
 from pipeline.resolve import resolve_unit
@@ -35,7 +35,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as home:
         settings = Settings(home=Path(home))
-        with labelled_city(settings, WEIGHTS, f"simulated:{asked.seeds}", lambda _: None) as (store, core, model):
+        with labeled_city(settings, WEIGHTS, f"simulated:{asked.seeds}", lambda _: None) as (store, core, model):
             city = read_city(store)
             districts = sorted(unit.code for unit in city.units if unit.level is Level.DISTRICT)
             with store.begin() as connection:

@@ -4,7 +4,7 @@
 
 A network with random weights, which say nothing about accuracy and as much about speed as others. It is exported as
 `urban-reid models export` does it, and each engine is what the city opens, with its padded batches. "features" is the
-network alone, on normalised pictures; "crops" has all of it: JPEG decoded, resized, normalised, embedded. Engines take
+network alone, on normalized pictures; "crops" has all of it: JPEG decoded, resized, normalized, embedded. Engines take
 turns for `--rounds` rounds, so that a slow minute of the machine is everybody's; medians are shown.
 """
 
@@ -131,7 +131,7 @@ def _rates(
             for start in range(0, len(pictures), BATCH):
                 normalized(torch.from_numpy(pictures[start : start + BATCH]), convention).contiguous()
             normal = time.perf_counter()
-            _in_batches(embed, pictures)  # normalises again, as it does in the city
+            _in_batches(embed, pictures)  # normalizes again, as it does in the city
             ended = time.perf_counter()
             features_s = (ended - normal) - (normal - decoded)
             found[name][0].append(len(encoded) / features_s)

@@ -2,7 +2,7 @@
 
     python benchmarks/pairs.py [--dims 2048] [--reduction 4] [--threads 2] [--gate 1.0] [--rounds 5]
 
-The plain form is the module's `forward`, x' and y' built and L2-normalised, in float32 and in batches of the size that
+The plain form is the module's `forward`, x' and y' built and L2-normalized, in float32 and in batches of the size that
 suits it best. All forms take turns, and the best round of each counts. With `--threads 1` the clock is the thread's
 own processor time, which other programs disturb least. `--gate` is the spread of the gate's logits;
 with 1 the gates lie at 0.5 +- 0.2. The features are those of random people, pictured with as much noise as gives a
@@ -68,13 +68,13 @@ def main() -> None:
 def people(dims: int, device: torch.device) -> tuple[tuple[Tensor, Tensor], tuple[np.ndarray, np.ndarray]]:
     """Features of unit variance, as after a BatchNorm, of queries and gallery, and whose they are."""
     generator = torch.Generator().manual_seed(0)
-    centres = torch.randn(PEOPLE, dims, generator=generator)
+    centers = torch.randn(PEOPLE, dims, generator=generator)
     sides, labels = [], []
     for count in (QUERIES, GALLERY):
         whose = torch.arange(count) % PEOPLE
         share = 0.3 * torch.rand(count, 1, generator=generator)  # of a picture that is the person
         noise = torch.randn(count, dims, generator=generator)
-        sides.append((share.sqrt() * centres[whose] + (1 - share).sqrt() * noise).to(device))
+        sides.append((share.sqrt() * centers[whose] + (1 - share).sqrt() * noise).to(device))
         labels.append(whose.numpy())
     return (sides[0], sides[1]), (labels[0], labels[1])
 

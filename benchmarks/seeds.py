@@ -1,4 +1,4 @@
-"""The demo city over several seeds: F1 and IDF1 at each level, beside the nearest-neighbour rule.
+"""The demo city over several seeds: F1 and IDF1 at each level, beside the nearest-neighbor rule.
 
     python benchmarks/seeds.py [--seeds 1-10]
 
@@ -13,7 +13,7 @@ import numpy as np
 from home import home
 
 import reid_core
-from pipeline.accuracy.labelled import labelled_tracklets, score
+from pipeline.accuracy.labeled import labeled_tracklets, score
 from pipeline.city.units import read_city_file, store_city
 from pipeline.crops.crop_store import CropStore
 from pipeline.ingest.manifest import ingest_manifest
@@ -24,7 +24,7 @@ from reid_core.serving.factory import open_core
 from schemas.settings import Settings
 from synthetic.rendered_city import simulate_city, write_city
 
-COLUMNS = ("pairwise_f1", "precision", "recall", "idf1", "nearest_neighbour_f1")
+COLUMNS = ("pairwise_f1", "precision", "recall", "idf1", "nearest_neighbor_f1")
 
 
 def main() -> None:
@@ -64,9 +64,9 @@ def one_city(seed: int) -> tuple[int, list[list[float]]]:
                 if unit.count("/") == 3:
                     embed_camera(store, core, crops, model, unit)
                 resolve_unit(store, core, model, unit, settings=settings.association)
-            labelled = labelled_tracklets(store, "d1", model.id)
-            found = score(labelled, model.card.details["nearest_neighbour_distance"])
-            return len(labelled.key), [[level[name] for name in COLUMNS] for level in found.values()]
+            labeled = labeled_tracklets(store, "d1", model.id)
+            found = score(labeled, model.card.details["nearest_neighbor_distance"])
+            return len(labeled.key), [[level[name] for name in COLUMNS] for level in found.values()]
 
 
 if __name__ == "__main__":

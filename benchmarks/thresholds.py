@@ -1,7 +1,7 @@
 """The flat methods with the thresholds that do best on the very city that they are judged on.
 
     urban-reid simulate --cameras 1000 --resolve
-    python benchmarks/thresholds.py --methods nearest_neighbour,greedy [--grid 0.02,0.03,0.05]
+    python benchmarks/thresholds.py --methods nearest_neighbor,greedy [--grid 0.02,0.03,0.05]
 
 What a threshold chosen at this size would buy them at most; ours keeps what it got from smaller cities. The home is
 that of the settings, as `urban-reid simulate` left it. A line as each threshold is done: IDF1 by level, seconds.
@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 
 from pipeline.accuracy.baselines import BASELINES, Passages
-from pipeline.accuracy.labelled import Labelled, labelled_tracklets
+from pipeline.accuracy.labeled import Labeled, labeled_tracklets
 from pipeline.accuracy.metrics import idf1
 from pipeline.association.geometry import geometry
 from pipeline.city.units import read_city
@@ -32,14 +32,14 @@ def main() -> None:
     with Store.open(settings(), "benchmark") as store:
         with store.begin() as connection:
             model = model_in_use(connection)
-        labelled = labelled_tracklets(store, asked.district, model.id)
-        passages = passages_of(labelled, geometry(read_city(store), asked.district, store.settings.association))
+        labeled = labeled_tracklets(store, asked.district, model.id)
+        passages = passages_of(labeled, geometry(read_city(store), asked.district, store.settings.association))
     for method in asked.methods.split(","):
         grid = BASELINES[method].grid[0]
-        sweep(method, passages, labelled, [float(one) for one in asked.grid.split(",")] if asked.grid else grid)
+        sweep(method, passages, labeled, [float(one) for one in asked.grid.split(",")] if asked.grid else grid)
 
 
-def sweep(method: str, passages: Passages, labelled: Labelled, grid: Sequence[float]) -> None:
+def sweep(method: str, passages: Passages, labeled: Labeled, grid: Sequence[float]) -> None:
     began = time.perf_counter()
     cut = BASELINES[method].prepare(passages)
     print(f"{method}: {time.perf_counter() - began:.1f} s before the first cut", flush=True)
@@ -49,8 +49,8 @@ def sweep(method: str, passages: Passages, labelled: Labelled, grid: Sequence[fl
         seconds = time.perf_counter() - began
         cells = []
         for level in UPWARD[1:]:
-            found, truth = labelled.of_task(level, groups), labelled.of_task(level, labelled.truth)
-            cells.append(f"{idf1(found, truth, labelled.unit(level), labelled.crops):.3f}")
+            found, truth = labeled.of_task(level, groups), labeled.of_task(level, labeled.truth)
+            cells.append(f"{idf1(found, truth, labeled.unit(level), labeled.crops):.3f}")
         print(f"{method} {most}: {' / '.join(cells)} in {seconds:.1f} s", flush=True)
 
 

@@ -234,7 +234,7 @@ def _copied(
             raise HomeError(f"{folder.parent}: cannot keep the model there: {error.strerror}") from None
         core = LocalCore.open(settings.model_copy(update={"batch_size": 1}), folder)
         if card.engine != "none":
-            # One grey picture through the copy: damaged weights are found here and not in the first run.
+            # One gray picture through the copy: damaged weights are found here and not in the first run.
             core.embed(np.full((1, card.input.height, card.input.width, 3), 128, np.uint8))
         yield folder, card
     finally:

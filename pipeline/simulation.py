@@ -13,7 +13,7 @@ import psutil
 
 import reid_core
 from pipeline.accuracy.baselines import BASELINES, Passages
-from pipeline.accuracy.labelled import Labelled, labelled_tracklets
+from pipeline.accuracy.labeled import Labeled, labeled_tracklets
 from pipeline.accuracy.metrics import Pairwise, idf1, pairwise
 from pipeline.accuracy.scorecard import reviews, violations
 from pipeline.association.geometry import Geometry, geometry
@@ -94,21 +94,21 @@ def score_city(
     tracklets = forbidden = 0
     asked = dict.fromkeys((level.value for level in levels), 0)
     for district in districts:
-        labelled = labelled_tracklets(store, district, model.id)
+        labeled = labeled_tracklets(store, district, model.id)
         world = geometry(city, district, store.settings.association)
-        tracklets += len(labelled.truth)
-        forbidden += violations(labelled, Level.DISTRICT, world)
+        tracklets += len(labeled.truth)
+        forbidden += violations(labeled, Level.DISTRICT, world)
         with store.begin() as connection:
             for level in levels:
                 asked[level.value] += reviews(connection, district, level)
-        found["ours"].append({level: _counted(labelled.identity[level], labelled, level) for level in levels})
+        found["ours"].append({level: _counted(labeled.identity[level], labeled, level) for level in levels})
         on_step(f"{district}: scored")
-        passages = passages_of(labelled, world)
+        passages = passages_of(labeled, world)
         for name in baselines:
             began = time.perf_counter()
             groups = BASELINES[name].prepare(passages)(*thresholds[name])
             seconds[name] += time.perf_counter() - began
-            found[name].append({level: _counted(groups, labelled, level) for level in levels})
+            found[name].append({level: _counted(groups, labeled, level) for level in levels})
             on_step(f"{district}: {name}")
     tables = {name: _means(its, levels) for name, its in found.items()}
     ours = tables.pop("ours")
@@ -122,13 +122,13 @@ def score_city(
     )
 
 
-def passages_of(labelled: Labelled, world: Geometry) -> Passages:
+def passages_of(labeled: Labeled, world: Geometry) -> Passages:
     """The same features and the same gates for the baselines."""
     return Passages(
-        labelled.mean.astype(np.float32),
-        labelled.camera,
-        labelled.start_us,
-        labelled.end_us,
+        labeled.mean.astype(np.float32),
+        labeled.camera,
+        labeled.start_us,
+        labeled.end_us,
         world.slack,
     )
 
@@ -137,10 +137,10 @@ def passages_of(labelled: Labelled, world: Geometry) -> Passages:
 _Counted = tuple[Pairwise, float, int]
 
 
-def _counted(groups: Ints, labelled: Labelled, level: Level) -> _Counted:
-    unit = labelled.unit(level)
-    found, truth = labelled.of_task(level, groups), labelled.of_task(level, labelled.truth)
-    return pairwise(found, truth, unit), idf1(found, truth, unit, labelled.crops), int(labelled.crops.sum())
+def _counted(groups: Ints, labeled: Labeled, level: Level) -> _Counted:
+    unit = labeled.unit(level)
+    found, truth = labeled.of_task(level, groups), labeled.of_task(level, labeled.truth)
+    return pairwise(found, truth, unit), idf1(found, truth, unit, labeled.crops), int(labeled.crops.sum())
 
 
 def _means(districts: Sequence[Mapping[Level, _Counted]], levels: Sequence[Level]) -> dict[str, Any]:

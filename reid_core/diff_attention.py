@@ -67,7 +67,7 @@ class DiffAttention(nn.Module):
         """Distances (m, n) of all pairs of x (m, D), the queries, and y (n, D).
 
         normalize=False: ||x' - y'||, the training distance, with a zero gradient where it is zero.
-        normalize=True: Euclidean distance of x' and y' after L2 normalisation, in 0..2, the test distance.
+        normalize=True: Euclidean distance of x' and y' after L2 normalization, in 0..2, the test distance.
         """
         assert x.shape[1] == y.shape[1] == self.dims, f"{tuple(x.shape)} and {tuple(y.shape)}"
         weights = Weights(self.settings.transform, self.mix, self.bias, self.squeeze.weight, self.excite.weight)
@@ -84,7 +84,7 @@ class DiffAttention(nn.Module):
 
 
 def _distance(gate: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Euclidean distances (n,) of gate * x and gate * y (n, D), which are not built, after L2 normalisation."""
+    """Euclidean distances (n,) of gate * x and gate * y (n, D), which are not built, after L2 normalization."""
     # |x'/|x'| - y'/|y'||^2 = 2 - 2 S(a^2 x y) / sqrt(S(a^2 x^2) S(a^2 y^2))
     squared_gate = gate.square()
     cross = (squared_gate * (x * y)).sum(-1)

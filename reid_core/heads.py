@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class GeM(nn.Module):
-    """Generalised-mean pooling with one learnable exponent: (mean x^p)^(1/p), x clamped at eps (paper, 'AGW')."""
+    """Generalized-mean pooling with one learnable exponent: (mean x^p)^(1/p), x clamped at eps (paper, 'AGW')."""
 
     def __init__(self, p: float = 3.0, eps: float = 1e-6) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class GlobalAverage(nn.Module):
 class Features(NamedTuple):
     """What a picture becomes: float32 (B, D) before and after the BNNeck, and logits (B, C) where there are classes.
 
-    The post-BN feature, not normalised, is what the classifier, the diff attention and the search see.
+    The post-BN feature, not normalized, is what the classifier, the diff attention and the search see.
     """
 
     pre_bn: Tensor
@@ -37,7 +37,7 @@ class Features(NamedTuple):
 
 
 class BNNeck(nn.Module):
-    """Batch normalisation with a frozen zero bias, then a classifier without bias, init N(0, 0.001)."""
+    """Batch normalization with a frozen zero bias, then a classifier without bias, init N(0, 0.001)."""
 
     def __init__(self, dims: int, num_classes: int | None) -> None:
         super().__init__()

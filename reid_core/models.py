@@ -3,9 +3,9 @@
 | baseline  | pooling                        | non-local blocks  |
 |-----------|--------------------------------|-------------------|
 | bagtricks | global average                 | none              |
-| agw       | generalised mean, learnable p  | in layer2, layer3 |
+| agw       | generalized mean, learnable p  | in layer2, layer3 |
 
-AGW has its non-local blocks on ResNets alone. On another backbone that gives maps, AGW is the generalised mean (and the
+AGW has its non-local blocks on ResNets alone. On another backbone that gives maps, AGW is the generalized mean (and the
 weighted triplet, which is training's); on one that pools by itself there is nothing left of it, and it is refused.
 """
 
@@ -52,12 +52,12 @@ class ReIDModel(nn.Module):
         return self._config.model_copy(update={"diff_attention": attention})
 
     def features(self, images: Tensor) -> Features:
-        """Features of normalised pictures (B, 3, H, W). Pooling and BNNeck compute in float32 whatever the backbone."""
+        """Features of normalized pictures (B, 3, H, W). Pooling and BNNeck compute in float32 whatever the backbone."""
         features: Features = self.neck(self.pool(self.backbone(images).float()))
         return features
 
     def forward(self, images: Tensor) -> Features | Tensor:
-        """`Features` in training; in eval mode the post-BN feature (B, D), not normalised."""
+        """`Features` in training; in eval mode the post-BN feature (B, D), not normalized."""
         features = self.features(images)
         return features if self.training else features.post_bn
 

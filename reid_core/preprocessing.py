@@ -28,7 +28,7 @@ def prepare(picture: NDArray[np.uint8], convention: InputConvention) -> NDArray[
 def normalized(pictures: "Tensor", convention: InputConvention) -> "Tensor":
     """Prepared pictures, uint8 RGB (N, H, W, 3), as a model's input, float32 (N, 3, H, W) on their device.
 
-    The one place where colours are ordered and scaled and mean and std applied, these in the model's order of colours.
+    The one place where colors are ordered and scaled and mean and std applied, these in the model's order of colors.
     """
     values = pictures.permute(0, 3, 1, 2).float()
     if convention.color == "bgr":

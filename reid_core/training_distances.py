@@ -35,7 +35,7 @@ class Weights(NamedTuple):
 def training_distances(x: Tensor, y: Tensor, weights: Weights, *, normalize: bool) -> Tensor:
     """Distances (m, n) of x' and y' of all pairs of x (m, D) and y (n, D), in the weights' type; differentiable once.
 
-    `normalize`: after L2 normalisation. Memory is bounded by a block, but for the matrix and 17 bytes a pair. Where x
+    `normalize`: after L2 normalization. Memory is bounded by a block, but for the matrix and 17 bytes a pair. Where x
     and y are the same tensor, half of the first layer is saved. Distances up to 1e-6 are 0 and carry no gradient. Under
     autocast the matrix products take autocast's type, and nothing else does.
     """
@@ -80,7 +80,7 @@ class _Block(NamedTuple):
 
 
 class _Normalized(NamedTuple):
-    """The pairs of a block after L2 normalisation."""
+    """The pairs of a block after L2 normalization."""
 
     x: Tensor  # (k, D)
     y: Tensor  # (k, D)

@@ -76,7 +76,7 @@ class Reliability(Frozen):
         return sum(self.counts)
 
 
-class Judgement(Frozen):
+class Judgment(Frozen):
     shortlist: Reliability = Field(description="of all pairs")
     middle: Reliability = Field(description="of those with a probability of 0.05 .. 0.95")
 
@@ -115,7 +115,7 @@ class LevelCalibration(Frozen):
     pairs: int = Field(ge=0)
     positives: int = Field(ge=0)
     false_merges: FalseMerges | None = Field(None, description="of the joins made at join_log_odds on the data")
-    reliability: Judgement | None = Field(None, description="of people that the terms were not fitted on")
+    reliability: Judgment | None = Field(None, description="of people that the terms were not fitted on")
     decisions: Profile | None = Field(
         None, description="of the distances of the decisions made at join_log_odds, to tell when data drift away"
     )

@@ -3,7 +3,7 @@
 import math
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from schemas.calibration import LevelCalibration
 from schemas.settings import Frozen
@@ -71,3 +71,14 @@ class ModelCard(ModelConfig):
     operating_point: OperatingPoint | None = None
     sha256: dict[str, str] = Field(description="hex SHA-256 of each file of the model, by file name")
     details: dict[str, Any] = {}
+
+    @field_validator("details", mode="before")
+    @classmethod
+    def _us_names(cls, details: object) -> object:
+        """Reads the cards of version 0.1, whose details have British names."""
+        if isinstance(details, dict):
+            return {
+                str(name).replace("neighbour", "neighbor").replace("centre", "center"): cls._us_names(value)
+                for name, value in details.items()
+            }
+        return details

@@ -34,7 +34,7 @@ class Unit(Frozen):
     kind: Text = Field("", max_length=40, description="such as site, for an outdoor place")
     source: Line | None = Field(None, max_length=200, description="camera: its name in data sets, such as c1")
     position: tuple[FiniteFloat, FiniteFloat] | None = Field(
-        None, description="camera: metres east and north of any fixed point"
+        None, description="camera: meters east and north of any fixed point"
     )
     overlaps: tuple[Code, ...] = Field((), description="camera: cameras that see some of the same ground")
     clock_uncertainty_s: float = Field(0.5, ge=0, le=3600, description="camera: how wrong its clock may be, seconds")

@@ -26,7 +26,7 @@ class AssociationSettings(Frozen):
     horizon_building_s: int = Field(900, ge=1, description="how far back a building looks, seconds")
     horizon_street_s: int = Field(3_600, ge=1, description="how far back a street looks, seconds")
     horizon_district_s: int = Field(10**9, ge=1, description="how far back a district looks, seconds")
-    neighbours: int = Field(12, ge=1, le=200, description="candidates a new identity is compared with")
+    neighbors: int = Field(12, ge=1, le=200, description="candidates a new identity is compared with")
     small_cluster: int = Field(32, ge=1, description="unscored pairs between clusters up to this size are scored")
     medoids: int = Field(4, ge=1, le=16, description="medoids kept beside an identity's mean")
     passage_gap_s: float = Field(4.0, gt=0, description="a longer pause before one camera starts a new tracklet")

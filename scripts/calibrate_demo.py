@@ -22,11 +22,11 @@ def main() -> None:
 
 
 def write_into_card(directory: Path, fitted: Fitted) -> None:
-    """Calibrations, and the thresholds of the nearest-neighbour rule on the same cities, for comparison."""
+    """Calibrations, and the thresholds of the nearest-neighbor rule on the same cities, for comparison."""
     card = read_card(directory)
-    nearest = {level.value: most for level, most in fitted.nearest_neighbour_distance.items()}
+    nearest = {level.value: most for level, most in fitted.nearest_neighbor_distance.items()}
     f1 = {level.value: round(value, 4) for level, value in fitted.pairwise_f1.items()}
-    details = {**card.details, "nearest_neighbour_distance": nearest, "calibration_pairwise_f1": f1}
+    details = {**card.details, "nearest_neighbor_distance": nearest, "calibration_pairwise_f1": f1}
     write_card(card.model_copy(update={"calibration": fitted.levels, "details": details}), directory)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.accuracy.baselines import BASELINES, LabelledPassages, Passages, search_thresholds
+from pipeline.accuracy.baselines import BASELINES, LabeledPassages, Passages, search_thresholds
 from pipeline.association.geometry import geometry
 from pipeline.calibration.fit import calibrate
 from pipeline.simulation import MODEL, WEIGHTS
@@ -113,7 +113,7 @@ def baseline_thresholds(report: Callable[[str], None]) -> dict[str, list[float]]
     return found
 
 
-def _passages(simulated: EmbeddingCity) -> LabelledPassages:
+def _passages(simulated: EmbeddingCity) -> LabeledPassages:
     """The city's tracklets as its store would have them, with their quality-weighted means."""
     world = geometry(simulated.city, "d1", AssociationSettings())
     parts: list[tuple[Floats, Ints, Ints, Ints, Ints, Ints]] = []
@@ -130,7 +130,7 @@ def _passages(simulated: EmbeddingCity) -> LabelledPassages:
         parts.append((mean / weight[:, None], camera, start, end, person, np.bincount(of)))
     mean, camera, start, end, person, crops = (np.concatenate(column) for column in zip(*parts, strict=True))
     passages = Passages(mean.astype(np.float32), camera, start, end, world.slack)
-    return LabelledPassages(passages, person, crops)
+    return LabeledPassages(passages, person, crops)
 
 
 def _say(line: str) -> None:

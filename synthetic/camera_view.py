@@ -1,6 +1,6 @@
-"""What one camera makes of a person: where they stand in its frame, its scene, its colours and its faults.
+"""What one camera makes of a person: where they stand in its frame, its scene, its colors and its faults.
 
-A camera is a pinhole above the ground that looks at one spot. Ground positions are metres east and north; headings and
+A camera is a pinhole above the ground that looks at one spot. Ground positions are meters east and north; headings and
 azimuths are radians from east towards north. Frames are FRAME pixels, boxes are x, y, width, height in the frame.
 """
 
@@ -30,12 +30,12 @@ class Difficulty:
     """How hard the pictures make it to tell people apart; standard deviations where nothing else is said.
 
     The defaults are a city's. With the demo's model they let the rule that links every tracklet to its nearest
-    neighbour, at the best threshold of other seeds, reach a pairwise F1 of 0.45 to 0.6 over seeds 1-10.
+    neighbor, at the best threshold of other seeds, reach a pairwise F1 of 0.45 to 0.6 over seeds 1-10.
     """
 
     look_alike_share: float = 0.5  # people who share their clothes with others
     group: tuple[int, int] = (2, 4)  # people in one group of look-alikes
-    spread: float = 5.0  # of garment colours in a group, of 255
+    spread: float = 5.0  # of garment colors in a group, of 255
     cast: float = 0.08  # log of a camera's gain in red, and in blue the other way; a third of it in green
     gamma: float = 0.13  # log of a camera's gamma
     exposure: float = 0.12  # log of the brightness of one passage
@@ -65,7 +65,7 @@ class Camera:
     distance_m: float  # from its foot to the spot
     mount_m: float  # its height
     focal_px: float
-    colour: npt.NDArray[np.float32]  # (3, 4): cast and saturation; nothing of a canvas' fourth channel
+    color: npt.NDArray[np.float32]  # (3, 4): cast and saturation; nothing of a canvas' fourth channel
     curve: npt.NDArray[np.uint8]  # (256, 1): gamma
     blur_px: float
     noise: float
@@ -76,7 +76,7 @@ class Camera:
     posts: tuple[Post, ...]
 
     def look(self, x: float, y: float) -> tuple[float, float, float, float]:
-        """Pixel (x, y) of a ground point in the frame, pixels a metre there, how far down the look goes (radians)."""
+        """Pixel (x, y) of a ground point in the frame, pixels a meter there, how far down the look goes (radians)."""
         east, north = x - self.spot[0], y - self.spot[1]
         ahead = self.distance_m + east * math.cos(self.azimuth) + north * math.sin(self.azimuth)
         right = east * math.sin(self.azimuth) - north * math.cos(self.azimuth)
@@ -95,7 +95,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class Walker:
-    """Someone at one moment: looks, ground position (metres), heading (radians), and the phase of their gait."""
+    """Someone at one moment: looks, ground position (meters), heading (radians), and the phase of their gait."""
 
     looks: Looks
     x: float
@@ -106,12 +106,12 @@ class Walker:
 
 
 def draw_camera(rng: np.random.Generator, spot: tuple[float, float], azimuth: float, difficulty: Difficulty) -> Camera:
-    """A camera that looks at `spot` along `azimuth`; optics, colours and scene are its own."""
+    """A camera that looks at `spot` along `azimuth`; optics, colors and scene are its own."""
     warm, green = rng.normal(0, difficulty.cast, 2) * (1.0, 0.3)
     gains = np.exp([warm, green, -warm])
-    grey = np.full((3, 3), 1 / 3)
+    gray = np.full((3, 3), 1 / 3)
     saturation = float(rng.uniform(0.6, 1.1))
-    colour = np.diag(gains) @ (grey + saturation * (np.eye(3) - grey))
+    color = np.diag(gains) @ (gray + saturation * (np.eye(3) - gray))
     gamma = float(np.exp(rng.normal(0, difficulty.gamma)))
     curve = 255 * (np.arange(256) / 255) ** gamma
     distance, mount = float(rng.uniform(8.5, 14.0)), float(rng.uniform(3.0, 5.5))
@@ -121,7 +121,7 @@ def draw_camera(rng: np.random.Generator, spot: tuple[float, float], azimuth: fl
         distance_m=distance,
         mount_m=mount,
         focal_px=float(rng.uniform(640, 980)),
-        colour=np.hstack([colour, np.zeros((3, 1))]).astype(np.float32),
+        color=np.hstack([color, np.zeros((3, 1))]).astype(np.float32),
         curve=np.round(curve).astype(np.uint8)[:, None],
         blur_px=float(rng.uniform(*difficulty.blur_px)),
         noise=float(rng.uniform(*difficulty.noise)),
@@ -204,9 +204,9 @@ def _hide(canvas: npt.NDArray[np.float32], camera: Camera, box: Box, zoom: float
 def _develop(
     canvas: npt.NDArray[np.float32], camera: Camera, box: Box, rng: np.random.Generator, exposure: float
 ) -> Picture:
-    """Scale to the box, then the camera's colours, blur, noise, gamma and coding."""
+    """Scale to the box, then the camera's colors, blur, noise, gamma and coding."""
     picture = cv2.resize(canvas, (box[2], box[3]), interpolation=cv2.INTER_AREA)
-    picture = cv2.transform(picture, camera.colour * np.float32(exposure))
+    picture = cv2.transform(picture, camera.color * np.float32(exposure))
     if camera.blur_px > 0.35:
         picture = cv2.GaussianBlur(picture, (5, 5), camera.blur_px)
     row, column = rng.integers(0, _GRAIN_SHIFT, 2).tolist()

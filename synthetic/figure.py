@@ -1,6 +1,6 @@
 """A walking figure, drawn: a skeleton in three dimensions whose parts are round and wear wrap-around textures.
 
-Body frame in metres, origin on the ground between the feet: x to the person's right, y forward, z up. `yaw` is the
+Body frame in meters, origin on the ground between the feet: x to the person's right, y forward, z up. `yaw` is the
 angle from where the person faces to where the camera stands, towards the person's right: 0 is seen from the front,
 pi/2 shows the right side, pi the back. A part is drawn as a sprite (the visible half of its texture, shaded), warped
 onto the picture, far parts first.
@@ -66,9 +66,9 @@ class _Part:
     texture: Texture
     start: tuple[float, float, float]
     end: tuple[float, float, float]
-    wide: float  # half width, metres
-    deep: float  # half depth, metres; equal to `wide` for limbs
-    nearer: float = 0.0  # added to the depth that orders the parts, metres
+    wide: float  # half width, meters
+    deep: float  # half depth, meters; equal to `wide` for limbs
+    nearer: float = 0.0  # added to the depth that orders the parts, meters
     sole: bool = False  # a shoe: its sprite's x axis points down
 
 
@@ -133,7 +133,7 @@ _SHADOW = np.clip(1 - np.hypot(*np.meshgrid(np.linspace(-1.1, 1.1, 24), np.linsp
 def _stamp(
     canvas: Canvas, sprite: Canvas, start: list[float], end: list[float], half: float, x_axis_down: bool
 ) -> None:
-    """Warp `sprite` (h, w, 4; colour times cover, cover) so that its axis runs from `start` to `end`; lay it over."""
+    """Warp `sprite` (h, w, 4; color times cover, cover) so that its axis runs from `start` to `end`; lay it over."""
     height, width = sprite.shape[:2]
     along_x, along_y = end[0] - start[0], end[1] - start[1]
     length = math.hypot(along_x, along_y)

@@ -1,7 +1,7 @@
 """The ground plan of a simulated district: its units, cameras and walks, and the ways people take through it.
 
 Two parallel streets run east; buildings stand north of theirs. The first camera of a building watches the pavement
-before its door, the second its hall, or the same ground from another side where the two overlap. Metres and seconds.
+before its door, the second its hall, or the same ground from another side where the two overlap. Meters and seconds.
 """
 
 import math
@@ -60,7 +60,7 @@ def lay_out(rng: np.random.Generator, cameras: int, timezone: str = "Europe/Berl
     count = math.ceil(cameras / 2)
     split = math.ceil(count / 2)
     streets: list[tuple[Building, ...]] = []
-    units = [Unit(code="d1", name="Centre")]
+    units = [Unit(code="d1", name="Center")]
     for s, numbers in enumerate(filter(None, (range(split), range(split, count)))):
         code = f"d1/s{s + 1}"
         units.append(Unit(code=code, name=_STREETS[s]))

@@ -1,7 +1,7 @@
 """Who walks through a rendered city: bodies, clothes and belongings, drawn from a seed.
 
 A `Person` says how someone looks, not how a picture of them does: no camera, no light, no pose. People may come in
-groups of look-alikes (`draw_people`): the same kinds of clothes in nearly the same colours, as uniforms and common
+groups of look-alikes (`draw_people`): the same kinds of clothes in nearly the same colors, as uniforms and common
 dark clothing make them, told apart by details only.
 """
 
@@ -53,7 +53,7 @@ BRIGHT: tuple[Rgb, ...] = (
 
 @dataclass(frozen=True)
 class Person:
-    """One person's looks. Lengths in metres, colours RGB 0..255."""
+    """One person's looks. Lengths in meters, colors RGB 0..255."""
 
     height_m: float
     build: float  # 1 is average; wider above
@@ -61,43 +61,43 @@ class Person:
     stride: float  # swing of the thighs at walking pace, radians
     skin: Rgb
     hair: Hair
-    hair_colour: Rgb
+    hair_color: Rgb
     beard: bool
     glasses: bool
     hat: Hat
-    hat_colour: Rgb
+    hat_color: Rgb
     upper: Upper
-    upper_colour: Rgb
-    second_colour: Rgb  # of the pattern
-    sleeve_colour: Rgb
-    inner_colour: Rgb  # what an open jacket shows
+    upper_color: Rgb
+    second_color: Rgb  # of the pattern
+    sleeve_color: Rgb
+    inner_color: Rgb  # what an open jacket shows
     is_open: bool
     pattern: Pattern
     pattern_scale: float  # 0..1
     motif: int  # seed of the print's or logo's shape
     lower: Lower
-    lower_colour: Rgb
+    lower_color: Rgb
     side_stripe: bool
-    shoe_colour: Rgb
-    sole_colour: Rgb
+    shoe_color: Rgb
+    sole_color: Rgb
     bag: Bag
-    bag_colour: Rgb
+    bag_color: Rgb
     bag_right: bool
     scarf: bool
-    scarf_colour: Rgb
+    scarf_color: Rgb
     cloth: int  # seed of folds and cloth grain
 
 
 def _pick(rng: np.random.Generator, palette: tuple[Rgb, ...], jitter: float = 12.0) -> Rgb:
-    """A colour of `palette`, shifted as a whole and a little in each channel."""
+    """A color of `palette`, shifted as a whole and a little in each channel."""
     base = np.array(palette[int(rng.integers(len(palette)))])
     shifted = np.clip(base * rng.normal(1.0, 0.10) + rng.normal(0.0, jitter, 3) * 0.6, 6, 248)
     return float(shifted[0]), float(shifted[1]), float(shifted[2])
 
 
-def _near(rng: np.random.Generator, colour: Rgb, spread: float) -> Rgb:
-    """`colour`, a little lighter or darker and a little off in hue."""
-    near = np.clip(np.array(colour) * rng.normal(1.0, spread / 60) + rng.normal(0.0, spread, 3), 4, 250)
+def _near(rng: np.random.Generator, color: Rgb, spread: float) -> Rgb:
+    """`color`, a little lighter or darker and a little off in hue."""
+    near = np.clip(np.array(color) * rng.normal(1.0, spread / 60) + rng.normal(0.0, spread, 3), 4, 250)
     return float(near[0]), float(near[1]), float(near[2])
 
 
@@ -110,7 +110,7 @@ def draw_person(rng: np.random.Generator) -> Person:
 
     upper = one(("tshirt", "sweater", "hoodie", "jacket", "coat", "vest"), (24, 18, 18, 24, 10, 6))
     cloth_palette = DARK if rng.random() < 0.45 else BRIGHT
-    upper_colour = _pick(rng, cloth_palette)
+    upper_color = _pick(rng, cloth_palette)
     pattern = one(
         ("plain", "hoops", "bars", "checks", "print", "logo", "blocks", "bands", "spots"),
         (34, 9, 4, 7, 16, 12, 9, 5, 4),
@@ -129,30 +129,30 @@ def draw_person(rng: np.random.Generator) -> Person:
         stride=float(rng.normal(0.42, 0.05)),
         skin=_pick(rng, SKIN, 5),
         hair=one(("bald", "short", "bob", "long", "bun", "tail", "afro"), (7, 38, 14, 17, 8, 11, 5)),  # type: ignore[arg-type]
-        hair_colour=_pick(rng, HAIR, 6),
+        hair_color=_pick(rng, HAIR, 6),
         beard=bool(rng.random() < 0.18),
         glasses=bool(rng.random() < 0.2),
         hat=hat,  # type: ignore[arg-type]
-        hat_colour=upper_colour if hat == "hood" else _pick(rng, DARK if rng.random() < 0.5 else BRIGHT),
+        hat_color=upper_color if hat == "hood" else _pick(rng, DARK if rng.random() < 0.5 else BRIGHT),
         upper=upper,  # type: ignore[arg-type]
-        upper_colour=upper_colour,
-        second_colour=_pick(rng, BRIGHT),
-        sleeve_colour=_pick(rng, BRIGHT) if rng.random() < 0.12 else upper_colour,
-        inner_colour=_pick(rng, BRIGHT),
+        upper_color=upper_color,
+        second_color=_pick(rng, BRIGHT),
+        sleeve_color=_pick(rng, BRIGHT) if rng.random() < 0.12 else upper_color,
+        inner_color=_pick(rng, BRIGHT),
         is_open=bool(rng.random() < 0.5),
         pattern=pattern,  # type: ignore[arg-type]
         pattern_scale=float(rng.random()),
         motif=int(rng.integers(2**31)),
         lower=lower,  # type: ignore[arg-type]
-        lower_colour=upper_colour if lower == "dress" else _pick(rng, lower_palette),
+        lower_color=upper_color if lower == "dress" else _pick(rng, lower_palette),
         side_stripe=bool(lower in ("trousers", "shorts") and rng.random() < 0.14),
-        shoe_colour=_pick(rng, DARK if rng.random() < 0.55 else BRIGHT),
-        sole_colour=_pick(rng, ((226, 224, 220), (40, 36, 34))),
+        shoe_color=_pick(rng, DARK if rng.random() < 0.55 else BRIGHT),
+        sole_color=_pick(rng, ((226, 224, 220), (40, 36, 34))),
         bag=one(("none", "backpack", "shoulder", "crossbody", "hand"), (46, 24, 11, 9, 10)),  # type: ignore[arg-type]
-        bag_colour=_pick(rng, DARK if rng.random() < 0.5 else BRIGHT),
+        bag_color=_pick(rng, DARK if rng.random() < 0.5 else BRIGHT),
         bag_right=bool(rng.random() < 0.5),
         scarf=bool(upper in ("coat", "jacket") and rng.random() < 0.25),
-        scarf_colour=_pick(rng, BRIGHT),
+        scarf_color=_pick(rng, BRIGHT),
         cloth=int(rng.integers(2**31)),
     )
 
@@ -160,7 +160,7 @@ def draw_person(rng: np.random.Generator) -> Person:
 def look_alike(rng: np.random.Generator, model: Person, spread: float) -> Person:
     """Someone else in nearly the clothes of `model`.
 
-    Kinds, pattern and colours of the garments are the model's, the colours within about `spread` (of 255); body,
+    Kinds, pattern and colors of the garments are the model's, the colors within about `spread` (of 255); body,
     face, hair and cloth are the person's own, and so are about half of shoes, hat, bag and motif.
     """
     own = draw_person(rng)
@@ -168,31 +168,31 @@ def look_alike(rng: np.random.Generator, model: Person, spread: float) -> Person
     def mine(chance: float) -> bool:
         return bool(rng.random() < chance)
 
-    upper_colour = _near(rng, model.upper_colour, spread)
-    plain_sleeves = model.sleeve_colour == model.upper_colour
+    upper_color = _near(rng, model.upper_color, spread)
+    plain_sleeves = model.sleeve_color == model.upper_color
     keeps_hat, keeps_bag, keeps_shoes = mine(0.5), mine(0.5), mine(0.5)
     return replace(
         own,
         hat=model.hat if keeps_hat else ("none" if own.hat == "hood" else own.hat),
-        hat_colour=_near(rng, model.hat_colour, spread) if keeps_hat else own.hat_colour,
+        hat_color=_near(rng, model.hat_color, spread) if keeps_hat else own.hat_color,
         upper=model.upper,
-        upper_colour=upper_colour,
-        second_colour=_near(rng, model.second_colour, spread),
-        sleeve_colour=upper_colour if plain_sleeves else _near(rng, model.sleeve_colour, spread),
-        inner_colour=_near(rng, model.inner_colour, 2 * spread) if mine(0.5) else own.inner_colour,
+        upper_color=upper_color,
+        second_color=_near(rng, model.second_color, spread),
+        sleeve_color=upper_color if plain_sleeves else _near(rng, model.sleeve_color, spread),
+        inner_color=_near(rng, model.inner_color, 2 * spread) if mine(0.5) else own.inner_color,
         is_open=model.is_open if mine(0.7) else own.is_open,
         pattern=model.pattern,
         pattern_scale=float(np.clip(model.pattern_scale + rng.normal(0, 0.08), 0, 1)),
         motif=own.motif if mine(0.5) else model.motif,
         lower=model.lower,
-        lower_colour=upper_colour if model.lower == "dress" else _near(rng, model.lower_colour, spread),
+        lower_color=upper_color if model.lower == "dress" else _near(rng, model.lower_color, spread),
         side_stripe=model.side_stripe,
-        shoe_colour=_near(rng, model.shoe_colour, spread) if keeps_shoes else own.shoe_colour,
-        sole_colour=model.sole_colour if keeps_shoes else own.sole_colour,
+        shoe_color=_near(rng, model.shoe_color, spread) if keeps_shoes else own.shoe_color,
+        sole_color=model.sole_color if keeps_shoes else own.sole_color,
         bag=model.bag if keeps_bag else own.bag,
-        bag_colour=_near(rng, model.bag_colour, spread) if keeps_bag else own.bag_colour,
+        bag_color=_near(rng, model.bag_color, spread) if keeps_bag else own.bag_color,
         scarf=model.scarf,
-        scarf_colour=_near(rng, model.scarf_colour, 2 * spread),
+        scarf_color=_near(rng, model.scarf_color, 2 * spread),
     )
 
 

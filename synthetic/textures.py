@@ -62,9 +62,9 @@ def dress(person: Person) -> Looks:
         right_leg=_padded(right_leg),
         left_leg=_padded(left_leg),
         head=_padded(_head(person, rng)),
-        hair=_padded(_cloth(person.hair_colour, HEAD_ROWS, rng, folds=0.10, grain=0.10)),
-        hat=_padded(_cloth(person.hat_colour, HEAD_ROWS, rng)),
-        neck=_padded(_cloth(person.scarf_colour if person.scarf else _shade(person.skin, 0.86), LIMB_ROWS, rng)),
+        hair=_padded(_cloth(person.hair_color, HEAD_ROWS, rng, folds=0.10, grain=0.10)),
+        hat=_padded(_cloth(person.hat_color, HEAD_ROWS, rng)),
+        neck=_padded(_cloth(person.scarf_color if person.scarf else _shade(person.skin, 0.86), LIMB_ROWS, rng)),
         shoe=_padded(_shoe(person, rng)),
         bag=_padded(_bag(person, rng)),
     )
@@ -79,16 +79,16 @@ def _padded(texture: Texture) -> Texture:
     return flat
 
 
-def _shade(colour: Rgb, factor: float) -> Rgb:
-    red, green, blue = colour
+def _shade(color: Rgb, factor: float) -> Rgb:
+    red, green, blue = color
     return red * factor, green * factor, blue * factor
 
 
-def _cloth(colour: Rgb, rows: int, rng: np.random.Generator, folds: float = 0.07, grain: float = 0.035) -> Texture:
-    """One colour with folds (soft, slanting) and grain."""
+def _cloth(color: Rgb, rows: int, rng: np.random.Generator, folds: float = 0.07, grain: float = 0.035) -> Texture:
+    """One color with folds (soft, slanting) and grain."""
     soft = cv2.resize(rng.normal(0, 1, (max(3, rows // 7), 9)), (COLUMNS, rows), interpolation=cv2.INTER_CUBIC)
     light = 1 + folds * soft + grain * rng.normal(0, 1, (rows, COLUMNS))
-    cloth: Texture = np.clip(light[..., None] * np.array(colour), 2, 253).astype(np.float32)
+    cloth: Texture = np.clip(light[..., None] * np.array(color), 2, 253).astype(np.float32)
     return cloth
 
 
@@ -97,36 +97,36 @@ def _down(rows: int) -> npt.NDArray[np.float32]:
     return ((np.arange(rows) + 0.5) / rows).astype(np.float32)[:, None]
 
 
-def _paint(texture: Texture, where: npt.NDArray[np.bool_], colour: Rgb, cover: float = 1.0) -> None:
-    """Colour the places of `where` (rows, COLUMNS), keeping the cloth's light and dark a little."""
+def _paint(texture: Texture, where: npt.NDArray[np.bool_], color: Rgb, cover: float = 1.0) -> None:
+    """Color the places of `where` (rows, COLUMNS), keeping the cloth's light and dark a little."""
     where = np.broadcast_to(where, texture.shape[:2])
     old = texture[where]
     light = old.mean(axis=1, keepdims=True)
     mean = float(light.mean()) if light.size else 1.0
-    texture[where] = old * (1 - cover) + cover * np.array(colour, np.float32) * (0.7 + 0.3 * light / max(mean, 1.0))
+    texture[where] = old * (1 - cover) + cover * np.array(color, np.float32) * (0.7 + 0.3 * light / max(mean, 1.0))
 
 
-def _garment(person: Person, rows: int, rng: np.random.Generator, colour: Rgb, length: float) -> Texture:
+def _garment(person: Person, rows: int, rng: np.random.Generator, color: Rgb, length: float) -> Texture:
     """Upper cloth with the pattern that goes all round. length: of the part, in torso lengths, keeps stripes alike."""
-    cloth = _cloth(colour, rows, rng)
+    cloth = _cloth(color, rows, rng)
     t, scale = _down(rows) * length, person.pattern_scale
     across = np.broadcast_to(ANGLE[None], cloth.shape[:2])
     along = np.broadcast_to(t, cloth.shape[:2])
     hoop = np.mod(along * (4 + 7 * scale), 1) < 0.36 + 0.2 * scale
     bar = np.mod(across * (4 + round(5 * scale)) / np.pi, 1) < 0.34
     if person.pattern == "hoops":
-        _paint(cloth, hoop, person.second_colour)
+        _paint(cloth, hoop, person.second_color)
     elif person.pattern == "bars":
-        _paint(cloth, bar, person.second_colour)
+        _paint(cloth, bar, person.second_color)
     elif person.pattern == "checks":
-        _paint(cloth, hoop, person.second_colour, 0.55)
-        _paint(cloth, bar, person.second_colour, 0.55)
+        _paint(cloth, hoop, person.second_color, 0.55)
+        _paint(cloth, bar, person.second_color, 0.55)
     elif person.pattern == "blocks":
-        _paint(cloth, along > 0.38 + 0.3 * scale, person.second_colour)
+        _paint(cloth, along > 0.38 + 0.3 * scale, person.second_color)
     elif person.pattern == "bands":
         _paint(cloth, (np.abs(along - 0.5) < 0.045) | (np.abs(along - 0.72) < 0.045), (214, 218, 206))
     elif person.pattern == "spots":
-        _paint(cloth, _spots(rows, np.random.default_rng([person.motif, 2]), scale), person.second_colour)
+        _paint(cloth, _spots(rows, np.random.default_rng([person.motif, 2]), scale), person.second_color)
     return cloth
 
 
@@ -139,7 +139,7 @@ def _spots(rows: int, rng: np.random.Generator, scale: float) -> npt.NDArray[np.
 def _torso(person: Person, rng: np.random.Generator) -> Texture:
     """From the shoulders to the hem: hips for most, mid-thigh for a coat."""
     rows, upper = TORSO_ROWS, person.upper
-    base = person.lower_colour if person.lower == "dress" else person.upper_colour
+    base = person.lower_color if person.lower == "dress" else person.upper_color
     cloth = _garment(person, rows, rng, base, 1.0)
     t = _down(rows)
     front = np.broadcast_to(FRONT[None], cloth.shape[:2])
@@ -147,7 +147,7 @@ def _torso(person: Person, rng: np.random.Generator) -> Texture:
     _print(person, cloth, t)
     if upper in ("jacket", "coat", "vest") and person.lower != "dress":
         if person.is_open:
-            _paint(cloth, front < 0.20 + 0.34 * np.clip(1 - t / hip, 0, 1) + 0.06 * t, person.inner_colour)
+            _paint(cloth, front < 0.20 + 0.34 * np.clip(1 - t / hip, 0, 1) + 0.06 * t, person.inner_color)
             _paint(cloth, np.abs(front - (0.27 + 0.34 * np.clip(1 - t / hip, 0, 1))) < 0.07, _shade(base, 0.6))
         else:
             _paint(cloth, (front < 0.05) & (t > 0.05), _shade(base, 0.45))
@@ -168,7 +168,7 @@ def _torso(person: Person, rng: np.random.Generator) -> Texture:
     if upper != "coat" and person.lower != "dress":
         _paint(cloth, np.broadcast_to(t > 0.965, front.shape), _shade(base, 0.7))
     if person.scarf:
-        _paint(cloth, (t < 0.09) | ((t < 0.42) & (np.abs(ANGLE[None] - 0.18) < 0.16)), person.scarf_colour)
+        _paint(cloth, (t < 0.09) | ((t < 0.42) & (np.abs(ANGLE[None] - 0.18) < 0.16)), person.scarf_color)
     _straps(person, cloth, t)
     return cloth
 
@@ -180,7 +180,7 @@ def _print(person: Person, cloth: Texture, t: npt.NDArray[np.float32]) -> None:
     rng = np.random.default_rng([person.motif, 3])
     kind, wide, cells = int(rng.integers(5)), float(rng.uniform(0.5, 0.85)), rng.random((5, 3))
 
-    def stamp(middle: float, half: float, top: float, bottom: float, colour: Rgb) -> None:
+    def stamp(middle: float, half: float, top: float, bottom: float, color: Rgb) -> None:
         x = np.mod(ANGLE[None] - middle + np.pi, 2 * np.pi) - np.pi
         x, y = np.broadcast_arrays(x / half, (2 * t - top - bottom) / (bottom - top))
         inside = (np.abs(x) < 1) & (np.abs(y) < 1)
@@ -196,18 +196,18 @@ def _print(person: Person, cloth: Texture, t: npt.NDArray[np.float32]) -> None:
             column = np.minimum((np.abs(x) * 3).astype(int), 2)
             row = np.clip(((y + 1) * 2.5).astype(int), 0, 4)
             shape = inside & (cells[row, column] > 0.42)
-        _paint(cloth, shape, colour)
+        _paint(cloth, shape, color)
 
     if person.pattern == "print":
-        stamp(0.0, wide, 0.2, 0.2 + 0.45 * wide, person.second_colour)
+        stamp(0.0, wide, 0.2, 0.2 + 0.45 * wide, person.second_color)
     else:
-        stamp(-0.5, 0.17, 0.2, 0.31, person.second_colour)
+        stamp(-0.5, 0.17, 0.2, 0.31, person.second_color)
         if person.motif % 3:
-            stamp(np.pi, wide, 0.17, 0.17 + 0.35 * wide, person.second_colour)
+            stamp(np.pi, wide, 0.17, 0.17 + 0.35 * wide, person.second_color)
 
 
 def _straps(person: Person, cloth: Texture, t: npt.NDArray[np.float32]) -> None:
-    strap = _shade(person.bag_colour, 0.8)
+    strap = _shade(person.bag_color, 0.8)
     side = 1.0 if person.bag_right else -1.0
     angle = np.broadcast_to(ANGLE[None], cloth.shape[:2])
     if person.bag == "backpack":
@@ -223,18 +223,18 @@ def _straps(person: Person, cloth: Texture, t: npt.NDArray[np.float32]) -> None:
 def _skirt(person: Person, rng: np.random.Generator) -> Texture | None:
     if person.lower not in ("skirt", "dress"):
         return None
-    cloth = _cloth(person.lower_colour, LIMB_ROWS, rng, folds=0.05)
+    cloth = _cloth(person.lower_color, LIMB_ROWS, rng, folds=0.05)
     cloth *= (1 + 0.10 * np.sin(ANGLE * 7 + 1))[None, :, None].astype(np.float32)
     if person.lower == "dress" and person.pattern in ("hoops", "spots", "bars", "checks"):
-        cloth = _garment(person, LIMB_ROWS, rng, person.lower_colour, 0.8)
+        cloth = _garment(person, LIMB_ROWS, rng, person.lower_color, 0.8)
     return cloth
 
 
 def _arm(person: Person, rng: np.random.Generator) -> tuple[Texture, Texture]:
     """Upper arm and forearm with the hand. Short sleeves end above the elbow; both arms are alike."""
-    sleeve = {"vest": person.inner_colour}.get(person.upper, person.sleeve_colour)
+    sleeve = {"vest": person.inner_color}.get(person.upper, person.sleeve_color)
     if person.lower == "dress":
-        sleeve = person.lower_colour
+        sleeve = person.lower_color
     pattern_goes_on = person.pattern in ("hoops", "spots", "checks") and person.upper != "vest"
     upper = _garment(person, LIMB_ROWS, rng, sleeve, 0.55) if pattern_goes_on else _cloth(sleeve, LIMB_ROWS, rng)
     lower = _garment(person, LIMB_ROWS, rng, sleeve, 0.5) if pattern_goes_on else _cloth(sleeve, LIMB_ROWS, rng)
@@ -258,19 +258,19 @@ def _leg(person: Person, rng: np.random.Generator, side: int) -> Texture:
         if person.motif % 3 == 0:
             skin = _cloth((40, 38, 42), rows, rng, folds=0.03)  # tights
         return skin
-    cloth = _cloth(person.lower_colour, rows, rng)
+    cloth = _cloth(person.lower_color, rows, rng)
     worn = np.exp(-(((t - 0.3) / 0.16) ** 2)) * np.exp(-((FRONT[None] / 0.7) ** 2))
     cloth *= (1 + 0.16 * worn)[..., None].astype(np.float32)
-    _paint(cloth, np.abs(t - 0.52) < 0.014, _shade(person.lower_colour, 0.72))
+    _paint(cloth, np.abs(t - 0.52) < 0.014, _shade(person.lower_color, 0.72))
     if person.side_stripe:
-        _paint(cloth, np.broadcast_to(np.abs(ANGLE[None] * side - np.pi / 2) < 0.34, t.shape), person.sole_colour)
+        _paint(cloth, np.broadcast_to(np.abs(ANGLE[None] * side - np.pi / 2) < 0.34, t.shape), person.sole_color)
     if person.lower == "shorts":
         bare = t > 0.5
         cloth[bare] = skin[bare]
         if person.motif % 2:
-            _paint(cloth, t > 0.86, person.sole_colour)  # socks
+            _paint(cloth, t > 0.86, person.sole_color)  # socks
     else:
-        _paint(cloth, t > 0.965, _shade(person.lower_colour, 0.6))
+        _paint(cloth, t > 0.965, _shade(person.lower_color, 0.6))
     return cloth
 
 
@@ -282,48 +282,46 @@ def _head(person: Person, rng: np.random.Generator) -> Texture:
     front = np.broadcast_to(FRONT[None], t.shape)
     eyes = (np.abs(front - 0.42) < 0.16) & (np.abs(t - 0.50) < 0.04)
     _paint(head, eyes, (38, 28, 26), 0.85)
-    _paint(head, (np.abs(front - 0.42) < 0.25) & (np.abs(t - 0.415) < 0.025), person.hair_colour, 0.8)
+    _paint(head, (np.abs(front - 0.42) < 0.25) & (np.abs(t - 0.415) < 0.025), person.hair_color, 0.8)
     _paint(head, (front < 0.1) & (t > 0.5) & (t < 0.67), _shade(person.skin, 1.08))
     _paint(head, (front < 0.16) & (np.abs(t - 0.67) < 0.02), _shade(person.skin, 0.7))
     _paint(head, (front < 0.3) & (np.abs(t - 0.79) < 0.03), (146, 66, 62), 0.8)
     _paint(head, (np.abs(front - 1.6) < 0.2) & (np.abs(t - 0.55) < 0.09), _shade(person.skin, 0.78))
     if person.beard:
-        _paint(
-            head, (t > 0.66) & (front < 1.35) & ~((front < 0.3) & (np.abs(t - 0.79) < 0.03)), person.hair_colour, 0.8
-        )
+        _paint(head, (t > 0.66) & (front < 1.35) & ~((front < 0.3) & (np.abs(t - 0.79) < 0.03)), person.hair_color, 0.8)
     if person.glasses:
         _paint(head, (np.abs(t - 0.50) < 0.06) & (np.abs(front - 0.42) < 0.27), (22, 22, 26), 0.7)
         _paint(head, (np.abs(t - 0.47) < 0.03) & (front < 1.5), (22, 22, 26), 0.8)
     if person.hair == "bald":
-        _paint(head, (t < 0.55) & (front > 1.9), person.hair_colour, 0.15)
+        _paint(head, (t < 0.55) & (front > 1.9), person.hair_color, 0.15)
     else:
         low = 0.62 if person.hair in ("short", "bun", "tail") else 0.95
         edge = np.interp(FRONT, [0.0, 0.8, 1.15, 1.6, 2.0, np.pi], [0.27, 0.32, 0.45, 0.52, low + 0.06, low + 0.14])
-        _paint(head, t < edge[None] + rng.normal(0, 0.015, (1, COLUMNS)), person.hair_colour)
+        _paint(head, t < edge[None] + rng.normal(0, 0.015, (1, COLUMNS)), person.hair_color)
     if person.hat == "hood":
-        _paint(head, (front > 0.85) | (t < 0.2), person.hat_colour)
-        _paint(head, (np.abs(front - 0.85) < 0.1) & (t > 0.2), _shade(person.hat_colour, 0.6))
+        _paint(head, (front > 0.85) | (t < 0.2), person.hat_color)
+        _paint(head, (np.abs(front - 0.85) < 0.1) & (t > 0.2), _shade(person.hat_color, 0.6))
     elif person.hat != "none":
-        _paint(head, t < (0.40 if person.hat == "beanie" else 0.34), person.hat_colour)
-        _paint(head, np.abs(t - (0.37 if person.hat == "beanie" else 0.33)) < 0.03, _shade(person.hat_colour, 0.72))
+        _paint(head, t < (0.40 if person.hat == "beanie" else 0.34), person.hat_color)
+        _paint(head, np.abs(t - (0.37 if person.hat == "beanie" else 0.33)) < 0.03, _shade(person.hat_color, 0.72))
     return head
 
 
 def _shoe(person: Person, rng: np.random.Generator) -> Texture:
     """Heel to toe, seen with its sole below: drawn at angle 0 with its sprite's x axis down, see `synthetic.figure`."""
-    shoe = _cloth(person.shoe_colour, LIMB_ROWS, rng, folds=0.04)
-    _paint(shoe, np.broadcast_to((ANGLE < -0.4)[None], shoe.shape[:2]), person.sole_colour)
+    shoe = _cloth(person.shoe_color, LIMB_ROWS, rng, folds=0.04)
+    _paint(shoe, np.broadcast_to((ANGLE < -0.4)[None], shoe.shape[:2]), person.sole_color)
     _paint(shoe, np.broadcast_to((ANGLE > -0.45)[None] & (ANGLE < -0.3)[None], shoe.shape[:2]), (20, 20, 20), 0.5)
     return shoe
 
 
 def _bag(person: Person, rng: np.random.Generator) -> Texture:
-    bag = _cloth(person.bag_colour, BAG_ROWS, rng, folds=0.05)
+    bag = _cloth(person.bag_color, BAG_ROWS, rng, folds=0.05)
     t = np.broadcast_to(_down(BAG_ROWS), bag.shape[:2])
     away = np.pi - np.broadcast_to(FRONT[None], t.shape)  # angle from the face that looks away from the body
-    _paint(bag, (t > 0.52) & (t < 0.9) & (away < 0.85), _shade(person.bag_colour, 0.8))
-    _paint(bag, (np.abs(t - 0.54) < 0.025) & (away < 0.85), _shade(person.bag_colour, 1.35))
-    _paint(bag, np.abs(t - 0.1) < 0.025, _shade(person.bag_colour, 0.55))
+    _paint(bag, (t > 0.52) & (t < 0.9) & (away < 0.85), _shade(person.bag_color, 0.8))
+    _paint(bag, (np.abs(t - 0.54) < 0.025) & (away < 0.85), _shade(person.bag_color, 1.35))
+    _paint(bag, np.abs(t - 0.1) < 0.025, _shade(person.bag_color, 0.55))
     if person.motif % 4 == 0:
-        _paint(bag, (np.abs(t - 0.3) < 0.07) & (away < 0.3), person.second_colour)
+        _paint(bag, (np.abs(t - 0.3) < 0.07) & (away < 0.3), person.second_color)
     return bag

@@ -14,7 +14,7 @@ from synthetic.seeds import generator
 from synthetic.textures import dress
 
 #: Harder than a city, so that a model meets nothing in a city that it has not met worse: more look-alikes in larger
-#: groups and nearer colours, and cameras that differ more.
+#: groups and nearer colors, and cameras that differ more.
 TRAINING_DIFFICULTY = Difficulty(look_alike_share=0.6, group=(2, 5), spread=5.0, cast=0.11, gamma=0.16, exposure=0.13)
 
 
@@ -30,7 +30,7 @@ class TrainingCrop:
 
 @dataclass(frozen=True)
 class TrainingPictures:
-    """N labelled crops of one size."""
+    """N labeled crops of one size."""
 
     pictures: npt.NDArray[np.uint8]  # (N, H, W, 3) RGB
     identities: npt.NDArray[np.int64]  # (N,) 0 .. people - 1

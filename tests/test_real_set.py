@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.accuracy.labelled import labelled_tracklets, score
+from pipeline.accuracy.labeled import labeled_tracklets, score
 from pipeline.calibration.fit import calibrate, write_calibrations
 from pipeline.city.decision_digest import decision_digest
 from pipeline.crops.crop_store import CropStore
@@ -69,10 +69,10 @@ def test_street_level_on_people_never_seen(server: EmbeddedServer, tmp_path: Pat
             with store.begin() as connection:
                 digests.append(decision_digest(connection))
             if folder == REAL_SET:
-                nearest = {level.value: most for level, most in fitted.nearest_neighbour_distance.items()}
-                street = score(labelled_tracklets(store, "d1", model.id), nearest)["street"]
+                nearest = {level.value: most for level, most in fitted.nearest_neighbor_distance.items()}
+                street = score(labeled_tracklets(store, "d1", model.id), nearest)["street"]
     assert digests[0] == digests[1]
-    assert street["pairwise_f1"] > 0.7 > street["nearest_neighbour_f1"]
+    assert street["pairwise_f1"] > 0.7 > street["nearest_neighbor_f1"]
 
 
 def _under_other_names(real: Path, folder: Path) -> Path:

@@ -25,7 +25,7 @@ def err() -> Console:
 
 
 def shown(text: object) -> str:
-    """On one line, with nothing left that rich would take for markup: no name moves the cursor or colours a line."""
+    """On one line, with nothing left that rich would take for markup: no name moves the cursor or colors a line."""
     return escape(one_line(text))
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection
 
-from pipeline.accuracy.labelled import Said
+from pipeline.accuracy.labeled import Said
 from pipeline.store.copy import copy_out
 from schemas.arrays import Ints
 from schemas.errors import InputError
@@ -63,7 +63,7 @@ def read_labels(path: Path) -> Iterator[Label]:
 
 
 def read_said(path: Path, unit: str, told: Callable[[Matched], None] = lambda _: None) -> Callable[[Connection], Said]:
-    """What `labelled_tracklets` asks: the file's labels of the unit's crops. `told` hears how many these were.
+    """What `labeled_tracklets` asks: the file's labels of the unit's crops. `told` hears how many these were.
 
     Raises InputError where no label is of a crop of the unit, and as `read_labels`.
     """

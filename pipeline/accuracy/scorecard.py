@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, text
 
-from pipeline.accuracy.labelled import UNITS, Labelled, rows_of, score, uuids
+from pipeline.accuracy.labeled import UNITS, Labeled, rows_of, score, uuids
 from pipeline.accuracy.metrics import OpenSet, churn, commonest, forbidden_pairs, open_set
 from pipeline.association.geometry import Geometry, geometry
 from pipeline.city.units import read_city
@@ -17,65 +17,65 @@ from schemas.levels import UPWARD, Level
 
 
 def scorecard(
-    store: Store, unit: str, labelled: Labelled, nearest_distances: Mapping[str, float] | None = None
+    store: Store, unit: str, labeled: Labeled, nearest_distances: Mapping[str, float] | None = None
 ) -> dict[Level, dict[str, Any]]:
-    """Per level above the camera, among the labelled tracklets of `unit`:
+    """Per level above the camera, among the labeled tracklets of `unit`:
 
-    - identities and people: how many there are, and should be by the level's task (`Labelled.of_task`): a person
+    - identities and people: how many there are, and should be by the level's task (`Labeled.of_task`): a person
       counts again in each unit of the level, and when back after its horizon;
-    - what `pipeline.accuracy.labelled.score` gives;
+    - what `pipeline.accuracy.labeled.score` gives;
     - false_attach_rate, miss_rate, mistaken_rate, and `history`, the same by size of history: see `open_set_of`;
     - violations: see `violations`;
     - churn: the share of tracklets whose identity has another persistent id now than when they first had one;
-    - reviews, reviews_labelled, reviews_needed: see `_review_load`.
+    - reviews, reviews_labeled, reviews_needed: see `_review_load`.
     """
     world = geometry(read_city(store), unit, store.settings.association)
-    scored = score(labelled, nearest_distances or {})
+    scored = score(labeled, nearest_distances or {})
     result: dict[Level, dict[str, Any]] = {}
-    for level in labelled.levels:
-        opened = open_set_of(labelled, level)
+    for level in labeled.levels:
+        opened = open_set_of(labeled, level)
         row: dict[str, Any] = {
-            "identities": len(np.unique(labelled.identity[level])),
-            "people": len(np.unique(labelled.of_task(level, labelled.truth))),
+            "identities": len(np.unique(labeled.identity[level])),
+            "people": len(np.unique(labeled.of_task(level, labeled.truth))),
             **scored[level.value],
             "false_attach_rate": opened.false_attach_rate,
             "miss_rate": opened.miss_rate,
             "mistaken_rate": opened.mistaken_rate,
             "history": _by_history(opened),
-            "violations": violations(labelled, level, world),
+            "violations": violations(labeled, level, world),
         }
         with store.begin() as connection:
-            row["churn"] = _churn(connection, unit, level, labelled)
-            row |= _review_load(connection, unit, level, labelled)
+            row["churn"] = _churn(connection, unit, level, labeled)
+            row |= _review_load(connection, unit, level, labeled)
         result[level] = row
     return result
 
 
-def violations(labelled: Labelled, level: Level, world: Geometry) -> int:
+def violations(labeled: Labeled, level: Level, world: Geometry) -> int:
     """Pairs of tracklets in one identity of `level` that the gates forbid."""
-    timed = np.flatnonzero(labelled.timed)
+    timed = np.flatnonzero(labeled.timed)
     return forbidden_pairs(
-        labelled.identity[level][timed],
-        labelled.camera[timed],
-        labelled.start_us[timed],
-        labelled.end_us[timed],
+        labeled.identity[level][timed],
+        labeled.camera[timed],
+        labeled.start_us[timed],
+        labeled.end_us[timed],
         world.slack,
         world.longest_slack_us,
     )
 
 
-def open_set_of(labelled: Labelled, level: Level) -> OpenSet:
+def open_set_of(labeled: Labeled, level: Level) -> OpenSet:
     """Open-set figures of a level: `metrics.open_set` on its children (identities of the level below) in time order.
 
     A child is of the person that most of its crops show, and begins with its first tracklet. By the level's task:
     who is back after its horizon comes for the first time.
     """
-    child = labelled.identity[UPWARD[UPWARD.index(level) - 1]]
-    order = np.lexsort((labelled.start_us, child))
+    child = labeled.identity[UPWARD[UPWARD.index(level) - 1]]
+    order = np.lexsort((labeled.start_us, child))
     first = order[np.unique(child[order], return_index=True)[1]]  # (m,) the first tracklet of each child
-    people, identities = (labelled.of_task(level, its) for its in (labelled.truth, labelled.identity[level]))
-    truth = commonest(child, people, labelled.crops, len(first))
-    return open_set(identities[first], truth, labelled.unit(level)[first], labelled.start_us[first])
+    people, identities = (labeled.of_task(level, its) for its in (labeled.truth, labeled.identity[level]))
+    truth = commonest(child, people, labeled.crops, len(first))
+    return open_set(identities[first], truth, labeled.unit(level)[first], labeled.start_us[first])
 
 
 def _by_history(found: OpenSet) -> list[dict[str, int]]:
@@ -95,11 +95,11 @@ _FIRST = (
 )
 
 
-def _churn(connection: Connection, unit: str, level: Level, labelled: Labelled) -> float:
+def _churn(connection: Connection, unit: str, level: Level, labeled: Labeled) -> float:
     at = {"unit": unit, "level": level.value}
     rows = copy_out(connection, _FIRST, at, {"tracklet": "bytea", "holder": "bytea"})
-    row, there = rows_of(labelled.persistent_id[Level.CAMERA], uuids(rows["tracklet"]))
-    return churn(uuids(rows["holder"])[there], labelled.persistent_id[level][row[there]])
+    row, there = rows_of(labeled.persistent_id[Level.CAMERA], uuids(rows["tracklet"]))
+    return churn(uuids(rows["holder"])[there], labeled.persistent_id[level][row[there]])
 
 
 _REVIEWS = (
@@ -121,24 +121,24 @@ def reviews(connection: Connection, unit: str, level: Level) -> int:
     return int(connection.scalar(text(f"SELECT count(*) FROM ({_REVIEWS}) AS asked"), at) or 0)
 
 
-def _review_load(connection: Connection, unit: str, level: Level, labelled: Labelled) -> dict[str, int]:
-    """reviews: see `reviews`. reviews_labelled: those with labels on both sides. reviews_needed: those of them whose
+def _review_load(connection: Connection, unit: str, level: Level, labeled: Labeled) -> dict[str, int]:
+    """reviews: see `reviews`. reviews_labeled: those with labels on both sides. reviews_needed: those of them whose
     sides are one person, by most of their crops, and that no identity has brought together by now: without a person's
-    word these stay apart, which is wrong. The other labelled ones would have ended well without one.
+    word these stay apart, which is wrong. The other labeled ones would have ended well without one.
     """
     at = {"unit": unit, "level": level.value}
     rows = copy_out(connection, _SIDES, at, {"id": "int8", "is_right": "bool", "tracklet": "bytea"})
-    row, there = rows_of(labelled.persistent_id[Level.CAMERA], uuids(rows["tracklet"]))
+    row, there = rows_of(labeled.persistent_id[Level.CAMERA], uuids(rows["tracklet"]))
     row, right = row[there], np.asarray(rows["is_right"])[there]
     decisions, decision = np.unique(np.asarray(rows["id"])[there], return_inverse=True)
-    side = commonest(2 * decision + right, labelled.truth[row], labelled.crops[row], 2 * len(decisions)).reshape(-1, 2)
+    side = commonest(2 * decision + right, labeled.truth[row], labeled.crops[row], 2 * len(decisions)).reshape(-1, 2)
     both = (side >= 0).all(axis=1)
     together = np.zeros(len(decisions), dtype=bool)
-    together[_shared(decision, right, labelled.identity[level][row])] = True
+    together[_shared(decision, right, labeled.identity[level][row])] = True
     needed = both & (side[:, 0] == side[:, 1]) & ~together
     return {
         "reviews": reviews(connection, unit, level),
-        "reviews_labelled": int(both.sum()),
+        "reviews_labeled": int(both.sum()),
         "reviews_needed": int(needed.sum()),
     }
 

@@ -66,7 +66,7 @@ def associate(
 
     Without a calibration nothing is joined: each fresh node's nearest candidate goes to review.
     """
-    left, right, near = shortlist(nodes, world, settings.neighbours)
+    left, right, near = shortlist(nodes, world, settings.neighbors)
     scorer = Scorer(nodes, world, core, calibration, transit)
     scores = scorer.score(left, right, near)
     if calibration is None:

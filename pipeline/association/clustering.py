@@ -2,7 +2,7 @@
 
 Starts from scored pairs. A pair of nodes that was not scored counts like the strongest scored one between the same two
 clusters, until with that they would be joined: then it is scored, when both clusters are small. Between large ones it
-counts like the weakest candidate of its nodes (their k-th neighbour), which is what not being on a shortlist says about
+counts like the weakest candidate of its nodes (their k-th neighbor), which is what not being on a shortlist says about
 it. Most clusters stay far apart with any guess, so few pairs are ever scored here.
 """
 

@@ -18,9 +18,9 @@ from schemas.city_file import City, Walk
 from schemas.levels import Level, level_of, parent_of
 from schemas.settings import AssociationSettings
 
-#: Room at each end of a way: a person is seen this far from where the camera stands, metres.
+#: Room at each end of a way: a person is seen this far from where the camera stands, meters.
 VIEW_RADIUS_M = 15.0
-#: A usual pace, by which a way in metres becomes one in seconds.
+#: A usual pace, by which a way in meters becomes one in seconds.
 USUAL_WALK_M_S = 1.3
 #: Tracklets gone through at a time; bounds the memory of `closest`.
 _BLOCK = 50_000
@@ -51,9 +51,9 @@ def geometry(city: City, unit: str, settings: AssociationSettings) -> Geometry:
     codes = tuple(camera.code for camera in cameras)
     clocks = np.array([camera.clock_uncertainty_s for camera in cameras])
     places = np.array([camera.position or (np.nan, np.nan) for camera in cameras]).reshape(-1, 2)
-    metres = np.hypot(*(places[:, None] - places[None]).transpose(2, 0, 1))  # (c, c) NaN without a position
+    meters = np.hypot(*(places[:, None] - places[None]).transpose(2, 0, 1))  # (c, c) NaN without a position
     walk_s = _walks_s(city.walks_within(unit), codes)
-    fastest_s = np.nan_to_num((metres - 2 * VIEW_RADIUS_M) / settings.fastest_walk_m_s, nan=0.0)
+    fastest_s = np.nan_to_num((meters - 2 * VIEW_RADIUS_M) / settings.fastest_walk_m_s, nan=0.0)
     slack_s = np.maximum(np.nan_to_num(walk_s), fastest_s) - clocks[:, None] - clocks[None]
     np.fill_diagonal(slack_s, 0.0)
     index = {code: i for i, code in enumerate(codes)}
@@ -66,7 +66,7 @@ def geometry(city: City, unit: str, settings: AssociationSettings) -> Geometry:
     depth = children[0].count("/") + 1 if children else 0
     child = np.array([place["/".join(code.split("/")[:depth])] for code in codes], dtype=np.int64)
     horizon_us = settings.horizon_s(level_of(unit)) * 1_000_000
-    return Geometry(codes, slack_s * 1e6, np.fmax(metres / USUAL_WALK_M_S, walk_s), child, children, horizon_us)
+    return Geometry(codes, slack_s * 1e6, np.fmax(meters / USUAL_WALK_M_S, walk_s), child, children, horizon_us)
 
 
 def _walks_s(walks: Iterable[Walk], codes: Sequence[str]) -> Floats:
@@ -140,7 +140,7 @@ def _closest(nodes: Nodes, world: Geometry, few: Ints, many: Ints, *, itself: bo
     """Of node pairs: impossible, gap, camera on the side `few`, camera on the side `many`.
 
     A node's tracklets stand in time order, so for each on the one side only those on the other that begin within reach
-    of a gate, and its two neighbours in time, are looked at; how long a node's history is does not matter.
+    of a gate, and its two neighbors in time, are looked at; how long a node's history is does not matter.
     `itself`: both sides are one node, and a tracklet is not compared with itself.
     """
     spans = nodes.spans

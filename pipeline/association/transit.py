@@ -18,7 +18,7 @@ import numpy as np
 from schemas.arrays import Floats, Ints
 from schemas.calibration import TransitTimes
 
-#: No way is taken for shorter than this: people are seen metres from where a camera stands, and stand about there.
+#: No way is taken for shorter than this: people are seen meters from where a camera stands, and stand about there.
 SHORTEST_S = 5.0
 #: Log-odds are cut here, either way: clocks, positions and routes may all be wrong.
 MOST = 4.0
@@ -170,7 +170,7 @@ def prior(looked_s: float) -> TransitTimes:
 def walking_prior() -> Floats:
     """(BINS,) Shares of one person's gaps relative to the expected time."""
     node = np.log(2.0) * (_FIRST_OCTAVE + np.arange(_NODES) / _PER_OCTAVE)
-    bells = [np.exp(-(((node - centre) / width) ** 2) / 2) for centre, width in (_WALKED, _STOPPED)]
+    bells = [np.exp(-(((node - center) / width) ** 2) / 2) for center, width in (_WALKED, _STOPPED)]
     walked, stopped = (bell / bell.sum() for bell in bells)
     mixed = (1 - _STOPPING) * walked + _STOPPING * stopped
     return np.round(np.concatenate([[_OVERLAPPING], (1 - _OVERLAPPING) * mixed]), 9)

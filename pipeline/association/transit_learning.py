@@ -58,7 +58,7 @@ def learn(
     children: codes of the children of all units of the level; left_child and right_child are places in it.
     way_s, gap_s: as for `UnitTransit.log_odds`. is_same: a join; else the two are not one person.
     probability: that a join is right, judged without its time, else the model confirms itself. Without it the share of
-    wrong joins is told from their times, up to most_wrong; 0 for labelled pairs.
+    wrong joins is told from their times, up to most_wrong; 0 for labeled pairs.
     weight: how many pairs each stands for. clock_s: each gap is spread by this to either side.
     """
     assert len(left_child) == len(right_child) == len(way_s) == len(gap_s) == len(is_same), "columns of one length"

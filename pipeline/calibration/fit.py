@@ -1,6 +1,6 @@
 """Calibration: what a distance and a time between mean at each level, learned from a city whose truth is known.
 
-The labelled city is taken in by the real door and resolved in a database of its own, level by level. What is learned
+The labeled city is taken in by the real door and resolved in a database of its own, level by level. What is learned
 from are the pairs that the resolve itself compared, in every window, for these are what the calibration will be asked
 about: from their times the transit times, from distance, transit and weight of evidence the log-odds. Then the
 operating point is the one with the best pairwise F1 among those at which few enough of the joins made are wrong.
@@ -15,13 +15,13 @@ import numpy as np
 from scipy.special import expit
 from sqlalchemy import Connection, text
 
-from pipeline.accuracy.labelled import Labelled, labelled_tracklets, nearest_in_unit
+from pipeline.accuracy.labeled import Labeled, labeled_tracklets, nearest_in_unit
 from pipeline.accuracy.metrics import Pairwise, pairwise
 from pipeline.association.transit import prior
 from pipeline.association.transit_learning import learn
 from pipeline.calibration.decision_distances import decision_distances
-from pipeline.calibration.labelled_city import Report, all_units, labelled_city
-from pipeline.calibration.labelled_pairs import Compared, Observed, tracklet_truths, wrong_joins
+from pipeline.calibration.labeled_city import Report, all_units, labeled_city
+from pipeline.calibration.labeled_pairs import Compared, Observed, tracklet_truths, wrong_joins
 from pipeline.calibration.reliability import Joins, false_merges, judge, profile
 from pipeline.city import watermarks
 from pipeline.city.units import read_city
@@ -55,7 +55,7 @@ _FIRST = straight_line(20.0, 8.0)
 class Fitted:
     levels: tuple[LevelCalibration, ...]
     pairwise_f1: Mapping[Level, float]  # on the calibration data itself
-    nearest_neighbour_distance: Mapping[Level, float]  # the baseline's best threshold on the same data
+    nearest_neighbor_distance: Mapping[Level, float]  # the baseline's best threshold on the same data
 
 
 def calibrate(
@@ -66,7 +66,7 @@ def calibrate(
     *,
     most_wrong: float = FALSE_MERGES,
 ) -> Fitted:
-    """Fits all levels of the model in `model_directory` on labelled data.
+    """Fits all levels of the model in `model_directory` on labeled data.
 
     `source`: `rendered:SEED,SEED,...` (simulated cities), `simulated:SEED,SEED,...` (embedding-level cities, for a
     model whose features come with the crops) or `market1501:DIR` (a data set in Market-1501 form, untimed, each camera
@@ -74,7 +74,7 @@ def calibrate(
     made that may join two people. `report` is told what goes on. Raises InputError where the source has no two
     sightings of one person to learn from.
     """
-    with labelled_city(settings, model_directory, source, report) as (store, core, model):
+    with labeled_city(settings, model_directory, source, report) as (store, core, model):
         with store.begin() as connection:
             truth = tracklet_truths(connection)
         levels = _Levels(store, core, model, read_city(store), truth, source, most_wrong, report)
@@ -88,7 +88,7 @@ def calibrate(
         if not fitted:
             raise InputError(f"{source}: no person is seen twice, so there is nothing to calibrate on")
         missing = [level for level in UPWARD[1:] if level not in {fit.level for fit in fitted}]
-        fitted += [_relabelled(fitted[0], level) for level in missing]
+        fitted += [_relabeled(fitted[0], level) for level in missing]
         return Fitted(
             tuple(sorted(fitted, key=lambda fit: UPWARD.index(fit.level))),
             f1,
@@ -96,7 +96,7 @@ def calibrate(
             if source.startswith(
                 "simulated"
             )  # too many to compare all; pipeline.accuracy.baselines has a search of its own
-            else _nearest_neighbour_distances([labelled_tracklets(store, d, model.id) for d in levels.districts]),
+            else _nearest_neighbor_distances([labeled_tracklets(store, d, model.id) for d in levels.districts]),
         )
 
 
@@ -163,7 +163,7 @@ class _Levels:
             )
             pairs = self._compare(guess, units, children)
             if pairs is None or min(pairs.same.sum(), (~pairs.same).sum()) < ENOUGH:
-                found = _relabelled(below[-1], level) if below else None
+                found = _relabeled(below[-1], level) if below else None
                 break
             found = _fitted(level, pairs, children, looked_s, self.source)
             self.report(f"{level.value}: {len(pairs)} pairs compared, {pairs.same.sum()} of one person")
@@ -229,9 +229,9 @@ class _Levels:
         wrong: list[Bools] = []
         group: list[Ints] = []
         for number, district in enumerate(self.districts):
-            labelled = labelled_tracklets(self.store, district, self.model.id)
-            found, truth = (labelled.of_task(level, its) for its in (labelled.identity[level], labelled.truth))
-            total += pairwise(found, truth, labelled.unit(level))
+            labeled = labeled_tracklets(self.store, district, self.model.id)
+            found, truth = (labeled.of_task(level, its) for its in (labeled.identity[level], labeled.truth))
+            total += pairwise(found, truth, labeled.unit(level))
             its_wrong, its_person = wrong_joins(self.store, district, level, self.truth)
             wrong.append(its_wrong)
             group.append(its_person * len(self.districts) + number)
@@ -277,7 +277,7 @@ def _cross(fitted: Compared, fresh: Compared, children: Sequence[str], looked_s:
 
 
 def _transit(pairs: Compared, children: Sequence[str], looked_s: float) -> TransitTimes:
-    """The times of labelled pairs; what is believed before, where nothing has a time."""
+    """The times of labeled pairs; what is believed before, where nothing has a time."""
     timed = pairs.take(pairs.timed)
     if not timed.same.any():
         return prior(looked_s)
@@ -294,28 +294,28 @@ def _transit(pairs: Compared, children: Sequence[str], looked_s: float) -> Trans
 
 
 def _without_routes(times: TransitTimes) -> TransitTimes:
-    """Without the routes of the labelled city: another city's have other codes."""
+    """Without the routes of the labeled city: another city's have other codes."""
     return times.model_copy(update={"routes": ()})
 
 
-def _relabelled(fit: LevelCalibration, level: Level) -> LevelCalibration:
+def _relabeled(fit: LevelCalibration, level: Level) -> LevelCalibration:
     """Another level's fit, where the data have too few pairs of this one; what was measured there stays there."""
     said = f"{fit.fitted_on} (fit of the {fit.level.value} level, this one has too few pairs)"
     measured = dict.fromkeys(("false_merges", "reliability", "decisions"))
     return fit.model_copy(update={"level": level, "fitted_on": said[:500], **measured})
 
 
-def _nearest_neighbour_distances(cities: list[Labelled]) -> dict[Level, float]:
-    """The threshold at which the nearest-neighbour rule does best on these cities, for each level."""
+def _nearest_neighbor_distances(cities: list[Labeled]) -> dict[Level, float]:
+    """The threshold at which the nearest-neighbor rule does best on these cities, for each level."""
     best: dict[Level, float] = {}
     for level in UPWARD[1:]:
-        units = [labelled.unit(level) for labelled in cities]
-        cuts = [nearest_in_unit(labelled.mean, unit) for labelled, unit in zip(cities, units, strict=True)]
+        units = [labeled.unit(level) for labeled in cities]
+        cuts = [nearest_in_unit(labeled.mean, unit) for labeled, unit in zip(cities, units, strict=True)]
         scores = []
         for most in np.round(np.geomspace(0.002, 0.6, 60), 5).tolist():
             total = Pairwise(0, 0, 0)
-            for labelled, unit, cut in zip(cities, units, cuts, strict=True):
-                found, truth = (labelled.of_task(level, its) for its in (cut(most), labelled.truth))
+            for labeled, unit, cut in zip(cities, units, cuts, strict=True):
+                found, truth = (labeled.of_task(level, its) for its in (cut(most), labeled.truth))
                 total += pairwise(found, truth, unit)
             scores.append((total.f1, -most))
         best[level] = -max(scores)[1]

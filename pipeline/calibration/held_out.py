@@ -3,7 +3,7 @@
 A person's pictures before one camera stand for a tracklet. Each tracklet is compared with its nearest ones at other
 cameras, as a resolve would compare it, and logistic regression gives the log-odds of a distance. Log-odds mean the same
 whatever the model, so the operating points are those of the model in use. `urban-reid models calibrate` resolves a
-labelled city instead, and finds operating points of the model's own.
+labeled city instead, and finds operating points of the model's own.
 """
 
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ def calibrate_held_out(
     means = np.zeros((len(tracklets), features.shape[1]))
     np.add.at(means, of, features[known])
     means /= np.bincount(of, minlength=len(tracklets))[:, None]
-    left, right = _pairs(means, tracklets[:, 1], settings.association.neighbours)
+    left, right = _pairs(means, tracklets[:, 1], settings.association.neighbors)
     same = tracklets[left, 0] == tracklets[right, 0]
     if same.sum() < ENOUGH:
         return ()

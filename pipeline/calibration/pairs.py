@@ -1,4 +1,4 @@
-"""Fits the calibration of pairs: from labelled pairs to the terms that `association.log_odds` computes with.
+"""Fits the calibration of pairs: from labeled pairs to the terms that `association.log_odds` computes with.
 
 Logistic regression (Platt 1999) with few terms, each of a known sign: more distance never speaks for one person, and
 more transit log-odds never against.
@@ -35,7 +35,7 @@ def fit_pairs(
     quantiles: tuple[float, ...] = QUANTILES,
     by_evidence: bool = True,
 ) -> PairTerms | None:
-    """The maximum-likelihood calibration of n labelled pairs; None with fewer than 20 of either kind.
+    """The maximum-likelihood calibration of n labeled pairs; None with fewer than 20 of either kind.
 
     quantiles: of the distances of pairs of one person, where the slope may change; () for a straight line.
     by_evidence: whether thin and thick pairs get a line each.
@@ -51,8 +51,8 @@ def fit_pairs(
     x = np.concatenate([falling, transit[:, None], thin, np.ones((len(same), 1))], axis=1)  # (n, terms)
     slopes = falling.shape[1]
     scale = np.where(x.std(axis=0) > 0, x.std(axis=0), 1.0)
-    centre = np.append(x[:, :-1].mean(axis=0), 0.0)  # the last column is the intercept
-    z, y = (x - centre) / scale, same.astype(float)
+    center = np.append(x[:, :-1].mean(axis=0), 0.0)  # the last column is the intercept
+    z, y = (x - center) / scale, same.astype(float)
 
     pull = np.zeros((slopes // 2 if by_evidence else 0, x.shape[1]))  # @ at: how far the ends' slopes are apart
     for piece in range(len(pull)):
@@ -69,7 +69,7 @@ def fit_pairs(
     start = np.append([low for low, _ in least], np.zeros(3))
     options = {"maxiter": 2000, "maxfun": 20_000, "ftol": 1e-10, "gtol": 1e-6}
     at = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x / scale
-    intercept, of_thin = float(at[-1] - at[:-1] @ centre[:-1]), float(at[-2])
+    intercept, of_thin = float(at[-1] - at[:-1] @ center[:-1]), float(at[-2])
     thick, thinner = (at[:slopes].reshape(2, -1) if by_evidence else np.stack([at[:slopes]] * 2)).tolist()
     return PairTerms(
         knots=knots,

@@ -13,7 +13,7 @@ from pydantic import Field
 from scipy.stats import beta, chi2, t
 
 from schemas.arrays import Bools, Floats, Ints
-from schemas.calibration import FalseMerges, Judgement, Profile, Reliability
+from schemas.calibration import FalseMerges, Judgment, Profile, Reliability
 from schemas.errors import InputError
 from schemas.settings import Frozen
 
@@ -30,10 +30,10 @@ _CHANCE = 0.01
 # ---- reliability
 
 
-def judge(probability: Floats, same: Bools) -> Judgement:
+def judge(probability: Floats, same: Bools) -> Judgment:
     """Of n shortlisted pairs, whose probabilities were fitted on other people."""
     middle = (probability >= MIDDLE[0]) & (probability <= MIDDLE[1])
-    return Judgement(shortlist=reliability(probability, same), middle=reliability(probability[middle], same[middle]))
+    return Judgment(shortlist=reliability(probability, same), middle=reliability(probability[middle], same[middle]))
 
 
 def reliability(probability: Floats, same: Bools, bins: int = BINS) -> Reliability:
@@ -123,7 +123,7 @@ def choose_threshold(tried: Sequence[Joins], most_wrong: float) -> FalseMerges:
     least = f"the least is {min(at.rate for at in found):.2%}" if found else "none makes any join"
     raise InputError(
         f"at none of {len(tried)} thresholds are at most {most_wrong:.2%} of the joins wrong ({least}); "
-        "calibrate on more labelled data, or state a higher rate"
+        "calibrate on more labeled data, or state a higher rate"
     )
 
 

@@ -148,12 +148,12 @@ def write_crops(store: Store, crops: Sequence[NewCrop]) -> tuple[int, int]:
     }
     columns["quality"] = [crop.quality for crop in new]
     columns |= {name: [box[i] for box in boxes] for i, name in enumerate("xywh")}
-    labelled = [crop for crop in new if crop.truth is not None]
+    labeled = [crop for crop in new if crop.truth is not None]
     with store.begin() as connection:
         inserted = connection.execute(_INSERT_CROPS, columns).all()
-        if labelled:
+        if labeled:
             connection.execute(
-                _INSERT_TRUTH, {"key": [crop.key for crop in labelled], "truth": [crop.truth for crop in labelled]}
+                _INSERT_TRUTH, {"key": [crop.key for crop in labeled], "truth": [crop.truth for crop in labeled]}
             )
         window_s = store.settings.association.window_s
         watermarks.mark_all(

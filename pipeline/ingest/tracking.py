@@ -1,7 +1,7 @@
 """From boxes, frame by frame, to people followed before one camera.
 
 Boxes are matched to each track's predicted box, sure boxes first and the others to what is left (the two steps of
-ByteTrack, Zhang et al. 2022), by Hungarian assignment on overlap times likeness of colours. A track is broken rather
+ByteTrack, Zhang et al. 2022), by Hungarian assignment on overlap times likeness of colors. A track is broken rather
 than guessed on: two people in one tracklet cannot be told apart again further up, one person in two tracklets can be
 joined. docs/decisions/tracker.md says why this is ours and what was measured.
 """
@@ -17,28 +17,28 @@ from pipeline.ingest.detectors import Boxes, Frame
 
 LEAST_OVERLAP = 0.25  # intersection over union, of a sure box with a track's prediction
 LEAST_OVERLAP_UNSURE = 0.5
-LEAST_LIKENESS = 0.75  # of a box's colours with its track's
+LEAST_LIKENESS = 0.75  # of a box's colors with its track's
 LEAST_LIKENESS_AFTER_GAP = 0.85
-LOOK_LEARNED = 0.1  # how much of a track's colours each new box makes up
+LOOK_LEARNED = 0.1  # how much of a track's colors each new box makes up
 SEEN_BEFORE_SHOWN = 5  # a track of fewer boxes is no person
 LOST_AFTER_S = 1.0
 
-# Few things are more colourful than half of what Lab can say; they count as the most colourful.
-_COLOUR_LIMITS = np.array([[0, 64, 64], [255, 191, 191]], np.uint8)
-_COLOUR_RANGE = [0.0, 256.0, 64.0, 192.0, 64.0, 192.0]
-_MEASURED_STD = 1 / 20  # of a box's centre and size, in heights of the box
+# Few things are more colorful than half of what Lab can say; they count as the most colorful.
+_COLOR_LIMITS = np.array([[0, 64, 64], [255, 191, 191]], np.uint8)
+_COLOR_RANGE = [0.0, 256.0, 64.0, 192.0, 64.0, 192.0]
+_MEASURED_STD = 1 / 20  # of a box's center and size, in heights of the box
 _ACCELERATION_STD = 1.0  # heights per second squared
 
 
 @dataclass
 class Track:
-    """One followed person. A constant-velocity Kalman filter of centre x, y, width, height.
+    """One followed person. A constant-velocity Kalman filter of center x, y, width, height.
 
     The four share one covariance in units of the box's height, because their noise is the same in these units.
     """
 
     number: int
-    box: NDArray[np.float64]  # (4,) centre x, y, width, height, pixels
+    box: NDArray[np.float64]  # (4,) center x, y, width, height, pixels
     look: NDArray[np.float64]  # (512,) see `looks`
     seen_s: float  # when it was last matched, on the video's clock
     at_s: float
@@ -88,44 +88,44 @@ class Tracker:
         """Takes one frame (h, w, 3) BGR and its boxes (n, 5) at `at_s` seconds; returns the shown tracks seen in it."""
         for track in self.tracks:
             track.predict(at_s)
-        colours = looks(frame, boxes)
+        colors = looks(frame, boxes)
         sure = boxes[:, 4] >= self._sure
-        rest, new = self._match(self.tracks, boxes[sure], colours[sure], LEAST_OVERLAP)
-        self._match(rest, boxes[~sure], colours[~sure], LEAST_OVERLAP_UNSURE)
+        rest, new = self._match(self.tracks, boxes[sure], colors[sure], LEAST_OVERLAP)
+        self._match(rest, boxes[~sure], colors[~sure], LEAST_OVERLAP_UNSURE)
         self.tracks = [
             track
             for track in self.tracks
             if track.seen_s == at_s or (track.shown and at_s - track.seen_s <= LOST_AFTER_S)
         ]
-        for box, look in zip(boxes[sure][new], colours[sure][new], strict=True):
+        for box, look in zip(boxes[sure][new], colors[sure][new], strict=True):
             self._count += 1
-            centre = np.concatenate([box[:2] + box[2:4] / 2, box[2:4]])
-            self.tracks.append(Track(self._count, centre, look, at_s, at_s, float(box[4])))
+            center = np.concatenate([box[:2] + box[2:4] / 2, box[2:4]])
+            self.tracks.append(Track(self._count, center, look, at_s, at_s, float(box[4])))
         self._before_s = at_s
         return [track for track in self.tracks if track.shown and track.seen_s == at_s]
 
     def _match(
-        self, tracks: list[Track], boxes: Boxes, colours: NDArray[np.float64], least: float
+        self, tracks: list[Track], boxes: Boxes, colors: NDArray[np.float64], least: float
     ) -> tuple[list[Track], list[int]]:
         """Updates the tracks that a box belongs to; returns the other tracks, and the rows of the other boxes."""
         if not tracks or not len(boxes):
             return tracks, list(range(len(boxes)))
         overlap = overlaps(np.stack([track.corner_box() for track in tracks]), boxes[:, :4])
-        likeness = np.stack([track.look for track in tracks]) @ colours.T
+        likeness = np.stack([track.look for track in tracks]) @ colors.T
         gap = np.array([[track.seen_s < self._before_s] for track in tracks])
         alike = likeness >= np.where(gap, LEAST_LIKENESS_AFTER_GAP, LEAST_LIKENESS)
         affinity = np.where((overlap >= least) & alike, overlap * likeness**2, 0.0)
         rows, columns = linear_sum_assignment(affinity, maximize=True)
         pairs = [(i, j) for i, j in zip(rows.tolist(), columns.tolist(), strict=True) if affinity[i, j] > 0]
         for i, j in pairs:
-            tracks[i].update(boxes[j, :4], float(boxes[j, 4]), colours[j])
+            tracks[i].update(boxes[j, :4], float(boxes[j, 4]), colors[j])
         matched = {i for i, _ in pairs}, {j for _, j in pairs}
         others = [track for i, track in enumerate(tracks) if i not in matched[0]]
         return others, [j for j in range(len(boxes)) if j not in matched[1]]
 
 
 def looks(frame: Frame, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n, 512) colours of the people in boxes (n, >= 4): unit vectors whose product is 1 for the same colours.
+    """(n, 512) colors of the people in boxes (n, >= 4): unit vectors whose product is 1 for the same colors.
 
     Square roots of two Lab histograms of the box's middle, one of the upper and one of the lower body, so that the
     product is the mean of two Bhattacharyya coefficients.
@@ -136,8 +136,8 @@ def looks(frame: Frame, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
         for part, (start, end) in enumerate(((0.12, 0.5), (0.5, 0.9))):
             area = frame[max(round(y + start * height), 0) : max(round(y + end * height), 0), left:right]
             if area.size:
-                lab = np.clip(cv2.cvtColor(np.ascontiguousarray(area), cv2.COLOR_BGR2Lab), *_COLOUR_LIMITS)
-                counts = cv2.calcHist([lab], [0, 1, 2], None, [4, 8, 8], _COLOUR_RANGE)
+                lab = np.clip(cv2.cvtColor(np.ascontiguousarray(area), cv2.COLOR_BGR2Lab), *_COLOR_LIMITS)
+                counts = cv2.calcHist([lab], [0, 1, 2], None, [4, 8, 8], _COLOR_RANGE)
                 found[row, part] = counts.reshape(-1) / area.shape[0] / area.shape[1]
     return np.asarray(np.sqrt(found / 2).reshape(len(boxes), 512))
 

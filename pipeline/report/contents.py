@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, text
 
-from pipeline.accuracy.labelled import labelled_tracklets
+from pipeline.accuracy.labeled import labeled_tracklets
 from pipeline.accuracy.scorecard import scorecard
 from pipeline.calibration.decision_distances import decision_distances
 from pipeline.calibration.reliability import Drift, drift
@@ -113,7 +113,7 @@ class Contents:
         return Counter(_said(self.sightings))
 
     @property
-    def labelled(self) -> int:
+    def labeled(self) -> int:
         """Sightings of which is known who it is."""
         return sum(sighting.truth is not None for sighting in self.sightings)
 
@@ -268,7 +268,7 @@ def _first_of_each_level(pairs: Sequence[OpenPair]) -> list[OpenPair]:
 
 
 def _scores(store: Store, district: str, model: ModelRow) -> Mapping[Level, Mapping[str, Any]]:
-    labelled = labelled_tracklets(store, district, model.id)
+    labeled = labeled_tracklets(store, district, model.id)
     # The baseline's thresholds were chosen on other cities, as ours were; they travel in the model's card.
-    nearest = model.card.details.get("nearest_neighbour_distance", {})
-    return scorecard(store, district, labelled, nearest) if labelled.key else {}
+    nearest = model.card.details.get("nearest_neighbor_distance", {})
+    return scorecard(store, district, labeled, nearest) if labeled.key else {}

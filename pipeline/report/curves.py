@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pipeline.association.log_odds import appearance_log_odds, distance_at
 from pipeline.report.read import Spread
-from schemas.calibration import Judgement, LevelCalibration, Reliability
+from schemas.calibration import Judgment, LevelCalibration, Reliability
 from schemas.cards import probability
 from schemas.levels import Level
 
@@ -102,12 +102,12 @@ class Reliabilities:
     """Of a level that was judged: both curves, each from the lowest probability to the highest."""
 
     level: Level
-    judged: Judgement
+    judged: Judgment
     shortlist: list[Point]
     middle: list[Point]
 
 
-def draw_reliabilities(level: Level, judged: Judgement) -> Reliabilities:
+def draw_reliabilities(level: Level, judged: Judgment) -> Reliabilities:
     return Reliabilities(level, judged, _points(judged.shortlist), _points(judged.middle))
 
 

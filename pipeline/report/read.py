@@ -159,7 +159,7 @@ class Person:
 
 
 def people_of(sightings: Sequence[Sighting]) -> list[Person]:
-    """The district's identities, the most travelled first: by buildings, then cameras, then sightings."""
+    """The district's identities, the most traveled first: by buildings, then cameras, then sightings."""
     held: dict[UUID, list[Sighting]] = defaultdict(list)
     for sighting in sightings:
         if Level.DISTRICT in sighting.held_by:

@@ -40,7 +40,7 @@ def level_windows(store: Store, job: Job, dirty_from: datetime, period: Period) 
 def _level_chunk(
     store: Store, connection: Connection, job: Job, memory: UnitMemory, chunk: Sequence[datetime]
 ) -> UnitResult:
-    """Neighbouring windows, one after the other, with what each needs read at once; their runs are written together."""
+    """Neighboring windows, one after the other, with what each needs read at once; their runs are written together."""
     end = chunk[-1] + timedelta(microseconds=1)
     children = read_versions(connection, job.world.children, chunk[0], end, job.model.id, job.numbers)
     runs = read_current_runs(connection, job.unit, chunk[0], end)

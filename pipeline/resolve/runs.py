@@ -146,7 +146,7 @@ def in_period(windows: Iterable[datetime], period: Period, window_s: int) -> tup
 
 
 def chunks(windows: Sequence[datetime], many: Mapping[datetime, int]) -> Iterator[list[datetime]]:
-    """Neighbouring windows that are read and written together: so many that what they read stays small."""
+    """Neighboring windows that are read and written together: so many that what they read stays small."""
     chunk: list[datetime] = []
     rows = 0
     for window in windows:

@@ -73,16 +73,16 @@ def confirmed_people(store: Store, crops: CropStore) -> Dataset:
         rows = connection.execute(_CONFIRMED_CROPS, {"quality": store.settings.association.min_quality}).all()
     people = _people(rows)
     cameras = {camera: number for number, camera in enumerate(sorted({row.camera for row in rows}))}
-    travelled = {person for person, theirs in people.items() if len({row.camera for row in theirs}) > 1}
-    if len(people) < 2 or not travelled:
+    traveled = {person for person, theirs in people.items() if len({row.camera for row in theirs}) > 1}
+    if len(people) < 2 or not traveled:
         raise InputError(
-            f"{len(people)} people are confirmed, {len(travelled)} of them seen by two cameras: too few to train on "
+            f"{len(people)} people are confirmed, {len(traveled)} of them seen by two cameras: too few to train on "
             "some and measure with another; `urban-reid identities confirm ID` confirms more"
         )
     die = {person: hashlib.sha256(person.encode()).digest() for person in people}
     held_out = {person for person in people if die[person][0] % _HELD_OUT == 0}
-    if not held_out & travelled or len(held_out) == len(people):
-        held_out = {min(travelled, key=lambda person: die[person])}
+    if not held_out & traveled or len(held_out) == len(people):
+        held_out = {min(traveled, key=lambda person: die[person])}
     train: list[Sample] = []
     test: list[Sample] = []
     for number, (person, theirs) in enumerate(sorted(people.items())):

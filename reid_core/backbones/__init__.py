@@ -8,7 +8,7 @@
 | vit_*                                     | its class token   | has none      | refused                  |
 | timm:NAME, maps where the network has any | maps or a vector  | no            | as for the others        |
 
-A backbone is a module that takes normalised pictures (B, 3, H, W) to feature maps (B, D, h, w) and knows its `dims`, D;
+A backbone is a module that takes normalized pictures (B, 3, H, W) to feature maps (B, D, h, w) and knows its `dims`, D;
 one that pools by itself is `pooled` and gives (B, D, 1, 1). Parameters have the names of the network's public weights,
 so that these load as they are (`weights`). What is not written out here is imported when it is asked for: torchvision
 costs a process as much again as torch.

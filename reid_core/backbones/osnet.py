@@ -21,7 +21,7 @@ OSNETS = {
 }
 OSNETS |= {name.replace("osnet", "osnet_ain"): channels for name, channels in OSNETS.items()}
 
-#: OSNet-AIN: which of a stage's two blocks normalise each picture by itself (TPAMI 2021, found by architecture search).
+#: OSNet-AIN: which of a stage's two blocks normalize each picture by itself (TPAMI 2021, found by architecture search).
 INSTANCE_BLOCKS = ((True, True), (False, True), (True, False))
 
 
@@ -65,7 +65,7 @@ class OSBlock(nn.Module):
     """Streams of four scales around a shortcut, (B, c, H, W) -> (B, channels, H, W) (paper, figure 4)."""
 
     def __init__(self, before: int, channels: int, *, adaptive: bool, instance: bool) -> None:
-        """`adaptive` names the streams as OSNet-AIN does; `instance` normalises what is added picture by picture."""
+        """`adaptive` names the streams as OSNet-AIN does; `instance` normalizes what is added picture by picture."""
         super().__init__()
         inner = channels // 4
         self.conv1 = _convolution(before, inner)

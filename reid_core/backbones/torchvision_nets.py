@@ -26,7 +26,7 @@ class Features(nn.Module):
 
 
 class ClassToken(nn.Module):
-    """A vision transformer's class token after the last layer's normalisation, (B, 3, H, W) -> (B, D, 1, 1).
+    """A vision transformer's class token after the last layer's normalization, (B, 3, H, W) -> (B, D, 1, 1).
 
     The class token is what TransReID takes as the picture's feature (He et al., ICCV 2021, section 3.1). Patches do not
     overlap, and there is no last stride. Position embeddings are of the given size, whatever `net` was built for.

@@ -1,4 +1,4 @@
-"""Labelled data sets, one module a layout, all opened by `open_dataset`.
+"""Labeled data sets, one module a layout, all opened by `open_dataset`.
 
 A `Dataset` is a light description: three splits of samples. `Dataset.load` decodes a split's pictures, once.
 """

@@ -83,7 +83,7 @@ class _Picture(NamedTuple):
     file: bytes  # digest of its bytes; of its pixels where it has no file of its own
     pixels: bytes  # digest of its size and pixels
     size: tuple[int, int]  # height, width
-    plain: bool  # whether all its pixels are one colour
+    plain: bool  # whether all its pixels are one color
     fault: str  # why it cannot be read; then all before is empty
 
 
@@ -192,7 +192,7 @@ def _duplicates(pictures: list[_Picture]) -> Iterator[Finding]:
     for picture in pictures:
         if not picture.fault:
             groups[picture.pixels].append(picture)
-    leaked, labelled, asked, repeated = [], [], [], []
+    leaked, labeled, asked, repeated = [], [], [], []
     for group in (group for group in groups.values() if len(group) > 1):
         how = "same file" if len({picture.file for picture in group}) == 1 else "same pixels"
         first, second = group[0], next((other for other in group if other.split != group[0].split), group[1])
@@ -203,14 +203,14 @@ def _duplicates(pictures: list[_Picture]) -> Iterator[Finding]:
         if "train" in splits and len(splits) > 1:
             leaked.append(line)
         elif len({picture.sample.identity for picture in group}) > 1:
-            labelled.append(line)
+            labeled.append(line)
         elif len(splits) > 1 and len({picture.sample.camera for picture in group}) > 1:
             asked.append(line)
         else:
             repeated.append(line)
     for kind, wrong, lines, said, noun in (
         ("duplicate across splits", True, leaked, "{n} both to train on and to test", "picture is|pictures are"),
-        ("duplicate of two people", True, labelled, "{n} with two identities", "picture|pictures"),
+        ("duplicate of two people", True, labeled, "{n} with two identities", "picture|pictures"),
         (
             "duplicate before two cameras",
             True,
@@ -244,7 +244,7 @@ def _odd_pictures(pictures: list[_Picture]) -> Iterator[Finding]:
     for kind, lines, said in (
         ("tiny", tiny, f"{{n}} under {SMALL_HEIGHT} x {SMALL_WIDTH} pixels (height x width)"),
         ("odd shape", odd, f"{{n}} whose height is not {SHAPES[0]:g} to {SHAPES[1]:g} times the width"),
-        ("plain", plain, "{n} of one colour all over"),
+        ("plain", plain, "{n} of one color all over"),
     ):
         if lines:
             yield _finding(kind, False, said, lines)

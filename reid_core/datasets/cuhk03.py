@@ -25,7 +25,7 @@ from scipy.io.matlab import MatReadError
 from reid_core.datasets.cuhk03_release import Boxes, Release
 from reid_core.datasets.dataset import SPLITS, Dataset, Sample, SplitName, picture_file
 from reid_core.datasets.market1501 import is_market1501, open_market1501
-from reid_core.datasets.published import CUHK03_DETECTED, CUHK03_LABELLED
+from reid_core.datasets.published import CUHK03_DETECTED, CUHK03_LABELED
 from schemas.errors import InputError
 
 EXPECTED = (
@@ -49,7 +49,7 @@ def is_cuhk03(directory: Path, boxes: Boxes) -> bool:
 
 def open_cuhk03(directory: Path, source: str, boxes: Boxes) -> Dataset:
     """The data set of a folder in any of the forms. Raises InputError for a protocol file that cannot be read."""
-    published = CUHK03_DETECTED if boxes == "detected" else CUHK03_LABELLED
+    published = CUHK03_DETECTED if boxes == "detected" else CUHK03_LABELED
     if is_market1501(directory / boxes):
         found = open_market1501(directory / boxes, source)
         return Dataset(source, found.train, found.query, found.gallery, published, None, found.wrong)

@@ -1,4 +1,4 @@
-"""Labelled pictures of people in memory; `reid_core.datasets` reads them from files."""
+"""Labeled pictures of people in memory; `reid_core.datasets` reads them from files."""
 
 import hashlib
 from dataclasses import dataclass

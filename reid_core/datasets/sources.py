@@ -13,7 +13,7 @@ from reid_core.datasets.joined import join
 from reid_core.datasets.rendered import PEOPLE, open_rendered
 from schemas.errors import InputError
 
-SOURCES = "a folder, market1501:DIR, cuhk03:DIR, cuhk03-labelled:DIR, msmt17:DIR or rendered:SEED[:PEOPLE]"
+SOURCES = "a folder, market1501:DIR, cuhk03:DIR, cuhk03-labeled:DIR, msmt17:DIR or rendered:SEED[:PEOPLE]"
 
 
 class _Layout(NamedTuple):
@@ -27,7 +27,7 @@ _LAYOUTS = {
     "cuhk03": _Layout(
         partial(cuhk03.is_cuhk03, boxes="detected"), partial(cuhk03.open_cuhk03, boxes="detected"), cuhk03.EXPECTED
     ),
-    "cuhk03-labelled": _Layout(
+    "cuhk03-labeled": _Layout(
         partial(cuhk03.is_cuhk03, boxes="labeled"), partial(cuhk03.open_cuhk03, boxes="labeled"), cuhk03.EXPECTED
     ),
     "msmt17": _Layout(msmt17.is_msmt17, msmt17.open_msmt17, msmt17.EXPECTED),
@@ -37,7 +37,7 @@ _LAYOUTS = {
 def open_dataset(source: str, *, strict: bool = True, progress: Progress | None = None) -> Dataset:
     """The data set that `source` names, several joined by ` + ` (see `joined.join`).
 
-    `market1501:DIR`, `cuhk03:DIR` (boxes by the detector), `cuhk03-labelled:DIR`, `msmt17:DIR`, or
+    `market1501:DIR`, `cuhk03:DIR` (boxes by the detector), `cuhk03-labeled:DIR`, `msmt17:DIR`, or
     `rendered:SEED[:PEOPLE]`, which draws 200 people unless told, and whose drawing `progress` hears of. A folder alone
     is recognized by what it holds. `market1501.py`, `cuhk03.py` and so on say what each layout is. Pictures are not
     opened here.
@@ -88,7 +88,7 @@ def _recognize(directory: Path) -> str:
     for kind, layout in _LAYOUTS.items():
         if layout.fits(directory):
             return kind
-    expected = "; ".join(f"{kind}: {layout.expected}" for kind, layout in _LAYOUTS.items() if kind != "cuhk03-labelled")
+    expected = "; ".join(f"{kind}: {layout.expected}" for kind, layout in _LAYOUTS.items() if kind != "cuhk03-labeled")
     raise InputError(f"{directory}: is in no known layout ({expected}); {_holds(directory)}")
 
 

@@ -20,7 +20,7 @@ from schemas.arrays import Floats, Ints
 BLOCK_DISTANCES = 2**21
 #: What the distances of pictures beyond the nearest are raised by: more than any distance.
 _BEHIND = 3.0
-#: Re-ranking with diff attention looks for a picture's neighbours among so many by plain distance.
+#: Re-ranking with diff attention looks for a picture's neighbors among so many by plain distance.
 CANDIDATES = 100
 
 #: Some queries, and their distances to the whole gallery, (q, G), small = alike.
@@ -28,7 +28,7 @@ Stream = Iterator[tuple[slice, Tensor]]
 
 
 def plain(left: Tensor, right: Tensor) -> Stream:
-    """Euclidean distances, 0..2, float64, of L2-normalised features: the order is the cosine's."""
+    """Euclidean distances, 0..2, float64, of L2-normalized features: the order is the cosine's."""
     right = _unit(right)
     for rows in _blocks(len(left), len(right)):
         yield rows, (_unit(left[rows]) @ right.T).mul_(-2).add_(2).clamp_(min=0).sqrt_()
@@ -53,8 +53,8 @@ def reciprocal_codes(
 ) -> ReciprocalCodes:
     """What k-reciprocal re-ranking knows of queries and gallery.
 
-    Whose neighbours pictures are is decided among all of them, by plain distances or, with diff attention, by attended
-    ones among the nearest `CANDIDATES` by plain distance; whoever looks for neighbours is the query.
+    Whose neighbors pictures are is decided among all of them, by plain distances or, with diff attention, by attended
+    ones among the nearest `CANDIDATES` by plain distance; whoever looks for neighbors is the query.
     """
     pictures = torch.cat([left, right])
     needed = min(len(pictures), max(settings.k1 + 1, settings.k2))
@@ -64,12 +64,12 @@ def reciprocal_codes(
     found = shortlist_distances(attention, pictures, pictures, torch.from_numpy(candidates).to(pictures.device))
     found[:, 0] = -1  # itself
     order = found.argsort(dim=1, stable=True)[:, :needed].cpu().numpy()
-    neighbours = np.take_along_axis(candidates, order, axis=1)
-    return ReciprocalCodes(neighbours, partial(_attended_halved_squares, attention, pictures), len(left), settings)
+    neighbors = np.take_along_axis(candidates, order, axis=1)
+    return ReciprocalCodes(neighbors, partial(_attended_halved_squares, attention, pictures), len(left), settings)
 
 
 def _unit(features: Tensor) -> Tensor:
-    """L2-normalised rows in float64, with no other copy of all of them on the way."""
+    """L2-normalized rows in float64, with no other copy of all of them on the way."""
     found = torch.empty(features.shape, dtype=torch.float64, device=features.device)
     for whole, part in zip(torch.split(found, 1024), torch.split(features, 1024), strict=True):
         F.normalize(part.double(), out=whole)

@@ -87,7 +87,7 @@ def rank_features(
     """Scores by "plain" distances and, with diff attention, by "attended" ones; "reranked" is on top of the last.
 
     left, right: raw post-BN features (Q, D) and (G, D) on one device, and their labels in `query` and `gallery`, which
-    holds no junk, so that junk is nobody's neighbour. Plain distances are float64; attended ones are the paper's test
+    holds no junk, so that junk is nobody's neighbor. Plain distances are float64; attended ones are the paper's test
     distances, query first, as `pairs.py` computes them. `top`: attended distances for that many nearest by plain
     distance only, else for every pair. `RankingScores.pairs` is kept where every distance is of one kind.
     """
@@ -100,7 +100,7 @@ def rank_features(
     codes = None
     if rerank:
         if progress is not None:
-            progress("looking for neighbours", 0, 0)
+            progress("looking for neighbors", 0, 0)
         codes = reciprocal_codes(attention, left, right, ReRanking())
     scores = {}
     for name, stream in streams.items():

@@ -8,8 +8,8 @@ CVPR 2017, sections 3.2 to 3.4), in memory that grows with the pictures and not 
     d*(p, g)  = (1 - weight) dJ(p, g) + weight d(p, g)
 
 Notable: sets and vectors are rows of sparse matrices, so that each line above is a product of matrices. Where the paper
-is silent: neighbours are looked for among queries and gallery together; a picture is its own nearest neighbour, and
-does not count towards k1, but does towards k2; d is half the squared Euclidean distance of L2-normalised features,
+is silent: neighbors are looked for among queries and gallery together; a picture is its own nearest neighbor, and
+does not count towards k1, but does towards k2; d is half the squared Euclidean distance of L2-normalized features,
 that is 1 - cosine. What its authors published differs in asking for more than two thirds, in scaling V to the sum 1,
 and in dividing d by its largest value of each picture.
 """
@@ -41,17 +41,17 @@ class ReRanking:
 class ReciprocalCodes:
     """V of all pictures: the first `queries` of them are the queries, the rest the gallery."""
 
-    def __init__(self, neighbours: Ints, distances: PairDistances, queries: int, settings: ReRanking) -> None:
-        """neighbours: (N, k), the nearest of each picture, itself first; k over k1 and k2, or N."""
-        count = len(neighbours)
-        assert (neighbours[:, 0] == np.arange(count)).all()
-        assert neighbours.shape[1] >= min(count, max(settings.k1 + 1, settings.k2))
+    def __init__(self, neighbors: Ints, distances: PairDistances, queries: int, settings: ReRanking) -> None:
+        """neighbors: (N, k), the nearest of each picture, itself first; k over k1 and k2, or N."""
+        count = len(neighbors)
+        assert (neighbors[:, 0] == np.arange(count)).all()
+        assert neighbors.shape[1] >= min(count, max(settings.k1 + 1, settings.k2))
         self.settings = settings
-        sets = _reciprocal_sets(neighbours, settings.k1)
+        sets = _reciprocal_sets(neighbors, settings.k1)
         rows, columns = sets.nonzero()
         weights = np.exp(-distances(rows.astype(np.int64), columns.astype(np.int64)))
         codes = sparse.csr_array((weights, (rows, columns)), (count, count))
-        nearest = neighbours[:, : settings.k2]
+        nearest = neighbors[:, : settings.k2]
         codes = _members(nearest) @ codes / nearest.shape[1]
         self._queries = codes[:queries]
         self._gallery = codes[queries:].tocsc()
@@ -79,22 +79,22 @@ class ReciprocalCodes:
         return 1 - shared / (total - shared)
 
 
-def _reciprocal_sets(neighbours: Ints, k1: int) -> sparse.csr_array:
+def _reciprocal_sets(neighbors: Ints, k1: int) -> sparse.csr_array:
     """R* of each picture as the non-zero values of its row."""
-    wide, narrow = (_reciprocal(neighbours[:, : k + 1]) for k in (k1, round(k1 / 2)))
+    wide, narrow = (_reciprocal(neighbors[:, : k + 1]) for k in (k1, round(k1 / 2)))
     overlap = sparse.coo_array((wide @ narrow.T).multiply(wide))  # of R(p, k1) and R(q, k1/2), for q in R(p, k1)
     taken = 3 * overlap.data >= 2 * narrow.sum(1)[overlap.col]
     chosen = sparse.csr_array((overlap.data[taken], (overlap.row[taken], overlap.col[taken])), wide.shape)
     return wide + chosen @ narrow
 
 
-def _reciprocal(neighbours: Ints) -> sparse.csr_array:
-    members = _members(neighbours)
+def _reciprocal(neighbors: Ints) -> sparse.csr_array:
+    members = _members(neighbors)
     return members.multiply(members.T).tocsr()
 
 
-def _members(neighbours: Ints) -> sparse.csr_array:
-    """(N, N), 1 where the column is among the row's neighbours."""
-    count, many = neighbours.shape
+def _members(neighbors: Ints) -> sparse.csr_array:
+    """(N, N), 1 where the column is among the row's neighbors."""
+    count, many = neighbors.shape
     starts = np.arange(count + 1) * many
-    return sparse.csr_array((np.ones(count * many), neighbours.ravel(), starts), (count, count))
+    return sparse.csr_array((np.ones(count * many), neighbors.ravel(), starts), (count, count))

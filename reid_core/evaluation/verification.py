@@ -3,7 +3,7 @@
 Every query-gallery pair that ranking compares is a pair here. Distances are counted in narrow bins, so that memory does
 not grow with the number of pairs; a threshold is exact to the width of a bin, 2 / 65,536.
 
-A fit and its judgement see different people. Identities are put in order and belong to two halves in turn; what is
+A fit and its judgment see different people. Identities are put in order and belong to two halves in turn; what is
 fitted sees the pairs whose two people are of the first half, what judges it those of the second. Pairs between the
 halves count in neither.
 """
@@ -158,19 +158,19 @@ def logistic(distance: Floats, same: NDArray[np.bool_], weight: Floats | None = 
     All (n,); `weight` is how many pairs each stands for.
     """
     many = np.ones(len(distance)) if weight is None else weight
-    centre = np.average(distance, weights=many)
-    scale = np.sqrt(np.average((distance - centre) ** 2, weights=many)) or 1.0
-    x, y = (distance - centre) / scale, same.astype(float)
+    center = np.average(distance, weights=many)
+    scale = np.sqrt(np.average((distance - center) ** 2, weights=many)) or 1.0
+    x, y = (distance - center) / scale, same.astype(float)
 
     def loss(parameters: Floats) -> tuple[float, Floats]:
-        steepness, at_centre = parameters
-        odds = at_centre - steepness * x
+        steepness, at_center = parameters
+        odds = at_center - steepness * x
         excess = many * (expit(odds) - y)
         # The small penalty keeps data that a threshold parts perfectly from an infinite slope.
         value = np.sum(many * (np.logaddexp(0, odds) - y * odds)) + 0.05 * steepness**2
         return float(value), np.array([-np.sum(excess * x) + 0.1 * steepness, np.sum(excess)])
 
     bounds = [(1e-3, None), (None, None)]  # a larger distance never speaks for the same person
-    steepness, at_centre = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=bounds).x
+    steepness, at_center = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=bounds).x
     slope = float(steepness / scale)
-    return slope, float(at_centre + slope * centre)
+    return slope, float(at_center + slope * center)

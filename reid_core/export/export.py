@@ -3,8 +3,8 @@
 | precision | what the file holds | what is asked of it |
 |-----------|---------------------|---------------------|
 | f32  | float32 | cosine to the model's own float32 features >= 0.9999, for batches of 1, 7 and 32 |
-| bf16 | float32, run in bfloat16 (OpenVINO) | the same, run in float32; where pictures are labelled, mAP as for int8 |
-| int8 | int8, calibrated on the user's pictures (OpenVINO) | mAP at most 0.5 points lower on labelled pictures |
+| bf16 | float32, run in bfloat16 (OpenVINO) | the same, run in float32; where pictures are labeled, mAP as for int8 |
+| int8 | int8, calibrated on the user's pictures (OpenVINO) | mAP at most 0.5 points lower on labeled pictures |
 
 Distances mean the same after f32, so the card keeps its calibration and its metrics; after bf16 and int8 it does not.
 """
@@ -59,7 +59,7 @@ _ANY_BATCH = ({0: torch.export.Dim("batch")},)
 
 
 @dataclass(frozen=True)
-class Labelled:
+class Labeled:
     """Pictures of people met nowhere in training, whose mAP decides; `source` says in words which they are."""
 
     source: str
@@ -90,7 +90,7 @@ def export_model(
     *,
     precision: Precision = "f32",
     calibration: Pictures | None = None,
-    labelled: Labelled | None = None,
+    labeled: Labeled | None = None,
 ) -> Exported:
     """Write the model directory `source` to the new directory `out` as `to`; `out` is there whole, or not at all.
 
@@ -100,7 +100,7 @@ def export_model(
     used, or with the figures where the export is refused.
     """
     card = read_card(source)
-    refuse_combination(card, to, precision, calibration is not None, labelled is not None)
+    refuse_combination(card, to, precision, calibration is not None, labeled is not None)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: is there already; give a folder that is not")
     partial = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
@@ -110,8 +110,8 @@ def export_model(
         raise InputError(f"{out}: cannot be written: {error.strerror}") from None
     try:
         written = _write_files(source, card, partial, to, precision, calibration)
-        shown = _parity_pictures(card.input, calibration, labelled)
-        exported = _checked(settings, source, card, partial, written, precision, shown, labelled)
+        shown = _parity_pictures(card.input, calibration, labeled)
+        exported = _checked(settings, source, card, partial, written, precision, shown, labeled)
         if out.exists():
             out.rmdir()
         partial.rename(out)
@@ -125,10 +125,10 @@ def computes_bfloat16() -> bool:
     return "BF16" in load_engine("openvino").Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def refuse_combination(card: ModelCard, to: Format, precision: Precision, calibrated: bool, labelled: bool) -> None:
+def refuse_combination(card: ModelCard, to: Format, precision: Precision, calibrated: bool, labeled: bool) -> None:
     """Raises UsageError for what `export_model` does not do, and CoreError for what it cannot measure here.
 
-    `calibrated`, `labelled`: whether it gets pictures.
+    `calibrated`, `labeled`: whether it gets pictures.
     """
     if card.engine != "torch" and to != "openvino":
         raise UsageError(f"model {card.name} is of the engine {card.engine}, which goes to openvino only")
@@ -137,8 +137,8 @@ def refuse_combination(card: ModelCard, to: Format, precision: Precision, calibr
             f"{precision} is for openvino; a {to} file holds float32"
             + (", which URBAN_REID_PRECISION rounds when it runs" if to == "safetensors" else "")
         )
-    if precision == "int8" and not (calibrated and labelled):
-        raise UsageError("int8 needs pictures to calibrate on and labelled ones that say what it costs")
+    if precision == "int8" and not (calibrated and labeled):
+        raise UsageError("int8 needs pictures to calibrate on and labeled ones that say what it costs")
     if precision == "bf16" and not computes_bfloat16():
         raise CoreError(
             "this processor has no bfloat16: OpenVINO would run the file in float32 here, and its cost could not "
@@ -223,7 +223,7 @@ def _checked(
     written: ModelCard,
     precision: Precision,
     pictures: Pictures,
-    labelled: Labelled | None,
+    labeled: Labeled | None,
 ) -> Exported:
     """Measures what was written, and completes its card. Raises CoreError where it is refused."""
     float32, as_stated = (settings.model_copy(update={"precision": value}) for value in ("float32", "auto"))
@@ -240,13 +240,13 @@ def _checked(
         )
     execution = _lowest_cosine(LocalCore.open(as_stated, out).embed(pictures), expected)
     scores = None
-    if labelled is not None:
-        scores = (_mAP(float32, source, labelled), _mAP(as_stated, out, labelled))
+    if labeled is not None:
+        scores = (_mAP(float32, source, labeled), _mAP(as_stated, out, labeled))
         if precision != "f32" and scores[0] - scores[1] > MAX_DROP:
             better = "calibrate on pictures that are more like these, or " if precision == "int8" else ""
             raise CoreError(
                 f"model {card.name} as {precision}: mAP falls from {scores[0]:.2f} to {scores[1]:.2f} on "
-                f"{labelled.source}, and may fall by {MAX_DROP}; {better}export it as f32"
+                f"{labeled.source}, and may fall by {MAX_DROP}; {better}export it as f32"
             )
     measured: dict[str, Any] = {
         "from": card.name,
@@ -255,8 +255,8 @@ def _checked(
         "cosines": {str(size): cosine for size, cosine in cosines.items()},
         "execution_cosine": execution,
     }
-    if labelled is not None and scores is not None:
-        measured["mAP"] = {"on": labelled.source, "before": scores[0], "after": scores[1]}
+    if labeled is not None and scores is not None:
+        measured["mAP"] = {"on": labeled.source, "before": scores[0], "after": scores[1]}
     changes: dict[str, Any] = {"details": {**card.details, "export": measured}}
     if precision != "f32" and execution < PARITY:
         changes |= {"calibration": (), "operating_point": None, "metrics": {}}
@@ -286,15 +286,15 @@ def _lowest_cosine(found: NDArray[np.float32], expected: NDArray[np.float32]) ->
     return float(cosines.min())
 
 
-def _mAP(settings: Settings, directory: Path, labelled: Labelled) -> float:
-    scores = evaluate(settings, directory, labelled.query, labelled.gallery)
+def _mAP(settings: Settings, directory: Path, labeled: Labeled) -> float:
+    scores = evaluate(settings, directory, labeled.query, labeled.gallery)
     return scores.get("attended", scores["plain"]).mAP
 
 
-def _parity_pictures(convention: InputConvention, calibration: Pictures | None, labelled: Labelled | None) -> Pictures:
+def _parity_pictures(convention: InputConvention, calibration: Pictures | None, labeled: Labeled | None) -> Pictures:
     """As many pictures as the largest batch of the parity check: the user's where enough are given, else rendered."""
     count = max(PARITY_BATCHES)
-    for given in (calibration, None if labelled is None else labelled.query.pictures):
+    for given in (calibration, None if labeled is None else labeled.query.pictures):
         if given is not None and len(given) >= count:
             return given[:: len(given) // count][:count]
     return training_set(1, count // 4, 4, (convention.height, convention.width)).pictures

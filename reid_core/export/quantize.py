@@ -1,4 +1,4 @@
-"""Post-training quantisation to int8 of an OpenVINO model, calibrated on pictures (nncf)."""
+"""Post-training quantization to int8 of an OpenVINO model, calibrated on pictures (nncf)."""
 
 import logging
 import sys

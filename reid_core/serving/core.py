@@ -23,7 +23,7 @@ class ReIDCore(Protocol):
     def embed(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Raw post-BN features, float32 (N, D), of prepared pictures, uint8 RGB (N, H, W, 3).
 
-        A picture's feature does not depend on its neighbours. Raises VectorError for a feature that the store would
+        A picture's feature does not depend on its neighbors. Raises VectorError for a feature that the store would
         not hold, OutOfDeviceMemory, and CoreUnavailable where the core is another process.
         """
         ...
@@ -31,7 +31,7 @@ class ReIDCore(Protocol):
     def distances(self, left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
         """Test distances, float64 (n,) in 0..2, of the row pairs left, right (n, D): left is the query's side.
 
-        Attended where the model has diff attention, else Euclidean of the L2-normalised rows; float64 throughout, and
+        Attended where the model has diff attention, else Euclidean of the L2-normalized rows; float64 throughout, and
         the same bits for a row pair whatever the others are.
         """
         ...

@@ -55,8 +55,8 @@ class ForeignEmbedder:
             self.convention = InputConvention(**{**convention.model_dump(), **fixed})
             self.batch_size = batch or batch_size
             self._infer = start([self.batch_size, 3, self.convention.height, self.convention.width])
-            grey = np.full((1, self.convention.height, self.convention.width, 3), 128, np.uint8)
-            self.dims = self(grey).shape[1]
+            gray = np.full((1, self.convention.height, self.convention.width, 3), 128, np.uint8)
+            self.dims = self(gray).shape[1]
         except CoreError:
             raise
         except Exception as error:  # onnxruntime's derive from nothing narrower
@@ -67,7 +67,7 @@ class ForeignEmbedder:
         return self.embed_normalized(normalized(torch.from_numpy(pictures), self.convention).contiguous().numpy())
 
     def embed_normalized(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The features, float32 (B, D), of normalised pictures, float32 (B, 3, H, W)."""
+        """The features, float32 (B, D), of normalized pictures, float32 (B, 3, H, W)."""
         parts = []
         for start in range(0, len(images), self.batch_size):
             part = images[start : start + self.batch_size]
@@ -91,7 +91,7 @@ def foreign_files(file: Path) -> list[Path]:
 
 
 def foreign_card(file: Path, name: str, convention: InputConvention, settings: Settings) -> ModelCard:
-    """The card of a foreign model; its dims come from running one grey picture. Raises ModelFileError and CoreError."""
+    """The card of a foreign model; its dims come from running one gray picture. Raises ModelFileError and CoreError."""
     files = foreign_files(file)
     embedder = ForeignEmbedder(file, convention, settings)
     return ModelCard(

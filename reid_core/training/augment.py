@@ -1,7 +1,7 @@
 """Augmentation of a batch on uint8 tensors, each picture with its own chance (paper, 'Baselines').
 
-Horizontal flip 0.5; pad 10 and random crop, at an input 256 high, scaled to other heights; normalise; random erasing
-p 0.5, area 0.02-0.4, aspect 0.3-3.33 drawn evenly in its logarithm, filled with the mean colour (0 after normalising).
+Horizontal flip 0.5; pad 10 and random crop, at an input 256 high, scaled to other heights; normalize; random erasing
+p 0.5, area 0.02-0.4, aspect 0.3-3.33 drawn evenly in its logarithm, filled with the mean color (0 after normalizing).
 Notable: one gather and one mask a batch, no loop over pictures; the generator alone decides.
 """
 

@@ -43,7 +43,7 @@ class FrozenEmbedder(nn.Module):
         return {name: digest for name, digest in self._card.sha256.items() if name != DIFF_ATTENTION}
 
     def features(self, images: Tensor) -> Features:
-        """Features of normalised pictures (B, 3, H, W); it has no BNNeck, so those before and after are the same."""
+        """Features of normalized pictures (B, 3, H, W); it has no BNNeck, so those before and after are the same."""
         found = torch.from_numpy(self._embedder.embed_normalized(images.cpu().numpy())).to(images.device)
         return Features(found, found, None)
 

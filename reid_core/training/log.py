@@ -42,7 +42,7 @@ def draw_curves(directory: Path, records: Sequence[EpochRecord]) -> Path:
     rates = [record.learning_rate for record in records]
     rate.set(title="learning rate", xlabel="epoch", yscale="log")
     rate.set_ylim(min(rates) / 2, max(rates) * 2)  # before the line: one rate alone upsets the automatic limits
-    rate.plot(epochs, rates, color="grey")
+    rate.plot(epochs, rates, color="gray")
     scored = [record for record in records if record.metrics]
     for name in sorted({name for record in scored for name in record.metrics}):
         own = [record for record in scored if name in record.metrics]

@@ -35,7 +35,7 @@ def batch_hard_triplet(distances: Tensor, identities: Tensor, margin: float | No
     return (F.softplus(gap) if margin is None else F.relu(gap + margin)).mean()
 
 
-def weighted_regularised_triplet(distances: Tensor, identities: Tensor) -> Tensor:
+def weighted_regularized_triplet(distances: Tensor, identities: Tensor) -> Tensor:
     """AGW's triplet, a scalar: mean over anchors of log(1 + exp(S w_p d_p - S w_n d_n)).
 
     The weights are softmax(d) over the positives and softmax(-d) over the negatives, and carry gradient as published.
@@ -52,7 +52,7 @@ def circle_loss(similarities: Tensor, identities: Tensor, *, margin: float = 0.2
 
     Mean over anchors of log(1 + S_n exp(gamma a_n (s_n - m)) S_p exp(-gamma a_p (s_p - 1 + m))) with the weights
     a_n = max(0, s_n + m) and a_p = max(0, 1 + m - s_p). The weights carry no gradient: that gives the gradient which
-    the paper states. `similarities` (n, n) float are cosines, of features that the caller has L2-normalised;
+    the paper states. `similarities` (n, n) float are cosines, of features that the caller has L2-normalized;
     `identities` (n,) integer.
     """
     positives, negatives = pairs(identities)
@@ -63,23 +63,23 @@ def circle_loss(similarities: Tensor, identities: Tensor, *, margin: float = 0.2
     return F.softplus(attracted + repel.masked_fill(~negatives, -torch.inf).logsumexp(1)).mean()
 
 
-class CentreLoss(nn.Module):
-    """Mean squared distance of a feature to its identity's centre; the centres (C, D) are parameters, init N(0, 1).
+class CenterLoss(nn.Module):
+    """Mean squared distance of a feature to its identity's center; the centers (C, D) are parameters, init N(0, 1).
 
-    The total loss counts it 5e-4 times, and the centres' gradient is divided by that weight again
+    The total loss counts it 5e-4 times, and the centers' gradient is divided by that weight again
     (`undo_weight`), so that their SGD at 0.5 does not depend on it.
     """
 
     def __init__(self, identities: int, dims: int) -> None:
         super().__init__()
-        self.centres = nn.Parameter(torch.randn(identities, dims))
+        self.centers = nn.Parameter(torch.randn(identities, dims))
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         """`features` (n, D) pre-BN, `labels` (n,) integer in 0..C-1 -> scalar."""
-        assert features.ndim == 2 and features.shape[1] == self.centres.shape[1]
-        return (features - self.centres[labels]).square().sum(1).mean()
+        assert features.ndim == 2 and features.shape[1] == self.centers.shape[1]
+        return (features - self.centers[labels]).square().sum(1).mean()
 
     def undo_weight(self, weight: float) -> None:
-        """Divides the centres' gradient by the loss's weight in the total; call between backward and step."""
-        if self.centres.grad is not None:
-            self.centres.grad.div_(weight)
+        """Divides the centers' gradient by the loss's weight in the total; call between backward and step."""
+        if self.centers.grad is not None:
+            self.centers.grad.div_(weight)

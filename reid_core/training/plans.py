@@ -21,11 +21,11 @@ class TrainSettings:
     margin: float | None = 0.3  # of the batch-hard triplet; None is the soft margin
     triplet_weight: float = 1.0  # 10 in separate training
     # What the triplet sees. training: the paper's ||x' - y'||, or plain distances of the pre-BN feature. test: what the
-    # model is tested by, distances of x' and y', or of the post-BN feature, after L2 normalisation.
+    # model is tested by, distances of x' and y', or of the post-BN feature, after L2 normalization.
     triplet_distance: TripletDistance = "training"
     label_smoothing: float = 0.1  # of the cross-entropy on the post-BN feature
-    centre_weight: float = 5e-4  # of the centre loss on the pre-BN feature; 0 leaves it out
-    centre_learning_rate: float = 0.5  # of the centres' SGD
+    center_weight: float = 5e-4  # of the center loss on the pre-BN feature; 0 leaves it out
+    center_learning_rate: float = 0.5  # of the centers' SGD
     epochs: int = 120
     learning_rate: float = 3.5e-4  # Adam's, before warm-up and decay
     module_start: float = 0.0  # joint: share of the epochs after which the module begins to learn
@@ -37,7 +37,7 @@ class TrainSettings:
     clip_norm: float | None = None  # the gradient's norm over all trained parameters is cut to it; None: never
     average_decay: float = 0.0  # of an exponential moving average of the weights, which is what is kept; 0: none
     cached_views: int = 0  # separate: augmented views of each picture whose features are kept; 0: fresh ones each epoch
-    seed: int = 0  # of batches, augmentation, dropout and centres
+    seed: int = 0  # of batches, augmentation, dropout and centers
     validate_every: int = 10  # epochs between validations; the last epoch always has one
 
 

@@ -1,4 +1,4 @@
-"""From labelled pictures to a model directory: what is built, and by which plans it is trained one after the other.
+"""From labeled pictures to a model directory: what is built, and by which plans it is trained one after the other.
 
 plain       one plan
 joint       one plan, or a plain one first

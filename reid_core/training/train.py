@@ -1,7 +1,7 @@
 """The one training loop: plain, joint and separate (paper, 'Training strategies').
 
 Notable: batches, augmentation, dropout and learning rate are pure functions of (settings, epoch, batch), so a
-checkpoint is the weights and the optimisers' moments alone, and an interrupted run that goes on gives the same weights,
+checkpoint is the weights and the optimizers' moments alone, and an interrupted run that goes on gives the same weights,
 bit for bit on a CPU with the same threads and settings (some of CUDA's kernels add in any order). Pictures stay decoded
 in memory, on the GPU where there is one. The loop takes the model as it is built or loaded: plain and joint train all
 of it, separate its diff attention alone, on features of the frozen rest.
@@ -34,7 +34,7 @@ from reid_core.training.augment import augment
 from reid_core.training.checkpoint import Position, load_checkpoint, save_checkpoint
 from reid_core.training.frozen import FrozenEmbedder
 from reid_core.training.log import EpochRecord, draw_curves, write_log
-from reid_core.training.losses import CentreLoss, batch_hard_triplet, circle_loss, weighted_regularised_triplet
+from reid_core.training.losses import CenterLoss, batch_hard_triplet, circle_loss, weighted_regularized_triplet
 from reid_core.training.plans import TrainSettings, learning_rate
 from reid_core.training.sampling import identity_batches
 from schemas.errors import CoreError
@@ -193,7 +193,7 @@ def _interrupts() -> Iterator[Callable[[], bool]]:
 
 
 class _Run:
-    """What changes while training: the model, its optimisers, the centres, the average of the weights."""
+    """What changes while training: the model, its optimizers, the centers, the average of the weights."""
 
     def __init__(
         self,
@@ -222,12 +222,12 @@ class _Run:
             [group for group in groups if group["params"]], weight_decay=plan.weight_decay, fused=True
         )
         self.average = [value.detach().clone() for value in self._averaged] if plan.average_decay else []
-        self.centre_loss: CentreLoss | None = None
-        if isinstance(model, ReIDModel) and plan.strategy != "separate" and plan.centre_weight > 0:
+        self.center_loss: CenterLoss | None = None
+        if isinstance(model, ReIDModel) and plan.strategy != "separate" and plan.center_weight > 0:
             assert model.neck.classifier is not None
             torch.manual_seed(plan.seed)
-            self.centre_loss = CentreLoss(model.neck.classifier.out_features, model.dims).to(self.device)
-            self.sgd = torch.optim.SGD(self.centre_loss.parameters(), lr=plan.centre_learning_rate)
+            self.center_loss = CenterLoss(model.neck.classifier.out_features, model.dims).to(self.device)
+            self.sgd = torch.optim.SGD(self.center_loss.parameters(), lr=plan.center_learning_rate)
 
     @property
     def _attention(self) -> DiffAttention:
@@ -256,15 +256,15 @@ class _Run:
         for group, rate in zip(self.adam.param_groups, rates, strict=False):
             group["lr"] = rate
         self.adam.zero_grad(set_to_none=True)
-        if self.centre_loss is not None:
+        if self.center_loss is not None:
             self.sgd.zero_grad(set_to_none=True)
         total = torch.stack(list(losses.values()))
         total.sum().backward()  # type: ignore[no-untyped-call]
         if self.plan.clip_norm is not None:
             nn.utils.clip_grad_norm_(self._parameters, self.plan.clip_norm)
         self.adam.step()
-        if self.centre_loss is not None:
-            self.centre_loss.undo_weight(self.plan.centre_weight)
+        if self.center_loss is not None:
+            self.center_loss.undo_weight(self.plan.center_weight)
             self.sgd.step()
         if self.average:
             torch._foreach_lerp_(self.average, [v.detach() for v in self._averaged], 1 - self.plan.average_decay)
@@ -284,7 +284,7 @@ class _Run:
             case "batch_hard":
                 triplet = batch_hard_triplet(self._distances(features), labels, plan.margin)
             case "weighted":
-                triplet = weighted_regularised_triplet(self._distances(features), labels)
+                triplet = weighted_regularized_triplet(self._distances(features), labels)
             case "circle":
                 directions = F.normalize(features.post_bn)
                 triplet = circle_loss(directions @ directions.T, labels)
@@ -292,8 +292,8 @@ class _Run:
         if plan.strategy != "separate":
             assert features.logits is not None
             losses["identity"] = F.cross_entropy(features.logits, labels, label_smoothing=plan.label_smoothing)
-        if self.centre_loss is not None:
-            losses["centre"] = plan.centre_weight * self.centre_loss(features.pre_bn, labels)
+        if self.center_loss is not None:
+            losses["center"] = plan.center_weight * self.center_loss(features.pre_bn, labels)
         return losses
 
     def _distances(self, features: Features) -> Tensor:  # (n, n)
@@ -351,8 +351,8 @@ class _Run:
         for number, moments in self.adam.state_dict()["state"].items():
             tensors |= {f"adam.{number}.{name}": tensor for name, tensor in moments.items()}
         tensors |= {f"average.{index}": tensor for index, tensor in enumerate(self.average)}
-        if self.centre_loss is not None:
-            tensors["centres"] = self.centre_loss.centres.detach()
+        if self.center_loss is not None:
+            tensors["centers"] = self.center_loss.centers.detach()
         save_checkpoint(directory, identity, position, tensors)
 
     def restore(self, directory: Path, identity: Mapping[str, object]) -> Position:
@@ -361,14 +361,14 @@ class _Run:
         if loaded is None:
             return Position()
         position, tensors = loaded
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "adam": {}, "average": {}, "centres": {}}
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "adam": {}, "average": {}, "centers": {}}
         for name, tensor in tensors.items():
             part, _, rest = name.partition(".")
             parts[part][rest] = tensor
         try:
             self.model.load_state_dict(parts["model"])
-            if self.centre_loss is not None:
-                self.centre_loss.load_state_dict({"centres": parts["centres"][""]})
+            if self.center_loss is not None:
+                self.center_loss.load_state_dict({"centers": parts["centers"][""]})
             for index, average in enumerate(self.average):
                 average.copy_(parts["average"][str(index)])
         except (RuntimeError, KeyError) as error:

@@ -70,7 +70,7 @@ def embed(settings: EmbeddingCitySettings, districts: int, tracklets: Tracklets)
         axes[occluded] = (1 - part) * axes[occluded] + part * strangers[who_else]
     seen, where = np.unique(np.repeat(tracklets.camera, tracklets.crops), return_inverse=True)
     shifts = np.array([_shift(settings.seed, int(camera)) for camera in seen], np.float32).reshape(-1, DIMS)
-    axes += (shifts * (np.float32(settings.colour_bias) * model.camera))[where]
+    axes += (shifts * (np.float32(settings.color_bias) * model.camera))[where]
     quality = (_USUAL_QUALITY / np.sqrt(noise) * (1 - 0.9 * hidden)).clip(_LEAST_QUALITY, 1.0)
     return model.features(axes), quality
 
@@ -81,5 +81,5 @@ def _strangers(seed: int) -> Singles:
 
 
 def _shift(seed: int, camera: int) -> Singles:
-    """(D,) A camera's colour bias, of variance 1 along each axis."""
+    """(D,) A camera's color bias, of variance 1 along each axis."""
     return generator(seed, "embedding city", 8, camera).standard_normal(DIMS, np.float32)

@@ -3,7 +3,7 @@
 A resident has a home, a place of work and shops near both, and goes out in the morning, at noon and in the evening; a
 commuter's work is a stop in the street, from where they are away for hours; a visitor comes once. Ways follow the grid
 without detour. Each person's whole life is drawn from a generator of their own, so that it is the same whoever is drawn
-beside them. Metres, and seconds from the start.
+beside them. Meters, and seconds from the start.
 """
 
 from dataclasses import dataclass, replace

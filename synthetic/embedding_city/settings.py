@@ -32,12 +32,12 @@ class EmbeddingCitySettings:
     occluded_share: float = 0.08  # of the passages: somebody or something stands in front
     overlap_share: float = 0.3  # of the places with two cameras or more: the first two see the same ground
     drop_out_share: float = 0.04  # of the cameras' days: the camera is down for one to four hours
-    colour_bias: float = 1.0  # times the shift of features from camera to camera that was measured
+    color_bias: float = 1.0  # times the shift of features from camera to camera that was measured
     clock_skew: float = 1.0  # times a usual error of the clocks, which is mostly well below a second
 
     def __post_init__(self) -> None:
         whole = (("cameras", 1, MOST_CAMERAS), ("cameras_per_district", 1, MOST_CAMERAS), ("crops_per_tracklet", 1, 64))
-        for name, least, most in (*whole, ("days", 1 / 24, MOST_DAYS), ("colour_bias", 0, 10), ("clock_skew", 0, 100)):
+        for name, least, most in (*whole, ("days", 1 / 24, MOST_DAYS), ("color_bias", 0, 10), ("clock_skew", 0, 100)):
             _check(name, float(getattr(self, name)), least, most)
         _check("seed", self.seed, 0, 2**63 - 1)
         if self.people is not None:

@@ -3,7 +3,7 @@
 A district is a grid. Its streets run east, `BETWEEN_ROWS_M` apart, and are cut into stretches of `STRETCH_M`, which are
 the units of level street; lanes without cameras join them every `BETWEEN_LANES_M`. Along a stretch stand sites, whose
 cameras look at the pavement, and buildings, whose cameras look at the way that leads from the door inwards. So the
-density of cameras is the same for every size. Metres.
+density of cameras is the same for every size. Meters.
 """
 
 import math
@@ -44,7 +44,7 @@ class Plan:
     east: Floats  # (c,) along its row; of the door where the camera is indoors
     depth: Floats  # (c,) from the middle of the street inwards; 0 on the pavement
     side: Ints  # (c,) +1 north, -1 south: whose pavement it looks at, or on which side its building stands
-    half_view: Floats  # (c,) metres
+    half_view: Floats  # (c,) meters
     along: Ints  # (c,) number of its view within its place; overlapping cameras share one
     clock_skew_us: Ints  # (c,) the camera's clock less the true time
     # p places, those of one row behind each other from west to east
@@ -134,7 +134,7 @@ def _district(draft: _Draft, number: int, size: int, at: tuple[int, int], larges
 
 
 def _uneven(rng: np.random.Generator, sizes: list[int]) -> list[int]:
-    """The same total, with neighbours of different size."""
+    """The same total, with neighbors of different size."""
     for i in range(0, len(sizes) - 1, 2):
         least, most = _STREET_SIZES
         shift = int(rng.integers(-3, 4))

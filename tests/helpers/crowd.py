@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipeline.accuracy.baselines import LabelledPassages, Passages
+from pipeline.accuracy.baselines import LabeledPassages, Passages
 from schemas.arrays import Ints
 
 CAMERAS = 6
@@ -10,7 +10,7 @@ CAMERAS = 6
 
 def crowd(
     seed: int, people: int = 12, passages: int = 90, noise: float = 0.7, slack_s: float = 20.0, width: int = 32
-) -> LabelledPassages:
+) -> LabeledPassages:
     """From one camera to another nobody gets in less than `slack_s`; two views overlap. Truth keeps to the gates."""
     rng = np.random.default_rng(seed)
     slack = np.full((CAMERAS, CAMERAS), slack_s * 1e6)
@@ -22,7 +22,7 @@ def crowd(
         turn[truth == person] = np.arange((truth == person).sum())
     start = rng.integers(0, 60_000_000, people)[truth] + turn * 90_000_000
     looks = rng.normal(size=(people, width)) + 0.5
-    return LabelledPassages(
+    return LabeledPassages(
         Passages(
             features=looks[truth] + noise * rng.normal(size=(passages, width)),
             camera=rng.integers(0, CAMERAS, passages),

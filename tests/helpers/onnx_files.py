@@ -12,7 +12,7 @@ def field(number: int, value: int | bytes | str) -> bytes:
 
 
 def onnx_file(path: Path, shape: tuple[int | str, ...], operator: str = "GlobalAveragePool") -> Path:
-    """An ONNX model whose feature, (1, 3, 1, 1), is the mean of each colour over the picture."""
+    """An ONNX model whose feature, (1, 3, 1, 1), is the mean of each color over the picture."""
 
     def tensor(name: str, dims: tuple[int | str, ...]) -> bytes:
         sizes = b"".join(field(1, field(2 if isinstance(size, str) else 1, size)) for size in dims)

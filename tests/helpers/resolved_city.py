@@ -8,8 +8,7 @@ from uuid import UUID
 import numpy as np
 from sqlalchemy import text
 
-from pipeline.store import Store
-from pipeline.store import partitions as leaves
+from pipeline.store import Store, partitions
 from pipeline.store.copy import copy_in
 from schemas.arrays import Floats, Ints
 from schemas.levels import Level
@@ -43,7 +42,7 @@ def write_tracklets(
     """
     n = len(camera)
     with store.begin() as connection:
-        leaves.ensure_leaves(connection, "prototype", model, [DAY.date()])
+        partitions.ensure_leaves(connection, "prototype", model, [DAY.date()])
     tracklets = write_level(
         store, model, Level.CAMERA, camera, np.arange(n), None, start_s=start_s, end_s=end_s, crops=crops
     )

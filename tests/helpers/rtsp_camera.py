@@ -86,7 +86,7 @@ class Camera:
 
 
 def _jpeg_parts(frame: NDArray[np.uint8]) -> tuple[int, int, bytes, bytes]:
-    """Width, height, the two quantisation tables, and the scan of a frame as baseline JPEG 4:2:0."""
+    """Width, height, the two quantization tables, and the scan of a frame as baseline JPEG 4:2:0."""
     done, encoded = cv2.imencode(
         ".jpg", frame, [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420]
     )

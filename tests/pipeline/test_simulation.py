@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.accuracy.labelled import labelled_tracklets
+from pipeline.accuracy.labeled import labeled_tracklets
 from pipeline.accuracy.scorecard import scorecard
 from pipeline.crops.crop_store import CropStore
 from pipeline.registry import ModelRow
@@ -32,9 +32,9 @@ def city(store: Store) -> ModelRow:
 
 def test_the_city_is_scored_as_its_district_is(store: Store, city: ModelRow) -> None:
     scored = score_city(store, city)
-    labelled = labelled_tracklets(store, "d1", city.id)
-    card = scorecard(store, "d1", labelled)
-    assert scored.tracklets == len(labelled.key) > 50
+    labeled = labeled_tracklets(store, "d1", city.id)
+    card = scorecard(store, "d1", labeled)
+    assert scored.tracklets == len(labeled.key) > 50
     for level in UPWARD[1:]:
         assert scored.idf1[level] == round(card[level]["idf1"], 4)
         assert scored.pairwise_f1[level] == round(card[level]["pairwise_f1"], 4)

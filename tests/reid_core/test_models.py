@@ -1,4 +1,4 @@
-"""The models against independent numbers: the paper's shapes and initialisations. Backbones have tests of their own."""
+"""The models against independent numbers: the paper's shapes and initializations. Backbones have tests of their own."""
 
 from pathlib import Path
 from typing import Literal

@@ -1,4 +1,4 @@
-"""One resize and one normalisation for all: against numbers worked out by hand."""
+"""One resize and one normalization for all: against numbers worked out by hand."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def test_the_right_size_is_left_as_it_is_and_halves_are_means() -> None:
     assert np.array_equal(prepare(flipped, convention), prepare(flipped.copy(), convention))
 
 
-def test_growing_interpolates_between_neighbours() -> None:
+def test_growing_interpolates_between_neighbors() -> None:
     row = np.array([[[0, 10, 100]] * 16, [[200, 10, 100]] * 16], np.uint8)  # (2, 16, 3)
     grown = prepare(row, InputConvention(height=32, width=16))
     assert (np.diff(grown[:, 0, 0].astype(int)) >= 0).all() and set(grown[:, 0, 1]) == {10}
@@ -49,11 +49,11 @@ def test_other_arrays_are_no_pictures(wrong: NDArray[np.uint8]) -> None:
         (InputConvention(mean=(0, 0, 0), std=(1, 1, 1), color="bgr"), [1.0, 0.4, 0.2]),
         (InputConvention(mean=(0, 0, 0), std=(1, 1, 1), range=255), [51, 102, 255]),
         (InputConvention(mean=(0.1, 0.2, 0.3), std=(0.5, 1, 2)), [0.2, 0.2, 0.35]),
-        # Mean and std follow the order of the colours: the first is blue's.
+        # Mean and std follow the order of the colors: the first is blue's.
         (InputConvention(mean=(5, 2, 1), std=(2, 1, 1), range=255, color="bgr"), [125, 100, 50]),
     ],
 )
-def test_normalisation(convention: InputConvention, expected: list[float]) -> None:
+def test_normalization(convention: InputConvention, expected: list[float]) -> None:
     pictures = np.empty((2, 4, 5, 3), np.uint8)
     pictures[:] = (51, 102, 255)
     found = normalized(torch.from_numpy(pictures), convention)

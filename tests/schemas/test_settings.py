@@ -12,7 +12,7 @@ from schemas.settings import Settings, settings
         ("URBAN_REID_BATCH_SIZE", "many"),
         ("URBAN_REID_DEVICE", "tpu"),
         ("URBAN_REID_ASSOCIATION__WINDOW_S", "0"),
-        ("URBAN_REID_ASSOCIATION__NEIGHBOUR", "3"),
+        ("URBAN_REID_ASSOCIATION__NEIGHBOR", "3"),
         ("URBAN_REID_ASSOCIATION", "x"),
         ("URBAN_REID_CROP_ROOTS", "s3://bucket"),
         ("URBAN_REID_CROP_ROOTS", "{}"),

@@ -105,7 +105,7 @@ def test_the_pipelines_gates_forbid_nobody_their_own_way(settings: EmbeddingCity
 
 
 def test_walks_are_few_true_and_not_idle(city: EmbeddingCity, seen: Tracklets) -> None:
-    """Between neighbours only; the fastest true walk is a little slower than the file's shortest."""
+    """Between neighbors only; the fastest true walk is a little slower than the file's shortest."""
     walks = {frozenset((walk.from_, walk.to)): walk.shortest_s for walk in city.city.walks}
     units = [unit.code for unit in city.city.units]
     assert len(units) / 4 < len(walks) < len(units) and min(walks.values()) >= 1

@@ -109,9 +109,9 @@ def test_occlusion_lowers_quality_and_corrupts_the_feature() -> None:
     assert (some.quality[touched] < clear.quality[touched]).mean() > 0.99
 
 
-def test_colour_bias_is_one_shift_a_camera() -> None:
+def test_color_bias_is_one_shift_a_camera() -> None:
     without, usual, twice = (
-        next(embedding_city(replace(SETTINGS, colour_bias=bias)).batches()) for bias in (0.0, 1.0, 2.0)
+        next(embedding_city(replace(SETTINGS, color_bias=bias)).batches()) for bias in (0.0, 1.0, 2.0)
     )
     shift = usual.features - without.features
     for camera in np.unique(usual.camera)[:5]:

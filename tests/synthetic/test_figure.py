@@ -23,32 +23,32 @@ def someone(**looks: object) -> Person:
     return replace(plain, hat="none", bag="none", hair="short", upper="tshirt", lower="trousers", **looks)  # type: ignore[arg-type]
 
 
-def count(picture: npt.NDArray[np.float32], colour: str) -> int:
-    channel = "rgb".index(colour)
+def count(picture: npt.NDArray[np.float32], color: str) -> int:
+    channel = "rgb".index(color)
     others = [c for c in range(3) if c != channel]
     return int((picture[..., channel] > 60 + picture[..., others].max(axis=-1)).sum())
 
 
-GREY = (120.0, 120.0, 120.0)
+GRAY = (120.0, 120.0, 120.0)
 
 
 def test_a_print_shows_in_front_only() -> None:
     person = someone(
-        upper_colour=GREY, sleeve_colour=GREY, lower_colour=GREY, pattern="print", second_colour=(10.0, 230.0, 10.0)
+        upper_color=GRAY, sleeve_color=GRAY, lower_color=GRAY, pattern="print", second_color=(10.0, 230.0, 10.0)
     )
     front, back = count(drawn(person, 0.0), "g"), count(drawn(person, math.pi), "g")
     assert front > 40 and back == 0
 
 
 def test_a_backpack_shows_from_behind() -> None:
-    person = replace(someone(upper_colour=GREY, pattern="plain"), bag="backpack", bag_colour=(10.0, 10.0, 240.0))
+    person = replace(someone(upper_color=GRAY, pattern="plain"), bag="backpack", bag_color=(10.0, 10.0, 240.0))
     front, side, back = (count(drawn(person, yaw), "b") for yaw in (0.0, math.pi / 2, math.pi))
     assert back > side > front > 0  # in front only the straps and what looks out behind the shoulders
 
 
 @pytest.mark.parametrize(("right", "near"), [(True, math.pi / 2), (False, -math.pi / 2)])
 def test_a_shoulder_bag_hangs_on_its_side(right: bool, near: float) -> None:
-    person = replace(someone(upper_colour=GREY), bag="shoulder", bag_right=right, bag_colour=(10.0, 10.0, 240.0))
+    person = replace(someone(upper_color=GRAY), bag="shoulder", bag_right=right, bag_color=(10.0, 10.0, 240.0))
     assert count(drawn(person, near), "b") > 4 * max(1, count(drawn(person, -near), "b"))
 
 

@@ -44,8 +44,8 @@ def test_look_alikes_share_clothes_but_not_bodies() -> None:
         (one, other)
         for one, other in itertools.combinations(people, 2)
         if (one.upper, one.lower, one.pattern) == (other.upper, other.lower, other.pattern)
-        and near(one.upper_colour, other.upper_colour)
-        and near(one.lower_colour, other.lower_colour)
+        and near(one.upper_color, other.upper_color)
+        and near(one.lower_color, other.lower_color)
     ]
     assert len({id(person) for pair in alike for person in pair}) >= 18
     assert all(one.height_m != other.height_m for one, other in alike)

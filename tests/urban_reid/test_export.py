@@ -36,7 +36,7 @@ def test_refusals_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     to_int8 = (str(DEMO), "--to", "openvino", "--precision", "int8", "--out", str(tmp_path / "out"))
     for arguments, code, said in (
         ((str(DEMO), "--to", "onnx", "--precision", "int8", "--out", str(tmp_path / "out")), 2, "int8 is for openvino"),
-        (to_int8, 2, "int8 needs pictures to calibrate on and labelled ones"),
+        (to_int8, 2, "int8 needs pictures to calibrate on and labeled ones"),
         ((*to_int8, "--calibrate-on", str(tmp_path / "gone")), 2, "gone': no such folder"),
         ((*to_int8, "--calibrate-on", str(tmp_path), "--check-on", "rendered:3:2"), 2, "8 pictures to calibrate on"),
         # What cannot be combined is said before pictures are looked for.

@@ -11,7 +11,7 @@ from pipeline.registry import register_model, use_model
 from pipeline.store import Store
 from schemas.levels import Level
 from tests.helpers.command_line import Run, error_of
-from tests.helpers.labelled_city import BUILDING, CAMERA, CITY, CROPS, END, START, STREET, TRUTH
+from tests.helpers.labeled_city import BUILDING, CAMERA, CITY, CROPS, END, START, STREET, TRUTH
 from tests.helpers.resolved_city import key, write_level, write_tracklets
 from tests.helpers.town import PACKAGED
 
@@ -70,7 +70,7 @@ def test_what_cannot_be_scored(run_here: Run, tmp_path: Path, arguments: tuple[s
     assert message in error_of(run_here("score", *arguments), 2)
 
 
-def test_an_unlabelled_city(store: Store, run_here: Run) -> None:
+def test_an_unlabeled_city(store: Store, run_here: Run) -> None:
     store_city(store, CITY)
     assert "no model is in use" in error_of(run_here("score", "--unit", "d1"), 2)
     register_model(store, store.settings, PACKAGED, "demo")

@@ -18,7 +18,7 @@ def test_resolved_scored_and_compared(run: Run) -> None:
         for measure in ("idf1", "pairwise_f1"):
             assert tuple(row[measure]) == LEVELS and all(0 < value <= 1 for value in row[measure].values())
     assert set(found["baselines"]) == set(BASELINES)
-    assert found["idf1"]["building"] > 0.8  # the same person within minutes and metres
+    assert found["idf1"]["building"] > 0.8  # the same person within minutes and meters
     assert found["resolve_s"] > 0 and found["peak_mb"] > 50 and found["database_mb"] > 1
     # Resolved again, in two processes: nothing is left to do, and the decisions are the same.
     again = run(*SMALL, "--resolve")

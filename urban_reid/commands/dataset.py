@@ -1,4 +1,4 @@
-"""urban-reid dataset: labelled data sets to train and evaluate on."""
+"""urban-reid dataset: labeled data sets to train and evaluate on."""
 
 from typing import Annotated
 
@@ -8,7 +8,7 @@ from rich.table import Table
 from urban_reid.arguments import AsJson
 from urban_reid.output import out, print_json, progress, shown
 
-app = typer.Typer(help="Look at labelled data sets.", no_args_is_help=True)
+app = typer.Typer(help="Look at labeled data sets.", no_args_is_help=True)
 
 
 @app.command(epilog="Example: urban-reid dataset check Market-1501")
@@ -17,7 +17,7 @@ def check(
         str,
         typer.Argument(
             metavar="DIR|SOURCE",
-            help="A data set's folder, or market1501:DIR, cuhk03:DIR, cuhk03-labelled:DIR, msmt17:DIR, "
+            help="A data set's folder, or market1501:DIR, cuhk03:DIR, cuhk03-labeled:DIR, msmt17:DIR, "
             "rendered:SEED[:PEOPLE]; several joined by ' + '.",
         ),
     ],

@@ -126,17 +126,17 @@ def _prepare(store: "Store", manifest: Path) -> "ModelRow":
 
 
 def _results(store: "Store", model: "ModelRow", folder: Path) -> dict[str, Any]:
-    from pipeline.accuracy.labelled import labelled_tracklets, score
+    from pipeline.accuracy.labeled import labeled_tracklets, score
     from pipeline.city.status import status
 
-    labelled = labelled_tracklets(store, "d1", model.id)
+    labeled = labeled_tracklets(store, "d1", model.id)
     # The baseline's thresholds were chosen on other cities, as ours were; they travel in the model's card.
-    scores = score(labelled, model.card.details.get("nearest_neighbour_distance", {}))
+    scores = score(labeled, model.card.details.get("nearest_neighbor_distance", {}))
     index = report_on(store, "d1", folder)
     return status(store) | {
         **{
             measure: {level: row[measure] for level, row in scores.items() if measure in row}
-            for measure in ("pairwise_f1", "idf1", "nearest_neighbour_f1")
+            for measure in ("pairwise_f1", "idf1", "nearest_neighbor_f1")
         },
         "report": str(index),
         "assignments": str(index.with_name("assignments.jsonl")),
@@ -144,9 +144,9 @@ def _results(store: "Store", model: "ModelRow", folder: Path) -> dict[str, Any]:
 
 
 def _show(found: dict[str, Any]) -> None:
-    table = Table("level", "identities", "pairwise F1", "nearest neighbour's F1", "IDF1")
+    table = Table("level", "identities", "pairwise F1", "nearest neighbor's F1", "IDF1")
     for level in reversed(UPWARD):
-        measures = ("pairwise_f1", "nearest_neighbour_f1", "idf1")
+        measures = ("pairwise_f1", "nearest_neighbor_f1", "idf1")
         table.add_row(
             "tracklets of cameras" if level is Level.CAMERA else level.value,
             str(found["levels"][level]),

@@ -1,4 +1,4 @@
-"""urban-reid evaluate: how well a model ranks the pictures of a labelled data set."""
+"""urban-reid evaluate: how well a model ranks the pictures of a labeled data set."""
 
 import re
 from collections import Counter

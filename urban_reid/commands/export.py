@@ -14,7 +14,7 @@ from urban_reid.arguments import AsJson, model_at
 from urban_reid.output import out, print_json, shown, stages
 
 if TYPE_CHECKING:
-    from reid_core.export.export import Labelled
+    from reid_core.export.export import Labeled
 
 app = typer.Typer()
 
@@ -49,7 +49,7 @@ def export(
     check_on: Annotated[
         str | None,
         typer.Option(
-            metavar="LAYOUT:DIR", help="Labelled data that says what it costs; else --calibrate-on's, if a data set."
+            metavar="LAYOUT:DIR", help="Labeled data that says what it costs; else --calibrate-on's, if a data set."
         ),
     ] = None,
     as_json: AsJson = False,
@@ -69,11 +69,11 @@ def export(
     refuse_combination(card, to.value, precision.value, bool(calibrate_on), bool(check_on))
     with stages() as tell:
         calibration = calibration_pictures(calibrate_on, card.input) if calibrate_on else None
-        labelled = _labelled(check_on, card) if check_on else None
+        labeled = _labeled(check_on, card) if check_on else None
         tell(f"exporting to {to}", 0, 0)
         exported = export_model(
             settings(), source, directory, to.value, precision=precision.value, calibration=calibration,
-            labelled=labelled,
+            labeled=labeled,
         )  # fmt: skip
     done = exported.card
     if as_json:
@@ -100,13 +100,13 @@ def export(
         out().print("its distances are others: `urban-reid models calibrate NAME --dataset ...` before it is used")
 
 
-def _labelled(source: str, card: ModelCard) -> "Labelled":
+def _labeled(source: str, card: ModelCard) -> "Labeled":
     from reid_core.datasets import open_dataset
-    from reid_core.export.export import Labelled
+    from reid_core.export.export import Labeled
 
     people = open_dataset(source)
     if not people.query or not people.gallery:
         raise InputError(
             f"{source}: {len(people.query)} queries and {len(people.gallery)} gallery pictures; both are needed"
         )
-    return Labelled(source, people.load("query", card.input), people.load("gallery", card.input))
+    return Labeled(source, people.load("query", card.input), people.load("gallery", card.input))

@@ -102,7 +102,7 @@ def calibrate(
     dataset: Annotated[
         str,
         typer.Option(
-            metavar="rendered:SEEDS|simulated:SEEDS|market1501:DIR", help="Labelled data of people met nowhere else."
+            metavar="rendered:SEEDS|simulated:SEEDS|market1501:DIR", help="Labeled data of people met nowhere else."
         ),
     ],
     false_merges: Annotated[
@@ -113,7 +113,7 @@ def calibrate(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Learn from labelled data what a distance means at each level, and where to join. Takes minutes."""
+    """Learn from labeled data what a distance means at each level, and where to join. Takes minutes."""
     from pipeline.calibration.fit import FALSE_MERGES, write_calibrations
     from pipeline.calibration.fit import calibrate as fit
     from pipeline.registry import find_model

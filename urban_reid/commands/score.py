@@ -38,7 +38,7 @@ _COUNTS = {
     "people": "people, again in each unit and after the horizon",
     "violations": "impossible pairs in one identity",
     "reviews": "decisions for a person to review",
-    "reviews_labelled": "of these with labels on both sides",
+    "reviews_labeled": "of these with labels on both sides",
     "reviews_needed": "of these needed",
 }
 
@@ -84,7 +84,7 @@ def score(
 
 def _found(unit: str, truth: Path | None, heard: list[Any]) -> dict[str, Any]:
     from pipeline.accuracy.label_file import read_said
-    from pipeline.accuracy.labelled import labelled_tracklets
+    from pipeline.accuracy.labeled import labeled_tracklets
     from pipeline.accuracy.scorecard import scorecard
     from pipeline.city.units import read_city
     from pipeline.registry import model_in_use
@@ -97,19 +97,19 @@ def _found(unit: str, truth: Path | None, heard: list[Any]) -> dict[str, Any]:
             raise unknown_unit(unit, known)
         with store.begin() as connection:
             model = model_in_use(connection)
-        labelled = labelled_tracklets(store, unit, model.id, read_said(truth, unit, heard.append) if truth else None)
-        if not labelled.key:
+        labeled = labeled_tracklets(store, unit, model.id, read_said(truth, unit, heard.append) if truth else None)
+        if not labeled.key:
             raise InputError(
                 f"no tracklet of {unit} has a label: either it is not resolved yet with model {model.name}, or its "
                 "crops came without truth; `--truth FILE` gives labels"
             )
-        levels = scorecard(store, unit, labelled)
+        levels = scorecard(store, unit, labeled)
     labels = {"labels": {"given": heard[0].labels, "matched": heard[0].matched}} if heard else {}
     return {
         "unit": unit,
         "model": model.name,
-        "tracklets": len(labelled.key),
-        "people": len(set(labelled.truth.tolist())),
+        "tracklets": len(labeled.key),
+        "people": len(set(labeled.truth.tolist())),
         **labels,
         "levels": levels,
     }

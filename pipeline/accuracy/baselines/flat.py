@@ -10,14 +10,14 @@ from sklearn.cluster import AgglomerativeClustering
 from pipeline.accuracy.baselines.passages import Cut, Passages, nearest_others
 from schemas.arrays import Floats, Ints
 
-#: Up to so many passages `average_link` compares all pairs; beyond, each with its nearest `_NEIGHBOURS`.
+#: Up to so many passages `average_link` compares all pairs; beyond, each with its nearest `_NEIGHBORS`.
 DENSE = 4_000
-_NEIGHBOURS = 24
+_NEIGHBORS = 24
 #: What an impossible pair counts like: no mean over possible ones outweighs it.
 _NEVER = 1e9
 
 
-def nearest_neighbour(passages: Passages) -> Cut:
+def nearest_neighbor(passages: Passages) -> Cut:
     """Links everyone to the nearest one that is possible, if nearer than the threshold; linked ones are a group.
 
     Gates forbid links; two links may still bring an impossible pair together.
@@ -71,17 +71,17 @@ def average_link(passages: Passages, dense: int = DENSE) -> Cut:
     if n <= dense:
         tree = _tree(passages.distances(np.arange(n), _NEVER))
         return lambda most: _cut(n, tree, most)
-    sparse = _graph_tree(n, *_neighbour_graph(passages))
+    sparse = _graph_tree(n, *_neighbor_graph(passages))
     return lambda most: _cut(n, sparse, most)
 
 
-def _neighbour_graph(passages: Passages) -> tuple[Ints, Ints, Floats]:
-    """Each one's nearest possible `_NEIGHBOURS`, every pair once: left < right (p,), distance (p,)."""
+def _neighbor_graph(passages: Passages) -> tuple[Ints, Ints, Floats]:
+    """Each one's nearest possible `_NEIGHBORS`, every pair once: left < right (p,), distance (p,)."""
     n = len(passages)
     pairs, values = [], []
-    for rows, columns, far in nearest_others(passages.directions(), 4 * _NEIGHBOURS):
+    for rows, columns, far in nearest_others(passages.directions(), 4 * _NEIGHBORS):
         possible = ~passages.impossible(rows[:, None], columns)
-        kept = possible & (np.cumsum(possible, axis=1) <= _NEIGHBOURS)
+        kept = possible & (np.cumsum(possible, axis=1) <= _NEIGHBORS)
         left, right = np.repeat(rows, kept.sum(axis=1)), columns[kept]
         pairs.append(np.minimum(left, right) * n + np.maximum(left, right))
         values.append(far[kept].astype(np.float64))
@@ -101,7 +101,7 @@ def _graph_tree(n: int, left: Ints, right: Ints, distance: Floats) -> tuple[Ints
     """As `_tree`, from the pairs of a graph alone; one node for each of its parts is left.
 
     What scikit-learn makes with a connectivity, which takes a whole matrix or the features of both ends of every pair:
-    two distances to a neighbour that both sides know count by the sides' sizes, one that only one side knows stays.
+    two distances to a neighbor that both sides know count by the sides' sizes, one that only one side knows stays.
     """
     links: list[dict[int, float]] = [{} for _ in range(n)]
     for a, b, far in zip(left.tolist(), right.tolist(), distance.tolist(), strict=True):

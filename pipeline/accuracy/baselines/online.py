@@ -219,11 +219,11 @@ def _assigned(
 
 def _rivals(sums: Singles, means: _Means, most: float) -> tuple[Ints, Ints, Floats]:
     """Pairs (cluster, identity) nearer than `most`, each cluster's nearest `_RIVALS`, and their distances (p,)."""
-    centres = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
+    centers = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
     lefts, rights, distances = [], [], []
     step = max(1, CELLS // len(means))
-    for first in range(0, len(centres), step):
-        distance = 1 - centres[first : first + step] @ means.all().T  # (c, m)
+    for first in range(0, len(centers), step):
+        distance = 1 - centers[first : first + step] @ means.all().T  # (c, m)
         if len(means) > _RIVALS:
             distance[distance > np.partition(distance, _RIVALS - 1, axis=1)[:, _RIVALS - 1 : _RIVALS]] = np.inf
         left, right = np.nonzero(distance < most)

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.accuracy.baselines.flat import average_link, nearest_neighbour
+from pipeline.accuracy.baselines.flat import average_link, nearest_neighbor
 from pipeline.accuracy.baselines.online import greedy, micro_batches
 from pipeline.accuracy.baselines.passages import Cut, Passages
 from pipeline.accuracy.metrics import idf1, pairwise
@@ -24,7 +24,7 @@ class Baseline:
 
 
 BASELINES: Mapping[str, Baseline] = {
-    "nearest_neighbour": Baseline(nearest_neighbour, (_DISTANCES,)),
+    "nearest_neighbor": Baseline(nearest_neighbor, (_DISTANCES,)),
     "average_link": Baseline(average_link, (_DISTANCES,)),
     "greedy": Baseline(greedy, (_DISTANCES,)),
     "micro_batches": Baseline(micro_batches, (_DISTANCES,)),
@@ -32,7 +32,7 @@ BASELINES: Mapping[str, Baseline] = {
 
 
 @dataclass(frozen=True)
-class LabelledPassages:
+class LabeledPassages:
     """A validation city."""
 
     passages: Passages
@@ -47,7 +47,7 @@ class Chosen:
 
 
 def search_thresholds(
-    baseline: Baseline, cities: Sequence[LabelledPassages], measure: Literal["pairwise_f1", "idf1"] = "pairwise_f1"
+    baseline: Baseline, cities: Sequence[LabeledPassages], measure: Literal["pairwise_f1", "idf1"] = "pairwise_f1"
 ) -> Chosen:
     """The thresholds of the baseline's grid that do best at district level over all cities; the strictest of equals."""
     cuts = [baseline.prepare(city.passages) for city in cities]

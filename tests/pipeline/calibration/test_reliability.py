@@ -11,7 +11,7 @@ from pipeline.calibration.reliability import (
     PSI_LIMIT,
     FalseMerges,
     Joins,
-    Judgement,
+    Judgment,
     Profile,
     choose_threshold,
     drift,
@@ -39,7 +39,7 @@ def test_a_truthful_probability_has_no_error_and_an_overconfident_one_has() -> N
     odds = np.log(probability / (1 - probability))
     wrong = judge(1 / (1 + np.exp(-(odds + 1.0))), same)
     assert wrong.middle.ece > 0.1
-    assert Judgement.model_validate_json(found.model_dump_json()) == found
+    assert Judgment.model_validate_json(found.model_dump_json()) == found
 
 
 def test_bins_have_equal_mass_and_hold_what_they_say() -> None:
@@ -169,10 +169,10 @@ def test_the_same_data_seldom_drift(n: int) -> None:
     assert np.mean(warned) <= 0.05
 
 
-@pytest.mark.parametrize("centre, width", [(0.66, 0.1), (0.54, 0.1), (0.6, 0.2)])
-def test_other_data_drift(centre: float, width: float) -> None:
+@pytest.mark.parametrize("center, width", [(0.66, 0.1), (0.54, 0.1), (0.6, 0.2)])
+def test_other_data_drift(center: float, width: float) -> None:
     before = profile(np.random.default_rng(0).normal(0.6, 0.1, 5_000))
-    found = drift(before, np.random.default_rng(1).normal(centre, width, 2_000))
+    found = drift(before, np.random.default_rng(1).normal(center, width, 2_000))
     assert found.drifted
     assert (found.psi_limit, found.ks_limit, found.count) == (PSI_LIMIT, KS_LIMIT, 2_000)
     assert Profile.model_validate_json(before.model_dump_json()) == before

@@ -15,7 +15,7 @@ from schemas.levels import is_within, parent_of
 CITY = """
 timezone: Europe/Berlin
 units:
-  - {code: d1, name: "Centre <script>'; DROP TABLE city; -- 😀\\nsecond line"}
+  - {code: d1, name: "Center <script>'; DROP TABLE city; -- 😀\\nsecond line"}
   - {code: d1/s1, name: Mill Street}
   - {code: d1/s1/b1/c2, source: c2}
   - {code: d1/s1/b1, name: Plaza, kind: site}
@@ -77,7 +77,7 @@ def test_a_city_comes_back_as_it_was_stored(store: Store, city_file: Path) -> No
     assert [unit.code for unit in found.units][:3] == ["d1", "d1/s1", "d1/s1/b-2"]
     by_code = {unit.code: unit for unit in found.units}
     assert by_code["d1/s1/b1/c2"].overlaps == ("d1/s1/b1/c1",)
-    assert by_code["d1"].name == "Centre <script>'; DROP TABLE city; -- 😀\nsecond line"
+    assert by_code["d1"].name == "Center <script>'; DROP TABLE city; -- 😀\nsecond line"
     assert found.timezone == "Europe/Berlin"
 
 
@@ -92,7 +92,7 @@ def test_a_city_is_read_once_until_another_is_stored(store: Store, city_file: Pa
     assert read_city(store) == first
 
 
-def test_what_lies_below_a_unit_is_told_from_its_neighbours(city_file: Path) -> None:
+def test_what_lies_below_a_unit_is_told_from_its_neighbors(city_file: Path) -> None:
     streets = ["d1/s1", "d1/s10", "d1/s1-a", "d1/s1-a0", "d1/s2"]
     cameras = [f"{street}/{building}/c1" for street in streets for building in ("b", "b-1", "b1", "b10")]
     codes = {code[: len(code) - cut] for code in cameras for cut in (0, 3)} | {"d1", *streets}
@@ -197,7 +197,7 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "\n".join(f"b{n}: &b{n} [*a,*a,*a,*a]" fo
         ("units: [{code: " + "1" * 5000 + "}]", "is no YAML"),
         ("timezone: Mars\nunits: [{code: d1}]", "timezone: 'Mars' is no time zone"),
         ("units: []", "units: "),
-        ("units: [{code: d1, colour: red}]", "unit d1, colour: "),
+        ("units: [{code: d1, color: red}]", "unit d1, color: "),
         ("units: [{code: 1}]", "unit 1, code: "),
         ("units: [{name: x}]", "unit 1, code: Field required"),
         ("units: [{code: D1}]", "unit D1, code: 'D1' is no unit code"),

@@ -46,7 +46,7 @@ def test_lossless_formats_keep_every_pixel(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
-def test_lossy_formats_keep_shape_and_colours(kind: str) -> None:
+def test_lossy_formats_keep_shape_and_colors(kind: str) -> None:
     picture = person()
     picture[..., 0] = 200  # red stays the first channel
     found = decode(encoded(picture, kind, quality=95))
@@ -61,7 +61,7 @@ def test_a_picture_is_turned_upright() -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK"])
-def test_other_colour_models_come_out_as_rgb(mode: str) -> None:
+def test_other_color_models_come_out_as_rgb(mode: str) -> None:
     buffer = io.BytesIO()
     Image.fromarray(person()).convert(mode).save(buffer, "JPEG" if mode == "CMYK" else "PNG")
     assert decode(buffer.getvalue()).shape == (128, 64, 3)

@@ -140,7 +140,7 @@ BAD_LINES: list[tuple[dict[str, Any] | str, str]] = [
     ("{", "line 2: Invalid JSON"),
     ("[]", "line 2: "),
     ('{"path": "a.jpg"}', "line 2: camera: Field required"),
-    (line(colour="red"), "line 2: colour: "),
+    (line(color="red"), "line 2: color: "),
     (line(camera="d1/s1/b1/c11"), "line 2: no camera 'd1/s1/b1/c11' in this city; nearest: d1/s1/b1/c1"),
     (line(camera="d1/s1/b1"), "line 2: no camera 'd1/s1/b1'"),
     (line(camera="D1"), "line 2: camera: 'D1' is no unit code"),

@@ -9,10 +9,10 @@ RED, BLUE, GREEN = (0, 0, 200), (200, 0, 0), (0, 160, 0)
 
 
 def scene(people: list[tuple[float, float, tuple[int, int, int]]], confidence: float = 0.9) -> tuple[Frame, Boxes]:
-    """A grey frame of 480 x 240 with people (x, y, colour) of 40 x 100 pixels, and their boxes."""
+    """A gray frame of 480 x 240 with people (x, y, color) of 40 x 100 pixels, and their boxes."""
     frame = np.full((240, 480, 3), 128, np.uint8)
-    for x, y, colour in people:
-        frame[round(y) : round(y) + 100, round(x) : round(x) + 40] = colour
+    for x, y, color in people:
+        frame[round(y) : round(y) + 100, round(x) : round(x) + 40] = color
     return frame, np.array([[x, y, 40, 100, confidence] for x, y, _ in people]).reshape(-1, 5)
 
 
@@ -30,16 +30,16 @@ def test_one_walker_keeps_one_number_and_his_box_is_followed() -> None:
 
 def test_two_who_cross_keep_their_numbers() -> None:
     tracker = Tracker(sure=0.5)
-    colours: dict[int, set[tuple[int, int, int]]] = {}
+    colors: dict[int, set[tuple[int, int, int]]] = {}
     for step in range(40):
         people = [(10 + 10 * step, 60, RED), (400 - 10 * step, 66, BLUE)]
         frame, boxes = scene(people)
         for track in tracker.step(frame, boxes, step / 10):
             nearest = min(people, key=lambda person: abs(person[0] - track.corner_box()[0]))
             if abs(people[0][0] - people[1][0]) > 60:
-                colours.setdefault(track.number, set()).add(nearest[2])
-    assert sorted(map(len, colours.values())) == [1] * len(colours)
-    assert {colour for found in colours.values() for colour in found} == {RED, BLUE}
+                colors.setdefault(track.number, set()).add(nearest[2])
+    assert sorted(map(len, colors.values())) == [1] * len(colors)
+    assert {color for found in colors.values() for color in found} == {RED, BLUE}
 
 
 def test_somebody_else_in_the_same_place_begins_a_new_track() -> None:
@@ -73,7 +73,7 @@ def test_unsure_boxes_continue_a_track_and_begin_none() -> None:
         assert tracker.step(*scene([(100, 60, RED)], confidence=0.3), step / 10) == []
 
 
-def test_overlaps_and_colours() -> None:
+def test_overlaps_and_colors() -> None:
     left: NDArray[np.float64] = np.array([[0, 0, 10, 10], [20, 20, 5, 5]], np.float64)
     right: NDArray[np.float64] = np.array([[5, 0, 10, 10]], np.float64)
     assert shared_areas(left, right).tolist() == [[50], [0]]

@@ -12,7 +12,7 @@ from pipeline.calibration.fit import Fitted, write_calibrations
 from pipeline.calibration.reliability import Joins, false_merges, judge, profile
 from pipeline.report import write_report
 from pipeline.report.curves import BOTTOM, LEFT, RIGHT, SQUARE_BOTTOM, TOP, draw_reliabilities
-from schemas.calibration import Judgement, LevelCalibration, Reliability
+from schemas.calibration import Judgment, LevelCalibration, Reliability
 from schemas.levels import UPWARD, Level
 from tests.helpers.report_pages import Page, read_pages
 from tests.helpers.reported import Reported
@@ -21,7 +21,7 @@ from tests.helpers.town import Town
 EMPTY = Reliability(predicted=(), observed=(), counts=(), ece=0.0)
 
 
-def judged(seed: int = 0) -> Judgement:
+def judged(seed: int = 0) -> Judgment:
     rng = np.random.default_rng(seed)
     predicted = rng.beta(0.3, 0.9, 3_000)
     return judge(predicted, rng.random(3_000) < predicted**1.2)
@@ -102,7 +102,7 @@ def test_a_calibration_without_any_of_it_still_shows(reported: Reported) -> None
 
 def test_perfect_probabilities_lie_on_the_diagonal_and_areas_go_with_pairs() -> None:
     exact = Reliability(predicted=(0.0, 0.25, 1.0), observed=(0.0, 0.25, 1.0), counts=(100, 25, 4), ece=0.0)
-    drawn = draw_reliabilities(Level.STREET, Judgement(shortlist=exact, middle=EMPTY))
+    drawn = draw_reliabilities(Level.STREET, Judgment(shortlist=exact, middle=EMPTY))
     assert drawn.middle == []
     assert SQUARE_BOTTOM - TOP == RIGHT - LEFT and SQUARE_BOTTOM > BOTTOM
     for point in drawn.shortlist:

@@ -79,15 +79,15 @@ def test_a_pair_waits_once_and_only_while_it_is_apart(reported: Reported) -> Non
     assert open_pairs(joined) == []
 
 
-def test_people_are_the_districts_identities_the_most_travelled_first(reported: Reported) -> None:
+def test_people_are_the_districts_identities_the_most_traveled_first(reported: Reported) -> None:
     with reported.town.store.begin() as connection:
         people = people_of(read_sightings(connection, "d1"))
         known = connection.execute(
             text("SELECT persistent_id, crops, cardinality(tracklets) FROM identity_now WHERE unit = 'd1'")
         ).all()
     assert {(p.persistent_id, p.crops, len(p.sightings)) for p in people} == {tuple(row) for row in known}
-    travelled = [(p.buildings, p.cameras, len(p.sightings)) for p in people]
-    assert travelled == sorted(travelled, reverse=True)
+    traveled = [(p.buildings, p.cameras, len(p.sightings)) for p in people]
+    assert traveled == sorted(traveled, reverse=True)
 
 
 def test_every_decision_falls_into_a_bin(reported: Reported) -> None:

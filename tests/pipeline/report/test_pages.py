@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from pipeline.accuracy.labelled import labelled_tracklets
+from pipeline.accuracy.labeled import labeled_tracklets
 from pipeline.accuracy.scorecard import scorecard
 from pipeline.city.status import status
 from pipeline.report import write_report
@@ -102,9 +102,9 @@ def test_counts_are_those_of_status(pages: dict[str, Page], reported: Reported) 
 
 def test_every_level_is_told_against_the_truth(pages: dict[str, Page], reported: Reported) -> None:
     town = reported.town
-    found = scorecard(town.store, "d1", labelled_tracklets(town.store, "d1", town.model.id))
+    found = scorecard(town.store, "d1", labeled_tracklets(town.store, "d1", town.model.id))
     shares = ("b_cubed_f1", "v_measure", "purity", "churn")
-    counts = ("violations", "reviews", "reviews_labelled", "reviews_needed")
+    counts = ("violations", "reviews", "reviews_labeled", "reviews_needed")
     for level, row in found.items():
         said = [level, *(f"{row[name]:.3f}" for name in shares), *(f"{row[name]:,}" for name in counts)]
         assert said in pages["index.html"].rows

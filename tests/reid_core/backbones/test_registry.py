@@ -201,7 +201,7 @@ def test_osnets_have_torchreids_names() -> None:
         assert name in ain and name not in plain
     assert {name.split(".")[0] for name in plain} == {"conv1", "conv2", "conv3", "conv4", "conv5", "fc"}
     assert {name.split(".")[0] for name in ain} == {*(name.split(".")[0] for name in plain), "pool2", "pool3"}
-    # Architecture search: what is added is normalised picture by picture in these blocks.
+    # Architecture search: what is added is normalized picture by picture in these blocks.
     instance = [name.removesuffix(".IN.weight") for name in ain if name.endswith(".IN.weight")]
     assert instance == ["conv2.0", "conv2.1", "conv3.1", "conv4.0"] and "conv1.bn.running_mean" not in ain
 
@@ -264,7 +264,7 @@ def test_a_model_on_it_trains_and_embeds(architecture: str) -> None:
         assert model.eval()(images).shape == (4, model.dims)
 
 
-def test_agw_is_the_generalised_mean_on_maps_and_refused_without_them() -> None:
+def test_agw_is_the_generalized_mean_on_maps_and_refused_without_them() -> None:
     with torch.device("meta"):
         model = build_model(ModelConfig(architecture="mobilenet_v2", baseline="agw"))
         assert [name for name, _ in model.named_parameters() if "pool" in name] == ["pool.p"]

@@ -39,7 +39,7 @@ def write_config(folder: Path, boxes: str, **changed: Any) -> None:
 
 
 def write_json(folder: Path, boxes: str) -> None:
-    """As torchreid writes it: elsewhere's paths, cameras from 0, training people from 0, test people as labelled."""
+    """As torchreid writes it: elsewhere's paths, cameras from 0, training people from 0, test people as labeled."""
     training = {1: 0, 845: 1}
     split: dict[str, Any] = {}
     for name, rows in (("train", TRAIN), ("query", QUERY), ("gallery", GALLERY)):
@@ -98,7 +98,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("kind", ["cuhk03", "cuhk03-labelled"])
+@pytest.mark.parametrize("kind", ["cuhk03", "cuhk03-labeled"])
 def test_every_form_gives_the_same_people_and_pictures(folder: Path, kind: str) -> None:
     found = open_dataset(f"{kind}:{folder}")
     assert found.published is not None and found.published.name == f"CUHK03 {kind[7:] or 'detected'}"

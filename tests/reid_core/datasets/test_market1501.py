@@ -6,13 +6,13 @@ from numpy.typing import NDArray
 
 from reid_core.datasets import Counts, Sample, open_dataset
 from reid_core.datasets.market1501 import parse_name
-from reid_core.datasets.published import CUHK03_DETECTED, CUHK03_LABELLED, MARKET1501, known_by_counts
+from reid_core.datasets.published import CUHK03_DETECTED, CUHK03_LABELED, MARKET1501, known_by_counts
 from schemas.errors import InputError, PictureError
 from schemas.settings import settings
 from tests.helpers.data_sets import SMALL, pixels, write, write_market1501
 
 
-def coloured(*rgb: int) -> NDArray[np.uint8]:
+def colored(*rgb: int) -> NDArray[np.uint8]:
     return np.full((50, 20, 3), rgb, np.uint8)
 
 
@@ -38,9 +38,9 @@ def test_names(name: str, said: tuple[int | None, ...] | None) -> None:
 
 def test_loads_a_split_in_the_order_of_names(tmp_path: Path) -> None:
     folder = tmp_path / "bounding_box_test"
-    write(folder / "0005_c12s1_1.png", coloured(200, 10, 10))
-    write(folder / "0000_c2s1_1.png", coloured(10, 200, 10))
-    write(folder / "-1_c1s1_1.png", coloured(10, 10, 200))
+    write(folder / "0005_c12s1_1.png", colored(200, 10, 10))
+    write(folder / "0000_c2s1_1.png", colored(10, 200, 10))
+    write(folder / "-1_c1s1_1.png", colored(10, 10, 200))
     (folder / "Thumbs.db").write_bytes(b"x")
     found = open_dataset(f"market1501:{tmp_path}")
     assert (found.train, found.query, len(found.gallery)) == ((), (), 3)
@@ -57,13 +57,13 @@ def test_loads_a_split_in_the_order_of_names(tmp_path: Path) -> None:
 
 def test_wrong_names_are_told(tmp_path: Path) -> None:
     for number in range(12):
-        write(tmp_path / "query" / f"a{number:02}.jpg", coloured(1, 2, 3))
+        write(tmp_path / "query" / f"a{number:02}.jpg", colored(1, 2, 3))
     with pytest.raises(InputError, match=r"12 pictures .* query/a00\.jpg: .*query/a02\.jpg: [^;]* and more;"):
         open_dataset(f"market1501:{tmp_path}")
 
 
 def test_a_broken_picture_is_named(tmp_path: Path) -> None:
-    write(tmp_path / "query" / "0001_c1s1_1.jpg", coloured(1, 2, 3))
+    write(tmp_path / "query" / "0001_c1s1_1.jpg", colored(1, 2, 3))
     (tmp_path / "query" / "0001_c1s1_2.jpg").write_bytes(b"")
     with pytest.raises(PictureError, match=r"0001_c1s1_2\.jpg"):
         open_dataset(f"market1501:{tmp_path}").load("query", SMALL)
@@ -88,7 +88,7 @@ def test_what_is_known_to_be_market1501(tmp_path: Path) -> None:
     gallery = [picture(person % 700, 1) for person in range(5332)]
     assert known_by_counts([], query, gallery, 0) is None  # person 0 is taken for distractors
     assert known_by_counts([], query, gallery, None) is CUHK03_DETECTED
-    assert known_by_counts([], query, gallery[:-4], None) is CUHK03_LABELLED
+    assert known_by_counts([], query, gallery[:-4], None) is CUHK03_LABELED
 
 
 def picture(identity: int, camera: int) -> Sample:

@@ -37,12 +37,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def people(seed: int, many: int, camera: int) -> PersonPictures:
-    """Noise over one colour a person, so that they can be told apart, but not all."""
-    colours = np.random.default_rng(0).integers(40, 216, (6, 1, 1, 3))
+    """Noise over one color a person, so that they can be told apart, but not all."""
+    colors = np.random.default_rng(0).integers(40, 216, (6, 1, 1, 3))
     rng = np.random.default_rng(seed)
     identities = rng.integers(0, 6, many)
     noise = rng.normal(scale=60, size=(many, SIZE.height, SIZE.width, 3))
-    pictures = np.clip(colours[identities] + noise, 0, 255).astype(np.uint8)
+    pictures = np.clip(colors[identities] + noise, 0, 255).astype(np.uint8)
     return PersonPictures(pictures, identities, np.full(many, camera))
 
 
@@ -88,7 +88,7 @@ def test_the_rest_keep_their_order_behind_the_nearest() -> None:
         assert np.array_equal(order[5:], [j for j in np.argsort(row) if j not in order[:5]])
 
 
-def test_junk_is_nobodys_neighbour(model: Path) -> None:
+def test_junk_is_nobodys_neighbor(model: Path) -> None:
     query, gallery, junk = people(1, 20, 1), people(2, 40, 2), people(3, 15, 2)
     both = [np.concatenate([getattr(gallery, name), getattr(junk, name)]) for name in ("pictures", "cameras")]
     with_junk = PersonPictures(both[0], np.concatenate([gallery.identities, np.full(15, JUNK)]), both[1])
@@ -126,11 +126,11 @@ def test_a_published_embedder_scores_on_the_real_set_what_others_measured() -> N
     if real is None or assets is None:
         pytest.skip("URBAN_REID_REAL_SET and URBAN_REID_TEST_ASSETS are not both set")
     name = "person-reidentification-retail-0277"
-    colours = InputConvention(color="bgr", range=255, mean=(0, 0, 0), std=(1, 1, 1))
+    colors = InputConvention(color="bgr", range=255, mean=(0, 0, 0), std=(1, 1, 1))
     data = open_dataset(f"market1501:{real}")
-    query, gallery = data.load("query", colours), data.load("gallery", colours)
+    query, gallery = data.load("query", colors), data.load("gallery", colors)
     quick = Settings(device="cpu")
-    with model_directory(assets / "models" / name / f"{name}.xml", colours, quick) as folder:
+    with model_directory(assets / "models" / name / f"{name}.xml", colors, quick) as folder:
         found = evaluate(quick, folder, query, gallery, rerank=True)
     assert found.keys() == {"plain", "reranked"}
     assert (found["plain"].rank_1, found["plain"].mAP) == pytest.approx((82.9, 81.1), abs=1.0)

@@ -79,6 +79,6 @@ def test_the_order_of_the_gallery_changes_nothing() -> None:
     assert reranked(left, right[order], ReRanking(7, 3)) == pytest.approx(found[:, order.numpy()])
 
 
-def test_equal_pictures_are_their_own_neighbours_first() -> None:
+def test_equal_pictures_are_their_own_neighbors_first() -> None:
     same = torch.ones(5, 4).double()
     assert np.isfinite(reranked(same[:2], same[2:], ReRanking(1, 1))).all()

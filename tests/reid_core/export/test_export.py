@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 import reid_core
 from reid_core.datasets.person_pictures import PersonPictures
-from reid_core.export.export import PARITY, Labelled, computes_bfloat16, export_model
+from reid_core.export.export import PARITY, Labeled, computes_bfloat16, export_model
 from reid_core.export.quantize import calibration_pictures
 from reid_core.files import load_model, read_card, save_model
 from reid_core.models import build_model
@@ -106,7 +106,7 @@ needs_bfloat16 = pytest.mark.skipif(not computes_bfloat16(), reason="a processor
 
 
 @needs_bfloat16
-def test_an_ir_says_where_it_runs_and_a_feature_has_no_neighbours(tmp_path: Path, model: Path, ir: Path) -> None:
+def test_an_ir_says_where_it_runs_and_a_feature_has_no_neighbors(tmp_path: Path, model: Path, ir: Path) -> None:
     settings = Settings(home=tmp_path, device="cpu")
     exported = export_model(settings, model, tmp_path / "bf16", "openvino", precision="bf16")
     assert min(exported.cosines.values()) >= PARITY  # of the file in float32
@@ -125,18 +125,18 @@ def test_an_ir_says_where_it_runs_and_a_feature_has_no_neighbours(tmp_path: Path
     assert np.array_equal(told, found[tmp_path / "bf16"])
 
 
-def labelled(people: int) -> Labelled:
+def labeled(people: int) -> Labeled:
     """Rendered people whom the packaged model has not met."""
     found = training_set(77, people, 8, (128, 64))
     query, gallery = PersonPictures(found.pictures, found.identities, found.cameras).split_queries()
-    return Labelled(f"{people} rendered people", query, gallery)
+    return Labeled(f"{people} rendered people", query, gallery)
 
 
 def test_int8_is_taken_or_refused_by_its_mAP(tmp_path: Path) -> None:
-    settings, people = Settings(home=tmp_path, device="cpu", precision="float32"), labelled(12)
+    settings, people = Settings(home=tmp_path, device="cpu", precision="float32"), labeled(12)
     own = training_set(78, 12, 4, (128, 64)).pictures
     exported = export_model(
-        settings, DEMO, tmp_path / "int8", "openvino", precision="int8", calibration=own, labelled=people
+        settings, DEMO, tmp_path / "int8", "openvino", precision="int8", calibration=own, labeled=people
     )
     before, after = exported.mAP or (0.0, 0.0)
     assert before > 50 and before - after <= 0.5
@@ -150,10 +150,10 @@ def test_int8_is_taken_or_refused_by_its_mAP(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_int8_calibrated_on_black_pictures_is_refused(tmp_path: Path) -> None:
-    settings, people = Settings(home=tmp_path, device="cpu", precision="float32"), labelled(12)
+    settings, people = Settings(home=tmp_path, device="cpu", precision="float32"), labeled(12)
     black = np.zeros((32, 128, 64, 3), np.uint8)
     with pytest.raises(CoreError, match=r"as int8: mAP falls from \d+\.\d\d to \d+\.\d\d on 12 rendered people"):
-        export_model(settings, DEMO, tmp_path / "no", "openvino", precision="int8", calibration=black, labelled=people)
+        export_model(settings, DEMO, tmp_path / "no", "openvino", precision="int8", calibration=black, labeled=people)
     assert not list(tmp_path.iterdir())
 
 
@@ -173,7 +173,7 @@ def test_a_fall_of_mAP_is_refused(tmp_path: Path, ir: Path, monkeypatch: pytest.
     with pytest.raises(CoreError, match=said):
         export_model(
             Settings(home=tmp_path), ir, tmp_path / "out", "openvino", precision="bf16",
-            labelled=Labelled("four people", query, gallery),
+            labeled=Labeled("four people", query, gallery),
         )  # fmt: skip
     assert not list(tmp_path.iterdir())
 
@@ -202,7 +202,7 @@ def test_what_cannot_be_meant(tmp_path: Path, model: Path) -> None:
     with pytest.raises(UsageError, match="int8 needs pictures to calibrate on"):
         export_model(settings, model, out, "openvino", precision="int8", calibration=pictures(40))
     with pytest.raises(InputError, match="31 pictures to calibrate on; int8 needs 32"):
-        export_model(settings, model, out, "openvino", precision="int8", calibration=pictures(31), labelled=labelled(2))
+        export_model(settings, model, out, "openvino", precision="int8", calibration=pictures(31), labeled=labeled(2))
     out.mkdir()
     (out / "mine").write_text("")
     with pytest.raises(InputError, match="is there already"):

@@ -69,7 +69,7 @@ def local(
 
 @pytest.mark.parametrize("name", ["plain", "sub_abs"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_feature_does_not_depend_on_its_neighbours(
+def test_a_feature_does_not_depend_on_its_neighbors(
     home: Path, name: str, precision: Literal["float32", "bfloat16"]
 ) -> None:
     core, many = local(home, name, precision), pictures(37)
@@ -95,7 +95,7 @@ def test_the_core_computes_what_the_model_does(home: Path, name: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_compiled_model_computes_the_same_whatever_its_neighbours(home: Path) -> None:
+def test_a_compiled_model_computes_the_same_whatever_its_neighbors(home: Path) -> None:
     settings = Settings(home=home, precision="float32", batch_size=8, device="cpu", compile="on")
     core, many = LocalCore.open(settings, home / "sub_abs"), pictures(11)
     features = core.embed(many)
@@ -126,7 +126,7 @@ def test_folding_leaves_no_batch_norm_and_the_same_function() -> None:
 
 
 @pytest.mark.parametrize("name", ["plain", "sub_abs", "sub"])
-def test_a_distance_does_not_depend_on_its_neighbours(home: Path, name: str) -> None:
+def test_a_distance_does_not_depend_on_its_neighbors(home: Path, name: str) -> None:
     core = local(home, name)
     left, right = np.random.default_rng(1).normal(size=(2, 1000, 256))
     together = core.distances(left, right)

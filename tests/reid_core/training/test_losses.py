@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reid_core.training.losses import CentreLoss, batch_hard_triplet, circle_loss, weighted_regularised_triplet
+from reid_core.training.losses import CenterLoss, batch_hard_triplet, circle_loss, weighted_regularized_triplet
 
 IDENTITIES = torch.tensor([7, 7, 7, 3, 3, 9, 9, 9])
 
@@ -73,7 +73,7 @@ def test_batch_hard_is_the_naive_loop(distances: Tensor, margin: float | None) -
 
 
 def test_weighted_is_the_naive_loop(distances: Tensor) -> None:
-    assert weighted_regularised_triplet(distances, IDENTITIES).item() == pytest.approx(naive_weighted(distances))
+    assert weighted_regularized_triplet(distances, IDENTITIES).item() == pytest.approx(naive_weighted(distances))
 
 
 @pytest.mark.parametrize(("margin", "gamma"), [(0.25, 1.0), (0.25, 128.0), (0.4, 80.0)])
@@ -134,13 +134,13 @@ def test_cross_entropy_with_label_smoothing_is_the_papers() -> None:
 def test_own_distance_does_not_count(distances: Tensor) -> None:
     other = distances.clone().fill_diagonal_(100)
     assert batch_hard_triplet(distances, IDENTITIES, 0.3) == batch_hard_triplet(other, IDENTITIES, 0.3)
-    assert weighted_regularised_triplet(distances, IDENTITIES) == weighted_regularised_triplet(other, IDENTITIES)
+    assert weighted_regularized_triplet(distances, IDENTITIES) == weighted_regularized_triplet(other, IDENTITIES)
     assert circle_loss(distances / 4, IDENTITIES) == circle_loss(other / 4, IDENTITIES)
 
 
 def test_large_distances_stay_finite(distances: Tensor) -> None:
     far = (distances.float() * 1000).requires_grad_()
-    loss = weighted_regularised_triplet(far, IDENTITIES) + batch_hard_triplet(far, IDENTITIES, None)
+    loss = weighted_regularized_triplet(far, IDENTITIES) + batch_hard_triplet(far, IDENTITIES, None)
     loss.backward()
     assert loss.isfinite() and far.grad is not None and far.grad.isfinite().all()
 
@@ -149,7 +149,7 @@ def test_gradients(distances: Tensor) -> None:
     distances.requires_grad_()
     assert torch.autograd.gradcheck(lambda d: batch_hard_triplet(d, IDENTITIES, None), distances)
     assert torch.autograd.gradcheck(lambda d: batch_hard_triplet(d, IDENTITIES, 0.3), distances)
-    assert torch.autograd.gradcheck(lambda d: weighted_regularised_triplet(d, IDENTITIES), distances)
+    assert torch.autograd.gradcheck(lambda d: weighted_regularized_triplet(d, IDENTITIES), distances)
 
 
 def test_loss_falls_as_positives_come_nearer(distances: Tensor) -> None:
@@ -157,7 +157,7 @@ def test_loss_falls_as_positives_come_nearer(distances: Tensor) -> None:
     nearer = torch.where(same, distances - 0.5, distances)
     assert batch_hard_triplet(nearer, IDENTITIES, None) < batch_hard_triplet(distances, IDENTITIES, None)
     # The weighted loss's own weights hold: all positives move by the same amount.
-    assert weighted_regularised_triplet(nearer, IDENTITIES) < weighted_regularised_triplet(distances, IDENTITIES)
+    assert weighted_regularized_triplet(nearer, IDENTITIES) < weighted_regularized_triplet(distances, IDENTITIES)
 
 
 def test_batch_without_positive_is_refused(distances: Tensor) -> None:
@@ -167,31 +167,31 @@ def test_batch_without_positive_is_refused(distances: Tensor) -> None:
         circle_loss(distances[:2, :2], torch.tensor([1, 1]))
 
 
-def test_centre_loss_is_the_naive_loop() -> None:
+def test_center_loss_is_the_naive_loop() -> None:
     torch.manual_seed(0)
-    loss = CentreLoss(3, 5).double()
+    loss = CenterLoss(3, 5).double()
     features = torch.randn(4, 5, dtype=torch.float64, requires_grad=True)
     labels = torch.tensor([0, 2, 2, 1])
     expected = sum(
-        sum((features[i, k].item() - loss.centres[labels[i], k].item()) ** 2 for k in range(5)) for i in range(4)
+        sum((features[i, k].item() - loss.centers[labels[i], k].item()) ** 2 for k in range(5)) for i in range(4)
     )
     assert loss(features, labels).item() == pytest.approx(expected / 4)
-    assert torch.autograd.gradcheck(lambda x, c: torch.func.functional_call(loss, {"centres": c}, (x, labels)), (
-        features, loss.centres.detach().clone().requires_grad_(),
+    assert torch.autograd.gradcheck(lambda x, c: torch.func.functional_call(loss, {"centers": c}, (x, labels)), (
+        features, loss.centers.detach().clone().requires_grad_(),
     ))  # fmt: skip
 
 
-def test_centres_step_does_not_depend_on_the_weight() -> None:
+def test_centers_step_does_not_depend_on_the_weight() -> None:
     features, labels = torch.ones(2, 3), torch.tensor([0, 1])
     stepped = []
     for weight in (5e-4, 1.0):
-        loss = CentreLoss(2, 3)
-        torch.nn.init.zeros_(loss.centres)
-        optimiser = torch.optim.SGD(loss.parameters(), lr=0.5)
+        loss = CenterLoss(2, 3)
+        torch.nn.init.zeros_(loss.centers)
+        optimizer = torch.optim.SGD(loss.parameters(), lr=0.5)
         (weight * loss(features, labels)).backward()
         loss.undo_weight(weight)
-        optimiser.step()
-        stepped.append(loss.centres.detach())
+        optimizer.step()
+        stepped.append(loss.centers.detach())
     torch.testing.assert_close(stepped[0], stepped[1])
     # d/dc of mean |f - c|^2 over two pictures is -(f - c), times 0.5.
     torch.testing.assert_close(stepped[1], torch.full((2, 3), 0.5))

@@ -14,7 +14,7 @@ from pipeline.accuracy.baselines import (
     flat,
     greedy,
     micro_batches,
-    nearest_neighbour,
+    nearest_neighbor,
     passages,
     search_thresholds,
 )
@@ -23,7 +23,7 @@ from schemas.arrays import Floats, Ints
 from tests.helpers.crowd import crowd, same
 
 Lift = Callable[[Passages], Passages]
-TRIED = {"nearest_neighbour": (0.3,), "average_link": (0.4,), "greedy": (0.4,), "micro_batches": (0.4,)}
+TRIED = {"nearest_neighbor": (0.3,), "average_link": (0.4,), "greedy": (0.4,), "micro_batches": (0.4,)}
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def naive_greedy(some: Passages, most: float) -> Ints:
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("cells", [1_000, 32_000_000])
-@pytest.mark.parametrize(("ours", "naive"), [(nearest_neighbour, naive_nearest), (greedy, naive_greedy)])
+@pytest.mark.parametrize(("ours", "naive"), [(nearest_neighbor, naive_nearest), (greedy, naive_greedy)])
 def test_as_a_double_loop(ours, naive, cells: int, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Gates that forbid nearly everything too: then the nearest possible one is far down the list."""
     monkeypatch.setattr(passages, "CELLS", cells)
@@ -101,7 +101,7 @@ def test_average_link_is_scikit_learns(most: float, ungated: Lift) -> None:
 
 @pytest.mark.parametrize("most", [0.1, 0.25, 0.4])
 def test_average_link_of_a_graph_is_scikit_learns(most: float, ungated: Lift, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flat, "_NEIGHBOURS", 22)
+    monkeypatch.setattr(flat, "_NEIGHBORS", 22)
     some = ungated(crowd(6, people=5).passages)
     near = kneighbors_graph(some.features, 22, metric="cosine")
     reference = AgglomerativeClustering(
@@ -151,8 +151,8 @@ def test_gates_hold(name: str, seed: int) -> None:
     violations = forbidden_pairs(groups, some.camera, some.start_us, some.end_us, some.slack, 60e6)
     together = np.zeros(len(some), int)
     assert forbidden_pairs(together, some.camera, some.start_us, some.end_us, some.slack, 60e6) > 100
-    if name == "nearest_neighbour":  # no link is impossible, but two may meet in a third
-        linked = nearest_neighbour(some)(1.5)
+    if name == "nearest_neighbor":  # no link is impossible, but two may meet in a third
+        linked = nearest_neighbor(some)(1.5)
         assert same(linked, naive_nearest(some, 1.5))
     else:
         assert violations == 0

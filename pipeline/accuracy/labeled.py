@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, text
 
-from pipeline.accuracy.baselines import Cut, nearest_neighbour, untimed
+from pipeline.accuracy.baselines import Cut, nearest_neighbor, untimed
 from pipeline.accuracy.metrics import agreement, churn, commonest, episodes, pairwise
 from pipeline.store import Store
 from pipeline.store.copy import copy_out
@@ -20,7 +20,7 @@ from schemas.levels import UPWARD, Level, level_of
 
 
 @dataclass(frozen=True)
-class Labelled:
+class Labeled:
     """A unit's tracklets with known truth, by key, and whom each level takes them for."""
 
     levels: tuple[Level, ...]  # above the camera, up to the unit's own
@@ -89,9 +89,9 @@ _TRUTHS = (
 )
 
 
-def labelled_tracklets(
+def labeled_tracklets(
     store: Store, unit: str, model_id: int, said: Callable[[Connection], Said] | None = None
-) -> Labelled:
+) -> Labeled:
     """Tracklets of the unit and all below it whose crops carry a truth (the commonest of theirs, the first by name).
 
     `said` gives the truth; it is the one that came with the crops unless given.
@@ -112,7 +112,7 @@ def labelled_tracklets(
         levels = UPWARD[1 : UPWARD.index(level_of(unit)) + 1]
         for level in levels:
             identity[level], persistent[level] = _held(connection, units[level], ids, known)
-    return Labelled(
+    return Labeled(
         levels=levels,
         key=[rows["key"][i] for i in known.tolist()],
         cameras=tuple(units[Level.CAMERA]),
@@ -169,20 +169,20 @@ def uuids(values: Column) -> np.ndarray:
     return np.frombuffer(b"".join(values), "V16")
 
 
-def score(labelled: Labelled, nearest_distances: Mapping[str, float]) -> dict[str, dict[str, float]]:
+def score(labeled: Labeled, nearest_distances: Mapping[str, float]) -> dict[str, dict[str, float]]:
     """Per level above the camera: what `pipeline.accuracy.metrics.agreement` gives of the level's task.
 
-    For levels in `nearest_distances` nearest_neighbour_f1 too, the baseline with that threshold (cosine distance). A
+    For levels in `nearest_distances` nearest_neighbor_f1 too, the baseline with that threshold (cosine distance). A
     tracklet that a level does not hold counts as alone.
     """
     result: dict[str, dict[str, float]] = {}
-    for level in labelled.levels:
-        unit = labelled.unit(level)
-        truth = labelled.of_task(level, labelled.truth)
-        row = agreement(labelled.of_task(level, labelled.identity[level]), truth, unit, labelled.crops)
+    for level in labeled.levels:
+        unit = labeled.unit(level)
+        truth = labeled.of_task(level, labeled.truth)
+        row = agreement(labeled.of_task(level, labeled.identity[level]), truth, unit, labeled.crops)
         if level.value in nearest_distances:
-            groups = nearest_in_unit(labelled.mean, unit)(nearest_distances[level.value])
-            row["nearest_neighbour_f1"] = pairwise(labelled.of_task(level, groups), truth, unit).f1
+            groups = nearest_in_unit(labeled.mean, unit)(nearest_distances[level.value])
+            row["nearest_neighbor_f1"] = pairwise(labeled.of_task(level, groups), truth, unit).f1
         result[level.value] = row
     return result
 
@@ -191,7 +191,7 @@ def nearest_in_unit(mean: Floats, unit: Ints) -> Cut:
     """The baseline that knows no time: each item (n, D) is linked to its nearest of the same unit, if near enough."""
     order = np.argsort(unit, kind="stable")
     units = [rows for rows in np.split(order, np.flatnonzero(np.diff(unit[order])) + 1) if len(rows)]
-    cuts = [nearest_neighbour(untimed(mean[rows])) for rows in units]
+    cuts = [nearest_neighbor(untimed(mean[rows])) for rows in units]
 
     def cut(most: float) -> Ints:
         groups = np.arange(len(mean))
@@ -202,7 +202,7 @@ def nearest_in_unit(mean: Floats, unit: Ints) -> Cut:
     return cut
 
 
-def identity_churn(before: Labelled, after: Labelled) -> dict[Level, float]:
+def identity_churn(before: Labeled, after: Labeled) -> dict[Level, float]:
     """Per level above the camera, of the tracklets in both: the share whose identity has another persistent id."""
     keys: list[Any] = [np.frombuffer(b"".join(side.key), "V32") for side in (before, after)]
     _, a, b = np.intersect1d(keys[0], keys[1], assume_unique=True, return_indices=True)

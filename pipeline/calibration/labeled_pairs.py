@@ -127,7 +127,7 @@ _BELOW = (
 def wrong_joins(store: Store, district: str, level: Level, truth: Mapping[int, str]) -> tuple[Bools, Ints]:
     """Of the joins made at a level: (j,) whether the two sides show two people, and (j,) a number of the left one's.
 
-    `truth`: of tracklets, by their ids. A side shows whom most of its tracklets do. Joins of sides that nobody labelled
+    `truth`: of tracklets, by their ids. A side shows whom most of its tracklets do. Joins of sides that nobody labeled
     are left out.
     """
     with store.begin() as connection:

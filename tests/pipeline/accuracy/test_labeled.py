@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from pipeline.accuracy.label_file import Matched, read_labels, read_said
-from pipeline.accuracy.labelled import identity_churn, labelled_tracklets, nearest_in_unit, score
+from pipeline.accuracy.labeled import identity_churn, labeled_tracklets, nearest_in_unit, score
 from pipeline.accuracy.scorecard import open_set_of, scorecard
 from pipeline.city.units import store_city
 from pipeline.store import Store
@@ -17,7 +17,7 @@ from schemas.arrays import Ints
 from schemas.errors import InputError
 from schemas.levels import Level
 from schemas.times import from_us, to_us
-from tests.helpers.labelled_city import BUILDING, C2, CAMERA, CITY, CROPS, END, START, STREET, TRUTH
+from tests.helpers.labeled_city import BUILDING, C2, CAMERA, CITY, CROPS, END, START, STREET, TRUTH
 from tests.helpers.resolved_city import DAY, key, write_level, write_tracklets
 from tests.helpers.rows import insert_model
 
@@ -54,8 +54,8 @@ def written(store: Store) -> Written:
     return made
 
 
-def test_labelled_tracklets(written: Written) -> None:
-    found = labelled_tracklets(written.store, "d1", written.model)
+def test_labeled_tracklets(written: Written) -> None:
+    found = labeled_tracklets(written.store, "d1", written.model)
     order = sorted((i for i in range(6) if i != 4), key=lambda i: key(Level.CAMERA, i))  # one has no label
     assert found.key == [key(Level.CAMERA, i) for i in order]
     assert found.levels == (Level.BUILDING, Level.STREET, Level.DISTRICT)
@@ -70,21 +70,21 @@ def test_labelled_tracklets(written: Written) -> None:
         assert (mine[:, None] == mine[None]).tolist() == (group[order][:, None] == group[order][None]).tolist()
     assert (found.persistent_id[Level.DISTRICT] == np.zeros(5, "V16")).all()
     assert len(set(found.unit(Level.BUILDING).tolist())) == 2 and len(set(found.unit(Level.DISTRICT).tolist())) == 1
-    part = labelled_tracklets(written.store, "d1/s1/b1", written.model)
+    part = labeled_tracklets(written.store, "d1/s1/b1", written.model)
     assert part.levels == (Level.BUILDING,) and len(part.key) == 4
-    assert labelled_tracklets(written.store, "d1/s1/b2", written.model + 1).key == []
+    assert labeled_tracklets(written.store, "d1/s1/b2", written.model + 1).key == []
 
 
 def test_the_commonest_label_is_the_tracklets(written: Written, tmp_path: Path) -> None:
     lines = [{"crop": key("crop", 2, i).hex(), "truth": who} for i, who in enumerate(["x", "bert", "bert", ""])]
     (tmp_path / "labels.jsonl").write_text("\n".join(map(json.dumps, lines)))
     said = read_said(tmp_path / "labels.jsonl", "d1")
-    found = labelled_tracklets(written.store, "d1", written.model, said)
+    found = labeled_tracklets(written.store, "d1", written.model, said)
     assert found.people == ("bert", "x") and found.truth.tolist() == [0] and found.key == [key(Level.CAMERA, 2)]
 
 
 def test_score(written: Written) -> None:
-    found = score(labelled_tracklets(written.store, "d1", written.model), {"street": 0.1})
+    found = score(labeled_tracklets(written.store, "d1", written.model), {"street": 0.1})
     # In the first building three are one, of anna twice and bert once, and cleo is alone; in the other bert is.
     assert (found["building"]["precision"], found["building"]["recall"]) == (1 / 3, 1.0)
     # 12 crops: bert's 4 are more than anna's 3 of the identity's; in the street anna's 5 stand against bert's 5.
@@ -92,7 +92,7 @@ def test_score(written: Written) -> None:
     assert found["building"]["purity"] == 4 / 5
     assert (found["street"]["precision"], found["street"]["recall"]) == (2 / 6, 1.0)
     assert (found["district"]["precision"], found["district"]["recall"]) == (1.0, 0.0)
-    assert found["street"]["nearest_neighbour_f1"] == 1.0 and "nearest_neighbour_f1" not in found["building"]
+    assert found["street"]["nearest_neighbor_f1"] == 1.0 and "nearest_neighbor_f1" not in found["building"]
 
 
 def test_the_nearest_is_of_the_same_unit() -> None:
@@ -105,42 +105,42 @@ def test_scorecard(written: Written) -> None:
     for one, other in ((1, 2), (2, 4), (1, 3)):
         written.ask("d1/s1", key(Level.BUILDING, one), key(Level.BUILDING, other))
     written.ask("d1/s1/b1", key(Level.CAMERA, 0), key(Level.CAMERA, 1))
-    labelled = labelled_tracklets(written.store, "d1", written.model)
-    found = scorecard(written.store, "d1", labelled)
+    labeled = labeled_tracklets(written.store, "d1", written.model)
+    found = scorecard(written.store, "d1", labeled)
     building, street = found[Level.BUILDING], found[Level.STREET]
     assert (building["identities"], building["people"]) == (3, 4)
     assert (street["identities"], street["people"]) == (2, 3)
     assert building["violations"] == 1  # tracklets 0 and 2, at one camera from second 5 to 10
     assert street["violations"] == 1  # with tracklet 3 nobody is in conflict: 70 s for a walk of 30
-    assert building["reviews"] == building["reviews_labelled"] == 1 and building["reviews_needed"] == 0
+    assert building["reviews"] == building["reviews_labeled"] == 1 and building["reviews_needed"] == 0
     # Of the street's three one has a side without labels; bert and cleo are two people; and the first is of anna's
     # building identity, by her 5 crops of 9, and bert.
-    assert (street["reviews"], street["reviews_labelled"], street["reviews_needed"]) == (3, 2, 0)
+    assert (street["reviews"], street["reviews_labeled"], street["reviews_needed"]) == (3, 2, 0)
     assert building["churn"] == street["churn"] == 0.0
     assert building["false_attach_rate"] == 1 / 4  # bert, attached to anna's
     assert [row["identities_from"] for row in building["history"]] == [0]
-    opened = open_set_of(labelled, Level.STREET)  # the building's identities: anna's, bert's, cleo's
+    opened = open_set_of(labeled, Level.STREET)  # the building's identities: anna's, bert's, cleo's
     assert (opened.new.sum(), opened.seen.sum(), opened.false_attached.sum()) == (3, 0, 1)
 
 
 def test_the_scorecard_holds_the_scores(written: Written) -> None:
-    labelled = labelled_tracklets(written.store, "d1", written.model)
-    found = scorecard(written.store, "d1", labelled, {"street": 0.1})
-    for level, row in score(labelled, {"street": 0.1}).items():
+    labeled = labeled_tracklets(written.store, "d1", written.model)
+    found = scorecard(written.store, "d1", labeled, {"street": 0.1})
+    for level, row in score(labeled, {"street": 0.1}).items():
         assert {name: found[Level(level)][name] for name in row} == row
 
 
 def test_whoever_comes_back_after_the_horizon_is_to_be_another(written: Written) -> None:
-    labelled = labelled_tracklets(written.store, "d1", written.model)
-    short = replace(labelled, horizon_us=dict.fromkeys(labelled.levels, 5_000_000))
+    labeled = labeled_tracklets(written.store, "d1", written.model)
+    short = replace(labeled, horizon_us=dict.fromkeys(labeled.levels, 5_000_000))
     found = scorecard(written.store, "d1", short)
     assert found[Level.BUILDING]["people"] == 5  # anna stays away for 10 s
     assert found[Level.STREET]["people"] == 5  # and bert for 85 on his way to the other building
-    assert open_set_of(labelled, Level.BUILDING).seen.sum() == 1
+    assert open_set_of(labeled, Level.BUILDING).seen.sum() == 1
     # By the task she is new as well, and falsely attached to bert, who was there until 5 s before her; with a horizon
     # of 4 s the identity is over by then.
     for seconds, false in ((5, 2), (4, 1)):
-        shorter = replace(labelled, horizon_us=dict.fromkeys(labelled.levels, seconds * 1_000_000))
+        shorter = replace(labeled, horizon_us=dict.fromkeys(labeled.levels, seconds * 1_000_000))
         opened = open_set_of(shorter, Level.BUILDING)
         assert (opened.new.sum(), opened.seen.sum(), opened.false_attached.sum()) == (5, 0, false)
 
@@ -148,19 +148,19 @@ def test_whoever_comes_back_after_the_horizon_is_to_be_another(written: Written)
 def test_a_review_is_needed_where_one_person_stays_in_two(written: Written) -> None:
     written.level(Level.DISTRICT, np.array([1, 1, 2, 3, 4, 5]))
     written.ask("d1", key(Level.CAMERA, 2), key(Level.CAMERA, 3))
-    labelled = labelled_tracklets(written.store, "d1", written.model)
-    found = scorecard(written.store, "d1", labelled)[Level.DISTRICT]
-    assert (found["reviews"], found["reviews_labelled"], found["reviews_needed"]) == (1, 1, 1)
+    labeled = labeled_tracklets(written.store, "d1", written.model)
+    found = scorecard(written.store, "d1", labeled)[Level.DISTRICT]
+    assert (found["reviews"], found["reviews_labeled"], found["reviews_needed"]) == (1, 1, 1)
     assert (found["violations"], found["identities"], found["people"]) == (0, 4, 3)
 
 
 def test_churn_is_against_the_first_id(written: Written) -> None:
-    before = labelled_tracklets(written.store, "d1", written.model)
+    before = labeled_tracklets(written.store, "d1", written.model)
     # A later window's run: whoever was number 1 is 9 now, and so has a third id with the old members.
     with written.store.begin() as connection:
         connection.execute(text("UPDATE run SET superseded_at = now() WHERE unit = 'd1/s1'"))
     written.level(Level.STREET, np.array([1, 1, 1, 2, 3, 4]), window=1, renamed={1: 9, 2: 1})
-    after = labelled_tracklets(written.store, "d1", written.model)
+    after = labeled_tracklets(written.store, "d1", written.model)
     assert identity_churn(before, after) == {Level.BUILDING: 0.0, Level.STREET: 3 / 5, Level.DISTRICT: 0.0}
     part = replace(after, key=after.key[:2], persistent_id={k: v[:2] for k, v in after.persistent_id.items()})
     assert identity_churn(before, part)[Level.DISTRICT] == 0.0
@@ -185,11 +185,11 @@ def test_a_label_names_its_crop(written: Written, tmp_path: Path, content: str) 
     file = tmp_path / "labels"
     file.write_text("\ufeff" + content)
     heard: list[Matched] = []
-    found = labelled_tracklets(written.store, "d1", written.model, read_said(file, "d1", heard.append))
+    found = labeled_tracklets(written.store, "d1", written.model, read_said(file, "d1", heard.append))
     assert found.key == [key(Level.CAMERA, 1)] and found.people[found.truth[0]] == "anna"
     assert heard == [Matched(labels=2, matched=1)]
     with pytest.raises(InputError, match="none of its 2 labels is of a crop of d1/s1/b2"):
-        labelled_tracklets(written.store, "d1/s1/b2", written.model, read_said(file, "d1/s1/b2"))
+        labeled_tracklets(written.store, "d1/s1/b2", written.model, read_said(file, "d1/s1/b2"))
 
 
 @pytest.mark.parametrize(

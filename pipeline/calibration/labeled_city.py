@@ -33,10 +33,10 @@ _MOST_PEOPLE = 200
 
 
 @contextmanager
-def labelled_city(
+def labeled_city(
     settings: Settings, model_directory: Path, source: str, report: Report
 ) -> Iterator[tuple[Store, ReIDCore, ModelRow]]:
-    """A store with the labelled crops of `source`, grouped into tracklets; gone afterwards. See `calibrate`."""
+    """A store with the labeled crops of `source`, grouped into tracklets; gone afterwards. See `calibrate`."""
     kind, _, what = source.partition(":")
     if kind not in ("rendered", "simulated", "market1501") or not what:
         raise InputError(
