@@ -78,7 +78,7 @@ class ModelCard(ModelConfig):
         """Reads the cards of version 0.1, whose details have British names."""
         if isinstance(details, dict):
             return {
-                str(name).replace("neighbour", "neighbor").replace("centre", "center"): cls._us_names(value)
+                str(name).replace("neighbour", "neighbor").replace("centre", "center"): cls._us_names(value)  # codespell:ignore neighbour,centre
                 for name, value in details.items()
             }
         return details
