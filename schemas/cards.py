@@ -74,11 +74,13 @@ class ModelCard(ModelConfig):
 
     @field_validator("details", mode="before")
     @classmethod
-    def _us_names(cls, details: object) -> object:
-        """Reads the cards of version 0.1, whose details have British names."""
-        if isinstance(details, dict):
-            return {
-                str(name).replace("neighbour", "neighbor").replace("centre", "center"): cls._us_names(value)  # codespell:ignore neighbour,centre
-                for name, value in details.items()
-            }
-        return details
+    def _us_spelling(cls, details: object) -> object:
+        """Reads cards of version 0.1, whose details have British names."""
+        if not isinstance(details, dict):
+            return details
+        return {
+            str(name)
+            .replace("neighbour", "neighbor")  # codespell:ignore neighbour
+            .replace("centre", "center"): cls._us_spelling(value)  # codespell:ignore centre
+            for name, value in details.items()
+        }

@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from schemas.errors import UsageError
@@ -26,7 +26,15 @@ class AssociationSettings(Frozen):
     horizon_building_s: int = Field(900, ge=1, description="how far back a building looks, seconds")
     horizon_street_s: int = Field(3_600, ge=1, description="how far back a street looks, seconds")
     horizon_district_s: int = Field(10**9, ge=1, description="how far back a district looks, seconds")
-    neighbors: int = Field(12, ge=1, le=200, description="candidates a new identity is compared with")
+    # Version 0.1 had a British name: read under that too, and hashed under it, so that stored runs keep their keys.
+    neighbors: int = Field(
+        12,
+        ge=1,
+        le=200,
+        description="candidates a new identity is compared with",
+        validation_alias=AliasChoices("neighbors", "neighbours"),  # codespell:ignore neighbours
+        serialization_alias="neighbours",  # codespell:ignore neighbours
+    )
     small_cluster: int = Field(32, ge=1, description="unscored pairs between clusters up to this size are scored")
     medoids: int = Field(4, ge=1, le=16, description="medoids kept beside an identity's mean")
     passage_gap_s: float = Field(4.0, gt=0, description="a longer pause before one camera starts a new tracklet")
@@ -43,7 +51,7 @@ class AssociationSettings(Frozen):
         }[level]
 
     def digest(self) -> bytes:
-        return hashlib.sha256(self.model_dump_json().encode()).digest()
+        return hashlib.sha256(self.model_dump_json(by_alias=True).encode()).digest()
 
 
 def _default_home() -> Path:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import UsageError
-from schemas.settings import Settings, settings
+from schemas.settings import AssociationSettings, Settings, settings
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,10 @@ def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> N
 def test_crop_roots_are_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("URBAN_REID_CROP_ROOTS", '["s3://bucket/crops", "/data"]')
     assert Settings().crop_roots == ("s3://bucket/crops", "/data")
+
+
+def test_runs_of_version_0_1_keep_their_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The digest of the default settings, as version 0.1 computed it; it is part of each run's key."""
+    assert AssociationSettings().digest().hex() == "58d7be2081e1326fdfcc8fe9d9e61dcdb50c71255d61e08ff25d7e788ae6a08b"
+    monkeypatch.setenv("URBAN_REID_ASSOCIATION__NEIGHBOURS", "7")
+    assert Settings().association.neighbors == 7
