@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import Connection, Row, text
 
-from pipeline.governance.audit import audit
+from pipeline.governance.audit import Action, audit
 from pipeline.store import Store
 from reid_core.files import model_digest, read_card, write_card
 from reid_core.tensors import refuse_pickles
+from schemas.calibration import LevelCalibration
 from schemas.cards import InputConvention, ModelCard
 from schemas.errors import HomeError, InputError, ModelChanged, ModelFileError
 from schemas.settings import Settings
@@ -121,6 +122,17 @@ class SwitchKind(StrEnum):
     ROLLBACK = "rollback"
 
 
+def insert_calibration(connection: Connection, model_id: int, calibration: LevelCalibration) -> None:
+    """Makes `calibration` the newest of its level and the model, in the connection's transaction."""
+    connection.execute(
+        text(
+            "INSERT INTO calibration (model_id, level, parameters) "
+            "VALUES (:model, CAST(:level AS unit_level), CAST(:parameters AS jsonb))"
+        ),
+        {"model": model_id, "level": calibration.level.value, "parameters": calibration.model_dump_json()},
+    )
+
+
 def switch_model(
     connection: Connection,
     kind: SwitchKind,
@@ -142,7 +154,7 @@ def switch_model(
         {"kind": kind.value, "model": model.id, "operator": operator, "reason": reason, "forced": forced},
     )
     said = {"model": model.name, "digest": model.digest.hex()} | ({"forced": True} if forced else {})
-    audit(connection, operator, f"model.{kind}", reason=reason, details=said | dict(details or {}))
+    audit(connection, operator, Action(f"model.{kind}"), reason=reason, details=said | dict(details or {}))
 
 
 def lock_model_in_use(connection: Connection) -> None:
@@ -193,14 +205,8 @@ def _insert(connection: Connection, settings: Settings, card: ModelCard, digest:
         {"name": card.name, "digest": digest, "dims": card.dims, "card": card.model_dump_json()},
     ).scalar_one()
     for calibration in card.calibration:
-        connection.execute(
-            text(
-                "INSERT INTO calibration (model_id, level, parameters) "
-                "VALUES (:model, CAST(:level AS unit_level), CAST(:parameters AS jsonb))"
-            ),
-            {"model": model_id, "level": calibration.level, "parameters": calibration.model_dump_json()},
-        )
-    audit(connection, settings.operator, "model.register", details={"model": card.name, "digest": digest.hex()})
+        insert_calibration(connection, model_id, calibration)
+    audit(connection, settings.operator, Action.MODEL_REGISTER, details={"model": card.name, "digest": digest.hex()})
     return model_id
 
 

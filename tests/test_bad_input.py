@@ -376,7 +376,7 @@ def test_hostile_text_stays_text(
         assert {row["truth"] for row in exported} == {truth}
         assert "1" in shown("search", "--within", "d1", "--probe", exported[0]["crop"], "--reason", HOSTILE)
         with Store.open(settings, "pytest") as store, store.begin() as connection:
-            said = connection.execute(text("SELECT reason, actor FROM audit WHERE action = 'search'")).one()
+            said = connection.execute(text("SELECT reason, actor FROM audit WHERE action = 'search.start'")).one()
         assert tuple(said) == (HOSTILE, HOSTILE)
         shown("report", "--district", "d1", "--out", "report")
         for page in (files / "report").glob("*.html"):

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 from scipy.special import expit
-from sqlalchemy import Connection, text
 
 from pipeline.accuracy.labeled import Labeled, labeled_tracklets, nearest_in_unit
 from pipeline.accuracy.metrics import Pairwise, pairwise
@@ -25,7 +24,8 @@ from pipeline.calibration.labeled_pairs import Compared, Observed, tracklet_trut
 from pipeline.calibration.reliability import Joins, false_merges, judge, profile
 from pipeline.city import watermarks
 from pipeline.city.units import read_city
-from pipeline.registry import ModelRow
+from pipeline.governance.audit import Action, audit
+from pipeline.registry import ModelRow, insert_calibration
 from pipeline.resolve import resolve_unit
 from pipeline.store import Store
 from reid_core.serving.core import ReIDCore
@@ -106,24 +106,8 @@ def write_calibrations(store: Store, model_id: int, fitted: Fitted) -> None:
         for fit in fitted.levels:
             insert_calibration(connection, model_id, fit)
         watermarks.mark_everything(connection)
-        connection.execute(
-            text(
-                "INSERT INTO audit (actor, action, details) VALUES (:actor, 'model.calibrate', "
-                "jsonb_build_object('model', CAST(:model AS integer), 'fitted_on', CAST(:source AS text)))"
-            ),
-            {"actor": store.settings.operator, "model": model_id, "source": fitted.levels[0].fitted_on},
-        )
-
-
-def insert_calibration(connection: Connection, model_id: int, fit: LevelCalibration) -> None:
-    """Makes `fit` the newest of (model, level)."""
-    connection.execute(
-        text(
-            "INSERT INTO calibration (model_id, level, parameters) "
-            "VALUES (:model, CAST(:level AS unit_level), CAST(:parameters AS jsonb))"
-        ),
-        {"model": model_id, "level": fit.level.value, "parameters": fit.model_dump_json()},
-    )
+        details = {"model": model_id, "fitted_on": fitted.levels[0].fitted_on}
+        audit(connection, store.settings.operator, Action.MODEL_CALIBRATE, details=details)
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,9 @@ from scipy.special import expit
 
 from pipeline.association.transit import prior
 from pipeline.association.transit_learning import learn
-from pipeline.calibration.fit import insert_calibration
 from pipeline.city import watermarks
-from pipeline.governance.audit import audit
-from pipeline.registry import ModelRow
+from pipeline.governance.audit import Action, audit
+from pipeline.registry import ModelRow, insert_calibration
 from pipeline.resolve.unit import current_calibration
 from pipeline.store import Store
 from pipeline.store.copy import copy_out
@@ -77,7 +76,7 @@ def learn_transit_times(store: Store, model: ModelRow, operator: str, reason: st
         audit(
             connection,
             operator,
-            "model.transit",
+            Action.TRANSIT_LEARN,
             reason=reason,
             details={"model": model.name, "joins": joins},
         )

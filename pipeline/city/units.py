@@ -5,7 +5,6 @@ city. It may grow at any time, but what earlier decisions rest on (a camera's so
 between units) may not change under crops that are already there.
 """
 
-import json
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from pydantic import ValidationError
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
 
+from pipeline.governance.audit import Action, audit
 from pipeline.store import Store
 from schemas.city_file import City, Unit, Walk
 from schemas.errors import CityError
@@ -146,10 +146,7 @@ def store_city(store: Store, city: City, *, is_demo: bool = False) -> bool:
             "added": len(after - before),
             "removed": len(before - after),
         }
-        connection.execute(
-            text("INSERT INTO audit (actor, action, details) VALUES (:actor, 'city load', CAST(:details AS jsonb))"),
-            {"actor": store.settings.operator, "details": json.dumps(details)},
-        )
+        audit(connection, store.settings.operator, Action.CITY_LOAD, details=details)
     return True
 
 

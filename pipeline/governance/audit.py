@@ -2,25 +2,60 @@
 
 import json
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Connection, text
 
 
+class Action(StrEnum):
+    """What an audit row records, written `noun.verb`. `Action(stored)` also accepts the spellings of older rows."""
+
+    CITY_LOAD = "city.load"
+    CROP_LOSE = "crop.lose"  # crops whose pictures are missing were accepted as gone for good
+    IDENTITY_CONFIRM = "identity.confirm"
+    IDENTITY_DENY = "identity.deny"
+    MODEL_CALIBRATE = "model.calibrate"
+    MODEL_COMPARE = "model.compare"
+    MODEL_PROMOTE = "model.promote"
+    MODEL_REGISTER = "model.register"
+    MODEL_ROLLBACK = "model.rollback"
+    MODEL_TRAIN = "model.train"
+    MODEL_USE = "model.use"
+    PROBE_UPLOAD = "probe.upload"
+    REPORT_WRITE = "report.write"
+    SEARCH_START = "search.start"
+    TRANSIT_LEARN = "transit.learn"
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Action | None":
+        return _OLD_SPELLINGS.get(value)
+
+
+#: Rows of version 0.1 keep what they say; readers see today's action.
+_OLD_SPELLINGS: dict[object, Action] = {
+    "city load": Action.CITY_LOAD,
+    "crop.gone": Action.CROP_LOSE,
+    "model.transit": Action.TRANSIT_LEARN,
+    "report": Action.REPORT_WRITE,
+    "search": Action.SEARCH_START,
+}
+
+
 def audit(
     connection: Connection,
     actor: str,
-    action: str,
+    action: Action,
     *,
     unit: str | None = None,
     reason: str | None = None,
     details: Mapping[str, Any],
 ) -> None:
-    """Appends a row."""
+    """Appends one row in the connection's transaction."""
     connection.execute(
         text(
             "INSERT INTO audit (actor, action, unit, reason, details) "
             "VALUES (:actor, :action, :unit, :reason, CAST(:details AS jsonb))"
         ),
-        {"actor": actor, "action": action, "unit": unit, "reason": reason, "details": json.dumps(details)},
+        {"actor": actor, "action": action.value, "unit": unit, "reason": reason, "details": json.dumps(details)},
     )

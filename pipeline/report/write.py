@@ -8,6 +8,7 @@ from sqlalchemy import text
 
 from pipeline.city.assignments import write_assignments
 from pipeline.crops.crop_store import CropStore
+from pipeline.governance.audit import Action, audit
 from pipeline.report.contents import read_contents
 from pipeline.report.folder import open_folder, remove_stale, write_whole, writing
 from pipeline.report.pages import render
@@ -37,13 +38,8 @@ def write_report(
     contents = read_contents(store, district)
     thumbnails = open_folder(out)
     with store.begin() as connection:
-        connection.execute(
-            text(
-                "INSERT INTO audit (actor, action, unit, details) VALUES (:actor, 'report', :unit, "
-                "jsonb_build_object('digest', CAST(:digest AS text)))"
-            ),
-            {"actor": store.settings.operator, "unit": district, "digest": contents.digest},
-        )
+        details = {"digest": contents.digest}
+        audit(connection, store.settings.operator, Action.REPORT_WRITE, unit=district, details=details)
     with writing(out):
         shown = list(contents.all_pictures())
         missing = write_thumbnails(crops, shown, thumbnails, progress)

@@ -7,7 +7,7 @@ from sqlalchemy import text
 from pipeline.city.units import read_city
 from pipeline.crops.crop_store import CropStore
 from pipeline.crops.quality import decode
-from pipeline.governance.audit import audit
+from pipeline.governance.audit import Action, audit
 from pipeline.registry import ModelRow
 from pipeline.store import Store
 from schemas.city_file import unknown_unit
@@ -24,7 +24,7 @@ def upload_probe(store: Store, crops: CropStore, data: bytes, operator: str) -> 
             text("INSERT INTO probe (picture, uploaded_by) VALUES (:picture, :operator) RETURNING id"),
             {"picture": picture, "operator": operator},
         ).scalar_one()
-        audit(connection, operator, "probe.upload", details={"probe": str(probe), "picture": picture.hex()})
+        audit(connection, operator, Action.PROBE_UPLOAD, details={"probe": str(probe), "picture": picture.hex()})
     return probe
 
 
@@ -70,7 +70,7 @@ def request_search(store: Store, model: ModelRow, parameters: SearchParameters) 
         audit(
             connection,
             parameters.operator,
-            "search",
+            Action.SEARCH_START,
             unit=parameters.unit,
             reason=parameters.reason,
             details={"request": str(request)} | details,

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from pipeline.calibration.held_out import calibrate_held_out
 from pipeline.crops.crop_store import CropStore
-from pipeline.governance.audit import audit
+from pipeline.governance.audit import Action, audit
 from pipeline.registry import ModelRow, find_model, models, register_model
 from pipeline.resolve.unit import current_calibration
 from pipeline.store import Store
@@ -52,7 +52,7 @@ def train_model(store: Store, crops: CropStore, parameters: TrainParameters, pro
         audit(
             connection,
             parameters.operator,
-            "model.train",
+            Action.MODEL_TRAIN,
             reason=parameters.reason,
             details={
                 "model": parameters.name,

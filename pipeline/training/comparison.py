@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, text
 
-from pipeline.governance.audit import audit
+from pipeline.governance.audit import Action, audit
 from pipeline.registry import ModelRow
 from reid_core.datasets import Dataset
 from reid_core.files import model_digest, read_card
@@ -111,7 +111,7 @@ def write_comparison(
     audit(
         connection,
         operator,
-        "model.compare",
+        Action.MODEL_COMPARE,
         details={"model": model.name, "against": against.name, "held_out": found.held_out},
     )
 

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from pipeline.governance.audit import audit
+from pipeline.governance.audit import Action, audit
 from pipeline.store import Store
 from schemas.errors import InputError
 from schemas.levels import Level, level_of
@@ -52,7 +52,7 @@ def confirm(store: Store, identity: str, *, operator: str, reason: str, is_one_p
         audit(
             connection,
             operator,
-            "identity.confirm" if is_one_person else "identity.deny",
+            Action.IDENTITY_CONFIRM if is_one_person else Action.IDENTITY_DENY,
             unit=row.unit,
             reason=reason,
             details={"identity": str(row.persistent_id), "crops": row.crops},

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 from pipeline.crops.crop_store import CropStore
-from pipeline.governance.audit import audit
+from pipeline.governance.audit import Action, audit
 from pipeline.registry import (
     ModelRow,
     SwitchKind,
@@ -175,7 +175,7 @@ def _settle_missing(store: Store, crops: CropStore, switch: _Switch, accept: boo
         )
     with store.begin() as connection:
         connection.execute(text("UPDATE crop SET picture_gone_at = now() WHERE id = ANY(:ids)"), {"ids": missing})
-        audit(connection, switch.operator, "crop.gone", reason=switch.reason, details={"crops": len(missing)})
+        audit(connection, switch.operator, Action.CROP_LOSE, reason=switch.reason, details={"crops": len(missing)})
 
 
 def _model_before(connection: Connection) -> ModelRow:

@@ -31,7 +31,7 @@ def test_a_search_is_written_down_and_shown(town: Town, lines: list[str], api: A
     assert hits[0].crops[0].key == key
     with town.store.begin() as connection:
         request = connection.execute(text("SELECT * FROM search_request")).one()
-        audit = connection.execute(text("SELECT * FROM audit WHERE action = 'search'")).one()
+        audit = connection.execute(text("SELECT * FROM audit WHERE action = 'search.start'")).one()
         rows = connection.execute(text("SELECT rank, distance FROM search_hit ORDER BY rank")).all()
     assert (request.reason, audit.reason, audit.actor, audit.unit) == (asked.reason, asked.reason, "me", "d1")
     assert request.finished_at is not None and audit.details["request"] == str(request.id)
@@ -48,7 +48,7 @@ def test_nothing_is_searched_without_a_reason_or_a_place(town: Town) -> None:
         asyncio.run(search(SearchParameters(unit="d7", crop_key="0" * 64, reason="x", operator="me")))
     with town.store.begin() as connection:
         assert connection.scalar(text("SELECT count(*) FROM search_request")) == 0
-        assert connection.scalar(text("SELECT count(*) FROM audit WHERE action = 'search'")) == 0
+        assert connection.scalar(text("SELECT count(*) FROM audit WHERE action = 'search.start'")) == 0
 
 
 def test_who_finds_another_model_in_use_begins_again_with_it(town: Town, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def test_a_snapshot_of_the_joins_that_were_made(town: Town, lines: list[str], mo
     found = learn_transit_times(town.store, town.model, "anna", "a day of joins")
     with town.store.begin() as connection:
         after = current_calibration(connection, town.model.id, Level.BUILDING)
-        audited = connection.execute(text("SELECT reason FROM audit WHERE action = 'model.transit'")).scalars().all()
+        audited = connection.execute(text("SELECT reason FROM audit WHERE action = 'transit.learn'")).scalars().all()
     assert before is not None and after is not None and after.id != before.id
     assert after.value.transit == found[Level.BUILDING] and after.value.terms == before.value.terms
     assert 0 < found[Level.BUILDING].joins <= joins
