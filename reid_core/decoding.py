@@ -1,4 +1,4 @@
-"""From an encoded picture to pixels: one decoder for data sets and the city, so that both see the same picture."""
+"""Decodes pictures: one decoder for data sets and the city, so that both get the same pixels."""
 
 import io
 import struct
@@ -18,16 +18,22 @@ MAX_PIXELS = 64_000_000
 MAX_BYTES = 64_000_000
 _LIMITS = f"at most {MAX_SIDE_PX:,} pixels a side and {MAX_PIXELS // 1_000_000} megapixels are taken"
 
-# Pillow looks at the header's size first, with a guard of its own, then we do, and only then pixels are decoded.
+#: Modes of a 16-bit gray PNG, which Pillow's own conversion clips to white.
+_GRAY_16 = frozenset(("I", "I;16", "I;16B", "I;16L", "I;16N"))
+
+# Pillow checks the size in the header first, with a limit of its own; then `decode` does; then pixels are decoded.
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # of damaged EXIF data
 
 
 def decode(data: bytes) -> NDArray[np.uint8]:
-    """The picture as (h, w, 3) RGB, turned upright. Its size is read from the header before anything is decoded.
+    """The picture as uint8 RGB (h, w, 3), turned upright as its EXIF data say.
 
-    Raises PictureError for what is empty, truncated, no JPEG, PNG, WebP or BMP, under 8 px or over 20,000 px a side,
-    or over 64 megapixels.
+    Every pixel format comes out as a person sees it: 16-bit values are scaled to 0..255, and what is transparent lies
+    on white. The size is read from the header before pixels are decoded.
+
+    Raises PictureError if the file is empty, over 64 MB, truncated or no JPEG, PNG, WebP or BMP, or if the picture is
+    under 8 px or over 20,000 px a side, or over 64 megapixels.
     """
     if not data:
         raise PictureError("the file is empty")
@@ -36,10 +42,7 @@ def decode(data: bytes) -> NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_size(*image.size)
-            upright = ImageOps.exif_transpose(image)
-            if "transparency" in upright.info:
-                upright = upright.convert("RGBA")
-            pixels = np.asarray(upright.convert("RGB"))
+            pixels = _rgb(ImageOps.exif_transpose(image))
     except UnidentifiedImageError:
         raise PictureError("is no JPEG, PNG, WebP or BMP picture") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
@@ -50,7 +53,7 @@ def decode(data: bytes) -> NDArray[np.uint8]:
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
-    """A picture file as `decode` gives it. Raises PictureError naming the file."""
+    """Decodes a picture file with `decode`. Raises PictureError with the file's name."""
     try:
         return decode(path.read_bytes())
     except FileNotFoundError:
@@ -59,6 +62,19 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
         raise PictureError(f"{path}: cannot be read: {error.strerror}") from None
     except PictureError as error:
         raise PictureError(f"{path}: {error}; get it again, or take it out of the data set") from None
+
+
+def _rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """The pixels of an opened picture as uint8 RGB (h, w, 3)."""
+    if image.mode in _GRAY_16:
+        values = np.asarray(image).astype(np.uint32)  # 0..65,535
+        gray = ((values + 128) // 257).astype(np.uint8)  # 65,535 = 255 * 257
+        gray[values == image.info.get("transparency")] = 255
+        return np.repeat(gray[:, :, None], 3, axis=2)
+    if image.has_transparency_data:
+        above = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", above.size, "white"), above)
+    return np.asarray(image.convert("RGB"))
 
 
 def _check_size(width: int, height: int) -> None:
