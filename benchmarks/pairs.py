@@ -62,7 +62,7 @@ def main() -> None:
             metrics = RankingMetrics(gallery_people, cameras[1])
             metrics.update(distances.cpu().numpy(), query_people, cameras[0])
             scores = metrics.compute()
-            print(f"  {name:<8} mAP {scores.mAP:.3f}  Rank-1 {scores.rank_1:.3f}  mINP {scores.mINP:.3f}")
+            print(f"  {name:<8} mAP {scores.mAP:.3f}  Rank-1 {scores.rank1:.3f}  mINP {scores.mINP:.3f}")
 
 
 def people(dims: int, device: torch.device) -> tuple[tuple[Tensor, Tensor], tuple[np.ndarray, np.ndarray]]:

@@ -55,7 +55,7 @@ def figures(sample: TwoCameras) -> dict[str, float]:
     query, gallery = (side / np.linalg.norm(side, axis=1, keepdims=True) for side in (sample.query, sample.gallery))
     across, within = distances(query, gallery), distances(query, query)
     scores = metrics.update(across, sample.query_person, np.full(len(query), 1)).compute()
-    found = {"Rank-1": scores.rank_1, "Rank-5": scores.rank_5, "mAP": scores.mAP, "mINP": scores.mINP}
+    found = {"Rank-1": scores.rank1, "Rank-5": scores.rank5, "mAP": scores.mAP, "mINP": scores.mINP}
     same = sample.query_person[:, None] == sample.gallery_person
     same_side = sample.query_person[:, None] == sample.query_person
     other_crop = ~np.eye(len(query), dtype=bool)

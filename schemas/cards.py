@@ -1,6 +1,7 @@
 """A model's card: the JSON file beside its weights, and the calibration it carries."""
 
 import math
+import re
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
@@ -72,15 +73,15 @@ class ModelCard(ModelConfig):
     sha256: dict[str, str] = Field(description="hex SHA-256 of each file of the model, by file name")
     details: dict[str, Any] = {}
 
-    @field_validator("details", mode="before")
+    @field_validator("metrics", "details", mode="before")
     @classmethod
-    def _us_spelling(cls, details: object) -> object:
-        """Reads cards of version 0.1, whose details have British names."""
-        if not isinstance(details, dict):
-            return details
-        return {
-            str(name)
-            .replace("neighbour", "neighbor")  # codespell:ignore neighbour
-            .replace("centre", "center"): cls._us_spelling(value)  # codespell:ignore centre
-            for name, value in details.items()
-        }
+    def _names_of_0_1(cls, value: object) -> object:
+        """Reads cards of version 0.1, whose metrics and details have other names, such as `rank_1`."""
+        if isinstance(value, dict):
+            return {_current_name(str(name)): cls._names_of_0_1(inner) for name, inner in value.items()}
+        return value
+
+
+def _current_name(name: str) -> str:
+    renamed = name.replace("neighbour", "neighbor").replace("centre", "center")  # codespell:ignore neighbour,centre
+    return re.sub(r"(?<![^_])rank[-_](?=\d+$)", "rank", renamed)

@@ -16,7 +16,7 @@ from schemas.keys import content_hash
 from schemas.settings import Settings
 
 #: Kept of each model; the first decides which one is worse.
-METRICS = ("mAP", "rank_1", "mINP")
+METRICS = ("mAP", "rank1", "mINP")
 #: Hears what is being done, how much of it is done, and how much there is.
 Progress = Callable[[str, int, int], None]
 
@@ -128,4 +128,10 @@ def read_comparison(connection: Connection, model: ModelRow, against: ModelRow) 
     if row is None:
         return None
     digest = bytes(row.held_out_digest)
-    return Comparison(model.name, against.name, row.held_out, digest, row.metrics, row.against_metrics)
+    metrics, against_metrics = _renamed(row.metrics), _renamed(row.against_metrics)
+    return Comparison(model.name, against.name, row.held_out, digest, metrics, against_metrics)
+
+
+def _renamed(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Stored metrics under their current names: version 0.1 wrote `rank_1` for `rank1`."""
+    return {name.replace("rank_", "rank"): value for name, value in metrics.items()}

@@ -34,7 +34,7 @@ class QueryScores:
 
     def percent(self) -> dict[str, Floats]:
         """Each metric's value by query, in percent, by the metric's name; its mean is the score."""
-        ranks = {f"rank_{k}": 100 * (self.first_ranks <= k).astype(np.float64) for k in (1, 5, 10)}
+        ranks = {f"rank{k}": 100 * (self.first_ranks <= k).astype(np.float64) for k in (1, 5, 10)}
         return ranks | {"mAP": 100 * self.precisions, "mINP": 100 * self.inverse_penalties}
 
 
@@ -45,9 +45,9 @@ class RankingScores:
     `by_query` and `pairs` are what `paired_bootstrap` and `verification` go on with, where they were kept.
     """
 
-    rank_1: float
-    rank_5: float
-    rank_10: float
+    rank1: float
+    rank5: float
+    rank10: float
     mAP: float
     mINP: float
     queries: int
@@ -56,7 +56,7 @@ class RankingScores:
     pairs: PairCounts | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
-        text = f"Rank-1 {self.rank_1:.1f}  Rank-5 {self.rank_5:.1f}  mAP {self.mAP:.1f}  mINP {self.mINP:.1f}"
+        text = f"Rank-1 {self.rank1:.1f}  Rank-5 {self.rank5:.1f}  mAP {self.mAP:.1f}  mINP {self.mINP:.1f}"
         return f"{text}  ({self.queries} queries, {len(self.skipped)} skipped)"
 
 
@@ -112,9 +112,9 @@ class RankingMetrics:
         )
         means = {name: float(values.mean()) if len(values) else 0.0 for name, values in by_query.percent().items()}
         return RankingScores(
-            means["rank_1"],
-            means["rank_5"],
-            means["rank_10"],
+            means["rank1"],
+            means["rank5"],
+            means["rank10"],
             mAP=means["mAP"],
             mINP=means["mINP"],
             queries=len(self._ranks),
@@ -124,7 +124,7 @@ class RankingMetrics:
 
 
 #: Names of the metrics that `over_seeds` and `paired_bootstrap` compare: fields of RankingScores, in percent.
-METRICS = ("rank_1", "rank_5", "rank_10", "mAP", "mINP")
+METRICS = ("rank1", "rank5", "rank10", "mAP", "mINP")
 
 
 class Spread(NamedTuple):

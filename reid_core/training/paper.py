@@ -16,7 +16,7 @@ DATASETS = ("Market-1501", "CUHK03", "MSMT17")
 class Figures:
     """In percent; mINP where it was published."""
 
-    rank_1: float
+    rank1: float
     mAP: float
     mINP: float | None = None
 

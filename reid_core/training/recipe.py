@@ -167,5 +167,5 @@ def metrics_of(scores: Mapping[str, RankingScores]) -> dict[str, float]:
     return {
         f"{kind}_{name}": round(getattr(found, name), 2)
         for kind, found in scores.items()
-        for name in ("rank_1", "mAP", "mINP")
+        for name in ("rank1", "mAP", "mINP")
     }

@@ -54,7 +54,7 @@ def saved(tmp_path: Path) -> Path:
         tmp_path / "m",
         name="small",
         strategy="joint",
-        metrics={"rank-1": 0.5},
+        metrics={"rank1": 0.5},
         calibration=[calibration],
         details={"epochs": 3},
         half=True,
@@ -85,7 +85,7 @@ def test_a_model_comes_back(saved: Path) -> None:
     with torch.inference_mode():
         assert torch.allclose(loaded(images), model.eval()(images), atol=0.02)  # weights were rounded to float16
     card = read_card(saved)
-    assert (card.dims, card.strategy, card.metrics, card.details) == (256, "joint", {"rank-1": 0.5}, {"epochs": 3})
+    assert (card.dims, card.strategy, card.metrics, card.details) == (256, "joint", {"rank1": 0.5}, {"epochs": 3})
     assert card.calibration[0].level is Level.BUILDING and card.diff_attention == DiffAttentionSettings(reduction=8)
 
 

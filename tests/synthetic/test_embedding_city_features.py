@@ -36,7 +36,7 @@ def test_ranks_are_those_of_the_real_set() -> None:
     """Real: 451 queries among 487 crops of 100 people, Rank-1 83.6, mAP 81.0, mINP 72.0 (docs/results.md)."""
     found = [scores(seed) for seed in range(12)]
     assert np.mean([s.queries for s in found]) == pytest.approx(451, abs=10)
-    assert np.mean([s.rank_1 for s in found]) == pytest.approx(83.6, abs=3)
+    assert np.mean([s.rank1 for s in found]) == pytest.approx(83.6, abs=3)
     assert np.mean([s.mAP for s in found]) == pytest.approx(81.0, abs=3)
     assert np.mean([s.mINP for s in found]) == pytest.approx(72.0, abs=4)
 

@@ -137,9 +137,9 @@ def _no_point(fpr: float) -> str:
 
 def _figures(scores: "RankingScores") -> dict[str, float]:
     return {
-        "rank1": scores.rank_1,
-        "rank5": scores.rank_5,
-        "rank10": scores.rank_10,
+        "rank1": scores.rank1,
+        "rank5": scores.rank5,
+        "rank10": scores.rank10,
         "mAP": scores.mAP,
         "mINP": scores.mINP,
     }
@@ -153,7 +153,7 @@ def _as_json(found: Evaluated) -> dict[str, Any]:
         rows[name] = dict(_figures(scores))
         if paper := found.paper(name):
             label, figures = paper
-            rows[name]["paper"] = {"row": label, "rank1": figures.rank_1, "mAP": figures.mAP, "mINP": figures.mINP}
+            rows[name]["paper"] = {"row": label, "rank1": figures.rank1, "mAP": figures.mAP, "mINP": figures.mINP}
         if scores.pairs is not None:
             rates = tpr_at_fpr(scores.pairs.counts.sum(0))
             rows[name]["tpr_at_fpr"] = {f"{fpr:g}": rate._asdict() for fpr, rate in rates.items()}
@@ -190,7 +190,7 @@ def _show(found: Evaluated, fpr: float) -> None:
         if paper := found.paper(name):
             label, figures = paper
             least = "" if figures.mINP is None else f"{figures.mINP:.1f}"
-            table.add_row(f"paper: {label}", f"{figures.rank_1:.1f}", "", "", f"{figures.mAP:.1f}", least)
+            table.add_row(f"paper: {label}", f"{figures.rank1:.1f}", "", "", f"{figures.mAP:.1f}", least)
     out().print(table)
     out().print(f"{found.asked.queries} queries, {found.gallery} pictures in the gallery; {_skipped(found.asked)}")
     rates = {

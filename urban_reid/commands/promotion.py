@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 #: As pipeline.training.comparison keeps them, and as a table heads them.
-METRIC_NAMES = {"mAP": "mAP", "rank_1": "Rank-1", "mINP": "mINP"}
+METRIC_NAMES = {"mAP": "mAP", "rank1": "Rank-1", "mINP": "mINP"}
 
 
 def figures(found: "Comparison") -> dict[str, Any]:

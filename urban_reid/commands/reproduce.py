@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-_METRICS = {"Rank-1": "rank_1", "mAP": "mAP", "mINP": "mINP"}
+_METRICS = {"Rank-1": "rank1", "mAP": "mAP", "mINP": "mINP"}
 
 
 class PaperTable(StrEnum):
@@ -162,7 +162,7 @@ def _as_json(found: "Reproduced", published: str | None) -> dict[str, Any]:
         "start": found.start and found.start.name,
         "ours": {name: spread._asdict() for name, spread in over_seeds(found.scores).items()},
         "plain_distance_of_its_feature": {name: spread._asdict() for name, spread in over_seeds(found.feature).items()},
-        "paper": None if paper is None else {"rank_1": paper.rank_1, "mAP": paper.mAP, "mINP": paper.mINP},
+        "paper": None if paper is None else {"rank1": paper.rank1, "mAP": paper.mAP, "mINP": paper.mINP},
         "gain_over_plain": None if gain is None else {name: one._asdict() for name, one in gain.items()},
         "queries": found.scores[0].queries,
     }

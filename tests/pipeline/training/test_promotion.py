@@ -21,7 +21,7 @@ from pipeline.search.request import request_search
 from pipeline.search.search import search
 from pipeline.store.copy import copy_out
 from pipeline.store.partitions import find_orphans
-from pipeline.training.comparison import Comparison, write_comparison
+from pipeline.training.comparison import Comparison, read_comparison, write_comparison
 from pipeline.training.promotion import Promotion, promote, rollback
 from pipeline.training.reembed import count_unknown, reembed
 from reid_core.files import read_card, save_model
@@ -206,7 +206,7 @@ def compared(town: Town, mine: float, its: float) -> None:
             "test",
             "held-out people",
             bytes(32),
-            *({"mAP": value, "rank_1": 50.0, "mINP": 10.0} for value in (mine, its)),
+            *({"mAP": value, "rank1": 50.0, "mINP": 10.0} for value in (mine, its)),
         )
         write_comparison(connection, find_model(connection, "second"), town.model, found, "anna")
 
@@ -229,6 +229,16 @@ def test_who_is_not_promoted(town: Town, second_folder: Path, tmp_path: Path) ->
     compared(town, 60.5, 60.0)
     assert to_second(town, force=False).model == "second"  # nothing to embed yet
     assert scalar(town, "SELECT forced FROM model_switch ORDER BY id DESC LIMIT 1") is False
+
+
+def test_a_comparison_of_version_0_1_is_read_under_the_current_names(town: Town, second_folder: Path) -> None:
+    register_model(town.store, town.store.settings, second_folder, "second")
+    with town.store.begin() as connection:
+        second = find_model(connection, "second")
+        old = {"mAP": 60.0, "rank_1": 50.0, "mINP": 10.0}
+        write_comparison(connection, second, town.model, Comparison("second", "test", "x", bytes(32), old, old), "anna")
+        found = read_comparison(connection, second, town.model)
+    assert found is not None and found.difference == {"mAP": 0.0, "rank1": 0.0, "mINP": 0.0}
 
 
 def test_use_is_for_a_first_model(two: Town) -> None:

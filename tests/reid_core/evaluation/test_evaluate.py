@@ -67,7 +67,7 @@ def test_attention_on_the_nearest_only(model: Path) -> None:
     assert evaluate(QUICK, model, query, gallery, top=10**6)["attended"] == whole["attended"]
     some = evaluate(QUICK, model, query, gallery, top=3)
     assert some["plain"] == whole["plain"]
-    assert some["attended"].rank_10 == pytest.approx(whole["plain"].rank_10)  # three changed places among themselves
+    assert some["attended"].rank10 == pytest.approx(whole["plain"].rank10)  # three changed places among themselves
     assert some["attended"].pairs is None  # these are no distances to set a threshold by
 
 
@@ -133,6 +133,6 @@ def test_a_published_embedder_scores_on_the_real_set_what_others_measured() -> N
     with model_directory(assets / "models" / name / f"{name}.xml", colors, quick) as folder:
         found = evaluate(quick, folder, query, gallery, rerank=True)
     assert found.keys() == {"plain", "reranked"}
-    assert (found["plain"].rank_1, found["plain"].mAP) == pytest.approx((82.9, 81.1), abs=1.0)
+    assert (found["plain"].rank1, found["plain"].mAP) == pytest.approx((82.9, 81.1), abs=1.0)
     assert found["plain"].queries == 451
     assert found["reranked"].mAP > found["plain"].mAP + 3

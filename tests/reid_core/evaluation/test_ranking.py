@@ -41,8 +41,8 @@ def slow_and_right(
         inverses.append(hits / at_hits[-1][1])
     if not firsts:
         return 0.0, 0.0, 0.0, skipped
-    rank_1, mean_ap, mean_inp = (100 * float(np.mean(x)) for x in (firsts, precisions, inverses))
-    return rank_1, mean_ap, mean_inp, skipped
+    rank1, mean_ap, mean_inp = (100 * float(np.mean(x)) for x in (firsts, precisions, inverses))
+    return rank1, mean_ap, mean_inp, skipped
 
 
 pictures = st.tuples(st.integers(-1, 4), st.integers(1, 3))
@@ -60,7 +60,7 @@ def test_agrees_with_the_slow_reference_and_forgets_order(
     rng = np.random.default_rng(seed)
     distances = rng.integers(0, values, (len(query), len(gallery))) / values  # 3 values: many ties
     found = scores(distances, query, gallery)
-    assert (found.rank_1, found.mAP, found.mINP, len(found.skipped)) == pytest.approx(
+    assert (found.rank1, found.mAP, found.mINP, len(found.skipped)) == pytest.approx(
         slow_and_right(distances, query, gallery)
     )
     order = rng.permutation(len(gallery))
@@ -83,7 +83,7 @@ def test_by_hand() -> None:
     gallery = [(1, 1), (5, 2), (1, 2), (JUNK, 2), (0, 3), (1, 3)]
     # Same camera and junk fall out: the ranking is 5, match, distractor, match.
     found = scores(np.array([[0.0, 0.1, 0.2, 0.25, 0.3, 0.4]]), [(1, 1)], gallery)
-    assert found.rank_1 == 0 and found.rank_5 == 100
+    assert found.rank1 == 0 and found.rank5 == 100
     assert found.mAP == pytest.approx(100 * (1 / 2 + 2 / 4) / 2)
     assert found.mINP == pytest.approx(100 * 2 / 4)
 
@@ -93,7 +93,7 @@ def test_perfect_ranking_is_100() -> None:
     query = [(i, 3) for i in range(5)]
     distances = np.array([[float(g[0] != q[0]) for g in gallery] for q in query])
     found = scores(distances, query, gallery)
-    assert (found.rank_1, found.mAP, found.mINP) == (100, 100, 100)
+    assert (found.rank1, found.mAP, found.mINP) == (100, 100, 100)
 
 
 def test_a_feature_that_says_nothing_scores_nothing() -> None:
@@ -108,7 +108,7 @@ def test_skipped_queries_are_named() -> None:
 
 def test_same_camera_can_count() -> None:
     metrics = RankingMetrics(np.array([1, 2]), np.array([1, 1]), same_camera=True)
-    assert metrics.update(np.array([[0.1, 0.2]]), np.array([1]), np.array([1])).compute().rank_1 == 100
+    assert metrics.update(np.array([[0.1, 0.2]]), np.array([1]), np.array([1])).compute().rank1 == 100
 
 
 def test_blocks_add_up() -> None:
@@ -146,7 +146,7 @@ def test_mean_and_deviation_over_seeds() -> None:
     runs = [RankingScores(r, r, r, r, r, 4) for r in (80.0, 82.0, 87.0)]
     found = over_seeds(runs)
     assert found["mAP"] == pytest.approx((83.0, np.sqrt(13.0))) and str(found["mAP"]) == "83.0 ± 3.6"
-    assert over_seeds(runs[:1])["rank_1"] == (80.0, None)
+    assert over_seeds(runs[:1])["rank1"] == (80.0, None)
 
 
 def test_the_bootstrap_draws_people() -> None:
@@ -154,7 +154,7 @@ def test_the_bootstrap_draws_people() -> None:
     before, after = some_scores(rng, 60, 0.45), some_scores(rng, 60, 0.35)
     found = paired_bootstrap([before], [after], resamples=2000)
     assert found["mAP"].mean == pytest.approx(after.mAP - before.mAP)
-    assert found["rank_1"].mean == pytest.approx(after.rank_1 - before.rank_1)
+    assert found["rank1"].mean == pytest.approx(after.rank1 - before.rank1)
     # Obviously right: draw people one by one, and take all of a drawn person's queries.
     assert before.by_query is not None and after.by_query is not None
     people = np.unique(before.by_query.identities)
