@@ -1,10 +1,11 @@
-"""Crops at the door: a manifest's line, and what an ingest says when it is done."""
+"""A line of a manifest, a crop ready to be stored, and the result of an ingest."""
 
 from datetime import datetime
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, FiniteFloat
 
+from schemas.errors import InputError
 from schemas.levels import Code
 from schemas.settings import Frozen
 from schemas.text import Line
@@ -12,7 +13,10 @@ from schemas.times import parse_time
 
 
 def _with_zone(text: str) -> str:
-    parse_time(text)
+    try:
+        parse_time(text)
+    except InputError as error:
+        raise ValueError(str(error)) from None
     return text
 
 
@@ -22,11 +26,11 @@ class ManifestLine(Frozen):
     )
     camera: Code
     time: Annotated[str, AfterValidator(_with_zone)]
-    track: Line | None = Field(None, max_length=200, description="passage by the source's own tracker")
+    track: Line | None = Field(None, max_length=200, description="the source's own id of the passage")
     box: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat] | None = Field(
         None, description="x, y, width, height in the frame, pixels"
     )
-    truth: Line | None = Field(None, max_length=200, description="who it is; read by scoring only")
+    truth: Line | None = Field(None, max_length=200, description="the person, for scoring only")
 
 
 class NewCrop(Frozen):
@@ -47,9 +51,10 @@ class NewCrop(Frozen):
 
 
 class IngestReport(Frozen):
-    """What came in. `skipped` holds one line for each picture left out, the first hundred.
+    """Counts of pictures read, crops written and crops that were stored already.
 
-    `notes` holds what a person should look at though nothing was left out, such as a camera's clock set back.
+    skipped: one line for each of the first hundred pictures left out.
+    notes: what to look at although nothing was left out, such as a camera clock that was set back.
     """
 
     read: int = 0

@@ -1,11 +1,11 @@
-"""The manifest door: crops that somebody else has cut out, one a line of JSON Lines or a row of Parquet.
+"""Ingest of a manifest: crops that another program has cut out, one a line of JSON Lines or a row of Parquet.
 
-The whole manifest is checked before anything is written: a line that does not parse, a unit that the city does not
-have, a time without a zone or in the future, a path that leads outside. Then the pictures are read; one that cannot be
-used is skipped and reported. Both passes stream, so memory does not grow with the manifest.
+The whole manifest is checked before anything is written: each line must parse, its camera must be in the city, its time
+must have a zone and not lie in the future, its path must not leave the allowed folders. Then the pictures are
+read; one that cannot be used is skipped and reported. Both passes stream, so memory does not grow with the manifest.
 
-A track's crops may stand in any order. Where one's times go back from line to line, a camera's clock may have been set
-back; that is kept as it stands and reported in a note, once a camera.
+The crops of a track may come in any order. If the times of a track go back from one line to the next, the camera's
+clock may have been set back; the times are stored as written, and a note says so once per camera.
 """
 
 from collections.abc import Iterator
@@ -25,26 +25,29 @@ from pipeline.store import Store
 from schemas.city_file import nearest
 from schemas.crops import IngestReport, ManifestLine
 from schemas.errors import InputError
-from schemas.times import parse_time
+from schemas.times import EPOCH, parse_time
+from schemas.validation import fault_line
 
-#: Enters the crops' keys; the same for all manifests, so that a crop's key does not depend on how they are split.
+#: Part of each crop's key; the same for all manifests, so that the key does not depend on how they are split.
 SOURCE = "manifest"
-#: A camera's clock may run ahead of ours by this much before its times count as in the future.
+#: A camera's clock may be this much ahead of this machine's before its times count as future.
 CLOCK_SLACK = timedelta(seconds=60)
 MAX_LINE_BYTES = 65_536
 LISTED = 10
 
-#: A line's number, from 1, and its value or what is wrong with it.
+#: Ticks of Arrow's timestamp units in a second.
+_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+#: A line's number, from 1, and and the parsed line or its fault.
 Numbered = tuple[int, ManifestLine | str]
 
 
 def ingest_manifest(
     store: Store, crops: CropStore, path: Path, progress: Progress | None = None, *, now: datetime | None = None
 ) -> IngestReport:
-    """Writes the crops that a manifest lists. Run again, it writes nothing.
+    """Stores the crops that a manifest lists. The same manifest again stores nothing.
 
-    `now` (UTC) is what counts as the present; the machine's clock unless given. Raises InputError listing the first ten
-    faults by line, with nothing written; CityError while no city is loaded.
+    `now`: the present, UTC; by default the machine's clock. Raises InputError with the first ten faults by line, and
+    then stores nothing; CityError if no city is loaded.
     """
     cameras = {unit.code for unit in read_city(store).cameras()}
     places = Places(path.parent, store.settings.crop_roots)
@@ -71,7 +74,7 @@ def ingest_manifest(
 
 
 def _fault(line: ManifestLine, cameras: set[str], places: Places, latest: datetime) -> str:
-    """What is wrong with a line that parsed; empty when nothing is."""
+    """The fault of a line that parsed; empty if it has none."""
     if line.camera not in cameras:
         return nearest(line.camera, cameras).replace("no unit", "no camera", 1)
     if parse_time(line.time) > latest:
@@ -102,7 +105,7 @@ def _candidates(path: Path, places: Places) -> Iterator[Candidate]:
 
 
 class _Clocks:
-    """Notes the first time that each camera's clock seems set back: within one track, from one line to the next."""
+    """Notes, once per camera, where the times of a track go back from one line to the next."""
 
     def __init__(self) -> None:
         self.notes: dict[str, str] = {}
@@ -123,7 +126,7 @@ class _Clocks:
 
 
 def _lines(path: Path) -> Iterator[Numbered]:
-    """The manifest's lines, each parsed or with its fault in words. Raises InputError when it cannot be read at all."""
+    """The lines of the manifest, each parsed or as a description of its fault. Raises InputError if unreadable."""
     try:
         with path.open("rb") as file:
             parquet = file.read(4) == b"PAR1"
@@ -150,30 +153,36 @@ def _parquet_rows(path: Path) -> Iterator[Numbered]:
     try:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=1000):
-                for row in _to_microseconds(batch).to_pylist():
+                for row in _with_text_times(batch).to_pylist():
                     number += 1
                     yield number, _parse({name: value for name, value in row.items() if value is not None})
-    except (pa.ArrowException, ValueError) as error:
-        raise InputError(f"{path}: is no usable Parquet file: {' '.join(str(error).split())[:200]}") from None
+    except (pa.ArrowException, ValueError, OverflowError) as error:
+        where = f" after row {number}" if number else ""
+        raise InputError(f"{path}: cannot be read as Parquet{where}: {' '.join(str(error).split())[:200]}") from None
 
 
-def _to_microseconds(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch with its column `time`, where that is a timestamp, as ISO 8601 text in the zone that it has."""
+def _with_text_times(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with a timestamp column `time` as ISO 8601 text: UTC if the column has a zone, else without one."""
     index = batch.schema.get_field_index("time")
     if index < 0 or not pa.types.is_timestamp(batch.schema.field(index).type):
         return batch
-    zone = batch.schema.field(index).type.tz
-    moments = batch.column(index).cast(pa.timestamp("us", zone), safe=False).to_pylist()
-    texts = [None if moment is None else moment.isoformat() for moment in moments]
+    kind = batch.schema.field(index).type
+    counts = batch.column(index).cast(pa.int64()).to_pylist()
+    texts = [None if count is None else _time_text(count, kind.unit, zoned=kind.tz is not None) for count in counts]
     return batch.set_column(index, "time", pa.array(texts, pa.string()))
+
+
+def _time_text(count: int, unit: str, *, zoned: bool) -> str:
+    """A timestamp as ISO 8601 text; one outside the years 1 to 9999 as a number, which no time parser takes."""
+    try:
+        moment = EPOCH + timedelta(microseconds=count * _PER_SECOND["us"] // _PER_SECOND[unit])
+    except OverflowError:
+        return f"{count} {unit} since 1970"
+    return (moment if zoned else moment.replace(tzinfo=None)).isoformat()
 
 
 def _parse(line: bytes | dict[str, Any]) -> ManifestLine | str:
     try:
         return ManifestLine.model_validate_json(line) if isinstance(line, bytes) else ManifestLine.model_validate(line)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        return (f"{where}: " if where else "") + first["msg"].removeprefix("Value error, ")
-    except InputError as error:
-        return f"time: {error}"
+        return fault_line(error, ManifestLine)

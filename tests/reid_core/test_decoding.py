@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from reid_core.decoding import decode
+from schemas.arrays import Floats, Ints
 
 #: A ramp from black to white, uint8 (16, 32).
 RAMP = np.tile(np.linspace(0, 255, 32).round().astype(np.uint8), (16, 1))
@@ -40,14 +41,14 @@ def chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def scaled(picture: NDArray[np.uint8], depth: int) -> NDArray[np.int64]:
+def scaled(picture: NDArray[np.uint8], depth: int) -> Ints:
     """A picture's values in 0..2**depth - 1."""
-    return (picture.astype(float) / 255 * (2**depth - 1)).round().astype(np.int64)
+    return np.asarray((picture / 255 * (2**depth - 1)).round(), np.int64)
 
 
-def seen(picture: NDArray[np.uint8], depth: int) -> NDArray[np.float64]:
+def seen(picture: NDArray[np.uint8], depth: int) -> Floats:
     """What is left of a picture at that depth, in 0..255."""
-    return scaled(picture, depth) / (2**depth - 1) * 255
+    return np.asarray(scaled(picture, depth) / (2**depth - 1) * 255, np.float64)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])

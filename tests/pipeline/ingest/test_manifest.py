@@ -140,7 +140,11 @@ BAD_LINES: list[tuple[dict[str, Any] | str, str]] = [
     ("{", "line 2: Invalid JSON"),
     ("[]", "line 2: "),
     ('{"path": "a.jpg"}', "line 2: camera: Field required"),
-    (line(color="red"), "line 2: color: "),
+    (line(color="red"), "line 2: unknown key 'color'; known: box, camera, path, time, track, truth"),
+    (
+        '{"path":"0.jpg","camera":"d1/s1/b1/c1","tiem":"2026-01-01T08:00:00Z"}',
+        "line 2: unknown key 'tiem'; did you .*'time'",
+    ),
     (line(camera="d1/s1/b1/c11"), "line 2: no camera 'd1/s1/b1/c11' in this city; nearest: d1/s1/b1/c1"),
     (line(camera="d1/s1/b1"), "line 2: no camera 'd1/s1/b1'"),
     (line(camera="D1"), "line 2: camera: 'D1' is no unit code"),
@@ -265,8 +269,42 @@ def test_bad_parquet(city_store: Store, crops: CropStore, folder: Path) -> None:
     with pytest.raises(InputError, match=r"line 1: time: .* has no zone"):
         ingest_manifest(city_store, crops, folder / "naive.parquet")
     (folder / "cut.parquet").write_bytes((folder / "naive.parquet").read_bytes()[:-20])
-    with pytest.raises(InputError, match="is no usable Parquet file"):
+    with pytest.raises(InputError, match="cannot be read as Parquet"):
         ingest_manifest(city_store, crops, folder / "cut.parquet")
+
+
+@pytest.mark.parametrize(
+    ("unit", "count", "time"),
+    [
+        ("s", 1_767_254_400, "2026-01-01T08:00:00+00:00"),
+        ("ms", 1_767_254_400_123, "2026-01-01T08:00:00.123000+00:00"),
+        ("ns", 1_767_254_400_123_456_789, "2026-01-01T08:00:00.123456+00:00"),
+        ("ns", -1, "1969-12-31T23:59:59.999999+00:00"),
+    ],
+)
+def test_parquet_timestamps_of_every_unit(
+    city_store: Store, crops: CropStore, folder: Path, unit: str, count: int, time: str
+) -> None:
+    table = pa.Table.from_pylist([line(0)]).set_column(2, "time", pa.array([count], pa.timestamp(unit, "UTC")))
+    pq.write_table(table, folder / "moments.parquet", version="2.6", coerce_timestamps=None)
+    ingest_manifest(city_store, crops, folder / "moments.parquet")
+    assert [row.captured_at for row in rows(city_store)] == [datetime.fromisoformat(time)]
+
+
+@pytest.mark.parametrize("year", [10_000, 0, 200_000, -200_000])
+def test_a_parquet_time_that_no_calendar_has_names_its_row(
+    city_store: Store, crops: CropStore, folder: Path, year: int
+) -> None:
+    us = (year - 1970) * 31_556_952_000_000
+    times = pa.array([1_767_254_400_000_000, us], pa.timestamp("us", "UTC"))
+    table = pa.Table.from_pylist([line(0), line(1)])
+    pq.write_table(table.set_column(2, "time", times), folder / "far.parquet")
+    with pytest.raises(InputError, match=f"nothing was written. line 2: time: '{us} us since 1970' is no time"):
+        ingest_manifest(city_store, crops, folder / "far.parquet")
+    with_other = table.append_column("until", times)
+    pq.write_table(with_other, folder / "other.parquet")
+    with pytest.raises(InputError, match=r"other\.parquet: (cannot be read as Parquet|nothing was written)"):
+        ingest_manifest(city_store, crops, folder / "other.parquet")
 
 
 def test_missing_and_empty_manifests(city_store: Store, crops: CropStore, folder: Path) -> None:
