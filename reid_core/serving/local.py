@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from reid_core.backbones import RegisteredBackbone
 from reid_core.diff_attention import DiffAttention
 from reid_core.files import load_diff_attention, load_model, read_card
 from reid_core.models import ReIDModel
@@ -157,7 +158,8 @@ class TorchEmbedder:
         self.dtype = torch.bfloat16 if use_bfloat16(settings, self.device) else torch.float32
         self.card = card
         self.model = model.eval().to(self.device)
-        fold_batch_norms(model.backbone)
+        if not isinstance(model.backbone, RegisteredBackbone):  # its layers may run in another order than declared
+            fold_batch_norms(model.backbone)
         model.backbone.to(dtype=self.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._post_bn: Callable[[torch.Tensor], torch.Tensor] = lambda images: self.model.features(images).post_bn
         if settings.compile == "on":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.table import Table
 
+from schemas.cards import ModelConfig
 from schemas.errors import InputError, UsageError
 from schemas.settings import settings
 from urban_reid.arguments import AsJson, ColorOrder, Mean, Std, TripletDistance, ValueRange, input_convention
@@ -51,6 +52,10 @@ def reproduce(
         BudgetName,
         typer.Option(help="full: the paper's recipe, for a GPU. cpu: small backbone and input, few epochs."),
     ] = BudgetName.FULL,
+    architecture: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The backbone, in place of the budget's: built in, timm:NAME or your own."),
+    ] = None,
     triplet_distance: Annotated[
         TripletDistance,
         typer.Option(help="What the triplet loss sees. training: the paper's. test: what the model is tested by."),
@@ -80,11 +85,18 @@ def reproduce(
     """
     from reid_core.datasets import open_dataset
     from reid_core.evaluation.evaluate import model_directory
+    from reid_core.models import refuse_config
     from reid_core.serving.devices import choose_device
     from reid_core.training.reproduce import BUDGETS, chosen_rows
     from reid_core.training.reproduce import reproduce as run
 
     chosen = chosen_rows(table, None if rows is None else [key.strip() for key in rows.split(",")])
+    budgeted = replace(BUDGETS[budget], triplet_distance=triplet_distance.value)
+    if architecture is not None:
+        if start is not None:
+            raise UsageError("--architecture: the model of --start has its backbone; give one of the two")
+        budgeted = replace(budgeted, architecture=architecture)
+        refuse_config(ModelConfig(architecture=architecture, input=budgeted.input))
     weights = _weights(pretrained)
     choose_device(settings())  # a device that is not there is said before anything is read
     data = open_dataset(dataset)
@@ -102,7 +114,7 @@ def reproduce(
         found = run(
             chosen,
             data,
-            replace(BUDGETS[budget], triplet_distance=triplet_distance.value),
+            budgeted,
             work,
             settings(),
             seeds=seeds,
@@ -117,6 +129,7 @@ def reproduce(
             {
                 "dataset": data.source,
                 "budget": budget,
+                "architecture": budgeted.architecture,
                 "triplet_distance": triplet_distance,
                 "seeds": seeds,
                 "rows": {_key(one): _as_json(one, published) for one in found},
