@@ -184,10 +184,11 @@ def _from_entry_point(name: str) -> Builder:
             f"{TIMM}NAME; for your own, decorate it with reid_core.backbones.register_backbone({name[:60]!r}) and name "
             f"it as an entry point of the group {ENTRY_POINTS}"
         )
-    if len({point.value for point in found}) > 1:
-        raise CoreError(f"several entry points of {ENTRY_POINTS} are named {name!r}: {', '.join(p.value for p in found)}")
+    values = sorted({point.value for point in found})
+    if len(values) > 1:
+        raise CoreError(f"several entry points of {ENTRY_POINTS} are named {name!r}: {', '.join(values)}")
     try:
-        builder = found[0].load()
+        builder: object = found[0].load()
     except Exception as error:  # whatever importing the user's code raises
         raise CoreError(
             f"backbone {name!r} cannot be imported from {found[0].value}: {type(error).__name__}: "
