@@ -1,19 +1,19 @@
-# The two commands of the README are `make demo` and `make test`. Everything lives in .venv and .demo.
+# The two commands of the README are `make demo` and `make test`. Everything lies in .venv, .demo and site.
 PYTHON ?= python3
-UV_VERSION := 0.13.9
 BIN := .venv/bin
 STAMP := .venv/.installed
+LOCK := --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --python-version 3.11
 
 .DEFAULT_GOAL := install
-.PHONY: install demo test test-slow lint lock demo-model simulated-model clean
+.PHONY: install demo test test-quick test-slow test-system lint docs lock demo-model simulated-model clean
 
 install: $(STAMP)
 
-# uv installs exactly what the lock says and checks each hash; the project itself is installed editable.
-$(STAMP): requirements.lock pyproject.toml
+# uv installs exactly what the lock says and checks each hash, its own included; the project is installed editable.
+$(STAMP): requirements.lock requirements-uv.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements-uv.lock
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
@@ -22,12 +22,22 @@ demo: export URBAN_REID_HOME ?= $(CURDIR)/.demo
 demo: $(STAMP)
 	$(BIN)/urban-reid demo --out "$(URBAN_REID_HOME)/report"
 
+# Lint, types, import contract, and the suite without its slow and system tests.
 test: $(STAMP) lint
 	$(BIN)/python -m pytest
+
+# The tests that need no database, no Prefect server and no process of the command line.
+test-quick: $(STAMP)
+	$(BIN)/python -m pytest -m "not server and not slow and not system"
+
+# What takes longer and must not rot: examples, docs site, the wheel in an environment of its own.
+test-system: $(STAMP)
+	$(BIN)/python -m pytest -m "system and not slow"
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
 
+# The same checks run before each commit with `pre-commit install` (.pre-commit-config.yaml).
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -35,10 +45,14 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Exact versions and hashes of everything, and no index address.
+# The docs site, into site/; a warning is an error.
+docs: $(STAMP)
+	$(BIN)/python -m docs.build
+
+# Exact versions and hashes of everything, and no index address. What is locked stays, unless UPGRADE=--upgrade.
 lock:
-	$(BIN)/uv pip compile --upgrade --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
-		--python-version 3.11 --extra openvino --extra onnx --group dev pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile $(UPGRADE) $(LOCK) --extra openvino --extra onnx --group dev pyproject.toml -o requirements.lock
+	echo uv | $(BIN)/uv pip compile $(UPGRADE) $(LOCK) --no-annotate - -o requirements-uv.lock
 
 # Trains the demo's small model again, on rendered pedestrians, fits its calibration on rendered cities, and writes both
 # over those in the package. About half an hour on two cores.
@@ -52,4 +66,4 @@ simulated-model: $(STAMP)
 	$(BIN)/python -m scripts.calibrate_simulated
 
 clean:
-	rm -rf .venv .demo build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv .demo build dist site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -22,6 +22,17 @@ from synthetic.rendered_city import simulate_city, write_city
 from tests.helpers.homes import fresh_settings, new_home
 from tests.helpers.town import PACKAGED, Town
 
+#: Fixtures that start a database, a Prefect server or a process of the command line.
+SERVERS = {"server", "home", "prefect_url", "run"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks each test that uses one of `SERVERS`, also through another fixture, as `server`, before -m selects."""
+    for item in items:
+        if isinstance(item, pytest.Function) and SERVERS.intersection(item.fixturenames):
+            item.add_marker(pytest.mark.server)
+
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[embedded.EmbeddedServer]:
