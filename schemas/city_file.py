@@ -1,4 +1,4 @@
-"""The city as its file says it: units, walks, time zone."""
+"""The contents of a city file: units, walks, time zone."""
 
 from bisect import bisect_left
 from collections import Counter
@@ -31,13 +31,13 @@ class Unit(Frozen):
 
     code: Code
     name: Text = Field("", max_length=200)
-    kind: Text = Field("", max_length=40, description="such as site, for an outdoor place")
+    kind: Text = Field("", max_length=40, description="for example `site` for an outdoor place")
     source: Line | None = Field(None, max_length=200, description="camera: its name in data sets, such as c1")
     position: tuple[FiniteFloat, FiniteFloat] | None = Field(
         None, description="camera: meters east and north of any fixed point"
     )
     overlaps: tuple[Code, ...] = Field((), description="camera: cameras that see some of the same ground")
-    clock_uncertainty_s: float = Field(0.5, ge=0, le=3600, description="camera: how wrong its clock may be, seconds")
+    clock_uncertainty_s: float = Field(0.5, ge=0, le=3600, description="camera: largest error of its clock, seconds")
 
     @property
     def level(self) -> Level:
@@ -72,7 +72,7 @@ class City(Frozen):
         known = set(codes)
         twice = [code for code, count in Counter(codes).items() if count > 1]
         if twice:
-            raise ValueError(f"unit codes stand twice: {', '.join(twice[:10])}")
+            raise ValueError(f"unit codes are there twice: {', '.join(twice[:10])}")
         for unit in self.units:
             parent = parent_of(unit.code)
             if parent is not None and parent not in known:
@@ -89,21 +89,21 @@ class City(Frozen):
         return self
 
     def __copy__(self) -> Self:
-        """What `model_copy` changes begins with: without what was found of the city before the change."""
+        """A copy without cached lookups, since `model_copy(update=...)` changes it afterwards."""
         copied = super().__copy__()
         for found in ("_cameras", "_children", "_walks"):
             vars(copied).pop(found, None)
         return copied
 
-    # A resolve asks the following of each unit of the city: none of them goes through all of it.
+    # A resolve calls the following for each unit, so their cost does not depend on the size of the city.
 
     def cameras(self, within: str | None = None) -> list[Unit]:
-        """The cameras at or below `within`, or all, by code."""
+        """The cameras at or below unit `within`, or all, in the order of their codes."""
         found = self._cameras if within is None else _below(self._cameras, within, lambda unit: unit.code)
         return sorted(found, key=lambda unit: unit.code)
 
     def children(self, unit: str) -> Sequence[str]:
-        """The codes of the unit's children, ascending."""
+        """The codes of the unit's children, sorted."""
         return self._children.get(unit, ())
 
     def walks_within(self, unit: str) -> Sequence[Walk]:
@@ -131,19 +131,19 @@ def _parent(walk: Walk) -> str:
 
 
 def _by_path(items: Iterable[T], code: Callable[[T], str]) -> list[T]:
-    """In an order in which a unit and all below it stand side by side: that of codes would put d1-a after d1."""
+    """Sorted so that a unit and all below it are adjacent; the order of plain codes would put d1-a between them."""
     return sorted(items, key=lambda item: code(item) + "/")
 
 
 def _below(items: Sequence[T], unit: str, code: Callable[[T], str]) -> Sequence[T]:
-    """Those at or below `unit`, of items that are in the order of `_by_path`."""
+    """The items at or below `unit`; `items` must be in the order of `_by_path`."""
     start = bisect_left(items, unit + "/", key=lambda item: code(item) + "/")
     end = bisect_left(items, unit + "0", lo=start, key=lambda item: code(item) + "/")  # '0' follows '/'
     return items[start:end]
 
 
 def nearest(code: str, known: set[str]) -> str:
-    """A sentence that says `code` is unknown and names the nearest codes."""
+    """A sentence: `code` is unknown, and the nearest codes."""
     close = get_close_matches(code, sorted(known), n=3, cutoff=0.5)
     return f"no unit {code[:80]!r} in this city" + (f"; nearest: {', '.join(close)}" if close else "")
 

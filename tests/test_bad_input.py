@@ -248,7 +248,7 @@ REFUSED: list[tuple[tuple[str, ...], int, str]] = [
     (("city", "load", "archive.jpg"), 2, "archive.jpg: is no"),
     (("city", "load", "tag.yaml"), 2, "tag.yaml, line 1: the tag"),
     (("city", "load", "bomb.yaml"), 2, "bomb.yaml, line 1: anchors and aliases are not allowed"),
-    (("city", "load", "twice.yaml"), 2, "unit codes stand twice: d1"),
+    (("city", "load", "twice.yaml"), 2, "unit codes are there twice: d1"),
     (("city", "load", "under-street.yaml"), 2, "d1/s1/c1 is a building by its depth"),
     (("resolve", "--district", "d2"), 2, "no unit 'd2' in this city; nearest: d1"),
     (("report", "--district", "d2", "--out", "report"), 2, "no unit 'd2' in this city; nearest: d1"),

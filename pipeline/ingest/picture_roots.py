@@ -1,4 +1,4 @@
-"""Where a manifest may take pictures from: its own folder, and the roots that the settings allow."""
+"""Resolves the picture paths of a manifest: only below its own folder and the roots that the settings allow."""
 
 import errno
 import os
@@ -19,29 +19,29 @@ _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 
 @dataclass(frozen=True)
 class Place:
-    """Where a picture lies: a file of this machine, or a URI that fsspec can open."""
+    """A picture's location: a file on this machine, or a URI that fsspec can open."""
 
     where: Path | str
 
     def read(self) -> bytes:
-        """The file's bytes, at most pictures.MAX_BYTES + 1 of them. Raises PictureError."""
+        """The first MAX_BYTES + 1 bytes of the file. Raises PictureError."""
         try:
             with self._open() as file:
                 return file.read(MAX_BYTES + 1)
-        except (OSError, ImportError, ValueError) as error:  # a URI's scheme may need a package that is not installed
+        except (OSError, ImportError, ValueError) as error:  # ImportError: fsspec needs another package for the scheme
             raise PictureError(getattr(error, "strerror", None) or f"cannot be read: {str(error)[:120]}") from None
 
     def _open(self) -> BinaryIO:
         if isinstance(self.where, Path):
             if not stat.S_ISREG(self.where.stat().st_mode):
-                raise OSError(errno.EINVAL, "is no regular file")  # a named pipe would keep us waiting for ever
+                raise OSError(errno.EINVAL, "is no regular file")  # reading a named pipe might never return
             return self.where.open("rb")
         files, path = fsspec.url_to_fs(self.where)
         return cast(BinaryIO, files.open(path, "rb"))
 
 
 class Places:
-    """The places below `folder` and below `roots` (URIs, or folders of this machine)."""
+    """The locations below `folder` and below `roots` (URIs, or folders of this machine)."""
 
     def __init__(self, folder: Path, roots: tuple[str, ...]) -> None:
         self._folder = folder.resolve()
@@ -55,7 +55,7 @@ class Places:
                 self._remote.append((scheme, path.rstrip("/") + "/"))
 
     def find(self, path: str) -> Place:
-        """The place that a manifest's `path` names. Raises InputError for one that it may not name."""
+        """The location of a manifest's `path`. Raises InputError for a path outside the allowed folders and roots."""
         if "\x00" in path:
             raise InputError("the path holds a NUL character")
         uri = _split(path)
@@ -87,7 +87,7 @@ class Places:
 
 
 def _split(text: str) -> tuple[str, str] | None:
-    """Scheme in lower case, and the rest of a URI; None for a plain path."""
+    """Lower-case scheme and the rest of a URI; None for a plain path."""
     match = _URI.fullmatch(text)
     if match is not None:
         return match[1].lower(), match[2]

@@ -1,6 +1,6 @@
-"""Labeled data sets, one module a layout, all opened by `open_dataset`.
+"""Labeled data sets: one module for each layout, all opened by `open_dataset`.
 
-A `Dataset` is a light description: three splits of samples. `Dataset.load` decodes a split's pictures, once.
+A `Dataset` describes three splits of samples; `Dataset.load` decodes the pictures of a split.
 """
 
 from reid_core.datasets.check import CheckReport, Finding, SplitCounts, check_dataset

@@ -1,7 +1,7 @@
-"""What is wrong with a data set, in words: `urban-reid dataset check`.
+"""Checks a data set: `urban-reid dataset check`.
 
-Each finding is either wrong, because figures measured on the data set would not be those of the data set that is meant,
-or a note, which its user should know.
+A finding is either wrong (figures measured on the data set would not be those of the intended data set) or a note for
+its user.
 """
 
 import hashlib
@@ -15,15 +15,15 @@ from reid_core.datasets.person_pictures import JUNK
 from reid_core.decoding import decode
 from schemas.errors import PictureError
 
-#: Below this a person can hardly be made out.
+#: A person in a smaller picture can hardly be made out.
 SMALL_HEIGHT, SMALL_WIDTH = 32, 12
-#: Height by width of pictures that show one upright person, with a wide margin.
+#: Range of height / width of pictures of one upright person, with a wide margin.
 SHAPES = (1.0, 6.0)
 
 
 @dataclass(frozen=True)
 class SplitCounts:
-    """pictures: all but junk. people: without distractors. cameras: of all but junk."""
+    """Counts of a split. pictures and cameras: without junk; people: without distractors."""
 
     pictures: int
     people: int
@@ -34,7 +34,7 @@ class SplitCounts:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found. `examples`: names of pictures or numbers of people, at most ten of `count`."""
+    """One finding. `examples`: names of pictures or numbers of people, at most ten of `count`."""
 
     kind: str
     wrong: bool
@@ -55,7 +55,11 @@ class CheckReport:
 
 
 def check_dataset(dataset: Dataset, progress: Progress | None = None) -> CheckReport:
-    """Opens every picture of `dataset`, which `open_dataset` should have opened with `strict=False`."""
+    """Checks names, counts, people, queries and every picture of a data set.
+
+    Open it with `strict=False`, so that names that do not parse become findings. `progress` is called with
+    (done, total) pictures.
+    """
     pictures = _look_at_pictures(dataset, progress)
     findings = [
         *_unusable(dataset, pictures),
@@ -80,11 +84,11 @@ def _counts(dataset: Dataset, name: SplitName) -> SplitCounts:
 class _Picture(NamedTuple):
     split: SplitName
     sample: Sample
-    file: bytes  # digest of its bytes; of its pixels where it has no file of its own
+    file: bytes  # digest of its file; of its pixels if it has no file
     pixels: bytes  # digest of its size and pixels
     size: tuple[int, int]  # height, width
-    plain: bool  # whether all its pixels are one color
-    fault: str  # why it cannot be read; then all before is empty
+    plain: bool  # all pixels have one color
+    fault: str  # why it cannot be read; the fields above are then empty
 
 
 def _look_at_pictures(dataset: Dataset, progress: Progress | None) -> list[_Picture]:
@@ -114,7 +118,7 @@ def _look_at(split: SplitName, sample: Sample) -> _Picture:
 
 def _unusable(dataset: Dataset, pictures: list[_Picture]) -> Iterator[Finding]:
     if dataset.wrong:
-        yield _finding("name", True, "{n} that cannot be used by their name or list entry", list(dataset.wrong))
+        yield _finding("name", True, "{n} with a name or list entry that cannot be used", list(dataset.wrong))
     unread = [f"{picture.sample.name}: {picture.fault}" for picture in pictures if picture.fault]
     if unread:
         yield _finding("unreadable", True, "{n} that cannot be read", unread)
@@ -155,7 +159,7 @@ def _people(dataset: Dataset) -> Iterator[Finding]:
         )
     single = sorted(person for person, seen in cameras.items() if len(seen) == 1)
     if single:
-        said = "{n} to train on that one camera only has seen: nothing is learnt from them across cameras"
+        said = "{n} to train on under one camera only: nothing is learned across cameras from them"
         yield _finding("one camera", False, said, single, "identity|identities")
     pictures = Counter(sample.identity for sample in dataset.train if sample.identity != JUNK)
     alone = sorted(person for person, shown in pictures.items() if shown == 1)
@@ -165,7 +169,7 @@ def _people(dataset: Dataset) -> Iterator[Finding]:
 
 
 def _queries(dataset: Dataset) -> Iterator[Finding]:
-    """Queries that are skipped, and why: junk, nobody in the gallery, nobody before another camera."""
+    """Queries that ranking skips: junk, not in the gallery, or in the gallery under the query's own camera only."""
     cameras: dict[int, set[int]] = defaultdict(set)
     for sample in dataset.gallery:
         cameras[sample.identity].add(sample.camera)
@@ -180,14 +184,14 @@ def _queries(dataset: Dataset) -> Iterator[Finding]:
     for kind, names, why in (
         ("junk query", junk, "the query is junk"),
         ("absent", absent, "the gallery does not show the person"),
-        ("own camera", own, "the gallery shows the person before the query's own camera only"),
+        ("own camera", own, "the gallery shows the person under the query's own camera only"),
     ):
         if names:
             yield _finding(kind, True, f"{{n}} with no match, because {why}", names, "query|queries")
 
 
 def _duplicates(pictures: list[_Picture]) -> Iterator[Finding]:
-    """The same picture more than once, by its bytes, or only by its pixels."""
+    """Pictures that are there more than once, with equal bytes or only equal pixels."""
     groups: dict[bytes, list[_Picture]] = defaultdict(list)
     for picture in pictures:
         if not picture.fault:
@@ -212,17 +216,17 @@ def _duplicates(pictures: list[_Picture]) -> Iterator[Finding]:
         ("duplicate across splits", True, leaked, "{n} both to train on and to test", "picture is|pictures are"),
         ("duplicate of two people", True, labeled, "{n} with two identities", "picture|pictures"),
         (
-            "duplicate before two cameras",
+            "duplicate under two cameras",
             True,
             asked,
-            "{n} both query and gallery, before different cameras",
+            "{n} both query and gallery, under different cameras",
             "picture is|pictures are",
         ),
         (
             "duplicate",
             False,
             repeated,
-            "{n} there more than once, as one person before one camera",
+            "{n} there more than once, as one person under one camera",
             "picture is|pictures are",
         ),
     ):
@@ -257,7 +261,7 @@ _EXAMPLES = 10
 def _finding(
     kind: str, wrong: bool, said: str, found: list[str] | list[int], noun: str = "picture|pictures"
 ) -> Finding:
-    """`said` with `{n}` as the number found and its noun, of which `noun` gives one and many."""
+    """A finding whose text is `said` with `{n}` replaced by the count and its noun ("one|many")."""
     one, many = noun.split("|")
     text = said.format(n=f"{len(found):,} {one if len(found) == 1 else many}")
     return Finding(kind, wrong, text, len(found), tuple(str(example) for example in found[:_EXAMPLES]))

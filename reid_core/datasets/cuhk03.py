@@ -2,15 +2,15 @@
 with k-reciprocal Encoding', CVPR 2017), boxes by a detector or by hand.
 
 A picture is named `1_001_1_01.png`: camera pair 1, its person 001, view 1, picture 01 of ten, of which 01 to 05 are
-view 1 and 06 to 10 are view 2. The protocol counts the two views as the cameras. People are numbered 1 to 1,467
-through the five pairs, as in the protocol's own files, whatever form the data set comes in:
+view 1 and 06 to 10 are view 2. The protocol counts the two views as cameras. People are numbered 1 to 1,467 through
+the five pairs, as in the protocol's own files. The data set comes in one of these forms:
 
-- `cuhk03_new_protocol_config_detected.mat` (or `_labeled`) as Zhong et al. publish it, or the json that is commonly
-  made of it, `splits_new_detected.json`: one split of lists of [path, person, camera]. Only the names in its paths
-  count, because the folders are those of whoever made it; and its test people are numbered unlike its training people;
-- the pictures: a folder `images_detected` (`images_labeled`, or `cuhk03_...`), or `cuhk-03.mat` as its authors give it,
-  itself or in `cuhk03_release/`, which is HDF5 and needs h5py;
-- or folders in Market-1501's form below `detected/` and `labeled/`, as Zhong et al. publish them too.
+- a protocol file and pictures. The protocol: `cuhk03_new_protocol_config_detected.mat` (or `_labeled`) of Zhong et al.,
+  or the JSON commonly made from it, `splits_new_detected.json`, one split of lists of [path, person, camera]. Only the
+  file names of its paths are used, since the folders belong to another machine, and not its person numbers, which
+  count training and test people differently. The pictures: a folder `images_detected` (`images_labeled`, or
+  `cuhk03_...`), or the authors' `cuhk-03.mat`, here or in `cuhk03_release/`, which is HDF5 and needs h5py;
+- folders in Market-1501's form below `detected/` and `labeled/`, which Zhong et al. publish too.
 """
 
 import json
@@ -35,7 +35,7 @@ EXPECTED = (
 )
 _FOLDERS = ("images_{}", "cuhk03_{}")
 _RELEASE = ("cuhk-03.mat", "cuhk03_release/cuhk-03.mat", "CUHK03_release/cuhk-03.mat")
-#: People before each pair of cameras.
+#: People under each pair of cameras.
 PAIRS = (843, 440, 77, 58, 49)
 _NAME = re.compile(r"([1-5])_(\d{3})_([12])_(\d{2})\.png")
 
@@ -48,7 +48,7 @@ def is_cuhk03(directory: Path, boxes: Boxes) -> bool:
 
 
 def open_cuhk03(directory: Path, source: str, boxes: Boxes) -> Dataset:
-    """The data set of a folder in any of the forms. Raises InputError for a protocol file that cannot be read."""
+    """Opens a folder in any of the forms. Raises InputError for a protocol file that cannot be read."""
     published = CUHK03_DETECTED if boxes == "detected" else CUHK03_LABELED
     if is_market1501(directory / boxes):
         found = open_market1501(directory / boxes, source)
@@ -66,7 +66,7 @@ def _protocols(directory: Path, boxes: Boxes) -> tuple[Path, Path]:
 
 
 def _read_config(path: Path) -> Lists:
-    """Names by split of the authors' file: a list of all names, and 1-based indices into it for each split."""
+    """Picture names by split, from the authors' file: a list of all names, and 1-based indices into it."""
     try:
         found = loadmat(str(path))
         names = [str(cell[0]) for cell in found["filelist"].ravel()]
@@ -79,7 +79,7 @@ def _read_config(path: Path) -> Lists:
 
 
 def _read_json(path: Path) -> Lists:
-    """Names by split of the common json: a list of one split, its parts lists of [path, person, camera]."""
+    """Picture names by split, from the common JSON file: one split, whose parts are lists of [path, person, camera]."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         (split,) = found if isinstance(found, list) else [found]
@@ -87,7 +87,7 @@ def _read_json(path: Path) -> Lists:
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         said = f"{type(error).__name__}: {str(error)[:120]}"
         raise InputError(
-            f"{path}: is no json of the new protocol, one split with train, query and gallery as lists of "
+            f"{path}: is no JSON of the new protocol, one split with train, query and gallery as lists of "
             f"[path, person, camera] ({said})"
         ) from None
 

@@ -1,4 +1,4 @@
-"""CUHK03 as its authors give it, `cuhk-03.mat`: cells of pictures in a MATLAB 7.3 file, which is HDF5."""
+"""Reads `cuhk-03.mat`, CUHK03 as its authors publish it: cells of pictures in a MATLAB 7.3 file, which is HDF5."""
 
 from pathlib import Path
 from threading import Lock
@@ -15,11 +15,11 @@ Boxes = Literal["detected", "labeled"]  # as the files call them
 class Release:
     """One open file. `detected` and `labeled` are cells of five camera pairs, each with a cell of people x 10 pictures.
 
-    HDF5 holds what MATLAB holds with its axes turned round: references (10, people), and pictures (3, w, h).
+    HDF5 stores MATLAB's arrays with reversed axes: references (10, people), and pictures (3, w, h).
     """
 
     def __init__(self, path: Path, boxes: Boxes) -> None:
-        """Raises InputError without h5py, or where the file is not of this form."""
+        """Raises InputError if h5py is not installed or the file is not of this form."""
         try:
             import h5py
         except ImportError:
@@ -32,7 +32,10 @@ class Release:
             raise InputError(f"{path}: is not CUHK03's cuhk-03.mat: {str(error)[:120]}") from None
 
     def read(self, pair: int, person: int, number: int) -> NDArray[np.uint8]:
-        """Picture `number` (1 to 10) of a pair's person, counted from 1; uint8 RGB (h, w, 3). Raises PictureError."""
+        """Picture `number` (1 to 10) of person `person` of a camera pair, all counted from 1; uint8 RGB (h, w, 3).
+
+        Raises PictureError.
+        """
         where = f"{self._name}{{{pair}}}{{{person}, {number}}}"
         try:
             with self._lock:

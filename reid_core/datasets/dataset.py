@@ -1,4 +1,4 @@
-"""A data set as a light description: which picture shows whom from where. Pictures are decoded when they are loaded."""
+"""A data set as a light description: person and camera of each picture. Pictures are decoded when they are loaded."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,18 +20,18 @@ SplitName = Literal["train", "query", "gallery"]
 SPLITS: tuple[SplitName, ...] = ("train", "query", "gallery")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Progress = Callable[[int, int], None]  # hears of (done, total)
+Progress = Callable[[int, int], None]  # called with (done, total)
 
 
 @dataclass(frozen=True)
 class Sample:
     """One picture of one person.
 
-    name: as messages call it, such as `query/0002_c1s1_000451_03.jpg`.
+    name: its name in messages, such as `query/0002_c1s1_000451_03.jpg`.
     identity: -1 for junk; one number is one person in all splits of a data set.
     camera: one number is one camera in all splits.
     read: the picture at its own size, uint8 RGB (h, w, 3); raises PictureError.
-    path: its file; None for a picture that has none of its own.
+    path: its file; None if it has no file of its own.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Counts:
-    """Of a split: its pictures without junk, and the people on them, of whom distractors are none."""
+    """Counts of a split: pictures without junk, and people without distractors."""
 
     pictures: int
     people: int
@@ -51,7 +51,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Published:
-    """A data set that others publish figures for, with its counts."""
+    """A data set with published figures, and its counts."""
 
     name: str
     train: Counts
@@ -61,12 +61,12 @@ class Published:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Three splits, each in the order of its files or of its list.
+    """Three splits, each in the order of its files or its list.
 
-    source: what `open_dataset` was given.
-    published: the known data set that this is, if it is one.
-    distractor: the identity of gallery people who were never told apart, if there may be such.
-    wrong: what the data set holds that cannot be used, a line each; empty unless it was opened to be checked.
+    source: the text that `open_dataset` was given.
+    published: the published data set that this is, if it is one.
+    distractor: the identity that stands for gallery people who were never told apart, if there is one.
+    wrong: a line for each entry that cannot be used; empty unless opened with `strict=False`.
     """
 
     source: str
@@ -78,9 +78,10 @@ class Dataset:
     wrong: tuple[str, ...] = ()
 
     def load(self, split: SplitName, convention: InputConvention, progress: Progress | None = None) -> PersonPictures:
-        """All pictures of a split, decoded once, at the model's input size: N * H * W * 3 bytes.
+        """Decodes a split at the model's input size into N * H * W * 3 bytes.
 
-        Raises PictureError naming the first picture that cannot be read: none is left out.
+        `progress` is called with (done, N). Raises PictureError with the first picture that cannot be read; none is
+        left out.
         """
         samples = self.split(split)
         pictures = np.empty((len(samples), convention.height, convention.width, 3), np.uint8)
@@ -101,9 +102,10 @@ class Dataset:
 
 @contextmanager
 def in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Iterator[Result]]:
-    """`work` of each item in order, in threads: decoders, OpenCV and hashes work outside the interpreter's lock.
+    """Yields an iterator of `work(item)` in the order of `items`, computed in threads.
 
-    Whoever leaves early, by an error or Ctrl-C, waits for no more than the items already at work.
+    Decoders, OpenCV and hashes release the interpreter's lock. If the block ends early, by an error or Ctrl-C, only
+    items already begun are finished.
     """
     pool = ThreadPoolExecutor()
     try:
@@ -119,7 +121,7 @@ def labels_of(samples: Iterable[Sample]) -> tuple[NDArray[np.int64], NDArray[np.
 
 
 def split_queries(samples: Sequence[Sample]) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
-    """Query and gallery: the first picture of each identity and camera is a query, as in Market-1501."""
+    """Splits into query and gallery: the first picture of each identity and camera is a query, as in Market-1501."""
     first = first_pictures(*labels_of(samples))
     query = tuple(sample for sample, asks in zip(samples, first, strict=True) if asks)
     return query, tuple(sample for sample, asks in zip(samples, first, strict=True) if not asks)
@@ -131,5 +133,5 @@ def count(samples: Iterable[Sample], distractor: int | None) -> Counts:
 
 
 def picture_file(path: Path, name: str, identity: int, camera: int) -> Sample:
-    """A sample whose picture is a file of its own."""
+    """A sample whose picture is a file."""
     return Sample(name, identity, camera, partial(read_picture, path), path)

@@ -1,4 +1,4 @@
-"""Several data sets as one, to train on all of them."""
+"""Joins data sets, to train on all of them."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,11 +8,11 @@ from reid_core.datasets.person_pictures import JUNK
 
 
 def join(datasets: Sequence[Dataset], source: str) -> Dataset:
-    """One data set: the training pictures of all, the query and gallery of the first.
+    """One data set with the training pictures of all, and query and gallery of the first.
 
-    So what a further set adds to the training is seen in the figures of the first, and figures stay comparable with
-    the first's own. The first keeps its numbers; people and cameras of each further set are numbered on after those of
-    the sets before it, so that none of two sets are ever the same. Junk stays junk.
+    So the figures of the first show what a further set adds to the training. The first keeps its identity and camera
+    numbers; those of each further set continue after the sets before it, so that no two sets share one. Junk stays
+    junk.
     """
     first = datasets[0]
     train = list(first.train)

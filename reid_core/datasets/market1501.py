@@ -1,8 +1,8 @@
 """Market-1501, and any folder in its form: names such as `bounding_box_test/0002_c1s1_000451_03.jpg`.
 
-Identity -1 is junk, detections that are no whole person. Identity 0 is no person where no query shows it: Market-1501's
-distractors, people never told apart, which stay in the gallery. In other data sets, and among training people, 0 is a
-person like any other.
+Identity -1 is junk: detections that are no whole person. Identity 0, if no query shows it, stands for Market-1501's
+distractors: people who were never told apart and stay in the gallery. In other data sets, and among training people, 0
+is a person like any other.
 """
 
 import re
@@ -22,7 +22,7 @@ _NAME = re.compile(
 
 
 class MarketName(NamedTuple):
-    """What a file name says; sequence and frame where it is written in full, as Market-1501's are."""
+    """The parts of a file name; sequence and frame are None if the name leaves them out."""
 
     identity: int
     camera: int
@@ -35,7 +35,7 @@ def is_market1501(directory: Path) -> bool:
 
 
 def open_market1501(directory: Path, source: str) -> Dataset:
-    """The data set of a folder in this form. One of the three folders that is missing is an empty split."""
+    """Opens a folder in this form. A missing folder is an empty split."""
     wrong: list[str] = []
     train, query, gallery = (tuple(_list(directory / name, wrong)) for name in FOLDERS)
     distractor = None if any(sample.identity == 0 for sample in query) else 0
@@ -45,8 +45,10 @@ def open_market1501(directory: Path, source: str) -> Dataset:
 
 
 def parse_name(name: str) -> MarketName | None:
-    """What a file name says; None where it is not of the form. `0002_c1s1_000451_03.jpg`: person 2, camera 1, sequence
-    1, frame 451, and the detection, which nobody asks for. `0002_c1_anything.png` says person and camera alone.
+    """Parses a file name; None if it is not of the form.
+
+    `0002_c1s1_000451_03.jpg` is person 2, camera 1, sequence 1, frame 451 (and detection 3, which is not used);
+    `0002_c1_anything.png` holds person and camera only.
     """
     match = _NAME.fullmatch(name)
     if match is None:
@@ -56,7 +58,7 @@ def parse_name(name: str) -> MarketName | None:
 
 
 def _list(folder: Path, wrong: list[str]) -> list[Sample]:
-    """The pictures of one folder by name; a line for each that cannot be used is added to `wrong`."""
+    """The samples of one folder by name; adds a line to `wrong` for each name that does not parse."""
     if not folder.is_dir():
         return []
     samples: list[Sample] = []

@@ -1,12 +1,12 @@
 """MSMT17, version 1 (`train`, `test`) and version 2 with faces masked (`mask_train_v2`, `mask_test_v2`).
 
-Lists say what belongs where, a line a picture: `0000/0000_045_12_0303morning_0006_2.jpg 0`, the path below the split's
-folder and the person. The third part of the name is the camera, 1 to 15. Person 0 is a person.
+Each split has a list with one line a picture, `0000/0000_045_12_0303morning_0006_2.jpg 0`: the path below the split's
+folder, and the person. The third part of the name is the camera, 1 to 15. Person 0 is a person.
 
-The lists of training and test people both count from 0, so test people are numbered on after the training people here.
-`list_val.txt` shows the same 1,041 people as `list_train.txt`; both together are the 32,621 training pictures that
-papers report on, so both are the training split here. For settings that are to be chosen, use `hold_out`: other people,
-not other pictures.
+The lists of training and test people both count from 0; here the test people's numbers continue after the training
+people's. `list_val.txt` shows the same 1,041 people as `list_train.txt`; together they are the 32,621 training pictures
+that papers report on, so both are the training split. To choose settings, use `hold_out`, which holds out people rather
+than pictures.
 """
 
 import re
@@ -31,7 +31,7 @@ def is_msmt17(directory: Path) -> bool:
 
 
 def open_msmt17(directory: Path, source: str) -> Dataset:
-    """The data set of a folder in this form. A list that is missing is empty."""
+    """Opens a folder in this form. A missing list is empty."""
     wrong: list[str] = []
     train = [sample for name in TRAIN_LISTS for sample in _list(directory, name, _TRAIN_FOLDERS, 0, wrong)]
     after = 1 + max((sample.identity for sample in train), default=-1)
@@ -40,7 +40,7 @@ def open_msmt17(directory: Path, source: str) -> Dataset:
 
 
 def _list(directory: Path, name: str, folders: tuple[str, ...], after: int, wrong: list[str]) -> list[Sample]:
-    """The pictures of one list, people numbered from `after`; a line for each unusable one is added to `wrong`."""
+    """The samples of one list, people numbered from `after`; adds a line to `wrong` for each that cannot be used."""
     path = directory / name
     if not path.is_file():
         return []

@@ -1,4 +1,4 @@
-"""Labeled pictures of people in memory; `reid_core.datasets` reads them from files."""
+"""Labeled pictures of people in memory."""
 
 import hashlib
 from dataclasses import dataclass
@@ -6,18 +6,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-#: Identity of detections that are no whole person; they are neither trained on nor ranked.
+#: Identity of detections that are no whole person; they are not used for training or ranking.
 JUNK = -1
 
 
 @dataclass(frozen=True)
 class PersonPictures:
-    """Prepared pictures with their labels, in one order.
+    """Prepared pictures with their labels, in the same order.
 
     pictures: uint8 RGB (N, H, W, 3), already of the model's input size.
     identities: int64 (N,), -1 for junk. Any other number is a person (Market-1501's 0: distractors of the gallery).
     cameras: int64 (N,).
-    names: N file names, for messages; or none.
+    names: N file names for messages, or ().
     """
 
     pictures: NDArray[np.uint8]
@@ -34,19 +34,19 @@ class PersonPictures:
         return len(self.pictures)
 
     def select(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> "PersonPictures":
-        """The pictures of a mask or of indices; these very ones, uncopied, where a mask leaves none out."""
+        """The pictures of a mask or of indices; `self`, not a copy, if the mask keeps all."""
         if rows.dtype == bool and rows.all():
             return self
         names = tuple(self.names[row] for row in np.arange(len(self))[rows]) if self.names else ()
         return PersonPictures(self.pictures[rows], self.identities[rows], self.cameras[rows], names)
 
     def split_queries(self) -> "tuple[PersonPictures, PersonPictures]":
-        """Query and gallery: the first picture of each identity and camera is a query, as in Market-1501."""
+        """Splits into query and gallery: the first picture of an identity and camera is a query, as in Market-1501."""
         first = first_pictures(self.identities, self.cameras)
         return self.select(first), self.select(~first)
 
     def digest(self) -> str:
-        """Hex SHA-256 of pictures and labels; names are no part of it."""
+        """Hex SHA-256 of pictures and labels, without names."""
         found = hashlib.sha256(repr(self.pictures.shape).encode())
         for array in (self.pictures, self.identities, self.cameras):
             found.update(np.ascontiguousarray(array).data)
@@ -54,7 +54,7 @@ class PersonPictures:
 
 
 def first_pictures(identities: NDArray[np.int64], cameras: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which (N,) are the first of their identity and camera, junk aside."""
+    """Mask (N,) of the first picture of each identity and camera, without junk."""
     first = np.zeros(len(identities), bool)
     first[np.unique(np.stack([identities, cameras], 1), axis=0, return_index=True)[1]] = True
     first &= identities != JUNK

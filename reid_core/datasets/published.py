@@ -1,4 +1,4 @@
-"""The data sets that papers report on, with the counts that their authors give."""
+"""Data sets that papers report on, with the counts that their authors state."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,10 @@ MSMT17 = Published("MSMT17", Counts(32_621, 1_041), Counts(11_659, 3_060), Count
 def known_by_counts(
     train: Sequence[Sample], query: Sequence[Sample], gallery: Sequence[Sample], distractor: int | None
 ) -> Published | None:
-    """The known data set that two of the three splits fit exactly: a folder in another's form may hold one."""
+    """The published data set whose counts at least two of the three splits match exactly, if any.
+
+    A folder in Market-1501's form may hold another data set.
+    """
     found = [count(train, None), count(query, distractor), count(gallery, distractor)]
     for known in (MARKET1501, CUHK03_DETECTED, CUHK03_LABELED, MSMT17):
         if sum(a == b for a, b in zip(found, (known.train, known.query, known.gallery), strict=True)) >= 2:

@@ -1,4 +1,4 @@
-"""Rendered people before a city's cameras: a data set of any size from a seed, with nobody's picture in it."""
+"""Rendered people under a city's cameras: a data set of any size from a seed, with no real person in it."""
 
 from functools import partial
 
@@ -12,15 +12,15 @@ PICTURES_PER_PERSON = 16
 
 
 def open_rendered(seed: int, people: int, source: str, progress: Progress | None = None) -> Dataset:
-    """The first half of `people`, rounded down, to train on, the others as query and gallery; 24 cameras see both.
+    """Renders a data set: the first half of `people` (rounded down) to train on, the others as query and gallery.
 
-    Each has 16 pictures, in passages of up to four before different cameras; a passage's first is the query. They are
-    rendered here, about 3 ms each, and held at their own size, about 20 KB each. The same seed and number of people
-    give the same pictures.
+    Both halves pass the same 24 cameras. Each person has 16 pictures in passages of up to four under different cameras;
+    the first of a passage is the query. A picture takes about 3 ms to render and 20 KB of memory at its own size. The
+    same seed and number of people give the same pictures. `progress` is called with (done, total) pictures.
     """
     samples: list[Sample] = []
     for crop in training_crops(seed, people, PICTURES_PER_PERSON):
-        pixels = crop.picture.copy()  # what the camera gives is a view into its whole frame
+        pixels = crop.picture.copy()  # the crop is a view of the camera's whole frame
         name = f"{crop.identity:05}_c{crop.camera}_{len(samples) % PICTURES_PER_PERSON:02}"
         samples.append(Sample(name, crop.identity, crop.camera, partial(np.asarray, pixels)))
         if progress:

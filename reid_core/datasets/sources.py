@@ -1,4 +1,4 @@
-"""From a data set's name on the command line, such as `cuhk03:DIR`, to the data set."""
+"""Opens a data set by its source, a text such as `cuhk03:DIR`."""
 
 import os
 import re
@@ -14,6 +14,10 @@ from reid_core.datasets.rendered import PEOPLE, open_rendered
 from schemas.errors import InputError
 
 SOURCES = "a folder, market1501:DIR, cuhk03:DIR, cuhk03-labeled:DIR, msmt17:DIR or rendered:SEED[:PEOPLE]"
+
+
+#: Names of version 0.1.
+_OLD_NAMES = {"cuhk03-labelled": "cuhk03-labeled"}  # codespell:ignore labelled
 
 
 class _Layout(NamedTuple):
@@ -35,15 +39,16 @@ _LAYOUTS = {
 
 
 def open_dataset(source: str, *, strict: bool = True, progress: Progress | None = None) -> Dataset:
-    """The data set that `source` names, several joined by ` + ` (see `joined.join`).
+    """Opens the data set that `source` names; does not open its pictures.
 
-    `market1501:DIR`, `cuhk03:DIR` (boxes by the detector), `cuhk03-labeled:DIR`, `msmt17:DIR`, or
-    `rendered:SEED[:PEOPLE]`, which draws 200 people unless told, and whose drawing `progress` hears of. A folder alone
-    is recognized by what it holds. `market1501.py`, `cuhk03.py` and so on say what each layout is. Pictures are not
-    opened here.
+    source: `market1501:DIR`, `cuhk03:DIR` (boxes of the detector), `cuhk03-labeled:DIR` (boxes drawn by hand),
+        `msmt17:DIR`, or a folder alone, whose layout is recognized; `rendered:SEED[:PEOPLE]` draws 200 people unless
+        told otherwise. Several sources joined by ` + ` become one data set (see `joined.join`).
+    strict: raise for names that do not parse; otherwise they are listed in `Dataset.wrong`.
+    progress: called with (done, total) while pictures are rendered.
 
-    Raises InputError for a source that cannot be meant, a folder that is not in the layout, and one that holds names
-    that do not parse, with the first three; these are kept in `Dataset.wrong` instead where not `strict`.
+    Raises InputError for an unknown source, for a folder that is not in the layout, and, if strict, with the first
+    three names that do not parse.
     """
     try:
         opened = [_open_one(part.strip(), progress) for part in source.split(" + ")]
@@ -54,13 +59,14 @@ def open_dataset(source: str, *, strict: bool = True, progress: Progress | None 
         more = " and more" if len(found.wrong) > 3 else ""
         raise InputError(
             f"{len(found.wrong)} pictures of the data set cannot be used: {'; '.join(found.wrong[:3])}{more}; "
-            f"`urban-reid dataset check {source}` tells all"
+            f"`urban-reid dataset check {source}` lists all"
         )
     return found
 
 
 def _open_one(source: str, progress: Progress | None) -> Dataset:
     kind, _, what = source.partition(":")
+    kind = _OLD_NAMES.get(kind, kind)
     if kind == "rendered":
         match = re.fullmatch(r"([0-9]{1,9})(?::([0-9]{1,6}))?", what)
         people = int(match[2] or PEOPLE) if match else 0
@@ -93,7 +99,7 @@ def _recognize(directory: Path) -> str:
 
 
 def _holds(directory: Path) -> str:
-    """What a folder holds instead, with the data set one folder below it, if there is one there."""
+    """What a folder holds: the data set in a folder below it if there is one, else the first names."""
     below = sorted(directory.iterdir())
     if not below:
         return "it is empty"

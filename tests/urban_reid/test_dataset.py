@@ -48,7 +48,7 @@ def test_what_is_wrong_is_said_and_ends_with_1(folder: Path, capsys: pytest.Capt
         "wrong: 5 queries with no match, because the gallery does not show the person "
         "(query/0010_c1_1.png, query/0011_c1_1.png, query/0012_c1_1.png, ...)"
     )
-    assert lines[-2].startswith("note: 1 identity to train on that one camera only has seen") and lines[-1] == "1 wrong"
+    assert lines[-2].startswith("note: 1 identity to train on under one camera only") and lines[-1] == "1 wrong"
     assert check(str(folder), "--json") == 1
     printed = capsys.readouterr()
     found = json.loads(printed.out)

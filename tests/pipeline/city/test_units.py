@@ -202,7 +202,7 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "\n".join(f"b{n}: &b{n} [*a,*a,*a,*a]" fo
         ("units: [{name: x}]", "unit 1, code: Field required"),
         ("units: [{code: D1}]", "unit D1, code: 'D1' is no unit code"),
         ('units: [{code: d1, name: "a\\0b"}]', "unit d1, name: holds a NUL"),
-        ("units: [{code: d1}, {code: d1}]", "unit codes stand twice: d1"),
+        ("units: [{code: d1}, {code: d1}]", "unit codes are there twice: d1"),
         ("units: [{code: d1/s1}]", "d1/s1: its parent d1 is not among the units"),
         ("units: [{code: d1}, {code: d1/s1}, {code: d1/s1/c1, source: c1}]", "d1/s1/c1 is a building by its depth"),
         ("units: [{code: d1/s1/b1/c1, position: [.nan, 0]}]", "unit d1/s1/b1/c1, position, 0: "),

@@ -49,7 +49,9 @@ def again(of: str, to: str) -> Callable[[Path], object]:
     """The same pixels in another file: compressed harder, without loss."""
 
     def write_again(folder: Path) -> None:
-        cv2.imwrite(str(folder / to), cv2.imread(str(folder / of)), [cv2.IMWRITE_PNG_COMPRESSION, 9])
+        picture = cv2.imread(str(folder / of))
+        assert picture is not None
+        cv2.imwrite(str(folder / to), picture, [cv2.IMWRITE_PNG_COMPRESSION, 9])
         assert (folder / of).read_bytes() != (folder / to).read_bytes()
 
     return write_again
@@ -80,7 +82,13 @@ TEST, TRAINING = "bounding_box_test", "bounding_box_train"
         (keep(f"{TEST}/0005_c2_1.png", 0.5), "unreadable", 1, "1 picture that cannot be read", "damaged"),
         (keep(f"{TEST}/0005_c2_1.png", 0), "unreadable", 1, "1 picture that", "0005_c2_1.png: the file is empty"),
         (jpeg_cut_off, "unreadable", 1, "1 picture that", "query/0005_c1_2.jpg: the picture is damaged"),
-        (add("query/5.png"), "name", 1, "1 picture that cannot be used", "query/5.png: the name is not of the form"),
+        (
+            add("query/5.png"),
+            "name",
+            1,
+            "1 picture with a name or list entry that cannot be used",
+            "query/5.png: the name is not of the form",
+        ),
         (
             add("query/0007_c1_1.png"),
             "absent",
@@ -113,9 +121,9 @@ TEST, TRAINING = "bounding_box_test", "bounding_box_train"
         ),
         (
             copy("query/0006_c2_1.png", f"{TEST}/0006_c3_1.png"),
-            "duplicate before two cameras",
+            "duplicate under two cameras",
             1,
-            "1 picture is both query and gallery, before different cameras",
+            "1 picture is both query and gallery, under different cameras",
             "(same file)",
         ),
     ],
@@ -132,11 +140,11 @@ def test_what_is_wrong(
     assert text in finding.text and example in finding.examples[0]
 
 
-def test_a_query_before_its_own_camera_only(folder: Path) -> None:
+def test_a_query_under_its_own_camera_only(folder: Path) -> None:
     (folder / TEST / "0005_c2_1.png").rename(folder / TEST / "0005_c1_2.png")
     finding = only(check(folder))
     assert finding.wrong and finding.examples == ("query/0005_c1_1.png",)
-    assert "the gallery shows the person before the query's own camera only" in finding.text
+    assert "the gallery shows the person under the query's own camera only" in finding.text
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ def test_protocol_files_that_are_none(tmp_path: Path) -> None:
         "3",
     ):
         split.write_text(text)
-        with pytest.raises(InputError, match=r"splits_new_detected\.json: is no json of the new protocol"):
+        with pytest.raises(InputError, match=r"splits_new_detected\.json: is no JSON of the new protocol"):
             opened(tmp_path)
 
 

@@ -94,8 +94,8 @@ def test_folders_are_recognized(tmp_path: Path) -> None:
     assert open_dataset(str(tmp_path / "market")) == open_dataset(f"market1501:{tmp_path / 'market'}")
     # What each says of its files shows which layout was tried.
     for name, said in (
-        ("splits_new_detected.json", r"splits_new_detected\.json: is no json"),
-        ("splits_new_labeled.json", r"splits_new_labeled\.json: is no json"),
+        ("splits_new_detected.json", r"splits_new_detected\.json: is no JSON"),
+        ("splits_new_labeled.json", r"splits_new_labeled\.json: is no JSON"),
         ("cuhk03_new_protocol_config_labeled.mat", "is no MATLAB file"),
         ("list_query.txt", r"holds list_query\.txt, but neither test/"),
     ):
