@@ -88,7 +88,7 @@ def one_round(home: Path, city: Path, model: Path) -> tuple[int, dict[str, float
                 sys.exit(f"urban-reid up: {up.stderr.read().decode()}")
             time.sleep(0.2)
         time.sleep(3)  # its own start-up work ends
-        seconds = run("resolve", "--district", "d1")["seconds"]
+        seconds = run("resolve", "--unit", "d1")["seconds"]
     finally:
         up.send_signal(signal.SIGINT)
         up.wait()

@@ -112,7 +112,7 @@ async def show_candidate(parameters: TrainParameters, comparison: Comparison | N
             "",
             "It is worse: only `--force` promotes it."
             if comparison.worse
-            else f"`urban-reid models promote {parameters.name} --by USER --reason TEXT` puts it in use.",
+            else f"`urban-reid models promote {parameters.name} --operator USER --reason TEXT` puts it in use.",
         ]
     await acreate_markdown_artifact(
         "\n".join(lines), artifact_key("candidate", parameters.name), "A trained model beside the one in use"

@@ -190,7 +190,7 @@ def everything(settings: Settings) -> tuple[dict[str, int], set[str]]:
     return rows, files
 
 
-SEARCH = ("search", "--within", "d1", "--reason", "case 17", "--probe")
+SEARCH = ("search", "--unit", "d1", "--reason", "case 17", "--probe")
 DATASET = ("ingest", "dataset", "--layout", "market1501", "--city", "city.yaml")
 VIDEO = ("ingest", "video", "--camera", C1)
 
@@ -250,20 +250,20 @@ REFUSED: list[tuple[tuple[str, ...], int, str]] = [
     (("city", "load", "bomb.yaml"), 2, "bomb.yaml, line 1: anchors and aliases are not allowed"),
     (("city", "load", "twice.yaml"), 2, "unit codes are there twice: d1"),
     (("city", "load", "under-street.yaml"), 2, "d1/s1/c1 is a building by its depth"),
-    (("resolve", "--district", "d2"), 2, "no unit 'd2' in this city; nearest: d1"),
-    (("report", "--district", "d2", "--out", "report"), 2, "no unit 'd2' in this city; nearest: d1"),
-    (("report", "--district", "d1", "--out", "0.jpg"), 2, "0.jpg is a file"),
-    (("report", "--district", "d1", "--out", "junk"), 2, "holds other files"),
+    (("resolve", "--unit", "d2"), 2, "no unit 'd2' in this city; nearest: d1"),
+    (("report", "--unit", "d2", "--out", "report"), 2, "no unit 'd2' in this city; nearest: d1"),
+    (("report", "--unit", "d1", "--out", "0.jpg"), 2, "0.jpg is a file"),
+    (("report", "--unit", "d1", "--out", "junk"), 2, "holds other files"),
     (("demo", "--people", "1", "--cameras", "2"), 1, "holds another city"),
-    (("resolve", "--district", "d1", "--export", "empty"), 2, "that is no plain file"),
-    (("resolve", "--district", "d1", "--export", "pipe"), 2, "that is no plain file"),
+    (("resolve", "--unit", "d1", "--export", "empty"), 2, "that is no plain file"),
+    (("resolve", "--unit", "d1", "--export", "pipe"), 2, "that is no plain file"),
     # searches
-    (("search", "--within", "d1/s2", "--reason", "x", "--probe", "a" * 64), 2, "nearest: d1/s1"),
-    (("search", "--within", "d1/s2", "--reason", "x", "--probe", "0.jpg"), 2, "nearest: d1/s1"),
-    (("search", "--within", "d1", "--reason", " \n\t", "--probe", "0.jpg"), 2, "--reason: may not be blank"),
-    (("search", "--within", "d1", "--reason", "\x00", "--probe", "0.jpg"), 2, "--reason: may not be blank"),
-    (("search", "--within", "d1", "--reason", "x" * 2001, "--probe", "0.jpg"), 2, "--reason: "),
-    (("search", "--within", "d1", "--reason", "\udcff", "--probe", "0.jpg"), 2, "--reason: "),
+    (("search", "--unit", "d1/s2", "--reason", "x", "--probe", "a" * 64), 2, "nearest: d1/s1"),
+    (("search", "--unit", "d1/s2", "--reason", "x", "--probe", "0.jpg"), 2, "nearest: d1/s1"),
+    (("search", "--unit", "d1", "--reason", " \n\t", "--probe", "0.jpg"), 2, "--reason: may not be blank"),
+    (("search", "--unit", "d1", "--reason", "\x00", "--probe", "0.jpg"), 2, "--reason: may not be blank"),
+    (("search", "--unit", "d1", "--reason", "x" * 2001, "--probe", "0.jpg"), 2, "--reason: "),
+    (("search", "--unit", "d1", "--reason", "\udcff", "--probe", "0.jpg"), 2, "--reason: "),
     # models
     (("models", "register", "m", "missing.onnx"), 2, "missing.onnx: no such file"),
     (("models", "register", "m", "empty"), 1, "a model directory holds card.json"),
@@ -371,14 +371,14 @@ def test_hostile_text_stays_text(
         shown("models", "register", "demo", str(model_folder))
         shown("models", "use", "demo")
         assert "61 read, 60 written, 0 already there, 1 left out" in shown("ingest", "manifest", "manifest.jsonl")
-        shown("resolve", "--district", "d1", "--export", "out.jsonl")
+        shown("resolve", "--unit", "d1", "--export", "out.jsonl")
         exported = [json.loads(row) for row in (files / "out.jsonl").read_text().splitlines()]
         assert {row["truth"] for row in exported} == {truth}
-        assert "1" in shown("search", "--within", "d1", "--probe", exported[0]["crop"], "--reason", HOSTILE)
+        assert "1" in shown("search", "--unit", "d1", "--probe", exported[0]["crop"], "--reason", HOSTILE)
         with Store.open(settings, "pytest") as store, store.begin() as connection:
             said = connection.execute(text("SELECT reason, actor FROM audit WHERE action = 'search.start'")).one()
         assert tuple(said) == (HOSTILE, HOSTILE)
-        shown("report", "--district", "d1", "--out", "report")
+        shown("report", "--unit", "d1", "--out", "report")
         for page in (files / "report").glob("*.html"):
             content = page.read_text()
             assert "<script" not in content and not UNSAFE.search(content)

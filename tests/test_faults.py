@@ -27,7 +27,7 @@ from tests.helpers.homes import fresh_settings
 from tests.helpers.pictures import UNITS, picture
 from tests.helpers.town import Town
 
-RESOLVE = ("resolve", "--district", "d1", "--json")
+RESOLVE = ("resolve", "--unit", "d1", "--json")
 PATIENCE_S = 240.0
 TAKEN_IN = 150
 

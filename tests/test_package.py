@@ -95,5 +95,5 @@ def test_it_works_where_others_have_packages_of_the_same_names(
     assert found["crops"] > 0 and found["levels"]["camera"] >= found["levels"]["district"] > 0
     assert Path(found["report"]).is_file()
     assert len(Path(found["assignments"]).read_text().splitlines()) == found["crops"]
-    again = json.loads(run("urban-reid", "resolve", "--district", "d1", "--json"))
+    again = json.loads(run("urban-reid", "resolve", "--unit", "d1", "--json"))
     assert (again["written"], again["digest"]) == (0, found["digest"])

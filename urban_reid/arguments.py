@@ -22,7 +22,10 @@ class TripletDistance(StrEnum):
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
-By = Annotated[str | None, typer.Option("--by", metavar="USER", help="Who decides it; URBAN_REID_OPERATOR without.")]
+Operator = Annotated[
+    str | None,
+    typer.Option(metavar="USER", help="Who asks, for the audit; URBAN_REID_OPERATOR unless given."),
+]
 Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why, for the audit.")]
 FromTime = Annotated[str | None, typer.Option("--from", metavar="TIME", help="Start, with zone: 2026-01-01T08:00:00Z.")]
 ToTime = Annotated[str | None, typer.Option("--to", metavar="TIME", help="End, with zone.")]
@@ -33,15 +36,15 @@ def moment(text: str | None) -> datetime | None:
     return None if text is None else parse_time(text)
 
 
-def checked(model: type[Model], options: dict[str, str], **values: Any) -> Model:
-    """`model` of these values. `options` names the option of a field where it is another word. Raises UsageError."""
+def checked(model: type[Model], **values: Any) -> Model:
+    """`model` of these values. Raises UsageError, which names the option of the wrong one."""
     try:
         return model(**values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = str(first["loc"][0]) if first["loc"] else ""
         said = first["msg"].removeprefix("Value error, ")
-        where = f"--{options.get(field, field)}: " if field else ""
+        where = f"--{field.removesuffix('_time').replace('_', '-')}: " if field else ""
         raise UsageError(f"{where}{said}") from None
 
 
@@ -90,7 +93,7 @@ def input_convention(
     """The input convention of an .xml or .onnx file, None where none of it was said. Raises UsageError."""
     given = {"color": color, "range": value_range, "mean": _three("mean", mean), "std": _three("std", std)}
     said = {field: value for field, value in given.items() if value is not None}
-    return checked(InputConvention, {}, **said) if said else None
+    return checked(InputConvention, **said) if said else None
 
 
 def _three(option: str, text: str | None) -> tuple[float, ...] | None:

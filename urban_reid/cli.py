@@ -3,11 +3,15 @@ Prefect.
 """
 
 import contextlib
+import io
+import json
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from types import ModuleType
+from typing import Annotated
 
 import typer
 
@@ -33,59 +37,133 @@ from urban_reid.commands import (
     up,
 )
 
+#: The program's help, panel by panel: a group of commands under its name, or a command of its own.
+PANELS: dict[str, dict[str, ModuleType]] = {
+    "Start here": {"demo": demo, "status": status},
+    "Cameras and crops": {"city": city, "ingest": ingest},
+    "Resolve and look": {
+        "resolve": resolve,
+        "search": search,
+        "report": report,
+        "identities": identities,
+        "score": score,
+    },
+    "Models": {"models": models},
+    "Training and figures": {
+        "train": train,
+        "evaluate": evaluate,
+        "reproduce": reproduce,
+        "dataset": dataset,
+        "simulate": simulate,
+    },
+    "Service": {"up": up, "db": database},
+}
+_GROUPS = (city, database, dataset, identities, ingest, models)
+
 app = typer.Typer(
     name="urban-reid",
-    help="Finds the same person again across a city: camera, building, street, district.",
-    epilog="All state lives in one data directory, URBAN_REID_HOME. Example: urban-reid demo",
+    epilog="All state is kept in one data directory, URBAN_REID_HOME. Example: urban-reid demo",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for name, group in (
-    ("db", database),
-    ("city", city),
-    ("ingest", ingest),
-    ("dataset", dataset),
-    ("models", models),
-    ("identities", identities),
-):
-    app.add_typer(group.app, name=name)
-for command in (demo, evaluate, resolve, score, search, simulate, train, reproduce, report, status, up):
-    app.add_typer(command.app)
+for panel, commands in PANELS.items():
+    for name, module in commands.items():
+        if module in _GROUPS:
+            app.add_typer(module.app, name=name, rich_help_panel=panel)
+        else:
+            (command,) = module.app.registered_commands
+            command.rich_help_panel = panel
+            app.add_typer(module.app)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"urban-reid {version('urban-reid')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Find the same person again across the cameras of a city: camera, building, street, district."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs one command and exits: 0 done, 1 failed, 2 wrong use, 130 interrupted. An error is one line on stderr."""
+    """Runs one command and exits: 0 done, 1 failed, 2 wrong use, 130 interrupted.
+
+    An error is one line on stderr; with --json, one JSON object {error: its kind, message}.
+    """
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    as_json = "--json" in words
+    _open_closed_streams()
     try:
-        app(args=None if arguments is None else list(arguments))
-    except UrbanReidError as error:
-        _say(f"error: {error}")
-        sys.exit(error.exit_code)
-    except BrokenPipeError:  # whoever read our output has seen enough
+        code = app(args=words, prog_name="urban-reid", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output, such as `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except UrbanReidError as error:
+        _say_error(type(error).__name__, str(error), as_json)
+        sys.exit(error.exit_code)
+    except typer.TyperException as error:
+        # Without arguments a group prints its help, and has nothing else to say.
+        if said := error.format_message().replace("Value error, ", ""):
+            _say_error("UsageError", f"{said.rstrip('.')}; see `{_help_of(error)}`", as_json)
+        sys.exit(error.exit_code)
     except Exception as error:
-        _say(f"error: unexpected {type(error).__name__}: {error}; {_keep_traceback()}")
+        kind = type(error).__name__
+        _say_error(kind, f"unexpected {kind}: {error}; {_keep_traceback()}", as_json)
         sys.exit(1)
-    except SystemExit as ended:
-        if ended.code == 130:
-            # Threads may still be at work on a window; what they have not committed is rolled back, as after a kill.
-            sys.stdout.flush()
-            _say("interrupted; what was finished is kept")
-            os._exit(130)
-        raise
+    if code == 130:
+        # Threads may still be at work on a window; what they have not committed is rolled back, as after a kill.
+        _say_error("Interrupted", "interrupted; what was finished is kept", as_json)
+        os._exit(130)
+    sys.exit(code)
 
 
-def _say(line: str) -> None:
+def _open_closed_streams() -> None:
+    """Opens /dev/null for standard streams that are closed, so that no file of ours gets their numbers.
+
+    Text that a stream's encoding lacks is written with backslashes.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
+        if isinstance(stream := getattr(sys, name), io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _help_of(error: typer.TyperException) -> str:
+    context = getattr(error, "ctx", None)
+    return f"{context.command_path if context else 'urban-reid'} --help"
+
+
+def _say_error(kind: str, message: str, as_json: bool) -> None:
+    line = one_line(message)
     with contextlib.suppress(OSError):
-        sys.stderr.write(one_line(line) + "\n")
+        if as_json:
+            sys.stderr.write(json.dumps({"error": kind, "message": line}) + "\n")
+        else:
+            sys.stderr.write(line if kind == "Interrupted" else f"error: {line}")
+            sys.stderr.write("\n")
         sys.stderr.flush()
 
 
 def _keep_traceback() -> str:
-    """Appends the traceback to the data directory's log; where it lies, in words."""
+    """Appends the traceback to errors.log in the data directory. Returns where it is, in words."""
     from schemas.settings import settings
 
     try:

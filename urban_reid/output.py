@@ -1,65 +1,84 @@
-"""What commands print: JSON or something to look at on stdout, progress and messages on stderr.
+"""What commands print: JSON, or text and tables, on stdout, and messages on stderr.
 
-Names come from files that anyone may have written: `shown` is the one door from them to the terminal.
+Names come from files that anyone may have written: `shown` makes them safe to print, and everything that prints a name
+calls it.
 """
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table as RichTable
 
+from schemas.errors import UrbanReidError
 from schemas.text import one_line
+
+#: Where there is no terminal nothing is wrapped or cut: a table is as wide as its cells.
+_UNLIMITED_WIDTH = 100_000
+
+
+class _Stdout(Console):
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As Console.print. Raises UrbanReidError when stdout cannot be written; BrokenPipeError when nobody reads."""
+        with _writing_stdout():
+            super().print(*objects, **options)
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+class _Stderr(Console):
+    def on_broken_pipe(self) -> None:
+        """Nobody reads the messages; the work goes on."""
+
+
+class Table(RichTable):
+    """A table whose long words are continued on the next line where the terminal is too narrow, never cut."""
+
+    def add_column(self, *arguments: Any, **options: Any) -> None:
+        super().add_column(*arguments, **({"overflow": "fold"} | options))
 
 
 def out() -> Console:
-    return Console(highlight=False)
+    return _Stdout(highlight=False, width=None if sys.stdout.isatty() else _UNLIMITED_WIDTH)
 
 
 def err() -> Console:
-    return Console(stderr=True, highlight=False)
+    return _Stderr(stderr=True, highlight=False)
 
 
 def shown(text: object) -> str:
-    """On one line, with nothing left that rich would take for markup: no name moves the cursor or colors a line."""
+    """`text` on one line, without control characters and with rich's markup escaped."""
     return escape(one_line(text))
 
 
 def print_json(found: dict[str, Any]) -> None:
-    """One JSON object on stdout, and nothing else."""
-    sys.stdout.write(json.dumps(found, ensure_ascii=False, default=str) + "\n")
+    """Prints one JSON object on one line of stdout, and nothing else."""
+    line = json.dumps(found, ensure_ascii=False, default=str)
+    try:
+        line.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:  # half a character in a file's name, or a terminal without Unicode
+        line = json.dumps(found, default=str)
+    with _writing_stdout():
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
 
 
 def say(text: str) -> None:
-    """A line on stderr, such as progress without a terminal or a warning. May hold markup; names go through `shown`."""
-    err().print(text, soft_wrap=True)
+    """Prints a line on stderr. May contain markup; names go through `shown`."""
+    with suppress(OSError):
+        err().print(text, soft_wrap=True)
 
 
 @contextmanager
-def progress(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr, only on a terminal; called with (done, total), where total 0 means not known."""
-    with stages() as tell:
-        tell(label, 0, 0)
-        yield lambda done, total: tell(label, done, total)
-
-
-@contextmanager
-def stages() -> Iterator[Callable[[str, int, int], None]]:
-    """As `progress`, for work whose label changes: called with (label, done, total)."""
-    console = err()
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    with bar:
-        task = bar.add_task("", total=None)
-        yield lambda label, done, total: bar.update(task, description=label, completed=done, total=total or None)
+def _writing_stdout() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise UrbanReidError(f"standard output: cannot be written: {error.strerror}") from None

@@ -1,9 +1,12 @@
 """The command line as a test runs it."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from schemas.settings import Settings
 
@@ -21,9 +24,25 @@ def program(*arguments: str) -> list[str]:
     return [sys.executable, "-P", "-m", "urban_reid.cli", *arguments]
 
 
+def messages_of(stderr: str) -> list[str]:
+    """The lines of stderr, without those that tell of progress: how many there are depends on the machine."""
+    return [line for line in stderr.splitlines() if not re.search(r": .*(about .* left|so far)$", line)]
+
+
 def error_of(done: "subprocess.CompletedProcess[str]", code: int) -> str:
     """The one line that a command failed with."""
     assert done.returncode == code, (done.returncode, done.stderr)
     assert done.stdout == ""
-    assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: "), done.stderr
-    return done.stderr.removeprefix("error: ").strip()
+    (line,) = messages_of(done.stderr)
+    assert line.startswith("error: ")
+    return line.removeprefix("error: ")
+
+
+def error_object_of(done: "subprocess.CompletedProcess[str]", code: int) -> dict[str, Any]:
+    """The one JSON object that a command with --json failed with."""
+    assert done.returncode == code, (done.returncode, done.stderr)
+    assert done.stdout == ""
+    (line,) = messages_of(done.stderr)
+    found: dict[str, Any] = json.loads(line)
+    assert set(found) == {"error", "message"}
+    return found

@@ -1,17 +1,21 @@
 import json
+import re
+import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import typer
+from typer.core import TyperGroup
 from typer.testing import CliRunner
 
 from schemas.settings import Settings
-from tests.helpers.command_line import Run, environment_of, error_of
-from urban_reid.cli import app
+from tests.helpers.command_line import Run, environment_of, error_object_of, error_of, program
+from urban_reid.cli import PANELS, app
 
 RunJson = Callable[..., dict[str, Any]]
 
@@ -100,22 +104,22 @@ def test_status_of_an_empty_city(run_json: RunJson) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["resolve", "--district", "D 1"], 2, "is no unit code"),
-        (["resolve", "--district", "d1/s1"], 2, "a district's code has no slash"),
-        (["resolve", "--district", "d1"], 2, "no city is loaded"),
-        (["resolve", "--district", "d1", "--from", "yesterday"], 2, "'yesterday' is no time"),
-        (["resolve", "--district", "d1", "--from", "2026-01-01T08:00:00"], 2, "has no zone"),
+        (["resolve", "--unit", "D 1"], 2, "is no unit code"),
+        (["resolve", "--unit", "d1/s1"], 2, "a district's code has no slash"),
+        (["resolve", "--unit", "d1"], 2, "no city is loaded"),
+        (["resolve", "--unit", "d1", "--from", "yesterday"], 2, "'yesterday' is no time"),
+        (["resolve", "--unit", "d1", "--from", "2026-01-01T08:00:00"], 2, "has no zone"),
         (
-            ["resolve", "--district", "d1", "--from", "2026-01-02T00:00:00Z", "--to", "2026-01-01T00:00:00Z"],
+            ["resolve", "--unit", "d1", "--from", "2026-01-02T00:00:00Z", "--to", "2026-01-01T00:00:00Z"],
             2,
             "the period ends before it starts",
         ),
-        (["resolve", "--district", "d1", "--export", "no/such/folder.jsonl"], 2, "there is no folder"),
-        (["resolve", "--district", "d1", "--no-wait", "--export", "a.jsonl"], 2, "leave --no-wait out"),
-        (["search", "--probe", "a" * 64, "--within", "d1", "--reason", "  "], 2, "--reason: may not be blank"),
-        (["search", "--probe", "a" * 64, "--within", "d1", "--reason", "x", "--top", "0"], 2, "--top: "),
-        (["search", "--probe", "no.jpg", "--within", "d1", "--reason", "x"], 2, "--probe no.jpg: no crop key"),
-        (["search", "--probe", "a" * 64, "--within", "../etc", "--reason", "x"], 2, "--within: "),
+        (["resolve", "--unit", "d1", "--export", "no/such/folder.jsonl"], 2, "there is no folder"),
+        (["resolve", "--unit", "d1", "--no-wait", "--export", "a.jsonl"], 2, "leave --no-wait out"),
+        (["search", "--probe", "a" * 64, "--unit", "d1", "--reason", "  "], 2, "--reason: may not be blank"),
+        (["search", "--probe", "a" * 64, "--unit", "d1", "--reason", "x", "--top", "0"], 2, "--top: "),
+        (["search", "--probe", "no.jpg", "--unit", "d1", "--reason", "x"], 2, "--probe no.jpg: no crop key"),
+        (["search", "--probe", "a" * 64, "--unit", "../etc", "--reason", "x"], 2, "--unit: "),
         (["city", "load", "nothing.yaml"], 2, "nothing.yaml"),
         (["ingest", "manifest", "nothing.jsonl"], 2, "no city is loaded"),
         (["ingest", "video", "nothing.avi", "--camera", "d1/s1/b1/c1", "--region", "1,2"], 2, "--region '1,2'"),
@@ -124,7 +128,7 @@ def test_status_of_an_empty_city(run_json: RunJson) -> None:
         (["models", "register", "m", "x.xml", "--range", "7"], 2, "--range: "),
         (["models", "use", "m"], 2, "no model 'm' is registered"),
         (["models", "calibrate", "m", "--dataset", "rendered:1"], 2, "no model 'm' is registered"),
-        (["report", "--district", "d1", "--out", "r"], 2, "no city is loaded"),
+        (["report", "--unit", "d1", "--out", "r"], 2, "no city is loaded"),
         (["db", "stop"], 1, "does not stop"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None,
@@ -133,10 +137,25 @@ def test_wrong_use_is_one_line(run_here: Run, arguments: list[str], code: int, s
     assert said in error_of(run_here(*arguments), code)
 
 
-def test_errors_of_the_command_line_itself(run: Run) -> None:
-    for arguments in (["resolve"], ["nosuch"], ["demo", "--cameras", "1"], ["ingest", "dataset", "x", "--layout", "y"]):
-        done = run(*arguments)
-        assert done.returncode == 2 and done.stdout == "" and "Usage" in done.stderr
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["resolve"], "Missing option '--unit'; see `urban-reid resolve --help`"),
+        (["nosuch"], "No such command 'nosuch'; see `urban-reid --help`"),
+        (["models", "nosuch"], "No such command 'nosuch'; see `urban-reid models --help`"),
+        (["status", "--nosuch"], "No such option: --nosuch; see `urban-reid status --help`"),
+        (["status", "more"], "Got unexpected extra argument(s) (more); see `urban-reid status --help`"),
+        (["demo", "--cameras", "1"], "Invalid value for '--cameras': "),
+        (
+            ["ingest", "dataset", "x", "--layout", "y"],
+            "Invalid value for '--layout': 'y' is not one of 'market1501'; see `urban-reid ingest dataset --help`",
+        ),
+    ],
+)
+def test_errors_of_the_command_line_itself(run_here: Run, arguments: list[str], said: str) -> None:
+    assert error_of(run_here(*arguments), 2).startswith(said)
+    found = error_object_of(run_here(*arguments, "--json"), 2)
+    assert found["error"] == "UsageError" and found["message"].startswith(said)
 
 
 def test_a_setting_at_fault_is_named(run: Run) -> None:
@@ -151,3 +170,110 @@ def test_a_database_that_is_away(run: Run) -> None:
 
 def test_control_characters_do_not_reach_the_terminal(run: Run) -> None:
     assert "\x1b" not in error_of(run("city", "load", "a\x1b[31mb\nc"), 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "kind", "said"),
+    [
+        (["city", "load", "nothing.yaml"], 2, "CityError", "nothing.yaml: cannot be read"),
+        (["ingest", "manifest", "nothing.jsonl"], 2, "CityError", "no city is loaded"),
+        (["resolve", "--unit", "D 1"], 2, "CityError", "is no unit code"),
+        (["db", "stop"], 1, "StoreError", "does not stop"),
+    ],
+)
+def test_with_json_an_error_is_one_object(run_here: Run, arguments: list[str], code: int, kind: str, said: str) -> None:
+    found = error_object_of(run_here(*arguments, "--json"), code)
+    assert found["error"] == kind and said in found["message"]
+
+
+def test_the_version_is_that_of_the_package(run_here: Run) -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert run_here("--version").stdout == f"urban-reid {project['version']}\n"
+
+
+def test_help_has_every_command_under_a_heading() -> None:
+    shown = CliRunner().invoke(app, ["--help"]).output
+    headings = [line.strip("╭─╮ ") for line in shown.splitlines() if line.startswith("╭")]
+    assert headings == ["Options", *PANELS]
+
+
+EARLIER_USES = [
+    ("search", "--unit", "--within"),
+    ("resolve", "--unit", "--district"),
+    ("report", "--unit", "--district"),
+    *((f"models {name}", "--operator", "--by") for name in ("transit", "promote", "rollback")),
+    ("identities confirm", "--operator", "--by"),
+    ("models export", "--format", "--to"),
+    ("reproduce", "--start-from", "--start"),
+    ("train", "--operator", "--by"),
+    ("train", "--identities-per-batch", "--people"),
+    ("train", "--pictures-per-identity", "--pictures"),
+]
+
+
+@pytest.mark.parametrize(("command", "name", "earlier"), EARLIER_USES)
+def test_an_option_works_under_its_earlier_name_which_help_does_not_show(command: str, name: str, earlier: str) -> None:
+    words = command.split()
+    shown = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "200"}).output
+    assert re.search(rf"{name}\s", shown) and not re.search(rf"{earlier}\s", shown)
+    found = typer.main.get_command(app)
+    for word in words:
+        found = cast(TyperGroup, found).commands[word]
+    parameter = next(parameter for parameter in found.params if name in parameter.opts)
+    value = "openvino" if name == "--format" else "7"
+    for option in (name, earlier):
+        context = found.make_context(command, [option, value], resilient_parsing=True)
+        assert str(context.params[str(parameter.name)]) == value
+
+
+def test_an_earlier_name_works_from_the_command_line(run_here: Run) -> None:
+    assert run_here("resolve", "--district", "d1").stderr == run_here("resolve", "--unit", "d1").stderr
+    said = error_of(run_here("search", "--probe", "a" * 64, "--within", "d1", "--reason", "x", "--top", "0"), 2)
+    assert said.startswith("--top: ")
+
+
+def test_tables_are_whole_without_a_terminal(run: Run, run_json: RunJson, model_folder: Path) -> None:
+    name = "a-model-with-a-name-that-is-rather-long-but-still-one-" + "x" * 10
+    run_json("models", "register", name, str(model_folder))
+    listed = run("models", "list", COLUMNS="40").stdout
+    assert any(name in line and "diff attention" not in line for line in listed.splitlines())
+    assert max(len(line) for line in listed.splitlines()) > 100
+
+
+@pytest.mark.parametrize("closed", ["1", "2", "0"])
+def test_closed_standard_streams(settings: Settings, tmp_path: Path, closed: str) -> None:
+    command = shlex.join(program("db", "status", "--json"))
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{command} {closed}>&-"],
+        env=environment_of(settings),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert closed == "1" or json.loads(done.stdout)["running"]
+
+
+def test_a_reader_who_has_seen_enough_and_a_full_disk(settings: Settings, tmp_path: Path) -> None:
+    def run_into(target: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            ["/bin/bash", "-c", f"{shlex.join(program('db', 'status'))} {target}; exit ${{PIPESTATUS[0]}}"],
+            env=environment_of(settings),
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+
+    ended = run_into("| true")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", "")
+    assert error_of(run_into("> /dev/full"), 1) == "standard output: cannot be written: No space left on device"
+
+
+@pytest.mark.parametrize("command", [["db", "status"], ["db", "status", "--json"]])
+def test_names_that_the_terminal_cannot_show(run: Run, command: list[str], home: Path) -> None:
+    strange = f"{home}/h\xf6me \udcff"
+    variables = {"URBAN_REID_HOME": strange, "URBAN_REID_DATABASE_URL": "", "PYTHONIOENCODING": "ascii"}
+    done = run(*command, **variables)
+    assert done.returncode == 0, done.stderr
+    if "--json" in command:
+        assert json.loads(done.stdout)["where"] == f"the database in {strange}"

@@ -14,6 +14,7 @@ from tests.helpers.command_line import Run, error_of
 from tests.helpers.town import PACKAGED
 
 SMALL = "rendered:5:12"
+EXPORT = ["models", "export", "--format", "onnx"]
 
 
 @pytest.fixture
@@ -100,7 +101,7 @@ def test_a_name_that_nobody_registered(run_here: Run) -> None:
     assert "'nobody'" in error_of(done, 2)
 
 
-@pytest.mark.parametrize("command", [["evaluate", "--dataset", SMALL, "--model"], ["models", "export", "--to", "onnx"]])
+@pytest.mark.parametrize("command", [["evaluate", "--dataset", SMALL, "--model"], EXPORT])
 @pytest.mark.parametrize(
     ("name", "said"),
     [

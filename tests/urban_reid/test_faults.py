@@ -12,7 +12,7 @@ from schemas.settings import Settings
 from tests.helpers.command_line import Run, environment_of, error_of, program
 from tests.helpers.town import Town
 
-RESOLVE = ("resolve", "--district", "d1", "--json")
+RESOLVE = ("resolve", "--unit", "d1", "--json")
 
 
 @pytest.fixture

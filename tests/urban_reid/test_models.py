@@ -57,7 +57,7 @@ def done(run_here: Run) -> Callable[..., dict[str, Any]]:
 
 
 def test_from_a_comparison_to_a_rollback(second: Town, run_here: Run, done: Callable[..., dict[str, Any]]) -> None:
-    words = ("--by", "bert", "--reason", "order 12")
+    words = ("--operator", "bert", "--reason", "order 12")
     promote = ("models", "promote", "second", *words)
     assert "never compared with test; `urban-reid models compare second" in error_of(run_here(*promote), 2)
     found = done("models", "compare", "second", "--dataset", "rendered:5:12")
@@ -160,7 +160,7 @@ from pipeline.training import reembed
 from pipeline.resolve import embed
 from urban_reid.cli import main
 embed.BATCH, reembed.BATCH = 8, 4
-main(["models", "promote", "second", "--by", "bert", "--reason", "order 12", "--force", "--json"])
+main(["models", "promote", "second", "--operator", "bert", "--reason", "order 12", "--force", "--json"])
 """
 
 

@@ -78,7 +78,7 @@ def test_up(home: Path, here: Path) -> None:
     def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(program(*arguments), env=environment, cwd=here, capture_output=True, text=True)
 
-    assert "nothing is up" in error_of(run("resolve", "--district", "d1", "--no-wait"), 1)
+    assert "nothing is up" in error_of(run("resolve", "--unit", "d1", "--no-wait"), 1)
     up = subprocess.Popen(
         program("up", "--json"), env=environment, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -105,7 +105,7 @@ def test_up(home: Path, here: Path) -> None:
         core = process_of(home, "reid_core.serving.service")
         assert core is not None
         os.kill(core, signal.SIGKILL)  # it is started again, and a run that meets the gap tries again
-        handed = run("resolve", "--district", "d1", "--no-wait", "--json")
+        handed = run("resolve", "--unit", "d1", "--no-wait", "--json")
         assert handed.returncode == 0, handed.stderr
         flow_run = json.loads(handed.stdout)["flow_run"]
 
@@ -115,7 +115,7 @@ def test_up(home: Path, here: Path) -> None:
 
         assert wait_until(ended) == "COMPLETED"
         assert process_of(home, "reid_core.serving.service") not in (None, core)
-        again = json.loads(run("resolve", "--district", "d1", "--json").stdout)
+        again = json.loads(run("resolve", "--unit", "d1", "--json").stdout)
         assert again["written"] == 0
         status = json.loads(run("status", "--json").stdout)
         assert status["digest"] == again["digest"] and status["levels"]["district"] > 0

@@ -3,10 +3,10 @@
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from urban_reid.arguments import AsJson
-from urban_reid.output import out, print_json, progress, shown
+from urban_reid.output import Table, out, print_json, shown
+from urban_reid.progress import progress
 
 app = typer.Typer(help="Look at labeled data sets.", no_args_is_help=True)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from schemas.errors import HomeError, InputError
 from schemas.levels import UPWARD, Level
@@ -15,7 +14,8 @@ from schemas.parameters import ResolveParameters
 from schemas.settings import settings
 from urban_reid.arguments import AsJson
 from urban_reid.commands.report import report_on
-from urban_reid.output import out, print_json, progress, say, shown
+from urban_reid.output import Table, out, print_json, say, shown
+from urban_reid.progress import progress
 
 if TYPE_CHECKING:
     from pipeline.registry import ModelRow

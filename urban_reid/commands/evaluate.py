@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from schemas.cards import ModelCard, OperatingPoint
 from schemas.errors import InputError, UsageError
 from schemas.settings import settings
 from urban_reid.arguments import AsJson, ColorOrder, Mean, Std, ValueRange, input_convention, model_at
-from urban_reid.output import out, print_json, stages
+from urban_reid.output import Table, out, print_json
+from urban_reid.progress import stages
 
 if TYPE_CHECKING:
     from reid_core.datasets import Dataset

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from schemas.cards import ModelCard
 from schemas.errors import InputError
 from schemas.settings import settings
 from urban_reid.arguments import AsJson, model_at
-from urban_reid.output import out, print_json, shown, stages
+from urban_reid.earlier_names import Command
+from urban_reid.output import Table, out, print_json, shown
+from urban_reid.progress import stages
 
 if TYPE_CHECKING:
     from reid_core.export.export import Labeled
@@ -32,12 +33,13 @@ class Precision(StrEnum):
 
 
 @app.command(
-    epilog="Example: urban-reid models export demo --to openvino --precision int8 --calibrate-on crops "
-    "--check-on market1501:Market-1501 --out demo-int8"
+    cls=Command,
+    epilog="Example: urban-reid models export demo --format openvino --precision int8 --calibrate-on crops "
+    "--check-on market1501:Market-1501 --out demo-int8",
 )
 def export(
     model: Annotated[str, typer.Argument(metavar="NAME|DIR", help="A registered model, or a model directory.")],
-    to: Annotated[Format, typer.Option(help="What it becomes.")],
+    to: Annotated[Format, typer.Option("--format", help="What it becomes.")],
     directory: Annotated[Path, typer.Option("--out", metavar="DIR", help="A new folder: the exported model.")],
     precision: Annotated[Precision, typer.Option(help="What it computes in; bf16 and int8 for openvino.")] = (
         Precision.F32

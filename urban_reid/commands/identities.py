@@ -6,7 +6,8 @@ import typer
 
 from schemas.parameters import ApprovalParameters
 from schemas.settings import settings
-from urban_reid.arguments import AsJson, By, Reason, checked
+from urban_reid.arguments import AsJson, Operator, Reason, checked
+from urban_reid.earlier_names import Command
 from urban_reid.output import out, print_json, shown
 
 app = typer.Typer(help="What people say of the identities that were found.", no_args_is_help=True)
@@ -18,12 +19,13 @@ def identities() -> None:
 
 
 @app.command(
-    epilog='Example: urban-reid identities confirm 3f2a81c0 --by anna --reason "training, order 12; all 14 crops seen"'
+    cls=Command,
+    epilog='Example: urban-reid identities confirm 3f2a81c0 --operator anna --reason "order 12; all 14 crops seen"',
 )
 def confirm(
     identity: Annotated[str, typer.Argument(metavar="ID", help="Its id or the first letters, as in the report.")],
     reason: Reason,
-    by: By = None,
+    operator: Operator = None,
     not_one_person: Annotated[
         bool, typer.Option("--not-one-person", help="It shows more than one, or an earlier word is taken back.")
     ] = False,
@@ -33,7 +35,7 @@ def confirm(
     from pipeline.store import Store
     from pipeline.training.confirmations import confirm as write
 
-    said = checked(ApprovalParameters, {"operator": "by"}, operator=by or settings().operator, reason=reason)
+    said = checked(ApprovalParameters, operator=operator or settings().operator, reason=reason)
     with Store.open(settings(), "urban-reid identities") as store:
         done = write(store, identity, operator=said.operator, reason=said.reason, is_one_person=not not_one_person)
     if as_json:

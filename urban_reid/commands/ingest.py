@@ -11,7 +11,8 @@ from schemas.crops import IngestReport
 from schemas.errors import UsageError
 from schemas.settings import settings
 from urban_reid.arguments import AsJson, moment
-from urban_reid.output import out, print_json, progress, say, shown
+from urban_reid.output import out, print_json, say, shown
+from urban_reid.progress import progress
 
 app = typer.Typer(help="Take in pictures of people.", no_args_is_help=True)
 

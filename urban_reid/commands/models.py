@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE
-from rich.table import Table
 
 from schemas.parameters import ApprovalParameters
 from schemas.settings import settings
-from urban_reid.arguments import AsJson, By, ColorOrder, Mean, Reason, Std, ValueRange, checked, input_convention
+from urban_reid.arguments import AsJson, ColorOrder, Mean, Operator, Reason, Std, ValueRange, checked, input_convention
 from urban_reid.commands import convert, export, promotion
 from urban_reid.commands.promotion import figures
-from urban_reid.output import out, print_json, say, shown
+from urban_reid.earlier_names import Command
+from urban_reid.output import Table, out, print_json, say, shown
 
 if TYPE_CHECKING:
     from pipeline.calibration.fit import Fitted
@@ -169,11 +169,11 @@ def calibration_table(fitted: "Fitted") -> Table:
     return table
 
 
-@app.command(epilog='Example: urban-reid models transit 0277 --reason "a first week of joins"')
+@app.command(cls=Command, epilog='Example: urban-reid models transit 0277 --reason "a first week of joins"')
 def transit(
     name: Annotated[str, typer.Argument(help="A registered model with a calibration.")],
     reason: Reason,
-    by: By = None,
+    operator: Operator = None,
     as_json: AsJson = False,
 ) -> None:
     """Learn from the city's own joins how long people take from unit to unit, as a new calibration.
@@ -184,7 +184,7 @@ def transit(
     from pipeline.registry import find_model
     from pipeline.store import Store
 
-    words = checked(ApprovalParameters, {"operator": "by"}, operator=by or settings().operator, reason=reason)
+    words = checked(ApprovalParameters, operator=operator or settings().operator, reason=reason)
     with Store.open(settings(), "urban-reid models transit") as store:
         with store.begin() as connection:
             model = find_model(connection, name)

@@ -3,12 +3,13 @@
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from schemas.parameters import ApprovalParameters
 from schemas.settings import settings
-from urban_reid.arguments import AsJson, By, Reason, checked
-from urban_reid.output import out, print_json, progress, say, shown
+from urban_reid.arguments import AsJson, Operator, Reason, checked
+from urban_reid.earlier_names import Command
+from urban_reid.output import Table, out, print_json, say, shown
+from urban_reid.progress import progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +51,7 @@ def compare(
     dataset: Annotated[
         str, typer.Option(metavar="KIND:DIR|rendered:SEED", help="People whom neither model was trained on.")
     ],
+    operator: Operator = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure a model and the one in use on the same people. `models promote` asks for it."""
@@ -71,7 +73,7 @@ def compare(
                 lambda _, done, total: tell(done, total),
             )
         with store.begin() as connection:
-            write_comparison(connection, model, used, found, settings().operator)
+            write_comparison(connection, model, used, found, operator or settings().operator)
     if as_json:
         print_json({"name": name, **figures(found)})
         return
@@ -85,12 +87,13 @@ AcceptMissing = Annotated[
 
 
 @app.command(
-    epilog='Example: urban-reid models promote better --by anna --reason "4 points better on the held-out people"'
+    cls=Command,
+    epilog='Example: urban-reid models promote better --operator anna --reason "better on the held-out people"',
 )
 def promote(
     name: Annotated[str, typer.Argument(help="A registered model.")],
     reason: Reason,
-    by: By = None,
+    operator: Operator = None,
     force: Annotated[bool, typer.Option("--force", help="Although it is worse, or not compared.")] = False,
     accept_missing: AcceptMissing = False,
     as_json: AsJson = False,
@@ -102,7 +105,7 @@ def promote(
     """
     from pipeline.training.promotion import promote as run
 
-    words = checked(ApprovalParameters, {"operator": "by"}, operator=by or settings().operator, reason=reason)
+    words = checked(ApprovalParameters, operator=operator or settings().operator, reason=reason)
     _switch(
         lambda store, crops, core, tell: run(
             store,
@@ -120,17 +123,20 @@ def promote(
     )
 
 
-@app.command(epilog='Example: urban-reid models rollback --by anna --reason "people in dark coats are joined wrongly"')
+@app.command(
+    cls=Command,
+    epilog='Example: urban-reid models rollback --operator anna --reason "people in dark coats are joined wrongly"',
+)
 def rollback(
     reason: Reason,
-    by: By = None,
+    operator: Operator = None,
     accept_missing: AcceptMissing = False,
     as_json: AsJson = False,
 ) -> None:
     """Go back to the model that was in use before. What came in since is embedded with it first."""
     from pipeline.training.promotion import rollback as run
 
-    words = checked(ApprovalParameters, {"operator": "by"}, operator=by or settings().operator, reason=reason)
+    words = checked(ApprovalParameters, operator=operator or settings().operator, reason=reason)
     _switch(
         lambda store, crops, core, tell: run(
             store,

@@ -8,7 +8,9 @@ import typer
 from schemas.errors import HomeError
 from schemas.settings import settings
 from urban_reid.arguments import AsJson
-from urban_reid.output import out, print_json, progress, shown
+from urban_reid.earlier_names import Command
+from urban_reid.output import out, print_json, shown
+from urban_reid.progress import progress
 
 if TYPE_CHECKING:
     from pipeline.store import Store
@@ -16,9 +18,9 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-@app.command(epilog="Example: urban-reid report --district d1 --out report")
+@app.command(cls=Command, epilog="Example: urban-reid report --unit d1 --out report")
 def report(
-    district: Annotated[str, typer.Option(metavar="CODE", help="The district, such as d1.")],
+    unit: Annotated[str, typer.Option(metavar="CODE", help="The district, such as d1.")],
     out_dir: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the pages go.")],
     as_json: AsJson = False,
 ) -> None:
@@ -26,7 +28,7 @@ def report(
     from pipeline.store import Store
 
     with Store.open(settings(), "urban-reid report") as store:
-        index = report_on(store, district, out_dir)
+        index = report_on(store, unit, out_dir)
     if as_json:
         print_json({"report": str(index), "assignments": str(index.with_name("assignments.jsonl"))})
     else:

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.table import Table
 
 from schemas.cards import ModelConfig
 from schemas.errors import InputError, UsageError
 from schemas.settings import settings
 from urban_reid.arguments import AsJson, ColorOrder, Mean, Std, TripletDistance, ValueRange, input_convention
-from urban_reid.output import out, print_json, shown, stages
+from urban_reid.earlier_names import Command
+from urban_reid.output import Table, out, print_json, shown
+from urban_reid.progress import stages
 
 if TYPE_CHECKING:
     from reid_core.evaluation.ranking import Difference
@@ -36,7 +37,8 @@ class BudgetName(StrEnum):
 
 
 @app.command(
-    epilog="Example: urban-reid reproduce table1 --dataset cuhk03:CUHK03 --rows bagtricks,bagtricks+joint --seeds 3"
+    cls=Command,
+    epilog="Example: urban-reid reproduce table1 --dataset cuhk03:CUHK03 --rows bagtricks,bagtricks+joint --seeds 3",
 )
 def reproduce(
     table: Annotated[PaperTable, typer.Argument(help="table1: two baselines, three strategies. table2: transforms.")],
@@ -66,7 +68,7 @@ def reproduce(
     hold_out: Annotated[
         int, typer.Option(min=0, metavar="N", help="People kept out of training, to watch its course on.")
     ] = 0,
-    start: Annotated[
+    start_from: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Separate rows go on from this model directory, .xml or .onnx file."),
     ] = None,
@@ -107,9 +109,9 @@ def reproduce(
     except OSError as error:
         raise InputError(f"--work {work}: no folder can be made there: {error.strerror}") from None
     convention = input_convention(color, value_range, mean, std)
-    if start is None and convention is not None:
-        raise UsageError("--color, --range, --mean and --std describe the file of --start")
-    opened = nullcontext(None) if start is None else model_directory(start, convention, settings())
+    if start_from is None and convention is not None:
+        raise UsageError("--color, --range, --mean and --std describe the file of --start-from")
+    opened = nullcontext(None) if start_from is None else model_directory(start_from, convention, settings())
     with opened as below, stages() as tell:
         found = run(
             chosen,

@@ -4,21 +4,22 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from schemas.errors import InputError, UsageError
 from schemas.levels import Level, check_code, level_of
 from schemas.parameters import ResolveParameters
 from schemas.settings import settings
 from urban_reid.arguments import AsJson, FromTime, ToTime, checked, moment
-from urban_reid.output import out, print_json, progress, say, shown
+from urban_reid.earlier_names import Command
+from urban_reid.output import Table, out, print_json, say, shown
+from urban_reid.progress import progress
 
 app = typer.Typer()
 
 
-@app.command(epilog="Example: urban-reid resolve --district d1 --export assignments.jsonl")
+@app.command(cls=Command, epilog="Example: urban-reid resolve --unit d1 --export assignments.jsonl")
 def resolve(
-    district: Annotated[str, typer.Option(metavar="CODE", help="The district, such as d1.")],
+    unit: Annotated[str, typer.Option(metavar="CODE", help="The district, such as d1.")],
     from_time: FromTime = None,
     to_time: ToTime = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the end, or let `up` run it.")] = True,
@@ -30,12 +31,11 @@ def resolve(
     """Resolve a district and everything below it: what is new or came late, nothing else."""
     from urban_reid import running
 
-    if level_of(check_code(district)) is not Level.DISTRICT:
-        raise UsageError(f"--district {district}: that is a {level_of(district)}; a district's code has no slash")
+    if level_of(check_code(unit)) is not Level.DISTRICT:
+        raise UsageError(f"--unit {unit}: that is a {level_of(unit)}; a district's code has no slash")
     parameters = checked(
         ResolveParameters,
-        {"unit": "district", "from_time": "from", "to_time": "to"},
-        unit=district,
+        unit=unit,
         from_time=moment(from_time),
         to_time=moment(to_time),
     )
@@ -57,7 +57,7 @@ def resolve(
             settings(), parameters, lambda done, units, _: tell(done, units), lambda line: say(shown(line))
         )
     if export is not None:
-        _export(district, export)
+        _export(unit, export)
     found = {
         "written": timed.resolved.written,
         "digest": timed.resolved.digest,

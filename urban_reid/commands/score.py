@@ -4,13 +4,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from schemas.errors import InputError, UsageError
 from schemas.levels import UPWARD, Level, check_code, level_of
 from schemas.settings import settings
 from urban_reid.arguments import AsJson
-from urban_reid.output import out, print_json, say, shown
+from urban_reid.output import Table, out, print_json, say, shown
 
 app = typer.Typer()
 

@@ -4,13 +4,13 @@ import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from schemas.errors import UsageError
 from schemas.levels import UPWARD, Level
 from schemas.settings import settings
 from urban_reid.arguments import AsJson
-from urban_reid.output import out, print_json, progress, say, shown
+from urban_reid.output import Table, out, print_json, say, shown
+from urban_reid.progress import progress
 
 if TYPE_CHECKING:
     from pipeline.store import Store

@@ -1,11 +1,10 @@
 """urban-reid status: what the city holds now."""
 
 import typer
-from rich.table import Table
 
 from schemas.settings import settings
 from urban_reid.arguments import AsJson
-from urban_reid.output import out, print_json, shown
+from urban_reid.output import Table, out, print_json, shown
 
 app = typer.Typer()
 

@@ -7,9 +7,11 @@ import typer
 
 from schemas.parameters import TrainParameters
 from schemas.settings import settings
-from urban_reid.arguments import AsJson, By, Reason, TripletDistance, checked
+from urban_reid.arguments import AsJson, Operator, Reason, TripletDistance, checked
 from urban_reid.commands.promotion import comparison_table, figures
-from urban_reid.output import out, print_json, progress, say, shown
+from urban_reid.earlier_names import Command
+from urban_reid.output import out, print_json, say, shown
+from urban_reid.progress import progress
 
 app = typer.Typer()
 
@@ -32,7 +34,8 @@ class Baseline(StrEnum):
 
 
 @app.command(
-    epilog='Example: urban-reid train better --dataset "market + confirmed" --start-from demo --reason "order 12"'
+    cls=Command,
+    epilog='Example: urban-reid train better --dataset "market + confirmed" --start-from demo --reason "order 12"',
 )
 def train(
     name: Annotated[str, typer.Argument(help="What the new model is called.")],
@@ -43,7 +46,7 @@ def train(
         ),
     ],
     reason: Reason,
-    by: By = None,
+    operator: Operator = None,
     start_from: Annotated[str | None, typer.Option(metavar="MODEL", help="Go on from a registered model.")] = None,
     strategy: Annotated[Strategy, typer.Option(help="Of the paper.")] = Strategy.JOINT,
     transform: Annotated[Transform, typer.Option(help="Of the diff attention.")] = Transform.SUB_ABS,
@@ -59,8 +62,8 @@ def train(
     ] = TripletDistance.TEST,
     epochs: Annotated[int | None, typer.Option(metavar="N", help="The paper's unless given.")] = None,
     learning_rate: Annotated[float | None, typer.Option(metavar="X", help="The paper's unless given.")] = None,
-    p: Annotated[int, typer.Option("--people", metavar="P", help="People in a batch.")] = 16,
-    k: Annotated[int, typer.Option("--pictures", metavar="K", help="Pictures of each of them.")] = 4,
+    p: Annotated[int, typer.Option("--identities-per-batch", metavar="P", help="People in a batch.")] = 16,
+    k: Annotated[int, typer.Option("--pictures-per-identity", metavar="K", help="Pictures of each of them.")] = 4,
     seed: Annotated[int, typer.Option(metavar="S", min=0, help="Another seed, another run.")] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -70,21 +73,12 @@ def train(
     """
     from urban_reid import running
 
-    names = {
-        "operator": "by",
-        "start_from": "start-from",
-        "triplet_distance": "triplet-distance",
-        "learning_rate": "learning-rate",
-        "identities_per_batch": "people",
-        "pictures_per_identity": "pictures",
-    }
     parameters = checked(
         TrainParameters,
-        names,
         name=name,
         dataset=dataset,
         reason=reason,
-        operator=by or settings().operator,
+        operator=operator or settings().operator,
         start_from=start_from,
         strategy=strategy.value,
         transform=transform.value,
@@ -120,4 +114,4 @@ def train(
     if found.worse:
         say(f"{shown(name)} is worse than {shown(found.against)}: only --force promotes it")
     else:
-        out().print(f"`urban-reid models promote {shown(name)} --by USER --reason TEXT` puts it in use")
+        out().print(f"`urban-reid models promote {shown(name)} --operator USER --reason TEXT` puts it in use")
