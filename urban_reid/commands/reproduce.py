@@ -95,8 +95,8 @@ def reproduce(
     chosen = chosen_rows(table, None if rows is None else [key.strip() for key in rows.split(",")])
     budgeted = replace(BUDGETS[budget], triplet_distance=triplet_distance.value)
     if architecture is not None:
-        if start is not None:
-            raise UsageError("--architecture: the model of --start has its backbone; give one of the two")
+        if start_from is not None:
+            raise UsageError("--architecture: the model of --start-from has its backbone; give one of the two")
         budgeted = replace(budgeted, architecture=architecture)
         refuse_config(ModelConfig(architecture=architecture, input=budgeted.input))
     weights = _weights(pretrained)
