@@ -266,7 +266,7 @@ CREATE INDEX ON audit (at);
 
 # Runs with its owner's rights, so that the program needs none: makes the part of a model and the leaf of a day.
 # A leaf is filled in empty and attached, which waits for no reader; PARTITION OF would.
-_LEAVES = """
+LEAVES = """
 CREATE FUNCTION ensure_leaf(family text, model integer, leaf_day date) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
@@ -333,7 +333,7 @@ DROP TYPE prototype_kind, identity_event_kind, verdict, unit_level;
 
 
 def upgrade() -> None:
-    for part in (_TYPES, _CITY, _CROPS, _MODELS, _IDENTITIES, _SEARCH, _LEAVES, _GRANTS):
+    for part in (_TYPES, _CITY, _CROPS, _MODELS, _IDENTITIES, _SEARCH, LEAVES, _GRANTS):
         op.execute(part)
 
 

@@ -196,7 +196,7 @@ def _read(connection: Connection) -> City | None:
     )
     walks = tuple(
         Walk.model_validate({"from": a, "to": b, "shortest_s": shortest_s})
-        for a, b, shortest_s in connection.execute(text("SELECT a, b, shortest_s FROM transit"))
+        for a, b, shortest_s in connection.execute(text("SELECT a, b, shortest_s FROM walk"))
     )
     city = canonical(City(timezone=stored.timezone, units=units, walks=walks))
     if city_digest(city) == digest:  # not so where another city was written between our statements
@@ -246,7 +246,7 @@ def _write(connection: Connection, city: City, digest: bytes, is_demo: bool) -> 
     ]
     links = [{"kind": kind, "a": a, "b": b, "s": s} for kind, a, b, s in sorted(_links(city))]
     connection.execute(text("DELETE FROM camera_overlap"))
-    connection.execute(text("DELETE FROM transit"))
+    connection.execute(text("DELETE FROM walk"))
     try:
         connection.execute(
             text("DELETE FROM urban_unit WHERE NOT code = ANY(:codes)"), {"codes": [unit["code"] for unit in units]}
@@ -267,7 +267,7 @@ def _write(connection: Connection, city: City, digest: bytes, is_demo: bool) -> 
     if overlaps:
         connection.execute(text("INSERT INTO camera_overlap VALUES (least(:a, :b), greatest(:a, :b))"), overlaps)
     if walks:
-        connection.execute(text("INSERT INTO transit VALUES (least(:a, :b), greatest(:a, :b), :s)"), walks)
+        connection.execute(text("INSERT INTO walk VALUES (least(:a, :b), greatest(:a, :b), :s)"), walks)
     connection.execute(
         text("""INSERT INTO city (timezone, digest, is_demo) VALUES (:timezone, :digest, :is_demo)
                 ON CONFLICT (only_one) DO UPDATE SET timezone = excluded.timezone, digest = excluded.digest,

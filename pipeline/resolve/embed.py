@@ -12,7 +12,7 @@ from pipeline.registry import ModelRow
 from pipeline.store import Store
 from pipeline.store.copy import copy_in
 from pipeline.store.locks import unit_lock
-from pipeline.store.partitions import ensure_leaves
+from pipeline.store.partitions import ensure_partitions
 from reid_core.preprocessing import prepare
 from reid_core.serving.core import ReIDCore
 
@@ -97,7 +97,7 @@ def _embed(store: Store, core: ReIDCore, crops: CropStore, model: ModelRow, miss
     pictures = np.stack([prepare(decode(crops.get(bytes(row.picture))), core.card.input) for row in missing])
     features = core.embed(pictures)
     with store.begin() as connection:
-        ensure_leaves(connection, "crop_embedding", model.id, {row.day for row in missing})
+        ensure_partitions(connection, "crop_embedding", model.id, {row.day for row in missing})
     with store.begin() as connection:
         copy_in(
             connection,

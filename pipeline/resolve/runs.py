@@ -14,7 +14,7 @@ from pipeline.registry import ModelRow
 from pipeline.resolve.level import Observer
 from pipeline.resolve.write import RunRows, leaf_days, mark_parent, new_ids, supersede, write_runs
 from pipeline.store import Store
-from pipeline.store.partitions import ensure_leaves
+from pipeline.store.partitions import ensure_partitions
 from reid_core.serving.core import ReIDCore
 from schemas.association import Verdict
 from schemas.calibration import LevelCalibration
@@ -207,5 +207,5 @@ def _make_leaves(store: Store, job: Job, written: Sequence[RunRows]) -> None:
     missing = leaf_days(written) - job.days
     if missing:
         with store.begin() as connection:
-            ensure_leaves(connection, "prototype", job.model.id, missing)
+            ensure_partitions(connection, "prototype", job.model.id, missing)
         job.days.update(missing)

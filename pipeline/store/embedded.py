@@ -21,7 +21,7 @@ import psycopg2
 from pipeline.store import roles
 from pipeline.store.embedded_home import home_errors, locked, prepare_home, read_state, share, unshared, write_state
 from pipeline.store.embedded_programs import Account, account_of, run
-from pipeline.store.errors import refused
+from pipeline.store.errors import database_errors
 from schemas.errors import StoreError, StoreUnavailable
 
 DATABASE = "urban_reid"
@@ -98,7 +98,7 @@ def hold(home: Path) -> EmbeddedServer:
 
     Raises HomeError if the folder cannot be used, StoreError if the server does not start.
     """
-    with home_errors(home), refused(f"the database in {home}", f"see {home / 'postgres' / 'server.log'}"):
+    with home_errors(home), database_errors(f"the database in {home}", f"see {home / 'postgres' / 'server.log'}"):
         home = home.resolve()
         account = account_of(home)
         prepare_home(home, account)

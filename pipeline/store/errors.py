@@ -14,7 +14,7 @@ _LOST = (AdminShutdown, CrashShutdown, CannotConnectNow)
 
 
 @contextmanager
-def refused(where: str, remedy: str) -> Iterator[None]:
+def database_errors(where: str, remedy: str) -> Iterator[None]:
     """Raises StoreUnavailable for a connection that is lost or cannot be made, StoreError for everything else."""
     try:
         yield

@@ -28,11 +28,11 @@ def unit_lock(store: Store, unit: str, on_wait: Callable[[str], None] | None = N
     `on_wait` is told once for each holder waited for: `waiting for d1/s1: urban-reid resolve (process 4711) has held it
     since 2026-01-01 08:00:00 UTC`. Raises StoreUnavailable if the database goes away.
     """
-    with store.refused():
+    with store.errors():
         connection = store.engine.connect()
     unlocked = False
     try:
-        with store.refused():
+        with store.errors():
             connection = connection.execution_options(isolation_level="AUTOCOMMIT")
             _acquire(connection, unit, on_wait)
         try:

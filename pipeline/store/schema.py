@@ -14,9 +14,9 @@ from sqlalchemy import Connection, NullPool, text
 
 import migrations
 from pipeline.store import embedded, roles
-from pipeline.store.errors import refused
-from pipeline.store.user_supplied import connect as connect_own
-from pipeline.store.user_supplied import own_url
+from pipeline.store.errors import database_errors
+from pipeline.store.user_supplied import connect as connect_supplied
+from pipeline.store.user_supplied import supplied_url
 from schemas.errors import StoreError
 from schemas.settings import Settings
 
@@ -30,22 +30,22 @@ def upgrade(settings: Settings) -> tuple[str | None, str | None]:
     Embedded: creates the server first if need be. Own server: the address' user must be allowed to create roles (or
     be a member of urban_reid_owner and urban_reid_app, made before) and the extension `vector` (or it is there).
     """
-    with refused(*whereabouts(settings)):
+    with database_errors(*whereabouts(settings)):
         if settings.database_url is None:
             with embedded.hold(settings.home) as server:
                 return migrate(lambda: server.connect(roles.OWNER))
-        url = own_url(settings)
-        with session(lambda: connect_own(url)) as connection, connection.begin():
-            prepare_own(connection)
-        return migrate(lambda: connect_own(url))
+        url = supplied_url(settings)
+        with session(lambda: connect_supplied(url)) as connection, connection.begin():
+            prepare_supplied(connection)
+        return migrate(lambda: connect_supplied(url))
 
 
 def revision(settings: Settings) -> tuple[str | None, str]:
     """(the database's revision, or None before the first; the newest this program knows)."""
-    with refused(*whereabouts(settings)):
+    with database_errors(*whereabouts(settings)):
         if settings.database_url is not None:
-            url = own_url(settings)
-            with session(lambda: connect_own(url)) as connection:
+            url = supplied_url(settings)
+            with session(lambda: connect_supplied(url)) as connection:
                 return current(connection), head()
         if not embedded.exists(settings.home):
             return None, head()
@@ -57,7 +57,7 @@ def whereabouts(settings: Settings) -> tuple[str, str]:
     """For messages: (the database and where it is, what to do when it does not answer). Never a password."""
     if settings.database_url is None:
         return f"the database in {settings.home}", f"see {settings.home / 'postgres' / 'server.log'}"
-    address = own_url(settings).render_as_string(hide_password=True)
+    address = supplied_url(settings).render_as_string(hide_password=True)
     return f"the database at {address}", "see that it runs and that URBAN_REID_DATABASE_URL is right"
 
 
@@ -109,7 +109,7 @@ def check_versions(connection: Connection) -> None:
         raise StoreError(f"the database has pgvector {vector}; 0.8.4 or later is needed: ALTER EXTENSION vector UPDATE")
 
 
-def prepare_own(connection: Connection) -> None:
+def prepare_supplied(connection: Connection) -> None:
     """What the embedded server's bootstrap does, with the rights that the address' user has."""
     if connection.scalar(text("SELECT 1 FROM pg_extension WHERE extname = 'vector'")) is None:
         connection.execute(text("CREATE EXTENSION vector"))

@@ -12,9 +12,9 @@ import sqlalchemy
 from sqlalchemy import Connection, Engine, event
 
 from pipeline.store import embedded, roles, schema
-from pipeline.store.errors import refused
-from pipeline.store.user_supplied import connect as connect_own
-from pipeline.store.user_supplied import own_url
+from pipeline.store.errors import database_errors
+from pipeline.store.user_supplied import connect as connect_supplied
+from pipeline.store.user_supplied import supplied_url
 from schemas.errors import StoreError
 from schemas.settings import Settings
 
@@ -57,8 +57,8 @@ class Store:
             server = self._server = embedded.hold(settings.home)
             self.engine = _engine(lambda: server.connect(roles.APP, application_name=name), self._clock)
         else:
-            address = own_url(settings)
-            self.engine = _engine(lambda: _as_app(connect_own(address, application_name=name)), self._clock)
+            address = supplied_url(settings)
+            self.engine = _engine(lambda: _as_app(connect_supplied(address, application_name=name)), self._clock)
 
     @classmethod
     def open(cls, settings: Settings, application: str = "urban-reid") -> Self:
@@ -100,7 +100,7 @@ class Store:
 
         What the database refuses arrives as StoreError, a lost or missing connection as StoreUnavailable.
         """
-        with self.refused():
+        with self.errors():
             with self._clock.running():
                 connection = self.engine.connect()
             with connection, connection.begin() as transaction:
@@ -108,9 +108,9 @@ class Store:
                 with self._clock.running():
                     transaction.commit()
 
-    def refused(self) -> AbstractContextManager[None]:
+    def errors(self) -> AbstractContextManager[None]:
         """Turns the driver's errors into StoreError and StoreUnavailable, one line each."""
-        return refused(*schema.whereabouts(self.settings))
+        return database_errors(*schema.whereabouts(self.settings))
 
     def close(self) -> None:
         """Gives the database back; the last store of a home stops its server."""
@@ -128,7 +128,7 @@ class Store:
 def url(settings: Settings) -> str:
     """The database's address for other programs such as psql, with its password: postgresql://..."""
     if settings.database_url is not None:
-        return own_url(settings).set(drivername="postgresql").render_as_string(hide_password=False)
+        return supplied_url(settings).set(drivername="postgresql").render_as_string(hide_password=False)
     with embedded.hold(settings.home) as server:
         return server.url()
 

@@ -10,7 +10,7 @@ from schemas.errors import StoreError
 from schemas.settings import Settings
 
 
-def own_url(settings: Settings) -> URL:
+def supplied_url(settings: Settings) -> URL:
     """The address in SQLAlchemy's form, postgresql+psycopg2://... Raises StoreError; never shows the password."""
     assert settings.database_url is not None
     try:

@@ -20,7 +20,7 @@ from pipeline.resolve.read import read_prototypes
 from pipeline.resolve.write import write_prototypes
 from pipeline.store import Store
 from pipeline.store.copy import copy_out
-from pipeline.store.partitions import ensure_leaves
+from pipeline.store.partitions import ensure_partitions
 from reid_core.serving.core import ReIDCore
 from schemas.levels import UPWARD, Level
 
@@ -115,7 +115,7 @@ def _fill(store: Store, model: ModelRow, level: Level, tell: Callable[[int], Non
             return written
         after = missing[-1].id
         with store.begin() as connection:
-            ensure_leaves(connection, "prototype", model.id, {row.day for row in missing})
+            ensure_partitions(connection, "prototype", model.id, {row.day for row in missing})
         with store.begin() as connection:
             made = _prototypes(connection, model, level, missing, store.settings.association.medoids)
             write_prototypes(connection, model.id, made)

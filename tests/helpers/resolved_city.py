@@ -42,7 +42,7 @@ def write_tracklets(
     """
     n = len(camera)
     with store.begin() as connection:
-        partitions.ensure_leaves(connection, "prototype", model, [DAY.date()])
+        partitions.ensure_partitions(connection, "prototype", model, [DAY.date()])
     tracklets = write_level(
         store, model, Level.CAMERA, camera, np.arange(n), None, start_s=start_s, end_s=end_s, crops=crops
     )

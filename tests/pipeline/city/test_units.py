@@ -65,7 +65,7 @@ def counts(store: Store) -> dict[str, int]:
     with store.begin() as connection:
         return {
             table: connection.scalar(text(f"SELECT count(*) FROM {table}")) or 0
-            for table in ("city", "urban_unit", "camera_overlap", "transit", "audit")
+            for table in ("city", "urban_unit", "camera_overlap", "walk", "audit")
         }
 
 
@@ -118,7 +118,7 @@ def test_the_same_city_again_writes_nothing(store: Store, city_file: Path) -> No
     city = read_city_file(city_file)
     store_city(store, city)
     before = counts(store)
-    assert before == {"city": 1, "urban_unit": 7, "camera_overlap": 1, "transit": 1, "audit": 1}
+    assert before == {"city": 1, "urban_unit": 7, "camera_overlap": 1, "walk": 1, "audit": 1}
     reordered = city.model_copy(update={"units": tuple(reversed(city.units))})
     assert not store_city(store, reordered)
     assert counts(store) == before

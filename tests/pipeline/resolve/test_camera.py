@@ -5,7 +5,7 @@ from sqlalchemy import text
 
 from pipeline.store import Store, roles
 from pipeline.store.embedded import EmbeddedServer
-from pipeline.store.user_supplied import own_url
+from pipeline.store.user_supplied import supplied_url
 from schemas.settings import AssociationSettings
 from tests.helpers.homes import fresh_settings
 from tests.helpers.thin_town import ThinTown, looks
@@ -32,7 +32,7 @@ def test_an_id_is_not_given_while_its_tracklet_stands(server: EmbeddedServer) ->
     )
     with fresh_settings(server) as plain:
         settings = plain.model_copy(update={"association": AssociationSettings(window_s=5)})
-        owner = server.connect(roles.OWNER, own_url(settings).database or "")
+        owner = server.connect(roles.OWNER, supplied_url(settings).database or "")
         with Store.open(settings, "pytest") as store:
             town = ThinTown(store, its, steep=20, sure=8.66, transit=0)
             for arrival in ARRIVALS:

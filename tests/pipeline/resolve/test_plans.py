@@ -12,9 +12,9 @@ from pipeline.resolve import camera, read, runs, units_within
 from pipeline.resolve.write import mark_parent, supersede
 from pipeline.store import Store, roles, statistics
 from pipeline.store.embedded import EmbeddedServer
-from pipeline.store.partitions import ensure_leaves
+from pipeline.store.partitions import ensure_partitions
 from pipeline.store.statistics import analyze_grown
-from pipeline.store.user_supplied import own_url
+from pipeline.store.user_supplied import supplied_url
 from schemas.city_file import City
 from schemas.settings import AssociationSettings
 from tests.helpers.homes import fresh_settings
@@ -65,7 +65,7 @@ FROM identity, generate_series(0, 2) AS o;
 @pytest.fixture(scope="module")
 def filled(server: EmbeddedServer) -> Iterator[tuple[Store, int]]:
     with fresh_settings(server) as settings, Store.open(settings, "pytest") as store:
-        owner = server.connect(roles.OWNER, own_url(settings).database or "")
+        owner = server.connect(roles.OWNER, supplied_url(settings).database or "")
         with owner, owner.cursor() as cursor:
             for table in ("identity", "identity_member"):  # nobody else shall analyze them meanwhile
                 cursor.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = off)")
@@ -74,7 +74,7 @@ def filled(server: EmbeddedServer) -> Iterator[tuple[Store, int]]:
         with store.begin() as connection:
             model = insert_model(connection)
             for family in ("prototype", "crop_embedding"):
-                ensure_leaves(connection, family, model, [DAY.date()])
+                ensure_partitions(connection, family, model, [DAY.date()])
         with store.begin() as connection:
             at = {"model": model, "day": DAY, "windows": WINDOWS}
             for statement in filter(str.strip, _FILL.split(";")):
@@ -152,7 +152,7 @@ def test_a_unit_sees_what_those_below_it_wrote(
     server: EmbeddedServer, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its windows are planned with statistics of a table that was empty when its cameras began."""
-    owner = server.connect(roles.OWNER, own_url(store.settings).database or "")
+    owner = server.connect(roles.OWNER, supplied_url(store.settings).database or "")
     with owner, owner.cursor() as cursor:
         cursor.execute("ALTER TABLE identity SET (autovacuum_enabled = off)")
     owner.close()

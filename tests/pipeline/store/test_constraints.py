@@ -49,8 +49,8 @@ def refused(constraint: str) -> Any:
         ("INSERT INTO camera_overlap VALUES ('d1/s1/b1/c1', 'd1/s1/b2/c1')", "camera_overlap_check"),
         ("INSERT INTO camera_overlap VALUES ('d1/s1/b1/c2', 'd1/s1/b1/c1')", "camera_overlap_check"),
         ("INSERT INTO camera_overlap VALUES ('d1/s1/b1', 'd1/s1/b2')", "camera_overlap_check"),
-        ("INSERT INTO transit VALUES ('d1/s1/b1', 'd1/s1/b2/c1', 3)", "transit_check"),
-        ("INSERT INTO transit VALUES ('d1/s1/b1', 'd1/s1/b2', -1)", "transit_shortest_s_check"),
+        ("INSERT INTO walk VALUES ('d1/s1/b1', 'd1/s1/b2/c1', 3)", "walk_check"),
+        ("INSERT INTO walk VALUES ('d1/s1/b1', 'd1/s1/b2', -1)", "walk_shortest_s_check"),
         ("INSERT INTO watermark (unit) VALUES ('d1/s7')", "watermark_unit_fkey"),
         ("INSERT INTO audit (actor, action) VALUES (' ', 'search')", "audit_actor_check"),
         ("INSERT INTO city (timezone, digest) VALUES ('UTC', 'short')", "content_key_check"),
@@ -64,7 +64,7 @@ def test_the_city(connection: Connection, statement: str, constraint: str) -> No
 
 def test_what_the_city_allows(connection: Connection) -> None:
     connection.execute(text("INSERT INTO camera_overlap VALUES ('d1/s1/b1/c1', 'd1/s1/b1/c2')"))
-    connection.execute(text("INSERT INTO transit VALUES ('d1/s1/b1', 'd1/s1/b2', 30)"))
+    connection.execute(text("INSERT INTO walk VALUES ('d1/s1/b1', 'd1/s1/b2', 30)"))
     found = connection.execute(text("SELECT level, parent FROM urban_unit ORDER BY code")).all()
     assert found[:3] == [("district", None), ("street", "d1"), ("building", "d1/s1")]
     assert found[-1] == ("camera", "d1/s1/b2")

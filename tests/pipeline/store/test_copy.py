@@ -17,7 +17,7 @@ from sqlalchemy import text
 from pipeline.store import Store, embedded
 from pipeline.store.copy import copy_in, copy_out
 from pipeline.store.copy_format import encode
-from pipeline.store.partitions import ensure_leaves
+from pipeline.store.partitions import ensure_partitions
 from schemas.errors import StoreError, VectorError
 from schemas.times import EPOCH, to_us
 from tests.helpers.homes import fresh_settings
@@ -174,7 +174,7 @@ def test_a_vector_of_another_width_than_the_model_is_refused(store: Store) -> No
         insert_city(connection)
         model = insert_model(connection, dims=4)
         crop = insert_crop(connection)
-        ensure_leaves(connection, "crop_embedding", model, [date(2026, 1, 1)])
+        ensure_partitions(connection, "crop_embedding", model, [date(2026, 1, 1)])
     columns = {
         "model_id": ("int4", [model]),
         "day": ("date", [date(2026, 1, 1)]),

@@ -9,8 +9,9 @@ from sqlalchemy import text
 
 from pipeline.store import Store
 from pipeline.store.copy import copy_in
-from pipeline.store.partitions import ensure_leaves, find_orphans
+from pipeline.store.partitions import ensure_partitions
 from schemas.errors import StoreError
+from tests.helpers.orphans import count_orphans
 from tests.helpers.rows import CAMERA, insert_city, insert_crop, insert_identity, insert_model, insert_run
 
 DAYS = [date(2025, 12, 31), date(2026, 1, 1), date(2026, 1, 2)]
@@ -28,9 +29,9 @@ def test_leaves_are_made_once(store: Store) -> None:
         small, large = insert_model(connection, 4, "small"), insert_model(connection, 8, "large")
     for _ in range(2):
         with store.begin() as connection:
-            ensure_leaves(connection, "crop_embedding", small, [DAYS[1], DAYS[0], DAYS[1]])
-            ensure_leaves(connection, "crop_embedding", large, DAYS[:1])
-            ensure_leaves(connection, "crop_embedding", large, [])
+            ensure_partitions(connection, "crop_embedding", small, [DAYS[1], DAYS[0], DAYS[1]])
+            ensure_partitions(connection, "crop_embedding", large, DAYS[:1])
+            ensure_partitions(connection, "crop_embedding", large, [])
     assert leaves(store) == {
         f"crop_embedding_m{small}_20251231",
         f"crop_embedding_m{small}_20260101",
@@ -39,10 +40,10 @@ def test_leaves_are_made_once(store: Store) -> None:
 
 
 def test_what_is_no_family_or_model_gets_no_leaf(store: Store) -> None:
-    with pytest.raises(StoreError, match="no family of leaves: crop"), store.begin() as connection:
-        ensure_leaves(connection, "crop", 1, DAYS)
+    with pytest.raises(StoreError, match="no partitioned table: crop"), store.begin() as connection:
+        ensure_partitions(connection, "crop", 1, DAYS)
     with pytest.raises(StoreError, match="no model 77"), store.begin() as connection:
-        ensure_leaves(connection, "prototype", 77, DAYS)
+        ensure_partitions(connection, "prototype", 77, DAYS)
 
 
 def test_two_processes_make_the_same_leaf_at_once(store: Store) -> None:
@@ -55,7 +56,7 @@ def test_two_processes_make_the_same_leaf_at_once(store: Store) -> None:
         try:
             gate.wait()
             with store.begin() as connection:
-                ensure_leaves(connection, "crop_embedding", model, DAYS)
+                ensure_partitions(connection, "crop_embedding", model, DAYS)
         except BaseException as error:
             failures.append(error)
 
@@ -71,12 +72,12 @@ def test_two_processes_make_the_same_leaf_at_once(store: Store) -> None:
 def test_a_new_leaf_waits_for_no_reader(store: Store) -> None:
     with store.begin() as connection:
         model = insert_model(connection)
-        ensure_leaves(connection, "crop_embedding", model, DAYS[:1])
+        ensure_partitions(connection, "crop_embedding", model, DAYS[:1])
     with store.begin() as reader:
         reader.execute(text("SELECT count(*) FROM crop_embedding JOIN crop ON crop.id = crop_id"))
         with store.begin() as connection:
             connection.execute(text("SET LOCAL lock_timeout = '1s'"))
-            ensure_leaves(connection, "crop_embedding", model, DAYS)
+            ensure_partitions(connection, "crop_embedding", model, DAYS)
     assert len(leaves(store)) == 3
 
 
@@ -84,8 +85,8 @@ def test_queries_read_only_the_leaves_of_their_model_and_day(store: Store) -> No
     with store.begin() as connection:
         models = [insert_model(connection, 4, "small"), insert_model(connection, 4, "other")]
         for model in models:
-            ensure_leaves(connection, "crop_embedding", model, DAYS)
-            ensure_leaves(connection, "prototype", model, DAYS)
+            ensure_partitions(connection, "crop_embedding", model, DAYS)
+            ensure_partitions(connection, "prototype", model, DAYS)
     with store.begin() as connection:
         for family in ("crop_embedding", "prototype"):
             plan = "\n".join(
@@ -107,7 +108,7 @@ def test_a_leaf_holds_its_own_model_and_day_alone(store: Store) -> None:
     with store.begin() as connection:
         insert_city(connection)
         model, crop = insert_model(connection), insert_crop(connection)
-        ensure_leaves(connection, "crop_embedding", model, DAYS[:1])
+        ensure_partitions(connection, "crop_embedding", model, DAYS[:1])
     row = {"model_id": ("int4", [model]), "crop_id": ("int8", [crop]), "v": ("halfvec", np.ones((1, 4)))}
     with pytest.raises(StoreError, match="no partition"), store.begin() as connection:
         copy_in(connection, "crop_embedding", row | {"day": ("date", [DAYS[1]])})
@@ -122,14 +123,14 @@ def test_orphans_are_found(store: Store) -> None:
         crop = insert_crop(connection, CAMERA, datetime(2026, 1, 1, 23, 59, tzinfo=UTC))
         identity = insert_identity(connection, insert_run(connection, model))
         for family in ("crop_embedding", "prototype"):
-            ensure_leaves(connection, family, model, DAYS)
+            ensure_partitions(connection, family, model, DAYS)
         for day in DAYS[1:]:  # once on its day, once on another
             vector = {"model_id": ("int4", [model]), "day": ("date", [day]), "v": ("halfvec", np.ones((1, 4)))}
             copy_in(connection, "crop_embedding", vector | {"crop_id": ("int8", [crop])})
             mean = {"ordinal": ("int2", [0]), "kind": ("enum", ["mean"]), "weight": ("float4", [1.0])}
             copy_in(connection, "prototype", vector | mean | {"identity_id": ("int8", [identity])})
     with store.begin() as connection:
-        assert find_orphans(connection) == {
+        assert count_orphans(connection) == {
             "crop_embedding without crop": 0,
             "prototype without identity": 0,
             "crop_embedding of another day": 1,

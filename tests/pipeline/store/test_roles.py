@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from pipeline.store import Store, embedded, roles
-from pipeline.store.partitions import ensure_leaves
+from pipeline.store.partitions import ensure_partitions
 from schemas.errors import StoreError
 from tests.helpers.homes import fresh_settings
 from tests.helpers.rows import insert_model
@@ -78,7 +78,7 @@ def test_the_program_may(store: Store, statement: str) -> None:
 def test_the_program_owns_nothing_not_even_its_leaves(store: Store) -> None:
     with store.begin() as connection:
         model = insert_model(connection)
-        ensure_leaves(connection, "prototype", model, [date(2026, 1, 1)])
+        ensure_partitions(connection, "prototype", model, [date(2026, 1, 1)])
     with store.begin() as connection:
         owned = "SELECT relname FROM pg_class WHERE pg_get_userbyid(relowner) = :role"
         assert connection.scalars(text(owned), {"role": roles.APP}).all() == []

@@ -14,11 +14,12 @@ from sqlalchemy import make_url, text
 
 from pipeline.store import Store, embedded, revision, roles, schema, stop, upgrade, url
 from pipeline.store.copy import copy_in
-from pipeline.store.partitions import ensure_leaves, find_orphans
-from pipeline.store.user_supplied import connect as connect_own
-from pipeline.store.user_supplied import own_url
+from pipeline.store.partitions import ensure_partitions
+from pipeline.store.user_supplied import connect as connect_supplied
+from pipeline.store.user_supplied import supplied_url
 from schemas.errors import StoreError, StoreUnavailable
 from schemas.settings import Settings
+from tests.helpers.orphans import count_orphans
 from tests.helpers.rows import insert_city, insert_crop, insert_identity, insert_model, insert_run
 
 DAY = date(2026, 1, 1)
@@ -34,8 +35,8 @@ def fill(store: Store) -> None:
         event = text("INSERT INTO identity_event (run_id, kind, persistent_id, other_id) VALUES (:run, :kind, :a, :b)")
         for kind, other in (("create", None), ("split", uuid4()), ("move", uuid4()), ("retire", None)):
             connection.execute(event, {"run": run, "kind": kind, "a": uuid4(), "b": other})
-        ensure_leaves(connection, "crop_embedding", model, [DAY])
-        ensure_leaves(connection, "prototype", model, [DAY])
+        ensure_partitions(connection, "crop_embedding", model, [DAY])
+        ensure_partitions(connection, "prototype", model, [DAY])
         vector = {"model_id": ("int4", [model]), "day": ("date", [DAY]), "v": ("halfvec", np.ones((1, 4)))}
         copy_in(connection, "crop_embedding", vector | {"crop_id": ("int8", [crop])})
         mean = {"ordinal": ("int2", [0]), "kind": ("enum", ["mean"]), "weight": ("float4", [1.0])}
@@ -44,7 +45,7 @@ def fill(store: Store) -> None:
 
 def test_down_and_up_on_a_database_with_data(server: embedded.EmbeddedServer, store: Store) -> None:
     fill(store)
-    database = own_url(store.settings).database
+    database = supplied_url(store.settings).database
 
     def as_owner() -> object:
         return server.connect(roles.OWNER, database)
@@ -65,11 +66,11 @@ def test_down_and_up_on_a_database_with_data(server: embedded.EmbeddedServer, st
     with Store.open(store.settings) as again:
         fill(again)
         with again.begin() as connection:
-            assert set(find_orphans(connection).values()) == {0}
+            assert set(count_orphans(connection).values()) == {0}
 
 
 def test_a_database_of_a_newer_program_is_refused(server: embedded.EmbeddedServer, store: Store) -> None:
-    database = own_url(store.settings).database
+    database = supplied_url(store.settings).database
     owner = server.connect(roles.OWNER, database)
     with owner, owner.cursor() as cursor:
         cursor.execute("UPDATE alembic_version SET version_num = '9999'")
@@ -87,7 +88,7 @@ def test_migrations_are_read_from_the_package_wherever_we_stand(
     (tmp_path / "migrations").mkdir()
     monkeypatch.chdir(tmp_path)
     schema.head.cache_clear()
-    assert schema.head() == "0005"
+    assert schema.head() == "0006"
 
 
 @pytest.fixture
@@ -102,7 +103,7 @@ def own(server: embedded.EmbeddedServer) -> Iterator[Settings]:
     with inside, inside.cursor() as inner:
         inner.execute("CREATE EXTENSION vector")
     inside.close()
-    host = own_url(Settings(database_url=server.url())).query["host"]
+    host = supplied_url(Settings(database_url=server.url())).query["host"]
     address = f"postgresql://operator:{quote('p@ss:word/%', safe='')}@/own_server?host={host}"
     yield Settings(home=Path("/proc/not-used"), database_url=address)
     cursor.execute("DROP DATABASE own_server WITH (FORCE)")
@@ -138,12 +139,12 @@ def test_preparing_an_own_server_makes_the_roles(own: Settings, monkeypatch: pyt
     monkeypatch.setattr(roles, "OWNER", "other_owner")
     monkeypatch.setattr(roles, "APP", "other_app")
     for _ in range(2):
-        with schema.session(lambda: connect_own(own_url(own))) as connection, connection.begin():
-            schema.prepare_own(connection)
+        with schema.session(lambda: connect_supplied(supplied_url(own))) as connection, connection.begin():
+            schema.prepare_supplied(connection)
             for role in ("other_owner", "other_app"):
                 connection.execute(text(f"SET LOCAL ROLE {role}"))
             connection.execute(text("RESET ROLE"))
-    with schema.session(lambda: connect_own(own_url(own))) as connection, connection.begin():
+    with schema.session(lambda: connect_supplied(supplied_url(own))) as connection, connection.begin():
         connection.execute(text("DROP OWNED BY other_owner"))
 
 
@@ -160,7 +161,7 @@ def test_an_own_server_without_vector(server: embedded.EmbeddedServer, own: Sett
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])
 def test_the_address_is_taken_in_every_usual_form(scheme: str) -> None:
-    address = own_url(Settings(database_url=f"{scheme}://me:secret@db.example:5433/city?sslmode=require"))
+    address = supplied_url(Settings(database_url=f"{scheme}://me:secret@db.example:5433/city?sslmode=require"))
     assert address == make_url("postgresql+psycopg2://me:secret@db.example:5433/city?sslmode=require")
 
 

@@ -20,7 +20,6 @@ from pipeline.resolve import embed_camera, resolve_unit, units_within
 from pipeline.search.request import request_search
 from pipeline.search.search import search
 from pipeline.store.copy import copy_out
-from pipeline.store.partitions import find_orphans
 from pipeline.training.comparison import Comparison, read_comparison, write_comparison
 from pipeline.training.promotion import Promotion, promote, rollback
 from pipeline.training.reembed import count_unknown, reembed
@@ -32,6 +31,7 @@ from schemas.cards import InputConvention, ModelConfig
 from schemas.errors import InputError, ModelChanged
 from schemas.levels import Level
 from schemas.parameters import SearchHit, SearchParameters
+from tests.helpers.orphans import count_orphans
 from tests.helpers.town import Town
 
 TAKEN_IN, MORE = 80, 60
@@ -188,7 +188,7 @@ def test_a_city_goes_on_under_another_model_and_back(two: Town, lines: list[str]
     with pytest.raises(InputError, match="no model was in use before test"):
         back(two)
     with two.store.begin() as connection:
-        assert set(find_orphans(connection).values()) == {0}
+        assert set(count_orphans(connection).values()) == {0}
         acts = connection.execute(text("SELECT * FROM audit WHERE action LIKE 'model._%' ORDER BY id")).all()
     assert [(row.action, row.details["model"]) for row in acts if row.action != "model.register"] == [
         ("model.use", "test"),
