@@ -7,18 +7,17 @@ be scored on what its thresholds were chosen on.
 import sys
 from pathlib import Path
 
-import reid_core
 from pipeline.calibration.fit import Fitted, calibrate
+from reid_core import DEMO_MODEL
 from reid_core.files import read_card, write_card
 from schemas.settings import settings
 
 SEEDS = (9001, 9002, 9003, 9004)
-DEMO = Path(reid_core.__file__).parent / "weights" / "demo"
 
 
 def main() -> None:
-    fitted = calibrate(settings(), DEMO, f"rendered:{','.join(map(str, SEEDS))}", _say)
-    write_into_card(DEMO, fitted)
+    fitted = calibrate(settings(), DEMO_MODEL, f"rendered:{','.join(map(str, SEEDS))}", _say)
+    write_into_card(DEMO_MODEL, fitted)
 
 
 def write_into_card(directory: Path, fitted: Fitted) -> None:

@@ -12,6 +12,7 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from reid_core import DEMO_MODEL
 from reid_core.datasets.person_pictures import PersonPictures
 from reid_core.training.plans import Strategy, TrainSettings, paper_settings
 from reid_core.training.recipe import Recipe, make_model
@@ -19,7 +20,6 @@ from schemas.cards import DiffAttentionSettings, InputConvention, ModelConfig
 from schemas.settings import settings as read_settings
 from synthetic.training import training_set
 
-DEMO = Path(__file__).parent / "weights" / "demo"
 INPUT = InputConvention(height=128, width=64)
 ATTENTION = DiffAttentionSettings()
 TRAINING_SEED, VALIDATION_SEED = 1001, 2001
@@ -70,7 +70,7 @@ def trained_on(people: PersonPictures, validation: PersonPictures) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=DEMO, help="model directory to write")
+    parser.add_argument("--out", type=Path, default=DEMO_MODEL, help="model directory to write")
     parser.add_argument("--work", type=Path, help="checkpoints and logs; a temporary folder if not given")
     parser.add_argument("--strategy", choices=["plain", "joint", "separate"], default="separate")
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="of the backbone")
