@@ -1,10 +1,9 @@
 """OSNet: omni-scale features for person re-identification (Zhou et al., ICCV 2019; -AIN: TPAMI 2021).
 
-Notable: a block sees four scales at once, streams of one to four light 3x3 convolutions, and one gate, shared by the
-streams (the 'unified aggregation gate'), weighs each stream's channels anew for each picture. Layers have torchreid's
-names, so that its published weights load, with its pooling and `fc` layer at the end: without a BNNeck of its own
-training behind it, a model's feature then has the direction of the published one. The strides are the paper's own, 16
-in all: there is no last stride to take away.
+Each block computes four streams of one to four light 3x3 convolutions, one per scale. One gate, shared by the streams
+(the 'unified aggregation gate'), computes weights for each stream's channels from the picture. Layers have torchreid's
+names, pooling and final `fc`, so that its published weights load; with an untrained BNNeck behind it, the feature then
+has the direction of the published one. The total stride is the paper's 16, so there is no last stride to remove.
 """
 
 from collections import OrderedDict
@@ -21,7 +20,7 @@ OSNETS = {
 }
 OSNETS |= {name.replace("osnet", "osnet_ain"): channels for name, channels in OSNETS.items()}
 
-#: OSNet-AIN: which of a stage's two blocks normalize each picture by itself (TPAMI 2021, found by architecture search).
+#: OSNet-AIN: which of each stage's two blocks use instance normalization (TPAMI 2021, found by architecture search).
 INSTANCE_BLOCKS = ((True, True), (False, True), (True, False))
 
 
@@ -33,7 +32,7 @@ def _convolution(before: int, after: int, kernel: int = 1, *, relu: bool = True,
 
 
 def _light_convolution(channels: int) -> nn.Module:
-    """A 3x3 convolution in two: 1x1 over the channels, then 3x3 of each channel by itself (paper, section 3.1)."""
+    """A 3x3 convolution factored into a 1x1 and a depthwise 3x3 convolution (paper, section 3.1)."""
     return nn.Sequential(
         OrderedDict(
             conv1=nn.Conv2d(channels, channels, 1, bias=False),
@@ -49,7 +48,7 @@ def _stream(channels: int, depth: int) -> nn.Sequential:
 
 
 def _gate(channels: int, reduction: int = 16) -> nn.Module:
-    """Weights of a stream's channels, (B, c, H, W) -> (B, c, 1, 1) in 0..1 (paper, section 3.2)."""
+    """Channel weights of a stream, (B, c, H, W) -> (B, c, 1, 1) in 0..1 (paper, section 3.2)."""
     return nn.Sequential(
         OrderedDict(
             global_avgpool=nn.AdaptiveAvgPool2d(1),
@@ -65,7 +64,7 @@ class OSBlock(nn.Module):
     """Streams of four scales around a shortcut, (B, c, H, W) -> (B, channels, H, W) (paper, figure 4)."""
 
     def __init__(self, before: int, channels: int, *, adaptive: bool, instance: bool) -> None:
-        """`adaptive` names the streams as OSNet-AIN does; `instance` normalizes what is added picture by picture."""
+        """`adaptive`: name the streams as OSNet-AIN does. `instance`: add an instance normalization to the residual."""
         super().__init__()
         inner = channels // 4
         self.conv1 = _convolution(before, inner)
@@ -102,7 +101,7 @@ class OSBlock(nn.Module):
 
 
 class OSNet(nn.Module):
-    """Pooled and through `fc`, (B, 3, H, W) -> (B, 512, 1, 1)."""
+    """The whole network with pooling and `fc`, (B, 3, H, W) -> (B, 512, 1, 1)."""
 
     dims = 512
     pooled = True
@@ -125,7 +124,7 @@ class OSNet(nn.Module):
 
         self.conv1 = _convolution(3, channels[0], 7, instance=adaptive)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        # A transition is the last part of OSNet's stage, and a part of its own in OSNet-AIN.
+        # In OSNet the transition is the last layer of a stage, in OSNet-AIN a layer beside it.
         if adaptive:
             self.conv2, self.pool2 = nn.Sequential(*stage(0)), transition(channels[1])
             self.conv3, self.pool3 = nn.Sequential(*stage(1)), transition(channels[2])

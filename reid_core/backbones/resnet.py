@@ -1,9 +1,9 @@
 """torchvision's ResNets, ResNeXts and wide ResNets without their last stride, and AGW's non-local blocks.
 
-Notable: the last stage keeps its resolution (paper, 'Baselines': last stride 1); layers, order and parameter names are
-torchvision's, so its ImageNet weights load as they are, and a test holds both networks against each other. They are
-written out here because importing torchvision costs a process as much again as importing torch. `resnet10s` is a stem
-and three stages of one block, for small pictures.
+The last stage keeps its resolution (paper, 'Baselines': last stride 1). Layers, their order and parameter names are
+torchvision's, so its ImageNet weights load unchanged; a test compares the two implementations. They are written out
+here because importing torchvision takes a process as long as importing torch (docs/decisions/resnets-written-out.md).
+`resnet10s` has a stem and three stages of one block, for small pictures.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions around a shortcut, (B, c, H, W) -> (B, channels, H / stride, W / stride)."""
+    """Two 3x3 convolutions with a shortcut, (B, c, H, W) -> (B, width, H / stride, W / stride)."""
 
     expansion = 1
 
@@ -32,9 +32,10 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolutions around a shortcut; the stride is the 3x3's, as in torchvision.
+    """1x1, 3x3 and 1x1 convolutions with a shortcut, (B, c, H, W) -> (B, 4 * width, H / stride, W / stride).
 
-    ResNeXts cut the 3x3 into groups, wide ResNets have a larger `group_width`: channels of a group where `width` is 64.
+    The 3x3 convolution has the stride, as in torchvision. ResNeXts split it into groups; wide ResNets have a larger
+    `group_width`, the channels of one group in a block of `width` 64.
     """
 
     expansion = 4
@@ -57,7 +58,7 @@ class Bottleneck(nn.Module):
 
 
 def _shortcut(before: int, after: int, stride: int) -> nn.Sequential:
-    """The block's other way: nothing where the shape stays, else a strided 1x1 convolution."""
+    """The identity if the block keeps the shape, otherwise a strided 1x1 convolution with BatchNorm."""
     if before == after and stride == 1:
         return nn.Sequential()
     return nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
@@ -65,7 +66,7 @@ def _shortcut(before: int, after: int, stride: int) -> nn.Sequential:
 
 @dataclass(frozen=True)
 class Shape:
-    """A ResNet's shape: its block, how many of them each stage has, and the groups of their 3x3 convolutions."""
+    """A ResNet's block, the number of blocks in each stage, and the groups of their 3x3 convolutions."""
 
     block: type[BasicBlock] | type[Bottleneck]
     stages: tuple[int, ...]
@@ -87,15 +88,15 @@ RESNETS = {
     "wide_resnet101_2": Shape(Bottleneck, (3, 4, 23, 3), group_width=128),
 }
 
-#: AGW places a non-local block after so many of the last blocks of a stage (paper: layer2 blocks 2, 3 of 4 and
-#: layer3 blocks 3, 4, 5 of 6); a stage with fewer blocks has one after each, and a deeper one after its last.
+#: How many of a stage's last blocks are followed by one of AGW's non-local blocks (paper: layer2 blocks 2, 3 of 4 and
+#: layer3 blocks 3, 4, 5 of 6). A stage with fewer blocks has one after each of its blocks.
 NON_LOCAL_BLOCKS = {"layer2": 2, "layer3": 3}
 
 
 class NonLocal(nn.Module):
     """AGW's non-local block: x + BN(W (theta(x) phi(x)^T g(x)) / N) over the N positions of the map.
 
-    The output BN starts at zero, so the block starts as the identity. The published code has one inner channel.
+    The output BN's weight starts at zero, so the block starts as the identity. The published code has 1 inner channel.
     """
 
     def __init__(self, channels: int, inner_channels: int = 1) -> None:
@@ -112,7 +113,7 @@ class NonLocal(nn.Module):
         theta = self.theta(maps).flatten(2)  # (B, c, N)
         phi = self.phi(maps).flatten(2)
         g = self.g(maps).flatten(2)
-        # The dot-product form is linear: (theta^T phi) g^T = theta^T (phi g^T), which needs no N x N matrix.
+        # The product is associative: (theta^T phi) g^T = theta^T (phi g^T), which avoids the N x N matrix.
         mixed = (g @ phi.transpose(1, 2) / phi.shape[2]) @ theta  # (B, c, N)
         attended: Tensor = self.bn(self.out(mixed.unflatten(2, maps.shape[2:])))
         return maps + attended
@@ -135,7 +136,7 @@ class ResNet(nn.Module):
         non_local = {}
         for number, count in enumerate(shape.stages):
             name, width = f"layer{number + 1}", 64 * 2**number
-            # The first stage follows a pooling, and the last one keeps its resolution.
+            # The first stage follows a max pooling; the last one keeps its resolution.
             stride = 1 if number in (0, len(shape.stages) - 1) else 2
             blocks = []
             for index in range(count):

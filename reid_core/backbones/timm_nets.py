@@ -1,4 +1,4 @@
-"""Any network of timm as a backbone, `timm:NAME`, with timm's own names, strides and pooling (extra 'timm')."""
+"""Any network of timm as a backbone, `timm:NAME`, with timm's parameter names, strides and pooling (extra 'timm')."""
 
 from typing import Any
 
@@ -9,15 +9,15 @@ from schemas.errors import CoreError, UsageError
 
 
 class TimmNet(nn.Module):
-    """(B, 3, H, W) -> maps (B, D, h, w), or (B, D, 1, 1) of a network whose input size is fixed.
+    """(B, 3, H, W) -> feature map (B, D, h, w), or (B, D, 1, 1) if the network has a fixed input size.
 
-    Such a network, a transformer as a rule, is built for `size` and pools by itself, as it was trained: the class token
-    or the mean of the patches. The strides of a convolutional network stay as published (32 as a rule): timm has no
-    uniform way to take the last one away.
+    A network with a fixed input size, usually a transformer, is built for `size` and pools as it was trained: class
+    token or mean of the patches. A convolutional network keeps its published strides, usually 32 in all, because timm
+    has no uniform way to remove the last one.
     """
 
     def __init__(self, name: str, size: tuple[int, int]) -> None:
-        """`size`: height and width of the pictures. Raises UsageError, and CoreError without timm."""
+        """`size`: height and width of the pictures. Raises UsageError, and CoreError if timm is not installed."""
         super().__init__()
         self.net: nn.Module = create(name, size)
         training = self.net.training
@@ -25,14 +25,16 @@ class TimmNet(nn.Module):
             try:
                 found = self.net.eval()(torch.zeros(1, 3, *size, device=next(self.net.parameters()).device))
             except (RuntimeError, AssertionError) as error:
-                raise UsageError(f"timm's {name} takes no pictures of {size[0]}x{size[1]}: {error}") from None
+                reason = " ".join(str(error).split())[:300]
+                raise UsageError(f"timm's {name} cannot take pictures of {size[0]}x{size[1]}: {reason}") from None
         self.net.train(training)
         channels_last = getattr(self.net, "output_fmt", "NCHW") == "NHWC"
         if not isinstance(found, Tensor):
-            raise UsageError(f"timm's {name} gives several tensors; choose another network")
+            raise UsageError(f"timm's {name} returns several tensors; choose another network")
         if found.ndim not in (2, 4) or (found.ndim == 4 and channels_last):
             raise UsageError(
-                f"timm's {name} gives {tuple(found.shape)}, neither (1, D) nor (1, D, h, w); choose another network"
+                f"timm's {name} returns the shape {tuple(found.shape)}, neither (1, D) nor (1, D, h, w); "
+                "choose another network"
             )
         self.pooled = found.ndim == 2
         self.dims: int = found.shape[1]
@@ -43,26 +45,28 @@ class TimmNet(nn.Module):
 
 
 def create(name: str, size: tuple[int, int], *, pretrained: bool = False) -> nn.Module:
-    """timm's network without a classifier, and without pooling where it has maps.
+    """timm's network without its classifier, and without pooling if it has feature maps.
 
-    Raises CoreError without timm, and UsageError for a name or size that it does not have.
+    Raises CoreError if timm is not installed, UsageError for a name that timm does not have or a size that the network
+    cannot take.
     """
     try:
         import timm
     except ImportError as error:
         raise CoreError(f"timm:{name[:60]} needs the extra 'timm': pip install 'urban-reid[timm]' ({error})") from None
     try:
-        # A name with a scheme would be looked for on a server or on the disk.
+        # timm would look up a name with a scheme, such as hf-hub:, on a server or on the disk.
         known = ":" not in name and timm.is_model(name)
         described = timm.get_pretrained_cfg(name) if known else None
-    except RuntimeError:  # of weights that it does not have, the part behind the dot
+    except RuntimeError:  # for an unknown weight tag, the part after the dot
         known = False
     if not known:
-        raise UsageError(f"timm {timm.__version__} has no model {name[:60]!r}; timm.list_models() names them")
+        raise UsageError(f"timm {timm.__version__} has no model {name[:60]!r}; timm.list_models() lists them")
     fixed = described is not None and described.fixed_input_size
     options: dict[str, Any] = {"img_size": size} if fixed else {"global_pool": ""}
     try:
         net: nn.Module = timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
     except (TypeError, AssertionError, ValueError) as error:
-        raise UsageError(f"timm's {name} cannot be built for pictures of {size[0]}x{size[1]}: {error}") from None
+        reason = " ".join(str(error).split())[:300]
+        raise UsageError(f"timm's {name} cannot be built for pictures of {size[0]}x{size[1]}: {reason}") from None
     return net

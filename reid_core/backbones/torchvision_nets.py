@@ -1,4 +1,4 @@
-"""torchvision's other networks as backbones, under its own names of parameters; see the table in the package."""
+"""torchvision's MobileNets, EfficientNets and vision transformers as backbones, with its parameter names."""
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ class Features(nn.Module):
         super().__init__()
         self.features = get_model(architecture, weights=None).features
         convolutions = [module for module in self.features.modules() if isinstance(module, nn.Conv2d)]
-        # A block of these families has one strided convolution, and no strided shortcut beside it.
+        # In these families a block has one strided convolution and no strided shortcut.
         [module for module in convolutions if module.stride == (2, 2)][-1].stride = (1, 1)
         self.dims: int = convolutions[-1].out_channels
 
@@ -26,25 +26,28 @@ class Features(nn.Module):
 
 
 class ClassToken(nn.Module):
-    """A vision transformer's class token after the last layer's normalization, (B, 3, H, W) -> (B, D, 1, 1).
+    """A vision transformer's class token after the final normalization, (B, 3, H, W) -> (B, D, 1, 1).
 
-    The class token is what TransReID takes as the picture's feature (He et al., ICCV 2021, section 3.1). Patches do not
-    overlap, and there is no last stride. Position embeddings are of the given size, whatever `net` was built for.
+    TransReID uses the class token as the picture's feature (He et al., ICCV 2021, section 3.1). Patches do not overlap,
+    and there is no last stride. Position embeddings are made for the given size, whatever size `net` was built for.
     """
 
     pooled = True
 
     def __init__(self, net: VisionTransformer, size: tuple[int, int]) -> None:
-        """`size`: height and width of the pictures, multiples of the patch's side. Raises UsageError."""
+        """`size`: height and width of the pictures. Raises UsageError unless both are multiples of the patch size."""
         super().__init__()
         side = net.patch_size
         if size[0] % side or size[1] % side:
-            raise UsageError(f"an input of {size[0]}x{size[1]} cannot be cut into patches of {side}x{side}")
+            raise UsageError(
+                f"an input of {size[0]}x{size[1]} cannot be cut into patches of {side}x{side}; "
+                f"choose multiples of {side}"
+            )
         self.size, self.dims = size, int(net.hidden_dim)
         self.grid = (size[0] // side, size[1] // side)
         self.class_token, self.conv_proj, self.encoder = net.class_token, net.conv_proj, net.encoder
         positions = torch.empty(1, 1 + self.grid[0] * self.grid[1], self.dims)
-        self.encoder.pos_embedding = nn.Parameter(nn.init.normal_(positions, std=0.02))  # torchvision's own start
+        self.encoder.pos_embedding = nn.Parameter(nn.init.normal_(positions, std=0.02))  # as torchvision does
 
     def forward(self, images: Tensor) -> Tensor:
         assert images.shape[2:] == self.size, f"pictures of {tuple(images.shape[2:])}, not {self.size}"
@@ -55,6 +58,7 @@ class ClassToken(nn.Module):
 
 
 def torchvision_backbone(architecture: str, size: tuple[int, int]) -> nn.Module:
+    """The backbone of one of the names in `TORCHVISION`. Raises UsageError for a size that it cannot take."""
     if architecture.startswith("vit"):
         return ClassToken(get_model(architecture, weights=None), size)
     return Features(architecture)

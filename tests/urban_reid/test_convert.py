@@ -1,4 +1,4 @@
-"""urban-reid models convert, at the command line."""
+"""The command `urban-reid models convert`."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from schemas.cards import ModelConfig
 from tests.helpers.command_line import Run, error_of
 
 
-def test_a_pth_becomes_a_file_to_train_from(run_here: Run, tmp_path: Path) -> None:
+def test_a_pth_becomes_a_safetensors_file_to_train_from(run_here: Run, tmp_path: Path) -> None:
     weights = build_backbone("resnet10s").state_dict() | {"fc.weight": torch.zeros(9, 256)}
     torch.save(weights, tmp_path / "net.pth")
     command = ("models", "convert", "net.pth", "--architecture", "resnet10s", "--out")
@@ -20,7 +20,7 @@ def test_a_pth_becomes_a_file_to_train_from(run_here: Run, tmp_path: Path) -> No
     found = json.loads(done.stdout)
     assert found["dropped"] == ["fc.weight"] and found["tensors"] == len(weights) - 1 and not found["by_order"]
     backbone = build_model(ModelConfig(architecture="resnet10s"), pretrained=tmp_path / "net.safetensors").backbone
-    assert torch.equal(backbone.conv1.weight, weights["conv1.weight"])
+    assert torch.equal(backbone.get_parameter("conv1.weight"), weights["conv1.weight"])
 
     told = run_here(*command, "other.safetensors")
     assert told.returncode == 0 and "left out: fc.weight" in told.stdout and found["source_sha256"] in told.stdout

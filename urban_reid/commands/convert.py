@@ -1,4 +1,4 @@
-"""urban-reid models convert: a published .pth of a backbone's weights, once and for all as safetensors."""
+"""urban-reid models convert: a backbone's published .pth weights as a safetensors file."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,11 +16,11 @@ app = typer.Typer()
 )
 def convert(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Published weights, .pth or .pt.")],
-    architecture: Annotated[str, typer.Option(metavar="NAME", help="Whose weights they are: resnet50, timm:NAME, ...")],
+    architecture: Annotated[str, typer.Option(metavar="NAME", help="The backbone: resnet50, timm:NAME, your own, ...")],
     target: Annotated[Path, typer.Option("--out", metavar="FILE", help="A new .safetensors file.")],
     as_json: AsJson = False,
 ) -> None:
-    """Turn published weights of a backbone into a safetensors file to train from. Nothing but tensors is unpickled."""
+    """Convert a backbone's published weights to a safetensors file to train from. Only tensors are unpickled."""
     from reid_core.backbones.weights import convert_weights
 
     written = convert_weights(file, architecture, target)
@@ -40,5 +40,5 @@ def convert(
     if written.dropped:
         out().print(f"left out: {shown(', '.join(written.dropped))}")
     if written.by_order:
-        out().print("its names were others: tensors were told apart by order and shape, so check what it computes")
+        out().print("its tensors have other names and were matched by order and shape; check what it computes")
     out().print(f"the source's SHA-256 is {written.sha256}; compare it with the publisher's")

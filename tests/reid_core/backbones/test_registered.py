@@ -91,6 +91,21 @@ def fails(size: tuple[int, int]) -> nn.Module:
     raise ValueError("needs\nmore")
 
 
+class Positions(Mean):
+    """Its position embeddings are for one size, and nothing says how to interpolate them."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__(size)
+        self.pos_embed = nn.Parameter(torch.zeros(1, 8, 3))
+
+
+def test_position_embeddings_that_nobody_can_interpolate(tmp_path: Path) -> None:
+    register_backbone("positions")(Positions)
+    torch.save({"scale": torch.ones(3, 1, 1), "pos_embed": torch.zeros(1, 16, 3)}, tmp_path / "p.pth")
+    with pytest.raises(ModelFileError, match=r"other shapes than the backbone's: .*pos_embed"):
+        convert_weights(tmp_path / "p.pth", "positions", tmp_path / "p.safetensors")
+
+
 class Without(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         return images

@@ -1,4 +1,4 @@
-"""timm's networks by name: what they give, their own weights, and what is refused."""
+"""timm's networks by name: their outputs, their published weights, and what is refused."""
 
 import sys
 
@@ -21,14 +21,14 @@ timm = pytest.importorskip("timm")
         ("xcit_nano_12_p16_224", 128, (1, 1)),
     ],
 )
-def test_maps_or_a_vector_at_the_inputs_size(name: str, dims: int, shape: tuple[int, int]) -> None:
+def test_the_output_is_a_map_or_a_vector(name: str, dims: int, shape: tuple[int, int]) -> None:
     backbone = build_backbone(f"timm:{name}").eval()
     assert backbone.dims == dims and backbone.pooled == (shape == (1, 1))
     with torch.inference_mode():
         assert backbone(torch.randn(2, 3, 256, 128)).shape == (2, dims, *shape)
 
 
-def test_a_transformer_takes_its_published_weights_of_224_by_224() -> None:
+def test_a_transformer_loads_its_published_weights_for_224x224() -> None:
     torch.manual_seed(0)
     published = timm.create_model("vit_tiny_patch16_224").eval()
     ours = build_backbone("timm:vit_tiny_patch16_224", size=(224, 224)).eval()
@@ -40,7 +40,7 @@ def test_a_transformer_takes_its_published_weights_of_224_by_224() -> None:
     narrow = build_backbone("timm:vit_tiny_patch16_224", size=(256, 128))
     load_published(narrow, published.state_dict(), "theirs")
     positions = timm.layers.resample_abs_pos_embed(published.pos_embed, [16, 8])
-    torch.testing.assert_close(narrow.net.pos_embed, positions)
+    torch.testing.assert_close(narrow.get_parameter("net.pos_embed").data, positions)
 
 
 @pytest.mark.parametrize(
@@ -48,12 +48,12 @@ def test_a_transformer_takes_its_published_weights_of_224_by_224() -> None:
     [
         ("osnet", "has no model 'osnet'"),
         ("resnet18.none", "has no model 'resnet18.none'"),
-        ("hf-hub:timm/resnet18", "has no model 'hf-hub:timm/resnet18'"),  # not even looked for
+        ("hf-hub:timm/resnet18", "has no model 'hf-hub:timm/resnet18'"),  # not looked up on the hub
         ("local-dir:/etc", "has no model 'local-dir:/etc'"),
         ("naflexvit_base_patch16_gap", "neither"),
     ],
 )
-def test_what_is_no_backbone(name: str, why: str) -> None:
+def test_names_that_are_no_backbone(name: str, why: str) -> None:
     with pytest.raises(UsageError, match=why), torch.device("meta"):
         build_backbone(f"timm:{name}")
 

@@ -1,4 +1,4 @@
-"""Published weights: converted once from a pickle that may hold anything, loaded from a file or a download."""
+"""Published weights: converted from a pickle that may hold anything, and loaded from a file or a download."""
 
 import pickle
 from collections import OrderedDict
@@ -22,7 +22,7 @@ SMALL = "resnet10s"
 
 
 def published() -> "OrderedDict[str, Tensor]":
-    """A small network's weights with a classifier, as a publisher's own program has them."""
+    """A small network's weights with a classifier, as a publisher saves them."""
     torch.manual_seed(0)
     weights = OrderedDict(build_backbone(SMALL).state_dict())
     for name, tensor in weights.items():
@@ -33,7 +33,7 @@ def published() -> "OrderedDict[str, Tensor]":
 
 
 def under_other_names(weights: "OrderedDict[str, Tensor]") -> "OrderedDict[str, Tensor]":
-    """In the same order, with numbers for the layers' names."""
+    """The same tensors in the same order, with numbers in place of the layers' names."""
     layers = {name: number for number, name in enumerate(dict.fromkeys(name.rpartition(".")[0] for name in weights))}
     return OrderedDict(
         (
@@ -57,7 +57,7 @@ def halved(weights: "OrderedDict[str, Tensor]") -> dict[str, Tensor]:
         (under_other_names, True),
         (lambda weights: {n: w for n, w in under_other_names(weights).items() if "num_batches" not in n}, True),
     ],
-    ids=["as they are", "data-parallel checkpoint", "half precision", "other names", "other names without counters"],
+    ids=["unchanged", "data-parallel checkpoint", "half precision", "other names", "other names without counters"],
 )
 def test_published_weights_become_safetensors(
     tmp_path: Path, wrap: Callable[["OrderedDict[str, Tensor]"], object], by_order: bool
@@ -76,8 +76,8 @@ def test_published_weights_become_safetensors(
             torch.testing.assert_close(tensor, weights[name], rtol=1e-3, atol=1e-3)
 
 
-def test_mobilenets_of_older_releases_are_taken(tmp_path: Path) -> None:
-    """A block's layers lay flat then: conv.0, conv.1, ... in place of conv.0.0, conv.0.1, conv.1.0."""
+def test_mobilenets_of_older_releases_are_converted(tmp_path: Path) -> None:
+    """Their blocks' layers were not nested: conv.0, conv.1, ... in place of conv.0.0, conv.0.1, conv.1.0."""
     torch.manual_seed(0)
     own = build_backbone("mobilenet_v2").state_dict()
     flat: dict[str, Tensor] = {}
@@ -108,7 +108,7 @@ def test_nothing_but_tensors_is_unpickled(tmp_path: Path, monkeypatch: pytest.Mo
     torch.save({"state_dict": published(), "trainer": Harmful()}, tmp_path / "a.pth")
     (tmp_path / "b.pth").write_bytes(pickle.dumps(Harmful()))
     for name in ("a.pth", "b.pth"):
-        with pytest.raises(ModelFileError, match=r"no file of weights alone, and nothing else is unpickled"):
+        with pytest.raises(ModelFileError, match=r"not a file of tensors alone, and nothing else is unpickled"):
             convert_weights(tmp_path / name, SMALL, tmp_path / "out.safetensors")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pth", "b.pth"]
 
@@ -126,8 +126,8 @@ def swapped(weights: "OrderedDict[str, Tensor]") -> "OrderedDict[str, Tensor]":
         (lambda: swapped(published()), r"unknown \['body"),
         (lambda: {**published(), "layer1.1.conv1.weight": torch.zeros(64, 64, 3, 3)}, r"unknown \['layer1.1"),  # deeper
         (lambda: {**published(), "conv1.weight": torch.zeros(32, 3, 7, 7)}, "other shapes"),
-        (lambda: {"epoch": 3, "state_dict": {}}, "holds no tensors by name"),
-        (lambda: [torch.zeros(3)], "holds no tensors by name"),
+        (lambda: {"epoch": 3, "state_dict": {}}, "holds no named tensors"),
+        (lambda: [torch.zeros(3)], "holds no named tensors"),
     ],
 )
 def test_a_file_that_does_not_fit_is_refused(tmp_path: Path, content: Callable[[], object], why: str) -> None:
@@ -147,7 +147,7 @@ def test_broken_files_and_impossible_places(tmp_path: Path) -> None:
         with pytest.raises(ModelFileError, match=name):
             convert_weights(tmp_path / name, SMALL, tmp_path / "out.safetensors")
     (tmp_path / "there.safetensors").touch()
-    for target, why in (("there.safetensors", "exists"), ("net.bin", "name it"), ("no/net.safetensors", "folder")):
+    for target, why in (("there.safetensors", "exists"), ("net.bin", "must end in"), ("no/net.safetensors", "folder")):
         with pytest.raises(InputError, match=why):
             convert_weights(source, SMALL, tmp_path / target)
     with pytest.raises(UsageError, match="no architecture"):
@@ -155,7 +155,7 @@ def test_broken_files_and_impossible_places(tmp_path: Path) -> None:
 
 
 def test_imagenet_is_torchvisions_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From where torch keeps what it has downloaded; where it cannot be had, the message says what to do."""
+    """Read from torch's download cache; if the download fails, the message says what to do."""
     name = ResNet18_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
     kept = tmp_path / "hub" / "checkpoints"
     kept.mkdir(parents=True)
@@ -164,18 +164,18 @@ def test_imagenet_is_torchvisions_file(tmp_path: Path, monkeypatch: pytest.Monke
     torch.save(weights, kept / name)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     backbone = build_model(ModelConfig(architecture="resnet18"), pretrained="imagenet").backbone
-    assert torch.equal(backbone.layer4[1].conv2.weight, weights["layer4.1.conv2.weight"])
+    assert torch.equal(backbone.get_parameter("layer4.1.conv2.weight"), weights["layer4.1.conv2.weight"])
     (kept / name).write_text("not a file of torch's")
     config = ModelConfig(architecture="resnet18")
-    for home in (tmp_path, kept / name):  # a damaged file, and a place that cannot hold one
+    for home in (tmp_path, kept / name):  # a damaged file, and a cache that cannot be written
         monkeypatch.setenv("TORCH_HOME", str(home))
         with pytest.raises(
-            CoreError, match=r"cannot be had from https://.*models convert FILE.pth --architecture resnet18"
+            CoreError, match=r"cannot be downloaded from https://.*models convert FILE.pth --architecture resnet18"
         ):
             build_model(config, pretrained="imagenet")
     for architecture in ("osnet_x0_25", SMALL):
         with pytest.raises(CoreError, match=f"{architecture} has no ImageNet weights to download; give a local"):
             build_model(ModelConfig(architecture=architecture), pretrained="imagenet")
     pytest.importorskip("timm")
-    with pytest.raises(CoreError, match=r"cannot be had from timm's hub: .*No pretrained weights exist"):
+    with pytest.raises(CoreError, match=r"cannot be downloaded from timm's hub: .*No pretrained weights exist"):
         build_model(ModelConfig(architecture="timm:mobilenetv2_075"), pretrained="imagenet")

@@ -22,6 +22,7 @@ from schemas.errors import CoreError, InputError, UsageError
 from schemas.levels import Level
 from schemas.settings import Settings
 from synthetic.training import training_set
+from tests.helpers.networks import trained
 
 DEMO = Path(reid_core.__file__).parent / "weights" / "demo"
 INPUT = InputConvention(height=64, width=32, color="bgr", mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
@@ -48,12 +49,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = ModelConfig(
         architecture="resnet10s", baseline="agw", input=INPUT, diff_attention=DiffAttentionSettings(transform="sub")
     )
-    network = build_model(config).eval()
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
-            module.running_var.uniform_(0.5, 1.5)
-            module.running_mean.normal_(0, 0.2)
+    network = trained(build_model(config))
     assert network.diff_attention is not None
     torch.nn.init.normal_(network.diff_attention.excite.weight, std=0.3)
     save_model(network, folder, name="agw", metrics={"mAP": 50.0}, calibration=(CALIBRATION,), details={"epochs": 3})

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from reid_core.diff_attention import DiffAttention
 from reid_core.files import load_model, save_model
-from reid_core.models import ReIDModel, build_model
+from reid_core.models import build_model
 from reid_core.preprocessing import normalized
 from reid_core.serving.checks import check_vectors
 from reid_core.serving.core import symmetric_distances
@@ -21,6 +21,7 @@ from reid_core.serving.local import LocalCore, fold_batch_norms
 from schemas.cards import DiffAttentionSettings, InputConvention, ModelCard, ModelConfig
 from schemas.errors import CoreError, OutOfDeviceMemory, VectorError
 from schemas.settings import Settings
+from tests.helpers.networks import trained
 
 INPUT = InputConvention(height=64, width=32)
 CARD = ModelCard(name="odd", engine="torch", architecture="none", dims=2, input=INPUT, sha256={})
@@ -30,26 +31,15 @@ def pictures(count: int) -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (count, INPUT.height, INPUT.width, 3), dtype=np.uint8)
 
 
-def lively(model: ReIDModel) -> ReIDModel:
-    """The model with BatchNorm statistics and gates as after training, so that folding has something to fold."""
-    generator = torch.Generator().manual_seed(0)
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
-            for tensor in (module.weight.data, module.running_var):
-                tensor.uniform_(0.5, 1.5, generator=generator)
-            module.running_mean.normal_(0, 0.2, generator=generator)
-    return model.eval()
-
-
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three small models: plain, and two with diff attention that is far from its start."""
     folder = tmp_path_factory.mktemp("models")
     torch.manual_seed(0)
-    save_model(lively(build_model(ModelConfig(architecture="resnet10s", input=INPUT))), folder / "plain", name="plain")
+    save_model(trained(build_model(ModelConfig(architecture="resnet10s", input=INPUT))), folder / "plain", name="plain")
     for transform in ("sub_abs", "sub"):
-        settings = DiffAttentionSettings(transform=transform)  # type: ignore[arg-type]
-        model = lively(
+        settings = DiffAttentionSettings(transform=transform)
+        model = trained(
             build_model(ModelConfig(architecture="resnet10s", input=INPUT, baseline="agw", diff_attention=settings))
         )
         assert model.diff_attention is not None
@@ -114,9 +104,10 @@ def test_without_a_compiler_it_says_so(home: Path, monkeypatch: pytest.MonkeyPat
 
 def test_folding_leaves_no_batch_norm_and_the_same_function() -> None:
     torch.manual_seed(0)
-    model = lively(build_model(ModelConfig(architecture="resnet18", input=INPUT, baseline="agw"))).double()
-    for block in model.backbone.non_local.values():
-        torch.nn.init.normal_(block.bn.weight)
+    model = trained(build_model(ModelConfig(architecture="resnet18", input=INPUT, baseline="agw"))).double()
+    for name, parameter in model.backbone.named_parameters():
+        if name.startswith("non_local.") and name.endswith(".bn.weight"):  # zero at the start
+            torch.nn.init.normal_(parameter)
     images = torch.randn(2, 3, 64, 32, dtype=torch.float64)
     with torch.inference_mode():
         before = model.backbone(images)

@@ -1,8 +1,9 @@
-"""Every family of backbones against independent numbers, and through what the core does to a model before it embeds."""
+"""Every family of backbones: compared with published implementations and numbers, folded, and trained."""
 
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -11,34 +12,24 @@ from torchvision.models import ResNet, VisionTransformer, get_model, get_model_w
 from torchvision.models.resnet import BasicBlock as TheirBasicBlock
 from torchvision.models.resnet import Bottleneck as TheirBottleneck
 
-from reid_core.backbones import ARCHITECTURES, OSNETS, RESNETS, TORCHVISION, build_backbone
-from reid_core.backbones.resnet import BasicBlock, Bottleneck, Shape
+from reid_core.backbones import ARCHITECTURES, TORCHVISION, build_backbone
+from reid_core.backbones.osnet import OSNETS
+from reid_core.backbones.resnet import RESNETS, BasicBlock, Bottleneck, Shape
 from reid_core.backbones.torchvision_nets import ClassToken
 from reid_core.backbones.weights import load_published
 from reid_core.models import build_model
 from reid_core.serving.local import fold_batch_norms
 from schemas.cards import InputConvention, ModelConfig
 from schemas.errors import ModelFileError, UsageError
+from tests.helpers.networks import trained
 
 CLASSIFIERS = ("fc.", "classifier.", "heads.")
-#: Large, and built by the same lines as others of their families.
+#: Large networks, built by the same code as smaller ones of their families.
 SAME_LINES = {*(f"efficientnet_b{number}" for number in range(2, 8)), "efficientnet_v2_m", "efficientnet_v2_l"}
 
 
 def parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
-
-
-def lively(module: nn.Module) -> nn.Module:
-    """With statistics of BatchNorm as after training."""
-    generator = torch.Generator().manual_seed(0)
-    for part in module.modules():
-        if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d):
-            assert part.running_mean is not None and part.running_var is not None
-            part.running_mean.normal_(0, 0.2, generator=generator)
-            for tensor in (part.running_var, part.weight.data):
-                tensor.uniform_(0.5, 1.5, generator=generator)
-    return module.eval()
 
 
 @pytest.mark.parametrize("architecture", sorted({*RESNETS, *TORCHVISION} - {"resnet10s"} - SAME_LINES))
@@ -50,7 +41,7 @@ def test_names_shapes_and_counts_are_torchvisions_own(architecture: str) -> None
     mine = {name: tensor.shape for name, tensor in ours.state_dict().items()}
     expected = {name: tensor.shape for name, tensor in theirs.state_dict().items() if not name.startswith(CLASSIFIERS)}
     positions = "encoder.pos_embedding"
-    if positions in expected:  # of 256x128 in place of 224x224
+    if positions in expected:  # for 256x128 instead of 224x224
         side = theirs.patch_size
         assert mine.pop(positions)[1] == 1 + 256 // side * 128 // side
         published -= expected.pop(positions).numel() - ours.get_parameter(positions).numel()
@@ -59,11 +50,11 @@ def test_names_shapes_and_counts_are_torchvisions_own(architecture: str) -> None
 
 
 @pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if name not in SAME_LINES])
-def test_the_shape_of_what_comes_out(architecture: str) -> None:
+def test_the_shape_of_the_output(architecture: str) -> None:
     with torch.device("meta"):
         backbone = build_backbone(architecture, size=(64, 32)).eval()
         found = backbone(torch.empty(2, 3, 64, 32))
-    stride = 8 if architecture == "resnet10s" else 16  # 32 without the last one
+    stride = 8 if architecture == "resnet10s" else 16  # half of the published 32
     rows, columns = (1, 1) if backbone.pooled else (64 // stride, 32 // stride)
     assert found.shape == (2, backbone.dims, rows, columns)
 
@@ -89,9 +80,9 @@ def test_resnets_of_every_block_compute_what_torchvisions_do(
 ) -> None:
     monkeypatch.setitem(RESNETS, "small", ours)
     torch.manual_seed(0)
-    expected = lively(theirs())
+    expected = trained(theirs())
     assert isinstance(expected, ResNet)
-    # Ours keeps the last stage's resolution.
+    # Our last stage keeps its resolution.
     for layer in expected.layer4[0].modules():
         if isinstance(layer, nn.Conv2d):
             layer.stride = (1, 1)
@@ -113,9 +104,9 @@ def test_resnets_of_every_block_compute_what_torchvisions_do(
         ("efficientnet_b0", "6.0.block.1.0"),
     ],
 )
-def test_torchvisions_networks_differ_in_the_last_stride_alone(architecture: str, last: str) -> None:
+def test_torchvisions_networks_differ_only_in_the_last_stride(architecture: str, last: str) -> None:
     torch.manual_seed(0)
-    theirs = lively(get_model(architecture, weights=None))
+    theirs: Any = trained(get_model(architecture, weights=None))
     ours = build_backbone(architecture).eval()
     load_published(ours, theirs.state_dict(), "theirs")
     convolution = theirs.features.get_submodule(last)
@@ -133,7 +124,7 @@ def small_transformer(seed: int = 0) -> VisionTransformer:
     return net.eval()
 
 
-def test_a_transformer_gives_the_class_token_as_torchvisions_does() -> None:
+def test_a_transformer_returns_the_class_token_as_torchvisions_does() -> None:
     theirs = small_transformer()
     ours = ClassToken(small_transformer(seed=1), (64, 64)).eval()
     load_published(ours, theirs.state_dict(), "theirs")
@@ -146,7 +137,7 @@ def test_a_transformer_gives_the_class_token_as_torchvisions_does() -> None:
 
 
 def test_positions_are_interpolated_to_the_inputs_grid() -> None:
-    from timm.layers import resample_abs_pos_embed
+    from timm.layers.pos_embed import resample_abs_pos_embed
 
     weights = small_transformer().state_dict()
     ours = ClassToken(small_transformer(seed=1), (128, 64))
@@ -176,7 +167,7 @@ def test_osnets_have_the_papers_millions_of_parameters(architecture: str, publis
 
 
 def test_osnets_have_torchreids_names() -> None:
-    """As published: a few names of each kind, and that no other kind is there."""
+    """A few published names of each kind, and no other kind."""
     with torch.device("meta"):
         plain, ain = (list(build_backbone(name).state_dict()) for name in ("osnet_x1_0", "osnet_ain_x1_0"))
     for name in (
@@ -201,14 +192,14 @@ def test_osnets_have_torchreids_names() -> None:
         assert name in ain and name not in plain
     assert {name.split(".")[0] for name in plain} == {"conv1", "conv2", "conv3", "conv4", "conv5", "fc"}
     assert {name.split(".")[0] for name in ain} == {*(name.split(".")[0] for name in plain), "pool2", "pool3"}
-    # Architecture search: what is added is normalized picture by picture in these blocks.
+    # These blocks have an instance normalization in their residual (architecture search).
     instance = [name.removesuffix(".IN.weight") for name in ain if name.endswith(".IN.weight")]
     assert instance == ["conv2.0", "conv2.1", "conv3.1", "conv4.0"] and "conv1.bn.running_mean" not in ain
 
 
-def test_osnets_gate_weighs_each_stream_anew_with_one_set_of_weights() -> None:
+def test_osnets_gate_weighs_each_stream_with_one_set_of_weights() -> None:
     torch.manual_seed(0)
-    block = lively(build_backbone("osnet_x0_25")).conv2[1]
+    block: Any = trained(build_backbone("osnet_x0_25")).get_submodule("conv2.1")
     maps = torch.randn(2, 64, 6, 3)
     with torch.inference_mode():
         narrow = block.conv1(maps)
@@ -236,17 +227,17 @@ def test_osnets_gate_weighs_each_stream_anew_with_one_set_of_weights() -> None:
     ],
 )
 def test_folding_changes_rounding_only(architecture: str) -> None:
-    """Also of timm's MobileNet, whose BatchNorm activates and must stay."""
+    """Also for timm's MobileNet, whose BatchNorm includes the activation and must stay."""
     torch.manual_seed(0)
     images = torch.randn(1, 3, 64, 64, dtype=torch.float64)
-    backbone = lively(build_backbone(architecture, size=(64, 64))).double()
+    backbone = trained(build_backbone(architecture, size=(64, 64))).double()
     with torch.inference_mode():
         before = backbone(images)
         fold_batch_norms(backbone)
         after: Tensor = backbone(images)
     torch.testing.assert_close(after, before, rtol=1e-9, atol=1e-9 * before.abs().max().item())
     assert before.std() > 0
-    if not architecture.startswith("timm:"):  # which has some that follow no convolution directly, and stay
+    if not architecture.startswith("timm:"):  # some of its BatchNorms do not directly follow a convolution, and stay
         assert not [module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)]
 
 
@@ -257,14 +248,14 @@ def test_a_model_on_it_trains_and_embeds(architecture: str) -> None:
     model = build_model(ModelConfig(architecture=architecture, input=convention), num_classes=3)
     images = torch.randn(4, 3, 64, 32)
     features = model.train()(images)
-    nn.functional.cross_entropy(features.logits, torch.tensor([0, 1, 2, 2])).backward()
+    nn.functional.cross_entropy(features.logits, torch.tensor([0, 1, 2, 2])).backward()  # type: ignore[no-untyped-call]
     without = [name for name, parameter in model.named_parameters() if parameter.grad is None]
     assert without == ["neck.bn.bias"]
     with torch.inference_mode():
         assert model.eval()(images).shape == (4, model.dims)
 
 
-def test_agw_is_the_generalized_mean_on_maps_and_refused_without_them() -> None:
+def test_agw_is_the_generalized_mean_on_maps_and_refused_on_vectors() -> None:
     with torch.device("meta"):
         model = build_model(ModelConfig(architecture="mobilenet_v2", baseline="agw"))
         assert [name for name, _ in model.named_parameters() if "pool" in name] == ["pool.p"]
