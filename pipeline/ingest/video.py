@@ -48,29 +48,29 @@ def ingest_video(
     *,
     detector: Detector,
     start: datetime | None = None,
+    fps: float | None = None,
     region: Region | None = None,
     progress: Progress | None = None,
     now: datetime | None = None,
 ) -> IngestReport:
     """Finds, follows and cuts out the people in a video file or an RTSP stream, as crops of `camera`.
 
-    `start`: when a file's first frame was taken, with zone; frames.START unless given. `region`: the part of the frame
-    to look at. `progress` gets (frames read, frames in the file or 0). A stream is followed until it ends or the
-    program is interrupted (Ctrl-C), which ends it in good order. The same file with the same start, region and
-    detector gives the same crops. Raises InputError, CityError; `now` as for manifests.
+    `start`: when a file's first frame was taken, with zone; video_file.START unless given. `fps`: the frame rate of a
+    file that states no times, or whose times are wrong. `region`: the part of the frame to look at. `progress` gets
+    (frames read, frames in the file or 0). A stream is followed until it ends or the program is interrupted (Ctrl-C),
+    which keeps what was seen. The same file with the same start, rate, region and detector gives the same crops. Raises
+    InputError, CityError; `now` as for manifests.
     """
     cameras = {unit.code for unit in read_city(store).cameras()}
     if camera not in cameras:
         raise unknown_unit(camera, cameras)
     if start is not None and to_us(start) > to_us((now or datetime.now(UTC)) + CLOCK_SLACK):
         raise InputError(f"the start {start.isoformat()} lies in the future")
-    frames = open_frames(source, start, store.settings)
+    frames = open_frames(source, start, store.settings, fps)
     found = _Crops(frames, camera, detector, region, progress)
     report = take_in(store, crops, SOURCE, found, total=0)
     notes = [] if report.read else [f"no people were found in {frames.read} frames"]
-    if frames.read < 0.98 * frames.total:  # some formats only estimate their count
-        notes.append(f"only {frames.read} of {frames.total} frames could be read")
-    return report.model_copy(update={"notes": tuple(notes)})
+    return report.model_copy(update={"notes": (*notes, *frames.notes)})
 
 
 class _Crops:
@@ -91,7 +91,8 @@ class _Crops:
         try:
             for moment, frame in frames:
                 if self._progress is not None:
-                    self._progress(self._frames.read, self._frames.total)
+                    total = self._frames.total
+                    self._progress(self._frames.read, max(total, self._frames.read) if total else 0)
                 # A frame a little early is looked at too: 10 a second of 30 are not 7.5.
                 if next_look is not None and moment < next_look - timedelta(seconds=0.25 / LOOKS_PER_S):
                     continue

@@ -63,6 +63,9 @@ def video(
     source: Annotated[str, typer.Argument(metavar="FILE|rtsp://...", help="A video file, or a camera's stream.")],
     camera: Annotated[str, typer.Option(metavar="CODE", help="The camera that it shows, such as d1/s1/b1/c1.")],
     start: Annotated[str | None, typer.Option(metavar="TIME", help="When its first frame was taken.")] = None,
+    fps: Annotated[
+        float | None, typer.Option(metavar="N", help="Frames per second, of a file that states no times.")
+    ] = None,
     region: Annotated[str | None, typer.Option(metavar="x,y,w,h", help="Part of the frame, pixels.")] = None,
     detector: Annotated[
         Path | None, typer.Option(metavar="FILE", help="OpenVINO .xml or torchvision .pth; HOG without one.")
@@ -79,7 +82,15 @@ def video(
     finder = open_detector(detector)
     with Store.open(settings(), "urban-reid ingest") as store, progress("frames") as tell:
         report = ingest_video(
-            store, CropStore(settings()), source, camera, detector=finder, start=first, region=part, progress=tell
+            store,
+            CropStore(settings()),
+            source,
+            camera,
+            detector=finder,
+            start=first,
+            fps=fps,
+            region=part,
+            progress=tell,
         )
     _show(report, as_json)
 

@@ -1,5 +1,6 @@
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -71,7 +72,7 @@ def test_torchvision_weights_are_read_and_used(tmp_path: Path, plaza: Frame) -> 
 
 
 class Evil:
-    def __reduce__(self) -> tuple[object, tuple[str]]:
+    def __reduce__(self) -> tuple[Any, ...]:
         return (Path.touch, (Path("evil"),))
 
 

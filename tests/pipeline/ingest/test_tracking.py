@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -8,7 +10,7 @@ from pipeline.ingest.tracking import SEEN_BEFORE_SHOWN, Tracker, looks, overlaps
 RED, BLUE, GREEN = (0, 0, 200), (200, 0, 0), (0, 160, 0)
 
 
-def scene(people: list[tuple[float, float, tuple[int, int, int]]], confidence: float = 0.9) -> tuple[Frame, Boxes]:
+def scene(people: Sequence[tuple[float, float, tuple[int, int, int]]], confidence: float = 0.9) -> tuple[Frame, Boxes]:
     """A gray frame of 480 x 240 with people (x, y, color) of 40 x 100 pixels, and their boxes."""
     frame = np.full((240, 480, 3), 128, np.uint8)
     for x, y, color in people:

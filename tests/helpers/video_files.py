@@ -1,0 +1,54 @@
+"""Small video files, written by OpenCV alone."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+FOURCC = {".avi": "MJPG", ".mjpeg": "MJPG", ".mp4": "mp4v", ".ts": "MP2V", ".m2v": "MP2V"}
+
+
+def walk(frames: int, per_frame: int = 6) -> list[NDArray[np.uint8]]:
+    """Frames of 320 x 240 in which one red figure with a pattern walks to the right."""
+    figure = np.full((100, 40, 3), (20, 20, 200), np.uint8)
+    figure[20:50:6] = (60, 60, 150)
+    found = []
+    for number in range(frames):
+        frame = np.full((240, 320, 3), 120, np.uint8)
+        x = 10 + per_frame * number
+        frame[70:170, x : x + 40] = figure[:, : max(320 - x, 0)]
+        found.append(frame)
+    return found
+
+
+def write_video(path: Path, frames: Sequence[NDArray[np.uint8]], per_second: float = 10.0) -> Path:
+    """A file in the format that its suffix names, with evenly spaced frames."""
+    size = frames[0].shape[1::-1] if frames else (320, 240)
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, _fourcc(FOURCC[path.suffix]), per_second, size)
+    assert writer.isOpened()
+    for frame in frames:
+        writer.write(frame)
+    writer.release()
+    return path
+
+
+def write_matroska(path: Path, frames: Sequence[NDArray[np.uint8]], tenths: Sequence[int]) -> Path:
+    """A Matroska file with its frames at the given tenths of a second; it states 10 frames/s."""
+    raw = [cv2.VIDEOWRITER_PROP_RAW_VIDEO, 1]
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, _fourcc("MJPG"), 10.0, frames[0].shape[1::-1], raw)
+    assert writer.isOpened()
+    for frame, tenth in zip(frames, tenths, strict=True):
+        encoded, data = cv2.imencode(".jpg", frame)
+        assert encoded
+        writer.set(cv2.VIDEOWRITER_PROP_PTS, tenth)
+        writer.set(cv2.VIDEOWRITER_PROP_KEY_FLAG, 1)
+        writer.write(data.reshape(1, -1))
+    writer.release()
+    return path
+
+
+def _fourcc(name: str) -> int:
+    """OpenCV's code of a codec: its four letters, the first in the lowest byte."""
+    return int.from_bytes(name.encode(), "little")
