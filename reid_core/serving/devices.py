@@ -7,7 +7,15 @@ from schemas.settings import Settings
 
 
 def choose_device(settings: Settings) -> torch.device:
-    """Raises CoreError where cuda is asked for and there is none."""
+    """The device that `settings` ask for. Raises CoreError where that is cuda and there is none.
+
+    Turns TF32 off for this process. torch leaves it on for convolutions and off for matrix products, so that a feature
+    in float32 would carry 10 bits of mantissa on CUDA and 23 on a CPU, and figures of two machines could not be
+    compared. bfloat16 is the fast form, and `precision` chooses it. No match depends on this: distances that decide
+    are float64. The older flags are set, because after `fp32_precision` torch 2.15 raises where other code reads them.
+    """
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
     available = torch.cuda.is_available()
     if settings.device == "cuda" and not available:
         raise CoreError("URBAN_REID_DEVICE=cuda, but torch finds no CUDA device; set it to auto or cpu")
@@ -24,4 +32,4 @@ def use_bfloat16(settings: Settings, device: torch.device) -> bool:
         return settings.precision == "bfloat16"
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu._is_amx_tile_supported())
+    return bool(torch.cpu.get_capabilities().get("amx_tile", False))
