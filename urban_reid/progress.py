@@ -37,6 +37,18 @@ def stages() -> Iterator[Tell]:
 
 
 @contextmanager
+def steps() -> Iterator[Callable[[str], None]]:
+    """As `stages`, for work that describes each step when it begins: yields a function that prints the description."""
+    with stages() as tell:
+
+        def begin(description: str) -> None:
+            say(shown(description))
+            tell(description, 0, 0)
+
+        yield begin
+
+
+@contextmanager
 def _bar(console: Console) -> Iterator[Tell]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bar:

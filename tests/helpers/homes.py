@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+from flows.server import PrefectServer
 from pipeline.store import embedded, roles
 from schemas.settings import Settings
 
@@ -16,6 +17,13 @@ def new_home() -> Path:
     home = Path(tempfile.mkdtemp(prefix="urban-reid-test-"))
     home.chmod(0o711)
     return home
+
+
+def remove_home(home: Path) -> None:
+    """Ends the Prefect server that still runs for a data directory, if there is one, and removes the directory."""
+    if (home / "prefect").is_dir():
+        PrefectServer(Settings(home=home)).stop()
+    shutil.rmtree(home)
 
 
 @contextmanager
@@ -34,4 +42,4 @@ def fresh_settings(server: embedded.EmbeddedServer) -> Iterator[Settings]:
         finally:
             cursor.execute(f"DROP DATABASE {database} WITH (FORCE)")
             superuser.close()
-            shutil.rmtree(home)
+            remove_home(home)

@@ -12,7 +12,8 @@ from urban_reid.arguments import AsJson, ColorOrder, Mean, Operator, Reason, Std
 from urban_reid.commands import convert, export, promotion
 from urban_reid.commands.promotion import figures
 from urban_reid.earlier_names import Command
-from urban_reid.output import Table, out, print_json, say, shown
+from urban_reid.output import Table, out, print_json, shown
+from urban_reid.progress import steps
 
 if TYPE_CHECKING:
     from pipeline.calibration.fit import Fitted
@@ -124,7 +125,8 @@ def calibrate(
             model = find_model(connection, name)
         most = FALSE_MERGES if false_merges is None else false_merges
         directory = model.directory(settings())
-        fitted = fit(settings(), directory, dataset, lambda line: say(shown(line)), most_wrong=most)
+        with steps() as begin:
+            fitted = fit(settings(), directory, dataset, begin, most_wrong=most)
         write_calibrations(store, model.id, fitted)
     if as_json:
         print_json(

@@ -52,7 +52,7 @@ def resolve(
         raise InputError(f"--export {export}: there is no folder {export.absolute().parent}")
     if export is not None and export.exists() and not export.is_file():
         raise InputError(f"--export {export}: that is no plain file, which could be replaced; name another")
-    with progress("units") as tell:
+    with progress("units resolved") as tell:
         timed = running.resolve(
             settings(), parameters, lambda done, units, _: tell(done, units), lambda line: say(shown(line))
         )

@@ -10,6 +10,7 @@ from schemas.levels import UPWARD, Level, check_code, level_of
 from schemas.settings import settings
 from urban_reid.arguments import AsJson
 from urban_reid.output import Table, out, print_json, say, shown
+from urban_reid.progress import progress
 
 app = typer.Typer()
 
@@ -61,7 +62,8 @@ def score(
     from pipeline.accuracy.label_file import Matched
 
     heard: list[Matched] = []
-    found = _found(unit, truth, heard)
+    with progress("scoring"):
+        found = _found(unit, truth, heard)
     if heard and heard[0].matched < heard[0].labels:
         say(f"{heard[0].labels - heard[0].matched} of {heard[0].labels} labels are of no crop of {shown(unit)}")
     if as_json:

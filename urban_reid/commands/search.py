@@ -14,6 +14,7 @@ from schemas.settings import settings
 from urban_reid.arguments import AsJson, FromTime, Operator, ToTime, checked, moment
 from urban_reid.earlier_names import Command
 from urban_reid.output import Table, out, print_json, shown
+from urban_reid.progress import progress
 
 app = typer.Typer()
 
@@ -50,7 +51,8 @@ def search(
         data = _read(Path(probe))
         with running.ready(settings(), unit):
             parameters = checked(SearchParameters, probe_id=_upload(probe, data, said["operator"]), **said)
-    hits = running.search(settings(), parameters)
+    with progress("searching"):
+        hits = running.search(settings(), parameters)
     if as_json:
         print_json({"hits": [hit.model_dump(mode="json") for hit in hits]})
         return

@@ -11,7 +11,7 @@ from urban_reid.arguments import AsJson, Operator, Reason, TripletDistance, chec
 from urban_reid.commands.promotion import comparison_table, figures
 from urban_reid.earlier_names import Command
 from urban_reid.output import out, print_json, say, shown
-from urban_reid.progress import progress
+from urban_reid.progress import stages
 
 app = typer.Typer()
 
@@ -100,8 +100,8 @@ def train(
         from reid_core.models import refuse_config
 
         refuse_config(config_of(parameters))
-    with progress("trained") as tell:
-        done = running.train(settings(), parameters, lambda _, now, total: tell(now, total))
+    with stages() as tell:
+        done = running.train(settings(), parameters, tell)
     found = done.comparison
     if as_json:
         print_json({"name": name, "comparison": None if found is None else figures(found)})
