@@ -36,6 +36,7 @@ class ManifestLine(Frozen):
 class NewCrop(Frozen):
     """A crop whose picture lies in the crop store, ready to be written."""
 
+    name: str = Field(description="where it comes from, for messages")
     key: bytes
     camera: str
     captured_at: datetime

@@ -1,12 +1,12 @@
-"""The data set door: folders in a published layout, whose file names say person, camera and frame.
+"""The data set door: folders in a published layout, whose file names state person, camera and frame.
 
 Market-1501's names are `0002_c1s1_000451_03.jpg`: person 0002, camera c1, sequence 1, frame 451, detection 03. Person
--1 is junk and left out. Person 0 are distractors, people who were never told apart: they come in without truth.
+-1 is junk and left out. Person 0 stands for distractors, people who were never told apart: they come in without truth.
 """
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,19 +14,20 @@ from typing import Literal
 
 from pipeline.city.units import canonical, find_city, store_city
 from pipeline.crops.crop_store import CropStore
-from pipeline.ingest.crop_writer import LISTED, Candidate, Progress, take_in
+from pipeline.crops.quality import decode
+from pipeline.ingest.crop_writer import LISTED, Candidate, Progress, is_future, none_usable, take_in
 from pipeline.ingest.picture_roots import Place
 from pipeline.store import Store
 from reid_core.datasets.market1501 import FOLDERS, SUFFIXES, parse_name
 from schemas.city_file import City
 from schemas.crops import IngestReport
-from schemas.errors import CityError, InputError
+from schemas.errors import CityError, InputError, PictureError
 from schemas.times import UNTIMED
 
 Layout = Literal["market1501"]
 SPLITS = FOLDERS
-#: Frame 0 of a data set's first sequence, when its frames are counted as times; each later sequence begins a day after
-#: the one before. Fixed, so that a crop's time does not depend on which other crops come in with it.
+#: Time of frame 0 of the first sequence, when frames are counted as times; each later sequence begins a day after the
+#: one before. Fixed, so that a crop's time does not depend on which other crops come in with it.
 START = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -37,6 +38,11 @@ class DatasetFile:
     camera: str  # such as c1
     sequence: int
     frame: int
+
+    @property
+    def name(self) -> str:
+        """Split and file name, for messages."""
+        return f"{self.path.parent.name}/{self.path.name}"
 
 
 def ingest_dataset(
@@ -50,12 +56,14 @@ def ingest_dataset(
     splits: Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> IngestReport:
-    """Writes the crops of a data set, and its city if none is loaded yet. Run again, it writes nothing.
+    """Writes the crops of a data set, and its city if none is loaded yet. The same data set again writes nothing.
 
-    `city` says by each camera's `source` which camera of the data set it is. `times` is `frames:FPS` (a crop's time is
-    START, a day for each sequence before its own, and its frame over FPS) or `none` (crops are untimed). `splits` names
-    the folders to take; all that are there unless given. Raises InputError listing the first ten names that do not
-    parse, with nothing written; CityError for a camera that the city lacks, or when the store holds another city.
+    `city` states by each camera's `source` which camera of the data set it is. `times` is `frames:FPS` (a crop's time
+    is START, plus a day for each earlier sequence, plus its frame over FPS) or `none` (crops are untimed). `splits`
+    names the folders to take; all that exist unless given.
+
+    Raises InputError, with nothing written, for names that do not parse (the first ten), a time in the future, or when
+    not one picture can be used; CityError for a camera that the city lacks, or when the store holds another city.
     """
     per_second = _frames_per_second(times)
     files = dataset_files(directory, splits)
@@ -68,25 +76,30 @@ def ingest_dataset(
         )
     people = [file for file in files if file.person >= 0]
     if not people:
-        raise InputError(f"{directory}: holds no picture but junk (person -1)")
-    _agree_on_city(store, city)
-
-    def candidates() -> Iterator[Candidate]:
-        for file in people:
-            captured_at = UNTIMED
-            if per_second:
-                captured_at = START + timedelta(days=file.sequence - 1, seconds=file.frame / per_second)
-            yield Candidate(
-                name=f"{file.path.parent.name}/{file.path.name}",
-                read=Place(file.path).read,
-                camera=by_source[file.camera],
-                captured_at=captured_at,
-                timed=per_second is not None,
-                truth=str(file.person) if file.person else None,
-            )
-
-    report = take_in(store, crops, f"dataset:{layout}", candidates(), total=len(people), progress=progress)
-    junk = [f"{file.path.parent.name}/{file.path.name}: junk, person -1" for file in files if file.person < 0]
+        raise InputError(f"{directory}: every picture is junk (person -1)")
+    moments = [_moment(file, per_second) for file in people]
+    loaded = find_city(store)
+    if loaded is not None and loaded != canonical(city):
+        raise CityError(
+            "another city is loaded than the one given for this data set; `urban-reid city load` the given one first, "
+            "or use another URBAN_REID_HOME"
+        )
+    if loaded is None:
+        _require_usable(people)
+        store_city(store, city)
+    candidates = (
+        Candidate(
+            name=file.name,
+            read=Place(file.path).read,
+            camera=by_source[file.camera],
+            captured_at=moment or UNTIMED,
+            timed=moment is not None,
+            truth=str(file.person) if file.person else None,
+        )
+        for file, moment in zip(people, moments, strict=True)
+    )
+    report = take_in(store, crops, f"dataset:{layout}", candidates, total=len(people), progress=progress)
+    junk = [f"{file.name}: junk, person -1" for file in files if file.person < 0]
     return report.model_copy(
         update={
             "read": report.read + len(junk),
@@ -97,7 +110,7 @@ def ingest_dataset(
 
 
 def dataset_files(directory: Path, splits: Sequence[str] | None = None) -> list[DatasetFile]:
-    """The pictures of a data set, split by split and by name; arguments and errors as for `ingest_dataset`."""
+    """The pictures of a data set by split, then name; arguments and errors as for `ingest_dataset`."""
     return [file for split in _split_folders(directory, splits) for file in _files(split)]
 
 
@@ -106,8 +119,36 @@ def _frames_per_second(times: str) -> float | None:
         return None
     match = re.fullmatch(r"frames:(\d{1,6}(?:\.\d{1,6})?)", times)
     if match is None or float(match[1]) == 0:
-        raise InputError(f"times {times[:40]!r}: write frames:25 for 25 frames a second, or none")
+        raise InputError(f"times {times[:40]!r}: write frames:25 for 25 frames/s, or none")
     return float(match[1])
+
+
+def _moment(file: DatasetFile, per_second: float | None) -> datetime | None:
+    """When a picture was taken; None if frames are no times. Raises InputError for the future."""
+    if per_second is None:
+        return None
+    try:
+        moment = START + timedelta(days=file.sequence - 1, seconds=file.frame / per_second)
+    except OverflowError:
+        moment = datetime.max.replace(tzinfo=UTC)
+    if is_future(moment):
+        raise InputError(
+            f"{file.name}: at {per_second:g} frames/s, a day a sequence from {START:%Y-%m-%d} on, its time "
+            f"{moment.isoformat()} lies in the future; give the true frame rate, or `--times none`"
+        )
+    return moment
+
+
+def _require_usable(files: Sequence[DatasetFile]) -> None:
+    """Raises InputError when not one picture can be used, so that no city is loaded for it."""
+    first = ""
+    for file in files:
+        try:
+            decode(Place(file.path).read())
+            return
+        except PictureError as error:
+            first = first or f"{file.name}: {error}"
+    raise none_usable(len(files), first)
 
 
 def _split_folders(directory: Path, splits: Sequence[str] | None) -> list[Path]:
@@ -119,38 +160,27 @@ def _split_folders(directory: Path, splits: Sequence[str] | None) -> list[Path]:
     found = [folder for folder in folders if folder.is_dir()]
     if not found or (splits and len(found) < len(folders)):
         absent = ", ".join(folder.name for folder in folders if folder not in found)
-        raise InputError(f"{directory}: holds no folder {absent}; is this the data set's top folder?")
+        raise InputError(f"{directory}: holds no folder {absent}; give the data set's top folder")
     return found
 
 
 def _files(folder: Path) -> list[DatasetFile]:
-    """The pictures of one split, by name. Raises InputError for names that do not parse, or when there is none."""
+    """The pictures of one split, by name. Raises InputError for names that do not parse, or without any picture."""
     files: list[DatasetFile] = []
     strange: list[str] = []
     for path in sorted(folder.iterdir()):
         said = parse_name(path.name)
         if said is not None and said.sequence is not None and said.frame is not None:
             files.append(DatasetFile(path, said.identity, f"c{said.camera}", said.sequence, said.frame))
-        elif path.suffix.lower() in SUFFIXES:  # Market-1501 comes with Thumbs.db and the like, which are not meant
+        elif path.suffix.lower() in SUFFIXES:  # Market-1501 comes with Thumbs.db and the like, which are no pictures
             strange.append(path.name)
     if strange:
         more = f" and {len(strange) - 10} more" if len(strange) > 10 else ""
         names = ", ".join(repr(name) for name in strange[:10])
-        raise InputError(f"{folder}: names are written 0002_c1s1_000451_03.jpg, but here are {names}{more}")
+        raise InputError(f"{folder}: a picture's name has the form 0002_c1s1_000451_03.jpg, unlike {names}{more}")
     if not files:
         raise InputError(f"{folder}: holds no picture")
     return files
-
-
-def _agree_on_city(store: Store, city: City) -> None:
-    loaded = find_city(store)
-    if loaded is None:
-        store_city(store, city)
-    elif loaded != canonical(city):
-        raise CityError(
-            "another city is loaded than this data set is to come into; "
-            "`urban-reid city load` it first, or use another URBAN_REID_HOME"
-        )
 
 
 def _cameras(city: City) -> dict[str, str]:

@@ -9,7 +9,7 @@ clock may have been set back; the times are stored as written, and a note says s
 """
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from pipeline.city.units import read_city
 from pipeline.crops.crop_store import CropStore
-from pipeline.ingest.crop_writer import Candidate, Progress, take_in
+from pipeline.ingest.crop_writer import Candidate, Progress, is_future, take_in
 from pipeline.ingest.picture_roots import Places
 from pipeline.store import Store
 from schemas.city_file import nearest
@@ -30,8 +30,6 @@ from schemas.validation import fault_line
 
 #: Part of each crop's key; the same for all manifests, so that the key does not depend on how they are split.
 SOURCE = "manifest"
-#: A camera's clock may be this much ahead of this machine's before its times count as future.
-CLOCK_SLACK = timedelta(seconds=60)
 MAX_LINE_BYTES = 65_536
 LISTED = 10
 
@@ -51,13 +49,12 @@ def ingest_manifest(
     """
     cameras = {unit.code for unit in read_city(store).cameras()}
     places = Places(path.parent, store.settings.crop_roots)
-    latest = (now or datetime.now(UTC)) + CLOCK_SLACK
     faults: list[str] = []
     fault_count = total = 0
     clocks = _Clocks()
     for number, line in _lines(path):
         total += 1
-        fault = line if isinstance(line, str) else _fault(line, cameras, places, latest)
+        fault = line if isinstance(line, str) else _fault(line, cameras, places, now)
         if fault:
             fault_count += 1
             if len(faults) < LISTED:
@@ -69,15 +66,15 @@ def ingest_manifest(
         raise InputError(f"{path}: nothing was written. {'; '.join(faults)}{more}")
     if not total:
         raise InputError(f"{path}: holds no line")
-    report = take_in(store, crops, SOURCE, _candidates(path, places), total=total, progress=progress)
+    report = take_in(store, crops, SOURCE, _candidates(path, places), total=total, progress=progress, now=now)
     return report.model_copy(update={"notes": tuple(clocks.notes.values())})
 
 
-def _fault(line: ManifestLine, cameras: set[str], places: Places, latest: datetime) -> str:
+def _fault(line: ManifestLine, cameras: set[str], places: Places, now: datetime | None) -> str:
     """The fault of a line that parsed; empty if it has none."""
     if line.camera not in cameras:
         return nearest(line.camera, cameras).replace("no unit", "no camera", 1)
-    if parse_time(line.time) > latest:
+    if is_future(parse_time(line.time), now):
         return f"time {line.time} lies in the future"
     if line.box is not None and min(line.box[2:]) <= 0:
         return "the box has no area; it is written x, y, width, height"

@@ -6,7 +6,7 @@ Its track is the tracker's number behind the time at which the video begins.
 """
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import cv2
 import numpy as np
@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 from pipeline.city.units import read_city
 from pipeline.crops.crop_store import CropStore
 from pipeline.crops.quality import quality
-from pipeline.ingest.crop_writer import Box, Candidate, Progress, take_in
+from pipeline.ingest.crop_writer import Box, Candidate, Progress, is_future, take_in
 from pipeline.ingest.detectors import Detector, Frame
 from pipeline.ingest.frames import Frames, open_frames
-from pipeline.ingest.manifest import CLOCK_SLACK
 from pipeline.ingest.tracking import Track, Tracker, shared_areas
+from pipeline.ingest.video_file import START
 from pipeline.store import Store
 from schemas.city_file import unknown_unit
 from schemas.crops import IngestReport
 from schemas.errors import InputError
-from schemas.times import to_us
+from schemas.times import from_us, to_us
 
 SOURCE = "video"
 LOOKS_PER_S = 10.0
@@ -64,11 +64,17 @@ def ingest_video(
     cameras = {unit.code for unit in read_city(store).cameras()}
     if camera not in cameras:
         raise unknown_unit(camera, cameras)
-    if start is not None and to_us(start) > to_us((now or datetime.now(UTC)) + CLOCK_SLACK):
+    if start is not None and is_future(from_us(to_us(start)), now):
         raise InputError(f"the start {start.isoformat()} lies in the future")
     frames = open_frames(source, start, store.settings, fps)
+    last = frames.last_moment()
+    if last is not None and is_future(last, now):
+        raise InputError(
+            f"{frames.name}: begins at {start or START:%Y-%m-%d %H:%M:%S %Z} and ends at {last:%Y-%m-%d %H:%M:%S %Z}, "
+            "in the future; correct --start or --fps"
+        )
     found = _Crops(frames, camera, detector, region, progress)
-    report = take_in(store, crops, SOURCE, found, total=0)
+    report = take_in(store, crops, SOURCE, found, total=0, now=now)
     notes = [] if report.read else [f"no people were found in {frames.read} frames"]
     return report.model_copy(update={"notes": (*notes, *frames.notes)})
 

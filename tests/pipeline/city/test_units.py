@@ -36,6 +36,7 @@ def city_file(tmp_path: Path) -> Path:
 
 def crop(camera: str, seconds: int = 0) -> NewCrop:
     return NewCrop(
+        name="a crop",
         key=bytes([seconds + 1]) * 32,
         camera=camera,
         captured_at=datetime(2026, 1, 1, 8, 0, seconds, tzinfo=UTC),

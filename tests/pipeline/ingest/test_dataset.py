@@ -27,7 +27,7 @@ NAMES = {
 def data_set(tmp_path: Path) -> Path:
     for split, names in NAMES.items():
         (tmp_path / split).mkdir()
-        (tmp_path / split / "Thumbs.db").write_bytes(b"not meant")
+        (tmp_path / split / "Thumbs.db").write_bytes(b"no picture")
         for name in names:
             (tmp_path / split / name).write_bytes(picture(sum(name.encode())))
     return tmp_path
@@ -68,7 +68,7 @@ def test_without_times(store: Store, crops: CropStore, small_city: City, data_se
     assert {(captured_at, timed) for _, captured_at, timed, _ in rows(store)} == {(UNTIMED, False)}
 
 
-def test_what_cannot_be_meant_is_refused(
+def test_a_request_that_makes_no_sense_is_an_error(
     store: Store, crops: CropStore, small_city: City, data_set: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     def refused(message: str, directory: Path = data_set, times: str = "none", splits: list[str] | None = None) -> None:
@@ -85,10 +85,10 @@ def test_what_cannot_be_meant_is_refused(
     refused("holds no picture", directory=empty)
     refused("holds no folder bounding_box_test", directory=empty, splits=["query", "bounding_box_test"])
     (empty / "query" / "-1_c1s1_000001_01.jpg").write_bytes(picture(0))
-    refused("holds no picture but junk", directory=empty)
+    refused("every picture is junk", directory=empty)
     for number in range(12):
         (data_set / "query" / f"{number:02}.jpg").write_bytes(b"")
-    refused(r"query: names are written 0002_c1s1_000451_03.jpg, but here are '00.jpg', .*'09.jpg' and 2 more")
+    refused(r"query: a picture's name has the form 0002_c1s1_000451_03.jpg, unlike '00.jpg', .*'09.jpg' and 2 more")
     assert rows(store) == []
 
 
@@ -106,6 +106,51 @@ def test_the_loaded_city_must_be_the_same(store: Store, crops: CropStore, small_
     store_city(store, City.model_validate({"units": UNITS, "timezone": "Asia/Tokyo"}))
     with pytest.raises(CityError, match="another city is loaded"):
         ingest_dataset(store, crops, data_set, "market1501", small_city, "none")
+
+
+def test_a_set_without_a_usable_picture_leaves_no_city(
+    store: Store, crops: CropStore, small_city: City, data_set: Path
+) -> None:
+    for split, names in NAMES.items():
+        for name in names:
+            (data_set / split / name).write_bytes(b"no picture")
+    message = r"none of the 5 pictures can be used; the first: bounding_box_train/0002_c12s2_000050_01.jpg: "
+    with pytest.raises(InputError, match=message):
+        ingest_dataset(store, crops, data_set, "market1501", small_city, "none")
+    assert find_city(store) is None
+    (data_set / "query" / NAMES["query"][0]).write_bytes(picture(1))
+    report = ingest_dataset(store, crops, data_set, "market1501", small_city, "none")
+    assert (report.written, report.skipped_count) == (1, 5) and find_city(store) is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "times"),
+    [
+        ("0002_c1s9999_000000_01.jpg", "frames:25"),
+        ("0002_c1s1_999999999_01.jpg", "frames:0.5"),
+        ("0002_c1s1_999999999_01.jpg", "frames:0.000001"),  # past the year 9999
+    ],
+)
+def test_times_in_the_future_are_an_error_and_nothing_is_written(
+    store: Store, crops: CropStore, small_city: City, data_set: Path, name: str, times: str
+) -> None:
+    (data_set / "query" / name).write_bytes(picture(1))
+    with pytest.raises(InputError, match=f"query/{name}: at .* frames/s, .* lies in the future"):
+        ingest_dataset(store, crops, data_set, "market1501", small_city, times)
+    assert find_city(store) is None
+
+
+def test_one_picture_of_two_people_is_an_error(
+    store: Store, crops: CropStore, small_city: City, data_set: Path
+) -> None:
+    (data_set / "query" / "0009_c1s1_000007_00.jpg").write_bytes((data_set / "query" / NAMES["query"][0]).read_bytes())
+    message = (
+        r"query/0009_c1s1_000007_00.jpg: truth '9' contradicts '7', the same crop's truth in "
+        r"query/0007_c1s1_000000_00.jpg; no crops were written before this"
+    )
+    with pytest.raises(InputError, match=message):
+        ingest_dataset(store, crops, data_set, "market1501", small_city, "none")
+    assert rows(store) == []
 
 
 def test_a_real_set(store: Store, crops: CropStore) -> None:

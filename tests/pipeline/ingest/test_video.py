@@ -25,7 +25,7 @@ from schemas.errors import CityError, InputError
 from schemas.settings import Settings
 from tests.helpers.assets import asset
 from tests.helpers.rtsp_camera import PASSWORD, USER, camera
-from tests.helpers.video_files import walk, write_video
+from tests.helpers.video_files import walk, write_matroska, write_video
 
 C1 = "d1/s1/b1/c1"
 
@@ -149,6 +149,33 @@ def test_what_cannot_be_meant(
         ingest_video(city_store, crops, good, "d1/s1/b1/c9", detector=RedDetector())
     assert rows(city_store) == []
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mp4", ".ts"])
+def test_a_file_that_ends_in_the_future_is_refused_before_anything_is_written(
+    city_store: Store, crops: CropStore, tmp_path: Path, suffix: str
+) -> None:
+    path = str(write_video(tmp_path / f"walk{suffix}", walk(40)))
+    now = datetime(2026, 1, 1, 8, tzinfo=UTC)
+    start = now + timedelta(seconds=58)  # cameras' clocks may run ahead by a minute
+    with pytest.raises(InputError, match=r"begins at .* 08:00:58 UTC and ends at .* 08:01:01 UTC, in the future"):
+        ingest_video(city_store, crops, path, C1, detector=RedDetector(), start=start, now=now)
+    with pytest.raises(InputError, match=r"ends at .* 08:01:17 UTC, in the future; correct --start or --fps"):
+        ingest_video(city_store, crops, path, C1, detector=RedDetector(), start=start, fps=2, now=now)
+    assert rows(city_store) == []
+    start -= timedelta(seconds=2)
+    assert ingest_video(city_store, crops, path, C1, detector=RedDetector(), start=start, now=now).written >= 7
+
+
+def test_crops_in_the_future_are_refused_where_the_end_is_not_known(
+    city_store: Store, crops: CropStore, tmp_path: Path
+) -> None:
+    path = str(write_matroska(tmp_path / "walk.mkv", walk(40), range(36_000, 36_040)))
+    now = datetime(2026, 1, 1, 8, tzinfo=UTC)
+    start = now + timedelta(seconds=58)
+    with pytest.raises(InputError, match=r"2026-01-01T08:01:00.*, track 1: time .* lies in the future; no crops"):
+        ingest_video(city_store, crops, path, C1, detector=RedDetector(), start=start, now=now)
+    assert rows(city_store) == []
 
 
 def with_password(store: Store, password: str = PASSWORD) -> Store:

@@ -1,0 +1,90 @@
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from pipeline.crops.crop_store import CropStore
+from pipeline.ingest.crop_writer import BATCH, CLOCK_SLACK, Candidate, is_future, take_in
+from pipeline.ingest.manifest import ingest_manifest
+from pipeline.store import Store
+from schemas.errors import InputError
+from tests.helpers.pictures import picture
+
+C1 = "d1/s1/b1/c1"
+NOW = datetime(2026, 1, 1, 8, tzinfo=UTC)
+
+
+def candidate(seed: int, *, at: datetime = NOW, truth: str | None = None, name: str = "") -> Candidate:
+    return Candidate(name=name or f"picture {seed}", read=lambda: picture(seed), camera=C1, captured_at=at, truth=truth)
+
+
+def truths(store: Store) -> list[tuple[datetime, str | None]]:
+    with store.begin() as connection:
+        query = "SELECT captured_at, truth FROM crop LEFT JOIN crop_truth ON crop_id = id ORDER BY 1, 2"
+        return [tuple(row) for row in connection.execute(text(query))]
+
+
+def taken(store: Store, crops: CropStore, candidates: Sequence[Candidate | None]) -> tuple[int, int]:
+    """How many were written and how many were there already."""
+    report = take_in(store, crops, "test", candidates, total=len(candidates), now=NOW)
+    return report.written, report.already_there
+
+
+def test_the_future_begins_behind_the_slack_of_a_camera_clock(city_store: Store, crops: CropStore) -> None:
+    assert not is_future(NOW + CLOCK_SLACK, NOW) and is_future(NOW + CLOCK_SLACK + timedelta(microseconds=1), NOW)
+    assert not is_future(datetime.now(UTC)) and is_future(datetime.now(UTC) + 2 * CLOCK_SLACK)
+
+
+def test_a_time_in_the_future_is_refused_for_every_door(city_store: Store, crops: CropStore, tmp_path: Path) -> None:
+    late = candidate(2, at=NOW + 2 * CLOCK_SLACK)
+    with pytest.raises(InputError, match=r"picture 2: time 2026-01-01T08:02:00\+00:00 lies in the future; no crops"):
+        taken(city_store, crops, [candidate(1), late])
+    assert truths(city_store) == []
+    with pytest.raises(InputError, match="lies in the future; 1 crops were written before this"):
+        taken(city_store, crops, [candidate(1), None, late])
+    assert truths(city_store) == [(NOW, None)]
+    (tmp_path / "0.jpg").write_bytes(picture(0))
+    (tmp_path / "manifest.jsonl").write_text(f'{{"path": "0.jpg", "camera": "{C1}", "time": "2026-01-01T08:02:00Z"}}')
+    with pytest.raises(InputError, match="lies in the future"):
+        ingest_manifest(city_store, crops, tmp_path / "manifest.jsonl", now=NOW)
+
+
+def test_a_crop_with_two_truths_is_refused_with_both_places(city_store: Store, crops: CropStore) -> None:
+    message = "line 3: truth 'eve' contradicts 'ann', the same crop's truth in line 2; no crops were written"
+    with pytest.raises(InputError, match=message):
+        taken(
+            city_store,
+            crops,
+            [
+                candidate(1, name="line 1"),
+                candidate(1, name="line 2", truth="ann"),
+                candidate(1, name="line 3", truth="eve"),
+            ],
+        )
+    assert truths(city_store) == []
+    assert taken(city_store, crops, [candidate(1, truth="ann")]) == (1, 0)
+    message = "line 1: truth 'eve' contradicts 'ann', the same crop's truth in the store; no crops were written"
+    with pytest.raises(InputError, match=message):
+        taken(city_store, crops, [candidate(1, name="line 1", truth="eve"), candidate(2, truth="bob")])
+    assert truths(city_store) == [(NOW, "ann")]
+
+
+def test_truth_that_comes_later_is_added(city_store: Store, crops: CropStore) -> None:
+    assert taken(city_store, crops, [candidate(1), candidate(1, truth="ann"), candidate(1)]) == (1, 2)
+    assert truths(city_store) == [(NOW, "ann")]
+    assert taken(city_store, crops, [candidate(2, at=NOW + timedelta(seconds=1))]) == (1, 0)
+    assert taken(city_store, crops, [candidate(2, at=NOW + timedelta(seconds=1), truth="bob")]) == (0, 1)
+    assert [truth for _, truth in truths(city_store)] == ["ann", "bob"]
+
+
+def test_batches_before_a_fault_stay(city_store: Store, crops: CropStore) -> None:
+    same = picture(0)
+    many = [
+        Candidate(name=str(n), read=lambda: same, camera=C1, captured_at=NOW - timedelta(seconds=n))
+        for n in range(BATCH)
+    ]
+    with pytest.raises(InputError, match=f"; {BATCH} crops were written before this"):
+        taken(city_store, crops, [*many, candidate(1, at=NOW + timedelta(days=1))])
+    assert len(truths(city_store)) == BATCH
