@@ -8,6 +8,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 from prefect import State, flow, get_run_logger
@@ -97,7 +98,8 @@ class _Run:
         self._below: dict[str, list[str]] = defaultdict(list)
         for unit in units[:-1]:
             self._below[parent_of(unit) or ""].append(unit)
-        self._done = self._embedded = 0
+        self._done = 0
+        self._embedded: dict[str, int] = {}  # crops by camera
         self._task = unit_task("resolve unit", self._resolve_unit)
         self._states: dict[str, State[UnitResult]] = {}
 
@@ -134,7 +136,7 @@ class _Run:
         work = self._work
         core = work.core(model)
         if level_of(unit) is Level.CAMERA:
-            embed_camera(work.store, core, work.crops, model, unit, self._tell_embedded, on_wait)
+            embed_camera(work.store, core, work.crops, model, unit, partial(self._tell_embedded, unit), on_wait)
         return resolve_unit(
             work.store,
             core,
@@ -145,10 +147,10 @@ class _Run:
             on_wait=on_wait,
         )
 
-    def _tell_embedded(self, crops: int) -> None:
-        self._embedded += crops
+    def _tell_embedded(self, camera: str, crops: int, _: int) -> None:
+        self._embedded[camera] = crops
         self._tell()
 
     def _tell(self) -> None:
         if self._work.on_progress is not None:
-            self._work.on_progress(self._done, len(self._units), self._embedded)
+            self._work.on_progress(self._done, len(self._units), sum(self._embedded.values()))

@@ -10,7 +10,7 @@ from pipeline.association.associate import Shortlist
 from pipeline.association.log_odds import log_odds
 from pipeline.association.transit import bind
 from pipeline.calibration.pairs import fit_pairs
-from pipeline.resolve.level import Node
+from pipeline.resolve.window_nodes import Node
 from pipeline.store import Store
 from pipeline.store.copy import copy_out
 from schemas.arrays import Bools, Floats, Ints

@@ -12,7 +12,7 @@ from pipeline.association.transit_learning import learn
 from pipeline.city import watermarks
 from pipeline.governance.audit import Action, audit
 from pipeline.registry import ModelRow, insert_calibration
-from pipeline.resolve.unit import current_calibration
+from pipeline.resolve.calibrations import current_calibration
 from pipeline.store import Store
 from pipeline.store.copy import copy_out
 from schemas.calibration import TransitTimes

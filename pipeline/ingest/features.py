@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.city import watermarks
 from pipeline.registry import ModelRow
-from pipeline.resolve.read import days_of
+from pipeline.resolve.rows import days_of
 from pipeline.resolve.write import new_ids
 from pipeline.store import Store
 from pipeline.store.copy import copy_in

@@ -25,7 +25,7 @@ from pipeline.report.journey import Journey, draw_journey
 from pipeline.report.read import Person, Sighting, UnitCounts, people_of, read_sightings, read_spread, read_units
 from pipeline.report.thumbnails import Picture, best, pictures_of
 from pipeline.report.tree import Tree, draw_tree
-from pipeline.resolve.unit import current_calibration
+from pipeline.resolve.calibrations import current_calibration
 from pipeline.store import Store
 from pipeline.training.reembed import count_unknown
 from schemas.association import Verdict

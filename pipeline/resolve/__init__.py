@@ -1,4 +1,7 @@
-"""Resolve: each unit's pending windows, in time order, become identities and decisions. One transaction a window."""
+"""Resolve: a unit's pending windows, in time order, become identities and decisions.
+
+Each window is written whole or not at all.
+"""
 
 from pipeline.resolve.embed import embed_camera
 from pipeline.resolve.runs import UnitResult

@@ -1,16 +1,17 @@
-"""A camera's crops become tracklets, each in the window in which it ends, and keep the ids they were known by."""
+"""A camera's crops become tracklets, each in the window in which it ends, with the persistent ids of earlier ones."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import numpy as np
 from sqlalchemy import Connection, text
 
 from pipeline.association.prototypes import of_crops
+from pipeline.resolve.persistent_ids import TrackletIds
+from pipeline.resolve.rows import NewIdentity
 from pipeline.resolve.tracklets import CropColumns, group
-from pipeline.resolve.write import NewIdentity
 from pipeline.store.copy import copy_out
 from reid_core.serving.core import ReIDCore
 from schemas.calibration import LevelCalibration
@@ -18,8 +19,8 @@ from schemas.keys import tracklet_key
 from schemas.settings import AssociationSettings
 from schemas.times import from_us, window_start
 
-# The last moment up to :start at which the camera saw nobody for longer than the gap: no tracklet reaches across it.
-_QUIET = text(
+# The newest crop up to :start that follows a pause longer than the gap, or is the first: no tracklet reaches across it.
+_AFTER_PAUSE = text(
     "SELECT max(captured_at) FROM (SELECT captured_at, lag(captured_at) OVER (ORDER BY captured_at) AS before "
     "FROM crop WHERE camera = :camera AND captured_at <= :start) AS c "
     "WHERE before IS NULL OR captured_at - before > make_interval(secs => :gap)"
@@ -34,7 +35,7 @@ _CROPS = (
 
 
 def first_window(dirty_from: datetime, settings: AssociationSettings) -> datetime:
-    """The first window that crops from `dirty_from` on can change: a tracklet that ended there may now go on."""
+    """The first window that crops from `dirty_from` on can change: a tracklet that ended there may now continue."""
     earliest = max(dirty_from - timedelta(seconds=settings.passage_gap_s), from_us(0))
     return window_start(earliest, settings.window_s)
 
@@ -42,14 +43,14 @@ def first_window(dirty_from: datetime, settings: AssociationSettings) -> datetim
 def read_crops(
     connection: Connection, camera: str, start: datetime, model_id: int, settings: AssociationSettings
 ) -> CropColumns:
-    """The camera's crops from the last quiet moment before `start` on."""
-    quiet = connection.execute(
-        _QUIET, {"camera": camera, "start": start, "gap": settings.passage_gap_s}
+    """The camera's crops of sufficient quality, from the last long pause before `start` on, with their features."""
+    after_pause = connection.execute(
+        _AFTER_PAUSE, {"camera": camera, "start": start, "gap": settings.passage_gap_s}
     ).scalar_one_or_none()
     rows = copy_out(
         connection,
         _CROPS,
-        {"camera": camera, "model": model_id, "start": quiet or start, "quality": settings.min_quality},
+        {"camera": camera, "model": model_id, "start": after_pause or start, "quality": settings.min_quality},
         {
             "id": "int8",
             "key": "bytea",
@@ -74,45 +75,45 @@ def read_crops(
 @dataclass(frozen=True, slots=True)
 class Tracklet:
     key: bytes
-    rows: list[int]  # of its crops, by time
+    rows: list[int]  # row numbers of its crops, in time order
 
 
 def tracklets_by_window(
     crops: CropColumns, core: ReIDCore, calibration: LevelCalibration | None, settings: AssociationSettings
 ) -> dict[datetime, list[Tracklet]]:
-    """All tracklets of the crops, by the window in which they end, each window's by key."""
-    result: dict[datetime, list[Tracklet]] = {}
+    """All tracklets of the crops by the window in which they end; the tracklets of a window by key."""
+    tracklets: dict[datetime, list[Tracklet]] = {}
     for rows in group(crops, round(settings.passage_gap_s * 1e6), core, calibration):
-        end = window_start(from_us(crops.time_us[rows[-1]]), settings.window_s)
-        result.setdefault(end, []).append(Tracklet(tracklet_key(crops.keys[row] for row in rows), rows))
-    return {window: sorted(found, key=lambda tracklet: tracklet.key) for window, found in sorted(result.items())}
+        window = window_start(from_us(crops.time_us[rows[-1]]), settings.window_s)
+        tracklets.setdefault(window, []).append(Tracklet(tracklet_key(crops.keys[row] for row in rows), rows))
+    return {window: sorted(its, key=lambda tracklet: tracklet.key) for window, its in sorted(tracklets.items())}
 
 
-def versions(
+def new_versions(
     connection: Connection,
     camera: str,
     crops: CropColumns,
-    anew: Mapping[datetime, Sequence[Tracklet]],
+    changed: Mapping[datetime, Sequence[Tracklet]],
     settings: AssociationSettings,
     new_id: Callable[[], int],
 ) -> dict[datetime, list[NewIdentity]]:
-    """What is to be written of the windows that are made anew, in the order given."""
-    tracklets = sorted((tracklet for its in anew.values() for tracklet in its), key=lambda tracklet: tracklet.rows)
-    known = KnownTracklets(connection, camera, [crops.ids[row] for t in tracklets for row in t.rows], list(anew))
-    names = {tracklet.key: known.claim([crops.ids[row] for row in tracklet.rows]) for tracklet in tracklets}
+    """The tracklets of the windows that are written again, as new identities, by window in the order given."""
+    tracklets = sorted((tracklet for its in changed.values() for tracklet in its), key=lambda tracklet: tracklet.rows)
+    ids = TrackletIds(connection, camera, [crops.ids[row] for t in tracklets for row in t.rows], list(changed))
+    claimed = {tracklet.key: ids.claim([crops.ids[row] for row in tracklet.rows]) for tracklet in tracklets}
     return {
-        window: [_version(crops, tracklet, names[tracklet.key], new_id(), settings) for tracklet in its]
-        for window, its in anew.items()
+        window: [_version(crops, tracklet, claimed[tracklet.key], new_id(), settings) for tracklet in its]
+        for window, its in changed.items()
     }
 
 
 def _version(
-    crops: CropColumns, tracklet: Tracklet, persistent_id: UUID, own: int, settings: AssociationSettings
+    crops: CropColumns, tracklet: Tracklet, persistent_id: UUID, id_: int, settings: AssociationSettings
 ) -> NewIdentity:
     rows = tracklet.rows
     first_us, last_us = crops.time_us[rows[0]], crops.time_us[rows[-1]]
     return NewIdentity(
-        id=own,
+        id=id_,
         key=tracklet.key,
         persistent_id=persistent_id,
         first_seen_us=first_us,
@@ -120,41 +121,7 @@ def _version(
         timed=crops.timed[rows[0]],
         crops=len(rows),
         prototypes=of_crops(crops.features[rows], crops.quality[rows], settings.medoids),
-        tracklets=(own,),
-        spans=np.array([[0], [first_us], [last_us]]),  # the camera is its own number 0
+        tracklets=(id_,),
+        spans=np.array([[0], [first_us], [last_us]]),  # in its own geometry the camera has number 0
         crop_ids=[crops.ids[row] for row in rows],
     )
-
-
-class KnownTracklets:
-    """Persistent ids of earlier versions of the tracklets, by crop; each is given once.
-
-    An id that a tracklet of another window bears is not given: that one stands, and a second with its id would be taken
-    for a newer version of it.
-    """
-
-    _HELD = text(
-        "SELECT m.crop_id, i.persistent_id, min(i.id) AS oldest FROM identity_member m "
-        "JOIN identity i ON i.id = m.identity_id WHERE m.crop_id = ANY(:crops) GROUP BY 1, 2 ORDER BY 3"
-    )
-    _STANDING = text(
-        "SELECT i.persistent_id FROM identity i JOIN run r ON r.id = i.run_id WHERE i.unit = :camera "
-        "AND i.persistent_id = ANY(:ids) AND i.window_start <> ALL(:anew) AND r.superseded_at IS NULL"
-    )
-
-    def __init__(self, connection: Connection, camera: str, crop_ids: Sequence[int], anew: Sequence[datetime]) -> None:
-        """`anew`: the windows whose tracklets give up their ids."""
-        self._ids: dict[int, list[UUID]] = {}
-        for row in connection.execute(self._HELD, {"crops": list(crop_ids)}):
-            self._ids.setdefault(row.crop_id, []).append(row.persistent_id)
-        at = {"camera": camera, "ids": list({own for ids in self._ids.values() for own in ids}), "anew": list(anew)}
-        self._given: set[UUID] = set(connection.execute(self._STANDING, at).scalars()) if self._ids else set()
-
-    def claim(self, crop_ids: Sequence[int]) -> UUID:
-        """The oldest id by which one of these crops was known, or a new one."""
-        for crop in crop_ids:
-            for persistent_id in self._ids.get(crop, []):
-                if persistent_id not in self._given:
-                    self._given.add(persistent_id)
-                    return persistent_id
-        return uuid4()

@@ -1,4 +1,4 @@
-"""Features of a camera's new crops: once a (crop, model), in transactions of their own."""
+"""Computes and stores features of crops: once for each (crop, model), each batch in transactions of its own."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -16,20 +16,21 @@ from pipeline.store.partitions import ensure_partitions
 from reid_core.preprocessing import prepare
 from reid_core.serving.core import ReIDCore
 
-#: Crops of one transaction; a kill loses at most this much work.
+#: Crops of one transaction; a kill loses at most the work on these.
 BATCH = 512
 
-_UNKNOWN = (
+_MISSING = (
     "c.picture_gone_at IS NULL "
     "AND NOT EXISTS (SELECT 1 FROM crop_embedding e WHERE e.model_id = :model AND e.crop_id = c.id "
     "AND e.day = (c.captured_at AT TIME ZONE 'UTC')::date)"
 )
 _COLUMNS = "c.id, c.picture, (c.captured_at AT TIME ZONE 'UTC')::date AS day"
 _OF_CAMERA = text(
-    f"SELECT {_COLUMNS} FROM crop c WHERE c.camera = :camera AND {_UNKNOWN} ORDER BY c.captured_at, c.key LIMIT :most"
+    f"SELECT {_COLUMNS} FROM crop c WHERE c.camera = :camera AND {_MISSING} ORDER BY c.captured_at, c.key LIMIT :most"
 )
+_COUNT_OF_CAMERA = text(f"SELECT count(*) FROM crop c WHERE c.camera = :camera AND {_MISSING}")
 _OF_CITY = text(
-    f"SELECT {_COLUMNS} FROM crop c WHERE c.id > :after AND {_UNKNOWN} AND (NOT :resolved OR EXISTS "
+    f"SELECT {_COLUMNS} FROM crop c WHERE c.id > :after AND {_MISSING} AND (NOT :resolved OR EXISTS "
     "(SELECT 1 FROM identity_member m WHERE m.crop_id = c.id)) ORDER BY c.id LIMIT :most"
 )
 
@@ -40,21 +41,24 @@ def embed_camera(
     crops: CropStore,
     model: ModelRow,
     camera: str,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
     on_wait: Callable[[str], None] | None = None,
 ) -> int:
-    """Embeds all crops of `camera` that `model` has not seen; how many.
+    """Embeds all crops of `camera` that have no feature of `model`; returns their number.
 
-    One process at a time does a camera: `on_wait` is told for whom this one waits. `progress` gets each batch's size.
+    One process at a time embeds a camera. `on_wait`: a line that names that process, while this one waits. `progress`:
+    crops done, crops in all, after each batch.
     """
-    total = 0
+    done = total = 0
     with unit_lock(store, camera, on_wait):
         while missing := _read(store, _OF_CAMERA, model, camera=camera):
+            if progress is not None and not total:
+                total = _count(store, model, camera)
             _embed(store, core, crops, model, missing)
-            total += len(missing)
+            done += len(missing)
             if progress is not None:
-                progress(len(missing))
-    return total
+                progress(done, max(done, total))  # crops that arrive meanwhile are embedded too
+    return done
 
 
 def embed_city(
@@ -66,9 +70,10 @@ def embed_city(
     *,
     resolved: bool = False,
 ) -> int:
-    """Embeds all crops of the city that `model` has not seen, or those in tracklets alone (`resolved`); how many.
+    """Embeds all crops of the city that have no feature of `model`, or only those in tracklets (`resolved`).
 
-    It waits for nobody: whatever else goes on goes on. One process at a time does a model, which the caller sees to.
+    Returns their number. `progress`: the size of each batch. Takes no lock on units, so that ingest and resolve go on;
+    the caller sees to it that one process at a time does this for a model.
     """
     total = after = 0
     while missing := _read(store, _OF_CITY, model, after=after, resolved=resolved):
@@ -80,17 +85,22 @@ def embed_city(
     return total
 
 
-def unknown_crops(store: Store, model: ModelRow) -> Iterator[Sequence[Row[Any]]]:
-    """Batches of the crops that `model` has not seen: id and picture."""
+def missing_crops(store: Store, model: ModelRow) -> Iterator[Sequence[Row[Any]]]:
+    """Batches of rows (id, picture, day) of the crops that have no feature of `model`."""
     after = 0
     while missing := _read(store, _OF_CITY, model, after=after, resolved=False):
         after = missing[-1].id
         yield missing
 
 
-def _read(store: Store, query: TextClause, model: ModelRow, **of: str | int | bool) -> Sequence[Row[Any]]:
+def _read(store: Store, query: TextClause, model: ModelRow, **parameters: str | int | bool) -> Sequence[Row[Any]]:
     with store.begin() as connection:
-        return connection.execute(query, {"model": model.id, "most": BATCH, **of}).all()
+        return connection.execute(query, {"model": model.id, "most": BATCH, **parameters}).all()
+
+
+def _count(store: Store, model: ModelRow, camera: str) -> int:
+    with store.begin() as connection:
+        return int(connection.execute(_COUNT_OF_CAMERA, {"model": model.id, "camera": camera}).scalar_one())
 
 
 def _embed(store: Store, core: ReIDCore, crops: CropStore, model: ModelRow, missing: Sequence[Row[Any]]) -> None:

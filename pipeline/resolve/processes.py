@@ -1,7 +1,7 @@
-"""A unit and everything below it in several processes, without Prefect: plain functions, for measurements and scripts.
+"""Resolves a unit and everything below it in several processes, without Prefect: for scripts and measurements.
 
-Each process opens the store and the core once. What does not depend on each other runs at once: a building with its
-cameras is one task, then a street, then the district.
+Each process opens the store and the core once. A task is a building with its cameras, a street, or the district; tasks
+that do not depend on each other run at once.
 """
 
 from collections import Counter
@@ -10,7 +10,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
+from multiprocessing.queues import SimpleQueue
 
 from pipeline.city.units import read_city
 from pipeline.registry import ModelRow, model_in_use
@@ -24,51 +26,64 @@ from schemas.levels import Level, is_within, level_of, parent_of
 from schemas.parameters import Period
 from schemas.settings import Settings
 
+#: How often the processes' progress is looked at, seconds.
+_POLL_S = 0.2
+
+#: A unit and what is done of it in words; None in their place when the unit is resolved.
+_News = SimpleQueue[tuple[str, str | None]]
+
 
 @dataclass(frozen=True)
 class _Open:
     store: Store
     model: ModelRow
     core: ReIDCore
+    news: _News
 
 
-_process: list[_Open | Exception] = []  # what this process has open, or why it has not; one entry at most
+_process: list[_Open | Exception] = []  # what this process has open, or why it could not; at most one entry
 
 
 @contextmanager
 def resolving(settings: Settings, processes: int) -> Iterator["Resolving"]:
-    """Starts the processes, which end with the block. The model in use has to stay.
+    """Starts the processes and ends them with the block. The model in use must not change meanwhile.
 
-    Raises what a process that cannot open the store or the core does, and CoreError where one is killed.
+    Raises what opening the store or the core raises in a process, and CoreError if a process is killed.
     """
+    context = get_context("spawn")
+    news: _News = context.SimpleQueue()
     try:
-        with ProcessPoolExecutor(processes, get_context("spawn"), _start, (settings,)) as pool:
+        with ProcessPoolExecutor(processes, context, _start, (settings, news)) as pool:
             for started in [pool.submit(_check) for _ in range(processes)]:
                 started.result()
-            yield Resolving(settings, pool)
+            yield Resolving(settings, pool, news)
     except BrokenProcessPool as error:
         raise CoreError(
-            f"one of {processes} processes that resolve units was killed, or could not start; if memory ran out, "
-            "take fewer. What was written stays: start again"
+            f"one of {processes} processes that resolve units was killed or could not start; if memory ran out, use "
+            "fewer processes. What was written stays: start again"
         ) from error
+    finally:
+        news.close()
 
 
 @dataclass(frozen=True)
 class Resolving:
     settings: Settings
     pool: ProcessPoolExecutor
+    news: _News
 
     def __call__(
         self,
         units: Sequence[str],
         *,
         period: Period | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Callable[[str, int, int], None] | None = None,
     ) -> list[UnitResult]:
-        """Resolves `units` and all below them with the model in use; a result a unit, cameras first.
+        """Resolves `units` and all units below them with the model in use; one result for each unit, cameras first.
 
-        `progress` hears of (units done, units in all). Crops have to be embedded already. Raises what `resolve_unit`
-        does, and CityError for a home without a city.
+        `progress`: what is done, units done, units in all; told when a unit is done and, within a long one, after each
+        chunk of windows. All crops must be embedded before. Raises what `resolve_unit` raises, and CityError if the
+        home has no city.
         """
         with Store.open(self.settings, "urban-reid resolve") as store:
             codes = [u.code for u in read_city(store).units if any(is_within(u.code, unit) for unit in units)]
@@ -76,63 +91,86 @@ class Resolving:
         for code in codes:
             if level_of(code) is Level.CAMERA:
                 tasks.setdefault(code if code in units else parent_of(code) or "", []).insert(0, code)
-        below = Counter(parent_of(code) for code in tasks)  # tasks that a unit's own waits for
+        waits_for = Counter(parent_of(code) for code in tasks)  # unit -> tasks below it that are not done
         results: list[UnitResult] = []
         running: dict[Future[list[UnitResult]], str] = {}
+        done: set[str] = set()
 
         def start(code: str) -> None:
             running[self.pool.submit(_resolve, tasks[code], period)] = code
 
-        for code in sorted(code for code in tasks if not below[code]):
-            start(code)
-        while running:
-            for done in wait(running, return_when=FIRST_COMPLETED).done:
-                results += done.result()
-                above = parent_of(running.pop(done))
-                below[above] -= 1
-                if above in tasks and not below[above]:
-                    start(above)
+        def tell_news() -> None:
+            while not self.news.empty():
+                unit, words = self.news.get()
+                if words is None:
+                    done.add(unit)
                 if progress is not None:
-                    progress(len(results), len(codes))
+                    progress(f"units resolved{'' if words is None else f', {unit}: {words}'}", len(done), len(codes))
+
+        try:
+            for code in sorted(code for code in tasks if not waits_for[code]):
+                start(code)
+            while running:
+                for future in wait(running, _POLL_S, FIRST_COMPLETED).done:
+                    above = parent_of(running.pop(future))
+                    results += future.result()
+                    waits_for[above] -= 1
+                    if above in tasks and not waits_for[above]:
+                        start(above)
+                tell_news()
+        finally:
+            # After an error: a process whose news nobody takes would wait for ever once the pipe is full.
+            for future in running:
+                future.cancel()
+            while wait(running, _POLL_S).not_done:
+                tell_news()
         order = {code: place for place, code in enumerate(codes)}
         return sorted(results, key=lambda result: (-result.unit.count("/"), order[result.unit]))
 
 
-def _start(settings: Settings) -> None:
-    """In a new process: opens the store, which the process holds until it ends, and the core.
+def _start(settings: Settings, news: _News) -> None:
+    """In a new process: opens the store and the core, which stay open until the process ends.
 
-    What goes wrong is kept for the first task to raise: here the pool would swallow it.
+    An error is kept for `_check` to raise: the pool would replace an error raised here by BrokenProcessPool.
     """
     try:
         store = Store.open(settings, "urban-reid resolve")
         with store.begin() as connection:
             model = model_in_use(connection)
-        _process.append(_Open(store, model, open_core(settings, model.directory(settings))))
+        _process.append(_Open(store, model, open_core(settings, model.directory(settings)), news))
     except Exception as error:
         _process.append(error)
 
 
-def _ours() -> _Open:
-    (ours,) = _process
-    if isinstance(ours, Exception):
-        raise ours
-    return ours
+def _opened() -> _Open:
+    (opened,) = _process
+    if isinstance(opened, Exception):
+        raise opened
+    return opened
 
 
 def _check() -> None:
-    _ours()
+    _opened()
 
 
 def _resolve(units: list[str], period: Period | None) -> list[UnitResult]:
-    ours = _ours()
-    return [
-        resolve_unit(
-            ours.store,
-            ours.core,
-            ours.model,
-            unit,
-            settings=ours.store.settings.association,
-            period=period,
+    opened = _opened()
+    results = []
+    for unit in units:
+        results.append(
+            resolve_unit(
+                opened.store,
+                opened.core,
+                opened.model,
+                unit,
+                settings=opened.store.settings.association,
+                period=period,
+                progress=partial(_tell_window, opened.news, unit),
+            )
         )
-        for unit in units
-    ]
+        opened.news.put((unit, None))
+    return results
+
+
+def _tell_window(news: _News, unit: str, done: int, total: int) -> None:
+    news.put((unit, f"window {done} of {total}"))

@@ -1,7 +1,6 @@
-"""What a unit's windows read: its children's versions, its own identities as they were before, and their members."""
+"""Queries of a unit's windows: which windows there are, versions of identities with their prototypes, and members."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 from uuid import UUID
@@ -10,40 +9,36 @@ import numpy as np
 from sqlalchemy import Connection, text
 
 from pipeline.association.prototypes import Prototypes
+from pipeline.resolve.rows import CameraNumbers, Identity, days_of, in_time_order
 from pipeline.store.copy import copy_out
 from pipeline.store.copy_format import Column
 from schemas.arrays import Ints
 from schemas.times import from_us, to_us
 
-_DAY_US = 86_400_000_000
-
-#: From a camera's code to its number in the unit's geometry.
-CameraNumbers = Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """One version of an identity, with its prototypes."""
-
-    id: int
-    key: bytes
-    persistent_id: UUID
-    unit: str
-    first_seen_us: int
-    last_seen_us: int
-    timed: bool
-    crops: int
-    retired: bool
-    tracklets: tuple[int, ...]
-    spans: Ints  # (3, t) its tracklets' camera number, start and end in microseconds; in time order
-    prototypes: Prototypes | None  # None when retired, or where the run's model knows none of its crops
+_WINDOWS = text(
+    "SELECT r.window_start, count(*) AS many FROM run r JOIN identity i ON i.run_id = r.id "
+    "WHERE r.unit = ANY(:children) AND r.window_start >= :start AND r.superseded_at IS NULL GROUP BY 1 "
+    "UNION ALL SELECT window_start, 0 FROM run WHERE unit = :unit AND window_start >= :start AND superseded_at IS NULL"
+)
 
 
-def in_time_order(spans: Ints) -> Ints:
-    """`spans` (3, t) by start, end and camera."""
-    return spans[:, np.lexsort((spans[0], spans[2], spans[1]))]
+def read_windows(connection: Connection, unit: str, children: Sequence[str], start: datetime) -> dict[datetime, int]:
+    """Windows from `start` on in which `children` (units) have new versions or `unit` has a run, in time order.
+
+    Returns the number of the children's versions by window.
+    """
+    counts: dict[datetime, int] = {}
+    for row in connection.execute(_WINDOWS, {"unit": unit, "children": list(children), "start": start}):
+        counts[row.window_start] = counts.get(row.window_start, 0) + row.many
+    return dict(sorted(counts.items()))
 
 
+def horizon_start(window: datetime, horizon_s: int) -> datetime:
+    """The earliest `last_seen` that a window compares with; not before 1970."""
+    return from_us(max(to_us(window) - horizon_s * 1_000_000, 0))
+
+
+#: Up to `tracklets` in the order of Identity's fields.
 _COLUMNS = {
     "id": "int8",
     "key": "bytea",
@@ -64,7 +59,8 @@ _VERSIONS = (
     "AND i.window_start >= :start AND i.window_start < :end AND r.superseded_at IS NULL ORDER BY i.key"
 )
 
-# An identity's state before the window is its newest version from a current run; only then may the horizon cut.
+# An identity's state before the window is its newest version from a current run. The horizon is applied to that version
+# only: an older version may lie within the horizon while the newest is retired.
 _CONTEXT = (
     "WITH recent AS (SELECT DISTINCT i.persistent_id FROM identity i JOIN run r ON r.id = i.run_id "
     "  WHERE i.unit = :unit AND r.superseded_at IS NULL AND i.window_start < :window AND i.last_seen >= :horizon), "
@@ -74,32 +70,24 @@ _CONTEXT = (
     f"{_SELECT} FROM state i WHERE NOT i.retired AND i.last_seen >= :horizon"
 )
 
-_NOW = f"{_SELECT} FROM identity_now i WHERE parent_of(i.unit) = :unit ORDER BY i.key"
-
 
 def read_versions(
     connection: Connection, units: Sequence[str], start: datetime, end: datetime, model_id: int, numbers: CameraNumbers
 ) -> dict[datetime, list[Identity]]:
-    """What the current runs of `units` made of the windows in [start, end), each window's by key."""
-    found: dict[datetime, list[Identity]] = {}
-    at = {"units": list(units), "start": start, "end": end}
-    for window_us, identity in _identities(connection, _VERSIONS, at, model_id, numbers):
-        found.setdefault(from_us(window_us), []).append(identity)
-    return found
+    """Versions that the current runs of `units` wrote for the windows in [start, end): by window, then by key."""
+    versions: dict[datetime, list[Identity]] = {}
+    parameters = {"units": list(units), "start": start, "end": end}
+    for window_us, identity in _identities(connection, _VERSIONS, parameters, model_id, numbers):
+        versions.setdefault(from_us(window_us), []).append(identity)
+    return versions
 
 
 def read_context(
     connection: Connection, unit: str, window: datetime, horizon: datetime, model_id: int, numbers: CameraNumbers
 ) -> list[Identity]:
-    """The unit's identities as they were before the window, last seen at `horizon` or later."""
-    at = {"unit": unit, "window": window, "horizon": horizon}
-    return [identity for _, identity in _identities(connection, _CONTEXT, at, model_id, numbers)]
-
-
-def read_children_now(connection: Connection, unit: str, model_id: int, numbers: CameraNumbers) -> list[Identity]:
-    """All children that the unit has now and the model knows, by key."""
-    found = _identities(connection, _NOW, {"unit": unit}, model_id, numbers)
-    return [identity for _, identity in found if identity.prototypes is not None]
+    """The unit's identities as they were before the window, of those last seen at `horizon` or later."""
+    parameters = {"unit": unit, "window": window, "horizon": horizon}
+    return [identity for _, identity in _identities(connection, _CONTEXT, parameters, model_id, numbers)]
 
 
 _MEMBERS = (
@@ -111,54 +99,49 @@ _MEMBERS = (
 def read_members(
     connection: Connection, holders: Sequence[int], model_id: int, numbers: CameraNumbers
 ) -> dict[int, list[Identity]]:
-    """The children of identities above camera level, by key: holder's id -> children.
+    """Children of identities above camera level: holder's id -> children by key.
 
-    Those too that the model does not know, because their pictures were gone when it came into use.
+    Includes children without a prototype of the model, whose pictures were gone when it came into use.
     """
     if not holders:
         return {}
     rows = copy_out(connection, _MEMBERS, {"holders": list(holders)}, {**_COLUMNS, "holder": "int8"})
-    result: dict[int, list[Identity]] = {}
-    for holder, (_, identity) in zip(rows["holder"], _of_rows(connection, rows, model_id, numbers), strict=True):
-        result.setdefault(int(holder), []).append(identity)
-    return result
+    members: dict[int, list[Identity]] = {}
+    for holder, (_, identity) in zip(rows["holder"], _from_rows(connection, rows, model_id, numbers), strict=True):
+        members.setdefault(int(holder), []).append(identity)
+    return members
 
 
-_MEMBERS_IDS = text(
+_MEMBER_IDS = text(
     "SELECT m.identity_id AS holder, c.persistent_id AS child FROM identity_member m "
     "JOIN identity c ON c.id = m.child_id WHERE m.identity_id = ANY(:holders)"
 )
 
 
 def read_member_ids(connection: Connection, holders: Sequence[int]) -> dict[int, list[UUID]]:
-    """The persistent ids of the same: holder's id -> children's."""
-    result: dict[int, list[UUID]] = {}
-    for row in connection.execute(_MEMBERS_IDS, {"holders": list(holders)}) if holders else ():
-        result.setdefault(row.holder, []).append(row.child)
-    return result
+    """Persistent ids of the same children: holder's id -> children's."""
+    members: dict[int, list[UUID]] = {}
+    for row in connection.execute(_MEMBER_IDS, {"holders": list(holders)}) if holders else ():
+        members.setdefault(row.holder, []).append(row.child)
+    return members
 
 
 def _identities(
-    connection: Connection, sql: str, params: Mapping[str, object], model_id: int, numbers: CameraNumbers
+    connection: Connection, sql: str, parameters: Mapping[str, object], model_id: int, numbers: CameraNumbers
 ) -> list[tuple[int, Identity]]:
-    return _of_rows(connection, copy_out(connection, sql, params, _COLUMNS), model_id, numbers)
+    return _from_rows(connection, copy_out(connection, sql, parameters, _COLUMNS), model_id, numbers)
 
 
-def _of_rows(
+def _from_rows(
     connection: Connection, rows: Mapping[str, Column], model_id: int, numbers: CameraNumbers
 ) -> list[tuple[int, Identity]]:
-    """(start of its window in microseconds, identity) of each row."""
+    """Each row as (start of its window in microseconds, identity)."""
     columns: dict[str, list[Any]] = {name: _as_list(rows[name]) for name in _COLUMNS}
-    vectors = read_prototypes(connection, model_id, columns["id"], days_of(columns["last_seen"]))
-    spans = _spans(connection, columns["tracklets"], numbers)
+    found = read_prototypes(connection, model_id, columns["id"], days_of(columns["last_seen"]))
+    spans = _read_spans(connection, columns["tracklets"], numbers)
     return [
-        (
-            window_us,
-            Identity(own, key, its, unit, first, last, timed, crops, retired, tuple(below), where, vectors.get(own)),
-        )
-        for own, key, its, unit, first, last, timed, crops, retired, below, window_us, where in zip(
-            *columns.values(), spans, strict=True
-        )
+        (window_us, Identity(*(*fields, tuple(tracklets), span, found.get(fields[0]))))
+        for *fields, tracklets, window_us, span in zip(*columns.values(), spans, strict=True)
     ]
 
 
@@ -166,15 +149,10 @@ def _as_list(column: Column) -> list[Any]:
     return column.tolist() if isinstance(column, np.ndarray) else column
 
 
-def days_of(times_us: Iterable[int]) -> set[date]:
-    """The UTC days of these times."""
-    return {from_us(day * _DAY_US).date() for day in {us // _DAY_US for us in times_us}}
-
-
 def read_prototypes(
     connection: Connection, model_id: int, identities: Sequence[int], days: Iterable[date]
 ) -> dict[int, Prototypes]:
-    """Of identities last seen on these UTC days, as stored: in half precision."""
+    """Prototypes of identities (by id) last seen on these UTC days, in half precision; absent where there are none."""
     if not identities:
         return {}
     rows = copy_out(
@@ -186,7 +164,7 @@ def read_prototypes(
     )
     owners = np.asarray(rows["identity_id"])
     vectors = np.asarray(rows["v"], dtype=np.float16)
-    starts = np.flatnonzero(np.asarray(rows["ordinal"]) == 0)
+    starts = np.flatnonzero(np.asarray(rows["ordinal"]) == 0)  # ordinal 0 is the mean, then come the medoids
     ends = np.append(starts, len(owners))[1:]
     weights = np.asarray(rows["weight"], dtype=np.float64)
     return {
@@ -198,70 +176,15 @@ def read_prototypes(
 _TRACKLETS = "SELECT id, unit, first_seen, last_seen FROM identity WHERE id = ANY(:ids) ORDER BY id"
 
 
-def _spans(connection: Connection, tracklets: Iterable[Sequence[int]], numbers: CameraNumbers) -> list[Ints]:
-    """(3, t) of each list of tracklets."""
-    lists = [np.asarray(below, dtype=np.int64) for below in tracklets]
+def _read_spans(connection: Connection, tracklets: Iterable[Sequence[int]], numbers: CameraNumbers) -> list[Ints]:
+    """The spans (3, t) of each list of tracklet ids; see Identity."""
+    lists = [np.asarray(ids, dtype=np.int64) for ids in tracklets]
     if not lists:
         return []
     wanted = np.unique(np.concatenate(lists))
     kinds = {"id": "int8", "unit": "text", "first_seen": "timestamptz", "last_seen": "timestamptz"}
     rows = copy_out(connection, _TRACKLETS, {"ids": wanted.tolist()}, kinds)
     camera = np.array([numbers[str(unit)] for unit in rows["unit"]], dtype=np.int64)
-    every = np.stack([camera, np.asarray(rows["first_seen"]), np.asarray(rows["last_seen"])]).astype(np.int64)
-    ids = np.asarray(rows["id"], dtype=np.int64)
-    return [in_time_order(every[:, np.searchsorted(ids, below)]) for below in lists]
-
-
-_PENDING = text(
-    "SELECT r.window_start, count(*) AS many FROM run r JOIN identity i ON i.run_id = r.id "
-    "WHERE r.unit = ANY(:children) AND r.window_start >= :start AND r.superseded_at IS NULL GROUP BY 1 "
-    "UNION ALL SELECT window_start, 0 FROM run WHERE unit = :unit AND window_start >= :start AND superseded_at IS NULL"
-)
-
-
-def windows_from(connection: Connection, unit: str, children: Sequence[str], start: datetime) -> dict[datetime, int]:
-    """Windows from `start` on in which `children` were seen, or in which the unit has a run, in time order.
-
-    With how many versions of its children there are in each.
-    """
-    found: dict[datetime, int] = {}
-    for row in connection.execute(_PENDING, {"unit": unit, "children": list(children), "start": start}):
-        found[row.window_start] = found.get(row.window_start, 0) + row.many
-    return dict(sorted(found.items()))
-
-
-_ALIVE = text(
-    "SELECT persistent_id FROM (SELECT DISTINCT ON (i.persistent_id) i.persistent_id, i.retired FROM identity i "
-    "  JOIN run r ON r.id = i.run_id WHERE i.unit = :unit AND i.persistent_id = ANY(:ids) "
-    "  AND i.window_start < :window AND r.superseded_at IS NULL ORDER BY i.persistent_id, i.window_start DESC"
-    ") AS newest WHERE NOT retired"
-)
-
-
-def read_alive(connection: Connection, unit: str, ids: Sequence[UUID], window: datetime) -> set[UUID]:
-    """Which of these ids an identity of the unit bears before the window, however long ago it was seen."""
-    at = {"unit": unit, "ids": list(ids), "window": window}
-    return set(connection.execute(_ALIVE, at).scalars()) if ids else set()
-
-
-_HEIRS = text(
-    "SELECT c.persistent_id AS child, i.persistent_id AS parent, min(i.id) AS oldest FROM identity c "
-    "JOIN identity_member m ON m.child_id = c.id JOIN identity i ON i.id = m.identity_id "
-    "WHERE i.unit = :unit AND c.persistent_id = ANY(:children) GROUP BY 1, 2 ORDER BY 3"
-)
-
-
-def earlier_ids(connection: Connection, unit: str, children: Sequence[UUID]) -> dict[UUID, list[UUID]]:
-    """For each child, the unit's persistent ids that ever held it, oldest commit first.
-
-    Superseded runs count too: a person keeps the id that was seen first, whatever was resolved again since.
-    """
-    result: dict[UUID, list[UUID]] = {}
-    for row in connection.execute(_HEIRS, {"unit": unit, "children": list(children)}) if children else ():
-        result.setdefault(row.child, []).append(row.parent)
-    return result
-
-
-def horizon_start(window: datetime, horizon_s: int) -> datetime:
-    """How far back a window looks; not before 1970."""
-    return from_us(max(to_us(window) - horizon_s * 1_000_000, 0))
+    spans = np.stack([camera, np.asarray(rows["first_seen"]), np.asarray(rows["last_seen"])]).astype(np.int64)
+    known = np.asarray(rows["id"], dtype=np.int64)
+    return [in_time_order(spans[:, np.searchsorted(known, ids)]) for ids in lists]

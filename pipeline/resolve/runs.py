@@ -1,4 +1,4 @@
-"""A unit's runs: what they are decided with, whether a window's still stands, and how those of a chunk are written."""
+"""A unit's runs: what a run's key covers, whether a window's current run still stands, and how a chunk is written."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,30 +11,33 @@ from sqlalchemy import Connection, text
 from pipeline.association.geometry import Geometry
 from pipeline.association.transit import UnitTransit, bind, prior
 from pipeline.registry import ModelRow
-from pipeline.resolve.level import Observer
-from pipeline.resolve.write import RunRows, leaf_days, mark_parent, new_ids, supersede, write_runs
+from pipeline.resolve.calibrations import StoredCalibration, calibration_by_id
+from pipeline.resolve.rows import RunRows, partition_days
+from pipeline.resolve.window_nodes import Observer
+from pipeline.resolve.write import mark_parent, new_ids, supersede, write_runs
 from pipeline.store import Store
 from pipeline.store.partitions import ensure_partitions
 from reid_core.serving.core import ReIDCore
 from schemas.association import Verdict
-from schemas.calibration import LevelCalibration
 from schemas.keys import content_hash
 from schemas.levels import level_of
 from schemas.parameters import Period
 from schemas.settings import AssociationSettings
 from schemas.times import to_us, window_start
 
-#: Versions of children, or windows, that are read and written at once.
+#: Most windows, and most versions of children, that one chunk reads and writes.
 _CHUNK = 2_000
-#: As far back as strangers' gaps are thought to reach where nothing is learned of them yet, seconds.
+#: The longest gap that the prior of the transit times assumes between strangers, seconds.
 _DAY_S = 86_400.0
 
 
 @dataclass(frozen=True)
 class UnitResult:
+    """What resolving a unit did, in counts."""
+
     unit: str
     windows: int = 0  # looked at
-    changed: int = 0  # of those, resolved anew
+    changed: int = 0  # resolved again or emptied
     written: int = 0  # rows
     identities: int = 0  # versions written
     joins: int = 0
@@ -49,26 +52,16 @@ class UnitResult:
 
 
 @dataclass(frozen=True)
-class StoredCalibration:
-    id: int
-    value: LevelCalibration
-
-    @cached_property
-    def digest(self) -> bytes:
-        return content_hash("calibration", (self.value.model_dump_json(),))
-
-
-@dataclass(frozen=True)
-class RunModel:
-    """What a window's current run was decided with."""
+class CurrentRun:
+    """A window's current run, with the model and calibration that it was resolved with."""
 
     key: bytes
     model_id: int
-    digest: bytes  # of the model
+    model_digest: bytes
     calibration: StoredCalibration | None
 
 
-def read_current_runs(connection: Connection, unit: str, start: datetime, end: datetime) -> dict[datetime, RunModel]:
+def read_current_runs(connection: Connection, unit: str, start: datetime, end: datetime) -> dict[datetime, CurrentRun]:
     """The current runs of the unit's windows in [start, end)."""
     rows = connection.execute(
         text(
@@ -78,58 +71,58 @@ def read_current_runs(connection: Connection, unit: str, start: datetime, end: d
         ),
         {"unit": unit, "start": start, "end": end},
     ).all()
-    used = {row.calibration_id for row in rows} - {None}
-    known = {own: stored_calibration(connection, "id = :id", {"id": own}) for own in used}
+    calibrations = {id_: calibration_by_id(connection, id_) for id_ in {row.calibration_id for row in rows} - {None}}
     return {
-        row.window_start: RunModel(bytes(row.run_key), row.model_id, bytes(row.digest), known.get(row.calibration_id))
+        row.window_start: CurrentRun(
+            bytes(row.run_key), row.model_id, bytes(row.digest), calibrations.get(row.calibration_id)
+        )
         for row in rows
     }
 
 
-def stored_calibration(connection: Connection, which: str, at: Mapping[str, object]) -> StoredCalibration | None:
-    row = connection.execute(text(f"SELECT id, parameters FROM calibration WHERE {which}"), at).one_or_none()
-    return None if row is None else StoredCalibration(row.id, LevelCalibration.model_validate(row.parameters))
-
-
 @dataclass(frozen=True)
 class Job:
-    """What stays the same over a unit's windows."""
+    """What stays the same while a unit's windows are resolved."""
 
     unit: str
     core: ReIDCore
     model: ModelRow
     calibration: StoredCalibration | None
     settings: AssociationSettings
-    world: Geometry
+    geometry: Geometry
     city_digest: bytes
     observe: Observer | None
-    days: set[date] = field(default_factory=set)  # whose leaves are known to be there
+    days: set[date] = field(default_factory=set)  # whose partitions are known to exist
 
     @cached_property
     def numbers(self) -> dict[str, int]:
-        return {code: i for i, code in enumerate(self.world.cameras)}
+        """From a camera's code to its index in the geometry."""
+        return {code: i for i, code in enumerate(self.geometry.cameras)}
 
     @cached_property
     def transit(self) -> UnitTransit:
         learned = None if self.calibration is None else self.calibration.value.transit
         looked_s = min(self.settings.horizon_s(level_of(self.unit)), _DAY_S)
-        return bind(learned or prior(looked_s), self.world.children)
+        return bind(learned or prior(looked_s), self.geometry.children)
 
     @cached_property
     def settings_digest(self) -> bytes:
         return self.settings.digest()
 
-    def run_key(self, window: datetime, *parts: bytes, by: RunModel | None = None) -> bytes:
-        """Of a run in which these parts are read; with the model and calibration of `by`, or else those of the job."""
-        model, calibration = (self.model.digest, self.calibration) if by is None else (by.digest, by.calibration)
+    def run_key(self, window: datetime, *parts: bytes, by: CurrentRun | None = None) -> bytes:
+        """The key of a run of `window` whose inputs have the hashes `parts`.
+
+        Model and calibration are those of the job, or of the run `by` where one is given.
+        """
+        model, calibration = (self.model.digest, self.calibration) if by is None else (by.model_digest, by.calibration)
         calibrated = b"none" if calibration is None else calibration.digest
         fixed = (self.unit, to_us(window), model, calibrated, self.settings_digest, self.city_digest)
         return content_hash("run", (*fixed, *parts))
 
-    def is_decided(self, run: RunModel | None, window: datetime, *parts: bytes) -> bool:
-        """Whether the window's current run read these very parts: it is not run again.
+    def stands(self, run: CurrentRun | None, window: datetime, *parts: bytes) -> bool:
+        """Whether the window's current run read exactly these inputs, so that the window is not resolved again.
 
-        A run of an earlier model stands for as long as nothing else changed: promoting a model rewrites no decision.
+        A run of an earlier model stands as long as nothing else changed: promoting a model rewrites no decision.
         """
         if run is None:
             return False
@@ -137,7 +130,7 @@ class Job:
 
 
 def in_period(windows: Iterable[datetime], period: Period, window_s: int) -> tuple[list[datetime], datetime | None]:
-    """The windows to look at now, and the first of those left for later."""
+    """The windows that lie in `period`, in time order, and the first of the others, None if there are no others."""
     windows = sorted(windows)
     start = None if period.from_time is None else window_start(period.from_time, window_s)
     now = [w for w in windows if (start is None or w >= start) and (period.to_time is None or w < period.to_time)]
@@ -145,22 +138,25 @@ def in_period(windows: Iterable[datetime], period: Period, window_s: int) -> tup
     return now, later[0] if later else None
 
 
-def chunks(windows: Sequence[datetime], many: Mapping[datetime, int]) -> Iterator[list[datetime]]:
-    """Neighboring windows that are read and written together: so many that what they read stays small."""
+def chunks(windows: Sequence[datetime], counts: Mapping[datetime, int]) -> Iterator[list[datetime]]:
+    """Splits consecutive windows into chunks of at most _CHUNK windows and, if possible, _CHUNK versions of children.
+
+    `counts`: versions of children by window. A chunk is read at once and written together; its size bounds memory.
+    """
     chunk: list[datetime] = []
     rows = 0
     for window in windows:
-        if chunk and (rows + many[window] > _CHUNK or len(chunk) >= _CHUNK):
+        if chunk and (rows + counts[window] > _CHUNK or len(chunk) >= _CHUNK):
             yield chunk
             chunk, rows = [], 0
         chunk.append(window)
-        rows += many[window]
+        rows += counts[window]
     if chunk:
         yield chunk
 
 
 def identity_ids(connection: Connection) -> Callable[[], int]:
-    """Numbers for rows of identity, fetched some hundreds at a time."""
+    """A function that returns an unused id for a row of identity; it fetches 500 at a time."""
     ids: list[int] = []
 
     def new_id() -> int:
@@ -171,23 +167,27 @@ def identity_ids(connection: Connection) -> Callable[[], int]:
     return new_id
 
 
-def write(
+def write_chunk(
     store: Store,
     connection: Connection,
     job: Job,
     windows: Sequence[datetime],
     written: Sequence[RunRows],
     emptied: Sequence[datetime],
-    runs: Mapping[datetime, RunModel],
+    current: Mapping[datetime, CurrentRun],
 ) -> UnitResult:
-    """Writes what became of `windows` in the connection's transaction: runs in place of earlier ones, or of none."""
+    """Writes the new runs of a chunk in the connection's transaction, supersedes earlier ones and marks the parent.
+
+    `windows`: all windows looked at. `written`: new runs. `emptied`: windows whose run is superseded without a new one.
+    `current`: the current runs before.
+    """
     changed = sorted([*emptied, *(rows.window_start for rows in written)])
     if changed:
-        if earlier := [window for window in changed if window in runs]:
+        if earlier := [window for window in changed if window in current]:
             supersede(connection, job.unit, earlier)
         mark_parent(connection, job.unit, changed[0])
     if written:
-        _make_leaves(store, job, written)
+        _make_partitions(store, job, written)
         calibration_id = None if job.calibration is None else job.calibration.id
         write_runs(connection, job.unit, job.settings.window_s, job.model.id, calibration_id, written)
     verdicts = Counter(decision.verdict for rows in written for decision in rows.decisions)
@@ -202,9 +202,12 @@ def write(
     )
 
 
-def _make_leaves(store: Store, job: Job, written: Sequence[RunRows]) -> None:
-    """In a transaction of its own, before anything is written to a leaf: attaching one locks what writers write."""
-    missing = leaf_days(written) - job.days
+def _make_partitions(store: Store, job: Job, written: Sequence[RunRows]) -> None:
+    """Makes missing partitions of prototypes in a transaction of its own, before this one writes to a partition.
+
+    Attaching a partition waits for all who write to the tables that it refers to.
+    """
+    missing = partition_days(written) - job.days
     if missing:
         with store.begin() as connection:
             ensure_partitions(connection, "prototype", job.model.id, missing)

@@ -1,7 +1,7 @@
-"""Camera level: the crops of one passage before one camera become a tracklet.
+"""Camera level: the crops of one person in one passage before a camera are grouped into a tracklet.
 
-Where the source tracks, its track ids say which crops belong together. Elsewhere crops are linked in time order to the
-open tracklet that looks most alike. A pause longer than the passage gap ends a tracklet.
+Where the source tracks people, its track ids say which crops belong together. Other crops are linked in time order to
+the open tracklet that looks most like them. A pause longer than the passage gap ends a tracklet.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from schemas.calibration import LevelCalibration
 
 @dataclass(frozen=True)
 class CropColumns:
-    """Crops of one camera with their features, by (time, key)."""
+    """n crops of one camera with their features, sorted by time and key."""
 
     ids: Sequence[int]
     keys: Sequence[bytes]
@@ -29,64 +29,68 @@ class CropColumns:
 
 
 def group(crops: CropColumns, gap_us: int, core: ReIDCore, calibration: LevelCalibration | None) -> list[list[int]]:
-    """Tracklets as lists of row numbers, each by time.
+    """Tracklets as lists of row numbers in time order.
 
-    Crops without a time are each their own. Crops without a track are linked only with a calibration (the building's:
-    the same person seen again) whose operating point they reach.
+    A crop without a time is a tracklet of its own. Crops without a track are linked only with a calibration (that of
+    the building: the same person seen again), at distances that reach its operating point.
     """
     result = [[row] for row in range(len(crops.ids)) if not crops.timed[row]]
     open_tracks: dict[str, list[int]] = {}
-    loose: list[int] = []
+    untracked: list[int] = []
     for row in range(len(crops.ids)):
         if not crops.timed[row]:
             continue
         track = crops.tracks[row]
         if track is None:
-            loose.append(row)
+            untracked.append(row)
             continue
         passage = open_tracks.get(track)
         if passage is None or crops.time_us[row] - crops.time_us[passage[-1]] > gap_us:
             passage = open_tracks[track] = []
             result.append(passage)
         passage.append(row)
-    return result + _link(crops, loose, gap_us, core, calibration)
+    return result + _link(crops, untracked, gap_us, core, calibration)
 
 
 def _link(
     crops: CropColumns, rows: list[int], gap_us: int, core: ReIDCore, calibration: LevelCalibration | None
 ) -> list[list[int]]:
-    """Links trackless crops, the crops of one instant at once (a person is there once)."""
+    """Links crops without a track by appearance. Crops of one instant are assigned together: they are different people.
+
+    The cost of (crop, open passage) is the symmetric distance between the crop and the passage's mean feature.
+    """
     if calibration is None:
         return [[row] for row in rows]
     furthest = distance_at(calibration.terms, calibration.join_log_odds)
     passages: list[list[int]] = []
-    is_open: list[list[int]] = []
+    open_passages: list[list[int]] = []
     for instant in _instants(crops, rows):
         now = crops.time_us[instant[0]]
-        is_open = [passage for passage in is_open if now - crops.time_us[passage[-1]] <= gap_us]
-        taken: dict[int, list[int]] = {}
-        if is_open:
-            # Loads for most of a second, which a city whose sources track need not wait for.
+        open_passages = [passage for passage in open_passages if now - crops.time_us[passage[-1]] <= gap_us]
+        assigned: dict[int, list[int]] = {}
+        if open_passages:
+            # Takes most of a second to import, which a city whose sources track people does not need.
             from scipy.optimize import linear_sum_assignment
 
-            means = np.stack([crops.features[passage].mean(axis=0) for passage in is_open])
-            left = np.repeat(crops.features[instant], len(is_open), axis=0)
+            means = np.stack([crops.features[passage].mean(axis=0) for passage in open_passages])
+            left = np.repeat(crops.features[instant], len(open_passages), axis=0)
             distance = symmetric_distances(core, left, np.tile(means, (len(instant), 1)))
-            cost = distance.reshape(len(instant), len(is_open))
+            cost = distance.reshape(len(instant), len(open_passages))
             for i, j in zip(*linear_sum_assignment(np.where(cost <= furthest, cost, 1e6)), strict=True):
                 if cost[i, j] <= furthest:
-                    taken[instant[i]] = is_open[j]
+                    assigned[instant[i]] = open_passages[j]
         for row in instant:
-            passage = taken.get(row)
+            passage = assigned.get(row)
             if passage is None:
                 passage = []
                 passages.append(passage)
-                is_open.append(passage)
+                open_passages.append(passage)
             passage.append(row)
     return passages
 
 
 def _instants(crops: CropColumns, rows: list[int]) -> list[list[int]]:
+    """Consecutive rows with the same time, together."""
     instants: list[list[int]] = []
     for row in rows:
         if instants and crops.time_us[instants[-1][0]] == crops.time_us[row]:

@@ -18,7 +18,7 @@ from pipeline.association.log_odds import appearance_log_odds
 from pipeline.crops.crop_store import CropStore
 from pipeline.crops.quality import decode
 from pipeline.registry import ModelRow, check_model_in_use, model_by_id
-from pipeline.resolve.unit import current_calibration
+from pipeline.resolve.calibrations import current_calibration
 from pipeline.store import Store
 from pipeline.store.copy import copy_out
 from reid_core.preprocessing import prepare

@@ -15,7 +15,7 @@ from pipeline.calibration.held_out import calibrate_held_out
 from pipeline.crops.crop_store import CropStore
 from pipeline.governance.audit import Action, audit
 from pipeline.registry import ModelRow, find_model, models, register_model
-from pipeline.resolve.unit import current_calibration
+from pipeline.resolve.calibrations import current_calibration
 from pipeline.store import Store
 from pipeline.training.comparison import Comparison, compare, in_words, measure, read_comparison, write_comparison
 from pipeline.training.data import open_training_data

@@ -21,7 +21,7 @@ from pipeline.registry import (
     model_in_use,
     switch_model,
 )
-from pipeline.resolve.unit import current_calibration
+from pipeline.resolve.calibrations import current_calibration
 from pipeline.store import Store
 from pipeline.store.locks import unit_lock
 from pipeline.training.comparison import read_comparison

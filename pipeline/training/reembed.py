@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, text
 from pipeline.association.prototypes import Prototypes, of_crops, of_members
 from pipeline.crops.crop_store import CropStore
 from pipeline.registry import ModelRow
-from pipeline.resolve.embed import embed_city, unknown_crops
+from pipeline.resolve.embed import embed_city, missing_crops
 from pipeline.resolve.read import read_prototypes
 from pipeline.resolve.write import write_prototypes
 from pipeline.store import Store
@@ -87,13 +87,13 @@ def _count(store: Store, model: ModelRow) -> int:
     """Crops and identities that the model has not seen."""
     with store.begin() as connection:
         identities = int(connection.execute(_COUNT, {"model": model.id}).scalar_one())
-    return identities + sum(len(batch) for batch in unknown_crops(store, model))
+    return identities + sum(len(batch) for batch in missing_crops(store, model))
 
 
 def missing_pictures(store: Store, crops: CropStore, model: ModelRow) -> list[int]:
     """Ids of the crops that `model` has not seen and whose picture should be there, but is not."""
     return [
-        row.id for batch in unknown_crops(store, model) for row in batch if not crops.path(bytes(row.picture)).exists()
+        row.id for batch in missing_crops(store, model) for row in batch if not crops.path(bytes(row.picture)).exists()
     ]
 
 

@@ -10,7 +10,7 @@ from schemas.levels import UPWARD, Level
 from schemas.settings import settings
 from urban_reid.arguments import AsJson
 from urban_reid.output import Table, out, print_json, say, shown
-from urban_reid.progress import progress
+from urban_reid.progress import progress, stages
 
 if TYPE_CHECKING:
     from pipeline.store import Store
@@ -79,7 +79,7 @@ def _resolve(store: "Store", processes: int, *, baselines: bool) -> dict[str, An
     from pipeline.simulation import score_city
 
     districts = [unit.code for unit in read_city(store).units if unit.level is Level.DISTRICT]
-    with resolving(store.settings, processes) as run, progress("units resolved") as tell:
+    with resolving(store.settings, processes) as run, stages() as tell:
         began = time.perf_counter()  # the processes have started
         run(districts, progress=tell)
         resolve_s = time.perf_counter() - began

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import text
 
 from pipeline.calibration.transit_times import learn_transit_times
-from pipeline.resolve.unit import current_calibration
+from pipeline.resolve.calibrations import current_calibration
 from schemas.errors import InputError
 from schemas.levels import Level
 from tests.helpers.town import Town

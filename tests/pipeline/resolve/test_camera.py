@@ -1,4 +1,4 @@
-"""What a camera's tracklets are called when late crops make others of them."""
+"""Persistent ids of a camera's tracklets when late crops regroup them."""
 
 import numpy as np
 from sqlalchemy import text
@@ -11,7 +11,7 @@ from tests.helpers.homes import fresh_settings
 from tests.helpers.thin_town import ThinTown, looks
 
 CAMERA = "d1/s1/b1/c1"
-#: Loose crops as they arrive, (second, look in degrees): who is linked to whom changes with each late one.
+#: Crops without a track in the order of their arrival, (second, look in degrees): each late one changes the groups.
 ARRIVALS = [
     [(15, 15.2), (24, 33.3), (6, 10.4)],
     [(4, 69.3)],
@@ -22,11 +22,11 @@ ARRIVALS = [
 ]
 
 
-def test_an_id_is_not_given_while_its_tracklet_stands(server: EmbeddedServer) -> None:
-    """The last crop makes other tracklets of older ones; the one at 27 s is the same, and bears an id of theirs."""
+def test_an_id_is_not_given_twice_while_its_tracklet_is_current(server: EmbeddedServer) -> None:
+    """The last crop regroups earlier tracklets; the one at 27 s is unchanged and keeps an id that they had too."""
     crops = [crop for arrival in ARRIVALS for crop in arrival]
-    its = looks(*(("c1", at, look) for at, look in crops))
-    now = text(
+    crowd = looks(*(("c1", at, look) for at, look in crops))
+    current = text(
         "SELECT i.persistent_id FROM identity i JOIN run r ON r.id = i.run_id "
         "WHERE i.unit = :camera AND r.superseded_at IS NULL"
     )
@@ -34,13 +34,13 @@ def test_an_id_is_not_given_while_its_tracklet_stands(server: EmbeddedServer) ->
         settings = plain.model_copy(update={"association": AssociationSettings(window_s=5)})
         owner = server.connect(roles.OWNER, supplied_url(settings).database or "")
         with Store.open(settings, "pytest") as store:
-            town = ThinTown(store, its, steep=20, sure=8.66, transit=0)
+            town = ThinTown(store, crowd, steep=20, sure=8.66, transit=0)
             for arrival in ARRIVALS:
                 town.take_in(np.array([crops.index(crop) for crop in arrival]))
                 with owner, owner.cursor() as cursor:
                     cursor.execute("UPDATE crop SET track = NULL")
                 town.resolve([CAMERA])
                 with store.begin() as connection:
-                    ids = connection.execute(now, {"camera": CAMERA}).scalars().all()
+                    ids = connection.execute(current, {"camera": CAMERA}).scalars().all()
                 assert len(set(ids)) == len(ids) > 0
         owner.close()

@@ -1,9 +1,11 @@
-"""What a unit keeps in memory over many windows changes nothing: each window sees what a fresh reading would give."""
+"""The memory of a unit changes no result: each window sees what a fresh read of the store would return."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from datetime import timedelta
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Any
 from uuid import UUID
 
 import numpy as np
@@ -12,11 +14,15 @@ from sqlalchemy import Connection, text
 
 from pipeline.association.prototypes import Prototypes
 from pipeline.city.decision_digest import decision_digest
-from pipeline.resolve import level_windows, runs
+from pipeline.resolve import level_windows, resolve_unit, runs, units_within
 from pipeline.resolve.memory import UnitMemory
-from pipeline.resolve.read import Identity, read_member_ids
+from pipeline.resolve.read import read_member_ids
+from pipeline.resolve.rows import Identity
+from pipeline.resolve.runs import Job, UnitResult
+from pipeline.resolve.write import write_runs
 from pipeline.store import Store
 from pipeline.store.embedded import EmbeddedServer
+from schemas.arrays import Ints
 from schemas.parameters import Period
 from schemas.times import from_us, window_start
 from tests.helpers.homes import fresh_settings
@@ -36,7 +42,7 @@ def thin_town(server: EmbeddedServer) -> Iterator[Callable[[], ThinTown]]:
         yield make
 
 
-def rows(town: ThinTown, sql: str, **parameters: object) -> list[tuple[object, ...]]:
+def rows(town: ThinTown, sql: str, **parameters: object) -> list[tuple[Any, ...]]:
     with town.store.begin() as connection:
         return [tuple(row) for row in connection.execute(text(sql), parameters)]
 
@@ -46,25 +52,25 @@ def digest(town: ThinTown) -> str:
         return decision_digest(connection)
 
 
-#: The crops of each identity, whatever it is called.
+#: The crops of each identity, without its id.
 GROUPS = (
     "SELECT n.unit, string_agg(encode(c.key, 'hex'), ' ' ORDER BY c.key) FROM identity_now n, "
     "unnest(n.tracklets) AS t (id) JOIN identity_member m ON m.identity_id = t.id JOIN crop c ON c.id = m.crop_id "
     "GROUP BY n.unit, n.persistent_id"
 )
-#: What happened in each current run.
+#: Numbers of events by current run and kind.
 EVENTS = (
     "SELECT r.unit, r.window_start, e.kind, count(*) FROM run r LEFT JOIN identity_event e ON e.run_id = r.id "
     "WHERE r.superseded_at IS NULL GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
 )
 
 
-def groups(town: ThinTown) -> list[tuple[object, ...]]:
+def groups(town: ThinTown) -> list[tuple[Any, ...]]:
     return rows(town, f"{GROUPS} ORDER BY 1, 2")
 
 
-def held_once(town: ThinTown) -> None:
-    """Above the cameras, every tracklet is in one identity of each unit above it, and so is every child."""
+def check_held_once(town: ThinTown) -> None:
+    """Asserts that at each level every tracklet is in exactly one identity."""
     tracklets = rows(town, "SELECT count(*) FROM identity_now WHERE level = 'camera'")[0][0]
     found = rows(
         town,
@@ -76,7 +82,7 @@ def held_once(town: ThinTown) -> None:
 
 @pytest.fixture(scope="module")
 def at_once(server: EmbeddedServer) -> Iterator[ThinTown]:
-    """Taken in and resolved at once; nobody changes it."""
+    """All crops taken in and resolved at once. Tests only read it."""
     with fresh_settings(server) as settings, Store.open(settings, "pytest") as store:
         town = ThinTown(store, CROWD)
         town.take_in()
@@ -84,10 +90,10 @@ def at_once(server: EmbeddedServer) -> Iterator[ThinTown]:
         yield town
 
 
-def test_the_town_has_everything_to_remember(at_once: ThinTown) -> None:
+def test_the_town_has_events_of_each_kind(at_once: ThinTown) -> None:
     kinds = dict(rows(at_once, "SELECT kind, count(*) FROM identity_event GROUP BY kind"))
     assert all(kinds.get(kind, 0) >= 4 for kind in ("create", "attach", "merge", "split")), kinds
-    held_once(at_once)
+    check_held_once(at_once)
 
 
 @pytest.mark.parametrize(
@@ -105,6 +111,26 @@ def test_chunks_change_nothing(
     assert rows(other, EVENTS) == rows(at_once, EVENTS)
 
 
+def test_progress_tells_the_windows_of_each_chunk(
+    thin_town: Callable[[], ThinTown], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "_CHUNK", 7)
+    town = thin_town()
+    town.take_in()
+    settings = town.store.settings.association
+    told: list[tuple[int, int]] = []
+    for unit in units_within(town.store, "d1/s1/b1"):
+        told.clear()
+        result = resolve_unit(
+            town.store, town.core, town.model, unit, settings=settings, progress=lambda *now: told.append(now)
+        )
+        assert len(told) > 3
+        assert {total for _, total in told} == {result.windows}
+        done = [done for done, _ in told]
+        assert done == sorted(set(done)) and done[-1] == result.windows
+        assert max(b - a for a, b in pairwise([0, *done])) <= 7
+
+
 def test_period_after_period_gives_the_same(thin_town: Callable[[], ThinTown], at_once: ThinTown) -> None:
     other = thin_town()
     other.take_in()
@@ -118,8 +144,8 @@ def test_period_after_period_gives_the_same(thin_town: Callable[[], ThinTown], a
     assert rows(other, EVENTS) == rows(at_once, EVENTS)
 
 
-def parts(seed: int) -> list[np.ndarray]:
-    """Places of the crops in three parts; a passage's crops may come in different ones."""
+def parts(seed: int) -> list[Ints]:
+    """Row numbers of the crops in three parts; the crops of one passage may lie in different parts."""
     rng = np.random.default_rng(seed)
     part = rng.choice(3, len(CROWD.crops), p=[0.6, 0.3, 0.1])
     return [np.flatnonzero(part == which) for which in range(3)]
@@ -129,7 +155,7 @@ def parts(seed: int) -> list[np.ndarray]:
     "seed, chunk",
     [(0, 2000), *(pytest.param(seed, chunk, marks=pytest.mark.slow) for seed in (1, 2) for chunk in (3, 60))],
 )
-def test_late_data_end_like_all_at_once(
+def test_late_data_give_the_same_as_all_at_once(
     thin_town: Callable[[], ThinTown], at_once: ThinTown, seed: int, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runs, "_CHUNK", chunk)
@@ -137,7 +163,7 @@ def test_late_data_end_like_all_at_once(
     for part in parts(seed):
         other.take_in(part)
         other.resolve()
-        held_once(other)
+        check_held_once(other)
     assert digest(other) == digest(at_once)
     assert groups(other) == groups(at_once)
 
@@ -158,43 +184,45 @@ def check_same(a: Identity, b: Identity) -> None:
     assert same_vectors(a.prototypes, b.prototypes)
 
 
-def check_like_store(
-    connection: Connection, memory: UnitMemory, fresh: UnitMemory, window: object, children: list[UUID]
+def check_like_fresh(
+    connection: Connection, memory: UnitMemory, fresh: UnitMemory, window: datetime, children: list[UUID]
 ) -> int:
-    """How many identities were compared."""
-    context, read = memory.context(window), fresh.context(window)  # type: ignore[arg-type]
-    assert [one.key for one in context] == [one.key for one in read]
-    for ours, theirs in zip(context, read, strict=True):
-        check_same(ours, theirs)
-    everyone = [one.persistent_id for one in context]
-    ours_held, theirs_held = (which.members(connection, everyone) for which in (memory, fresh))
-    for own in everyone:
-        for ours, theirs in zip(ours_held[own], theirs_held[own], strict=True):
-            check_same(ours, theirs)
+    """Asserts that both hold the same; returns the number of identities compared."""
+    context, fresh_context = memory.context(window), fresh.context(window)
+    assert [one.key for one in context] == [one.key for one in fresh_context]
+    for kept, read in zip(context, fresh_context, strict=True):
+        check_same(kept, read)
+    ids = [one.persistent_id for one in context]
+    members, fresh_members = (one.members(connection, ids) for one in (memory, fresh))
+    for id_ in ids:
+        for kept, read in zip(members[id_], fresh_members[id_], strict=True):
+            check_same(kept, read)
     for child in children:
         assert memory.holders([child]) == fresh.holders([child])
-    return len(everyone)
+    return len(ids)
 
 
 @pytest.mark.parametrize("chunk", [pytest.param(1, marks=pytest.mark.slow), 40])
-def test_memory_is_what_the_store_would_give(
+def test_memory_is_what_the_store_would_return(
     thin_town: Callable[[], ThinTown], chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After each chunk, first of a fresh town and then with late data, some windows decided and some anew."""
-    original = level_windows._level_chunk
+    """After each chunk; with late data some windows' runs stand and others are resolved again."""
+    original = level_windows._resolve_chunk
     compared: Counter[str] = Counter()
 
-    def checked(store, connection, job, memory, windows):  # type: ignore[no-untyped-def]
+    def checked(
+        store: Store, connection: Connection, job: Job, memory: UnitMemory, windows: Sequence[datetime]
+    ) -> UnitResult:
         result = original(store, connection, job, memory, windows)
         window = windows[-1] + timedelta(seconds=job.settings.window_s)
         fresh = UnitMemory(job.unit, job.model.id, job.numbers, memory._horizon_s)
         fresh.read(connection, window)
         ids = read_member_ids(connection, [one.id for one in fresh.context(window)])
-        children = [child for its in ids.values() for child in its]
-        compared[job.unit] += check_like_store(connection, memory, fresh, window, children)
+        children = [child for members in ids.values() for child in members]
+        compared[job.unit] += check_like_fresh(connection, memory, fresh, window, children)
         return result
 
-    monkeypatch.setattr(level_windows, "_level_chunk", checked)
+    monkeypatch.setattr(level_windows, "_resolve_chunk", checked)
     monkeypatch.setattr(runs, "_CHUNK", chunk)
     town = thin_town()
     for part in parts(0):
@@ -208,18 +236,17 @@ class Killed(Exception):
 
 
 @pytest.mark.parametrize("after", [20, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 5, 35))])
-def test_killed_within_a_chunk_ends_like_undisturbed(
+def test_killed_within_a_chunk_gives_the_same_as_undisturbed(
     thin_town: Callable[[], ThinTown], at_once: ThinTown, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It dies when the chunk's runs are written and its transaction is open; then it begins again."""
+    """Killed when the chunk's runs are written but not committed; then resolved again."""
     other = thin_town()
     other.take_in()
     written = 0
-    original = runs.write_runs
 
-    def write_and_die(*args: object) -> None:
+    def write_and_die(*args: Any) -> None:
         nonlocal written
-        original(*args)  # type: ignore[arg-type]
+        write_runs(*args)
         written += 1
         if written == after:
             raise Killed
@@ -237,12 +264,12 @@ def test_killed_within_a_chunk_ends_like_undisturbed(
     assert rows(other, "SELECT count(*) FROM run WHERE superseded_at IS NOT NULL") == [(0,)]  # nothing done twice
 
 
-#: The crops of each identity above the cameras, by its id.
+#: The crops of each identity above camera level, with its unit and id.
 HELD = (
     "SELECT n.unit, n.persistent_id, array_agg(m.crop_id) FROM identity_now n, unnest(n.tracklets) AS t (id) "
     "JOIN identity_member m ON m.identity_id = t.id WHERE n.level <> 'camera' GROUP BY 1, 2"
 )
-#: Ids that a child of an identity had before, where the identity was given a new one and nobody bears the older.
+#: Earlier ids that identities lost: the identity got a new id although no other identity has the earlier one.
 LOST = """
     WITH alive AS (SELECT i.* FROM identity i JOIN run r ON r.id = i.run_id WHERE r.superseded_at IS NULL),
     made AS (
@@ -258,7 +285,7 @@ LOST = """
 
 
 def test_ids_survive_late_data(thin_town: Callable[[], ThinTown], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same ones whether windows are looked at alone or together, and no older one is let go for a new one."""
+    """The same ids whatever the chunk, and no earlier id is replaced by a new one without need."""
     first, late, _ = parts(2)
     kept = []
     for chunk in (5, 2000):
@@ -266,25 +293,25 @@ def test_ids_survive_late_data(thin_town: Callable[[], ThinTown], monkeypatch: p
         town = thin_town()
         town.take_in(first)
         town.resolve()
-        names = {own: (unit, min(crops)) for unit, own, crops in rows(town, HELD)}  # type: ignore[call-overload]
+        before = {id_: (unit, min(crops)) for unit, id_, crops in rows(town, HELD)}
         town.take_in(late)
         town.resolve()
         after = rows(town, HELD)
-        assert len({own for _, own, _ in after}) == len(after)  # nobody has an id of another unit
+        assert len({id_ for _, id_, _ in after}) == len(after)  # no two units share an id
         assert rows(town, LOST) == []
-        kept.append({(unit, min(crops), names.get(own)) for unit, own, crops in after})  # type: ignore[call-overload]
-        assert sum(name is not None for _, _, name in kept[-1]) >= 0.8 * len(names)
+        kept.append({(unit, min(crops), before.get(id_)) for unit, id_, crops in after})
+        assert sum(earlier is not None for _, _, earlier in kept[-1]) >= 0.8 * len(before)
     assert kept[0] == kept[1]
 
 
-def test_an_id_that_is_out_of_sight_is_not_given_to_another(store: Store) -> None:
-    """Late data part two that were one. The earlier half was last seen beyond the horizon: its id stays its own."""
-    its = looks(("c1", 10, 0), ("c2", 700, 40), ("c1", 1300, -15), ("c1", 690, 55))
-    town = ThinTown(store, its, steep=20, sure=15, transit=0)
+def test_an_id_beyond_the_horizon_is_not_given_to_another_identity(store: Store) -> None:
+    """Late data split an identity. The earlier half was last seen beyond the horizon and keeps its id."""
+    passages = looks(("c1", 10, 0), ("c2", 700, 40), ("c1", 1300, -15), ("c1", 690, 55))
+    town = ThinTown(store, passages, steep=20, sure=15, transit=0)
     town.take_in(np.arange(3))
     town.resolve()
-    assert [len(crops) for unit, _, crops in rows(town, HELD) if unit == "d1/s1/b1"] == [3]  # type: ignore[arg-type]
+    assert [len(crops) for unit, _, crops in rows(town, HELD) if unit == "d1/s1/b1"] == [3]
     town.take_in(np.array([3]))
     town.resolve()
-    assert sorted(len(crops) for unit, _, crops in rows(town, HELD) if unit == "d1/s1/b1") == [1, 1, 2]  # type: ignore[arg-type]
-    held_once(town)
+    assert sorted(len(crops) for unit, _, crops in rows(town, HELD) if unit == "d1/s1/b1") == [1, 1, 2]
+    check_held_once(town)

@@ -1,4 +1,4 @@
-"""What a window reads costs what the window holds, not what the city does: Postgres goes by an index for it."""
+"""The queries of a window use an index: their cost depends on the window, not on the size of the city."""
 
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -8,9 +8,10 @@ import pytest
 from sqlalchemy import Connection, event, text
 
 from pipeline.city.units import store_city
-from pipeline.resolve import camera, read, runs, units_within
+from pipeline.resolve import camera, persistent_ids, read, runs, units_within
 from pipeline.resolve.write import mark_parent, supersede
 from pipeline.store import Store, roles, statistics
+from pipeline.store.copy import copy_out
 from pipeline.store.embedded import EmbeddedServer
 from pipeline.store.partitions import ensure_partitions
 from pipeline.store.statistics import analyze_grown
@@ -29,12 +30,21 @@ CODES = [
     *(f"d1/s{s}/b{b}" for s in range(STREETS) for b in range(BUILDINGS)),
     *(f"d1/s{s}/b{b}/c{c}" for s in range(STREETS) for b in range(BUILDINGS) for c in range(CAMERAS)),
 ]
-#: Tables that grow with the city's life.
-LONG = {"run", "identity", "identity_member", "identity_event", "prototype", "match_decision", "crop", "crop_embedding"}
+#: Tables that grow as long as the city is in use.
+GROWING = {
+    "run",
+    "identity",
+    "identity_member",
+    "identity_event",
+    "prototype",
+    "match_decision",
+    "crop",
+    "crop_embedding",
+}
 WINDOW = timedelta(minutes=5)
 
-#: Ten tracklets a camera and window; above, as many of which half are seen in window after window. Every tenth run was
-#: superseded. Every identity has one member.
+#: Ten tracklets for each camera and window; ten identities for each unit above it, half of them back in every window.
+#: Every tenth run was superseded. Every identity has one member.
 _FILL = """
 INSERT INTO run (run_key, unit, window_start, window_end, model_id, children, context, superseded_at)
 SELECT sha256(convert_to(concat_ws(' ', code, w, s), 'UTF8')), code, :day + w * interval '5 min',
@@ -67,7 +77,7 @@ def filled(server: EmbeddedServer) -> Iterator[tuple[Store, int]]:
     with fresh_settings(server) as settings, Store.open(settings, "pytest") as store:
         owner = server.connect(roles.OWNER, supplied_url(settings).database or "")
         with owner, owner.cursor() as cursor:
-            for table in ("identity", "identity_member"):  # nobody else shall analyze them meanwhile
+            for table in ("identity", "identity_member"):  # the server itself must not analyze them
                 cursor.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = off)")
         owner.close()
         store_city(store, City.model_validate({"units": [{"code": code} for code in CODES]}))
@@ -83,7 +93,7 @@ def filled(server: EmbeddedServer) -> Iterator[tuple[Store, int]]:
 
 
 def scanned(plan: Mapping[str, Any]) -> Iterator[str]:
-    """Tables that are read from end to end, leaves by their table's name."""
+    """Names of the tables that a plan reads completely; a partition under the name of its table."""
     if plan["Node Type"] == "Seq Scan":
         name = plan["Relation Name"]
         yield name.split("_m")[0] if name.startswith(("prototype_m", "crop_embedding_m")) else name
@@ -91,18 +101,16 @@ def scanned(plan: Mapping[str, Any]) -> Iterator[str]:
         yield from scanned(below)
 
 
-def asked(connection: Connection, monkeypatch: pytest.MonkeyPatch, model: int) -> list[tuple[str, Any]]:
-    """The statements, as they are sent, of what a street's and a camera's windows read and write."""
+def statements(connection: Connection, monkeypatch: pytest.MonkeyPatch, model: int) -> list[tuple[str, Any]]:
+    """The statements, with parameters, that a street's and a camera's windows send."""
     found: list[tuple[str, Any]] = []
 
     def note(_: object, __: object, statement: str, parameters: object, *___: object) -> None:
         found.append((statement, parameters))
 
-    original = read.copy_out
-
     def noting(connection: Connection, sql: str, params: Mapping[str, Any], types: Mapping[str, str]) -> Any:
         found.append((str(text(sql).compile(dialect=connection.dialect)), dict(params)))
-        return original(connection, sql, params, types)
+        return copy_out(connection, sql, params, types)
 
     for module in (read, camera):
         monkeypatch.setattr(module, "copy_out", noting)
@@ -110,48 +118,48 @@ def asked(connection: Connection, monkeypatch: pytest.MonkeyPatch, model: int) -
     numbers = {code: i for i, code in enumerate(CODES)}
     street, buildings = "d1/s1", [f"d1/s1/b{b}" for b in range(BUILDINGS)]
     at = DAY + 40 * WINDOW
-    read.windows_from(connection, street, buildings, at)
+    read.read_windows(connection, street, buildings, at)
     context = read.read_context(connection, street, at, at - 6 * WINDOW, model, numbers)
     versions = read.read_versions(connection, buildings, at, at + WINDOW, model, numbers)
     children = versions[at]
     read.read_members(connection, [one.id for one in context[:20]], model, numbers)
     read.read_member_ids(connection, [one.id for one in context])
-    heirs = read.earlier_ids(connection, street, [one.persistent_id for one in children])
-    read.read_alive(connection, street, [own for its in heirs.values() for own in its], at)
+    earlier = persistent_ids.read_earlier_ids(connection, street, [one.persistent_id for one in children])
+    persistent_ids.read_ids_in_use(connection, street, [id_ for ids in earlier.values() for id_ in ids], at)
     runs.read_current_runs(connection, street, at, at + 4 * WINDOW)
     crops = camera.read_crops(connection, "d1/s1/b1/c1", at, model, AssociationSettings())
-    camera.KnownTracklets(connection, "d1/s1/b1/c1", crops.ids, [at])
+    persistent_ids.TrackletIds(connection, "d1/s1/b1/c1", crops.ids, [at])
     supersede(connection, street, [at])
     mark_parent(connection, street, at)
-    assert len(context) > 20 and len(children) == 10 * BUILDINGS and heirs and crops.ids
+    assert len(context) > 20 and len(children) == 10 * BUILDINGS and earlier and crops.ids
     event.remove(connection, "before_cursor_execute", note)
     return found
 
 
-def read_from_end_to_end(store: Store, model: int) -> dict[str, set[str]]:
-    """The long tables that are, by statement."""
-    wrong = {}
+def sequential_scans(store: Store, model: int) -> dict[str, set[str]]:
+    """The growing tables that are read completely, by statement."""
+    scans = {}
     with store.begin() as connection, pytest.MonkeyPatch.context() as monkeypatch:
-        for statement, parameters in asked(connection, monkeypatch, model):
+        for statement, parameters in statements(connection, monkeypatch, model):
             (plan,) = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", parameters).scalar_one()
-            if found := LONG.intersection(scanned(plan["Plan"])):
-                wrong[statement] = found
-    return wrong
+            if tables := GROWING.intersection(scanned(plan["Plan"])):
+                scans[statement] = tables
+    return scans
 
 
-def test_no_long_table_is_read_from_end_to_end(filled: tuple[Store, int]) -> None:
+def test_no_growing_table_is_read_completely(filled: tuple[Store, int]) -> None:
     store, model = filled
     with store.begin() as connection:
         assert connection.scalar(text("SELECT count(*) FROM identity")) > 30_000
-    assert "identity" in set.union(*read_from_end_to_end(store, model).values())  # nothing is known of it yet
+    assert "identity" in set.union(*sequential_scans(store, model).values())  # never analyzed: the planner guesses
     analyze_grown(store)
-    assert not read_from_end_to_end(store, model)
+    assert not sequential_scans(store, model)
 
 
-def test_a_unit_sees_what_those_below_it_wrote(
+def test_statistics_cover_what_the_units_below_wrote(
     server: EmbeddedServer, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its windows are planned with statistics of a table that was empty when its cameras began."""
+    """A building's windows are planned with statistics newer than its cameras' rows."""
     owner = server.connect(roles.OWNER, supplied_url(store.settings).database or "")
     with owner, owner.cursor() as cursor:
         cursor.execute("ALTER TABLE identity SET (autovacuum_enabled = off)")

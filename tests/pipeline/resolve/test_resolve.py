@@ -1,4 +1,4 @@
-"""The laws of a resolve: repeating writes nothing, and neither order nor late arrival changes what was decided."""
+"""Laws of resolve: a repeat writes nothing; neither the order of arrival nor late data change the decisions."""
 
 import json
 import random
@@ -6,10 +6,12 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Row, text
 
 from pipeline.city.assignments import assignments
 from pipeline.city.decision_digest import decision_digest
@@ -19,37 +21,38 @@ from pipeline.resolve import embed_camera, resolve_unit, units_within
 from schemas.levels import Level, level_of, parent_of
 from schemas.parameters import Period
 from schemas.times import parse_time
+from tests.helpers.town import Town
 
 
-def digest(town, unit=None) -> str:
+def digest(town: Town, unit: str | None = None) -> str:
     with town.store.begin() as connection:
         return decision_digest(connection, unit)
 
 
-def rows(town, sql: str, **parameters):
+def rows(town: Town, sql: str, **parameters: object) -> Sequence[Row[Any]]:
     with town.store.begin() as connection:
         return connection.execute(text(sql), parameters).all()
 
 
 @pytest.fixture
-def expected(town, lines):
-    """The digest of the whole city taken in and resolved at once."""
+def expected(town: Town, lines: list[str]) -> str:
+    """The digest of `town` after all crops were taken in and resolved at once."""
     town.take_in(lines)
     assert town.resolve() > 0
     return digest(town)
 
 
-def test_repeat_writes_nothing(town, expected) -> None:
+def test_repeat_writes_nothing(town: Town, expected: str) -> None:
     before = status(town.store)
     assert town.resolve() == 0
     with town.store.begin() as connection:
         mark_everything(connection)
-    assert town.resolve() == 0  # looked at again, found the same
+    assert town.resolve() == 0  # every window was looked at, and every run stands
     assert status(town.store) == before
     assert before["digest"] == expected and before["pending"] == 0
 
 
-def test_every_level_groups_the_same_tracklets(town, expected) -> None:
+def test_every_level_groups_the_same_tracklets(town: Town, expected: str) -> None:
     for level in (Level.BUILDING, Level.STREET, Level.DISTRICT):
         held = Counter(
             row.id
@@ -65,7 +68,7 @@ def test_every_level_groups_the_same_tracklets(town, expected) -> None:
     assert sizes["camera"] > sizes["building"] >= sizes["street"] >= sizes["district"] > 0
 
 
-def test_members_are_one_level_down(town, expected) -> None:
+def test_members_are_one_level_down(town: Town, expected: str) -> None:
     pairs = rows(
         town,
         "SELECT i.unit AS unit, c.unit AS child FROM identity_member m "
@@ -74,7 +77,7 @@ def test_members_are_one_level_down(town, expected) -> None:
     assert pairs and all(parent_of(pair.child) == pair.unit for pair in pairs)
 
 
-def test_each_join_says_why(town, expected) -> None:
+def test_each_join_states_its_evidence(town: Town, expected: str) -> None:
     found = rows(town, "SELECT * FROM match_decision WHERE verdict = 'join'")
     assert found
     for row in found:
@@ -82,7 +85,7 @@ def test_each_join_says_why(town, expected) -> None:
         assert level_of(row.left_at) == level_of(row.right_at)
 
 
-def test_assignments_name_every_crop_once(town, expected, lines) -> None:
+def test_assignments_name_every_crop_once(town: Town, expected: str, lines: list[str]) -> None:
     found = list(assignments(town.store, "d1"))
     assert len(found) == len(lines) == len({row["crop"] for row in found})
     assert all(row["district"] for row in found)
@@ -90,8 +93,10 @@ def test_assignments_name_every_crop_once(town, expected, lines) -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_order_of_arrival_changes_nothing(fresh_town, town, expected, lines, seed) -> None:
-    """Thirds of the crops in random order, resolved after each: two thirds of all windows get late data."""
+def test_order_of_arrival_changes_nothing(
+    fresh_town: Callable[..., Town], town: Town, expected: str, lines: list[str], seed: int
+) -> None:
+    """Crops arrive in random order, a third at a time, with a resolve after each: most windows get late data."""
     other = fresh_town()
     shuffled = lines[:]
     random.Random(seed).shuffle(shuffled)
@@ -101,11 +106,13 @@ def test_order_of_arrival_changes_nothing(fresh_town, town, expected, lines, see
         assert other.resolve() > 0
     assert digest(other) == expected
     assert status(other.store)["levels"] == status(town.store)["levels"]
-    assert rows(other, "SELECT count(*) AS n FROM run WHERE superseded_at IS NOT NULL")[0].n > 0  # it was late indeed
+    assert rows(other, "SELECT count(*) AS n FROM run WHERE superseded_at IS NOT NULL")[0].n > 0  # some data were late
 
 
-def test_one_window_after_the_other_gives_the_same(fresh_town, expected, by_time) -> None:
-    """What a schedule does: crops come in as they are seen, and each run resolves up to then."""
+def test_one_window_after_the_other_gives_the_same(
+    fresh_town: Callable[..., Town], expected: str, by_time: Callable[[], list[str]]
+) -> None:
+    """As with a schedule: crops arrive as they are seen, and each resolve covers what arrived until then."""
     other = fresh_town()
     windows: dict[int, list[str]] = {}
     for line in by_time():
@@ -116,8 +123,8 @@ def test_one_window_after_the_other_gives_the_same(fresh_town, expected, by_time
     assert digest(other) == expected
 
 
-def test_persistent_ids_survive_late_data(town, by_time) -> None:
-    """A late crop supersedes runs; whoever was known keeps the id."""
+def test_persistent_ids_survive_late_data(town: Town, by_time: Callable[[], list[str]]) -> None:
+    """Late crops supersede runs; identities keep their ids."""
     early = by_time()
     late, rest = early[5:8], early[:5] + early[8:]
     town.take_in(rest)
@@ -131,8 +138,8 @@ def test_persistent_ids_survive_late_data(town, by_time) -> None:
     assert {after[crop] for crop in before} & set(before.values())
 
 
-def test_truth_is_not_read(fresh_town, expected, lines) -> None:
-    """The same crops under shuffled names give the same decisions."""
+def test_truth_is_not_read(fresh_town: Callable[..., Town], expected: str, lines: list[str]) -> None:
+    """The same crops with shuffled truths give the same decisions."""
     names = [json.loads(line)["truth"] for line in lines]
     random.Random(0).shuffle(names)
     other = fresh_town()
@@ -141,7 +148,7 @@ def test_truth_is_not_read(fresh_town, expected, lines) -> None:
     assert digest(other) == expected
 
 
-def test_without_calibration_nothing_is_joined(fresh_town, lines) -> None:
+def test_without_calibration_nothing_is_joined(fresh_town: Callable[..., Town], lines: list[str]) -> None:
     other = fresh_town(calibrated=False)
     other.take_in(lines)
     other.resolve()
@@ -152,7 +159,7 @@ def test_without_calibration_nothing_is_joined(fresh_town, lines) -> None:
     assert {row.probability for row in rows(other, "SELECT DISTINCT probability FROM match_decision")} == {None}
 
 
-def test_period_leaves_the_rest_pending(town, lines, by_time) -> None:
+def test_period_leaves_the_rest_pending(town: Town, lines: list[str], by_time: Callable[[], list[str]]) -> None:
     town.take_in(lines)
     times = [parse_time(json.loads(line)["time"]) for line in by_time()]
     middle = times[len(times) // 2]
@@ -171,7 +178,7 @@ def test_period_leaves_the_rest_pending(town, lines, by_time) -> None:
     assert town.resolve() == 0 and digest(town) == whole
 
 
-def test_digest_of_a_unit_covers_what_is_below_it(town, expected) -> None:
+def test_digest_of_a_unit_covers_what_is_below_it(town: Town, expected: str) -> None:
     parts = {digest(town, unit) for unit in ("d1", "d1/s1", "d1/s2", "d1/s1/b1")}
     assert len(parts) == 4
     assert digest(town, "d1") == expected
@@ -200,8 +207,10 @@ with Store.open(settings(), "killed") as store:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_killed_anywhere_ends_like_undisturbed(town, fresh_town, lines) -> None:
-    """kill -9 at twenty random points; then the same digest, and no row twice."""
+def test_killed_anywhere_gives_the_same_as_undisturbed(
+    town: Town, fresh_town: Callable[..., Town], lines: list[str]
+) -> None:
+    """kill -9 at twenty random points, then a resolve: the same digest, and no window written twice."""
     town.take_in(lines)
     started = time.monotonic()
     town.resolve()
@@ -214,7 +223,7 @@ def test_killed_anywhere_ends_like_undisturbed(town, fresh_town, lines) -> None:
         other.take_in(lines)
         environment = {
             "URBAN_REID_HOME": str(other.store.settings.home),
-            "URBAN_REID_DATABASE_URL": other.store.settings.database_url,
+            "URBAN_REID_DATABASE_URL": other.store.settings.database_url or "",
             "PATH": "/usr/bin:/bin",
         }
         process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Every merge can be undone: the stored rows say who there was before it, and with which members."""
+"""Every merge can be undone: the stored rows give the identities before it with their members."""
 
 import itertools
 from collections import Counter
@@ -21,7 +21,7 @@ CROWD = crowd()
 UNITS = ("d1/s1/b1", "d1/s1", "d1")
 State = dict[UUID, frozenset[UUID]]  # persistent id -> its children's persistent ids
 
-#: A unit's versions as its current runs made them, oldest window first.
+#: Versions that a unit's current runs wrote, the oldest window first.
 VERSIONS = text(
     "SELECT i.window_start, i.persistent_id, i.retired, array_remove(array_agg(c.persistent_id), NULL) AS children "
     "FROM identity i JOIN run r ON r.id = i.run_id LEFT JOIN identity_member m ON m.identity_id = i.id "
@@ -46,7 +46,7 @@ def now(store: Store, unit: str) -> State:
 
 
 def before(store: Store, unit: str, window: datetime) -> State:
-    """Each identity's newest version before the window, without those that had ended."""
+    """Each identity's newest version before the window; retired identities are left out."""
     state: State = {}
     with store.begin() as connection:
         for row in connection.execute(VERSIONS, {"unit": unit}):
@@ -57,25 +57,25 @@ def before(store: Store, unit: str, window: datetime) -> State:
     return state
 
 
-def test_every_state_that_was_can_be_rebuilt(store: Store) -> None:
-    """A town is resolved half an hour by half an hour; at the end, each state that was is found again."""
+def test_every_earlier_state_can_be_rebuilt(store: Store) -> None:
+    """A town is resolved half an hour at a time. At the end the rows still give the state after each."""
     town = ThinTown(store, CROWD)
     town.take_in()
     first, last = (window_start(from_us(int(us)), 300) for us in CROWD.crops.time_us[[0, -1]])
-    was: dict[datetime, dict[str, State]] = {}
+    states: dict[datetime, dict[str, State]] = {}
     until = first
     while until <= last:
         until += timedelta(seconds=1800)
         town.resolve(period=Period(to_time=until))
-        was[until] = {unit: now(store, unit) for unit in UNITS}
-    assert len(was) > 5 and len({len(its["d1"]) for its in was.values()}) > 3
-    for window, states in was.items():
-        for unit, state in states.items():
+        states[until] = {unit: now(store, unit) for unit in UNITS}
+    assert len(states) > 5 and len({len(by_unit["d1"]) for by_unit in states.values()}) > 3
+    for window, by_unit in states.items():
+        for unit, state in by_unit.items():
             assert before(store, unit, window) == state
 
 
 def check_events(found: State, left: State, events: Sequence[Row[Any]]) -> None:
-    """They say all that a window made of the state that it found, and nothing else."""
+    """Asserts that the events of a window describe exactly the change from the state `found` to the state `left`."""
     said: dict[str, list[tuple[UUID, UUID]]] = {kind.value: [] for kind in EventKind}
     for event in events:
         said[event.kind].append((event.persistent_id, event.other_id))
@@ -98,8 +98,8 @@ def check_events(found: State, left: State, events: Sequence[Row[Any]]) -> None:
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_events_say_all_that_happened(store: Store, late: bool) -> None:
-    """Each window's own, from the state before it to the one after it: so a merge can be undone by its event."""
+def test_events_describe_every_change(store: Store, late: bool) -> None:
+    """Each window's events give the change from the state before it, so that a merge can be undone by its event."""
     town = ThinTown(store, CROWD)
     part = np.arange(len(CROWD.crops)) % 4 == 0
     for rows in [np.flatnonzero(~part), np.flatnonzero(part)] if late else [None]:
@@ -110,7 +110,7 @@ def test_events_say_all_that_happened(store: Store, late: bool) -> None:
         with store.begin() as connection:
             events = connection.execute(EVENTS, {"unit": unit}).all()
         for window, of_window in itertools.groupby(events, lambda event: event.window_start):
-            its = [event for event in of_window if event.kind is not None]
-            check_events(before(store, unit, window), before(store, unit, window + timedelta(seconds=1)), its)
-            kinds.update(event.kind for event in its)
+            known = [event for event in of_window if event.kind is not None]  # a run without events has one empty row
+            check_events(before(store, unit, window), before(store, unit, window + timedelta(seconds=1)), known)
+            kinds.update(event.kind for event in known)
     assert kinds.keys() == set(EventKind) and kinds["merge"] > 5, kinds
