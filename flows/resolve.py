@@ -19,6 +19,7 @@ from pipeline.city.decision_digest import decision_digest
 from pipeline.city.units import read_city
 from pipeline.registry import ModelRow
 from pipeline.resolve import UnitResult, embed_camera, resolve_unit, units_within
+from pipeline.resolve.progress import UnitsProgress
 from schemas.city_file import unknown_unit
 from schemas.errors import UsageError
 from schemas.levels import Level, level_of, parent_of
@@ -98,8 +99,7 @@ class _Run:
         self._below: dict[str, list[str]] = defaultdict(list)
         for unit in units[:-1]:
             self._below[parent_of(unit) or ""].append(unit)
-        self._done = 0
-        self._embedded: dict[str, int] = {}  # crops by camera
+        self._tell = UnitsProgress(len(units), work.on_step)
         self._task = unit_task("resolve unit", self._resolve_unit)
         self._states: dict[str, State[UnitResult]] = {}
 
@@ -113,8 +113,7 @@ class _Run:
         below = await asyncio.gather(*(self._visit(child) for child in self._below[unit]))
         ended = self._task(unit, wait_for=below, return_state=True)
         self._states[unit] = await cast(Awaitable[State[UnitResult]], ended)
-        self._done += 1
-        self._tell()
+        self._tell(unit, 1, 1)
         return self._states[unit]
 
     async def _resolve_unit(self, unit: str) -> UnitResult:
@@ -136,7 +135,7 @@ class _Run:
         work = self._work
         core = work.core(model)
         if level_of(unit) is Level.CAMERA:
-            embed_camera(work.store, core, work.crops, model, unit, partial(self._tell_embedded, unit), on_wait)
+            embed_camera(work.store, core, work.crops, model, unit, partial(self._tell, unit), on_wait)
         return resolve_unit(
             work.store,
             core,
@@ -144,13 +143,6 @@ class _Run:
             unit,
             settings=work.settings.association,
             period=self._period,
+            progress=partial(self._tell, unit),
             on_wait=on_wait,
         )
-
-    def _tell_embedded(self, camera: str, crops: int, _: int) -> None:
-        self._embedded[camera] = crops
-        self._tell()
-
-    def _tell(self) -> None:
-        if self._work.on_progress is not None:
-            self._work.on_progress(self._done, len(self._units), sum(self._embedded.values()))

@@ -44,8 +44,6 @@ class Work:
         self.crops = CropStore(store.settings)
         self.seconds = seconds
         self._cores: dict[int, TimedCore] = {}
-        #: Told after each step: units done, units in all, crops embedded.
-        self.on_progress: Callable[[int, int, int], None] | None = None
         #: Told, in a line, for whom a unit waits that another process works on.
         self.on_wait: Callable[[str], None] | None = None
         #: Told by long steps: what is being done, how much of it is done, and how much there is (0: not known).

@@ -32,12 +32,12 @@ class Timed:
 def resolve(
     settings: Settings,
     parameters: ResolveParameters,
-    on_progress: Callable[[int, int, int], None],
+    on_step: Callable[[str, int, int], None],
     on_wait: Callable[[str], None],
     since: float = STARTED_S,
 ) -> Timed:
-    """Runs the flow of the unit's level here and waits. `on_progress`: units done, units in all, crops embedded;
-    `on_wait`: a line that says for whom it waits.
+    """Runs the flow of the unit's level here and waits. `on_step`: what is being done, how much of it is done, and how
+    much there is. `on_wait`: a line that says for whom it waits.
 
     Raises what the work raises; FlowError when the Prefect server does not answer.
     """
@@ -48,7 +48,7 @@ def resolve(
 
         seconds = Seconds()
         with working(settings, seconds) as work:
-            work.on_progress, work.on_wait = on_progress, on_wait
+            work.on_step, work.on_wait = on_step, on_wait
             server.wait()
             with seconds.during("prefect"):
                 resolved = asyncio.run(FLOWS[level_of(parameters.unit)](parameters))

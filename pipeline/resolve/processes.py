@@ -5,7 +5,7 @@ that do not depend on each other run at once.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -16,6 +16,7 @@ from multiprocessing.queues import SimpleQueue
 
 from pipeline.city.units import read_city
 from pipeline.registry import ModelRow, model_in_use
+from pipeline.resolve.progress import Progress, UnitsProgress
 from pipeline.resolve.runs import UnitResult
 from pipeline.resolve.unit import resolve_unit
 from pipeline.store import Store
@@ -29,8 +30,8 @@ from schemas.settings import Settings
 #: How often the processes' progress is looked at, seconds.
 _POLL_S = 0.2
 
-#: A unit and what is done of it in words; None in their place when the unit is resolved.
-_News = SimpleQueue[tuple[str, str | None]]
+#: A unit, how many of its windows are done, and how many there are.
+_News = SimpleQueue[tuple[str, int, int]]
 
 
 @dataclass(frozen=True)
@@ -77,13 +78,12 @@ class Resolving:
         units: Sequence[str],
         *,
         period: Period | None = None,
-        progress: Callable[[str, int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> list[UnitResult]:
         """Resolves `units` and all units below them with the model in use; one result for each unit, cameras first.
 
-        `progress`: what is done, units done, units in all; told when a unit is done and, within a long one, after each
-        chunk of windows. All crops must be embedded before. Raises what `resolve_unit` raises, and CityError if the
-        home has no city.
+        `progress` is told after each chunk of windows. All crops must be embedded before. Raises what `resolve_unit`
+        raises, and CityError if the home has no city.
         """
         with Store.open(self.settings, "urban-reid resolve") as store:
             codes = [u.code for u in read_city(store).units if any(is_within(u.code, unit) for unit in units)]
@@ -94,18 +94,14 @@ class Resolving:
         waits_for = Counter(parent_of(code) for code in tasks)  # unit -> tasks below it that are not done
         results: list[UnitResult] = []
         running: dict[Future[list[UnitResult]], str] = {}
-        done: set[str] = set()
+        tell = UnitsProgress(len(codes), progress)
 
         def start(code: str) -> None:
             running[self.pool.submit(_resolve, tasks[code], period)] = code
 
         def tell_news() -> None:
             while not self.news.empty():
-                unit, words = self.news.get()
-                if words is None:
-                    done.add(unit)
-                if progress is not None:
-                    progress(f"units resolved{'' if words is None else f', {unit}: {words}'}", len(done), len(codes))
+                tell(*self.news.get())
 
         try:
             for code in sorted(code for code in tasks if not waits_for[code]):
@@ -165,12 +161,12 @@ def _resolve(units: list[str], period: Period | None) -> list[UnitResult]:
                 unit,
                 settings=opened.store.settings.association,
                 period=period,
-                progress=partial(_tell_window, opened.news, unit),
+                progress=partial(_tell, opened.news, unit),
             )
         )
-        opened.news.put((unit, None))
+        _tell(opened.news, unit, 1, 1)  # also where no window was pending
     return results
 
 
-def _tell_window(news: _News, unit: str, done: int, total: int) -> None:
-    news.put((unit, f"window {done} of {total}"))
+def _tell(news: _News, unit: str, done: int, total: int) -> None:
+    news.put((unit, done, total))

@@ -15,7 +15,7 @@ from schemas.settings import settings
 from urban_reid.arguments import AsJson
 from urban_reid.commands.report import report_on
 from urban_reid.output import Table, out, print_json, say, shown
-from urban_reid.progress import progress
+from urban_reid.progress import progress, stages
 
 if TYPE_CHECKING:
     from pipeline.registry import ModelRow
@@ -64,13 +64,9 @@ def demo(
             manifest = _render(plan)
             model = _prepare(store, manifest)
             began = time.perf_counter()
-            with progress("units resolved") as tell:
+            with stages() as tell:
                 timed = running.resolve(
-                    ours,
-                    ResolveParameters(unit="d1"),
-                    lambda done, units, _: tell(done, units),
-                    lambda line: say(shown(line)),
-                    since=began,
+                    ours, ResolveParameters(unit="d1"), tell, lambda line: say(shown(line)), since=began
                 )
         found = _results(store, model, folder) | {"seconds": {k: round(s, 3) for k, s in timed.seconds.items()}}
     if as_json:

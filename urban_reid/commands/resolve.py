@@ -12,7 +12,7 @@ from schemas.settings import settings
 from urban_reid.arguments import AsJson, FromTime, ToTime, checked, moment
 from urban_reid.earlier_names import Command
 from urban_reid.output import Table, out, print_json, say, shown
-from urban_reid.progress import progress
+from urban_reid.progress import stages
 
 app = typer.Typer()
 
@@ -52,10 +52,8 @@ def resolve(
         raise InputError(f"--export {export}: there is no folder {export.absolute().parent}")
     if export is not None and export.exists() and not export.is_file():
         raise InputError(f"--export {export}: that is no plain file, which could be replaced; name another")
-    with progress("units resolved") as tell:
-        timed = running.resolve(
-            settings(), parameters, lambda done, units, _: tell(done, units), lambda line: say(shown(line))
-        )
+    with stages() as tell:
+        timed = running.resolve(settings(), parameters, tell, lambda line: say(shown(line)))
     if export is not None:
         _export(unit, export)
     found = {

@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from pipeline.resolve.processes import resolving
+from pipeline.resolve.progress import UnitsProgress
 from pipeline.store import Store
 from schemas.errors import CoreError, ModelFileError, StoreUnavailable
 from tests.helpers.thin_town import ThinTown, crowd
@@ -15,17 +16,26 @@ def town(store: Store) -> ThinTown:
     return ThinTown(store, crowd(people=5, days=0.05))
 
 
-def test_progress_tells_each_unit_and_the_windows_within(town: ThinTown) -> None:
+def test_progress_tells_each_unit(town: ThinTown) -> None:
     town.take_in()
     told: list[tuple[str, int, int]] = []
     with resolving(town.store.settings, 2) as run:
         results = run(["d1"], progress=lambda what, done, total: told.append((what, done, total)))
     units = len(results)
-    assert {total for _, _, total in told} == {units}
-    assert [done for what, done, _ in told if what == "units resolved"] == list(range(1, units + 1))
-    (windows,) = [result.windows for result in results if result.unit == "d1"]
-    assert windows > 1
-    assert (f"units resolved, d1: window {windows} of {windows}", units - 1, units) in told
+    assert {(what, total) for what, _, total in told} == {("percent of the units resolved", 100)}
+    percent = [done for _, done, _ in told]
+    assert percent == sorted(percent) and percent[-1] == 100
+    assert {100 * done // units for done in range(1, units + 1)} <= set(percent)  # each unit, also within one task
+
+
+def test_a_unit_in_work_counts_with_the_part_that_is_done() -> None:
+    told: list[int] = []
+    tell = UnitsProgress(4, lambda _, done, __: told.append(done))
+    for unit, done, total in (("a", 1, 2), ("b", 100, 100), ("a", 2, 2), ("a", 1, 10), ("c", 2, 3), ("d", 1, 1)):
+        tell(unit, done, total)
+    assert told == [12, 37, 50, 50, 66, 91]
+    tell("c", 3, 3)
+    assert told[-1] == 100
 
 
 def test_an_error_in_one_unit_ends_the_others_and_is_raised(town: ThinTown) -> None:
