@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
+from zoneinfo import ZoneInfo
 
 from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 
@@ -17,6 +18,7 @@ from schemas.levels import level_of
 from schemas.parameters import SearchHit, TrainParameters
 from schemas.settings import Settings
 from schemas.text import one_line
+from schemas.times import period_text
 
 
 def artifact_key(kind: str, name: str) -> str:
@@ -66,8 +68,8 @@ async def show_resolve(
     )
 
 
-async def show_search(unit: str, request: str, reason: str, hits: Sequence[SearchHit]) -> None:
-    """The hits, nearest first."""
+async def show_search(unit: str, request: str, reason: str, hits: Sequence[SearchHit], zone: ZoneInfo) -> None:
+    """The hits as a table, ranked. Times in the city's zone."""
     rows: list[dict[str, Any]] = [
         {
             "rank": hit.rank,
@@ -75,8 +77,9 @@ async def show_search(unit: str, request: str, reason: str, hits: Sequence[Searc
             "model": hit.model,
             "distance": round(hit.distance, 4),
             "probability": None if hit.probability is None else round(hit.probability, 4),
-            "first seen": None if hit.first_seen is None else hit.first_seen.isoformat(),
-            "last seen": None if hit.last_seen is None else hit.last_seen.isoformat(),
+            f"seen ({zone.key})": period_text(hit.first_seen, hit.last_seen, zone)
+            if hit.first_seen and hit.last_seen
+            else None,
             "cameras": ", ".join(sorted({crop.camera for crop in hit.crops})),
             "nearest crop": hit.crops[0].key,
         }
@@ -85,7 +88,7 @@ async def show_search(unit: str, request: str, reason: str, hits: Sequence[Searc
     await acreate_table_artifact(
         rows,
         artifact_key("search", unit),
-        f"Request `{request}` in `{unit}`: {len(hits)} hits, nearest first. Reason: {markdown(reason)}",
+        f"Request `{request}` in `{unit}`: {len(hits)} hits, ranked. Reason: {markdown(reason)}",
     )
 
 

@@ -1,11 +1,13 @@
 """The search flow: who asks and why is written before anything is looked at; then the hits."""
 
 from typing import Self
+from zoneinfo import ZoneInfo
 
 from prefect import flow
 
 from flows.artifacts import show_search
 from flows.work import Work, unit_task, working
+from pipeline.city.units import read_city
 from pipeline.registry import ModelRow
 from pipeline.search.request import request_search
 from pipeline.search.search import search as plain_search
@@ -23,7 +25,8 @@ async def search(parameters: SearchParameters) -> tuple[SearchHit, ...]:
             return await work.run(asked.answer)
 
         hits = await unit_task("search unit", search_unit)(parameters.unit)
-        await show_search(parameters.unit, str(asked.request), parameters.reason, hits)
+        city = await work.run(read_city, work.store)
+        await show_search(parameters.unit, str(asked.request), parameters.reason, hits, ZoneInfo(city.timezone))
         return hits
 
 

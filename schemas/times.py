@@ -1,6 +1,6 @@
 """Times: microseconds UTC, and the fixed grid of windows [start, end)."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 
 from schemas.errors import InputError
 
@@ -33,3 +33,21 @@ def window_start(moment: datetime, window_s: int) -> datetime:
     """The start of the grid's window that holds `moment`."""
     width = window_s * 1_000_000
     return from_us(to_us(moment) // width * width)
+
+
+def period_text(first: datetime, last: datetime, zone: tzinfo, *, dated: bool = True, dash: str = "-") -> str:
+    """A period for people, in the time of `zone`: `1 Jan 2026 09:03:12-09:03:20`, with both days where they differ.
+
+    `dated` False leaves the day out where both times are on one day. Where the clock is set back or forward in between,
+    both times name their zone.
+    """
+    first, last = first.astimezone(zone), last.astimezone(zone)
+    named = "" if first.utcoffset() == last.utcoffset() else " %Z"
+    start, end = (f"{moment:%H:%M:%S{named}}" for moment in (first, last))
+    if first.date() != last.date():
+        return f"{_day(first)} {start} {dash} {_day(last)} {end}"
+    return (f"{_day(first)} " if dated else "") + (start if first == last else f"{start}{dash}{end}")
+
+
+def _day(moment: datetime) -> str:
+    return f"{moment.day} {moment:%b %Y}"

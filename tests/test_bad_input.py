@@ -209,9 +209,9 @@ REFUSED: list[tuple[tuple[str, ...], int, str]] = [
         "another city is loaded",
     ),
     # pictures
-    ((*SEARCH, "missing.jpg"), 2, "nor a file"),
-    ((*SEARCH, "."), 2, "nor a file: is no regular file"),
-    ((*SEARCH, "/dev/zero"), 2, "nor a file: is no regular file"),
+    ((*SEARCH, "missing.jpg"), 2, "nor a picture"),
+    ((*SEARCH, "."), 2, "nor a picture: is no regular file"),
+    ((*SEARCH, "/dev/zero"), 2, "nor a picture: is no regular file"),
     ((*SEARCH, "empty.jpg"), 2, "--probe empty.jpg: the file is empty"),
     ((*SEARCH, "cut.jpg"), 2, "--probe cut.jpg: the picture is damaged"),
     ((*SEARCH, "pixel.png"), 2, "--probe pixel.png: the picture is 1 x 1 pixels"),

@@ -19,6 +19,7 @@ from urban_reid.up import is_up
 if TYPE_CHECKING:
     from flows.resolve import Resolved
     from flows.training import Trained
+    from schemas.city_file import City
 
 
 @dataclass(frozen=True)
@@ -105,16 +106,20 @@ def hand_over(settings: Settings, parameters: ResolveParameters) -> dict[str, An
 
 
 @contextmanager
-def ready(settings: Settings, unit: str) -> Iterator[None]:
-    """Holds the database, having seen that it knows the unit and a model: neither is worth a wait for Prefect."""
+def ready(settings: Settings, unit: str) -> Iterator["City"]:
+    """Holds the database and yields the city. Raises if the city has no such unit or no model is in use.
+
+    Both are checked before the wait for Prefect.
+    """
     from pipeline.city.units import read_city
     from pipeline.registry import model_in_use
     from pipeline.store import Store
 
     with Store.open(settings, "urban-reid") as store:
-        known = {u.code for u in read_city(store).units}
+        city = read_city(store)
+        known = {u.code for u in city.units}
         if unit not in known:
             raise unknown_unit(unit, known)
         with store.begin() as connection:
             model_in_use(connection)
-        yield
+        yield city

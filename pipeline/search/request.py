@@ -1,8 +1,10 @@
-"""What is written before a search begins: the picture, and who asks for whom, where and why."""
+"""The record of a search: before it starts, who searches for which person, where and why; at its end, the hits."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from pipeline.city.units import read_city
 from pipeline.crops.crop_store import CropStore
@@ -12,11 +14,14 @@ from pipeline.registry import ModelRow
 from pipeline.store import Store
 from schemas.city_file import unknown_unit
 from schemas.errors import InputError
-from schemas.parameters import SearchParameters
+from schemas.parameters import SearchHit, SearchParameters
 
 
 def upload_probe(store: Store, crops: CropStore, data: bytes, operator: str) -> UUID:
-    """Keeps an encoded picture to search for; the id to search with. Raises PictureError, HomeError."""
+    """Stores an encoded picture to search for. Returns its id, for `SearchParameters.probe_id`.
+
+    Raises PictureError and HomeError.
+    """
     decode(data)
     picture = crops.put(data)
     with store.begin() as connection:
@@ -29,25 +34,14 @@ def upload_probe(store: Store, crops: CropStore, data: bytes, operator: str) -> 
 
 
 def request_search(store: Store, model: ModelRow, parameters: SearchParameters) -> UUID:
-    """Writes who searches for whom, where and why, and the audit's row, in one transaction; the request's id.
+    """Writes the request and its audit row in one transaction; returns the request's id.
 
-    Raises CityError and InputError for a unit, crop or probe that is not there; then nothing is written.
+    Raises CityError for a unit and InputError for a crop or probe that does not exist; then nothing is written.
     """
-    known = {unit.code for unit in read_city(store).units}
-    if parameters.unit not in known:
-        raise unknown_unit(parameters.unit, known)
+    units = {unit.code for unit in read_city(store).units}
+    if parameters.unit not in units:
+        raise unknown_unit(parameters.unit, units)
     with store.begin() as connection:
-        crop_id = None
-        if parameters.crop_key is not None:
-            crop_id = connection.execute(
-                text("SELECT id FROM crop WHERE key = :key"), {"key": bytes.fromhex(parameters.crop_key)}
-            ).scalar_one_or_none()
-            if crop_id is None:
-                raise InputError(f"no crop has the key {parameters.crop_key}; `urban-reid resolve --export` lists keys")
-        elif not connection.execute(
-            text("SELECT count(*) FROM probe WHERE id = :id"), {"id": parameters.probe_id}
-        ).scalar_one():
-            raise InputError(f"no probe {parameters.probe_id} was uploaded; `urban-reid search --probe FILE` does it")
         request: UUID = connection.execute(
             text(
                 "INSERT INTO search_request (operator, reason, unit, from_time, to_time, crop_id, probe_id, top, "
@@ -60,7 +54,7 @@ def request_search(store: Store, model: ModelRow, parameters: SearchParameters) 
                 "unit": parameters.unit,
                 "from_time": parameters.from_time,
                 "to_time": parameters.to_time,
-                "crop": crop_id,
+                "crop": _check_probe(connection, parameters),
                 "probe": parameters.probe_id,
                 "top": parameters.top,
                 "model": model.id,
@@ -76,3 +70,53 @@ def request_search(store: Store, model: ModelRow, parameters: SearchParameters) 
             details={"request": str(request)} | details,
         )
     return request
+
+
+def _check_probe(connection: Connection, parameters: SearchParameters) -> int | None:
+    """The id of the crop that is the probe; None for an uploaded picture. Raises InputError if there is no such one."""
+    if parameters.crop_key is None:
+        query = text("SELECT count(*) FROM probe WHERE id = :id")
+        if not connection.execute(query, {"id": parameters.probe_id}).scalar_one():
+            raise InputError(
+                f"no probe {parameters.probe_id} was uploaded; `urban-reid search --probe FILE` uploads one"
+            )
+        return None
+    crop: int | None = connection.execute(
+        text("SELECT id FROM crop WHERE key = :key"), {"key": bytes.fromhex(parameters.crop_key)}
+    ).scalar_one_or_none()
+    if crop is None:
+        raise InputError(f"no crop has the key {parameters.crop_key}; `urban-reid resolve --export` lists keys")
+    return crop
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A hit with the ids of the rows that it refers to."""
+
+    identity_id: int
+    model_id: int
+    shown: SearchHit
+
+    def with_rank(self, rank: int) -> "Hit":
+        return replace(self, shown=self.shown.model_copy(update={"rank": rank}))
+
+
+def write_hits(connection: Connection, request: UUID, hits: Sequence[Hit]) -> None:
+    """Writes the hits of a request and marks it as finished."""
+    if hits:
+        connection.execute(
+            text(
+                "INSERT INTO search_hit (request_id, rank, identity_id, model_id, distance, probability) "
+                "VALUES (:request, :rank, :identity, :model, :distance, :probability)"
+            ),
+            [
+                {
+                    "request": request,
+                    "identity": hit.identity_id,
+                    "model": hit.model_id,
+                    **hit.shown.model_dump(include={"rank", "distance", "probability"}),
+                }
+                for hit in hits
+            ],
+        )
+    connection.execute(text("UPDATE search_request SET finished_at = now() WHERE id = :id"), {"id": request})

@@ -1,5 +1,7 @@
 import asyncio
+import json
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from pydantic import ValidationError
@@ -7,12 +9,14 @@ from sqlalchemy import text
 
 from flows.search import search
 from flows.work import working
+from pipeline.city.units import read_city
 from pipeline.registry import ModelRow, hold_model_in_use, register_model, use_model
 from reid_core.files import save_model
 from reid_core.models import build_model
 from schemas.cards import ModelConfig
 from schemas.errors import CityError
 from schemas.parameters import SearchParameters
+from schemas.times import period_text
 from tests.helpers.prefect_api import Ask
 from tests.helpers.town import Town
 
@@ -38,6 +42,10 @@ def test_a_search_is_written_down_and_shown(town: Town, lines: list[str], api: A
     assert [row.distance for row in rows] == [hit.distance for hit in hits]
     artifact = api("/artifacts/latest/filter", {"artifacts": {"key": {"any_": ["search-d1"]}}})[0]
     assert key in artifact["data"] and str(request.id) in artifact["description"]
+    zone = ZoneInfo(read_city(town.store).timezone)
+    assert hits[0].first_seen is not None and hits[0].last_seen is not None
+    seen = json.loads(artifact["data"])[0][f"seen ({zone.key})"]
+    assert seen == period_text(hits[0].first_seen, hits[0].last_seen, zone) and "UTC" not in zone.key
     assert "<img" not in artifact["description"] and "\n" not in artifact["description"]
 
 

@@ -118,7 +118,7 @@ def test_status_of_an_empty_city(run_json: RunJson) -> None:
         (["resolve", "--unit", "d1", "--no-wait", "--export", "a.jsonl"], 2, "leave --no-wait out"),
         (["search", "--probe", "a" * 64, "--unit", "d1", "--reason", "  "], 2, "--reason: may not be blank"),
         (["search", "--probe", "a" * 64, "--unit", "d1", "--reason", "x", "--top", "0"], 2, "--top: "),
-        (["search", "--probe", "no.jpg", "--unit", "d1", "--reason", "x"], 2, "--probe no.jpg: no crop key"),
+        (["search", "--probe", "no.jpg", "--unit", "d1", "--reason", "x"], 2, "--probe no.jpg: neither a crop key"),
         (["search", "--probe", "a" * 64, "--unit", "../etc", "--reason", "x"], 2, "--unit: "),
         (["city", "load", "nothing.yaml"], 2, "nothing.yaml"),
         (["ingest", "manifest", "nothing.jsonl"], 2, "no city is loaded"),

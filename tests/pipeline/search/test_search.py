@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
+from pipeline.search.descent import MOST_CROPS
 from pipeline.search.request import request_search, upload_probe
-from pipeline.search.search import EVIDENCE, search
+from pipeline.search.search import search
 from schemas.calibration import straight_line
 from schemas.errors import CityError, InputError, PictureError
 from schemas.parameters import SearchHit, SearchParameters
@@ -37,7 +38,7 @@ def test_a_stored_crop_finds_its_own_identity_with_lineage(resolved: Town) -> No
     assert 0 <= best.distance < hits[-1].distance
     assert best.probability is not None and 0 < best.probability < 1
     for hit in hits:
-        assert 1 <= len(hit.crops) <= EVIDENCE
+        assert 1 <= len(hit.crops) <= MOST_CROPS
         assert [crop.distance for crop in hit.crops] == sorted(crop.distance for crop in hit.crops)
         for crop in hit.crops:
             assert crop.lineage[0] == hit.identity and len(crop.lineage) == 4
