@@ -1,10 +1,10 @@
-"""One decision digest, whatever happens on the way.
+"""One decision digest under other processes, kills and arrival orders.
 
-    python benchmarks/decisions.py [--cameras 48] [--days 0.5] [--seed 21]
+    python -m benchmarks.decisions [--cameras 48] [--days 0.5] [--seed 21]
 
-The same city is resolved by one process; by four; by one that is killed (SIGKILL) again and again, each time later,
-until it comes to its end; and with its crops in random order in two halves, with a resolve after each. A line each: the
-decision digest, and what was there at each kill. Ends with 1 where the digests are not one.
+Resolves the same city in one process; in four; in one that is killed (SIGKILL) repeatedly, each time later, until it
+finishes; and with its crops in random order in two halves, with a resolve after each. Prints the decision digest of
+each, and the number of windows written at each kill. Exits with 1 if the digests differ.
 """
 
 import argparse
@@ -14,15 +14,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
-from home import home
 from sqlalchemy import text
 
+from benchmarks.home import home
 from pipeline.city.decision_digest import decision_digest
 from pipeline.ingest.features import take_in_features
 from pipeline.registry import model_in_use
 from pipeline.resolve import resolve_unit, units_within
 from pipeline.resolve.processes import resolving
-from pipeline.simulation import take_in
+from pipeline.simulation import ingest_simulated
 from pipeline.store import Store
 from reid_core.serving.factory import open_core
 from schemas.settings import Settings
@@ -30,13 +30,13 @@ from synthetic.embedding_city import EmbeddingCity, EmbeddingCitySettings, Passa
 from synthetic.embedding_city.generator import Progress
 
 DISTRICT = "d1"
-#: Seconds after which the first kill comes, and how much longer each process may live than the one before.
-FIRST_KILL_S, LATER_S = 8.0, 1.5
+#: Time before the first kill, and the factor by which each process gets more time than the one before.
+FIRST_KILL_S, TIME_FACTOR = 8.0, 1.5
 
 
 @dataclass(frozen=True)
-class Arriving(EmbeddingCity):
-    """A city of which only these crops have come."""
+class PartialCity(EmbeddingCity):
+    """A city of which only these crops have arrived."""
 
     crops: PassageBatch
 
@@ -51,7 +51,7 @@ def digest(store: Store) -> str:
 
 def in_processes(city: EmbeddingCity, processes: int) -> str:
     with home() as folder, Store.open(Settings(home=folder), "benchmark") as store:
-        take_in(store, city)
+        ingest_simulated(store, city)
         with resolving(store.settings, processes) as run:
             run([DISTRICT])
         return digest(store)
@@ -67,14 +67,14 @@ def resolve_alone(settings: Settings) -> None:
 
 
 def killed(city: EmbeddingCity) -> tuple[str, list[int]]:
-    """The digest, and how many windows were written at each kill."""
+    """The digest, and the number of windows written at each kill."""
     windows: list[int] = []
     with home() as folder, Store.open(Settings(home=folder), "benchmark") as store:
-        take_in(store, city)
+        ingest_simulated(store, city)
         while True:
             process = multiprocessing.get_context("spawn").Process(target=resolve_alone, args=(store.settings,))
             process.start()
-            process.join(FIRST_KILL_S * LATER_S ** len(windows))
+            process.join(FIRST_KILL_S * TIME_FACTOR ** len(windows))
             if process.exitcode is not None:
                 assert process.exitcode == 0, process.exitcode
                 return digest(store), windows
@@ -92,7 +92,7 @@ def shuffled(city: EmbeddingCity, seed: int) -> str:
         PassageBatch(**{name: values[rows] for name, values in columns.items()}) for rows in np.array_split(order, 2)
     )
     with home() as folder, Store.open(Settings(home=folder), "benchmark") as store:
-        model = take_in(store, Arriving(city.settings, city.plan, first))
+        model = ingest_simulated(store, PartialCity(city.settings, city.plan, first))
         with resolving(store.settings, 2) as run:
             run([DISTRICT])
             take_in_features(store, model, city.camera_codes, second)
@@ -105,20 +105,21 @@ def main() -> int:
     parser.add_argument("--cameras", type=int, default=48)
     parser.add_argument("--days", type=float, default=0.5)
     parser.add_argument("--seed", type=int, default=21)
-    asked = parser.parse_args()
-    city = embedding_city(EmbeddingCitySettings(cameras=asked.cameras, days=asked.days, seed=asked.seed))
-    found = []
+    arguments = parser.parse_args()
+    plan = EmbeddingCitySettings(cameras=arguments.cameras, days=arguments.days, seed=arguments.seed)
+    city = embedding_city(plan)
+    digests = []
 
-    def tell(what: str, its: str) -> None:
-        found.append(its)
-        print(f"{its}  {what}", flush=True)
+    def report(way: str, found: str) -> None:
+        digests.append(found)
+        print(f"{found}  {way}", flush=True)
 
-    tell("one process", in_processes(city, 1))
-    tell("four processes", in_processes(city, 4))
-    its, windows = killed(city)
-    tell(f"killed {len(windows)} times, windows written by then: {windows}", its)
-    tell("shuffled, in two halves", shuffled(city, asked.seed))
-    return int(len(set(found)) > 1)
+    report("one process", in_processes(city, 1))
+    report("four processes", in_processes(city, 4))
+    found, windows = killed(city)
+    report(f"killed {len(windows)} times, windows written by then: {windows}", found)
+    report("shuffled, in two halves", shuffled(city, arguments.seed))
+    return int(len(set(digests)) > 1)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A data directory for as long as a benchmark needs one."""
+"""A temporary data directory for a benchmark."""
 
 import tempfile
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @contextmanager
 def home() -> Iterator[Path]:
-    """Gone afterwards. The embedded server, which may run as another user, can reach it."""
+    """The directory, deleted on exit. The embedded server, which may run as another user, has access."""
     with tempfile.TemporaryDirectory(prefix="urban-reid-benchmark-") as folder:
         Path(folder).chmod(0o711)
         yield Path(folder)

@@ -1,9 +1,9 @@
-"""What orchestration costs: a resolve under `urban-reid up`, less the core, less the database.
+"""Cost of orchestration: the time of a resolve under `urban-reid up`, less the core, less the database.
 
-    python benchmarks/overhead.py [--model resnet50|demo] [--people 38] [--rounds 3]
+    python -m benchmarks.overhead [--model resnet50|demo] [--people 38] [--rounds 3]
 
-Simulates a city of 8 cameras (about 2,000 crops), takes it in, and resolves it once a round, each in a data directory
-of its own. The ResNet-50 has random weights at 256x128: its speed is that of a trained one, its decisions are not.
+Simulates a city of 8 cameras (about 2,000 crops), then ingests and resolves it once a round, each in a data directory
+of its own. The ResNet-50 has random weights at 256x128: as fast as a trained one, but its decisions mean nothing.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from home import home
+from benchmarks.home import home
 
 PROGRAM = [sys.executable, "-P", "-m", "urban_reid.cli"]
 
@@ -26,13 +26,13 @@ def main() -> None:
     parser.add_argument("--model", choices=["resnet50", "demo"], default="resnet50")
     parser.add_argument("--people", type=int, default=38)
     parser.add_argument("--rounds", type=int, default=3)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     with home() as folder:
         city, model = folder / "city", folder / "model"
-        render(city, given.people)
-        make_model(given.model, model)
+        render(city, arguments.people)
+        make_model(arguments.model, model)
         print(f"{'round':>5} {'crops':>6} {'total':>7} {'core':>7} {'database':>9} {'rest':>6} {'share':>6}   seconds")
-        for number in range(1, given.rounds + 1):
+        for number in range(1, arguments.rounds + 1):
             crops, seconds = one_round(folder / f"home{number}", city, model)
             rest = seconds["total"] - seconds["core"] - seconds["database"]
             print(
@@ -66,7 +66,7 @@ def make_model(kind: str, folder: Path) -> None:
 
 
 def one_round(home: Path, city: Path, model: Path) -> tuple[int, dict[str, float]]:
-    """(crops, the seconds of the resolve) in a fresh data directory, with everything up."""
+    """Number of crops, and the seconds of the resolve, in a fresh data directory under `urban-reid up`."""
     environment = {**os.environ, "URBAN_REID_HOME": str(home)}
 
     def run(*arguments: str) -> dict[str, object]:
@@ -79,7 +79,7 @@ def one_round(home: Path, city: Path, model: Path) -> tuple[int, dict[str, float
     run("city", "load", str(city / "city.yaml"))
     run("models", "register", "benchmark", str(model))
     run("models", "use", "benchmark")
-    taken_in = run("ingest", "manifest", str(city / "manifest.jsonl"))
+    ingested = run("ingest", "manifest", str(city / "manifest.jsonl"))
     up = subprocess.Popen([*PROGRAM, "up"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
         while not (home / "prefect" / "serving").exists() or not (home / "core.sock").exists():
@@ -87,13 +87,13 @@ def one_round(home: Path, city: Path, model: Path) -> tuple[int, dict[str, float
                 assert up.stderr is not None
                 sys.exit(f"urban-reid up: {up.stderr.read().decode()}")
             time.sleep(0.2)
-        time.sleep(3)  # its own start-up work ends
+        time.sleep(3)  # until its start-up work has ended
         seconds = run("resolve", "--unit", "d1")["seconds"]
     finally:
         up.send_signal(signal.SIGINT)
         up.wait()
     assert isinstance(seconds, dict)
-    return int(str(taken_in["written"])), seconds
+    return int(str(ingested["written"])), seconds
 
 
 if __name__ == "__main__":

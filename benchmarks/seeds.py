@@ -1,19 +1,20 @@
-"""The demo city over several seeds: F1 and IDF1 at each level, beside the nearest-neighbor rule.
+"""The demo city over several seeds: F1 and IDF1 at each level, beside the nearest-neighbor baseline.
 
-    python benchmarks/seeds.py [--seeds 1-10]
+    python -m benchmarks.seeds [--seeds 1-10]
 
-Each seed is a city of its own in a data directory of its own, resolved by the plain functions (no Prefect), with the
-packaged model and its calibration. The rule's thresholds come from the calibration cities.
+Each seed is a city in a data directory of its own, resolved without Prefect by the packaged model and its calibration.
+The baseline's thresholds come from the calibration cities.
 """
 
 import argparse
 from pathlib import Path
 
 import numpy as np
-from home import home
 
 import reid_core
-from pipeline.accuracy.labeled import labeled_tracklets, score
+from benchmarks.home import home
+from pipeline.accuracy.labeled import labeled_tracklets
+from pipeline.accuracy.scorecard import agreement_by_level
 from pipeline.city.units import read_city_file, store_city
 from pipeline.crops.crop_store import CropStore
 from pipeline.ingest.manifest import ingest_manifest
@@ -48,7 +49,7 @@ def main() -> None:
 
 
 def one_city(seed: int) -> tuple[int, list[list[float]]]:
-    """(tracklets, for each level the figures of COLUMNS)."""
+    """Number of tracklets, and the figures of COLUMNS for each level."""
     model_folder = Path(reid_core.__file__).parent / "weights" / "demo"
     with home() as folder:
         settings = Settings(home=folder)
@@ -65,7 +66,7 @@ def one_city(seed: int) -> tuple[int, list[list[float]]]:
                     embed_camera(store, core, crops, model, unit)
                 resolve_unit(store, core, model, unit, settings=settings.association)
             labeled = labeled_tracklets(store, "d1", model.id)
-            found = score(labeled, model.card.details["nearest_neighbor_distance"])
+            found = agreement_by_level(labeled, model.card.details["nearest_neighbor_distance"])
             return len(labeled.key), [[level[name] for name in COLUMNS] for level in found.values()]
 
 

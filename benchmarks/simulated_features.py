@@ -1,10 +1,11 @@
-"""Simulated features beside the real ones that they are fitted to: ranks, distances, the shift between cameras.
+"""Simulated features beside the real ones that they were fitted to: ranks, distances, the shift between cameras.
 
-    URBAN_REID_REAL_SET=DIR python benchmarks/simulated_features.py --model DIR [--seeds 10]
+    URBAN_REID_REAL_SET=DIR python -m benchmarks.simulated_features --model DIR [--seeds 10]
 
-The real set is one in Market-1501 form with two cameras; the model directory holds person-reidentification-retail-0277,
-to whose features of the training people the simulation is fitted. Both columns are the same protocol: the crops of one
-camera are asked for among those of the other. Simulated figures are means over seeds, with their standard deviation.
+The real set has the form of Market-1501 and two cameras. The model directory holds person-reidentification-retail-0277;
+the simulation was fitted to its features of the set's training people. Both columns follow one protocol: the crops of
+one camera are the queries, those of the other the gallery. Simulated figures are means over seeds, with their standard
+deviation.
 """
 
 import argparse
@@ -26,12 +27,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True, help="a model directory")
     parser.add_argument("--seeds", type=int, default=10)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     settings = Settings()
     if settings.real_set is None:
         parser.error("URBAN_REID_REAL_SET is not set")
-    real = figures(read_real(settings, given.model))
-    rows = [figures(two_cameras(seed)) for seed in range(given.seeds)]
+    real = figures(read_real(settings, arguments.model))
+    rows = [figures(two_cameras(seed)) for seed in range(arguments.seeds)]
     print(f"{'':<34}{'real':>9}{'simulated':>11}{'deviation':>11}")
     for name, value in real.items():
         column = [row[name] for row in rows]
@@ -39,7 +40,7 @@ def main() -> None:
 
 
 def read_real(settings: Settings, model: Path) -> TwoCameras:
-    """The set's query and gallery people through the model."""
+    """The model's features of the set's query and gallery."""
     dataset, card, core = (
         open_dataset(f"market1501:{settings.real_set}"),
         read_card(model),
@@ -50,7 +51,7 @@ def read_real(settings: Settings, model: Path) -> TwoCameras:
 
 
 def figures(sample: TwoCameras) -> dict[str, float]:
-    """Ranks in percent; distances between directions, 0 to 2; lengths as the embedder gives them."""
+    """Ranks in percent; distances between features of length 1, 0 to 2; lengths of the raw features."""
     metrics = RankingMetrics(sample.gallery_person, np.full(len(sample.gallery), 2))
     query, gallery = (side / np.linalg.norm(side, axis=1, keepdims=True) for side in (sample.query, sample.gallery))
     across, within = distances(query, gallery), distances(query, query)

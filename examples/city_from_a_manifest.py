@@ -11,7 +11,8 @@ import tempfile
 from pathlib import Path
 
 import reid_core
-from pipeline.accuracy.labeled import labeled_tracklets, score
+from pipeline.accuracy.labeled import labeled_tracklets
+from pipeline.accuracy.scorecard import agreement_by_level
 from pipeline.city.units import read_city_file, store_city
 from pipeline.crops.crop_store import CropStore
 from pipeline.ingest.manifest import ingest_manifest
@@ -56,7 +57,7 @@ with tempfile.TemporaryDirectory(prefix="urban-reid-example-") as name:
             print(f"{unit:14} {resolved.written} rows")
 
         # Scored against the truth, since it is known here. Then the report: pages that need no network.
-        for level, figures in score(labeled_tracklets(store, "d1", model.id), {}).items():
+        for level, figures in agreement_by_level(labeled_tracklets(store, "d1", model.id), {}).items():
             print(f"{level:9} pairwise F1 {figures['pairwise_f1']:.3f}, IDF1 {figures['idf1']:.3f}")
         index = write_report(store, crops, "d1", folder / "report")
         print(f"{len(list(index.parent.rglob('*.html')))} pages; open {index.relative_to(folder)} in a browser")

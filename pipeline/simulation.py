@@ -1,4 +1,4 @@
-"""An embedding-level city in the store: taken in, resolved in processes, scored, and the baselines beside it."""
+"""A simulated city of embeddings in the store: ingested, resolved, scored, and compared with the baselines."""
 
 import threading
 import time
@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import psutil
+from sqlalchemy import text
 
 import reid_core
 from pipeline.accuracy.baselines import BASELINES, Passages
 from pipeline.accuracy.labeled import Labeled, labeled_tracklets
 from pipeline.accuracy.metrics import Pairwise, idf1, pairwise
 from pipeline.accuracy.scorecard import reviews, violations
-from pipeline.association.geometry import Geometry, geometry
+from pipeline.association.geometry import Geometry, unit_geometry
 from pipeline.city.units import find_city, read_city, store_city
 from pipeline.ingest.features import take_in_features
 from pipeline.registry import ModelRow, models, register_model, use_model
@@ -33,13 +34,13 @@ WEIGHTS = Path(reid_core.__file__).parent / "weights" / MODEL
 Progress = Callable[[int, int], None]
 
 
-def take_in(
+def ingest_simulated(
     store: Store, simulated: EmbeddingCity, weights: Path = WEIGHTS, progress: Progress | None = None
 ) -> ModelRow:
-    """Stores the city, its model and all crops; a home that holds this very city already is left as it is.
+    """Stores the city, its model and all crops; returns the model in use. Does nothing if this very city is there.
 
-    `progress` hears of (people done, people in all). Raises HomeError for a home that holds another city, or only a
-    part of this one.
+    progress: called with (people done, people in all). Raises HomeError if the home holds another city, or only a part
+    of this one.
     """
     marker = store.settings.home / "simulated.txt"
     is_there = marker.exists() and marker.read_text(encoding="utf-8") == repr(simulated.settings)
@@ -53,25 +54,35 @@ def take_in(
     if is_there:
         return model
     store_city(store, simulated.city, is_demo=True)
-    codes = simulated.camera_codes
     for batch in simulated.batches(progress):
-        take_in_features(store, model, codes, batch)
+        take_in_features(store, model, simulated.camera_codes, batch)
     marker.write_text(repr(simulated.settings), encoding="utf-8")
     return model
 
 
+def count_tracklets(store: Store) -> int:
+    """Number of tracklets among the crops, before anything is resolved."""
+    with store.begin() as connection:
+        return int(connection.scalar(text("SELECT count(DISTINCT (camera, track)) FROM crop")) or 0)
+
+
+def database_bytes(store: Store) -> int:
+    with store.begin() as connection:
+        return int(connection.scalar(text("SELECT pg_database_size(current_database())")) or 0)
+
+
 @dataclass(frozen=True)
-class Scored:
-    """Of all districts together: tracklets, then per level what was found and how far the baselines come."""
+class CityScore:
+    """Scores over all districts; per level where they are mappings."""
 
     tracklets: int
     idf1: Mapping[str, float]
     pairwise_f1: Mapping[str, float]
     violations: int
     reviews: Mapping[str, int]
-    baselines: Mapping[str, Mapping[str, Any]]
+    baselines: Mapping[str, Mapping[str, Any]]  # per baseline: idf1 and pairwise_f1 per level, seconds
 
-    def said(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         return dict(vars(self))
 
 
@@ -80,82 +91,84 @@ def score_city(
     model: ModelRow,
     baselines: Sequence[str] = (),
     on_step: Callable[[str], None] = lambda _: None,
-) -> Scored:
-    """Every level against the truth, over all districts; and the named baselines, flat over each district.
+) -> CityScore:
+    """Scores every level against the truth, and the named baselines on each district.
 
-    The baselines' thresholds are those that the model's card carries: found on other cities, as ours were.
+    The baselines' thresholds are in the model's card; they were chosen on the cities that the model was calibrated on.
     """
     city = read_city(store)
     districts = [unit.code for unit in city.units if unit.level is Level.DISTRICT]
     thresholds = model.card.details.get("baseline_thresholds", {})
     levels = UPWARD[1:]
-    found: dict[str, list[dict[Level, _Counted]]] = {"ours": [], **{name: [] for name in baselines}}
+    counts: dict[str, list[dict[Level, _Counts]]] = {"urban-reid": [], **{name: [] for name in baselines}}
     seconds = dict.fromkeys(baselines, 0.0)
     tracklets = forbidden = 0
-    asked = dict.fromkeys((level.value for level in levels), 0)
+    review_counts = dict.fromkeys((level.value for level in levels), 0)
     for district in districts:
         labeled = labeled_tracklets(store, district, model.id)
-        world = geometry(city, district, store.settings.association)
+        geometry = unit_geometry(city, district, store.settings.association)
         tracklets += len(labeled.truth)
-        forbidden += violations(labeled, Level.DISTRICT, world)
+        forbidden += violations(labeled, Level.DISTRICT, geometry)
         with store.begin() as connection:
             for level in levels:
-                asked[level.value] += reviews(connection, district, level)
-        found["ours"].append({level: _counted(labeled.identity[level], labeled, level) for level in levels})
+                review_counts[level.value] += reviews(connection, district, level)
+        counts["urban-reid"].append({level: _count(labeled.identity[level], labeled, level) for level in levels})
         on_step(f"{district}: scored")
-        passages = passages_of(labeled, world)
+        passages = passages_of(labeled, geometry)
         for name in baselines:
             began = time.perf_counter()
-            groups = BASELINES[name].prepare(passages)(*thresholds[name])
+            (threshold,) = thresholds[name]
+            groups = BASELINES[name](passages)(threshold)
             seconds[name] += time.perf_counter() - began
-            found[name].append({level: _counted(groups, labeled, level) for level in levels})
+            counts[name].append({level: _count(groups, labeled, level) for level in levels})
             on_step(f"{district}: {name}")
-    tables = {name: _means(its, levels) for name, its in found.items()}
-    ours = tables.pop("ours")
-    return Scored(
+    tables = {name: _totals(by_district, levels) for name, by_district in counts.items()}
+    own = tables.pop("urban-reid")
+    return CityScore(
         tracklets=tracklets,
-        idf1=ours["idf1"],
-        pairwise_f1=ours["pairwise_f1"],
+        idf1=own["idf1"],
+        pairwise_f1=own["pairwise_f1"],
         violations=forbidden,
-        reviews=asked,
+        reviews=review_counts,
         baselines={name: {**tables[name], "seconds": round(seconds[name], 2)} for name in baselines},
     )
 
 
-def passages_of(labeled: Labeled, world: Geometry) -> Passages:
-    """The same features and the same gates for the baselines."""
+def passages_of(labeled: Labeled, geometry: Geometry) -> Passages:
+    """The tracklets for the baselines: the same features, the same gates."""
     return Passages(
         labeled.mean.astype(np.float32),
         labeled.camera,
         labeled.start_us,
         labeled.end_us,
-        world.slack,
+        geometry.min_gap,
     )
 
 
-#: Pairs, IDF1, and the crops that it is of.
-_Counted = tuple[Pairwise, float, int]
+#: Pairs, IDF1, and the number of crops behind it.
+_Counts = tuple[Pairwise, float, int]
 
 
-def _counted(groups: Ints, labeled: Labeled, level: Level) -> _Counted:
+def _count(groups: Ints, labeled: Labeled, level: Level) -> _Counts:
     unit = labeled.unit(level)
-    found, truth = labeled.of_task(level, groups), labeled.of_task(level, labeled.truth)
-    return pairwise(found, truth, unit), idf1(found, truth, unit, labeled.crops), int(labeled.crops.sum())
+    predicted, truth = labeled.episodes(level, groups), labeled.episodes(level, labeled.truth)
+    return pairwise(predicted, truth, unit), idf1(predicted, truth, unit, labeled.crops), int(labeled.crops.sum())
 
 
-def _means(districts: Sequence[Mapping[Level, _Counted]], levels: Sequence[Level]) -> dict[str, Any]:
-    idf: dict[str, float] = {}
-    f1: dict[str, float] = {}
+def _totals(districts: Sequence[Mapping[Level, _Counts]], levels: Sequence[Level]) -> dict[str, dict[str, float]]:
+    """IDF1 (mean weighted by crops) and pairwise F1 (over all pairs) per level over the districts."""
+    idf1_by_level: dict[str, float] = {}
+    f1_by_level: dict[str, float] = {}
     for level in levels:
-        its = [district[level] for district in districts]
-        f1[level.value] = round(sum((pairs for pairs, _, _ in its), Pairwise(0, 0, 0)).f1, 4)
-        crops = sum(many for _, _, many in its)
-        idf[level.value] = round(sum(value * many for _, value, many in its) / max(crops, 1), 4)
-    return {"idf1": idf, "pairwise_f1": f1}
+        counts = [district[level] for district in districts]
+        f1_by_level[level.value] = round(sum((pairs for pairs, _, _ in counts), Pairwise(0, 0, 0)).f1, 4)
+        crops = sum(weight for _, _, weight in counts)
+        idf1_by_level[level.value] = round(sum(value * weight for _, value, weight in counts) / max(crops, 1), 4)
+    return {"idf1": idf1_by_level, "pairwise_f1": f1_by_level}
 
 
 class PeakMemory:
-    """The most memory that this process, its children and the embedded server held at once, MB."""
+    """The largest memory that this process, its children and the embedded server held together, MB."""
 
     def __init__(self) -> None:
         self.mb = 0.0
@@ -163,25 +176,25 @@ class PeakMemory:
 
 @contextmanager
 def peak_memory(store: Store, every_s: float = 0.5) -> Iterator[PeakMemory]:
-    """Looks at it all the while; shared pages count once (proportional set size)."""
-    found, done = PeakMemory(), threading.Event()
+    """Samples the memory in the background until exit; shared pages count once (proportional set size)."""
+    peak, done = PeakMemory(), threading.Event()
 
-    def look() -> None:
+    def sample() -> None:
         while True:
-            found.mb = max(found.mb, sum(map(_pss, _family(store))) / 2**20)
+            peak.mb = max(peak.mb, sum(map(_pss_bytes, _processes(store))) / 2**20)
             if done.wait(every_s):
                 return
 
-    watcher = threading.Thread(target=look, daemon=True)
+    watcher = threading.Thread(target=sample, daemon=True)
     watcher.start()
     try:
-        yield found
+        yield peak
     finally:
         done.set()
         watcher.join()
 
 
-def _family(store: Store) -> list[psutil.Process]:
+def _processes(store: Store) -> list[psutil.Process]:
     """This process, the embedded server, and the children of both."""
     roots = [psutil.Process()]
     server = store.settings.home / "postgres" / "postmaster.pid"
@@ -191,8 +204,8 @@ def _family(store: Store) -> list[psutil.Process]:
     return list(found.values())
 
 
-def _pss(process: psutil.Process) -> int:
-    """Bytes; 0 of a process that has just ended."""
+def _pss_bytes(process: psutil.Process) -> int:
+    """Proportional set size; 0 for a process that has just ended."""
     try:
         return int(process.memory_full_info().pss)
     except psutil.Error:

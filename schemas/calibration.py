@@ -1,65 +1,76 @@
-"""What a distance and a time between two sightings mean at one level, as it is stored: data without functions.
+"""The stored calibration of one level: what a distance and a transit time say, and how reliable that is. Data only.
 
-`pipeline.calibration.pairs` and `.reliability` fit it; `pipeline.association.log_odds` and `.transit` compute with it.
+`pipeline.calibration` fits these; `pipeline.association.log_odds` and `pipeline.association.transit` compute with them.
+Fields with an alias keep the name of version 0.1 in JSON, because run keys and model cards hash that JSON.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from schemas.keys import content_hash
 from schemas.levels import Level
 from schemas.settings import Frozen
 
 
-class Ends(Frozen):
-    """Of one extreme of evidence."""
+class DistanceTerms(Frozen):
+    """Log-odds as a falling, piecewise linear function of the distance."""
 
-    intercept: float
-    slopes: tuple[float, ...] = Field(description="by which log-odds fall with distance, piece by piece; all above 0")
+    intercept: float = Field(description="log-odds at distance 0")
+    slopes: tuple[float, ...] = Field(description="decrease of the log-odds per unit of distance, per piece; all > 0")
 
 
 class PairTerms(Frozen):
-    """log-odds(one person) = intercept - sum of slopes * (distance within each piece) + transit * transit log-odds."""
+    """log-odds(one person) = intercept - sum of slopes * (distance within each piece) + transit * transit log-odds.
+
+    Intercept and slopes are interpolated between the two extremes of evidence; see `pipeline.association.log_odds`.
+    """
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
 
     knots: tuple[float, ...] = Field((), description="distances at which the slope changes, ascending")
-    thick: Ends = Field(description="of pairs of two identities that rest on very many crops")
-    thin: Ends = Field(description="of pairs that rest on next to nothing")
-    transit: float = Field(1.0, ge=0, description="what a log-odd of the transit times counts for")
+    many_crops: DistanceTerms = Field(alias="thick", description="limit for prototypes of very many crops")
+    few_crops: DistanceTerms = Field(alias="thin", description="limit for prototypes of hardly any crop")
+    transit: float = Field(1.0, ge=0, description="weight of the transit log-odds")
 
 
 def straight_line(slope: float, intercept: float) -> PairTerms:
-    """intercept - slope * distance, however much a pair rests on."""
-    both = Ends(intercept=intercept, slopes=(slope,))
-    return PairTerms(thick=both, thin=both)
+    """intercept - slope * distance, for any number of crops."""
+    terms = DistanceTerms(intercept=intercept, slopes=(slope,))
+    return PairTerms(many_crops=terms, few_crops=terms)
 
 
 class Route(Frozen):
-    """Joins between two children of a unit, `left` <= `right`."""
+    """The joins seen between two children of a unit, `left` <= `right`."""
 
     left: str
     right: str
-    relative: bool = Field(description="whether gaps are relative to the expected time; else they are seconds")
-    joins: Mapping[int, float] = Field(description="how many fell into each bin")
+    relative: bool = Field(description="whether gaps are divided by the expected walking time; else in seconds")
+    joins: Mapping[int, float] = Field(description="number of joins by bin of their gap")
 
 
 class TransitTimes(Frozen):
-    """How long people take between two sightings, and strangers' gaps beside it; see `pipeline.association.transit`."""
+    """Transit times of a level: gaps of one person beside gaps of strangers. See `pipeline.association.transit`."""
 
-    looked_s: float = Field(gt=0, description="how far back the compared pairs reach, seconds")
-    same: tuple[tuple[float, ...], ...] = Field(description="(kinds of way, bins) shares of one person's gaps")
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
+
+    lookback_s: float = Field(alias="looked_s", gt=0, description="longest gap among the compared pairs, seconds")
+    same: tuple[tuple[float, ...], ...] = Field(description="(kinds of route, bins) shares of one person's gaps")
     strangers: tuple[tuple[float, ...], ...] = Field(
-        description="(kinds of way, bins) shares of strangers', in seconds"
+        description="(kinds of route, bins) shares of strangers' gaps, in seconds"
     )
-    ways: tuple[float, ...] = Field(description="log share among one person's ways / among strangers' ways, by kind")
-    routes: tuple[Route, ...] = Field((), description="routes with joins of their own, in order")
-    joins: float = Field(0.0, ge=0, description="joins learned from, the wrong ones taken out")
-    compared: float = Field(0.0, ge=0, description="pairs of strangers learned from")
-    wrong_share: float = Field(0.0, ge=0, le=1, description="share of the joins found to look like strangers")
+    kind_log_ratios: tuple[float, ...] = Field(
+        alias="ways",
+        description="per kind of route: log of its share among one person's pairs / among strangers' pairs",
+    )
+    routes: tuple[Route, ...] = Field((), description="routes with enough joins of their own, in order")
+    joins: float = Field(0.0, ge=0, description="number of joins learned from, less the wrong ones")
+    compared: float = Field(0.0, ge=0, description="number of pairs of strangers learned from")
+    wrong_share: float = Field(0.0, ge=0, le=1, description="estimated share of wrong joins")
 
     def digest(self) -> bytes:
-        """32 bytes over everything in it."""
+        """SHA-256 of everything in it."""
         return content_hash("transit", (self.model_dump_json(),))
 
 
@@ -69,7 +80,7 @@ class Reliability(Frozen):
     predicted: tuple[float, ...] = Field(description="mean probability of each bin")
     observed: tuple[float, ...] = Field(description="share of pairs of one person in each bin")
     counts: tuple[int, ...] = Field(description="pairs in each bin")
-    ece: float = Field(ge=0, le=1, description="mean |predicted - observed|, by mass (Guo et al. 2017)")
+    ece: float = Field(ge=0, le=1, description="mean |predicted - observed|, weighted by pairs (Guo et al. 2017)")
 
     @property
     def pairs(self) -> int:
@@ -77,29 +88,31 @@ class Reliability(Frozen):
 
 
 class Judgment(Frozen):
-    shortlist: Reliability = Field(description="of all pairs")
-    middle: Reliability = Field(description="of those with a probability of 0.05 .. 0.95")
+    """Reliability of the probabilities of shortlisted pairs."""
+
+    shortlist: Reliability = Field(description="all pairs")
+    middle: Reliability = Field(description="pairs with a probability of 0.05 to 0.95")
 
 
 class FalseMerges(Frozen):
-    """How many joins, of those made at a threshold, join two people."""
+    """Share of the joins made at a threshold that join two people."""
 
-    threshold: float = Field(description="log-odds; joins at or above it are made")
+    threshold: float = Field(description="log-odds; pairs at or above it are joined")
     joins: int = Field(ge=0)
     wrong: int = Field(ge=0)
-    groups: int = Field(ge=0, description="people, seeds or cities that the joins are of; joins of one are alike")
+    groups: int = Field(ge=0, description="people, seeds or cities with joins; joins of one group are not independent")
     rate: float = Field(ge=0, le=1, description="wrong / joins")
-    low: float = Field(ge=0, le=1, description="95 % interval of the rate")
+    low: float = Field(ge=0, le=1, description="95 % confidence interval of the rate")
     high: float = Field(ge=0, le=1)
-    fresh_low: float = Field(ge=0, le=1, description="95 % interval of what as many joins of other people will show")
+    fresh_low: float = Field(ge=0, le=1, description="95 % interval of the rate among as many joins of other people")
     fresh_high: float = Field(ge=0, le=1)
 
 
 class Profile(Frozen):
-    """How a quantity, such as the distances of decisions, was distributed at calibration."""
+    """Distribution of a quantity, such as the distances of decisions, at calibration."""
 
     deciles: tuple[float, ...] = Field(description="the inner nine")
-    shares: tuple[float, ...] = Field(description="of the ten bins between; 0.1 each, but for ties")
+    shares: tuple[float, ...] = Field(description="share of the values in each of the ten bins; 0.1 each without ties")
     count: int = Field(ge=1)
 
 
@@ -108,22 +121,22 @@ class LevelCalibration(Frozen):
 
     level: Level
     terms: PairTerms
-    transit: TransitTimes | None = Field(None, description="None: what is believed before anything is learned")
-    join_log_odds: float = Field(description="pairs and clusters at or above are joined")
-    review_log_odds: float = Field(description="from here up to join_log_odds a person is asked")
+    transit: TransitTimes | None = Field(None, description="None: the prior, before anything is learned")
+    join_log_odds: float = Field(description="operating point: pairs and clusters at or above it are joined")
+    review_log_odds: float = Field(description="from here up to join_log_odds, the operator is asked")
     fitted_on: str = Field(max_length=500, description="the data, in words")
     pairs: int = Field(ge=0)
     positives: int = Field(ge=0)
     false_merges: FalseMerges | None = Field(None, description="of the joins made at join_log_odds on the data")
-    reliability: Judgment | None = Field(None, description="of people that the terms were not fitted on")
+    reliability: Judgment | None = Field(None, description="on people that the terms were not fitted on")
     decisions: Profile | None = Field(
-        None, description="of the distances of the decisions made at join_log_odds, to tell when data drift away"
+        None, description="distances of the decisions made at join_log_odds, to detect drift"
     )
 
     @model_validator(mode="before")
     @classmethod
-    def _of_a_line(cls, data: Any) -> Any:
-        """Cards and rows written before pairs had terms hold a slope and an intercept."""
+    def _straight_line(cls, data: Any) -> Any:
+        """Reads early cards and rows, which hold a slope and an intercept instead of terms."""
         if isinstance(data, dict) and "slope" in data:
             line = straight_line(data["slope"], data["intercept"])
             return {

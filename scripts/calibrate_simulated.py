@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.accuracy.baselines import BASELINES, LabeledPassages, Passages, search_thresholds
-from pipeline.association.geometry import geometry
+from pipeline.accuracy.baselines import BASELINES, LabeledPassages, Passages, search_threshold
+from pipeline.association.geometry import unit_geometry
 from pipeline.calibration.fit import calibrate
 from pipeline.simulation import MODEL, WEIGHTS
 from reid_core.diff_attention import DiffAttention
@@ -107,15 +107,15 @@ def baseline_thresholds(report: Callable[[str], None]) -> dict[str, list[float]]
     cities = [_passages(embedding_city(EmbeddingCitySettings(cameras=64, seed=seed))) for seed in SEEDS]
     found = {}
     for name, baseline in BASELINES.items():
-        chosen = search_thresholds(baseline, cities, "idf1")
-        found[name] = list(chosen.thresholds)
-        report(f"{name}: thresholds {chosen.thresholds}, district IDF1 {chosen.value:.3f}")
+        chosen = search_threshold(baseline, cities)
+        found[name] = [chosen.threshold]
+        report(f"{name}: threshold {chosen.threshold}, district IDF1 {chosen.idf1:.3f}")
     return found
 
 
 def _passages(simulated: EmbeddingCity) -> LabeledPassages:
     """The city's tracklets as its store would have them, with their quality-weighted means."""
-    world = geometry(simulated.city, "d1", AssociationSettings())
+    geometry = unit_geometry(simulated.city, "d1", AssociationSettings())
     parts: list[tuple[Floats, Ints, Ints, Ints, Ints, Ints]] = []
     for batch in simulated.batches():
         _, first, of = np.unique(batch.track, return_index=True, return_inverse=True)
@@ -129,7 +129,7 @@ def _passages(simulated: EmbeddingCity) -> LabeledPassages:
         camera, person = batch.camera[first].astype(np.int64), batch.person[first]
         parts.append((mean / weight[:, None], camera, start, end, person, np.bincount(of)))
     mean, camera, start, end, person, crops = (np.concatenate(column) for column in zip(*parts, strict=True))
-    passages = Passages(mean.astype(np.float32), camera, start, end, world.slack)
+    passages = Passages(mean.astype(np.float32), camera, start, end, geometry.min_gap)
     return LabeledPassages(passages, person, crops)
 
 

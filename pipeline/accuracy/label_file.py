@@ -1,8 +1,8 @@
-"""A user's own labels: a file that says of crops who is on them.
+"""A label file: the operator's own labels, which say which person each crop shows.
 
-CSV with a head line, or JSON Lines. A label has `truth` and either `crop`, the crop's key in hex, or `camera`, `time`
-(with a zone) and `track` (left out where the crop came without one). Other columns are ignored, so that a manifest, or
-an export of assignments, is a file of labels too. A label whose `truth` is empty says nothing.
+CSV with a header line, or JSON Lines. A label has `truth`, and names its crop either by `crop`, the crop's key in hex,
+or by `camera`, `time` (with a zone) and `track` (left out for a crop without one). Other columns are ignored, so that a
+manifest, or an export of assignments, is a label file too. A label with empty `truth` is skipped.
 """
 
 import csv
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection
 
-from pipeline.accuracy.labeled import Said
+from pipeline.accuracy.labeled import TrackletLabels
 from pipeline.store.copy import copy_out
 from schemas.arrays import Ints
 from schemas.errors import InputError
@@ -27,13 +27,14 @@ from schemas.times import parse_time
 
 MAX_LINE_BYTES = 65_536
 MAX_TRUTH = 200
-#: Labels that go to the database at a time.
+#: Labels sent to the database at a time.
 _BATCH = 20_000
 
 
 @dataclass(frozen=True)
 class Label:
-    crop: bytes | None  # the key; else camera, captured_at and track say which crop
+    line: int  # of the file
+    crop: bytes | None  # the key; None: camera, captured_at and track name the crop
     camera: str
     captured_at: datetime | None
     track: str | None
@@ -42,91 +43,122 @@ class Label:
 
 @dataclass(frozen=True)
 class Matched:
-    """How many of the file's labels are of crops of the unit."""
+    """How many of the file's labels name a crop of the unit."""
 
     labels: int
     matched: int
 
 
 def read_labels(path: Path) -> Iterator[Label]:
-    """The file's labels, one after the other. Raises InputError with the line at fault."""
+    """The file's labels, one by one. Raises InputError with the line at fault."""
     lines = _lines(path)
-    first = next((line for line in lines if line.strip()), "")
-    rows = (_json if first.lstrip().startswith("{") else _csv)(path, chain([first], lines))
+    blank, first = 0, ""
+    for line in lines:
+        if line.strip():
+            first = line
+            break
+        blank += 1
+    rows = (_json if first.lstrip().startswith("{") else _csv)(path, blank, chain([first], lines))
     for number, row in rows:
         try:
-            label = _label(row)
+            label = _label(number, row)
         except (ValueError, InputError) as error:
             raise InputError(f"{path}: line {number}: {error}") from None
         if label is not None:
             yield label
 
 
-def read_said(path: Path, unit: str, told: Callable[[Matched], None] = lambda _: None) -> Callable[[Connection], Said]:
-    """What `labeled_tracklets` asks: the file's labels of the unit's crops. `told` hears how many these were.
+def label_reader(
+    path: Path, unit: str, on_matched: Callable[[Matched], None] = lambda _: None
+) -> Callable[[Connection], TrackletLabels]:
+    """The `read_labels` argument of `labeled_tracklets`: reads the file's labels of the unit's crops.
 
-    Raises InputError where no label is of a crop of the unit, and as `read_labels`.
+    on_matched: called with the number of labels that name a crop of the unit. The reader raises InputError if none
+    does, if two labels give one crop different truths, and where `read_labels` does.
     """
 
-    def said(connection: Connection) -> Said:
-        numbers: dict[str, int] = {}
+    def read(connection: Connection) -> TrackletLabels:
+        numbers: dict[str, int] = {}  # of people, in order of appearance
         labels = matched = 0
-        found: list[tuple[Ints, Ints]] = []
-        given = read_labels(path)
-        while batch := list(islice(given, _BATCH)):
+        parts: list[_MatchedLabels] = []
+        remaining = read_labels(path)
+        while batch := list(islice(remaining, _BATCH)):
             labels += len(batch)
+            line = np.array([label.line for label in batch], dtype=np.int64)
             person = np.array([numbers.setdefault(label.truth, len(numbers)) for label in batch], dtype=np.int64)
-            for rows, tracklet in _tracklets(connection, unit, batch):
-                matched += len(np.unique(rows))
-                found.append((tracklet, person[rows]))
+            for row, crop, tracklet in _match(connection, unit, batch):
+                matched += len(np.unique(row))
+                parts.append((crop, tracklet, person[row], line[row]))
         if not matched:
             raise InputError(
-                f"{path}: none of its {labels} labels is of a crop of {unit}; a label names a crop by its key, `crop`, "
-                "or by `camera`, `time` and `track`, as they were taken in"
+                f"{path}: none of its {labels} labels names a crop of {unit}; a label names a crop by its key `crop`, "
+                "or by `camera`, `time` and `track`, as they were ingested"
             )
-        told(Matched(labels, matched))
-        people = sorted(numbers)
-        place = np.empty(len(people), dtype=np.int64)
-        place[[numbers[name] for name in people]] = np.arange(len(people))
-        tracklet, person = (np.concatenate(column) for column in zip(*found, strict=True))
-        return Said(tracklet, place[person], np.ones(len(tracklet), dtype=np.int64), tuple(people))
+        crop, tracklet, person, line = (np.concatenate(column) for column in zip(*parts, strict=True))
+        names = list(numbers)
+        _check_contradictions(path, names, crop, person, line)
+        once = np.unique(np.stack([crop, tracklet]), axis=1, return_index=True)[1]  # a label may be repeated
+        on_matched(Matched(labels, matched))
+        people = sorted(names)
+        index = np.empty(len(people), dtype=np.int64)
+        index[[numbers[name] for name in people]] = np.arange(len(people))
+        return TrackletLabels(tracklet[once], index[person[once]], np.ones(len(once), dtype=np.int64), tuple(people))
 
-    return said
+    return read
+
+
+#: (k,) each: crop id, tracklet id or 0, number of the person, line of the label.
+_MatchedLabels = tuple[Ints, Ints, Ints, Ints]
+
+
+def _check_contradictions(path: Path, names: list[str], crop: Ints, person: Ints, line: Ints) -> None:
+    """Raises InputError with the first line that gives a crop another truth than an earlier line."""
+    order = np.lexsort((line, crop))
+    crop, person, line = crop[order], person[order], line[order]
+    wrong = np.flatnonzero((crop[1:] == crop[:-1]) & (person[1:] != person[:-1])) + 1
+    if len(wrong):
+        at = int(wrong[np.argmin(line[wrong])])
+        one, other = (names[int(person[i])][:80] for i in (at, at - 1))
+        raise InputError(
+            f"{path}: line {line[at]}: {one!r} contradicts line {line[at - 1]}, which says {other!r} of the same crop; "
+            "give each crop one truth, and name it by its key `crop` where several share camera, time and track"
+        )
 
 
 _MEMBERS = (
     "LEFT JOIN identity_member m ON m.crop_id = c.id WHERE c.camera = :unit OR starts_with(c.camera, :unit || '/')"
 )
 _BY_KEY = (
-    "SELECT new.n - 1, coalesce(m.identity_id, 0) FROM unnest(CAST(:key AS bytea[])) WITH ORDINALITY AS new (key, n) "
+    "SELECT new.n - 1, c.id, coalesce(m.identity_id, 0) "
+    "FROM unnest(CAST(:key AS bytea[])) WITH ORDINALITY AS new (key, n) "
     f"JOIN crop c ON c.key = new.key {_MEMBERS}"
 )
 _BY_PLACE = (
-    "SELECT new.n - 1, coalesce(m.identity_id, 0) FROM unnest(CAST(:camera AS text[]), "
+    "SELECT new.n - 1, c.id, coalesce(m.identity_id, 0) FROM unnest(CAST(:camera AS text[]), "
     "CAST(:captured_at AS timestamptz[]), CAST(:track AS text[])) WITH ORDINALITY "
     "AS new (camera, captured_at, track, n) JOIN crop c ON c.camera = new.camera AND c.captured_at = new.captured_at "
     f"AND c.track IS NOT DISTINCT FROM new.track {_MEMBERS}"
 )
 
 
-def _tracklets(connection: Connection, unit: str, batch: list[Label]) -> Iterator[tuple[Ints, Ints]]:
-    """(which label (k,), tracklet id (k,) or 0 for none) of those whose crop is of the unit."""
-    kinds = {"label": "int8", "tracklet": "int8"}
-    keyed = [i for i, label in enumerate(batch) if label.crop is not None]
-    placed = [i for i, label in enumerate(batch) if label.crop is None and is_within(label.camera, unit)]
-    if keyed:
-        rows = copy_out(connection, _BY_KEY, {"unit": unit, "key": [batch[i].crop for i in keyed]}, kinds)
-        yield np.array(keyed)[np.asarray(rows["label"])], np.asarray(rows["tracklet"])
-    if placed:
-        columns = {name: [getattr(batch[i], name) for i in placed] for name in ("camera", "captured_at", "track")}
+def _match(connection: Connection, unit: str, batch: list[Label]) -> Iterator[tuple[Ints, Ints, Ints]]:
+    """(row of the batch (k,), crop id (k,), tracklet id (k,) or 0 for none) of the labels that name a unit's crop."""
+    kinds = {"label": "int8", "crop": "int8", "tracklet": "int8"}
+    by_key = [i for i, label in enumerate(batch) if label.crop is not None]
+    by_place = [i for i, label in enumerate(batch) if label.crop is None and is_within(label.camera, unit)]
+    if by_key:
+        rows = copy_out(connection, _BY_KEY, {"unit": unit, "key": [batch[i].crop for i in by_key]}, kinds)
+        yield np.array(by_key)[np.asarray(rows["label"])], np.asarray(rows["crop"]), np.asarray(rows["tracklet"])
+    if by_place:
+        columns = {name: [getattr(batch[i], name) for i in by_place] for name in ("camera", "captured_at", "track")}
         rows = copy_out(connection, _BY_PLACE, {"unit": unit, **columns}, kinds)
-        yield np.array(placed)[np.asarray(rows["label"])], np.asarray(rows["tracklet"])
+        yield np.array(by_place)[np.asarray(rows["label"])], np.asarray(rows["crop"]), np.asarray(rows["tracklet"])
 
 
 # ---- the file
 
 
-def _label(row: dict[str, Any]) -> Label | None:
+def _label(line: int, row: dict[str, Any]) -> Label | None:
     truth = _text(row, "truth")
     if not truth:
         return None
@@ -135,11 +167,11 @@ def _label(row: dict[str, Any]) -> Label | None:
     crop, camera, time = _text(row, "crop"), _text(row, "camera"), _text(row, "time")
     if crop:
         if not re.fullmatch(r"[0-9a-f]{64}", crop):
-            raise ValueError(f"crop {crop[:80]!r}: is no key of 64 hex digits")
-        return Label(bytes.fromhex(crop), camera, None, None, truth)
+            raise ValueError(f"crop {crop[:80]!r}: not a key of 64 hex digits")
+        return Label(line, bytes.fromhex(crop), camera, None, None, truth)
     if not camera or not time:
-        raise ValueError("says neither which `crop` nor which `camera` and `time`")
-    return Label(None, camera, parse_time(time), _text(row, "track") or None, truth)
+        raise ValueError("names no crop: give `crop`, or `camera` and `time`")
+    return Label(line, None, camera, parse_time(time), _text(row, "track") or None, truth)
 
 
 def _text(row: dict[str, Any], name: str) -> str:
@@ -147,35 +179,39 @@ def _text(row: dict[str, Any], name: str) -> str:
     if value is None:
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise ValueError(f"{name}: is no text")
+        raise ValueError(f"{name}: not a text")
     if "\x00" in str(value):
-        raise ValueError(f"{name}: holds a NUL character")
+        raise ValueError(f"{name}: contains a NUL character")
     return str(value).strip()
 
 
-def _json(path: Path, lines: Iterator[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(lines, 1):
+def _json(path: Path, blank: int, lines: Iterator[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line number and content of each row, after `blank` lines that were skipped."""
+    for number, line in enumerate(lines, blank + 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
         except ValueError as error:
-            raise InputError(f"{path}: line {number}: is no JSON: {error}") from None
+            raise InputError(f"{path}: line {number}: not JSON: {error}") from None
         if not isinstance(row, dict):
-            raise InputError(f"{path}: line {number}: is no JSON object")
+            raise InputError(f"{path}: line {number}: not a JSON object")
         yield number, row
 
 
-def _csv(path: Path, lines: Iterator[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _csv(path: Path, blank: int, lines: Iterator[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """As `_json`."""
     reader = csv.DictReader(lines, strict=True)
     try:
         names = set(reader.fieldnames or ())
         if "truth" not in names or not ("crop" in names or {"camera", "time"} <= names):
-            raise InputError(f"{path}: line 1: needs the columns truth and crop, or truth, camera, time and track")
+            raise InputError(
+                f"{path}: line {blank + 1}: needs the columns truth and crop, or truth, camera, time and track"
+            )
         for row in reader:
-            yield reader.line_num, row
+            yield blank + reader.line_num, row
     except csv.Error as error:
-        raise InputError(f"{path}: line {reader.line_num}: is no CSV: {error}") from None
+        raise InputError(f"{path}: line {blank + reader.reader.line_num}: not CSV: {error}") from None
 
 
 def _lines(path: Path) -> Iterator[str]:
@@ -188,6 +224,6 @@ def _lines(path: Path) -> Iterator[str]:
                     raise InputError(f"{path}: line {number}: longer than {MAX_LINE_BYTES} bytes")
                 yield data.removeprefix(b"\xef\xbb\xbf").decode() if number == 1 else data.decode()
     except UnicodeDecodeError:
-        raise InputError(f"{path}: line {number}: is not UTF-8") from None
+        raise InputError(f"{path}: line {number}: not UTF-8") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None

@@ -1,4 +1,4 @@
-"""associate: from nodes to groups and the decisions that explain them. Serves building, street and district alike."""
+"""`associate`: joins nodes to groups and explains that by decisions. Serves buildings, streets and districts alike."""
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ import numpy as np
 
 from pipeline.association.candidates import shortlist
 from pipeline.association.clustering import Clusters, average_link
-from pipeline.association.geometry import Geometry, closest
+from pipeline.association.geometry import Geometry, time_gaps
 from pipeline.association.nodes import Nodes
 from pipeline.association.pair_scores import Scorer, Scores
-from pipeline.association.reassignment import displaced
+from pipeline.association.reassignment import joins_to_undo
 from pipeline.association.transit import UnitTransit
 from reid_core.serving.core import ReIDCore
 from schemas.arrays import Floats, Ints
@@ -22,25 +22,27 @@ from schemas.settings import AssociationSettings
 
 @dataclass(frozen=True)
 class Decision:
-    left: int  # node index; left < right, so left's key is the lower
+    """Why two nodes were joined, kept apart or sent to review. Values are None where there is no calibration."""
+
+    left: int  # node index; left < right, so the left key is the lower one
     right: int
     verdict: Verdict
     distance: float
     appearance_log_odds: float | None
     transit_log_odds: float
     probability: float | None
-    operating_point: float | None
-    gap_s: float | None
-    way_s: float | None  # how long the way between the two usually takes; None where nothing is known of it
-    left_child: int
+    operating_point: float | None  # as a probability
+    gap_s: float | None  # between the two nearest tracklets; None without times
+    expected_s: float | None  # expected walking time between their cameras; None where unknown
+    left_child: int  # child of the unit at which the left one of them was seen
     right_child: int
-    runner_up: int | None  # nearest candidate of the fresher side outside the group
+    runner_up: int | None  # nearest candidate, outside the group, of the pair's fresh node; for joins only
     runner_up_distance: float | None
 
 
 @dataclass(frozen=True)
 class Shortlist:
-    """The pairs that were compared because they are near, and their scores."""
+    """The candidate pairs and their scores."""
 
     left: Ints  # (p,) node indices; left < right
     right: Ints
@@ -49,29 +51,28 @@ class Shortlist:
 
 @dataclass(frozen=True)
 class Association:
-    groups: list[list[int]]
-    decisions: list[Decision]
+    groups: list[list[int]]  # every node once
+    decisions: list[Decision]  # by (left, right)
     shortlist: Shortlist
 
 
 def associate(
     nodes: Nodes,
-    world: Geometry,
+    geometry: Geometry,
     core: ReIDCore,
     calibration: LevelCalibration | None,
     transit: UnitTransit,
     settings: AssociationSettings,
 ) -> Association:
-    """Groups of nodes that are one person, and why.
+    """Groups of nodes that are one person, and the decisions that explain them.
 
-    Without a calibration nothing is joined: each fresh node's nearest candidate goes to review.
+    Without a calibration nothing is joined: the nearest candidate of each fresh node goes to review.
     """
-    left, right, near = shortlist(nodes, world, settings.neighbors)
-    scorer = Scorer(nodes, world, core, calibration, transit)
-    scores = scorer.score(left, right, near)
+    left, right, gaps = shortlist(nodes, geometry, settings.neighbors)
+    scorer = Scorer(nodes, geometry, core, calibration, transit)
+    scores = scorer.score(left, right, gaps)
     if calibration is None:
-        nearest = _nearest_of_fresh(nodes, left, right, scores)
-        rows = sorted(set(nearest.values()))
+        rows = sorted(set(_nearest_candidates(nodes, left, right, scores).values()))
         return Association(
             [[i] for i in range(len(nodes))],
             [
@@ -80,10 +81,10 @@ def associate(
             ],
             Shortlist(left, right, scores),
         )
-    pairs = _Pairs(scorer)
-    log_odds = pairs.keep(left, right, scores)
+    pairs = _ScoredPairs(scorer)
+    log_odds = pairs.add(left, right, scores)
 
-    def cluster(forbidden: Container[tuple[int, int]] = ()) -> Clusters:
+    def cluster(cannot_link: Container[tuple[int, int]] = ()) -> Clusters:
         return average_link(
             len(nodes),
             left,
@@ -93,11 +94,11 @@ def associate(
             review=calibration.review_log_odds,
             small=settings.small_cluster,
             score=pairs.score,
-            impossible=lambda a, b: any((i, j) in forbidden for i in a for j in b) or pairs.impossible(a, b),
+            impossible=lambda a, b: any((i, j) in cannot_link for i in a for j in b) or pairs.impossible(a, b),
         )
 
     clusters = cluster()
-    moved = displaced(
+    undone = joins_to_undo(
         clusters.groups,
         nodes.fresh,
         left,
@@ -106,82 +107,82 @@ def associate(
         threshold=calibration.join_log_odds,
         score=lambda node, others: pairs.mean([node], others),
         impossible=lambda node, others: pairs.impossible([node], others),
-        at_once=lambda a, b: closest(nodes, world, a, b).impossible,
+        conflict=lambda a, b: time_gaps(nodes, geometry, a, b).impossible,
     )
-    if moved:
-        clusters = cluster({*moved, *((j, i) for i, j in moved)})
-    group = np.empty(len(nodes), dtype=np.int64)
+    if undone:
+        clusters = cluster({*undone, *((j, i) for i, j in undone)})
+    group_of = np.empty(len(nodes), dtype=np.int64)
     for number, members in enumerate(clusters.groups):
-        group[members] = number
+        group_of[members] = number
     verdicts = dict.fromkeys(clusters.joins, Verdict.JOIN)
-    verdicts |= dict.fromkeys(clusters.near, Verdict.REVIEW)
-    runner_up = _runners_up(nodes, left, right, scores, group)
-    for row in runner_up.values():
+    verdicts |= dict.fromkeys(clusters.reviews, Verdict.REVIEW)
+    runners_up = _runners_up(nodes, left, right, scores, group_of)
+    for row in runners_up.values():
         verdicts.setdefault((int(left[row]), int(right[row])), Verdict.APART)
     decisions = []
     for (a, b), verdict in sorted(verdicts.items()):
-        found, row = pairs.where[a, b]
-        other = runner_up.get(a if nodes.fresh[a] else b) if verdict is Verdict.JOIN else None
-        rival = None
-        if other is not None:
-            ends = {int(left[other]), int(right[other])} - {a, b}
-            rival = (min(ends), float(scores.distance[other])) if ends else None
-        decisions.append(_decision(found, row, a, b, verdict, calibration, rival, nodes))
+        found, row = pairs.rows[a, b]
+        runner_up_row = runners_up.get(a if nodes.fresh[a] else b) if verdict is Verdict.JOIN else None
+        runner_up = None
+        if runner_up_row is not None:
+            ends = {int(left[runner_up_row]), int(right[runner_up_row])} - {a, b}
+            runner_up = (min(ends), float(scores.distance[runner_up_row])) if ends else None
+        decisions.append(_decision(found, row, a, b, verdict, calibration, runner_up, nodes))
     return Association(clusters.groups, decisions, Shortlist(left, right, scores))
 
 
-class _Pairs:
-    """The pairs that were scored, and what is asked of them."""
+class _ScoredPairs:
+    """All pairs scored so far; scores further ones on demand."""
 
     def __init__(self, scorer: Scorer) -> None:
         self.scorer = scorer
-        self.where: dict[tuple[int, int], tuple[Scores, int]] = {}  # of each: in which scores, and in which row
+        self.rows: dict[tuple[int, int], tuple[Scores, int]] = {}  # pair -> the scores that hold it, and its row
 
-    def keep(self, left: Ints, right: Ints, found: Scores) -> Floats:
-        """Remembers them; (p,) their log-odds."""
+    def add(self, left: Ints, right: Ints, scores: Scores) -> Floats:
+        """Adds scored pairs; returns their log-odds (p,)."""
         ends = zip(left.tolist(), right.tolist(), strict=True)
-        self.where.update((pair, (found, row)) for row, pair in enumerate(ends))
-        return found.log_odds
+        self.rows.update((pair, (scores, row)) for row, pair in enumerate(ends))
+        return scores.log_odds
 
     def score(self, left: Ints, right: Ints) -> Floats:
         """(p,) Log-odds of further pairs."""
-        return self.keep(left, right, self.scorer.score(left, right))
+        return self.add(left, right, self.scorer.score(left, right))
 
     def mean(self, some: Sequence[int], others: Sequence[int]) -> float:
         """Mean log-odds over all pairs between the two."""
-        known, rest = self._parted(some, others)
-        total = sum(float(found.log_odds[row]) for found, row in known)
+        scored, rest = self._split(some, others)
+        total = sum(float(scores.log_odds[row]) for scores, row in scored)
         return (total + float(self.score(*rest).sum())) / (len(some) * len(others))
 
     def impossible(self, some: Sequence[int], others: Sequence[int]) -> bool:
         """Whether any pair between the two cannot be one person."""
-        known, rest = self._parted(some, others)
-        if any(found.impossible[row] for found, row in known):
+        scored, rest = self._split(some, others)
+        if any(scores.impossible[row] for scores, row in scored):
             return True
-        return bool(len(rest[0])) and bool(closest(self.scorer.nodes, self.scorer.world, *rest).impossible.any())
+        return bool(len(rest[0])) and bool(time_gaps(self.scorer.nodes, self.scorer.geometry, *rest).impossible.any())
 
-    def _parted(self, some: Sequence[int], others: Sequence[int]) -> tuple[list[tuple[Scores, int]], tuple[Ints, Ints]]:
-        """The pairs between the two that were scored, and the others."""
+    def _split(self, some: Sequence[int], others: Sequence[int]) -> tuple[list[tuple[Scores, int]], tuple[Ints, Ints]]:
+        """The pairs between the two: the scored ones, and (left, right) of the others."""
         every = [(min(i, j), max(i, j)) for i in some for j in others]
-        rest = np.array([pair for pair in every if pair not in self.where], dtype=np.int64).reshape(-1, 2)
-        return [self.where[pair] for pair in every if pair in self.where], (rest[:, 0], rest[:, 1])
+        rest = np.array([pair for pair in every if pair not in self.rows], dtype=np.int64).reshape(-1, 2)
+        return [self.rows[pair] for pair in every if pair in self.rows], (rest[:, 0], rest[:, 1])
 
 
-def _nearest_of_fresh(nodes: Nodes, left: Ints, right: Ints, scores: Scores) -> dict[int, int]:
-    """The pair with the smallest distance of each fresh node: node -> row."""
-    best: dict[int, int] = {}
+def _nearest_candidates(nodes: Nodes, left: Ints, right: Ints, scores: Scores) -> dict[int, int]:
+    """Fresh node -> row of its pair with the smallest distance; ties break by key."""
+    nearest: dict[int, int] = {}
     for row in np.lexsort((right, left, scores.distance)).tolist():
         for node in (int(left[row]), int(right[row])):
             if nodes.fresh[node]:
-                best.setdefault(node, row)
-    return best
+                nearest.setdefault(node, row)
+    return nearest
 
 
-def _runners_up(nodes: Nodes, left: Ints, right: Ints, scores: Scores, group: np.ndarray) -> dict[int, int]:
-    """The same among the pairs whose ends lie in different groups."""
-    outside = np.flatnonzero(group[left] != group[right])
-    found = _nearest_of_fresh(nodes, left[outside], right[outside], scores.take(outside))
-    return {node: int(outside[row]) for node, row in found.items()}
+def _runners_up(nodes: Nodes, left: Ints, right: Ints, scores: Scores, group_of: Ints) -> dict[int, int]:
+    """Fresh node -> row of its pair with the smallest distance among the pairs between different groups."""
+    outside = np.flatnonzero(group_of[left] != group_of[right])
+    nearest = _nearest_candidates(nodes, left[outside], right[outside], scores.take(outside))
+    return {node: int(outside[row]) for node, row in nearest.items()}
 
 
 def _decision(
@@ -191,23 +192,23 @@ def _decision(
     right: int,
     verdict: Verdict,
     calibration: LevelCalibration | None,
-    rival: tuple[int, float] | None,
+    runner_up: tuple[int, float] | None,
     nodes: Nodes,
 ) -> Decision:
     timed = bool(nodes.timed[left] and nodes.timed[right])
     return Decision(
-        left,
-        right,
-        verdict,
-        float(scores.distance[row]),
-        None if calibration is None else float(scores.appearance[row]),
-        float(scores.transit[row]),
-        None if calibration is None else probability(float(scores.log_odds[row])),
-        None if calibration is None else probability(calibration.join_log_odds),
-        float(scores.gap_us[row]) / 1e6 if timed else None,
-        None if np.isnan(scores.way_s[row]) else float(scores.way_s[row]),
-        int(scores.left_child[row]),
-        int(scores.right_child[row]),
-        None if rival is None else rival[0],
-        None if rival is None else rival[1],
+        left=left,
+        right=right,
+        verdict=verdict,
+        distance=float(scores.distance[row]),
+        appearance_log_odds=None if calibration is None else float(scores.appearance[row]),
+        transit_log_odds=float(scores.transit[row]),
+        probability=None if calibration is None else probability(float(scores.log_odds[row])),
+        operating_point=None if calibration is None else probability(calibration.join_log_odds),
+        gap_s=float(scores.gap_us[row]) / 1e6 if timed else None,
+        expected_s=None if np.isnan(scores.expected_s[row]) else float(scores.expected_s[row]),
+        left_child=int(scores.left_child[row]),
+        right_child=int(scores.right_child[row]),
+        runner_up=None if runner_up is None else runner_up[0],
+        runner_up_distance=None if runner_up is None else runner_up[1],
     )

@@ -1,4 +1,4 @@
-"""The best one-to-one matching of a sparse graph: who is whom, where each may be matched once."""
+"""Maximum-weight one-to-one matching of a sparse bipartite graph."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,34 +9,34 @@ from schemas.arrays import Bools, Ints
 
 
 def best_matching(left: Ints, right: Ints, gain: NDArray[np.int64] | NDArray[np.float64]) -> Bools:
-    """(k,) Which edges are in the matching of largest total gain.
+    """(k,) Which of k edges are in the matching with the largest total gain.
 
-    `left` and `right` (k,) name the ends of each edge by any number, no pair of ends twice; `gain` (k,) is positive.
-    Whoever gains nothing stays alone. The sparse Jonker-Volgenant algorithm (LAPJVsp of scipy) on the edges that are
-    there, so time and memory follow these and not the product of the sides.
+    left, right: (k,) ends of the edges, any integers; no pair of ends twice. gain: (k,) positive. An end may stay
+    unmatched. Uses the sparse Jonker-Volgenant algorithm (LAPJVsp of scipy), whose time and memory follow the number of
+    edges and not the product of the sides.
     """
     chosen = np.zeros(len(left), dtype=bool)
     if not len(left):
         return chosen
-    assert gain.min() > 0, "an edge that gains nothing is no edge"
+    assert gain.min() > 0, "edges without gain must be left out"
     rows, row = np.unique(left, return_inverse=True)
     columns, column = np.unique(right, return_inverse=True)
-    sole = (np.bincount(row)[row] == 1) & (np.bincount(column)[column] == 1)  # nobody else wants either end
-    chosen[sole] = True
-    rest = np.flatnonzero(~sole)
+    isolated = (np.bincount(row)[row] == 1) & (np.bincount(column)[column] == 1)  # no other edge at either end
+    chosen[isolated] = True
+    rest = np.flatnonzero(~isolated)
     if not len(rest):
         return chosen
-    if len(rows) > len(columns):  # the algorithm goes row by row
+    if len(rows) > len(columns):  # the algorithm iterates over rows
         row, column = column, row
     row, column = np.unique(row[rest], return_inverse=True)[1], np.unique(column[rest], return_inverse=True)[1]
     n, m = int(row.max()) + 1, int(column.max()) + 1
-    # Each row also has a column of its own that costs what the dearest edge would not, so a full matching exists.
-    alone = float(gain[rest].max()) + 1.0
-    cost = np.concatenate([alone - gain[rest], np.full(n, alone)])
-    every = np.arange(n)
-    graph = csr_matrix((cost, (np.concatenate([row, every]), np.concatenate([column, m + every]))), shape=(n, m + n))
-    matched = np.empty(n, dtype=np.int64)
-    at, to = min_weight_full_bipartite_matching(graph)
-    matched[at] = to
-    chosen[rest] = matched[row] == column
+    # Each row gets a dummy column, so that a full matching exists; it costs more than any edge.
+    unmatched = float(gain[rest].max()) + 1.0
+    cost = np.concatenate([unmatched - gain[rest], np.full(n, unmatched)])
+    dummy = np.arange(n)
+    graph = csr_matrix((cost, (np.concatenate([row, dummy]), np.concatenate([column, m + dummy]))), shape=(n, m + n))
+    matched_column = np.empty(n, dtype=np.int64)
+    matched_rows, matched_columns = min_weight_full_bipartite_matching(graph)
+    matched_column[matched_rows] = matched_columns
+    chosen[rest] = matched_column[row] == column
     return chosen

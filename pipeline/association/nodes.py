@@ -1,4 +1,4 @@
-"""What is compared: identities as prototypes and time spans, in columns."""
+"""The input of the association: identities as prototypes and time spans, in columns."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from schemas.arrays import Bools, Floats, Ints
 
 @dataclass(frozen=True)
 class Spans:
-    """The tracklets of n nodes, one behind the other; those of node i stand at first[i]:first[i + 1], by start."""
+    """The tracklets of n nodes in one array; those of node i are rows first[i]:first[i + 1], by start."""
 
     camera: Ints  # (s,) index into the geometry's cameras
     start_us: Ints  # (s,) microseconds UTC
@@ -20,38 +20,39 @@ class Spans:
 
     @property
     def counts(self) -> Ints:
+        """(n,) Tracklets per node."""
         return np.diff(self.first)
 
-    def begun_before(self, node: Ints, time_us: Ints) -> Ints:
-        """(p,) For each node and time: the first tracklet of the node that does not begin before it, or its end."""
-        since, width, order = self._order
-        return np.searchsorted(order, node * width + np.clip(time_us - since, 0, width - 1))
+    def first_from(self, node: Ints, time_us: Ints) -> Ints:
+        """(p,) Index of the node's first tracklet that starts at or after the time; the node's end if there is none."""
+        earliest, width, keys = self._sorted_keys
+        return np.searchsorted(keys, node * width + np.clip(time_us - earliest, 0, width - 1))
 
     @property
-    def whole_us(self) -> int:
-        """From the first start to the last end."""
+    def duration_us(self) -> int:
+        """From the first start to the last end of all tracklets."""
         return int(self.end_us.max() - self.start_us.min()) if len(self.start_us) else 0
 
     @cached_property
-    def _order(self) -> tuple[int, int, Ints]:
-        """One ascending number a tracklet, by (node, start): node * width + start since the first start of all."""
-        since = int(self.start_us.min()) if len(self.start_us) else 0
-        width = int((self.start_us - since).max(initial=0)) + 2
-        assert width < 2**63 // (len(self.first) + 1), "more nodes times microseconds than 64 bits count"
+    def _sorted_keys(self) -> tuple[int, int, Ints]:
+        """Earliest start, width, and one ascending key per tracklet: node * width + start - earliest start."""
+        earliest = int(self.start_us.min()) if len(self.start_us) else 0
+        width = int((self.start_us - earliest).max(initial=0)) + 2
+        assert width < 2**63 // (len(self.first) + 1), "nodes * microseconds must fit into 64 bits"
         node = np.repeat(np.arange(len(self.first) - 1), self.counts)
-        return since, width, node * width + (self.start_us - since)
+        return earliest, width, node * width + (self.start_us - earliest)
 
 
 @dataclass(frozen=True)
 class Nodes:
-    """n identities, sorted by key, so that whatever breaks a tie by index breaks it by key."""
+    """n identities sorted by key, so that breaking ties by index breaks them by key."""
 
     keys: Sequence[bytes]  # (n,) content hashes, ascending
     mean: Floats  # (n, D) raw post-BN features
-    weight: Floats  # (n,) what each mean rests on: the sum of its crops' qualities
+    weight: Floats  # (n,) sum of the qualities of the crops behind each mean
     spans: Spans
     timed: Bools  # (n,)
-    fresh: Bools  # (n,) compared with the others; the rest is only compared against
+    fresh: Bools  # (n,) True: new in this window, compared with all others; False: only compared against
 
     def __post_init__(self) -> None:
         assert list(self.keys) == sorted(set(self.keys)), "keys must be unique and ascending"

@@ -1,1 +1,1 @@
-"""Calibration: fits what a distance and a transit time mean at each level, and measures how reliable that is."""
+"""Calibration: what a distance and a transit time mean at each level, and how reliable that is."""

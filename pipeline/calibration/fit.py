@@ -1,27 +1,26 @@
-"""Calibration: what a distance and a time between mean at each level, learned from a city whose truth is known.
+"""Fits a model's calibration and operating points on a city with known truth.
 
-The labeled city is taken in by the real door and resolved in a database of its own, level by level. What is learned
-from are the pairs that the resolve itself compared, in every window, for these are what the calibration will be asked
-about: from their times the transit times, from distance, transit and weight of evidence the log-odds. Then the
-operating point is the one with the best pairwise F1 among those at which few enough of the joins made are wrong.
-Upward it never falls, since false matches grow with the gallery.
+The labeled city is ingested and resolved in a database of its own, level by level. Learned from are the pairs that the
+resolve itself compared, in every window, since the calibration will be applied to such pairs. Each level's operating
+point is the one with the best pairwise F1 among those with a false-merge rate below the stated one. Operating points
+never decrease upward, since the number of false merges grows with the gallery.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.special import expit
 
-from pipeline.accuracy.labeled import Labeled, labeled_tracklets, nearest_in_unit
+from pipeline.accuracy.baselines import nearest_neighbor_distances
+from pipeline.accuracy.labeled import labeled_tracklets
 from pipeline.accuracy.metrics import Pairwise, pairwise
-from pipeline.association.transit import prior
-from pipeline.association.transit_learning import learn
-from pipeline.calibration.decision_distances import decision_distances
-from pipeline.calibration.labeled_city import Report, all_units, labeled_city
-from pipeline.calibration.labeled_pairs import Compared, Observed, tracklet_truths, wrong_joins
-from pipeline.calibration.reliability import Joins, false_merges, judge, profile
+from pipeline.association.transit import max_lookback_s
+from pipeline.calibration.drift import decision_distances, profile
+from pipeline.calibration.labeled_city import all_units, labeled_city
+from pipeline.calibration.labeled_pairs import ComparedPairs, PairCollector, tracklet_truths, wrong_joins
+from pipeline.calibration.level_fit import fit_level
+from pipeline.calibration.reliability import Joins, false_merges
 from pipeline.city import watermarks
 from pipeline.city.units import read_city
 from pipeline.governance.audit import Action, audit
@@ -29,116 +28,116 @@ from pipeline.registry import ModelRow, insert_calibration
 from pipeline.resolve import resolve_unit
 from pipeline.store import Store
 from reid_core.serving.core import ReIDCore
-from schemas.arrays import Bools, Floats, Ints
-from schemas.calibration import FalseMerges, LevelCalibration, TransitTimes, straight_line
+from schemas.arrays import Bools, Ints
+from schemas.calibration import FalseMerges, LevelCalibration, straight_line
 from schemas.city_file import City
 from schemas.errors import InputError
 from schemas.levels import UPWARD, Level, level_of, parent_of
 from schemas.settings import Settings
 from schemas.times import EPOCH
 
-#: Operating points that are tried, as log-odds.
-_TRIED = tuple(half / 2 for half in range(-3, 11))
-#: Past the best operating point by this much, further ones are not tried.
-_PAST = 1.0
-#: Below the operating point by this much, a person is asked.
+#: Default of the stated false-merge rate: the largest share of the joins made that may join two people.
+MAX_FALSE_MERGE_RATE = 0.05
+#: Operating points to try, as log-odds, ascending.
+_OPERATING_POINTS = tuple(half / 2 for half in range(-3, 11))
+#: The search ends this far above the best operating point, log-odds: stricter ones find less and less.
+_SEARCH_MARGIN = 1.0
+#: Width of the review band below the operating point, log-odds.
 _REVIEW_BAND = 1.0
-#: With fewer pairs of one person a level takes the fit of the level below.
-ENOUGH = 20
-#: Of the joins made, at most this share may join two people, unless another is stated.
-FALSE_MERGES = 0.05
-#: Before anything is learned of a level: joined is what is very near, so that the pairs compared are of few mixtures.
-_FIRST = straight_line(20.0, 8.0)
+#: The terms before anything is fitted: only very near pairs are joined, so that few identities mix people.
+_INITIAL_TERMS = straight_line(20.0, 8.0)
 
 
 @dataclass(frozen=True)
 class Fitted:
+    """A model's calibrations, and figures on the calibration data itself."""
+
     levels: tuple[LevelCalibration, ...]
-    pairwise_f1: Mapping[Level, float]  # on the calibration data itself
-    nearest_neighbor_distance: Mapping[Level, float]  # the baseline's best threshold on the same data
+    pairwise_f1: Mapping[Level, float]
+    nearest_neighbor_distance: Mapping[Level, float]  # best threshold of the nearest-neighbor baseline
 
 
 def calibrate(
     settings: Settings,
     model_directory: Path,
     source: str,
-    report: Report = lambda _: None,
+    on_step: Callable[[str], None] = lambda _: None,
     *,
-    most_wrong: float = FALSE_MERGES,
+    max_false_merge_rate: float = MAX_FALSE_MERGE_RATE,
 ) -> Fitted:
-    """Fits all levels of the model in `model_directory` on labeled data.
+    """Calibrates all levels of the model in `model_directory` on labeled data. Takes minutes.
 
-    `source`: `rendered:SEED,SEED,...` (simulated cities), `simulated:SEED,SEED,...` (embedding-level cities, for a
-    model whose features come with the crops) or `market1501:DIR` (a data set in Market-1501 form, untimed, each camera
-    in a building of its own on one street). `most_wrong`: the stated false-merge rate, the largest share of the joins
-    made that may join two people. `report` is told what goes on. Raises InputError where the source has no two
-    sightings of one person to learn from.
+    source: `rendered:SEED,SEED,...` (simulated cities with pictures), `simulated:SEED,SEED,...` (embedding-level
+    cities, for a model whose features come with the crops) or `market1501:DIR` (a data set in Market-1501 form,
+    untimed, each camera in a building of its own on one street). max_false_merge_rate: largest share of the joins made
+    that may join two people. on_step: called with a line about each step. Raises InputError if no person of the source
+    is seen twice.
     """
-    with labeled_city(settings, model_directory, source, report) as (store, core, model):
+    with labeled_city(settings, model_directory, source, on_step) as (store, core, model):
         with store.begin() as connection:
             truth = tracklet_truths(connection)
-        levels = _Levels(store, core, model, read_city(store), truth, source, most_wrong, report)
-        fitted: list[LevelCalibration] = []
+        fit = _CityFit(store, core, model, read_city(store), truth, source, max_false_merge_rate, on_step)
+        levels: list[LevelCalibration] = []
         f1: dict[Level, float] = {}
         for level in UPWARD[1:]:
-            found = levels.fit(level, fitted)
+            found = fit.calibrate_level(level, levels)
             if found is not None:
-                fitted.append(found[0])
+                levels.append(found[0])
                 f1[level] = found[1]
-        if not fitted:
+        if not levels:
             raise InputError(f"{source}: no person is seen twice, so there is nothing to calibrate on")
-        missing = [level for level in UPWARD[1:] if level not in {fit.level for fit in fitted}]
-        fitted += [_relabeled(fitted[0], level) for level in missing]
-        return Fitted(
-            tuple(sorted(fitted, key=lambda fit: UPWARD.index(fit.level))),
-            f1,
-            {}
-            if source.startswith(
-                "simulated"
-            )  # too many to compare all; pipeline.accuracy.baselines has a search of its own
-            else _nearest_neighbor_distances([labeled_tracklets(store, d, model.id) for d in levels.districts]),
-        )
+        missing = [level for level in UPWARD[1:] if level not in {known.level for known in levels}]
+        levels += [_borrowed(levels[0], level) for level in missing]
+        nearest: dict[Level, float] = {}
+        if not source.startswith("simulated"):  # too many tracklets to compare them all
+            nearest = nearest_neighbor_distances(
+                [labeled_tracklets(store, district, model.id) for district in fit.districts]
+            )
+        return Fitted(tuple(sorted(levels, key=lambda known: UPWARD.index(known.level))), f1, nearest)
 
 
 def write_calibrations(store: Store, model_id: int, fitted: Fitted) -> None:
-    """Makes these the model's newest calibrations; everything resolved with it is then to be looked at again."""
+    """Makes these the model's newest calibrations, and marks everything to be resolved again."""
     with store.begin() as connection:
-        for fit in fitted.levels:
-            insert_calibration(connection, model_id, fit)
+        for calibration in fitted.levels:
+            insert_calibration(connection, model_id, calibration)
         watermarks.mark_everything(connection)
         details = {"model": model_id, "fitted_on": fitted.levels[0].fitted_on}
         audit(connection, store.settings.operator, Action.MODEL_CALIBRATE, details=details)
 
 
 @dataclass(frozen=True)
-class _Levels:
+class _CityFit:
+    """The fit of one level after the other in a labeled city."""
+
     store: Store
     core: ReIDCore
     model: ModelRow
     city: City
-    truth: Mapping[int, str]  # of tracklets, by their ids; resolving levels above the camera changes none
+    truth: Mapping[int, str]  # tracklet id -> person; resolving levels above the camera keeps the tracklets
     source: str
-    most_wrong: float
-    report: Report
+    max_false_merge_rate: float
+    on_step: Callable[[str], None]
 
     @property
     def districts(self) -> list[str]:
         return sorted({unit.code for unit in self.city.units if unit.level is Level.DISTRICT})
 
-    def fit(self, level: Level, below: Sequence[LevelCalibration]) -> tuple[LevelCalibration, float] | None:
+    def calibrate_level(self, level: Level, below: Sequence[LevelCalibration]) -> tuple[LevelCalibration, float] | None:
         """The level's calibration and its pairwise F1 on the data; leaves its units resolved with it.
 
-        None where there is nothing to compare at the level, nor a fit below to take.
+        below: the calibrations of the levels below. With too few pairs of its own the level takes over the newest of
+        them; None if there is none.
         """
         units = [code for code in all_units(self.store) if level_of(code) is level]
         children = sorted(unit.code for unit in self.city.units if parent_of(unit.code) in set(units))
-        looked_s = float(min(self.store.settings.association.horizon_s(level), 86_400))
+        lookback_s = max_lookback_s(self.store.settings.association.horizon_s(level))
         found: LevelCalibration | None = None
-        # The first pass compares identities that joins by a guess have made; the second those of the fit.
+        # The first pass compares identities joined by an initial guess, the second those joined by the first fit.
         for _ in range(2):
             guess = found or LevelCalibration(
                 level=level,
-                terms=below[-1].terms if below else _FIRST,
+                terms=below[-1].terms if below else _INITIAL_TERMS,
                 join_log_odds=2.0,
                 review_log_odds=1.0,
                 fitted_on="",
@@ -146,161 +145,83 @@ class _Levels:
                 positives=0,
             )
             pairs = self._compare(guess, units, children)
-            if pairs is None or min(pairs.same.sum(), (~pairs.same).sum()) < ENOUGH:
-                found = _relabeled(below[-1], level) if below else None
+            found = None if pairs is None else fit_level(level, pairs, children, lookback_s, self.source)
+            if pairs is None or found is None:
+                found = _borrowed(below[-1], level) if below else None
                 break
-            found = _fitted(level, pairs, children, looked_s, self.source)
-            self.report(f"{level.value}: {len(pairs)} pairs compared, {pairs.same.sum()} of one person")
+            self.on_step(f"{level.value}: {len(pairs)} pairs compared, {pairs.same.sum()} of one person")
         if found is None:
             return None
-        floor = max((fit.join_log_odds for fit in below), default=-np.inf)
-        chosen, f1 = self._operating_point(found, units, floor)
+        least = max((calibration.join_log_odds for calibration in below), default=-np.inf)
+        chosen, f1 = self._choose_operating_point(found, units, least)
         rate = "" if chosen.false_merges is None else f", {chosen.false_merges.rate:.1%} of the joins wrong"
-        self.report(f"{level.value}: operating point {chosen.join_log_odds:+.1f}, pairwise F1 {f1:.3f}{rate}")
+        self.on_step(f"{level.value}: operating point {chosen.join_log_odds:+.1f}, pairwise F1 {f1:.3f}{rate}")
         return chosen, f1
 
-    def _compare(self, guess: LevelCalibration, units: Sequence[str], children: Sequence[str]) -> Compared | None:
-        observed = Observed(children, self.truth)
-        self._resolve(guess, units, observed)
-        return observed.all()
+    def _compare(self, guess: LevelCalibration, units: Sequence[str], children: Sequence[str]) -> ComparedPairs | None:
+        """The pairs that a resolve with this calibration compares; None if there are none."""
+        collector = PairCollector(children, self.truth)
+        self._resolve(guess, units, collector)
+        return collector.pairs()
 
-    def _resolve(self, tried: LevelCalibration, units: Sequence[str], observed: Observed | None = None) -> None:
+    def _resolve(
+        self, calibration: LevelCalibration, units: Sequence[str], collector: PairCollector | None = None
+    ) -> None:
         districts = self.districts
         with self.store.begin() as connection:
-            insert_calibration(connection, self.model.id, tried)
+            insert_calibration(connection, self.model.id, calibration)
             for unit in units:
                 watermarks.mark(connection, unit, EPOCH)
         for unit in units:
-            resolve_unit(
-                self.store,
-                self.core,
-                self.model,
-                unit,
-                settings=self.store.settings.association,
-                observe=None if observed is None else observed.observer(unit, districts.index(unit.split("/")[0])),
-            )
+            observe = None if collector is None else collector.observer(unit, districts.index(unit.split("/")[0]))
+            settings = self.store.settings.association
+            resolve_unit(self.store, self.core, self.model, unit, settings=settings, observe=observe)
 
-    def _operating_point(
-        self, fit: LevelCalibration, units: Sequence[str], floor: float
+    def _choose_operating_point(
+        self, fit: LevelCalibration, units: Sequence[str], least: float
     ) -> tuple[LevelCalibration, float]:
-        """The operating point, not below `floor`, with the best F1 of those that keep the stated false-merge rate.
+        """The operating point of at least `least` with the best F1 among those that keep the false-merge rate.
 
-        The strictest of equals; where none keeps the rate, the one with the least. Leaves the units resolved at it.
+        Of equals the strictest; where none keeps the rate, the one with the lowest rate. Returns the calibration with
+        it and its F1, and leaves the units resolved with it.
         """
         best: tuple[tuple[bool, float, float], LevelCalibration, float] | None = None
-        for threshold in _TRIED:
-            if threshold < floor:
+        for threshold in _OPERATING_POINTS:
+            if threshold < least:
                 continue
             tried = fit.model_copy(update={"join_log_odds": threshold, "review_log_odds": threshold - _REVIEW_BAND})
             self._resolve(tried, units)
-            f1, merges = self._judged(tried.level, threshold)
+            f1, merges = self._evaluate(tried.level, threshold)
             tried = tried.model_copy(update={"false_merges": merges})
-            keeps = merges.rate <= self.most_wrong
-            worth = (keeps, f1 if keeps else -merges.rate, threshold)
-            if best is None or worth >= best[0]:
-                best = worth, tried, f1
-            elif best[0][0] and threshold >= best[0][2] + _PAST:
-                break  # stricter still finds less and less
-        assert best is not None, "the floor is one of the points that were tried below"
+            keeps_rate = merges.rate <= self.max_false_merge_rate
+            rank = (keeps_rate, f1 if keeps_rate else -merges.rate, threshold)
+            if best is None or rank >= best[0]:
+                best = rank, tried, f1
+            elif best[0][0] and threshold >= best[0][2] + _SEARCH_MARGIN:
+                break
+        assert best is not None, "`least` is one of the operating points"
         self._resolve(best[1], units)
         with self.store.begin() as connection:
-            decided = decision_distances(connection, fit.level, self.model.id)
-        return best[1].model_copy(update={"decisions": profile(decided) if len(decided) else None}), best[2]
+            distances = decision_distances(connection, fit.level, self.model.id)
+        return best[1].model_copy(update={"decisions": profile(distances) if len(distances) else None}), best[2]
 
-    def _judged(self, level: Level, threshold: float) -> tuple[float, FalseMerges]:
-        """Pairwise F1 over all tracklets of the level's units, and how many of the joins made are wrong."""
+    def _evaluate(self, level: Level, threshold: float) -> tuple[float, FalseMerges]:
+        """Pairwise F1 over all tracklets of the level's units, and the false merges among its joins."""
         total = Pairwise(0, 0, 0)
         wrong: list[Bools] = []
         group: list[Ints] = []
         for number, district in enumerate(self.districts):
             labeled = labeled_tracklets(self.store, district, self.model.id)
-            found, truth = (labeled.of_task(level, its) for its in (labeled.identity[level], labeled.truth))
-            total += pairwise(found, truth, labeled.unit(level))
-            its_wrong, its_person = wrong_joins(self.store, district, level, self.truth)
-            wrong.append(its_wrong)
-            group.append(its_person * len(self.districts) + number)
+            predicted, truth = (labeled.episodes(level, groups) for groups in (labeled.identity[level], labeled.truth))
+            total += pairwise(predicted, truth, labeled.unit(level))
+            district_wrong, person = wrong_joins(self.store, district, level, self.truth)
+            wrong.append(district_wrong)
+            group.append(person * len(self.districts) + number)
         return total.f1, false_merges(Joins(threshold, np.concatenate(wrong), np.concatenate(group)))
 
 
-def _fitted(
-    level: Level, pairs: Compared, children: Sequence[str], looked_s: float, source: str
-) -> LevelCalibration | None:
-    """Terms and transit times from all pairs; judged on one half of the cities by the fit of the other."""
-    times = _transit(pairs, children, looked_s)
-    terms = pairs.fit(pairs.transit(times, children))
-    if terms is None:
-        return None
-    districts = np.unique(pairs.district)
-    judged = None
-    if len(districts) > 1:
-        first = np.isin(pairs.district, districts[: len(districts) // 2])
-        parts = [_cross(pairs.take(a), pairs.take(~a), children, looked_s) for a in (first, ~first)]
-        if all(part is not None for part in parts):
-            known = [part for part in parts if part is not None]
-            judged = judge(*(np.concatenate(column) for column in zip(*known, strict=True)))
-    return LevelCalibration(
-        level=level,
-        terms=terms,
-        transit=_without_routes(times),
-        join_log_odds=0.0,
-        review_log_odds=0.0,
-        fitted_on=source[:500],
-        pairs=len(pairs),
-        positives=int(pairs.same.sum()),
-        reliability=judged,
-    )
-
-
-def _cross(fitted: Compared, fresh: Compared, children: Sequence[str], looked_s: float) -> tuple[Floats, Bools] | None:
-    """Probabilities and truth of the fresh pairs, by a fit on the others."""
-    times = _transit(fitted, children, looked_s)
-    terms = fitted.fit(fitted.transit(times, children))
-    if terms is None:
-        return None
-    return expit(fresh.log_odds(terms, fresh.transit(times, children))), fresh.same
-
-
-def _transit(pairs: Compared, children: Sequence[str], looked_s: float) -> TransitTimes:
-    """The times of labeled pairs; what is believed before, where nothing has a time."""
-    timed = pairs.take(pairs.timed)
-    if not timed.same.any():
-        return prior(looked_s)
-    return learn(
-        looked_s,
-        children,
-        timed.left_child,
-        timed.right_child,
-        timed.way_s,
-        timed.gap_s,
-        timed.same,
-        most_wrong=0.0,
-    )
-
-
-def _without_routes(times: TransitTimes) -> TransitTimes:
-    """Without the routes of the labeled city: another city's have other codes."""
-    return times.model_copy(update={"routes": ()})
-
-
-def _relabeled(fit: LevelCalibration, level: Level) -> LevelCalibration:
-    """Another level's fit, where the data have too few pairs of this one; what was measured there stays there."""
-    said = f"{fit.fitted_on} (fit of the {fit.level.value} level, this one has too few pairs)"
+def _borrowed(calibration: LevelCalibration, level: Level) -> LevelCalibration:
+    """Another level's calibration for a level with too few pairs, without the figures measured there."""
+    fitted_on = f"{calibration.fitted_on} (fit of the {calibration.level.value} level, this one has too few pairs)"
     measured = dict.fromkeys(("false_merges", "reliability", "decisions"))
-    return fit.model_copy(update={"level": level, "fitted_on": said[:500], **measured})
-
-
-def _nearest_neighbor_distances(cities: list[Labeled]) -> dict[Level, float]:
-    """The threshold at which the nearest-neighbor rule does best on these cities, for each level."""
-    best: dict[Level, float] = {}
-    for level in UPWARD[1:]:
-        units = [labeled.unit(level) for labeled in cities]
-        cuts = [nearest_in_unit(labeled.mean, unit) for labeled, unit in zip(cities, units, strict=True)]
-        scores = []
-        for most in np.round(np.geomspace(0.002, 0.6, 60), 5).tolist():
-            total = Pairwise(0, 0, 0)
-            for labeled, unit, cut in zip(cities, units, cuts, strict=True):
-                found, truth = (labeled.of_task(level, its) for its in (cut(most), labeled.truth))
-                total += pairwise(found, truth, unit)
-            scores.append((total.f1, -most))
-        best[level] = -max(scores)[1]
-    return best
+    return calibration.model_copy(update={"level": level, "fitted_on": fitted_on[:500], **measured})

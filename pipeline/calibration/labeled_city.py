@@ -1,4 +1,4 @@
-"""A city whose truth is known, in a database of its own: what a calibration learns from."""
+"""A city with known truth in a temporary database: the data of a calibration."""
 
 import re
 import shutil
@@ -24,65 +24,66 @@ from schemas.settings import Settings
 from synthetic.embedding_city import EmbeddingCitySettings, embedding_city
 from synthetic.rendered_city import simulate_city, write_city
 
-Report = Callable[[str], None]
+OnStep = Callable[[str], None]
 
-#: Of each simulated city; fewer have too few streets, and more take longer.
+#: Cameras of each simulated city. Fewer give too few streets, more take longer.
 _CAMERAS = 64
-#: Of a data set; more would take an hour and move the fit by little.
-_MOST_PEOPLE = 200
+#: People taken from a data set. More would take an hour and change the fit little.
+_MAX_PEOPLE = 200
 
 
 @contextmanager
 def labeled_city(
-    settings: Settings, model_directory: Path, source: str, report: Report
+    settings: Settings, model_directory: Path, source: str, on_step: OnStep
 ) -> Iterator[tuple[Store, ReIDCore, ModelRow]]:
-    """A store with the labeled crops of `source`, grouped into tracklets; gone afterwards. See `calibrate`."""
-    kind, _, what = source.partition(":")
-    if kind not in ("rendered", "simulated", "market1501") or not what:
+    """A store with the labeled crops of `source`, grouped into tracklets; deleted on exit. See `calibrate`."""
+    kind, _, argument = source.partition(":")
+    if kind not in ("rendered", "simulated", "market1501") or not argument:
         raise InputError(
             f"{source[:80]!r}: calibrate on rendered:SEED,SEED,..., simulated:SEED,SEED,... or market1501:DIR"
         )
-    # Not below the user's own folders: the embedded server may run as another user, who has to reach it.
+    # Outside the operator's own folders: the embedded server may run as another user, who needs access.
     home = Path(tempfile.mkdtemp(prefix="urban-reid-calibrate-"))
     home.chmod(0o711)
     try:
-        own = settings.model_copy(update={"home": home, "database_url": None})
-        with Store.open(own, "urban-reid models calibrate") as store:
-            crops = CropStore(own)
+        own_settings = settings.model_copy(update={"home": home, "database_url": None})
+        with Store.open(own_settings, "urban-reid models calibrate") as store:
+            crops = CropStore(own_settings)
             if kind == "rendered":
-                _take_in_rendered(store, crops, _seeds(what), home, report)
+                _ingest_rendered(store, crops, _seeds(source), home, on_step)
             elif kind == "market1501":
-                _take_in_market(store, crops, Path(what), home, report)
-            register_model(store, own, model_directory, "calibrated")
+                _ingest_market(store, crops, Path(argument), home, on_step)
+            register_model(store, own_settings, model_directory, "calibrated")
             model = use_model(store, "calibrated")
             if kind == "simulated":
-                _take_in_simulated(store, model, _seeds(what), report)
-            core = open_core(own, model.directory(own))
+                _ingest_simulated(store, model, _seeds(source), on_step)
+            core = open_core(own_settings, model.directory(own_settings))
             cameras = [unit for unit in all_units(store) if level_of(unit) is Level.CAMERA]
             for number, camera in enumerate(cameras, 1):
                 embed_camera(store, core, crops, model, camera)
-                resolve_unit(store, core, model, camera, settings=own.association)
-                report(f"camera {number} of {len(cameras)}: features and tracklets")
+                resolve_unit(store, core, model, camera, settings=own_settings.association)
+                on_step(f"camera {number} of {len(cameras)}: features and tracklets")
             yield store, core, model
     finally:
         shutil.rmtree(home)
 
 
-def _seeds(what: str) -> list[int]:
-    seeds = what.split(",")
+def _seeds(source: str) -> list[int]:
+    kind, _, argument = source.partition(":")
+    seeds = argument.split(",")
     if not all(re.fullmatch(r"[0-9]{1,9}", seed) for seed in seeds) or len({int(seed) for seed in seeds}) < len(seeds):
-        raise InputError(f"rendered:{what[:60]}: seeds are different whole numbers, as in rendered:101,102")
+        raise InputError(f"{source[:80]}: seeds must be different whole numbers, as in {kind}:101,102")
     return [int(seed) for seed in seeds]
 
 
-def _take_in_rendered(store: Store, crops: CropStore, seeds: list[int], home: Path, report: Report) -> None:
-    """Each seed's city becomes a district."""
+def _ingest_rendered(store: Store, crops: CropStore, seeds: list[int], home: Path, on_step: OnStep) -> None:
+    """The city of each seed becomes a district."""
     units: list[Unit] = []
     walks: list[Walk] = []
     manifests: list[Path] = []
     for seed in seeds:
         folder = home / f"rendered-{seed}"
-        report(f"rendering city {seed}")
+        on_step(f"rendering city {seed}")
         manifest = write_city(simulate_city(seed), folder)
         for file in (manifest, folder / "city.yaml"):
             file.write_text(file.read_text(encoding="utf-8").replace('"d1', f'"d{seed}'), encoding="utf-8")
@@ -95,41 +96,42 @@ def _take_in_rendered(store: Store, crops: CropStore, seeds: list[int], home: Pa
         ingest_manifest(store, crops, manifest)
 
 
-def _take_in_simulated(store: Store, model: ModelRow, seeds: list[int], report: Report) -> None:
-    """Each seed's city becomes a district."""
-    cities = [embedding_city(EmbeddingCitySettings(cameras=_CAMERAS, seed=seed)) for seed in seeds]
-    names = {seed: f"d{seed}" for seed in seeds}
+def _ingest_simulated(store: Store, model: ModelRow, seeds: list[int], on_step: OnStep) -> None:
+    """The city of each seed becomes a district."""
+    cities = {seed: embedding_city(EmbeddingCitySettings(cameras=_CAMERAS, seed=seed)) for seed in seeds}
     units: list[Unit] = []
     walks: list[Walk] = []
-    for seed, made in zip(seeds, cities, strict=True):
-        for unit in made.city.units:
-            moved = {
-                "code": _moved(unit.code, names[seed]),
-                "overlaps": [_moved(o, names[seed]) for o in unit.overlaps],
+    for seed, simulated in cities.items():
+        district = f"d{seed}"
+        for unit in simulated.city.units:
+            codes = {
+                "code": _in_district(unit.code, district),
+                "overlaps": [_in_district(code, district) for code in unit.overlaps],
             }
-            units.append(Unit.model_validate(unit.model_dump() | moved))
-        for walk in made.city.walks:
-            ends = {"from": _moved(walk.from_, names[seed]), "to": _moved(walk.to, names[seed])}
+            units.append(Unit.model_validate(unit.model_dump() | codes))
+        for walk in simulated.city.walks:
+            ends = {"from": _in_district(walk.from_, district), "to": _in_district(walk.to, district)}
             walks.append(Walk.model_validate(ends | {"shortest_s": walk.shortest_s}))
     store_city(store, City(units=tuple(units), walks=tuple(walks)))
-    for seed, made in zip(seeds, cities, strict=True):
-        report(f"simulating city {seed}")
-        codes = tuple(_moved(code, names[seed]) for code in made.camera_codes)
-        for batch in made.batches():
-            take_in_features(store, model, codes, batch, people=f"{seed}-")
+    for seed, simulated in cities.items():
+        on_step(f"simulating city {seed}")
+        cameras = tuple(_in_district(code, f"d{seed}") for code in simulated.camera_codes)
+        for batch in simulated.batches():
+            take_in_features(store, model, cameras, batch, people=f"{seed}-")
 
 
-def _moved(code: str, district: str) -> str:
+def _in_district(code: str, district: str) -> str:
+    """The code with another first segment."""
     return "/".join([district, *code.split("/")[1:]])
 
 
-def _take_in_market(store: Store, crops: CropStore, directory: Path, home: Path, report: Report) -> None:
-    """The training people, or those of all folders where there is none for training; of many, evenly spaced ones."""
+def _ingest_market(store: Store, crops: CropStore, directory: Path, home: Path, on_step: OnStep) -> None:
+    """The training people, or all if there is no training folder; at most _MAX_PEOPLE of them, evenly spaced."""
     splits = ["bounding_box_train"] if (directory / "bounding_box_train").is_dir() else None
     files = dataset_files(directory, splits)
     people = sorted({file.person for file in files})
-    chosen = set(people[:: -(-len(people) // _MOST_PEOPLE)])
-    report(f"{directory}: {len(chosen)} of {len(people)} people")
+    chosen = set(people[:: -(-len(people) // _MAX_PEOPLE)])
+    on_step(f"{directory}: {len(chosen)} of {len(people)} people")
     subset = home / "market" / SPLITS[0]
     subset.mkdir(parents=True)
     for file in files:
@@ -142,5 +144,6 @@ def _take_in_market(store: Store, crops: CropStore, directory: Path, home: Path,
 
 
 def all_units(store: Store) -> list[str]:
+    """Codes of all units, per district, each before its parent."""
     districts = [unit.code for unit in read_city(store).units if level_of(unit.code) is Level.DISTRICT]
     return [code for district in districts for code in units_within(store, district)]

@@ -1,4 +1,4 @@
-"""The pairs that a level compared and the joins that it made, with the truth: what a calibration learns from."""
+"""The pairs that a level compared and the joins that it made, with their truth."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from pipeline.association.associate import Shortlist
 from pipeline.association.log_odds import log_odds
-from pipeline.association.transit import bind
+from pipeline.association.transit import unit_transit
 from pipeline.calibration.pairs import fit_pairs
 from pipeline.resolve.window_nodes import Node
 from pipeline.store import Store
@@ -19,79 +19,84 @@ from schemas.levels import Level, parent_of
 
 
 @dataclass(frozen=True)
-class Compared:
-    """Pairs that the resolve of a level shortlisted, with their truth."""
+class ComparedPairs:
+    """p pairs that the resolve of a level shortlisted, with their truth. `children`: of all units of the level."""
 
     distance: Floats  # (p,) attended
     timed: Bools  # (p,)
     gap_s: Floats  # (p,)
-    way_s: Floats  # (p,) NaN where nothing is known of the way
-    left_child: Ints  # (p,) place among the children of all units of the level
+    expected_s: Floats  # (p,) NaN where unknown
+    left_child: Ints  # (p,) index into `children`
     right_child: Ints  # (p,)
-    left_weight: Floats  # (p,)
+    left_weight: Floats  # (p,) of the prototypes
     right_weight: Floats  # (p,)
-    same: Bools  # (p,) one person: the one that most of their crops show
-    district: Ints  # (p,) which of the cities it is of
+    same: Bools  # (p,) whether most tracklets of both sides show one person
+    district: Ints  # (p,) number of the pair's city
 
     def __len__(self) -> int:
         return len(self.same)
 
-    def take(self, rows: Bools) -> "Compared":
-        return Compared(**{name: column[rows] for name, column in vars(self).items()})
+    def take(self, rows: Bools) -> "ComparedPairs":
+        return ComparedPairs(**{name: column[rows] for name, column in vars(self).items()})
 
     def transit(self, times: TransitTimes, children: Sequence[str]) -> Floats:
-        """(p,) log-odds of the times between."""
-        found = bind(times, children).log_odds(self.left_child, self.right_child, self.way_s, self.gap_s)
+        """(p,) Transit log-odds; 0 for untimed pairs."""
+        transit = unit_transit(times, children)
+        found = transit.log_odds(self.left_child, self.right_child, self.expected_s, self.gap_s)
         return np.where(self.timed, found, 0.0)
 
     def log_odds(self, terms: PairTerms, transit: Floats) -> Floats:
+        """(p,) Log-odds under the terms, given the transit log-odds (p,)."""
         return log_odds(terms, self.distance, transit, self.left_weight, self.right_weight)
 
     def fit(self, transit: Floats) -> PairTerms | None:
+        """The terms fitted to these pairs and their transit log-odds (p,); see `fit_pairs`."""
         return fit_pairs(self.distance, transit, self.left_weight, self.right_weight, self.same)
 
 
-class Observed:
-    """Gathers what the windows of a level's units compared."""
+class PairCollector:
+    """Collects the pairs that the windows of a level's units compare."""
 
     def __init__(self, children: Sequence[str], truth: Mapping[int, str]) -> None:
-        """`truth`: the person of each tracklet, by its id."""
-        self._place = {code: place for place, code in enumerate(children)}
+        """children: of all units of the level. truth: the person of each tracklet, by its id."""
+        self._index = {code: index for index, code in enumerate(children)}
         self._truth = truth
-        self._parts: list[Compared] = []
+        self._parts: list[ComparedPairs] = []
 
     def observer(self, unit: str, district: int) -> Callable[[Sequence[Node], Shortlist], None]:
-        """For `resolve_unit`."""
-        children = sorted(code for code in self._place if parent_of(code) == unit)
-        place = np.array([self._place[code] for code in children], dtype=np.int64)
+        """The `observe` argument of `resolve_unit` for one unit of the district with this number."""
+        children = sorted(code for code in self._index if parent_of(code) == unit)
+        index = np.array([self._index[code] for code in children], dtype=np.int64)
 
-        def observe(candidates: Sequence[Node], found: Shortlist) -> None:
-            people = np.array([mostly(node.identity.tracklets, self._truth) for node in candidates], dtype=object)
+        def observe(candidates: Sequence[Node], shortlist: Shortlist) -> None:
+            people = [majority_person(node.identity.tracklets, self._truth) for node in candidates]
+            person = np.array(people, dtype=object)
             weight = np.array([node.prototypes.weight for node in candidates])
-            left, right, scores = found.left, found.right, found.scores
-            known = (people[left] != "") & (people[right] != "")
-            part = Compared(
-                scores.distance,
-                scores.timed,
-                scores.gap_us / 1e6,
-                scores.way_s,
-                place[scores.left_child],
-                place[scores.right_child],
-                weight[left],
-                weight[right],
-                people[left] == people[right],
-                np.full(len(left), district),
+            left, right, scores = shortlist.left, shortlist.right, shortlist.scores
+            labeled = (person[left] != "") & (person[right] != "")
+            pairs = ComparedPairs(
+                distance=scores.distance,
+                timed=scores.timed,
+                gap_s=scores.gap_us / 1e6,
+                expected_s=scores.expected_s,
+                left_child=index[scores.left_child],
+                right_child=index[scores.right_child],
+                left_weight=weight[left],
+                right_weight=weight[right],
+                same=person[left] == person[right],
+                district=np.full(len(left), district),
             )
-            if known.any():
-                self._parts.append(part.take(known))
+            if labeled.any():
+                self._parts.append(pairs.take(labeled))
 
         return observe
 
-    def all(self) -> Compared | None:
+    def pairs(self) -> ComparedPairs | None:
+        """All pairs with truth on both sides; None if there are none."""
         if not self._parts:
             return None
         names = vars(self._parts[0])
-        return Compared(**{name: np.concatenate([getattr(part, name) for part in self._parts]) for name in names})
+        return ComparedPairs(**{name: np.concatenate([getattr(part, name) for part in self._parts]) for name in names})
 
 
 _TRUTHS = (
@@ -101,14 +106,14 @@ _TRUTHS = (
 
 
 def tracklet_truths(connection: Connection) -> dict[int, str]:
-    """The person of each tracklet whose crops carry a truth, by its id; a simulated tracklet shows one person."""
+    """Tracklet id -> person, for tracklets whose crops carry a truth. A simulated tracklet shows one person only."""
     rows = copy_out(connection, _TRUTHS, {}, {"id": "int8", "truth": "text"})
     return dict(zip(np.asarray(rows["id"]).tolist(), rows["truth"], strict=True))
 
 
-def mostly(tracklets: Iterable[int], truth: Mapping[int, str]) -> str:
-    """The person of most of the tracklets, the first by name of equals; empty where none is known."""
-    people = sorted(truth[t] for t in tracklets if t in truth)
+def majority_person(tracklets: Iterable[int], truth: Mapping[int, str]) -> str:
+    """The person of most of the tracklets, of equals the first by name; "" where no tracklet has a truth."""
+    people = sorted(truth[tracklet] for tracklet in tracklets if tracklet in truth)
     return max(people, key=people.count, default="")
 
 
@@ -118,31 +123,31 @@ _JOINED = (
     "JOIN run r ON r.id = d.run_id WHERE r.superseded_at IS NULL AND r.level = CAST(:level AS unit_level) "
     "AND (r.unit = :district OR starts_with(r.unit, :district || '/')) AND d.verdict = 'join'"
 )
-_BELOW = (
+_TRACKLETS_OF = (
     "SELECT i.id, below.id AS tracklet FROM identity i CROSS JOIN unnest(i.tracklets) AS below(id) "
     "WHERE i.id = ANY(:ids)"
 )
 
 
 def wrong_joins(store: Store, district: str, level: Level, truth: Mapping[int, str]) -> tuple[Bools, Ints]:
-    """Of the joins made at a level: (j,) whether the two sides show two people, and (j,) a number of the left one's.
+    """For the j current joins of a level: (j,) whether it joins two people, and (j,) the number of the left person.
 
-    `truth`: of tracklets, by their ids. A side shows whom most of its tracklets do. Joins of sides that nobody labeled
-    are left out.
+    truth: the person of each tracklet, by its id. A side shows the person of most of its tracklets; joins with a side
+    without truth are left out.
     """
     with store.begin() as connection:
         at = {"level": level.value, "district": district}
         rows = copy_out(connection, _JOINED, at, {"left": "int8?", "right": "int8?"})
-        sides = [(a, b) for a, b in zip(rows["left"], rows["right"], strict=True) if a is not None and b is not None]
-        ids = sorted({one for pair in sides for one in pair})
-        below = copy_out(connection, _BELOW, {"ids": ids}, {"id": "int8", "tracklet": "int8"}) if ids else {}
-    held: dict[int, list[int]] = {}
-    for own, tracklet in zip(below.get("id", ()), below.get("tracklet", ()), strict=True):
-        held.setdefault(int(own), []).append(int(tracklet))
-    shown = {own: mostly(its, truth) for own, its in held.items()}
-    known = [(shown[a], shown[b]) for a, b in sides if shown.get(a) and shown.get(b)]
-    numbers = {name: number for number, name in enumerate(sorted(set(shown.values())))}
+        joins = [(a, b) for a, b in zip(rows["left"], rows["right"], strict=True) if a is not None and b is not None]
+        ids = sorted({identity for join in joins for identity in join})
+        below = copy_out(connection, _TRACKLETS_OF, {"ids": ids}, {"id": "int8", "tracklet": "int8"}) if ids else {}
+    tracklets: dict[int, list[int]] = {}
+    for identity, tracklet in zip(below.get("id", ()), below.get("tracklet", ()), strict=True):
+        tracklets.setdefault(int(identity), []).append(int(tracklet))
+    person = {identity: majority_person(held, truth) for identity, held in tracklets.items()}
+    labeled = [(person[a], person[b]) for a, b in joins if person.get(a) and person.get(b)]
+    numbers = {name: number for number, name in enumerate(sorted(set(person.values())))}
     return (
-        np.array([a != b for a, b in known], dtype=bool),
-        np.array([numbers[a] for a, _ in known], dtype=np.int64),
+        np.array([a != b for a, b in labeled], dtype=bool),
+        np.array([numbers[a] for a, _ in labeled], dtype=np.int64),
     )

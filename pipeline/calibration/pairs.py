@@ -1,79 +1,72 @@
-"""Fits the calibration of pairs: from labeled pairs to the terms that `association.log_odds` computes with.
+"""Fits `PairTerms` to labeled pairs; `association.log_odds` computes with them.
 
-Logistic regression (Platt 1999) with few terms, each of a known sign: more distance never speaks for one person, and
-more transit log-odds never against.
+Logistic regression (Platt 1999) with few terms of known sign: a larger distance never raises the log-odds of one
+person, and larger transit log-odds never lower them.
 """
 
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from pipeline.association.log_odds import pieces_of, thinness
+from pipeline.association.log_odds import distance_pieces, few_crops_share
 from schemas.arrays import Bools, Floats
-from schemas.calibration import Ends, PairTerms
+from schemas.calibration import DistanceTerms, PairTerms
 
-#: Fewer than this many pairs of one person are not fitted to.
-FEWEST = 20
-#: The slope may change at these quantiles of the distances of pairs of one person. One, since a straight line overrates
-#: near pairs: on simulated pairs it takes a third off the calibration error or more, and further ones take off little.
-QUANTILES = (0.5,)
-#: The slope of each piece is at least this; with 0 a distance could stop to matter.
-_LEAST_SLOPE = 1e-3
-#: Pulls the slopes of a feature with standard deviation 1 towards 0; data that a line parts perfectly stay finite.
+#: Nothing is fitted to fewer pairs of one person, or of two people, than this.
+MIN_PAIRS = 20
+#: The slope changes at these quantiles of the distances of pairs of one person. One bend: a straight line overrates
+#: near pairs; on simulated pairs a bend removes a third of the calibration error or more, further ones little.
+_KNOT_QUANTILES = (0.5,)
+#: Lower limit of each slope, so that the distance always matters.
+_MIN_SLOPE = 1e-3
+#: L2 penalty on the coefficients of standardized features; keeps them finite where a line separates the pairs.
 _PENALTY = 0.05
-#: Pulls the slopes of thin and of thick pairs towards each other, where the data do not tell them apart.
-_ALIKE = 1.0
+#: Penalty on the difference between the slopes for few and for many crops, where the data do not tell them apart.
+_SLOPE_DIFFERENCE_PENALTY = 1.0
 
 
 def fit_pairs(
-    distance: Floats,
-    transit: Floats,
-    left_weight: Floats,
-    right_weight: Floats,
-    same: Bools,
-    *,
-    quantiles: tuple[float, ...] = QUANTILES,
-    by_evidence: bool = True,
+    distance: Floats, transit: Floats, left_weight: Floats, right_weight: Floats, same: Bools
 ) -> PairTerms | None:
-    """The maximum-likelihood calibration of n labeled pairs; None with fewer than 20 of either kind.
+    """The penalized maximum-likelihood terms of n labeled pairs; None with fewer than MIN_PAIRS of either kind.
 
-    quantiles: of the distances of pairs of one person, where the slope may change; () for a straight line.
-    by_evidence: whether thin and thick pairs get a line each.
-    Where no pair has a transit time, transit log-odds are believed as they are.
+    All (n,): attended distance, transit log-odds, weights of both prototypes, whether the pair is one person. Where all
+    transit log-odds are 0, they get weight 1.
     """
     positives = int(same.sum())
-    if min(positives, len(same) - positives) < FEWEST:
+    if min(positives, len(same) - positives) < MIN_PAIRS:
         return None
-    knots = tuple(np.unique(np.quantile(distance[same], quantiles)).tolist()) if quantiles else ()
-    thin = thinness(left_weight, right_weight)[:, None] if by_evidence else np.zeros((len(same), 1))
-    pieces = -pieces_of(distance, knots)
-    falling = np.concatenate([pieces * (1 - thin), pieces * thin], axis=1) if by_evidence else pieces
-    x = np.concatenate([falling, transit[:, None], thin, np.ones((len(same), 1))], axis=1)  # (n, terms)
-    slopes = falling.shape[1]
+    knots = tuple(np.unique(np.quantile(distance[same], _KNOT_QUANTILES)).tolist())
+    share = few_crops_share(left_weight, right_weight)[:, None]
+    pieces = -distance_pieces(distance, knots)  # (n, k)
+    k = pieces.shape[1]
+    # Columns: slopes for many crops (k) and for few crops (k), transit, intercept of few less many crops, intercept.
+    x = np.concatenate([pieces * (1 - share), pieces * share, transit[:, None], share, np.ones((len(same), 1))], axis=1)
     scale = np.where(x.std(axis=0) > 0, x.std(axis=0), 1.0)
-    center = np.append(x[:, :-1].mean(axis=0), 0.0)  # the last column is the intercept
+    center = np.append(x[:, :-1].mean(axis=0), 0.0)
     z, y = (x - center) / scale, same.astype(float)
 
-    pull = np.zeros((slopes // 2 if by_evidence else 0, x.shape[1]))  # @ at: how far the ends' slopes are apart
-    for piece in range(len(pull)):
-        pull[piece, [piece, len(pull) + piece]] = pieces[:, piece].std() / scale[[piece, len(pull) + piece]] * [1, -1]
-    penalty = _ALIKE * pull.T @ pull + _PENALTY * np.diag(np.append(np.ones(x.shape[1] - 1), 0.0))
+    difference = np.zeros((k, x.shape[1]))  # times the coefficients: difference of the slopes, per piece
+    for piece in range(k):
+        difference[piece, [piece, k + piece]] = pieces[:, piece].std() / scale[[piece, k + piece]] * [1, -1]
+    penalty = _SLOPE_DIFFERENCE_PENALTY * difference.T @ difference
+    penalty += _PENALTY * np.diag(np.append(np.ones(x.shape[1] - 1), 0.0))
 
-    def loss(at: Floats) -> tuple[float, Floats]:
-        odds = z @ at
-        value = np.sum(np.logaddexp(0, odds) - y * odds) + at @ penalty @ at
-        return float(value), z.T @ (expit(odds) - y) + 2 * penalty @ at
+    def loss(coefficients: Floats) -> tuple[float, Floats]:
+        odds = z @ coefficients
+        value = np.sum(np.logaddexp(0, odds) - y * odds) + coefficients @ penalty @ coefficients
+        return float(value), z.T @ (expit(odds) - y) + 2 * penalty @ coefficients
 
-    least = [(_LEAST_SLOPE * float(s), None) for s in scale[:slopes]]
-    bounds = [*least, (0.0, None), (None, None), (None, None)]
-    start = np.append([low for low, _ in least], np.zeros(3))
+    slope_bounds = [(_MIN_SLOPE * float(s), None) for s in scale[: 2 * k]]
+    bounds = [*slope_bounds, (0.0, None), (None, None), (None, None)]
+    start = np.append([low for low, _ in slope_bounds], np.zeros(3))
     options = {"maxiter": 2000, "maxfun": 20_000, "ftol": 1e-10, "gtol": 1e-6}
-    at = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x / scale
-    intercept, of_thin = float(at[-1] - at[:-1] @ center[:-1]), float(at[-2])
-    thick, thinner = (at[:slopes].reshape(2, -1) if by_evidence else np.stack([at[:slopes]] * 2)).tolist()
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x / scale
+    intercept, few_crops_offset = float(found[-1] - found[:-1] @ center[:-1]), float(found[-2])
+    many_crops, few_crops = found[: 2 * k].reshape(2, -1).tolist()
     return PairTerms(
         knots=knots,
-        thick=Ends(intercept=intercept, slopes=tuple(thick)),
-        thin=Ends(intercept=intercept + of_thin, slopes=tuple(thinner)),
-        transit=float(at[slopes]) if transit.any() else 1.0,
+        many_crops=DistanceTerms(intercept=intercept, slopes=tuple(many_crops)),
+        few_crops=DistanceTerms(intercept=intercept + few_crops_offset, slopes=tuple(few_crops)),
+        transit=float(found[2 * k]) if transit.any() else 1.0,
     )

@@ -1,14 +1,14 @@
-"""Transit times of a city's own units, learned from what its resolves decided: an explicit step, a new calibration.
+"""Learns the transit times of a city's own routes from its current decisions, as a new calibration.
 
-Joins count by how sure their appearance alone is, since times that judged themselves would confirm themselves. The
-strangers are those whom each person was told apart from.
+Each join counts with the probability of its appearance alone, since times would confirm themselves. Strangers are the
+pairs that were kept apart.
 """
 
 import numpy as np
 from scipy.special import expit
 
-from pipeline.association.transit import prior
-from pipeline.association.transit_learning import learn
+from pipeline.association.transit import max_lookback_s, prior_times
+from pipeline.association.transit_learning import learn_times
 from pipeline.city import watermarks
 from pipeline.governance.audit import Action, audit
 from pipeline.registry import ModelRow, insert_calibration
@@ -19,19 +19,19 @@ from schemas.calibration import TransitTimes
 from schemas.errors import InputError
 from schemas.levels import UPWARD, Level
 
-#: With fewer joins a level keeps the times that it has.
-ENOUGH = 50
+#: A level with fewer joins keeps the times that it has.
+MIN_JOINS = 50
 
-_DECIDED = (
+_DECISIONS = (
     "SELECT d.left_at, d.right_at, d.way_s, d.gap_s, d.verdict = 'join', d.appearance_log_odds FROM match_decision d "
     "JOIN run r ON r.id = d.run_id WHERE r.level = CAST(:level AS unit_level) AND r.superseded_at IS NULL "
     "AND r.model_id = :model AND d.gap_s IS NOT NULL AND d.appearance_log_odds IS NOT NULL "
     "AND d.verdict IN ('join', 'apart') ORDER BY d.id"
 )
-_KINDS = {
+_COLUMNS = {
     "left_at": "text",
     "right_at": "text",
-    "way_s": "float8",
+    "expected_s": "float8",
     "gap_s": "float8",
     "joined": "bool",
     "appearance": "float8",
@@ -39,45 +39,40 @@ _KINDS = {
 
 
 def learn_transit_times(store: Store, model: ModelRow, operator: str, reason: str) -> dict[Level, TransitTimes]:
-    """Learns each level's from the current decisions, and makes it part of a new calibration of `model`; what changed.
+    """Learns each level's times and adds a calibration of `model` with them; returns the times of the changed levels.
 
-    Everything resolved with the model is then to be looked at again. Raises InputError where no level has a calibration
-    and enough joins.
+    Everything is then marked to be resolved again. Raises InputError if no level has both a calibration and MIN_JOINS
+    joins with times.
     """
-    found: dict[Level, TransitTimes] = {}
+    learned: dict[Level, TransitTimes] = {}
     with store.begin() as connection:
         for level in UPWARD[1:]:
             stored = current_calibration(connection, model.id, level)
-            rows = copy_out(connection, _DECIDED, {"level": level.value, "model": model.id}, _KINDS)
+            rows = copy_out(connection, _DECISIONS, {"level": level.value, "model": model.id}, _COLUMNS)
             joined = np.asarray(rows["joined"], dtype=bool)
-            if stored is None or joined.sum() < ENOUGH:
+            if stored is None or joined.sum() < MIN_JOINS:
                 continue
             children, ends = np.unique(np.array([rows["left_at"], rows["right_at"]]), return_inverse=True)
             left, right = ends.reshape(2, -1)
-            horizon_s = store.settings.association.horizon_s(level)
-            times = learn(
-                (stored.value.transit or prior(float(min(horizon_s, 86_400)))).looked_s,
+            lookback_s = max_lookback_s(store.settings.association.horizon_s(level))
+            times = learn_times(
+                (stored.value.transit or prior_times(lookback_s)).lookback_s,
                 children.tolist(),
                 left,
                 right,
-                np.asarray(rows["way_s"]),
+                np.asarray(rows["expected_s"]),
                 np.asarray(rows["gap_s"]),
                 joined,
                 probability=expit(np.asarray(rows["appearance"])),
             )
             insert_calibration(connection, model.id, stored.value.model_copy(update={"transit": times}))
-            found[level] = times
-        if not found:
+            learned[level] = times
+        if not learned:
             raise InputError(
-                f"no level has a calibration of {model.name} and {ENOUGH} joins with times to learn from yet"
+                f"no level has both a calibration of {model.name} and {MIN_JOINS} joins with times to learn from yet"
             )
         watermarks.mark_everything(connection)
-        joins = {level.value: round(times.joins) for level, times in found.items()}
-        audit(
-            connection,
-            operator,
-            Action.TRANSIT_LEARN,
-            reason=reason,
-            details={"model": model.name, "joins": joins},
-        )
-    return found
+        joins = {level.value: round(times.joins) for level, times in learned.items()}
+        details = {"model": model.name, "joins": joins}
+        audit(connection, operator, Action.TRANSIT_LEARN, reason=reason, details=details)
+    return learned

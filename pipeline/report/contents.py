@@ -13,8 +13,7 @@ from sqlalchemy import Connection, text
 
 from pipeline.accuracy.labeled import labeled_tracklets
 from pipeline.accuracy.scorecard import scorecard
-from pipeline.calibration.decision_distances import decision_distances
-from pipeline.calibration.reliability import Drift, drift
+from pipeline.calibration.drift import Drift, decision_distances, drift
 from pipeline.city.decision_digest import decision_digest
 from pipeline.city.units import read_city
 from pipeline.registry import ModelRow, models

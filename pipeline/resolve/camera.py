@@ -8,7 +8,7 @@ from uuid import UUID
 import numpy as np
 from sqlalchemy import Connection, text
 
-from pipeline.association.prototypes import of_crops
+from pipeline.association.prototypes import prototypes_of_crops
 from pipeline.resolve.persistent_ids import TrackletIds
 from pipeline.resolve.rows import NewIdentity
 from pipeline.resolve.tracklets import CropColumns, group
@@ -120,7 +120,7 @@ def _version(
         last_seen_us=last_us,
         timed=crops.timed[rows[0]],
         crops=len(rows),
-        prototypes=of_crops(crops.features[rows], crops.quality[rows], settings.medoids),
+        prototypes=prototypes_of_crops(crops.features[rows], crops.quality[rows], settings.medoids),
         tracklets=(id_,),
         spans=np.array([[0], [first_us], [last_us]]),  # in its own geometry the camera has number 0
         crop_ids=[crops.ids[row] for row in rows],

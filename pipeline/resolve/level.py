@@ -129,7 +129,7 @@ def _decision(run: LevelRun, nodes: Sequence[Node], decision: Decision) -> NewDe
         probability=decision.probability,
         operating_point=decision.operating_point,
         gap_s=decision.gap_s,
-        way_s=decision.way_s,
+        way_s=decision.expected_s,
         left_at=run.geometry.children[decision.left_child],
         right_at=run.geometry.children[decision.right_child],
         runner_up_key=None if decision.runner_up is None else nodes[decision.runner_up].key,

@@ -9,7 +9,7 @@ from functools import cached_property
 from sqlalchemy import Connection, text
 
 from pipeline.association.geometry import Geometry
-from pipeline.association.transit import UnitTransit, bind, prior
+from pipeline.association.transit import UnitTransit, max_lookback_s, prior_times, unit_transit
 from pipeline.registry import ModelRow
 from pipeline.resolve.calibrations import StoredCalibration, calibration_by_id
 from pipeline.resolve.rows import RunRows, partition_days
@@ -27,8 +27,6 @@ from schemas.times import to_us, window_start
 
 #: Most windows, and most versions of children, that one chunk reads and writes.
 _CHUNK = 2_000
-#: The longest gap that the prior of the transit times assumes between strangers, seconds.
-_DAY_S = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -102,8 +100,8 @@ class Job:
     @cached_property
     def transit(self) -> UnitTransit:
         learned = None if self.calibration is None else self.calibration.value.transit
-        looked_s = min(self.settings.horizon_s(level_of(self.unit)), _DAY_S)
-        return bind(learned or prior(looked_s), self.geometry.children)
+        lookback_s = max_lookback_s(self.settings.horizon_s(level_of(self.unit)))
+        return unit_transit(learned or prior_times(lookback_s), self.geometry.children)
 
     @cached_property
     def settings_digest(self) -> bytes:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from sqlalchemy import text
 
-from pipeline.association.geometry import Geometry, geometry
+from pipeline.association.geometry import Geometry, unit_geometry
 from pipeline.city import watermarks
 from pipeline.city.units import read_city
 from pipeline.registry import ModelRow
@@ -52,7 +52,7 @@ def resolve_unit(
     total = UnitResult(unit)
     level = level_of(unit)
     calibration_level = Level.BUILDING if level is Level.CAMERA else level  # links a camera's crops without a track
-    unit_geometry: Geometry | None = None
+    geometry: Geometry | None = None
     with unit_lock(store, unit, on_wait):
         while True:
             with store.begin() as connection:
@@ -61,9 +61,9 @@ def resolve_unit(
                     return total
                 calibration = current_calibration(connection, model.id, calibration_level)
                 city_digest = bytes(connection.execute(text("SELECT digest FROM city")).scalar_one())
-            unit_geometry = unit_geometry or geometry(read_city(store), unit, settings)
+            geometry = geometry or unit_geometry(read_city(store), unit, settings)
             analyze_grown(store)  # after the ingest and the units below wrote rows
-            job = Job(unit, core, model, calibration, settings, unit_geometry, city_digest, observe)
+            job = Job(unit, core, model, calibration, settings, geometry, city_digest, observe)
             resolve_windows = camera_windows if level is Level.CAMERA else level_windows
             result, remaining = resolve_windows(store, job, pending.dirty_from, period or Period(), progress)
             total += result

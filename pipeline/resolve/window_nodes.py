@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.association.associate import Shortlist
 from pipeline.association.geometry import Geometry, contradicts_itself
 from pipeline.association.nodes import Nodes, Spans
-from pipeline.association.prototypes import Prototypes, of_members
+from pipeline.association.prototypes import Prototypes, prototypes_of_members
 from pipeline.association.transit import UnitTransit
 from pipeline.resolve.rows import Identity, NewIdentity, in_time_order
 from reid_core.serving.core import ReIDCore
@@ -158,7 +158,7 @@ def new_version(run: LevelRun, persistent_id: UUID, children: Sequence[Identity]
         last_seen_us=max(child.last_seen_us for child in children),
         timed=all(child.timed for child in children),
         crops=sum(child.crops for child in children),
-        prototypes=of_members(known, run.settings.medoids) if known else None,
+        prototypes=prototypes_of_members(known, run.settings.medoids) if known else None,
         tracklets=tuple(sorted(t for child in children for t in child.tracklets)),
         spans=in_time_order(np.concatenate([child.spans for child in children], axis=1)),
         children=children,

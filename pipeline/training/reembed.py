@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, Row, text
 
-from pipeline.association.prototypes import Prototypes, of_crops, of_members
+from pipeline.association.prototypes import Prototypes, prototypes_of_crops, prototypes_of_members
 from pipeline.crops.crop_store import CropStore
 from pipeline.registry import ModelRow
 from pipeline.resolve.embed import embed_city, missing_crops
@@ -141,7 +141,7 @@ def _prototypes(
             days.add(row.day)
         vectors = read_prototypes(connection, model.id, [own for its in members.values() for own in its], days)
         known = {holder: [vectors[own] for own in its if own in vectors] for holder, its in members.items()}
-        return [(holder, day[holder], of_members(its, most)) for holder, its in known.items() if its]
+        return [(holder, day[holder], prototypes_of_members(its, most)) for holder, its in known.items() if its]
     rows = copy_out(
         connection,
         _CROPS,
@@ -152,6 +152,10 @@ def _prototypes(
     quality, features = (np.asarray(rows[name], dtype=np.float64) for name in ("quality", "v"))
     holders, starts, counts = np.unique(owners, return_index=True, return_counts=True)
     return [
-        (holder, day[holder], of_crops(features[start : start + count], quality[start : start + count], most))
+        (
+            holder,
+            day[holder],
+            prototypes_of_crops(features[start : start + count], quality[start : start + count], most),
+        )
         for holder, start, count in zip(holders.tolist(), starts.tolist(), counts.tolist(), strict=True)
     ]

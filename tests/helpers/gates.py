@@ -1,8 +1,8 @@
-"""A building pair with four cameras, and nodes seen at them."""
+"""Two buildings with four cameras, and nodes seen at them."""
 
 import numpy as np
 
-from pipeline.association.geometry import geometry
+from pipeline.association.geometry import unit_geometry
 from pipeline.association.nodes import Nodes, Spans
 from schemas.city_file import City
 from schemas.settings import AssociationSettings
@@ -26,6 +26,7 @@ CAMERAS = ["d1/s1/b1/c1", "d1/s1/b1/c2", "d1/s1/b1/c3", "d1/s1/b2/c1"]
 
 
 def nodes(*spans: list[tuple[int, float, float]], timed: bool = True) -> Nodes:
+    """A node for each list of tracklets (camera, first second, last second)."""
     flat = [span for node in spans for span in node]
     n = len(spans)
     return Nodes(
@@ -43,4 +44,4 @@ def nodes(*spans: list[tuple[int, float, float]], timed: bool = True) -> Nodes:
     )
 
 
-WORLD = geometry(CITY, "d1/s1", AssociationSettings(fastest_walk_m_s=6.0))
+GEOMETRY = unit_geometry(CITY, "d1/s1", AssociationSettings(fastest_walk_m_s=6.0))

@@ -1,12 +1,13 @@
-"""Writes a resolved city by hand: any tracklets, grouped at each level as a test wants them, of any number."""
+"""Writes a resolved city by hand: any tracklets, in any groups at each level."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
+from typing import Any
 from uuid import UUID
 
 import numpy as np
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from pipeline.store import Store, partitions
 from pipeline.store.copy import copy_in
@@ -15,6 +16,8 @@ from schemas.levels import Level
 from schemas.times import from_us, to_us
 
 DAY = datetime(2026, 1, 1, tzinfo=UTC)
+#: As `copy_in` takes them: name -> (type, values).
+Columns = dict[str, tuple[str, Sequence[Any] | np.ndarray]]
 _DEPTH = {Level.CAMERA: 4, Level.BUILDING: 3, Level.STREET: 2, Level.DISTRICT: 1}
 
 
@@ -36,9 +39,9 @@ def write_tracklets(
     truth: Sequence[str | None],
     features: Floats,
 ) -> Ints:
-    """(n,) Tracklet ids. Times are seconds of `DAY`; a tracklet's crops come a second after another, on track `i`.
+    """(n,) Tracklet ids. Times are seconds of `DAY`; the crops of tracklet i are a second apart, on track i.
 
-    City and model are there already.
+    City and model must be in the store.
     """
     n = len(camera)
     with store.begin() as connection:
@@ -49,36 +52,36 @@ def write_tracklets(
     tracklet = np.repeat(np.arange(n), crops)
     turn = np.arange(len(tracklet)) - np.repeat(np.cumsum(crops) - crops, crops)
     keys = [key("crop", i, t) for i, t in zip(tracklet.tolist(), turn.tolist(), strict=True)]
-    many = len(keys)
+    count = len(keys)
     with store.begin() as connection:
-        ids = _ids(connection, "crop", many)
-        columns = {
+        ids = _ids(connection, "crop", count)
+        columns: Columns = {
             "id": ("int8", ids),
             "key": ("bytea", keys),
-            "camera": ("text", [camera[i] for i in tracklet]),
+            "camera": ("text", [camera[i] for i in tracklet.tolist()]),
             "captured_at": ("timestamptz", to_us(DAY) + (start_s[tracklet] + turn) * 1_000_000),
-            "timed": ("bool", np.ones(many, bool)),
-            "source": ("text", ["test"] * many),
+            "timed": ("bool", np.ones(count, bool)),
+            "source": ("text", ["test"] * count),
             "track": ("text", [str(i) for i in tracklet]),
             "picture": ("bytea", keys),
-            "width_px": ("int4", np.full(many, 64)),
-            "height_px": ("int4", np.full(many, 128)),
-            "quality": ("float4", np.full(many, 0.5)),
+            "width_px": ("int4", np.full(count, 64)),
+            "height_px": ("int4", np.full(count, 128)),
+            "quality": ("float4", np.full(count, 0.5)),
         }
         copy_in(connection, "crop", columns)
         known = [at for at, i in enumerate(tracklet.tolist()) if truth[i] is not None]
         copy_in(
             connection,
             "crop_truth",
-            {"crop_id": ("int8", ids[known]), "truth": ("text", [truth[i] for i in tracklet[known]])},
+            {"crop_id": ("int8", ids[known]), "truth": ("text", [truth[i] for i in tracklet[known].tolist()])},
         )
-        members = {
+        members: Columns = {
             "identity_id": ("int8", tracklets[tracklet]),
-            "child_id": ("int8", [None] * many),
+            "child_id": ("int8", [None] * count),
             "crop_id": ("int8", ids.tolist()),
         }
         copy_in(connection, "identity_member", members)
-        vectors = {
+        vectors: Columns = {
             "model_id": ("int4", np.full(n, model)),
             "day": ("date", [DAY.date()] * n),
             "identity_id": ("int8", tracklets),
@@ -105,10 +108,10 @@ def write_level(
     window: int = 0,
     renamed: Mapping[int, int] | None = None,
 ) -> Ints:
-    """(m,) The ids of the identities that hold the tracklets of each group, by group, in one run a unit.
+    """(m,) Ids of the identities of m groups, in order of their numbers, in one run per unit.
 
-    Persistent ids come from the group's number, or from the one that it is `renamed` to. `tracklets` None: they are
-    tracklets themselves.
+    tracklets: (n,) the ids of the members, None to write tracklets themselves. renamed: group number -> number that the
+    persistent id is made from instead.
     """
     units = ["/".join(code.split("/")[: _DEPTH[level]]) for code in camera]
     numbers, first, inverse = np.unique(group, return_index=True, return_inverse=True)
@@ -130,7 +133,7 @@ def write_level(
         if tracklets is not None:
             held = np.split(tracklets[order], np.cumsum(np.bincount(inverse))[:-1])
         seen = [to_us(DAY) + (np.zeros(m, int) if s is None else s) * 1_000_000 for s in (start_s, end_s)]
-        columns = {
+        columns: Columns = {
             "id": ("int8", ids),
             "run_id": ("int8", np.array([runs[units[i]] for i in first])),
             "key": ("bytea", [key(level, number) for number in numbers.tolist()]),
@@ -148,7 +151,6 @@ def write_level(
     return ids
 
 
-def _ids(connection: object, table: str, many: int) -> Ints:
-    assert hasattr(connection, "execute")
+def _ids(connection: Connection, table: str, count: int) -> Ints:
     sql = f"SELECT nextval(pg_get_serial_sequence('{table}', 'id')) FROM generate_series(1, :n)"
-    return np.array(connection.execute(text(sql), {"n": many}).scalars().all(), dtype=np.int64)
+    return np.array(connection.execute(text(sql), {"n": count}).scalars().all(), dtype=np.int64)

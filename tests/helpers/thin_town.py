@@ -1,4 +1,4 @@
-"""A simulated city without pictures: taken in within a second, with joins, merges and splits at each level."""
+"""A simulated city without pictures: ingested within a second, with joins, merges and splits at each level."""
 
 import tempfile
 from collections.abc import Sequence
@@ -24,19 +24,19 @@ from schemas.levels import UPWARD
 from schemas.parameters import Period
 from synthetic.embedding_city import EmbeddingCitySettings, PassageBatch, embedding_city
 
-#: Log-odds of two identities at distance 0, and how fast they fall: doubtful enough that joins are taken back later.
-STEEP, SURE = 14.0, 15.0
+#: Slope and intercept of the log-odds: uncertain enough that some joins are undone later.
+SLOPE, INTERCEPT = 14.0, 15.0
 
 
 @dataclass(frozen=True)
 class Crowd:
-    """A city and all crops of it, by time."""
+    """A city and all its crops, by time."""
 
     city: City
     cameras: tuple[str, ...]
     crops: PassageBatch
 
-    def some(self, rows: Ints) -> PassageBatch:
+    def take(self, rows: Ints) -> PassageBatch:
         return PassageBatch(**{name: column[rows] for name, column in vars(self.crops).items()})
 
 
@@ -45,15 +45,15 @@ def crowd(cameras: int = 20, people: int = 50, days: float = 0.15, seed: int = 1
     batches = [batch for batch in simulated.batches() if len(batch)]
     columns = {name: np.concatenate([getattr(batch, name) for batch in batches]) for name in vars(batches[0])}
     whole = Crowd(simulated.city, simulated.camera_codes, PassageBatch(**columns))
-    return replace(whole, crops=whole.some(np.argsort(whole.crops.time_us, kind="stable")))
+    return replace(whole, crops=whole.take(np.argsort(whole.crops.time_us, kind="stable")))
 
 
-def calibrated(steep: float, sure: float, transit: float) -> tuple[LevelCalibration, ...]:
-    """The same at each level."""
+def calibrations(slope: float, intercept: float, transit: float) -> tuple[LevelCalibration, ...]:
+    """The same calibration for each level."""
     return tuple(
         LevelCalibration(
             level=level,
-            terms=straight_line(steep, sure).model_copy(update={"transit": transit}),
+            terms=straight_line(slope, intercept).model_copy(update={"transit": transit}),
             join_log_odds=0.0,
             review_log_odds=-1.0,
             fitted_on="nothing",
@@ -65,20 +65,26 @@ def calibrated(steep: float, sure: float, transit: float) -> tuple[LevelCalibrat
 
 
 class ThinTown:
-    """A store with the crowd's city, and a model whose features come with the crops."""
+    """A store with a crowd's city, and a model whose features come with the crops."""
 
     def __init__(
-        self, store: Store, its: Crowd, *, steep: float = STEEP, sure: float = SURE, transit: float = 1.0
+        self,
+        store: Store,
+        crowd: Crowd,
+        *,
+        slope: float = SLOPE,
+        intercept: float = INTERCEPT,
+        transit: float = 1.0,
     ) -> None:
-        self.store, self.crowd = store, its
-        store_city(store, its.city)
+        self.store, self.crowd = store, crowd
+        store_city(store, crowd.city)
         card = ModelCard(
             name="thin",
             engine="none",
-            dims=its.crops.features.shape[1],
+            dims=crowd.crops.features.shape[1],
             architecture="foreign",
             baseline="foreign",
-            calibration=calibrated(steep, sure, transit),
+            calibration=calibrations(slope, intercept, transit),
             sha256={},
         )
         with tempfile.TemporaryDirectory() as folder:
@@ -88,9 +94,9 @@ class ThinTown:
         self.core: ReIDCore = open_core(store.settings, self.model.directory(store.settings))
 
     def take_in(self, rows: Ints | None = None) -> None:
-        """The crowd's crops at these places, or all."""
-        every = np.arange(len(self.crowd.crops)) if rows is None else rows
-        take_in_features(self.store, self.model, self.crowd.cameras, self.crowd.some(every))
+        """Stores these rows of the crowd's crops, or all."""
+        crops = self.crowd.crops if rows is None else self.crowd.take(rows)
+        take_in_features(self.store, self.model, self.crowd.cameras, crops)
 
     def resolve(self, units: Sequence[str] | None = None, period: Period | None = None) -> list[UnitResult]:
         settings = self.store.settings.association
@@ -101,7 +107,7 @@ class ThinTown:
 
 
 def looks(*passages: tuple[str, float, float]) -> Crowd:
-    """A building's tracklets of one crop each: camera, second, and a look as an angle in degrees."""
+    """Tracklets of one crop each in one building: camera, second, and the direction of the feature in degrees."""
     codes = ("d1/s1/b1/c1", "d1/s1/b1/c2")
     city = City.model_validate({"units": [{"code": code} for code in ("d1", "d1/s1", "d1/s1/b1", *codes)]})
     n = len(passages)

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from pipeline.association.geometry import geometry
+from pipeline.association.geometry import unit_geometry
 from schemas.city_file import City
 from schemas.errors import UsageError
 from schemas.levels import parent_of
@@ -92,15 +92,15 @@ def test_the_pipelines_gates_forbid_nobody_their_own_way(settings: EmbeddingCity
     codes = np.array(city.camera_codes)
     district = np.array([code.split("/")[0] for code in codes])[found.camera]
     edges = np.flatnonzero(np.diff(found.person, prepend=-1, append=-1))
-    worlds = {name: geometry(city.city, name, AssociationSettings()) for name in np.unique(district).tolist()}
+    geometries = {name: unit_geometry(city.city, name, AssociationSettings()) for name in np.unique(district).tolist()}
     for first, last in pairwise(edges.tolist()):
-        assert len(set(district[first:last])) == 1, "somebody was seen in two districts"
-        world = worlds[district[first]]
-        camera = np.searchsorted(world.cameras, codes[found.camera[first:last]])
+        assert len(set(district[first:last])) == 1, "a person was seen in two districts"
+        geometry = geometries[district[first]]
+        camera = np.searchsorted(geometry.cameras, codes[found.camera[first:last]])
         a, b = np.triu_indices(last - first, 1)
         start, end = found.start_us[first:last], found.end_us[first:last]
         gap_us = np.maximum(start[a], start[b]) - np.minimum(end[a], end[b])
-        assert (gap_us >= world.slack_us[camera[a], camera[b]]).all()
+        assert (gap_us >= geometry.min_gap_us[camera[a], camera[b]]).all()
     assert len(edges) > 5
 
 

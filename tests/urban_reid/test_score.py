@@ -37,16 +37,17 @@ def test_the_truth_that_came_with_the_crops(run_here: Run) -> None:
     assert found["levels"]["building"]["recall"] == 1.0 and found["levels"]["street"]["violations"] == 1
     shown = run_here("score", "--unit", "d1/s1").stdout
     assert "5 tracklets, 3 people" in shown and "district" not in shown
-    for said in ("pairwise F1", "IDF1", "V-measure", "impossible pairs in one identity", "of these needed"):
-        assert said in shown
+    for name in ("pairwise F1", "IDF1", "V-measure", "impossible pairs in one identity", "of these, needed"):
+        assert name in shown
 
 
 @pytest.mark.usefixtures("city")
 def test_labels_of_a_file(run_here: Run, tmp_path: Path) -> None:
-    rows = [f"{key('crop', i, 0).hex()},{who}" for i, who in enumerate(("anna", "anna", "anna", "bert"))]
+    people = ("anna", "anna", "anna", "bert")
+    rows = [f"{key('crop', i, 0).hex()},{person}" for i, person in enumerate(people)]
     (tmp_path / "labels.csv").write_text("\n".join(["crop,truth", *rows, f"{'ab' * 32},cleo"]) + "\n")
     done = run_here("score", "--unit", "d1", "--truth", "labels.csv", "--json")
-    assert done.stderr == "1 of 5 labels are of no crop of d1\n"
+    assert done.stderr == "1 of 5 labels name no crop of d1\n"
     found = json.loads(done.stdout)
     assert (found["tracklets"], found["people"], found["labels"]) == (4, 2, {"given": 5, "matched": 4})
     assert found["levels"]["building"]["pairwise_f1"] == 1.0
@@ -56,16 +57,19 @@ def test_labels_of_a_file(run_here: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--unit", "d1/s1/b1/c1"), "that is a camera"),
+        (("--unit", "d1/s1/b1/c1"), "--unit d1/s1/b1/c1: is a camera"),
         (("--unit", "D1"), "is no unit code"),
         (("--unit", "d2"), "no unit 'd2' in this city; nearest: d1"),
         (("--unit", "d1", "--truth", "nothing.csv"), "nothing.csv: cannot be read"),
-        (("--unit", "d1", "--truth", "bad.csv"), "bad.csv: line 2: crop 'x': is no key"),
-        (("--unit", "d1", "--truth", "others.csv"), "others.csv: none of its 1 labels is of a crop of d1"),
+        (("--unit", "d1", "--truth", "bad.csv"), "bad.csv: line 2: crop 'x': not a key"),
+        (("--unit", "d1", "--truth", "two.csv"), "two.csv: line 3: 'bert' contradicts line 2, which says 'anna'"),
+        (("--unit", "d1", "--truth", "others.csv"), "others.csv: none of its 1 labels names a crop of d1"),
     ],
 )
-def test_what_cannot_be_scored(run_here: Run, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+def test_bad_arguments(run_here: Run, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
     (tmp_path / "bad.csv").write_text("crop,truth\nx,anna\n")
+    crop = key("crop", 0, 0).hex()
+    (tmp_path / "two.csv").write_text(f"crop,truth\n{crop},anna\n{crop},bert\n")
     (tmp_path / "others.csv").write_text(f"crop,truth\n{'ab' * 32},anna\n")
     assert message in error_of(run_here("score", *arguments), 2)
 

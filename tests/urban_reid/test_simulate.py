@@ -1,4 +1,4 @@
-"""urban-reid simulate: a small city from its cameras to the district, by the packaged model of simulated cities."""
+"""urban-reid simulate, on a small city."""
 
 import json
 
@@ -18,9 +18,9 @@ def test_resolved_scored_and_compared(run: Run) -> None:
         for measure in ("idf1", "pairwise_f1"):
             assert tuple(row[measure]) == LEVELS and all(0 < value <= 1 for value in row[measure].values())
     assert set(found["baselines"]) == set(BASELINES)
-    assert found["idf1"]["building"] > 0.8  # the same person within minutes and meters
+    assert found["idf1"]["building"] > 0.8  # an easy task: minutes and meters apart
     assert found["resolve_s"] > 0 and found["peak_mb"] > 50 and found["database_mb"] > 1
-    # Resolved again, in two processes: nothing is left to do, and the decisions are the same.
+    # Again, in two processes: nothing is left to resolve, and the digest is the same.
     again = run(*SMALL, "--resolve")
     assert again.returncode == 0 and found["digest"] in again.stdout and "urban-reid" in again.stdout
 

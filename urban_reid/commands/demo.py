@@ -122,12 +122,13 @@ def _prepare(store: "Store", manifest: Path) -> "ModelRow":
 
 
 def _results(store: "Store", model: "ModelRow", folder: Path) -> dict[str, Any]:
-    from pipeline.accuracy.labeled import labeled_tracklets, score
+    from pipeline.accuracy.labeled import labeled_tracklets
+    from pipeline.accuracy.scorecard import agreement_by_level
     from pipeline.city.status import status
 
     labeled = labeled_tracklets(store, "d1", model.id)
     # The baseline's thresholds were chosen on other cities, as ours were; they travel in the model's card.
-    scores = score(labeled, model.card.details.get("nearest_neighbor_distance", {}))
+    scores = agreement_by_level(labeled, model.card.details.get("nearest_neighbor_distance", {}))
     index = report_on(store, "d1", folder)
     return status(store) | {
         **{

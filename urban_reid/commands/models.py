@@ -115,7 +115,7 @@ def calibrate(
     as_json: AsJson = False,
 ) -> None:
     """Learn from labeled data what a distance means at each level, and where to join. Takes minutes."""
-    from pipeline.calibration.fit import FALSE_MERGES, write_calibrations
+    from pipeline.calibration.fit import MAX_FALSE_MERGE_RATE, write_calibrations
     from pipeline.calibration.fit import calibrate as fit
     from pipeline.registry import find_model
     from pipeline.store import Store
@@ -123,10 +123,10 @@ def calibrate(
     with Store.open(settings(), "urban-reid models calibrate") as store:
         with store.begin() as connection:
             model = find_model(connection, name)
-        most = FALSE_MERGES if false_merges is None else false_merges
+        most = MAX_FALSE_MERGE_RATE if false_merges is None else false_merges
         directory = model.directory(settings())
         with steps() as begin:
-            fitted = fit(settings(), directory, dataset, begin, most_wrong=most)
+            fitted = fit(settings(), directory, dataset, begin, max_false_merge_rate=most)
         write_calibrations(store, model.id, fitted)
     if as_json:
         print_json(

@@ -1,4 +1,4 @@
-"""urban-reid score: a unit's identities against what is known of who is who."""
+"""urban-reid score: compares a unit's identities with the truth."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +14,15 @@ from urban_reid.progress import progress
 
 app = typer.Typer()
 
-#: Rows of the table: what is measured, and how a person calls it.
+#: Rows of the table, by JSON name.
+_COUNTS = {
+    "identities": "identities",
+    "people": "people, again in each unit and after the horizon",
+    "violations": "impossible pairs in one identity",
+    "reviews": "decisions for review",
+    "reviews_labeled": "of these, labeled on both sides",
+    "reviews_needed": "of these, needed",
+}
 _SHARES = {
     "precision": "pairwise precision",
     "recall": "pairwise recall",
@@ -28,18 +36,10 @@ _SHARES = {
     "v_measure": "V-measure",
     "purity": "purity",
     "adjusted_rand": "adjusted Rand index",
-    "false_attach_rate": "new people attached to somebody",
-    "miss_rate": "known people taken for new",
-    "mistaken_rate": "known people attached to another",
-    "churn": "tracklets under another id than first",
-}
-_COUNTS = {
-    "identities": "identities",
-    "people": "people, again in each unit and after the horizon",
-    "violations": "impossible pairs in one identity",
-    "reviews": "decisions for a person to review",
-    "reviews_labeled": "of these with labels on both sides",
-    "reviews_needed": "of these needed",
+    "false_attach_rate": "new people attached to an identity",
+    "miss_rate": "known people started as a new identity",
+    "mistaken_rate": "known people attached to a wrong identity",
+    "churn": "tracklets under another id than at first",
 }
 
 
@@ -51,40 +51,42 @@ def score(
         typer.Option(
             metavar="FILE",
             help="Labels as CSV or JSON Lines: truth, and crop (its key) or camera, time and track. "
-            "Without it, the truth that came with the crops.",
+            "Default: the truth that came with the crops.",
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score who was taken for whom against the truth, level by level."""
+    """Compare a unit's identities with the truth, level by level."""
     if level_of(check_code(unit)) is Level.CAMERA:
-        raise UsageError(f"--unit {unit}: that is a camera, which joins nobody; name a building, street or district")
+        raise UsageError(f"--unit {unit}: is a camera, which joins nothing; give a building, street or district")
     from pipeline.accuracy.label_file import Matched
 
-    heard: list[Matched] = []
+    matched: list[Matched] = []
     with progress("scoring"):
-        found = _found(unit, truth, heard)
-    if heard and heard[0].matched < heard[0].labels:
-        say(f"{heard[0].labels - heard[0].matched} of {heard[0].labels} labels are of no crop of {shown(unit)}")
+        found = _score(unit, truth, matched)
+    if matched and matched[0].matched < matched[0].labels:
+        say(f"{matched[0].labels - matched[0].matched} of {matched[0].labels} labels name no crop of {shown(unit)}")
     if as_json:
         print_json(found)
         return
+    levels = [level for level in reversed(UPWARD) if level in found["levels"]]
     table = Table(
         f"{found['tracklets']} tracklets, {found['people']} people",
-        *(level for level in reversed(UPWARD) if level in found["levels"]),
+        *levels,
         title=f"{shown(unit)}, model {shown(found['model'])}",
         title_justify="left",
     )
-    columns = [found["levels"][level] for level in reversed(UPWARD) if level in found["levels"]]
-    for name, said in _COUNTS.items():
-        table.add_row(said, *(str(column[name]) for column in columns))
-    for name, said in _SHARES.items():
-        table.add_row(said, *(f"{column[name]:.3f}" for column in columns))
+    columns = [found["levels"][level] for level in levels]
+    for name, description in _COUNTS.items():
+        table.add_row(description, *(str(column[name]) for column in columns))
+    for name, description in _SHARES.items():
+        table.add_row(description, *(f"{column[name]:.3f}" for column in columns))
     out().print(table)
 
 
-def _found(unit: str, truth: Path | None, heard: list[Any]) -> dict[str, Any]:
-    from pipeline.accuracy.label_file import read_said
+def _score(unit: str, truth: Path | None, matched: list[Any]) -> dict[str, Any]:
+    """What --json prints; appends the `Matched` of a label file to `matched`."""
+    from pipeline.accuracy.label_file import label_reader
     from pipeline.accuracy.labeled import labeled_tracklets
     from pipeline.accuracy.scorecard import scorecard
     from pipeline.city.units import read_city
@@ -93,19 +95,20 @@ def _found(unit: str, truth: Path | None, heard: list[Any]) -> dict[str, Any]:
     from schemas.city_file import unknown_unit
 
     with Store.open(settings(), "urban-reid score") as store:
-        known = {u.code for u in read_city(store).units}
-        if unit not in known:
-            raise unknown_unit(unit, known)
+        codes = {known.code for known in read_city(store).units}
+        if unit not in codes:
+            raise unknown_unit(unit, codes)
         with store.begin() as connection:
             model = model_in_use(connection)
-        labeled = labeled_tracklets(store, unit, model.id, read_said(truth, unit, heard.append) if truth else None)
+        read_labels = label_reader(truth, unit, matched.append) if truth else None
+        labeled = labeled_tracklets(store, unit, model.id, read_labels)
         if not labeled.key:
             raise InputError(
                 f"no tracklet of {unit} has a label: either it is not resolved yet with model {model.name}, or its "
-                "crops came without truth; `--truth FILE` gives labels"
+                "crops came without truth; give labels with --truth FILE"
             )
         levels = scorecard(store, unit, labeled)
-    labels = {"labels": {"given": heard[0].labels, "matched": heard[0].matched}} if heard else {}
+    labels = {"labels": {"given": matched[0].labels, "matched": matched[0].matched}} if matched else {}
     return {
         "unit": unit,
         "model": model.name,

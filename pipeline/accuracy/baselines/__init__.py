@@ -1,23 +1,30 @@
-"""What others do in our place, flat over a district: on the same features, under the same gates.
+"""Baseline methods, flat over a district, on the same features and with the same gates.
 
-Each baseline takes passages and gives back a function of its thresholds, so that what does not depend on a threshold is
-done once. Thresholds are cosine distances; `search_thresholds` chooses them, for all in the same way.
+Each baseline takes passages and returns a function of its threshold, so that the part without it is done once.
+Thresholds are cosine distances; `search_threshold` chooses them in the same way for all baselines.
 
-- `nearest_neighbor`: each is linked to the nearest one that is possible, if near enough.
-- `average_link`: agglomerative, average linkage (Sokal and Michener 1958), on appearance.
-- `greedy`: one passage after the other joins the nearest running identity, or begins one.
-- `micro_batches`: HDBSCAN (Campello et al. 2013) in each batch of 5 minutes, and an optimal assignment (Kuhn 1955) of
-  its clusters to the running identities, as multi-camera tracking products do.
+- `nearest_neighbor`: links each passage to its nearest possible one, if that is near enough.
+- `average_link`: agglomerative clustering of appearance with average linkage (Sokal and Michener 1958).
+- `greedy`: one passage after the other joins the nearest running identity, or starts one.
+- `micro_batches`: HDBSCAN (Campello et al. 2013) in each batch of 5 minutes, then an optimal assignment (Kuhn 1955) of
+  the clusters to running identities, as in multi-camera tracking products.
 """
 
-from pipeline.accuracy.baselines.flat import average_link, nearest_neighbor
+from pipeline.accuracy.baselines.flat import average_link, nearest_neighbor, nearest_neighbor_by_unit
 from pipeline.accuracy.baselines.online import greedy, micro_batches
-from pipeline.accuracy.baselines.passages import Cut, Passages, untimed
-from pipeline.accuracy.baselines.search import BASELINES, Baseline, Chosen, LabeledPassages, search_thresholds
+from pipeline.accuracy.baselines.passages import Cut, Passages
+from pipeline.accuracy.baselines.search import (
+    BASELINES,
+    THRESHOLDS,
+    Chosen,
+    LabeledPassages,
+    nearest_neighbor_distances,
+    search_threshold,
+)
 
 __all__ = [
     "BASELINES",
-    "Baseline",
+    "THRESHOLDS",
     "Chosen",
     "Cut",
     "LabeledPassages",
@@ -26,6 +33,7 @@ __all__ = [
     "greedy",
     "micro_batches",
     "nearest_neighbor",
-    "search_thresholds",
-    "untimed",
+    "nearest_neighbor_by_unit",
+    "nearest_neighbor_distances",
+    "search_threshold",
 ]

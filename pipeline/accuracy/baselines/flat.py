@@ -1,4 +1,4 @@
-"""The whole district at once: each to the nearest one, and agglomerative clustering of appearance."""
+"""Baselines over a whole district at once: nearest neighbor, and agglomerative clustering of appearance."""
 
 import heapq
 
@@ -7,26 +7,29 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from sklearn.cluster import AgglomerativeClustering
 
-from pipeline.accuracy.baselines.passages import Cut, Passages, nearest_others
+from pipeline.accuracy.baselines.passages import Cut, Passages, nearest_others, untimed
 from schemas.arrays import Floats, Ints
 
-#: Up to so many passages `average_link` compares all pairs; beyond, each with its nearest `_NEIGHBORS`.
+#: `average_link` compares all pairs of up to this many passages; of more, each with its nearest `_NEIGHBORS`.
 DENSE = 4_000
 _NEIGHBORS = 24
-#: What an impossible pair counts like: no mean over possible ones outweighs it.
-_NEVER = 1e9
+#: Distance of an impossible pair: no mean over possible ones outweighs it.
+_IMPOSSIBLE = 1e9
+
+
+# ---- nearest neighbor
 
 
 def nearest_neighbor(passages: Passages) -> Cut:
-    """Links everyone to the nearest one that is possible, if nearer than the threshold; linked ones are a group.
+    """Links each passage to its nearest possible one, if nearer than the threshold; groups are connected components.
 
-    Gates forbid links; two links may still bring an impossible pair together.
+    Gates forbid single links; two links may still put an impossible pair into one group.
     """
     n = len(passages)
     nearest, distance = _nearest_possible(passages)
 
-    def cut(most: float) -> Ints:
-        linked = np.flatnonzero(distance < most)
+    def cut(threshold: float) -> Ints:
+        linked = np.flatnonzero(distance < threshold)
         graph = coo_matrix((np.ones(len(linked)), (linked, nearest[linked])), shape=(n, n))
         groups: Ints = connected_components(graph, directed=False)[1].astype(np.int64)
         return groups
@@ -34,63 +37,78 @@ def nearest_neighbor(passages: Passages) -> Cut:
     return cut
 
 
+def nearest_neighbor_by_unit(features: Floats, unit: Ints) -> Cut:
+    """`nearest_neighbor` without times within each unit: features (n, D), unit (n,)."""
+    order = np.argsort(unit, kind="stable")
+    units = [rows for rows in np.split(order, np.flatnonzero(np.diff(unit[order])) + 1) if len(rows)]
+    cuts = [nearest_neighbor(untimed(features[rows])) for rows in units]
+
+    def cut(threshold: float) -> Ints:
+        groups = np.arange(len(features))
+        for rows, unit_cut in zip(units, cuts, strict=True):
+            groups[rows] = rows[unit_cut(threshold)]  # group numbers are rows of the unit, so units do not share any
+        return groups
+
+    return cut
+
+
 def _nearest_possible(passages: Passages) -> tuple[Ints, Floats]:
-    """(n,) the nearest possible other and its distance in float64; -1 and inf where there is none."""
+    """(n,) the nearest possible other passage and (n,) its distance, float64; -1 and inf where there is none."""
     n, directions = len(passages), passages.directions()
     nearest, distance = np.full(n, -1, dtype=np.int64), np.full(n, np.inf)
     for rows, columns, _ in nearest_others(directions, 16):
         possible = ~passages.impossible(rows[:, None], columns)
         found = possible.any(axis=1)
         nearest[rows[found]] = columns[np.arange(len(rows)), possible.argmax(axis=1)][found]
-        # Whoever has only impossible ones among the nearest 16 is compared with everyone.
+        # A passage whose nearest 16 are all impossible is compared with all others.
         for row in rows[~found].tolist():
             others = np.flatnonzero(~passages.impossible(np.array(row), np.arange(n)))
             others = others[others != row]
             if len(others):
                 nearest[row] = others[(directions[others] @ directions[row]).argmax()]
-    some = np.flatnonzero(nearest >= 0)
-    for part in np.array_split(some, 1 + len(some) // 50_000):
+    known = np.flatnonzero(nearest >= 0)
+    for part in np.array_split(known, 1 + len(known) // 50_000):
         pairs = directions[part].astype(np.float64) * directions[nearest[part]]
         distance[part] = 1 - pairs.sum(axis=1)
     return nearest, distance
 
 
-# ---- agglomerative
+# ---- agglomerative clustering
 
 
 def average_link(passages: Passages, dense: int = DENSE) -> Cut:
     """Average-link agglomerative clustering, cut where the mean distance of two clusters reaches the threshold.
 
-    Up to `dense` passages over all pairs, and an impossible pair is never in one group. Beyond, over each one's
-    nearest 24 possible ones: the mean is then over the pairs of the graph, pairs that are not in it say nothing, and
-    two possible merges may bring an impossible pair together.
+    Up to `dense` passages: over all pairs; an impossible pair is never in one group. Beyond: over the graph of each
+    passage's nearest 24 possible ones; the mean is over the pairs of the graph, other pairs are ignored, and two
+    possible merges may put an impossible pair into one group.
     """
     n = len(passages)
     if n < 2:
-        return lambda most: np.arange(n)
+        return lambda threshold: np.arange(n)
     if n <= dense:
-        tree = _tree(passages.distances(np.arange(n), _NEVER))
-        return lambda most: _cut(n, tree, most)
+        tree = _tree(passages.distances(np.arange(n), _IMPOSSIBLE))
+        return lambda threshold: _cut(n, tree, threshold)
     sparse = _graph_tree(n, *_neighbor_graph(passages))
-    return lambda most: _cut(n, sparse, most)
+    return lambda threshold: _cut(n, sparse, threshold)
 
 
 def _neighbor_graph(passages: Passages) -> tuple[Ints, Ints, Floats]:
-    """Each one's nearest possible `_NEIGHBORS`, every pair once: left < right (p,), distance (p,)."""
+    """Each passage with its nearest `_NEIGHBORS` possible ones, every pair once: left < right (p,), distance (p,)."""
     n = len(passages)
-    pairs, values = [], []
-    for rows, columns, far in nearest_others(passages.directions(), 4 * _NEIGHBORS):
+    pairs, distances = [], []
+    for rows, columns, distance in nearest_others(passages.directions(), 4 * _NEIGHBORS):
         possible = ~passages.impossible(rows[:, None], columns)
         kept = possible & (np.cumsum(possible, axis=1) <= _NEIGHBORS)
         left, right = np.repeat(rows, kept.sum(axis=1)), columns[kept]
         pairs.append(np.minimum(left, right) * n + np.maximum(left, right))
-        values.append(far[kept].astype(np.float64))
+        distances.append(distance[kept].astype(np.float64))
     pair, first = np.unique(np.concatenate(pairs), return_index=True)
-    return pair // n, pair % n, np.concatenate(values)[first]
+    return pair // n, pair % n, np.concatenate(distances)[first]
 
 
 def _tree(distance: Floats) -> tuple[Ints, Floats]:
-    """Merges (m, 2) in order and their distances (m,): merge i makes node n + i."""
+    """Merges (m, 2) in order and their distances (m,); merge i makes node n + i. distance: (n, n)."""
     fitted = AgglomerativeClustering(
         n_clusters=None, distance_threshold=0.0, metric="precomputed", linkage="average", compute_full_tree=True
     ).fit(distance)
@@ -98,29 +116,29 @@ def _tree(distance: Floats) -> tuple[Ints, Floats]:
 
 
 def _graph_tree(n: int, left: Ints, right: Ints, distance: Floats) -> tuple[Ints, Floats]:
-    """As `_tree`, from the pairs of a graph alone; one node for each of its parts is left.
+    """As `_tree`, from the pairs of a graph; ends with one node per connected component.
 
-    What scikit-learn makes with a connectivity, which takes a whole matrix or the features of both ends of every pair:
-    two distances to a neighbor that both sides know count by the sides' sizes, one that only one side knows stays.
+    Gives what scikit-learn gives with a connectivity, which would need a full matrix or the features: where both merged
+    clusters have a distance to a neighbor, the new one is their mean weighted by size; where one has, it stays.
     """
     links: list[dict[int, float]] = [{} for _ in range(n)]
-    for a, b, far in zip(left.tolist(), right.tolist(), distance.tolist(), strict=True):
-        links[a][b] = links[b][a] = far
+    for a, b, value in zip(left.tolist(), right.tolist(), distance.tolist(), strict=True):
+        links[a][b] = links[b][a] = value
     heap = list(zip(distance.tolist(), left.tolist(), right.tolist(), strict=True))
     heapq.heapify(heap)
     size, node = [1] * n, list(range(n))
     children, heights = [], []
     while heap:
-        far, a, b = heapq.heappop(heap)
-        if links[a].get(b) != far:  # one of them is gone, or they are further apart than they were
+        height, a, b = heapq.heappop(heap)
+        if links[a].get(b) != height:  # outdated: one of them was merged, or their distance has changed
             continue
         if len(links[a]) < len(links[b]):
             a, b = b, a
         children.append((node[a], node[b]))
-        heights.append(far)
+        heights.append(height)
         node[a] = n + len(children) - 1
         del links[a][b], links[b][a]
-        for other, value in links[b].items():  # b goes into a; the fewer links move
+        for other, value in links[b].items():  # b is merged into a, which has more links
             del links[other][b]
             known = links[a].get(other)
             if known is not None:
@@ -132,12 +150,12 @@ def _graph_tree(n: int, left: Ints, right: Ints, distance: Floats) -> tuple[Ints
     return np.array(children, dtype=np.int64).reshape(-1, 2), np.array(heights)
 
 
-def _cut(n: int, tree: tuple[Ints, Floats], most: float) -> Ints:
-    """Groups after as many merges as lie below the threshold, as scikit-learn cuts."""
+def _cut(n: int, tree: tuple[Ints, Floats], threshold: float) -> Ints:
+    """(n,) Groups after the merges below the threshold, as scikit-learn cuts a tree."""
     children, distance = tree
-    made = children[: int((distance < most).sum())]
-    parents = n + np.arange(len(made))
-    nodes = n + len(made)
-    graph = coo_matrix((np.ones(2 * len(made)), (np.repeat(parents, 2), made.ravel())), shape=(nodes, nodes))
+    merges = children[: int((distance < threshold).sum())]
+    parents = n + np.arange(len(merges))
+    nodes = n + len(merges)
+    graph = coo_matrix((np.ones(2 * len(merges)), (np.repeat(parents, 2), merges.ravel())), shape=(nodes, nodes))
     roots = connected_components(graph, directed=False)[1][:n]
     return np.unique(roots, return_inverse=True)[1]

@@ -1,67 +1,78 @@
-"""Which thresholds a baseline gets: the best of one grid on cities that it is not judged on, the same for all."""
+"""Chooses the baselines' thresholds on cities that they are not judged on, in the same way for all."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
-from typing import Literal
 
 import numpy as np
 
-from pipeline.accuracy.baselines.flat import average_link, nearest_neighbor
+from pipeline.accuracy.baselines.flat import average_link, nearest_neighbor, nearest_neighbor_by_unit
 from pipeline.accuracy.baselines.online import greedy, micro_batches
 from pipeline.accuracy.baselines.passages import Cut, Passages
-from pipeline.accuracy.metrics import idf1, pairwise
+from pipeline.accuracy.labeled import Labeled
+from pipeline.accuracy.metrics import Pairwise, idf1, pairwise
 from schemas.arrays import Ints
+from schemas.levels import UPWARD, Level
 
-#: Cosine distances that are tried.
-_DISTANCES = tuple(np.geomspace(0.005, 0.8, 24).round(4).tolist())
+#: Thresholds to try, cosine distances, ascending: the strictest first.
+THRESHOLDS = tuple(np.geomspace(0.005, 0.8, 24).round(4).tolist())
+#: The same for `nearest_neighbor_distances`.
+_UNIT_THRESHOLDS = tuple(np.geomspace(0.002, 0.6, 60).round(5).tolist())
 
-
-@dataclass(frozen=True)
-class Baseline:
-    prepare: Callable[[Passages], Cut]
-    grid: tuple[tuple[float, ...], ...]  # for each threshold what is tried, ascending: the stricter first
-
-
-BASELINES: Mapping[str, Baseline] = {
-    "nearest_neighbor": Baseline(nearest_neighbor, (_DISTANCES,)),
-    "average_link": Baseline(average_link, (_DISTANCES,)),
-    "greedy": Baseline(greedy, (_DISTANCES,)),
-    "micro_batches": Baseline(micro_batches, (_DISTANCES,)),
+BASELINES: Mapping[str, Callable[[Passages], Cut]] = {
+    "nearest_neighbor": nearest_neighbor,
+    "average_link": average_link,
+    "greedy": greedy,
+    "micro_batches": micro_batches,
 }
 
 
 @dataclass(frozen=True)
 class LabeledPassages:
-    """A validation city."""
+    """The n passages of a validation city."""
 
     passages: Passages
-    truth: Ints  # (n,)
-    crops: Ints  # (n,)
+    truth: Ints  # (n,) person
+    crops: Ints  # (n,) number of crops
 
 
 @dataclass(frozen=True)
 class Chosen:
-    thresholds: tuple[float, ...]
-    value: float  # of the measure, over all the cities
+    threshold: float
+    idf1: float  # over all cities
 
 
-def search_thresholds(
-    baseline: Baseline, cities: Sequence[LabeledPassages], measure: Literal["pairwise_f1", "idf1"] = "pairwise_f1"
+def search_threshold(
+    baseline: Callable[[Passages], Cut], cities: Sequence[LabeledPassages], thresholds: Sequence[float] = THRESHOLDS
 ) -> Chosen:
-    """The thresholds of the baseline's grid that do best at district level over all cities; the strictest of equals."""
-    cuts = [baseline.prepare(city.passages) for city in cities]
+    """The threshold with the best IDF1 of the baseline over all cities; of equals the first."""
+    cuts = [baseline(city.passages) for city in cities]
     truth = np.concatenate([city.truth for city in cities])
     crops = np.concatenate([city.crops for city in cities])
-    where = np.repeat(np.arange(len(cities)), [len(city.truth) for city in cities])
+    city_of = np.repeat(np.arange(len(cities)), [len(city.truth) for city in cities])
     best: Chosen | None = None
-    for thresholds in product(*baseline.grid):
-        groups = np.concatenate([cut(*thresholds) for cut in cuts])
-        if measure == "idf1":
-            value = idf1(groups, truth, where, crops)
-        else:
-            value = pairwise(groups, truth, where).f1
-        if best is None or value > best.value:
-            best = Chosen(thresholds, value)
-    assert best is not None, "a grid has something to try"
+    for threshold in thresholds:
+        value = idf1(np.concatenate([cut(threshold) for cut in cuts]), truth, city_of, crops)
+        if best is None or value > best.idf1:
+            best = Chosen(threshold, value)
+    assert best is not None, "no threshold to try"
+    return best
+
+
+def nearest_neighbor_distances(cities: Sequence[Labeled]) -> dict[Level, float]:
+    """Per level above the camera: the threshold of `nearest_neighbor_by_unit` with the best pairwise F1 on the cities.
+
+    Of equals the strictest.
+    """
+    best: dict[Level, float] = {}
+    for level in UPWARD[1:]:
+        units = [labeled.unit(level) for labeled in cities]
+        cuts = [nearest_neighbor_by_unit(labeled.mean, unit) for labeled, unit in zip(cities, units, strict=True)]
+        scores = []
+        for threshold in _UNIT_THRESHOLDS:
+            total = Pairwise(0, 0, 0)
+            for labeled, unit, cut in zip(cities, units, cuts, strict=True):
+                predicted, truth = (labeled.episodes(level, groups) for groups in (cut(threshold), labeled.truth))
+                total += pairwise(predicted, truth, unit)
+            scores.append((total.f1, -threshold))
+        best[level] = -max(scores)[1]
     return best

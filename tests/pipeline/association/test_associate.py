@@ -1,7 +1,8 @@
-"""Laws of `associate` on small random worlds: people seen at several cameras, with gates, known ones and fresh ones."""
+"""Laws of `associate` on small random cities: people at several cameras, with gates, known and fresh nodes."""
 
 from dataclasses import dataclass, replace
 from itertools import combinations
+from random import Random
 
 import numpy as np
 import pytest
@@ -9,9 +10,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pipeline.association.associate import Association, associate
-from pipeline.association.geometry import closest, contradicts_itself, geometry
+from pipeline.association.geometry import contradicts_itself, time_gaps, unit_geometry
 from pipeline.association.nodes import Nodes, Spans
-from pipeline.association.transit import bind, prior
+from pipeline.association.transit import prior_times, unit_transit
 from reid_core.serving.local import LocalCore
 from schemas.association import Verdict
 from schemas.calibration import LevelCalibration, straight_line
@@ -34,8 +35,8 @@ CITY = City.model_validate(
     }
 )
 SETTINGS = AssociationSettings()
-WORLD = geometry(CITY, "d1/s1", SETTINGS)
-TRANSIT = bind(prior(3600), WORLD.children)
+GEOMETRY = unit_geometry(CITY, "d1/s1", SETTINGS)
+TRANSIT = unit_transit(prior_times(3600), GEOMETRY.children)
 CALIBRATION = LevelCalibration(
     level=Level.STREET,
     terms=straight_line(8.0, 6.0),
@@ -47,14 +48,14 @@ CALIBRATION = LevelCalibration(
 )
 
 
-def _nobody(_: object) -> np.ndarray:
-    raise AssertionError("no picture is looked at")
+def _no_network(_: object) -> np.ndarray:
+    raise AssertionError("no picture may be embedded")
 
 
-#: Plain distances between directions.
+#: Plain distances between features of length 1.
 CORE = LocalCore(
     ModelCard(name="tiny", engine="none", dims=WIDTH, architecture="foreign", baseline="foreign", sha256={}),
-    _nobody,
+    _no_network,
     None,
     batch_size=1,
 )
@@ -62,7 +63,7 @@ CORE = LocalCore(
 
 @dataclass(frozen=True)
 class One:
-    """A node: its look, its tracklets as (camera, start, end) in seconds."""
+    """A node; its tracklets are (camera, start, end) in seconds."""
 
     key: bytes
     mean: np.ndarray
@@ -71,10 +72,10 @@ class One:
     timed: bool = True
 
 
-def nodes(every: list[One]) -> Nodes:
-    """In whatever order they come: keys decide."""
-    ones = sorted(every, key=lambda one: one.key)
-    flat = np.array([span for one in ones for span in sorted(one.spans, key=lambda its: (its[1], its[2], its[0]))])
+def nodes(unsorted: list[One]) -> Nodes:
+    """The nodes as columns, sorted by key."""
+    ones = sorted(unsorted, key=lambda one: one.key)
+    flat = np.array([span for one in ones for span in sorted(one.spans, key=lambda span: (span[1], span[2], span[0]))])
     return Nodes(
         [one.key for one in ones],
         np.stack([one.mean for one in ones]),
@@ -91,20 +92,20 @@ def nodes(every: list[One]) -> Nodes:
 
 
 def is_possible(one: One) -> bool:
-    return not contradicts_itself(nodes([one]), WORLD)[0]
+    return not contradicts_itself(nodes([one]), GEOMETRY)[0]
 
 
-def people(seed: int, n: int, looks: int, noise: float, busy_s: float) -> list[One]:
-    """Nodes of a few people with one to four tracklets each, none of which contradicts itself."""
+def random_nodes(seed: int, n: int, people: int, noise: float, duration_s: float) -> list[One]:
+    """n nodes of one to four tracklets each, none of which contradicts itself."""
     rng = np.random.default_rng(seed)
-    look = rng.normal(size=(looks, WIDTH))
+    mean_of = rng.normal(size=(people, WIDTH))
     made: list[One] = []
     while len(made) < n:
         spans = tuple(
-            (int(rng.integers(len(WORLD.cameras))), float(t), float(t + rng.uniform(1, 20)))
-            for t in rng.uniform(0, busy_s, rng.integers(1, 5))
+            (int(rng.integers(len(GEOMETRY.cameras))), float(t), float(t + rng.uniform(1, 20)))
+            for t in rng.uniform(0, duration_s, rng.integers(1, 5))
         )
-        mean = look[rng.integers(looks)] + noise * rng.normal(size=WIDTH)
+        mean = mean_of[rng.integers(people)] + noise * rng.normal(size=WIDTH)
         one = One(rng.bytes(8), mean, spans, bool(rng.random() < 0.6), bool(rng.random() < 0.9))
         if is_possible(one):
             made.append(one)
@@ -112,48 +113,48 @@ def people(seed: int, n: int, looks: int, noise: float, busy_s: float) -> list[O
 
 
 def run(ones: list[One], **changed: object) -> tuple[Nodes, Association]:
-    its = nodes(ones)
+    columns = nodes(ones)
     calibration = CALIBRATION.model_copy(update=changed)
-    return its, associate(its, WORLD, CORE, calibration, TRANSIT, SETTINGS)
+    return columns, associate(columns, GEOMETRY, CORE, calibration, TRANSIT, SETTINGS)
 
 
-worlds = st.builds(
-    people,
+cities = st.builds(
+    random_nodes,
     seed=st.integers(0, 100_000),
     n=st.integers(2, 16),
-    looks=st.integers(1, 5),
+    people=st.integers(1, 5),
     noise=st.sampled_from([0.0, 0.2, 0.5]),
-    busy_s=st.sampled_from([100.0, 600.0, 3000.0]),
+    duration_s=st.sampled_from([100.0, 600.0, 3000.0]),
 )
 often = settings(deadline=None, max_examples=80)
 
 
-def together(ones: list[One], group: list[int]) -> One:
-    """A group as one node: all its tracklets."""
+def merged(ones: list[One], group: list[int]) -> One:
+    """One node with all tracklets of the group's timed nodes."""
     ordered = sorted(ones, key=lambda one: one.key)
     parts = [ordered[i] for i in group if ordered[i].timed]
     return One(b"", np.ones(WIDTH), tuple(span for part in parts for span in part.spans), True)
 
 
 @often
-@given(worlds)
+@given(cities)
 def test_nobody_is_at_two_places_at_once(ones: list[One]) -> None:
-    """Known identities and fresh ones alike, at every size of group; whoever has no times is bound by none."""
-    its, found = run(ones)
+    """Holds for known and fresh nodes and every size of group; gates do not bind untimed nodes."""
+    columns, found = run(ones)
     for group in found.groups:
         left, right = (
             (np.array(side, np.int64) for side in zip(*combinations(group, 2), strict=True))
             if len(group) > 1
             else (np.empty(0, np.int64), np.empty(0, np.int64))
         )
-        assert not closest(its, WORLD, left, right).impossible.any()
-        whole = together(ones, group)
+        assert not time_gaps(columns, GEOMETRY, left, right).impossible.any()
+        whole = merged(ones, group)
         assert not whole.spans or is_possible(whole)
 
 
 @often
-@given(worlds, st.randoms(use_true_random=False))
-def test_order_changes_nothing(ones: list[One], random) -> None:  # type: ignore[no-untyped-def]
+@given(cities, st.randoms(use_true_random=False))
+def test_the_order_of_the_nodes_does_not_matter(ones: list[One], random: Random) -> None:
     shuffled = ones[:]
     random.shuffle(shuffled)
     (_, a), (_, b) = run(ones), run(shuffled)
@@ -161,9 +162,9 @@ def test_order_changes_nothing(ones: list[One], random) -> None:  # type: ignore
 
 
 @often
-@given(worlds)
+@given(cities)
 def test_decisions_explain_the_groups(ones: list[One]) -> None:
-    its, found = run(ones)
+    columns, found = run(ones)
     assert sorted(i for group in found.groups for i in group) == list(range(len(ones)))
     where = {i: number for number, group in enumerate(found.groups) for i in group}
     pairs = [(d.left, d.right) for d in found.decisions]
@@ -172,25 +173,23 @@ def test_decisions_explain_the_groups(ones: list[One]) -> None:
         inside = where[d.left] == where[d.right]
         assert inside == (d.verdict is Verdict.JOIN)
         if d.runner_up is not None:
-            mine = d.left if its.fresh[d.left] else d.right
-            assert where[d.runner_up] != where[mine] and d.runner_up_distance is not None
+            fresh = d.left if columns.fresh[d.left] else d.right
+            assert where[d.runner_up] != where[fresh] and d.runner_up_distance is not None
     joins = [(d.left, d.right) for d in found.decisions if d.verdict is Verdict.JOIN]
     for group in found.groups:
-        own = [pair for pair in joins if pair[0] in group]
-        reached, edge = {group[0]}, True
-        while edge:
-            edge = [pair for pair in own if len(reached & set(pair)) == 1]
-            reached |= {i for pair in edge for i in pair}
-        assert len(own) == len(group) - 1 and reached == set(group)  # a tree
-    nothing_fresh = [i for i in range(len(ones)) if not its.fresh[i]]
-    if len(nothing_fresh) == len(ones):
+        edges = [pair for pair in joins if pair[0] in group]
+        reached = {group[0]}
+        while crossing := [pair for pair in edges if len(reached & set(pair)) == 1]:
+            reached |= {i for pair in crossing for i in pair}
+        assert len(edges) == len(group) - 1 and reached == set(group)  # a tree
+    if not columns.fresh.any():
         assert found.decisions == []
 
 
 @often
-@given(worlds)
-def test_someone_far_away_changes_no_other_group(ones: list[One]) -> None:
-    """Unlike everyone else, and years later: at most the runner-up of somebody who had none."""
+@given(cities)
+def test_a_stranger_years_later_changes_no_other_group(ones: list[One]) -> None:
+    """It can only become the runner-up of a node that had none."""
     far = -np.sum([one.mean / np.linalg.norm(one.mean) for one in ones], axis=0)
     assume(np.linalg.norm(far) > 0.1)
     far = far / np.linalg.norm(far)
@@ -198,30 +197,28 @@ def test_someone_far_away_changes_no_other_group(ones: list[One]) -> None:
     stranger = One(b"\xff" * 9, far, ((0, 1e8, 1e8 + 5),), True)
     (_, before), (_, after) = run(ones), run([*ones, stranger])
     assert after.groups == [*before.groups, [len(ones)]]
-    assert kept(after) == kept(before)
+    assert joins_and_reviews(after) == joins_and_reviews(before)
 
 
-def kept(found: Association) -> list[tuple[int, int, Verdict, float]]:
-    """Joins and reviews; the nearest that stays apart is another one when there are others."""
+def joins_and_reviews(found: Association) -> list[tuple[int, int, Verdict, float]]:
     return [(d.left, d.right, d.verdict, d.distance) for d in found.decisions if d.verdict is not Verdict.APART]
 
 
 @often
-@given(worlds)
-def test_without_a_calibration_nobody_is_joined(ones: list[One]) -> None:
-    found = associate(nodes(ones), WORLD, CORE, None, TRANSIT, SETTINGS)
+@given(cities)
+def test_without_a_calibration_nothing_is_joined(ones: list[One]) -> None:
+    found = associate(nodes(ones), GEOMETRY, CORE, None, TRANSIT, SETTINGS)
     assert found.groups == [[i] for i in range(len(ones))]
     assert all(d.verdict is Verdict.REVIEW and d.probability is None for d in found.decisions)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_blocks_and_order_of_many(seed: int) -> None:
-    """A world larger than a shortlist and than a small cluster keeps the gates too."""
-    ones = [replace(one, fresh=i % 3 > 0) for i, one in enumerate(people(seed, 150, 3, 0.3, 20_000.0))]
-    its, found = run(ones)
+def test_laws_hold_beyond_shortlists_and_small_clusters(seed: int) -> None:
+    ones = [replace(one, fresh=i % 3 > 0) for i, one in enumerate(random_nodes(seed, 150, 3, 0.3, 20_000.0))]
+    columns, found = run(ones)
     assert max(map(len, found.groups)) > 5
     for group in found.groups:
-        whole = together(ones, group)
+        whole = merged(ones, group)
         assert not whole.spans or is_possible(whole)
     assert run(ones[::-1])[1].groups == found.groups
-    assert len(its) == 150
+    assert len(columns) == 150

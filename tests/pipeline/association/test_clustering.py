@@ -1,4 +1,4 @@
-"""Average link against scipy's on complete graphs, and the laws that hold on sparse ones."""
+"""Average link: equals scipy's on complete graphs, and keeps its laws on sparse ones."""
 
 import numpy as np
 import pytest
@@ -7,22 +7,24 @@ from hypothesis import strategies as st
 from scipy.cluster.hierarchy import fcluster, linkage
 
 from pipeline.association.clustering import Clusters, average_link
+from schemas.arrays import Bools, Floats, Ints
 
 
 def run(
-    log_odds: np.ndarray,
+    log_odds: Floats,
     threshold: float,
-    known: np.ndarray,
+    known: Bools,
     small: int = 1000,
     forbidden: frozenset[tuple[int, int]] = frozenset(),
     scored: set[tuple[int, int]] | None = None,
 ) -> Clusters:
-    """`known` says which pairs are scored at the start; others are scored from `log_odds` on demand."""
+    """known: (n, n) the pairs scored at the start; the others are scored from `log_odds` (n, n) on demand."""
 
-    def score(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    def score(a: Ints, b: Ints) -> Floats:
         if scored is not None:
             scored.update(zip(a.tolist(), b.tolist(), strict=True))
-        return log_odds[a, b]
+        values: Floats = log_odds[a, b]
+        return values
 
     left, right = np.nonzero(np.triu(known, 1))
     return average_link(
@@ -38,8 +40,8 @@ def run(
     )
 
 
-def matrix(seed: int, n: int) -> np.ndarray:
-    upper = np.triu(np.random.default_rng(seed).normal(size=(n, n)), 1)
+def matrix(seed: int, n: int) -> Floats:
+    upper: Floats = np.triu(np.random.default_rng(seed).normal(size=(n, n)), 1)
     return upper + upper.T
 
 
@@ -69,41 +71,41 @@ def test_sparse_graph_keeps_its_laws(seed: int, n: int, share: float, small: int
         assert not any((i, j) in forbidden for i in group for j in group)
     where = {node: number for number, group in enumerate(found.groups) for node in group}
     assert all(where[i] == where[j] for i, j in found.joins)
-    assert all(where[i] != where[j] for i, j in found.near)
-    assert scored.issuperset(found.joins) and scored.issuperset(found.near)  # evidence is what was looked at
+    assert all(where[i] != where[j] for i, j in found.reviews)
+    assert scored.issuperset(found.joins) and scored.issuperset(found.reviews)  # decisions are about scored pairs only
 
 
 @settings(deadline=None, max_examples=200)
 @given(st.integers(0, 10_000), st.integers(2, 14), st.floats(0.1, 1), st.floats(-1, 1), st.floats(0, 2))
-def test_a_higher_threshold_parts_and_never_joins(seed: int, n: int, share: float, low: float, more: float) -> None:
-    """Merges are made in the order of their strength, so that a higher threshold only ends earlier."""
+def test_a_higher_threshold_only_splits_groups(seed: int, n: int, share: float, low: float, more: float) -> None:
     rng = np.random.default_rng(seed)
     log_odds, known = matrix(seed, n), rng.random((n, n)) < share
-    apart = frozenset(map(tuple, np.argwhere(np.triu(rng.random((n, n)) < 0.1, 1)).tolist()))
+    forbidden = np.argwhere(np.triu(rng.random((n, n)) < 0.1, 1)).tolist()
+    apart = frozenset((i, j) for i, j in forbidden)
     loose, strict = (run(log_odds, at, known, forbidden=apart).groups for at in (low, low + more))
     assert all(any(set(group) <= set(other) for other in loose) for group in strict)
 
 
 @pytest.mark.parametrize(
-    "between, small, groups, looked_at",
+    "between, small, groups, added",
     [
         (5.0, 1000, [[0, 1, 2, 3], [4]], {(0, 2), (0, 3), (1, 3)}),  # scored: (5 + 9 + 9 + 9) / 4
         (5.0, 1, [[0, 1], [2, 3], [4]], set()),  # counted: (5 - 5 + 6 - 5) / 4
-        (1.0, 1000, [[0, 1], [2, 3], [4]], set()),  # the pair that is known would not join them
+        (1.0, 1000, [[0, 1], [2, 3], [4]], set()),  # their only scored pair is below the threshold
     ],
 )
-def test_unscored_pairs(between: float, small: int, groups: list[list[int]], looked_at: set[tuple[int, int]]) -> None:
-    # 0-1 and 2-3 are sure, and only 1-2 is known between them; 4 is a weak candidate of 1 and 2.
+def test_unscored_pairs(between: float, small: int, groups: list[list[int]], added: set[tuple[int, int]]) -> None:
+    # 0-1 and 2-3 are strong, only 1-2 is scored between them, and 4 is a weak candidate of 1 and 2.
     log_odds = np.full((5, 5), 9.0)
     known = np.zeros((5, 5), bool)
     for pair, value in {(0, 1): 6.0, (2, 3): 6.0, (1, 2): between, (1, 4): -5.0, (2, 4): -5.0}.items():
         log_odds[pair], known[pair] = value, True
     scored: set[tuple[int, int]] = set()
     assert run(log_odds, 4.0, known, small, scored=scored).groups == groups
-    assert scored == looked_at
+    assert scored == added
 
 
-@pytest.mark.parametrize("value, near", [(-0.5, [(0, 1)]), (-1.5, [])])
-def test_review_band(value: float, near: list[tuple[int, int]]) -> None:
+@pytest.mark.parametrize("value, reviews", [(-0.5, [(0, 1)]), (-1.5, [])])
+def test_review_band(value: float, reviews: list[tuple[int, int]]) -> None:
     log_odds = np.array([[0, value], [value, 0]])
-    assert run(log_odds, 0.0, np.ones((2, 2), bool)).near == near
+    assert run(log_odds, 0.0, np.ones((2, 2), bool)).reviews == reviews

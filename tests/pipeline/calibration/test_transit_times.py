@@ -10,8 +10,10 @@ from schemas.levels import Level
 from tests.helpers.town import Town
 
 
-def test_a_snapshot_of_the_joins_that_were_made(town: Town, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.calibration.transit_times.ENOUGH", 3)
+def test_times_are_learned_from_the_current_joins(
+    town: Town, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.calibration.transit_times.MIN_JOINS", 3)
     with pytest.raises(InputError, match="3 joins with times"):
         learn_transit_times(town.store, town.model, "anna", "nothing is resolved yet")
     town.take_in(lines)

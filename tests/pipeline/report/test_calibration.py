@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.calibration.decision_distances import decision_distances
+from pipeline.calibration.drift import decision_distances, profile
 from pipeline.calibration.fit import Fitted, write_calibrations
-from pipeline.calibration.reliability import Joins, false_merges, judge, profile
+from pipeline.calibration.reliability import Joins, false_merges, judge
 from pipeline.report import write_report
 from pipeline.report.curves import BOTTOM, LEFT, RIGHT, SQUARE_BOTTOM, TOP, draw_reliabilities
 from schemas.calibration import Judgment, LevelCalibration, Reliability

@@ -34,7 +34,7 @@ def test_an_id_is_not_given_twice_while_its_tracklet_is_current(server: Embedded
         settings = plain.model_copy(update={"association": AssociationSettings(window_s=5)})
         owner = server.connect(roles.OWNER, supplied_url(settings).database or "")
         with Store.open(settings, "pytest") as store:
-            town = ThinTown(store, crowd, steep=20, sure=8.66, transit=0)
+            town = ThinTown(store, crowd, slope=20, intercept=8.66, transit=0)
             for arrival in ARRIVALS:
                 town.take_in(np.array([crops.index(crop) for crop in arrival]))
                 with owner, owner.cursor() as cursor:

@@ -307,7 +307,7 @@ def test_ids_survive_late_data(thin_town: Callable[[], ThinTown], monkeypatch: p
 def test_an_id_beyond_the_horizon_is_not_given_to_another_identity(store: Store) -> None:
     """Late data split an identity. The earlier half was last seen beyond the horizon and keeps its id."""
     passages = looks(("c1", 10, 0), ("c2", 700, 40), ("c1", 1300, -15), ("c1", 690, 55))
-    town = ThinTown(store, passages, steep=20, sure=15, transit=0)
+    town = ThinTown(store, passages, slope=20, intercept=15, transit=0)
     town.take_in(np.arange(3))
     town.resolve()
     assert [len(crops) for unit, _, crops in rows(town, HELD) if unit == "d1/s1/b1"] == [3]

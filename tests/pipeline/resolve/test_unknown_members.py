@@ -6,9 +6,9 @@ from uuid import UUID, uuid4
 
 import numpy as np
 
-from pipeline.association.geometry import geometry
+from pipeline.association.geometry import unit_geometry
 from pipeline.association.prototypes import Prototypes
-from pipeline.association.transit import bind, prior
+from pipeline.association.transit import prior_times, unit_transit
 from pipeline.resolve.level import WindowResult, resolve_level
 from pipeline.resolve.rows import Identity, in_time_order
 from pipeline.resolve.window_nodes import Inputs, LevelRun
@@ -60,13 +60,13 @@ def resolve(store: Store, before: list[Identity], children: list[Identity], gone
         context=[holder],
         touched={holder.persistent_id: before},
     )
-    district = geometry(CITY, "d1", SETTINGS)
+    district = unit_geometry(CITY, "d1", SETTINGS)
     run = LevelRun(
         unit="d1",
         geometry=district,
         core=open_core(store.settings, PACKAGED),
         calibration=None,
-        transit=bind(prior(3600), district.children),
+        transit=unit_transit(prior_times(3600), district.children),
         settings=SETTINGS,
         new_id=itertools.count(1000).__next__,
         members=lambda _: {},
