@@ -1,18 +1,17 @@
-"""One Prefect server for a data directory: used where one runs, else started; it ends itself when nobody holds it.
+"""One Prefect server for a data directory: the one that runs is used, else one is started; it ends when unused.
 
-Three locks (flock, so that a killed process lets go of what it held) in HOME/prefect:
-    starting    held while a command looks for the server and starts one
-    server      held by the server process as long as it lives
-    holders     shared by all who use the server; the server that can take it alone ends
+Three lock files in HOME/prefect; the kernel releases a lock when its holder ends, however it ends:
+    starting.lock  held while a command looks for the server and starts one
+    server.lock    held by the server process as long as it lives
+    holders.lock   shared by all who use the server; the server ends when it can take this lock alone
 
-The listening socket is made here and handed to the server, so that no other program can take the port in between and
-the address is known before the server is ready; a caller imports Prefect while the server still starts.
+The listening socket is made here and passed to the server, so that no other program can take the port in between and
+the address is known before the server is ready: a caller imports Prefect while the server starts.
 
-This module is also the server process: `python -P -m flows.server SOCKET_FD HOLDERS`.
+This module is also the server process: `python -P -m flows.server SOCKET_FD`, in the folder HOME/prefect.
 """
 
 import contextlib
-import fcntl
 import http.client
 import json
 import os
@@ -22,12 +21,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+import urllib.request
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
-from urllib.parse import urlsplit
+from typing import Self
 
+from flows.environment import environment
+from schemas.disk import lock, locked, open_lock, try_lock, unlock, write_whole
 from schemas.errors import FlowError, HomeError
 from schemas.settings import Settings
 
@@ -37,43 +37,15 @@ _START_DEADLINE_S = 120.0
 #: come soon.
 _POLL_S, _LINGER_POLLS = 0.5, 20
 _END_WITHIN_S = 10.0
-
-
-def prefect_variables(settings: Settings, url: str) -> dict[str, str]:
-    """The variables by which Prefect finds the server at `url`, and keeps to this data directory."""
-    home = settings.home.absolute() / "prefect"
-    own_server = {} if settings.prefect_url else {"PREFECT_API_KEY": "", "PREFECT_API_AUTH_STRING": ""}
-    return own_server | {
-        "PREFECT_API_URL": url,
-        "PREFECT_HOME": str(home),
-        "PREFECT_PROFILES_PATH": str(home / "profiles.toml"),
-        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",
-        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
-        "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
-        "NO_PROXY": ",".join(filter(None, (os.environ.get("NO_PROXY"), "127.0.0.1", "localhost"))),
-    }
-
-
-def environment(settings: Settings, url: str) -> dict[str, str]:
-    """The whole environment of a process of ours that calls or runs flows."""
-    return (
-        os.environ
-        | prefect_variables(settings, url)
-        | {
-            "PYTHONSAFEPATH": "1",  # a user's own `flows` folder in the working directory must not shadow ours
-            "URBAN_REID_HOME": str(settings.home.absolute()),
-        }
-    )
+#: A server writes its record when it starts, and again where it was lost.
+_RECORD_WITHIN_S = 20.0
 
 
 class PrefectServer:
     """A hold on the Prefect server of `settings`' data directory, as a context manager.
 
     Entering returns at once, with `url` set; `wait` returns when the server answers. With `settings.prefect_url`
-    that server is used and none is started.
+    the user's server is used and none is started.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -89,9 +61,9 @@ class PrefectServer:
         with self._holds as holds:
             try:
                 self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
-                with _locked(self._home / "starting.lock", fcntl.LOCK_EX):
+                with locked(self._home / "starting.lock"):
                     # Waits here only for a server that is about to end.
-                    holds.enter_context(_locked(self._home / "holders.lock", fcntl.LOCK_SH))
+                    holds.enter_context(locked(self._home / "holders.lock", shared=True))
                     self.url = self._find() or self._start()
             except OSError as error:
                 raise HomeError(
@@ -111,54 +83,81 @@ class PrefectServer:
         return self.url.removesuffix("/api")
 
     def stop(self) -> None:
-        """Gives the hold back, and ends the server at once if nobody else holds it."""
+        """Releases the hold, and ends the server at once if nobody else holds it."""
         self._holds.close()
         if self._settings.prefect_url:
             return
-        with _locked(self._home / "starting.lock", fcntl.LOCK_EX), _open_lock(self._home / "holders.lock") as holders:
+        with locked(self._home / "starting.lock"), open_lock(self._home / "holders.lock") as holders:
             deadline = time.monotonic() + _END_WITHIN_S
             # The server itself takes this lock for a moment at a time, to see whether it is held.
-            while not (alone := _try_lock(holders)) and time.monotonic() < deadline - _END_WITHIN_S + 2 * _POLL_S:
+            while not (alone := try_lock(holders)) and time.monotonic() < deadline - _END_WITHIN_S + 2 * _POLL_S:
                 time.sleep(_POLL_S / 10)
-            if not alone or self._find() is None:
+            if not alone or (record := self._record()) is None:
                 return
-            pid = int(json.loads((self._home / "server.json").read_text())["pid"])
-            os.kill(pid, signal.SIGTERM)
-            while self._find() is not None and time.monotonic() < deadline:
-                time.sleep(_POLL_S / 10)
-            if self._find() is not None:
-                os.kill(pid, signal.SIGKILL)
+            _, pid = record
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+                while self._runs() and time.monotonic() < deadline:
+                    time.sleep(_POLL_S / 10)
+                if self._runs():
+                    os.kill(pid, signal.SIGKILL)
+            with locked(self._home / "server.lock"):  # waits for its end
+                pass
 
     def alive(self) -> bool:
-        """Whether the server's process lives; an own server is its keeper's."""
+        """Whether the server's process lives; a user-supplied server is its owner's concern."""
         return self._settings.prefect_url is not None or self._find() == self.url
 
     def wait(self) -> str:
-        """The API's URL, once it answers. Raises FlowError."""
+        """Returns the API's URL once the server answers. Raises FlowError."""
         deadline = time.monotonic() + _START_DEADLINE_S
-        while (failure := _unhealthy(self.url, deadline - time.monotonic())) is not None:
-            own = self._settings.prefect_url is None
-            if time.monotonic() > deadline or not own or not self.alive():
-                hint = f"its log is {self._home / 'server.log'}" if own else "URBAN_REID_PREFECT_URL names it"
+        while (failure := self._unhealthy(deadline - time.monotonic())) is not None:
+            embedded = self._settings.prefect_url is None
+            if time.monotonic() > deadline or not embedded or not self.alive():
+                hint = f"its log is {self._home / 'server.log'}" if embedded else "URBAN_REID_PREFECT_URL names it"
                 raise FlowError(f"the Prefect server at {self.url} does not answer ({failure}); {hint}")
             time.sleep(0.1)
         return self.url
 
+    def _unhealthy(self, timeout_s: float) -> str | None:
+        """Why the server is not healthy, or None. An early call waits in the socket's queue."""
+        proxies: dict[str, str] | None = None if self._settings.prefect_url else {}  # None: those of the environment
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
+        try:
+            with opener.open(f"{self.url}/health", timeout=max(timeout_s, 0.1)) as answer:
+                return None if answer.status == 200 else f"status {answer.status}"
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            return str(error) or type(error).__name__
+
+    def _runs(self) -> bool:
+        with open_lock(self._home / "server.lock") as file:
+            return not try_lock(file)
+
     def _find(self) -> str | None:
         """The URL of the server that runs, if one does."""
-        with _open_lock(self._home / "server.lock") as lock:
-            if _try_lock(lock):
-                return None
-        return str(json.loads((self._home / "server.json").read_text())["url"])
+        record = self._record()
+        return record and record[0]
+
+    def _record(self) -> tuple[str, int] | None:
+        """The URL and the process id of the server that runs, if one does. Raises FlowError if it does not say."""
+        path = self._home / "server.json"
+        deadline = time.monotonic() + _RECORD_WITHIN_S
+        while self._runs():
+            if (record := _read_record(path)) is not None:
+                return record
+            if time.monotonic() > deadline:
+                raise FlowError(f"{path} is missing or damaged, though a Prefect server runs: end it, and try again")
+            time.sleep(_POLL_S / 10)
+        return None
 
     def _start(self) -> str:
-        with socket.create_server(("127.0.0.1", 0)) as listening, _open_lock(self._home / "server.lock") as lock:
+        with socket.create_server(("127.0.0.1", 0)) as listening, open_lock(self._home / "server.lock") as held:
             url = f"http://127.0.0.1:{listening.getsockname()[1]}/api"
-            if not _try_lock(lock):
-                raise FlowError(f"{self._home / 'server.lock'} is held by another process; try again")
+            lock(held)  # by nobody, but for a moment by those who look whether a server runs
             variables = environment(self._settings, url) | {
-                "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{self._home / 'prefect.db'}",
-                "PREFECT_UI_STATIC_DIRECTORY": str(self._home / "ui"),
+                # Relative to the process's folder: a path in a URL would have to be quoted.
+                "PREFECT_API_DATABASE_CONNECTION_URL": "sqlite+aiosqlite:///prefect.db",
+                "PREFECT_UI_STATIC_DIRECTORY": "ui",
                 "PREFECT_UI_API_URL": url,
                 "PREFECT__SERVER_FINAL": "1",
                 # Written one by one, a run's events keep SQLite busy, and a caller that meets its lock waits 2 s.
@@ -166,81 +165,42 @@ class PrefectServer:
                 "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
                 "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "500",
             }
+            (self._home / "server.json").unlink(missing_ok=True)  # of an earlier server; each writes its own
             with (self._home / "server.log").open("ab") as log:
                 process = subprocess.Popen(
-                    [
-                        sys.executable,
-                        "-P",
-                        "-m",
-                        "flows.server",
-                        str(listening.fileno()),
-                        str(self._home / "holders.lock"),
-                    ],
+                    [sys.executable, "-P", "-m", "flows.server", str(listening.fileno())],
                     env=variables,
-                    cwd=self._home,  # Prefect reads .env and pyproject.toml of the working directory
-                    pass_fds=(listening.fileno(), lock.fileno()),  # the lock is held until the server's end
+                    cwd=self._home,
+                    pass_fds=(listening.fileno(), held.fileno()),  # the lock is held until the server's end
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
                     start_new_session=True,  # Ctrl-C is for the command, not for its server
                 )
         process.returncode = 0  # not ours to wait for: it may live longer than this process
-        record = self._home / "server.json.new"
-        record.write_text(json.dumps({"url": url, "pid": process.pid}))
-        record.replace(self._home / "server.json")
         return url
 
 
-@contextlib.contextmanager
-def connected(settings: Settings, server: PrefectServer) -> Iterator[None]:
-    """Makes `server` the one that flows called in this process report to. `server.wait` before the first call.
-
-    What goes wrong reaches the caller as an exception; Prefect's log goes to its server, not to the terminal.
-    """
-    quiet = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL"}
-    os.environ.update(prefect_variables(settings, server.url) | quiet)  # before Prefect is imported, which reads them
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
-    with temporary_settings({PREFECT_API_URL: server.url}):
-        yield
-
-
-def _unhealthy(url: str, timeout_s: float) -> str | None:
-    """Why the server at `url` is not healthy, or None. An early call waits in the socket's queue."""
-    parts = urlsplit(url)
-    make = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = make(parts.hostname or "", parts.port, timeout=max(timeout_s, 0.1))
+def _read_record(path: Path) -> tuple[str, int] | None:
+    """The URL and the process id that server.json holds; None where it is missing or damaged."""
     try:
-        connection.request("GET", f"{parts.path}/health")
-        status = connection.getresponse().status
-        return None if status == 200 else f"status {status}"
-    except (OSError, http.client.HTTPException) as error:
-        return str(error) or type(error).__name__
-    finally:
-        connection.close()
+        found = json.loads(path.read_bytes())
+        return str(found["url"]), int(found["pid"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
-def _open_lock(path: Path) -> IO[bytes]:
-    return path.open("ab")
-
-
-def _try_lock(lock: IO[Any]) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-@contextlib.contextmanager
-def _locked(path: Path, kind: int) -> Iterator[None]:
-    with _open_lock(path) as lock:
-        fcntl.flock(lock, kind)
-        yield
+def _keep_record(path: Path, url: str, pid: int) -> None:
+    """Writes server.json, by which others find this server, unless it is there."""
+    if _read_record(path) != (url, pid):
+        write_whole(path, json.dumps({"url": url, "pid": pid}))
 
 
 def main() -> None:
-    """The server process: serves on the socket that it was handed until nobody holds it."""
+    """The server process: serves on the socket that it was given until nobody holds it."""
+    record = (Path("server.json"), os.environ["PREFECT_API_URL"], os.getpid())
+    _keep_record(*record)
+
     import uvicorn
 
     listening = socket.socket(fileno=int(sys.argv[1]))
@@ -248,18 +208,20 @@ def main() -> None:
         uvicorn.Config("prefect.server.api.server:create_app", factory=True, log_level="error", lifespan="on")
     )
 
-    def end_when_unheld() -> None:
-        with _open_lock(Path(sys.argv[2])) as holders:
+    def watch() -> None:
+        with open_lock(Path("holders.lock")) as holders:
             unheld_polls = 0
             while unheld_polls < _LINGER_POLLS:
                 time.sleep(_POLL_S)
-                unheld_polls = unheld_polls + 1 if _try_lock(holders) else 0
+                with contextlib.suppress(OSError):  # such as a full disk; tried again in a moment
+                    _keep_record(*record)
+                unheld_polls = unheld_polls + 1 if try_lock(holders) else 0
                 if unheld_polls < _LINGER_POLLS:
-                    fcntl.flock(holders, fcntl.LOCK_UN)
+                    unlock(holders)
             server.should_exit = True  # not sooner than the migrations are through
             threading.Event().wait()  # keeps the lock to the end, so that a newcomer starts a server of its own
 
-    threading.Thread(target=end_when_unheld, daemon=True).start()
+    threading.Thread(target=watch, daemon=True).start()
     server.run(sockets=[listening])
 
 

@@ -20,7 +20,7 @@ from schemas.cards import ModelCard
 KINDS = ("start", "core", "database", "association", "prefect")
 
 
-class Seconds:
+class Timing:
     """Collects spans from all threads; `split` says how a stretch of time was spent."""
 
     def __init__(self) -> None:
@@ -70,24 +70,24 @@ class TimedCore:
     Opening one in this process loads torch and the model, which a run with nothing new to look at never needs.
     """
 
-    def __init__(self, card: ModelCard, open_core: Callable[[], ReIDCore], seconds: Seconds) -> None:
+    def __init__(self, card: ModelCard, open_core: Callable[[], ReIDCore], timing: Timing) -> None:
         self.card = card
         self.seconds = 0.0
         self._open = open_core
         self._core: ReIDCore | None = None
         self._opening = threading.Lock()
-        self._spent = seconds
+        self._timing = timing
 
     def embed(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         core = self._opened()
-        with self._spent.during("core"):
+        with self._timing.during("core"):
             features = core.embed(pictures)
         self.seconds = core.seconds
         return features
 
     def distances(self, left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
         core = self._opened()
-        with self._spent.during("core"):
+        with self._timing.during("core"):
             distances = core.distances(left, right)
         self.seconds = core.seconds
         return distances
@@ -95,6 +95,6 @@ class TimedCore:
     def _opened(self) -> ReIDCore:
         with self._opening:
             if self._core is None:
-                with self._spent.during("start"):
+                with self._timing.during("start"):
                     self._core = self._open()
             return self._core

@@ -14,7 +14,7 @@ from prefect import State, Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import TaskRun
 
-from flows.timing import Seconds, TimedCore
+from flows.timing import TimedCore, Timing
 from pipeline.crops.crop_store import CropStore
 from pipeline.registry import ModelRow, model_in_use
 from pipeline.store import Store
@@ -38,11 +38,11 @@ _TIMEOUT_S = 24 * 3600.0
 class Work:
     """Open for the length of one run, or of several in a warm process; safe for threads."""
 
-    def __init__(self, store: Store, seconds: Seconds) -> None:
+    def __init__(self, store: Store, timing: Timing) -> None:
         self.settings = store.settings
         self.store = store
         self.crops = CropStore(store.settings)
-        self.seconds = seconds
+        self.timing = timing
         self._cores: dict[int, TimedCore] = {}
         #: Told, in a line, for whom a unit waits that another process works on.
         self.on_wait: Callable[[str], None] | None = None
@@ -53,7 +53,7 @@ class Work:
     def core(self, model: ModelRow) -> ReIDCore:
         """The core of a registered model; opened when it is first needed, and kept."""
         directory = model.directory(self.settings)
-        made = TimedCore(model.card, lambda: open_core(self.settings, directory), self.seconds)
+        made = TimedCore(model.card, lambda: open_core(self.settings, directory), self.timing)
         return self._cores.setdefault(model.id, made)
 
     def with_model_in_use(self, function: Callable[[ModelRow], T]) -> T:
@@ -71,7 +71,7 @@ class Work:
         context = contextvars.copy_context()
 
         def call() -> T:
-            with self.seconds.during("association"):
+            with self.timing.during("association"):
                 return context.run(function, *args, **kwargs)
 
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
@@ -85,15 +85,15 @@ _open: contextvars.ContextVar[Work | None] = contextvars.ContextVar("urban_reid_
 
 
 @contextlib.contextmanager
-def working(settings: Settings, seconds: Seconds | None = None) -> Iterator[Work]:
+def working(settings: Settings, timing: Timing | None = None) -> Iterator[Work]:
     """The work that the caller has open already, or else a new one. Raises StoreError."""
     if (warm := _open.get()) is not None:
         yield warm
         return
     with Store.open(settings, "urban-reid flow") as store:
-        spent = seconds or Seconds()
-        store.listen(lambda start, end: spent.add("database", start, end))
-        work = Work(store, spent)
+        timing = timing or Timing()
+        store.listen(lambda start, end: timing.add("database", start, end))
+        work = Work(store, timing)
         token = _open.set(work)
         try:
             yield work

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from flows.server import PrefectServer, connected
+from flows.environment import connected
+from flows.server import PrefectServer
 from schemas.city_file import unknown_unit
 from schemas.errors import FlowError
 from schemas.levels import level_of
@@ -42,23 +43,23 @@ def resolve(
 
     Raises what the work raises; FlowError when the Prefect server does not answer.
     """
-    with ready(settings, parameters.unit), PrefectServer(settings) as server, connected(settings, server):
+    with ready(settings, parameters.unit), PrefectServer(settings) as server, connected(settings, server.url):
         from flows.resolve import FLOWS
-        from flows.timing import Seconds
+        from flows.timing import Timing
         from flows.work import working
 
-        seconds = Seconds()
-        with working(settings, seconds) as work:
+        timing = Timing()
+        with working(settings, timing) as work:
             work.on_step, work.on_wait = on_step, on_wait
             server.wait()
-            with seconds.during("prefect"):
+            with timing.during("prefect"):
                 resolved = asyncio.run(FLOWS[level_of(parameters.unit)](parameters))
-        return Timed(resolved, seconds.split(since, time.perf_counter()))
+        return Timed(resolved, timing.split(since, time.perf_counter()))
 
 
 def search(settings: Settings, parameters: SearchParameters) -> tuple[SearchHit, ...]:
     """Runs the search flow here and waits."""
-    with ready(settings, parameters.unit), PrefectServer(settings) as server, connected(settings, server):
+    with ready(settings, parameters.unit), PrefectServer(settings) as server, connected(settings, server.url):
         from flows.search import search as flow
 
         server.wait()
@@ -74,7 +75,7 @@ def train(settings: Settings, parameters: TrainParameters, on_step: Callable[[st
     """
     from pipeline.store import Store
 
-    with Store.open(settings, "urban-reid train"), PrefectServer(settings) as server, connected(settings, server):
+    with Store.open(settings, "urban-reid train"), PrefectServer(settings) as server, connected(settings, server.url):
         from flows.training import training
         from flows.work import working
 
@@ -88,7 +89,7 @@ def hand_over(settings: Settings, parameters: ResolveParameters) -> dict[str, An
     """Has `urban-reid up` run the flow: {flow_run: its id, url: its page}. Raises FlowError when nothing is up."""
     if not is_up(settings) and settings.prefect_url is None:
         raise FlowError("nothing is up to run it: start `urban-reid up` on this data directory, or leave --no-wait out")
-    with ready(settings, parameters.unit), PrefectServer(settings) as server, connected(settings, server):
+    with ready(settings, parameters.unit), PrefectServer(settings) as server, connected(settings, server.url):
         from prefect.deployments import arun_deployment
         from prefect.exceptions import ObjectNotFound
 

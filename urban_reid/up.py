@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from flows.server import PrefectServer, environment
+from flows.environment import environment
+from flows.server import PrefectServer
 from schemas.errors import FlowError, HomeError
 from schemas.settings import Settings
 

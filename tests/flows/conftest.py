@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from flows.server import PrefectServer, connected
+from flows.environment import connected
+from flows.server import PrefectServer
 from schemas.settings import Settings
 from tests.helpers.homes import new_home
 from tests.helpers.prefect_api import Ask, ask
@@ -19,7 +20,7 @@ def prefect_url() -> Iterator[str]:
     home = new_home()
     settings = Settings(home=home)
     with PrefectServer(settings) as server:
-        with connected(settings, server):
+        with connected(settings, server.url):
             yield server.wait()
         server.stop()
     shutil.rmtree(home)

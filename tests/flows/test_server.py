@@ -2,17 +2,22 @@ import fcntl
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
 
-from flows.server import PrefectServer, environment
+from flows.server import PrefectServer
 from schemas.errors import FlowError, HomeError
 from schemas.settings import Settings
 
 
 def process_of(home: Path) -> int:
-    return int(json.loads((home / "prefect" / "server.json").read_text())["pid"])
+    """The server's process, once it has said so."""
+    record = home / "prefect" / "server.json"
+    while not record.exists() or not record.read_bytes().endswith(b"}"):
+        time.sleep(0.01)
+    return int(json.loads(record.read_text())["pid"])
 
 
 def wait_for_end(home: Path) -> None:
@@ -50,9 +55,16 @@ def test_an_own_server_that_does_not_answer(home: Path) -> None:
     assert list(home.iterdir()) == []
 
 
-def test_children_neither_report_home_nor_look_into_the_working_directory(home: Path) -> None:
-    variables = environment(Settings(home=home), "http://127.0.0.1:1/api")
-    assert variables["DO_NOT_TRACK"] == "1"
-    assert variables["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
-    assert variables["PYTHONSAFEPATH"] == "1"
-    assert variables["PREFECT_HOME"] == str(home / "prefect")
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff garbage", b'{"url": 1, "pid": null}', None])
+def test_a_damaged_record_is_written_again(home: Path, content: bytes | None) -> None:
+    settings, record = Settings(home=home), home / "prefect" / "server.json"
+    record.parent.mkdir(mode=0o700)
+    if content is not None:
+        record.write_bytes(content)  # before any server was started
+    with PrefectServer(settings) as first:
+        process_of(home)
+        record.unlink() if content is None else record.write_bytes(content)  # while the server runs
+        with PrefectServer(settings) as second:
+            assert second.url == first.url
+        first.stop()
+    assert not second.alive()

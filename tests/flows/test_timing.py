@@ -1,10 +1,10 @@
 import pytest
 
-from flows.timing import Seconds
+from flows.timing import Timing
 
 
 def test_a_moment_counts_once_for_the_first_kind() -> None:
-    seconds = Seconds()
+    timing = Timing()
     for kind, start, end in (
         ("prefect", 1.0, 9.0),
         ("association", 2.0, 8.0),
@@ -12,8 +12,8 @@ def test_a_moment_counts_once_for_the_first_kind() -> None:
         ("database", 3.5, 6.0),
         ("core", 4.0, 7.0),
     ):
-        seconds.add(kind, start, end)
-    assert seconds.split(0.0, 10.0) == {
+        timing.add(kind, start, end)
+    assert timing.split(0.0, 10.0) == {
         "core": 3.0,
         "database": 1.0,
         "association": 2.0,
@@ -24,10 +24,10 @@ def test_a_moment_counts_once_for_the_first_kind() -> None:
 
 
 def test_kinds_add_up_to_the_total_in_any_stretch() -> None:
-    seconds = Seconds()
-    seconds.add("core", 0.0, 4.0)
-    seconds.add("database", 3.0, 20.0)
-    split = seconds.split(2.0, 5.0)
+    timing = Timing()
+    timing.add("core", 0.0, 4.0)
+    timing.add("database", 3.0, 20.0)
+    split = timing.split(2.0, 5.0)
     total = split.pop("total")
     assert total == 3.0 and sum(split.values()) == pytest.approx(total)
     assert split["core"] == 2.0 and split["start"] == 0.0
