@@ -6,6 +6,7 @@ runtime, Triton, ONNX Runtime and the CPU's allocator raise a RuntimeError, or a
 
 import gc
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -56,6 +57,17 @@ def free_cached_memory() -> None:
         torch.cuda.empty_cache()
 
 
+@contextmanager
+def out_of_memory_names(what: str, advice: str = "free some, or set URBAN_REID_DEVICE=cpu") -> Iterator[None]:
+    """Running out of memory within raises OutOfDeviceMemory in one line, which names what did not fit."""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfDeviceMemory(_too_small_for(what, advice)) from None
+
+
 class Blocks:
     """Work on many rows, a block at a time; after running out of memory blocks are half as long, from then on.
 
@@ -80,9 +92,10 @@ class Blocks:
                 yield block, found
                 start = block.stop
             elif block.stop - block.start == 1:
-                raise OutOfDeviceMemory(
-                    f"the device's memory is too small for even one {self.what} at a time; free some, or set "
-                    "URBAN_REID_DEVICE=cpu"
-                )
+                raise OutOfDeviceMemory(_too_small_for(f"even one {self.what} at a time"))
             else:
                 self.rows = (block.stop - block.start) // 2
+
+
+def _too_small_for(what: str, advice: str = "free some, or set URBAN_REID_DEVICE=cpu") -> str:
+    return f"the device's memory is too small for {what}; {advice}"

@@ -1,5 +1,7 @@
-"""Scores of a model on pictures of people: plain distances and, where it has diff attention, attended ones; re-ranked
-where asked for.
+"""Scores of a model on pictures of people: by plain distances and, where it has diff attention, by attended ones.
+
+Features are computed as in the city. What ranks is float64 (plain) or rounded as `pairs` says (attended); float32
+products are never rounded to TF32 (`devices.choose_device`), so that scores of two machines can be compared.
 """
 
 import re
@@ -8,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reid_core.datasets.person_pictures import JUNK, PersonPictures
+from reid_core.device_memory import out_of_memory_names
 from reid_core.diff_attention import DiffAttention
-from reid_core.evaluation.distances import attended, plain, reciprocal_codes
+from reid_core.evaluation.distances import Stream, attended, plain, reciprocal_codes
 from reid_core.evaluation.ranking import RankingMetrics, RankingScores
-from reid_core.evaluation.rerank import ReRanking
+from reid_core.evaluation.rerank import ReciprocalCodes, ReRanking
 from reid_core.evaluation.verification import PairCounts
 from reid_core.files import load_diff_attention, load_model, read_card, write_card
+from reid_core.progress import Progress
 from reid_core.serving.devices import choose_device
 from reid_core.serving.foreign import foreign_card, foreign_files
 from reid_core.serving.local import LocalCore
@@ -29,11 +34,8 @@ from schemas.cards import InputConvention
 from schemas.errors import InputError
 from schemas.settings import Settings
 
-#: Hears what is being done, how much of it is done, and how much there is; 0 where that is not known.
-Progress = Callable[[str, int, int], None]
-
-#: Pictures embedded between two calls of `Progress`: some full batches of the core.
-_EMBEDDED = 16
+#: Batches of the core between two reports of progress.
+_BATCHES = 16
 
 
 def evaluate(
@@ -47,10 +49,10 @@ def evaluate(
     flip: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, RankingScores]:
-    """Scores of a model directory on the device of `settings`; see `rank_features`.
+    """Scores of a model directory on the device of `settings`; see `rank_features` for the scores and for `top`.
 
-    The core embeds as it does in the city. `flip`: a picture's feature is the mean of its own and its mirror image's.
-    Raises what opening the core raises, and VectorError.
+    `flip`: a picture's feature is the mean of its own and its mirror image's. Raises what opening the core raises,
+    VectorError and OutOfDeviceMemory.
     """
     gallery = gallery.select(gallery.identities != JUNK)
     left, right = features_of(settings, model_directory, (query, gallery), flip=flip, progress=progress)
@@ -69,7 +71,9 @@ def features_of(
     """The features (N, D) of each side's N pictures, on the device of `settings`; see `evaluate`."""
     core = LocalCore.open(settings, model_directory)
     device = choose_device(settings)
-    return [torch.from_numpy(_embed(core, side.pictures, flip, progress)).to(device) for side in sides]
+    features = [torch.from_numpy(_embed(core, side.pictures, flip, progress)) for side in sides]
+    with out_of_memory_names(f"the features of {sum(map(len, sides))} pictures"):
+        return [side.to(device) for side in features]
 
 
 @torch.inference_mode()
@@ -84,51 +88,65 @@ def rank_features(
     rerank: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, RankingScores]:
-    """Scores by "plain" distances and, with diff attention, by "attended" ones; "reranked" is on top of the last.
+    """Scores by "plain" distances and, with diff attention, by "attended" ones; "reranked" re-ranks the last of them.
 
-    left, right: raw post-BN features (Q, D) and (G, D) on one device, and their labels in `query` and `gallery`, which
-    holds no junk, so that junk is nobody's neighbor. Plain distances are float64; attended ones are the paper's test
-    distances, query first, as `pairs.py` computes them. `top`: attended distances for that many nearest by plain
-    distance only, else for every pair. `RankingScores.pairs` is kept where every distance is of one kind.
+    left, right: raw post-BN features (Q, D) and (G, D) on one device; `query` and `gallery` hold their labels. The
+    gallery has no junk, which would be a neighbor in re-ranking. Plain distances are float64; attended ones are the
+    paper's test distances, query first, as `pairs` computes them. `top`: attended distances for each query's `top`
+    nearest by plain distance only, else for every pair. `RankingScores.pairs` is kept where all distances are of one
+    kind.
+
+    Raises VectorError where a distance is NaN, CoreError for features that are not finite, and OutOfDeviceMemory.
     """
     assert (gallery.identities != JUNK).all()
-    streams = {"plain": plain(left, right)}
-    if attention is not None:
-        attention = attention.to(left.device).eval()
-        streams["attended"] = attended(attention, left, right, top)
-    best = list(streams)[-1]
-    codes = None
-    if rerank:
-        if progress is not None:
-            progress("looking for neighbors", 0, 0)
-        codes = reciprocal_codes(attention, left, right, ReRanking())
-    scores = {}
-    for name, stream in streams.items():
-        metrics, again = (RankingMetrics(gallery.identities, gallery.cameras) for _ in range(2))
-        people = np.union1d(query.identities, gallery.identities)
-        of_one_kind = name == "plain" or top is None
-        pairs = PairCounts(gallery.identities, gallery.cameras, people) if of_one_kind else None
-        for rows, found in stream:
-            distances = found.cpu().numpy()
-            asked = query.identities[rows], query.cameras[rows]
-            metrics.update(distances, *asked)
-            if pairs is not None:
-                pairs.update(distances, *asked)
-            if codes is not None and name == best:
-                again.update(codes.distances(rows, distances.astype(np.float64) ** 2 / 2), *asked)
-            if progress is not None:
-                progress(f"ranking, {name}", rows.stop, len(query))
-        scores[name] = replace(metrics.compute(), pairs=pairs)
-        if codes is not None and name == best:
-            scores["reranked"] = again.compute()
+    with out_of_memory_names(f"ranking {len(gallery)} gallery pictures for {len(query)} queries"):
+        streams = {"plain": plain(left, right)}
+        if attention is not None:
+            attention = attention.to(left.device).eval()
+            streams["attended"] = attended(attention, left, right, top, progress)
+        best = list(streams)[-1]
+        codes = reciprocal_codes(attention, left, right, ReRanking(), progress) if rerank else None
+        scores = {}
+        for name, stream in streams.items():
+            people = np.union1d(query.identities, gallery.identities)
+            of_one_kind = name == "plain" or top is None
+            pairs = PairCounts(gallery.identities, gallery.cameras, people) if of_one_kind else None
+            step = None if progress is None else partial(progress, f"ranking, {name}")
+            ranked, reranked = _score(stream, query, gallery, pairs, codes if name == best else None, step)
+            scores[name] = ranked
+            if reranked is not None:
+                scores["reranked"] = reranked
     return scores
+
+
+def _score(
+    stream: Stream,
+    query: PersonPictures,
+    gallery: PersonPictures,
+    pairs: PairCounts | None,
+    codes: ReciprocalCodes | None,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[RankingScores, RankingScores | None]:
+    """Scores by the distances of a stream, which go into `pairs` too, and by the same re-ranked where `codes` are."""
+    ranked, reranked = (RankingMetrics(gallery.identities, gallery.cameras) for _ in range(2))
+    for rows, found in stream:
+        distances = found.cpu().numpy()
+        labels = query.identities[rows], query.cameras[rows]
+        ranked.update(distances, *labels)
+        if pairs is not None:
+            pairs.update(distances, *labels)
+        if codes is not None:
+            reranked.update(codes.distances(rows, distances.astype(np.float64) ** 2 / 2), *labels)
+        if progress is not None:
+            progress(rows.stop, len(query))
+    return replace(ranked.compute(), pairs=pairs), None if codes is None else reranked.compute()
 
 
 @contextmanager
 def model_directory(model: Path, convention: InputConvention | None, settings: Settings) -> Iterator[Path]:
-    """`model` where it is a model directory; else one around a copy of an OpenVINO .xml or .onnx file, for as long.
+    """`model` if it is a model directory; else a temporary one with a copy of the OpenVINO .xml or .onnx file.
 
-    Raises InputError for what is neither, ModelFileError and CoreError for a file that is no embedder.
+    Raises InputError for anything else, ModelFileError and CoreError for a file that is no embedder.
     """
     if model.is_dir():
         if convention is not None:
@@ -147,7 +165,7 @@ def model_directory(model: Path, convention: InputConvention | None, settings: S
 
 
 def load_attention(model_directory: Path) -> DiffAttention | None:
-    """A model directory's diff attention, None where it has none."""
+    """The diff attention of a model directory, in eval mode; None if it has none. Raises ModelFileError."""
     card = read_card(model_directory)
     own = load_model(model_directory).diff_attention if card.engine == "torch" else None
     found = own or load_diff_attention(model_directory, card)
@@ -156,7 +174,7 @@ def load_attention(model_directory: Path) -> DiffAttention | None:
 
 def _embed(core: LocalCore, pictures: NDArray[np.uint8], flip: bool, progress: Progress | None) -> NDArray[np.float32]:
     features = np.empty((len(pictures), core.card.dims), np.float32)
-    step = _EMBEDDED * core.batch_size
+    step = _BATCHES * core.batch_size
     for start in range(0, len(pictures), step):
         part = pictures[start : start + step]
         here = slice(start, start + len(part))

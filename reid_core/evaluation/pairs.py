@@ -1,82 +1,99 @@
-"""The paper's test distance for many pairs, fast: all of queries x gallery as a stream, or a shortlist a query.
+"""The paper's test distance for many pairs, fast: of all queries x gallery as a stream, or of a shortlist per query.
 
     distance^2 = 2 - 2 S(a^2 x y) / sqrt(S(a^2 x^2) S(a^2 y^2))        a = sigmoid(W2 relu(W1 f))
 
-Notable: one query meets a block of the gallery, so that what is the query's is a vector and the block stays in the
-cache for the next query; W1's linear parts are one product a feature; the gate comes as a tanh, since
-4 a^2 = (1 + tanh(l/2))^2 and the factor cancels. Pairs whose gates are all but shut, which a module that collapsed in
-training gives, are computed in float64 instead: of 1 + tanh nothing would be left. The device decides how products are
-done, never the caller:
+Notable:
+
+- One query is compared with a block of the gallery at a time, and the block stays in the cache for the next query.
+- The linear parts of W1 are computed once per feature instead of once per pair.
+- The gate is computed as a tanh: 4 a^2 = (1 + tanh(l/2))^2, and the factor 4 cancels.
+- Where a gate is nearly 0, 1 + tanh loses its digits. Such pairs, which a module that collapsed in training gives, are
+  computed again in float64.
+
+The device decides how matrix products are computed, never the caller:
 
     CPU with AVX-512 VNNI   8 bits (four times the rate of float32), |x - y| in 8 bits too, from 1,024 channels on
-    CUDA                    bfloat16, summed in float32; `sub_abs` as one Triton kernel (`pairs_triton`)
+    CUDA with bfloat16      bfloat16, summed in float32; `sub_abs` as one Triton kernel (`pairs_triton`)
     other                   float32
 
-Each differs from `DiffAttention.distance_matrix` by rounding alone; benchmarks/pairs.py measures how much. What the
-city decides stays with `DiffAttention.pair_distances` in float64.
+Each form differs from `DiffAttention.distance_matrix` by rounding only; benchmarks/pairs.py measures by how much. These
+distances rank; those that decide a match are `DiffAttention.pair_distances` in float64.
 """
 
 import copy
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from reid_core.device_memory import Blocks
 from reid_core.diff_attention import DiffAttention
 from schemas.errors import CoreError
 
 #: Queries of a block of the stream.
 QUERY_ROWS = 64
-#: Pairs of one query that are computed at once. On a CPU their gates (1 MB a core) stay in the cache.
+#: Pairs of one query that are computed at once. On a CPU their gates (1 MB per core) stay in the cache.
 PAIRS_AT_ONCE = {"cpu": 256, "cuda": 2**13}
-#: Channels from which 8 bits are enough: rounding errors average out over the channels, and few need no speed.
+#: Fewest channels for the 8-bit form: rounding errors average out over many channels, and few channels are fast anyway.
 BYTES_FROM = 1024
-#: Pairs that show the range of W1 t(x - y) to the 8-bit form, and the room left above it, in parts of what the largest
-#: is above the mean: a hidden value cut off costs more than a coarser step.
-RANGE_PAIRS, RANGE_ROOM = 2**10, 0.5
-#: Gates are shut where S(4 a^2 x^2) is below this share of S(x^2), that is a below 0.001 or so.
+#: Pairs from which the 8-bit form takes the range of W1 t(x - y).
+RANGE_PAIRS = 2**10
+#: Room above that range, as a share of (largest - mean): cutting off a hidden value costs more than a coarser step.
+RANGE_ROOM = 0.5
+#: A pair is computed again in float64 where S(4 a^2 x^2) is below this share of S(x^2), that is a below about 0.001.
 SHUT = 4e-6
-#: Shut pairs that are computed at once.
+#: Pairs that are computed in float64 at once.
 SHUT_AT_ONCE = 2**12
-#: What a range is at least: its inverse is a float32 too.
+#: Smallest range, so that its inverse is a finite float32.
 SMALL = 1e-30
 
 
 @torch.inference_mode()
-def attended_distances(
-    module: DiffAttention, queries: Tensor, gallery: Tensor, *, rows: int = QUERY_ROWS
-) -> Iterator[tuple[slice, Tensor]]:
-    """The test distance of every pair as a stream: a slice of the queries and their distances (rows, G) in float32.
+def attended_distances(module: DiffAttention, queries: Tensor, gallery: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """The test distances of all pairs as a stream: a slice of the queries and their distances (rows, G) in float32.
 
-    `queries` (Q, D) and `gallery` (G, D) are features on the module's device. Beside them and a float32 copy where
-    they are not float32, memory holds two numbers of D/r a feature, for `sub_abs` D bytes more, and one block.
-    Raises CoreError for features of another width, on another device, or not finite.
+    `queries` (Q, D) and `gallery` (G, D) are features on the module's device, with any strides. Besides them, and a
+    contiguous float32 copy where they are not that, memory holds two numbers of D/r per feature, for `sub_abs` D bytes
+    more, and one block. Blocks become smaller where the device's memory is not enough.
+
+    Raises CoreError for features of another width, on another device, or not finite in float32, and OutOfDeviceMemory.
     """
-    scorer = _Scorer(module, queries, gallery)
-    for start in range(0, len(queries), rows):
-        block = slice(start, min(start + rows, len(queries)))
-        yield block, scorer.every_pair(block)
+    yield from Blocks(QUERY_ROWS, "query")(len(queries), _Scorer(module, queries, gallery).every_pair)
 
 
 @torch.inference_mode()
-def shortlist_distances(module: DiffAttention, queries: Tensor, gallery: Tensor, shortlists: Tensor) -> Tensor:
+def shortlist_distances(
+    module: DiffAttention,
+    queries: Tensor,
+    gallery: Tensor,
+    shortlists: Tensor,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tensor:
     """Test distances (Q, K) in float32 of each query (Q, D) to its own K rows of the gallery (G, D).
 
-    `shortlists` (Q, K) holds gallery rows, integers. Raises CoreError as `attended_distances` does, and for a
-    shortlist that does not fit.
+    `shortlists` (Q, K) holds gallery rows, integers. `progress` is called with (queries done, Q). Raises what
+    `attended_distances` raises, and CoreError for shortlists of another shape or with rows that the gallery lacks.
     """
     if shortlists.ndim != 2 or len(shortlists) != len(queries):
         wanted = f"({len(queries)}, K)"
         raise CoreError(f"shortlists of {len(queries)} queries have shape {wanted}, not {tuple(shortlists.shape)}")
     if shortlists.numel() and not 0 <= int(shortlists.min()) <= int(shortlists.max()) < len(gallery):
         raise CoreError(f"a shortlist names rows {int(shortlists.min())} to {int(shortlists.max())} of {len(gallery)}")
-    return _Scorer(module, queries, gallery).shortlists(shortlists)
+    scorer, shortlists = _Scorer(module, queries, gallery), shortlists.long()
+    found = torch.empty(shortlists.shape, device=queries.device)
+    for block, distances in Blocks(QUERY_ROWS, "query")(
+        len(queries), lambda block: scorer.shortlists(block, shortlists[block])
+    ):
+        found[block] = distances
+        if progress is not None:
+            progress(block.stop, len(queries))
+    return found
 
 
 class _Gates(Protocol):
-    """tanh(l/2) (k, D) in float32, the caller's to overwrite, of one query and gallery rows; the gate is (1 + .)/2."""
+    """tanh(l/2) (k, D) of one query and k gallery rows, float32, the caller's to overwrite; the gate is (1 + .)/2."""
 
     def __call__(self, query: int, rows: slice | Tensor) -> Tensor: ...
 
@@ -88,58 +105,80 @@ class _Scorer:
                 raise CoreError(f"{name} of shape {tuple(features.shape)} for diff attention of {module.dims} channels")
             if features.device != module.mix.device:
                 raise CoreError(f"{name} on {features.device}, but diff attention on {module.mix.device}")
-            if not features.sum(dtype=torch.float64).isfinite():
-                raise CoreError(f"{name} hold values that are not finite")
         self.module = module
-        self.x, self.y = queries.float(), gallery.float()
+        # A transposed or sliced tensor keeps its strides otherwise, and the kernels read rows side by side.
+        self.x, self.y = queries.float().contiguous(), gallery.float().contiguous()
+        for name, features in (("queries", self.x), ("gallery", self.y)):
+            if not torch.linalg.vector_norm(features, dim=1).isfinite().all():
+                raise CoreError(f"{name} hold values that are not finite, or too large for float32")
         self.x_squares = self.x.square().sum(1)
         self.gates = _gates(module, self.x, self.y)
-        self.at_once = PAIRS_AT_ONCE[self.x.device.type]
+        self.parts = Blocks(PAIRS_AT_ONCE[self.x.device.type], "pair")
+        self.shut_parts = Blocks(SHUT_AT_ONCE, "pair")
         self.fused = module.settings.transform == "sub_abs" and _has_kernel(module, self.x.device)
 
     def every_pair(self, block: slice) -> Tensor:
+        """Distances (q, G) of a block of q queries to the whole gallery."""
         sums = self.x.new_empty(3, block.stop - block.start, len(self.y))
-        if self.fused:
-            from reid_core.evaluation.pairs_triton import pair_sums
+        if not (self.fused and self._fused_sums(block, sums)):
 
-            assert isinstance(self.gates, _FloatGates)
-            parts = self.gates.x_part[block], self.gates.y_part, self.gates.squeeze, self.gates.excite
-            pair_sums(self.x[block], self.y, *parts, sums)
-            return self._distances(sums, block)
-        for start in range(0, len(self.y), self.at_once):  # a part of the gallery stays in the cache for all queries
-            part = slice(start, min(start + self.at_once, len(self.y)))
-            y = self.y[part]
-            for row in range(sums.shape[1]):
-                self._sums(block.start + row, part, y, sums[:, row, part])
+            def fill(part: slice) -> bool:  # a part of the gallery stays in the cache for all queries
+                y = self.y[part]
+                for row in range(sums.shape[1]):
+                    self._sums(block.start + row, part, y, sums[:, row, part])
+                return True
+
+            for _ in self.parts(len(self.y), fill):
+                pass
         return self._distances(sums, block)
 
-    def shortlists(self, shortlists: Tensor) -> Tensor:
+    def shortlists(self, block: slice, shortlists: Tensor) -> Tensor:
+        """Distances (q, K) of a block of q queries to their shortlists (q, K)."""
         sums = self.x.new_empty(3, *shortlists.shape)
-        for query, shortlist in enumerate(shortlists.long()):
-            for start in range(0, len(shortlist), self.at_once):
-                part = slice(start, min(start + self.at_once, len(shortlist)))
-                self._sums(query, shortlist[part], self.y[shortlist[part]], sums[:, query, part])
-        return self._distances(sums, slice(None), shortlists.long())
+        for row, shortlist in enumerate(shortlists):
+
+            def fill(part: slice, row: int = row, shortlist: Tensor = shortlist) -> bool:
+                self._sums(block.start + row, shortlist[part], self.y[shortlist[part]], sums[:, row, part])
+                return True
+
+            for _ in self.parts(len(shortlist), fill):
+                pass
+        return self._distances(sums, block, shortlists)
 
     def _sums(self, query: int, rows: slice | Tensor, y: Tensor, sums: Tensor) -> None:
-        """Writes S(v x y), S(v x^2) and S(v y^2) (3, k), where v = 4 a^2."""
+        """Writes S(v x y), S(v x^2) and S(v y^2), where v = 4 a^2, into `sums` (3, k)."""
         x = self.x[query]
         v = self.gates(query, rows).add_(1).square_()
         torch.mv(v, x.square(), out=sums[1])
         torch.mv(v.mul_(y), x, out=sums[0])
         torch.sum(v.mul_(y), 1, out=sums[2])
 
+    def _fused_sums(self, block: slice, sums: Tensor) -> bool:
+        from reid_core.evaluation.pairs_triton import pair_sums
+
+        gates = self.gates
+        assert isinstance(gates, _FloatGates)
+        self.fused = pair_sums(
+            self.x[block], self.y, gates.x_part[block], gates.y_part, gates.squeeze, gates.excite, sums
+        )
+        return self.fused
+
     def _distances(self, sums: Tensor, block: slice, shortlists: Tensor | None = None) -> Tensor:
-        """Distances (q, k) of a block of queries from their sums; pairs with shut gates are computed anew."""
+        """Distances (q, k) of a block of queries from their sums; pairs with shut gates are computed in float64."""
         distances = _distances(sums)
         shut = (sums[1] < SHUT * self.x_squares[block, None]).nonzero()
         if len(shut):
             exact = copy.deepcopy(self.module).double()
-            for part in torch.split(shut, SHUT_AT_ONCE):
-                row, column = part.T
+
+            def again(part: slice) -> Tensor:
+                row, column = shut[part].T
                 other = column if shortlists is None else shortlists[row, column]
                 x, y = self.x[block][row].double(), self.y[other].double()
-                distances[row, column] = exact.pair_distances(x, y).float()
+                return exact.pair_distances(x, y).float()
+
+            for part, found in self.shut_parts(len(shut), again):
+                row, column = shut[part].T
+                distances[row, column] = found
         return distances
 
 
@@ -151,16 +190,21 @@ def _distances(sums: Tensor) -> Tensor:
 
 
 def _has_kernel(module: DiffAttention, device: torch.device) -> bool:
-    if device.type != "cuda" or importlib.util.find_spec("triton") is None:
+    if device.type != "cuda" or not _has_bfloat16() or importlib.util.find_spec("triton") is None:
         return False
-    from reid_core.evaluation.pairs_triton import fits
+    from reid_core.evaluation.pairs_triton import MOST_HIDDEN
 
-    return fits(module.squeeze.out_features, device)
+    return module.squeeze.out_features <= MOST_HIDDEN
+
+
+def _has_bfloat16() -> bool:
+    """Whether the CUDA device computes in bfloat16; older ones emulate it, more slowly than float32."""
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def _gates(module: DiffAttention, x: Tensor, y: Tensor) -> _Gates:
     if x.device.type == "cuda":
-        return _FloatGates(module, x, y, torch.bfloat16)
+        return _FloatGates(module, x, y, torch.bfloat16 if _has_bfloat16() else torch.float32)
     has_bytes: bool = torch.cpu.get_capabilities().get("avx512_vnni", False)
     if has_bytes and module.dims >= BYTES_FROM and len(x) and len(y):
         return _ByteGates(module, x, y)
@@ -168,10 +212,13 @@ def _gates(module: DiffAttention, x: Tensor, y: Tensor) -> _Gates:
 
 
 class _FloatGates:
+    """Gates in a floating-point type. All tensors are contiguous, as the Triton kernel needs them."""
+
     def __init__(self, module: DiffAttention, x: Tensor, y: Tensor, dtype: torch.dtype) -> None:
         self.x, self.y, self.transform, self.dtype = x, y, module.settings.transform, dtype
-        self.x_part, self.y_part, self.squeeze = _first_layer(module, x, y)
-        self.squeeze, self.excite = self.squeeze.to(dtype), (module.excite.weight / 2).to(dtype)
+        self.x_part, self.y_part, squeeze = (part.contiguous() for part in _first_layer(module, x, y))
+        self.squeeze = squeeze.to(dtype)
+        self.excite = (module.excite.weight / 2).to(dtype).contiguous()
 
     def __call__(self, query: int, rows: slice | Tensor) -> Tensor:
         hidden = self.x_part[query] + self.y_part[rows]
@@ -182,10 +229,11 @@ class _FloatGates:
 
 
 class _ByteGates:
-    """Features, weights and hidden values as bytes, for a set of queries and a gallery that give their ranges.
+    """Gates in 8 bits: features, weights and hidden values as bytes, in ranges taken from these queries and gallery.
 
-    A hidden channel has its own range, folded into W2's columns, and a feature's channel its own, folded into W1's;
-    then each row of a weight has its own. What rounding a weight does to a pair of middling values is taken back.
+    Each hidden channel has its own range, folded into the columns of W2, and each channel of a feature its own, folded
+    into the columns of W1; then each row of a weight has its own scale. The mean error of rounding a weight, on pairs
+    with average values, is subtracted.
     """
 
     def __init__(self, module: DiffAttention, x: Tensor, y: Tensor) -> None:
@@ -194,7 +242,7 @@ class _ByteGates:
         chosen = torch.linspace(0, len(x) * len(y) - 1, min(RANGE_PAIRS, len(x) * len(y)), dtype=torch.float64).long()
         left, right = chosen // len(y), chosen % len(y)
         hidden = x_part[left] + y_part[right]
-        top = x_part.amax(0) + y_part.amax(0)  # nothing of `sub` lies above it
+        top = x_part.amax(0) + y_part.amax(0)  # the largest hidden value; for `sub` exactly
         if self.transform != "sub":
             transformed = _transformed(self.transform, x[left], y[right])
             squeezed = transformed @ squeeze.T
@@ -225,7 +273,7 @@ class _ByteGates:
 
 
 class _Weights(NamedTuple):
-    """A weight (n, k) in 8 bits with a scale a row, laid out for oneDNN; `bias` (n,) takes back its mean error."""
+    """A weight (n, k) in 8 bits with a scale per row, laid out for oneDNN; `bias` (n,) corrects its mean error."""
 
     packed: Tensor
     scales: Tensor
@@ -234,10 +282,10 @@ class _Weights(NamedTuple):
 
     @classmethod
     def of(cls, weight: Tensor, mean: Tensor) -> "_Weights":
-        """`mean` (k,): what the weight meets, in the mean."""
+        """`mean` (k,): the average of the values that the weight is multiplied with."""
         scales = weight.abs().amax(1).clamp(min=SMALL) / 127
         rounded = (weight / scales[:, None]).round()
-        packed = torch.ops.onednn.qlinear_prepack(rounded.to(torch.int8), None)
+        packed = torch.ops.onednn.qlinear_prepack(rounded.to(torch.int8).contiguous(), None)  # it ignores strides
         zeros = torch.zeros(len(weight), dtype=torch.int64)
         return cls(packed, scales, zeros, (weight - rounded * scales[:, None]) @ mean)
 
@@ -250,7 +298,7 @@ class _Weights(NamedTuple):
 
 
 def _first_layer(module: DiffAttention, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """W1 f as a sum: parts of x (Q, D/r) and y (G, D/r), and the weight (D/r, D) of t(x - y), which `sub` needs not."""
+    """W1 f as a sum: the parts of x (Q, D/r) and of y (G, D/r), and the weight (D/r, D) of t(x - y), 0 for `sub`."""
     w1, w2, w3 = module.mix.float()
     squeeze = module.squeeze.weight.float()
     of_one = module.bias.float() * squeeze.sum(1)

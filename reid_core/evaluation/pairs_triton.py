@@ -1,39 +1,68 @@
-"""One Triton kernel for `sub_abs` on CUDA: from features to the three sums of a pair, with no hidden value, gate or
-attended feature in memory. `pairs` holds its PyTorch form, and imports this module where CUDA is present only.
+"""One Triton kernel for `sub_abs` on CUDA: from features to the three sums of each pair.
+
+No hidden value, gate or attended feature is written to memory. `pairs` holds the same computation in PyTorch, and
+imports this module only where CUDA is present.
 """
+
+from typing import NamedTuple
 
 import torch
 import triton  # type: ignore[import-untyped]
 import triton.language as tl  # type: ignore[import-untyped]
 from torch import Tensor
 
-#: Pairs of a program: one query, so many gallery rows; and channels that it reads at a time.
-PAIRS, CHANNELS = 64, 32
-#: The largest hidden layer that a program's registers hold, and the shared memory that it then needs.
-MOST_HIDDEN, SHARED_BYTES = 512, 139_264
+#: The largest hidden layer (D/r channels) that the registers of a program hold.
+MOST_HIDDEN = 512
 
 
-def fits(hidden: int, device: torch.device) -> bool:
-    """Whether the kernel runs for a hidden layer of D/r channels on a CUDA device."""
-    shared: int = torch.cuda.get_device_properties(device).shared_memory_per_block_optin
-    return hidden <= MOST_HIDDEN and shared >= SHARED_BYTES
+class Tile(NamedTuple):
+    """What one program computes: `pairs` gallery rows of one query, reading `channels` at a time.
+
+    `stages`: how many reads of the weights are in flight; each needs shared memory.
+    """
+
+    pairs: int
+    channels: int
+    stages: int
+
+
+#: In the order in which they are tried; the first that fits into the device's shared memory is used. With 512 hidden
+#: channels in bfloat16 the first needs 136 KB on an H100 or B200, which have 227 KB, and 104 KB on other cards: more
+#: than the 99 KB of an A10, L4 or RTX. The second needs 96 KB there. Up to 256 hidden channels the first fits all.
+TILES = (Tile(64, 32, 2), Tile(64, 32, 1), Tile(32, 32, 1))
 
 
 def pair_sums(
     x: Tensor, y: Tensor, x_part: Tensor, y_part: Tensor, squeeze: Tensor, excite: Tensor, sums: Tensor
-) -> None:
-    """Writes S(v x y), S(v x^2), S(v y^2), with v = 4 a^2, of all pairs into `sums` (3, Q, G), float32 and contiguous.
+) -> bool:
+    """Writes S(v x y), S(v x^2), S(v y^2), with v = 4 a^2, of all pairs into `sums` (3, Q, G), float32.
 
-    x (Q, D), y (G, D), x_part (Q, H), y_part (G, H): float32, contiguous. W1 f = x_part + y_part + squeeze |x - y|;
-    squeeze (H, D) and excite (D, H), which holds W2 / 2, in the products' type, contiguous.
+    x (Q, D), y (G, D), x_part (Q, H) and y_part (G, H) are float32. W1 f = x_part + y_part + squeeze |x - y|; squeeze
+    (H, D) and excite (D, H), which holds W2 / 2, have one type, in which products are computed. All are contiguous.
+    Returns False, with nothing written, where no tile fits into the device's shared memory.
     """
     queries, gallery, hidden = len(x), len(y), squeeze.shape[0]
+    assert all(tensor.is_contiguous() for tensor in (x, y, x_part, y_part, squeeze, excite, sums))
+    assert all(tensor.dtype == torch.float32 for tensor in (x, y, x_part, y_part, sums))
+    assert squeeze.dtype == excite.dtype and sums.shape == (3, queries, gallery)
     if not queries or not gallery:
-        return
-    _pair_sums[(triton.cdiv(gallery, PAIRS), queries)](
-        x, y, x_part, y_part, squeeze, excite, sums, queries, gallery, x.shape[1], hidden,
-        pairs=PAIRS, channels=CHANNELS, width=max(16, triton.next_power_of_2(hidden)), num_warps=8, num_stages=2,
-    )  # fmt: skip
+        return True
+    for tile in TILES:
+        try:
+            _pair_sums[(triton.cdiv(gallery, tile.pairs), queries)](
+                x, y, x_part, y_part, squeeze, excite, sums, queries, gallery, x.shape[1], hidden,
+                pairs=tile.pairs, channels=tile.channels, width=width_of(hidden),
+                num_warps=8, num_stages=tile.stages, enable_fp_fusion=True,
+            )  # fmt: skip
+        except triton.OutOfResources:
+            continue
+        return True
+    return False
+
+
+def width_of(hidden: int) -> int:
+    """The hidden layer's size as the kernel has it: a power of 2, at least 16."""
+    return max(16, int(triton.next_power_of_2(hidden)))
 
 
 @triton.jit  # type: ignore[untyped-decorator]

@@ -1,9 +1,8 @@
-"""Ranking metrics: rank-k, mAP and mINP, in percent (paper, 'Metrics and protocols'); and what differs by chance.
+"""Ranking metrics: rank-k, mAP and mINP, in percent (paper, 'Metrics and protocols'); and confidence intervals.
 
-For each query the gallery is sorted by distance. Junk (identity -1) and the gallery's pictures of the query's own
-identity *and* camera do not count, neither for nor against. A query with no match left is skipped and named.
-Pictures at equal distance are ranked against the model: wrong ones first. So a feature that says nothing scores
-nothing, and no result depends on the order of the gallery.
+For each query the gallery is sorted by distance. Junk (identity -1) and gallery pictures of the query's identity from
+the query's own camera are left out. A query with no match left is skipped and listed. Among pictures at equal distance
+wrong ones rank first: a constant feature scores nothing, and no result depends on the order of the gallery.
 """
 
 from collections.abc import Sequence
@@ -18,31 +17,33 @@ from reid_core.evaluation.verification import PairCounts
 from schemas.arrays import Bools, Floats, Ints
 from schemas.errors import InputError, VectorError
 
-#: Resamplings of people drawn at a time, so that their weights fit the cache.
+#: Confidence of the interval of `paired_bootstrap`, and how often it resamples.
+CONFIDENCE, RESAMPLES = 0.95, 10_000
+#: Resamples drawn at a time, so that their weights fit into the cache.
 _DRAWS = 256
 
 
 @dataclass(frozen=True)
 class QueryScores:
-    """What each scored query got, in the order of the queries; arrays of one length S."""
+    """The scores of each query that was not skipped, in the order of the queries; arrays of one length S."""
 
-    rows: Ints  # (S,), which query, counted from 0 with the skipped ones
+    rows: Ints  # (S,), index of the query among all queries, skipped ones included
     identities: Ints  # (S,)
     first_ranks: Ints  # (S,), rank of the first match, from 1
     precisions: Floats  # (S,), average precision, 0..1
     inverse_penalties: Floats  # (S,), matches / rank of the last match, 0..1
 
     def percent(self) -> dict[str, Floats]:
-        """Each metric's value by query, in percent, by the metric's name; its mean is the score."""
+        """Each metric's values (S,) in percent, by the metric's name; their mean is the score."""
         ranks = {f"rank{k}": 100 * (self.first_ranks <= k).astype(np.float64) for k in (1, 5, 10)}
         return ranks | {"mAP": 100 * self.precisions, "mINP": 100 * self.inverse_penalties}
 
 
 @dataclass(frozen=True)
 class RankingScores:
-    """Means over the scored queries, in percent. `skipped` holds the identities of queries with no match, by query.
+    """Means over the scored queries, in percent. `skipped` holds the identity of each query without a match.
 
-    `by_query` and `pairs` are what `paired_bootstrap` and `verification` go on with, where they were kept.
+    `by_query` is what `paired_bootstrap` compares, and `pairs` what `verification` reads; None where not kept.
     """
 
     rank1: float
@@ -62,20 +63,19 @@ class RankingScores:
 
 @dataclass
 class RankingMetrics:
-    """Collects blocks of queries, so that no more than one block's distances is ever held."""
+    """Collects ranks from blocks of queries, so that the distances of only one block are held at a time."""
 
     gallery_identities: Ints  # (G,)
     gallery_cameras: Ints  # (G,)
-    same_camera: bool = False  # whether matches from the query's own camera count
     _ranks: list[Ints] = field(default_factory=list, init=False)
     _rows: list[int] = field(default_factory=list, init=False)
     _identities: list[int] = field(default_factory=list, init=False)
     _skipped: list[int] = field(default_factory=list, init=False)
 
     def update(self, distances: NDArray[np.floating], identities: Ints, cameras: Ints) -> "RankingMetrics":
-        """Adds q queries: `distances` (q, G) small = alike, `identities` and `cameras` (q,).
+        """Adds q queries: `distances` (q, G), small = alike; `identities` and `cameras` (q,).
 
-        Raises VectorError where a distance is no number: it would sort last without a word.
+        Raises VectorError where a distance is NaN, which would be sorted last.
         """
         assert distances.shape == (len(identities), len(self.gallery_identities))
         if np.isnan(distances).any():
@@ -94,11 +94,9 @@ class RankingMetrics:
         return self
 
     def compared(self, identity: int, camera: int) -> tuple[Bools, Bools]:
-        """Which gallery pictures show the query's person, and which count for or against it; both (G,)."""
+        """Which gallery pictures show the query's person, and which are ranked at all; both (G,)."""
         same = self.gallery_identities == identity
-        counts = self.gallery_identities != JUNK
-        if not self.same_camera:
-            counts &= ~(same & (self.gallery_cameras == camera))
+        counts = (self.gallery_identities != JUNK) & ~(same & (self.gallery_cameras == camera))
         return same, counts
 
     def compute(self) -> RankingScores:
@@ -128,7 +126,7 @@ METRICS = ("rank1", "rank5", "rank10", "mAP", "mINP")
 
 
 class Spread(NamedTuple):
-    """Mean and standard deviation of a sample (over n - 1); no deviation of a single one."""
+    """Mean and standard deviation (over n - 1) of a sample; no deviation where it has one value."""
 
     mean: float
     deviation: float | None
@@ -138,7 +136,7 @@ class Spread(NamedTuple):
 
 
 def over_seeds(scores: Sequence[RankingScores]) -> dict[str, Spread]:
-    """Each metric's mean and standard deviation over runs that differ in their seed only."""
+    """Each metric's mean and standard deviation over runs that differ only in their seed."""
     assert scores
     found = {}
     for name in METRICS:
@@ -148,7 +146,7 @@ def over_seeds(scores: Sequence[RankingScores]) -> dict[str, Spread]:
 
 
 class Difference(NamedTuple):
-    """`after` less `before`, in percentage points, and the interval that holds it at the stated confidence."""
+    """Mean of `after` - `before` in percentage points, and the bounds of its confidence interval."""
 
     mean: float
     low: float
@@ -158,24 +156,17 @@ class Difference(NamedTuple):
         return f"{self.mean:+.1f} [{self.low:+.1f}, {self.high:+.1f}]"
 
 
-def paired_bootstrap(
-    before: Sequence[RankingScores],
-    after: Sequence[RankingScores],
-    *,
-    confidence: float = 0.95,
-    resamples: int = 10_000,
-    seed: int = 0,
-) -> dict[str, Difference]:
-    """How much each metric differs between two models on the same queries, with an interval over people.
+def paired_bootstrap(before: Sequence[RankingScores], after: Sequence[RankingScores]) -> dict[str, Difference]:
+    """How much each metric differs between two models on the same queries, with a 95 % interval over people.
 
-    `before` and `after` are the evaluations of each model, one for each seed: a query's value is its mean over the
-    seeds. People, not queries, are drawn with replacement, because the queries of one person are alike; the interval
-    is that of the resampled differences' percentiles (Efron and Tibshirani 1993, chapter 13). It speaks of other
-    people before these cameras, not of other seeds.
+    `before` and `after` are the evaluations of each model, one per seed: a query's value is its mean over the seeds.
+    People, not queries, are drawn with replacement, because the queries of one person are alike; the interval is
+    between percentiles of the resampled differences (Efron and Tibshirani 1993, chapter 13). It covers the choice of
+    people before these cameras, not the choice of seeds.
 
     Raises InputError where the evaluations are not of the same queries.
     """
-    assert before and after and 0 < confidence < 1 and resamples > 0
+    assert before and after
     queries = [one.by_query for one in (*before, *after)]
     first = queries[0]
     if first is None or not len(first.rows):
@@ -187,23 +178,23 @@ def paired_bootstrap(
             raise InputError("the evaluations are not of the same queries, so they cannot be compared query by query")
     people, person = np.unique(first.identities, return_inverse=True)  # (P,), (S,)
     many = np.bincount(person)  # queries of each person
-    totals = {}  # summed difference of each person's queries
+    totals = {}  # (P,) of each metric: the sum of the differences of a person's queries
     for name in METRICS:
         left, right = (
             np.mean([one.by_query.percent()[name] for one in side if one.by_query], 0) for side in (before, after)
         )
         totals[name] = np.bincount(person, weights=right - left)
     stacked = np.stack([*totals.values(), many], 1)  # (P, 6)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     drawn = np.concatenate(
         [
-            rng.multinomial(len(people), np.full(len(people), 1 / len(people)), size=min(_DRAWS, resamples - start))
+            rng.multinomial(len(people), np.full(len(people), 1 / len(people)), size=min(_DRAWS, RESAMPLES - start))
             @ stacked
-            for start in range(0, resamples, _DRAWS)
+            for start in range(0, RESAMPLES, _DRAWS)
         ]
-    )  # (resamples, 6)
+    )  # (RESAMPLES, 6)
     differences = drawn[:, :-1] / drawn[:, -1:]
-    tail = 50 * (1 - confidence)
+    tail = 50 * (1 - CONFIDENCE)
     lows, highs = np.percentile(differences, [tail, 100 - tail], axis=0)
     return {
         name: Difference(float(total.sum() / many.sum()), float(low), float(high))

@@ -1,5 +1,5 @@
 """k-reciprocal re-ranking (Zhong, Zheng, Cao, Li: Re-ranking Person Re-identification with k-reciprocal Encoding,
-CVPR 2017, sections 3.2 to 3.4), in memory that grows with the pictures and not with their square.
+CVPR 2017, sections 3.2 to 3.4), in memory proportional to the number of pictures, not to its square.
 
     R(p, k)   = {g : g among p's k nearest, and p among g's k nearest}
     R*(p)     = R(p, k1), and R(q, k1/2) of each q in it of which at least two thirds lie in R(p, k1)
@@ -7,11 +7,11 @@ CVPR 2017, sections 3.2 to 3.4), in memory that grows with the pictures and not 
     dJ(p, g)  = 1 - sum(min(V(p), V(g))) / sum(max(V(p), V(g)))
     d*(p, g)  = (1 - weight) dJ(p, g) + weight d(p, g)
 
-Notable: sets and vectors are rows of sparse matrices, so that each line above is a product of matrices. Where the paper
-is silent: neighbors are looked for among queries and gallery together; a picture is its own nearest neighbor, and
-does not count towards k1, but does towards k2; d is half the squared Euclidean distance of L2-normalized features,
-that is 1 - cosine. What its authors published differs in asking for more than two thirds, in scaling V to the sum 1,
-and in dividing d by its largest value of each picture.
+Notable: sets and vectors are rows of sparse matrices, so each line above is a matrix product. Where the paper does not
+say: neighbors are taken from queries and gallery together; a picture is its own nearest neighbor, which counts towards
+k2 but not towards k1; d is half the squared Euclidean distance of L2-normalized features, that is 1 - cosine.
+The authors' published code differs: it asks for more than two thirds, scales V to the sum 1, and divides d by its
+largest value per picture.
 """
 
 from collections.abc import Callable
@@ -22,27 +22,27 @@ from scipy import sparse
 
 from schemas.arrays import Floats, Ints
 
-#: d(p, g), (n,), of the row pairs whose numbers are given, both (n,).
+#: d(p, g), (n,), of the pairs of pictures with these two arrays of row numbers, (n,) each.
 PairDistances = Callable[[Ints, Ints], Floats]
 
 
 @dataclass(frozen=True)
 class ReRanking:
-    """The settings, as the paper recommends them."""
+    """The settings; the defaults are those that the paper recommends."""
 
     k1: int = 20
     k2: int = 6
-    weight: float = 0.3  # of the distance itself: the paper's lambda
+    weight: float = 0.3  # of d beside dJ: the paper's lambda
 
     def __post_init__(self) -> None:
         assert self.k1 >= 1 and self.k2 >= 1 and 0 <= self.weight <= 1
 
 
 class ReciprocalCodes:
-    """V of all pictures: the first `queries` of them are the queries, the rest the gallery."""
+    """V of all pictures, of which the first `queries` are the queries and the others the gallery."""
 
     def __init__(self, neighbors: Ints, distances: PairDistances, queries: int, settings: ReRanking) -> None:
-        """neighbors: (N, k), the nearest of each picture, itself first; k over k1 and k2, or N."""
+        """neighbors: (N, k), rows of each picture's nearest, itself first; k is at least k1 + 1 and k2, or is N."""
         count = len(neighbors)
         assert (neighbors[:, 0] == np.arange(count)).all()
         assert neighbors.shape[1] >= min(count, max(settings.k1 + 1, settings.k2))
@@ -58,7 +58,7 @@ class ReciprocalCodes:
         self._sums = self._gallery.sum(1)  # (G,)
 
     def distances(self, rows: slice, distances: Floats) -> Floats:
-        """d*, (q, G), of some queries and the gallery, from their d, (q, G)."""
+        """d* (q, G) of the queries `rows` and the gallery, from their d (q, G)."""
         codes = self._queries[rows]
         jaccard = np.stack(
             [
@@ -69,7 +69,7 @@ class ReciprocalCodes:
         return (1 - self.settings.weight) * jaccard + self.settings.weight * distances
 
     def _jaccard(self, members: Ints, weights: Floats) -> Floats:
-        """(G,); walks only the gallery's non-zero values in the columns of this query's members."""
+        """dJ (G,) of a query; reads only the gallery's non-zero values in the columns of the query's members."""
         starts, ends = self._gallery.indptr[members], self._gallery.indptr[members + 1]
         many = (ends - starts).astype(np.int64)
         at = np.repeat(starts - (many.cumsum() - many), many) + np.arange(many.sum())
@@ -80,7 +80,7 @@ class ReciprocalCodes:
 
 
 def _reciprocal_sets(neighbors: Ints, k1: int) -> sparse.csr_array:
-    """R* of each picture as the non-zero values of its row."""
+    """R* of each picture: the columns of the non-zero values of its row."""
     wide, narrow = (_reciprocal(neighbors[:, : k + 1]) for k in (k1, round(k1 / 2)))
     overlap = sparse.coo_array((wide @ narrow.T).multiply(wide))  # of R(p, k1) and R(q, k1/2), for q in R(p, k1)
     taken = 3 * overlap.data >= 2 * narrow.sum(1)[overlap.col]
@@ -94,7 +94,7 @@ def _reciprocal(neighbors: Ints) -> sparse.csr_array:
 
 
 def _members(neighbors: Ints) -> sparse.csr_array:
-    """(N, N), 1 where the column is among the row's neighbors."""
+    """(N, N): 1 where the column is one of the row's neighbors."""
     count, many = neighbors.shape
     starts = np.arange(count + 1) * many
     return sparse.csr_array((np.ones(count * many), neighbors.ravel(), starts), (count, count))

@@ -1,11 +1,10 @@
-"""Two pictures, one person or not: TPR at FPR, the operating point, and how far a probability can be believed.
+"""Verification, whether two pictures show one person: TPR at FPR, the operating point, and calibration.
 
-Every query-gallery pair that ranking compares is a pair here. Distances are counted in narrow bins, so that memory does
+The pairs are the query-gallery pairs that ranking compares. Distances are counted in narrow bins, so that memory does
 not grow with the number of pairs; a threshold is exact to the width of a bin, 2 / 65,536.
 
-A fit and its judgment see different people. Identities are put in order and belong to two halves in turn; what is
-fitted sees the pairs whose two people are of the first half, what judges it those of the second. Pairs between the
-halves count in neither.
+Fitting and judging use different people. Sorted identities belong to two halves in turn. Thresholds and curves are
+fitted on pairs within the first half and judged on pairs within the second; pairs between the halves are not used.
 """
 
 from collections.abc import Sequence
@@ -24,21 +23,21 @@ from schemas.cards import OperatingPoint
 #: Bins of a distance's range, 0..2.
 BINS = 2**16
 WIDTH = 2 / BINS
-#: The groups of pairs: both people of the first half, both of the second, one of each.
+#: Groups of pairs in `PairCounts.counts`: both people of the first half, both of the second. Group 2: one of each.
 FIT, JUDGE = 0, 1
 FPRS = (1e-1, 1e-2, 1e-3, 1e-4)
-#: A false positive rate is stated where so many false positives stand behind it.
+#: Fewest false positives from which a false positive rate is stated.
 _FALSE_POSITIVES = 5
 
 
 @dataclass
 class PairCounts:
-    """How many pairs lie at which distance: of one person and of two, within and between the halves of the people."""
+    """Histograms of the distances of pairs of one person and of two people, within and between the two halves."""
 
     gallery_identities: Ints  # (G,)
     gallery_cameras: Ints  # (G,)
-    people: Ints  # (P,), every identity there is, in order
-    # (3, 2, BINS + 1): group, [two people, one person], bin; bin i holds distances over (i - 1) and up to i widths
+    people: Ints  # (P,), all identities, sorted
+    # (3, 2, BINS + 1): group, [two people, one person], bin; bin i counts distances from (i - 1) to i widths
     counts: Ints = field(default_factory=lambda: np.zeros((3, 2, BINS + 1), np.int64), init=False)
 
     def update(self, distances: NDArray[np.floating], identities: Ints, cameras: Ints) -> None:
@@ -62,7 +61,7 @@ class PairCounts:
 
 
 class RatePoint(NamedTuple):
-    """Pairs up to `threshold` are taken for one person: the rates of the rightly and of the wrongly taken."""
+    """Rates where pairs up to `threshold` count as one person: of pairs of two people (fpr) and of one (tpr)."""
 
     threshold: float
     fpr: float
@@ -70,17 +69,17 @@ class RatePoint(NamedTuple):
 
 
 def tpr_at_fpr(counts: Ints, fprs: Sequence[float] = FPRS) -> dict[float, RatePoint]:
-    """The largest threshold at which at most that share of the pairs of two people is taken for one person.
+    """For each rate, the largest threshold up to which at most that share of the pairs of two people lies.
 
-    counts: (2, BINS + 1), pairs of two people and of one. A rate is left out where fewer than 5 pairs of two people
-    would stand behind it, and all are where there is no pair of one person.
+    counts: (2, BINS + 1), pairs of two people and of one. A rate is left out where it stands for fewer than 5 pairs of
+    two people; all are left out where there is no pair of one person.
     """
     two, one = counts.cumsum(1)
     found = {}
     for fpr in fprs:
         if two[-1] * fpr < _FALSE_POSITIVES or not one[-1]:
             continue
-        # Bin 0 holds equal features: where those alone are too many, nothing can be taken.
+        # Bin 0 counts equal features: where these alone are too many, the threshold is below 0 and no pair is taken.
         last = int(np.searchsorted(two, two[-1] * fpr, side="right")) - 1
         taken = (two[last] / two[-1], one[last] / one[-1]) if last >= 0 else (0.0, 0.0)
         found[fpr] = RatePoint(last * WIDTH, float(taken[0]), float(taken[1]))
@@ -88,7 +87,7 @@ def tpr_at_fpr(counts: Ints, fprs: Sequence[float] = FPRS) -> dict[float, RatePo
 
 
 def operating_point(pairs: PairCounts, distances: str, measured_on: str, fpr: float = 1e-3) -> OperatingPoint | None:
-    """The threshold for a false positive rate, set on the first half of the people; its rates are the second half's.
+    """The threshold for a false positive rate, set on the first half of the people, with the rates of the second half.
 
     distances: "plain" or "attended". None where a half has too few pairs for this rate (see `tpr_at_fpr`).
     """
@@ -114,10 +113,10 @@ def operating_point(pairs: PairCounts, distances: str, measured_on: str, fpr: fl
 
 @dataclass(frozen=True)
 class CalibrationCurve:
-    """log-odds(one person) = intercept - slope * distance, fitted on the first half of the people, where a pair is as
-    likely of one person as of two; and how it holds on the second half, in bins of equal mass.
+    """log-odds(one person) = intercept - slope * distance, fitted on the first half of the people.
 
-    For another share p of pairs of one person, log(p / (1 - p)) is added to the log-odds.
+    Pairs of one person and of two weigh equally; for another share p of pairs of one person, add log(p / (1 - p)) to
+    the log-odds. `predicted`, `observed` and `ece` are measured on the second half, in bins of equal mass.
     """
 
     slope: float
@@ -128,10 +127,10 @@ class CalibrationCurve:
 
 
 def calibration_curve(pairs: PairCounts, bins: int = 15) -> CalibrationCurve | None:
-    """Fits and judges a probability (Guo et al. 2017 for the error); None where a half lacks one kind of pair.
+    """Fits the curve and measures its calibration error (Guo et al. 2017); None where a half lacks one kind of pair.
 
-    Pairs of one person weigh together as much as pairs of two: of all pairs of a data set hardly one in a thousand is
-    of one person, and a curve of them would show a probability of 0 and nothing else.
+    All pairs of one person together weigh as much as all pairs of two people. Unweighted, about one pair in a thousand
+    is of one person, and nearly all probabilities would be 0.
     """
     if not pairs.counts[:2].sum(2).all():
         return None
@@ -153,9 +152,9 @@ def calibration_curve(pairs: PairCounts, bins: int = 15) -> CalibrationCurve | N
 
 
 def logistic(distance: Floats, same: NDArray[np.bool_], weight: Floats | None = None) -> tuple[float, float]:
-    """(slope, intercept) of log-odds = intercept - slope * distance, by maximum likelihood; slope above zero.
+    """(slope, intercept) of log-odds = intercept - slope * distance, by maximum likelihood; the slope is positive.
 
-    All (n,); `weight` is how many pairs each stands for.
+    All arguments are (n,); `weight` is the number of pairs that each distance stands for.
     """
     many = np.ones(len(distance)) if weight is None else weight
     center = np.average(distance, weights=many)
@@ -166,11 +165,11 @@ def logistic(distance: Floats, same: NDArray[np.bool_], weight: Floats | None = 
         steepness, at_center = parameters
         odds = at_center - steepness * x
         excess = many * (expit(odds) - y)
-        # The small penalty keeps data that a threshold parts perfectly from an infinite slope.
+        # Without the small penalty, data that a threshold separates perfectly would give an infinite slope.
         value = np.sum(many * (np.logaddexp(0, odds) - y * odds)) + 0.05 * steepness**2
         return float(value), np.array([-np.sum(excess * x) + 0.1 * steepness, np.sum(excess)])
 
-    bounds = [(1e-3, None), (None, None)]  # a larger distance never speaks for the same person
+    bounds = [(1e-3, None), (None, None)]  # a larger distance never makes the same person more likely
     steepness, at_center = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=bounds).x
     slope = float(steepness / scale)
     return slope, float(at_center + slope * center)

@@ -5,18 +5,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from reid_core.datasets import open_dataset
 from reid_core.datasets.person_pictures import JUNK, PersonPictures
 from reid_core.diff_attention import DiffAttention
+from reid_core.evaluation import distances, pairs
 from reid_core.evaluation.distances import BLOCK_DISTANCES, attended, plain
-from reid_core.evaluation.evaluate import evaluate, model_directory
+from reid_core.evaluation.evaluate import evaluate, model_directory, rank_features
 from reid_core.evaluation.ranking import RankingMetrics
 from reid_core.files import save_model
 from reid_core.models import build_model
 from reid_core.serving.local import LocalCore
 from schemas.cards import DiffAttentionSettings, InputConvention, ModelConfig
-from schemas.errors import InputError
+from schemas.errors import InputError, OutOfDeviceMemory
 from schemas.settings import Settings, settings
 
 QUICK = Settings(device="cpu", precision="float32", batch_size=8)
@@ -25,7 +27,7 @@ SIZE = InputConvention(height=32, width=16)
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A small model with a diff attention whose gate is far from constant."""
+    """A small model whose diff attention has gates that differ much."""
     torch.manual_seed(0)
     config = ModelConfig(architecture="resnet10s", input=SIZE, diff_attention=DiffAttentionSettings(reduction=16))
     built = build_model(config)
@@ -37,7 +39,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def people(seed: int, many: int, camera: int) -> PersonPictures:
-    """Noise over one color a person, so that they can be told apart, but not all."""
+    """One color per person, with so much noise that only some can be told apart."""
     colors = np.random.default_rng(0).integers(40, 216, (6, 1, 1, 3))
     rng = np.random.default_rng(seed)
     identities = rng.integers(0, 6, many)
@@ -46,14 +48,13 @@ def people(seed: int, many: int, camera: int) -> PersonPictures:
     return PersonPictures(pictures, identities, np.full(many, camera))
 
 
-def test_every_way_is_scored_and_told(model: Path) -> None:
-    query, gallery, heard = people(1, 20, 1), people(2, 40, 2), []
-    found = evaluate(QUICK, model, query, gallery, rerank=True, progress=lambda *told: heard.append(told))
+def test_all_kinds_of_distances_are_scored_and_reported(model: Path) -> None:
+    query, gallery = people(1, 20, 1), people(2, 40, 2)
+    found = evaluate(QUICK, model, query, gallery, rerank=True)
     assert list(found) == ["plain", "attended", "reranked"]
     assert found["plain"] != found["attended"] != found["reranked"]
     assert found["plain"].pairs is not None and found["reranked"].pairs is None
-    assert ("embedding", 20, 20) in heard and ("embedding", 40, 40) in heard and ("ranking, attended", 20, 20) in heard
-    # The attended distances are those of the core that the city asks, query first.
+    # The attended distances equal those of the core, which the city uses, query first.
     core = LocalCore.open(QUICK, model)
     left, right = (core.embed(side.pictures).astype(np.float64) for side in (query, gallery))
     rows = np.stack([core.distances(np.repeat(one[None], 40, 0), right) for one in left])
@@ -61,17 +62,72 @@ def test_every_way_is_scored_and_told(model: Path) -> None:
     assert metrics.compute().mAP == pytest.approx(found["attended"].mAP, abs=0.2)
 
 
-def test_attention_on_the_nearest_only(model: Path) -> None:
+@pytest.mark.parametrize(
+    ("top", "rerank", "steps"),
+    [
+        (None, False, ["embedding", "ranking, plain", "ranking, attended"]),
+        (
+            3,
+            True,
+            [
+                "embedding",
+                "finding neighbors",
+                "attended distances to neighbors",
+                "attended distances of reciprocal neighbors",
+                "ranking, plain",
+                "finding the 3 nearest",
+                "attended distances to the 3 nearest",
+                "ranking, attended",
+            ],
+        ),
+    ],
+)
+def test_each_step_is_reported(
+    top: int | None, rerank: bool, steps: list[str], model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reports: list[tuple[str, int, int]] = []
+    monkeypatch.setattr(distances, "BLOCK_DISTANCES", 8 * 40)
+    monkeypatch.setattr(pairs, "QUERY_ROWS", 8)
+    query, gallery = people(1, 20, 1), people(2, 40, 2)
+    evaluate(QUICK, model, query, gallery, top=top, rerank=rerank, progress=lambda *report: reports.append(report))
+    assert list(dict.fromkeys(step for step, _, _ in reports)) == steps
+    for step in steps[1:]:
+        done = [report[1] for report in reports if report[0] == step]
+        (total,) = {report[2] for report in reports if report[0] == step}
+        assert done == sorted(done) and done[-1] == total and len(done) >= total / 8, step
+
+
+def test_too_little_memory_makes_blocks_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a device that has no room for more than 5 queries beside the gallery."""
+    query, gallery = people(1, 20, 1), people(2, 40, 2)
+    left, right = torch.randn(20, 8), torch.randn(40, 8)
+    expected = rank_features(left, right, None, query, gallery)
+    unit, most = distances._unit, 5
+
+    def limited(features: Tensor) -> Tensor:
+        if most < len(features) < 40 or not most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return unit(features)
+
+    monkeypatch.setattr(distances, "_unit", limited)
+    assert rank_features(left, right, None, query, gallery) == expected
+    assert [rows.stop for rows, _ in plain(left, right)] == [5, 10, 15, 20]
+    most = 0
+    with pytest.raises(OutOfDeviceMemory, match="too small for ranking 40 gallery pictures for 20 queries; free some"):
+        rank_features(left, right, None, query, gallery)
+
+
+def test_attended_distances_for_the_nearest_only(model: Path) -> None:
     query, gallery = people(1, 20, 1), people(2, 40, 2)
     whole = evaluate(QUICK, model, query, gallery)
     assert evaluate(QUICK, model, query, gallery, top=10**6)["attended"] == whole["attended"]
     some = evaluate(QUICK, model, query, gallery, top=3)
     assert some["plain"] == whole["plain"]
-    assert some["attended"].rank10 == pytest.approx(whole["plain"].rank10)  # three changed places among themselves
-    assert some["attended"].pairs is None  # these are no distances to set a threshold by
+    assert some["attended"].rank10 == pytest.approx(whole["plain"].rank10)  # only the three nearest change places
+    assert some["attended"].pairs is None  # of two kinds, so that no threshold can be set by them
 
 
-def test_the_rest_keep_their_order_behind_the_nearest() -> None:
+def test_the_others_keep_their_order_behind_the_nearest() -> None:
     torch.manual_seed(0)
     left, right = torch.randn(7, 16).double(), torch.randn(30, 16).double()
     attention = DiffAttention(16, DiffAttentionSettings(reduction=2)).eval()
@@ -88,7 +144,7 @@ def test_the_rest_keep_their_order_behind_the_nearest() -> None:
         assert np.array_equal(order[5:], [j for j in np.argsort(row) if j not in order[:5]])
 
 
-def test_junk_is_nobodys_neighbor(model: Path) -> None:
+def test_junk_does_not_affect_re_ranking(model: Path) -> None:
     query, gallery, junk = people(1, 20, 1), people(2, 40, 2), people(3, 15, 2)
     both = [np.concatenate([getattr(gallery, name), getattr(junk, name)]) for name in ("pictures", "cameras")]
     with_junk = PersonPictures(both[0], np.concatenate([gallery.identities, np.full(15, JUNK)]), both[1])
@@ -100,7 +156,7 @@ def mirrored(side: PersonPictures) -> PersonPictures:
     return replace(side, pictures=np.ascontiguousarray(side.pictures[:, :, ::-1]))
 
 
-def test_flip_sees_no_difference_between_a_picture_and_its_mirror_image(model: Path) -> None:
+def test_with_flip_a_mirror_image_scores_the_same(model: Path) -> None:
     query, gallery = people(1, 20, 1), people(2, 40, 2)
     found = evaluate(QUICK, model, query, gallery, flip=True)
     assert evaluate(QUICK, model, mirrored(query), gallery, flip=True) == found
@@ -109,11 +165,11 @@ def test_flip_sees_no_difference_between_a_picture_and_its_mirror_image(model: P
 
 def test_blocks_cover_all_queries_and_are_small() -> None:
     left, right = torch.randn(3000, 2).double(), torch.randn(4000, 2).double()
-    rows = [rows for rows, distances in plain(left, right) if distances.numel() <= BLOCK_DISTANCES]
+    rows = [rows for rows, found in plain(left, right) if found.numel() <= BLOCK_DISTANCES]
     assert len(rows) > 1 and [row for block in rows for row in range(3000)[block]] == list(range(3000))
 
 
-def test_what_is_no_model_is_refused(tmp_path: Path, model: Path) -> None:
+def test_a_missing_model_and_a_needless_convention_are_errors(tmp_path: Path, model: Path) -> None:
     with pytest.raises(InputError, match="no such file"), model_directory(tmp_path / "none.xml", None, QUICK):
         pass
     with pytest.raises(InputError, match="give none"), model_directory(model, SIZE, QUICK):
@@ -121,7 +177,7 @@ def test_what_is_no_model_is_refused(tmp_path: Path, model: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_published_embedder_scores_on_the_real_set_what_others_measured() -> None:
+def test_a_published_embedder_reaches_its_known_scores_on_the_real_set() -> None:
     real, assets = settings().real_set, settings().test_assets
     if real is None or assets is None:
         pytest.skip("URBAN_REID_REAL_SET and URBAN_REID_TEST_ASSETS are not both set")

@@ -10,10 +10,10 @@ from schemas.arrays import Floats
 from schemas.cards import DiffAttentionSettings
 
 
-def dense_and_plain(distances: Floats, original: Floats, settings: ReRanking) -> Floats:
-    """The paper's sets as sets and its vectors as whole rows: d (N, N) of all pictures, d (Q, G), to d* (Q, G)."""
+def dense(distances: Floats, original: Floats, settings: ReRanking) -> Floats:
+    """d* (Q, G) from d (N, N) of all pictures and d (Q, G): sets are sets, and vectors are dense rows."""
     count, queries = len(distances), len(original)
-    order = np.argsort(distances - 10 * np.eye(count), axis=1)  # itself first
+    order = np.argsort(distances - 10 * np.eye(count), axis=1)  # the picture itself first
 
     def reciprocal(p: int, k: int) -> set[int]:
         return {int(g) for g in order[p, : k + 1] if p in order[g, : k + 1]}
@@ -35,7 +35,7 @@ def dense_and_plain(distances: Floats, original: Floats, settings: ReRanking) ->
 
 
 def features(seed: int, pictures: int = 48, people: int = 8) -> torch.Tensor:
-    """Float64 (pictures, 12), blurred copies of a few directions."""
+    """Float64 (pictures, 12): directions of a few people, with noise."""
     torch.manual_seed(seed)
     person = torch.randint(people, (pictures,))
     return torch.randn(people, 12).double()[person] + 0.6 * torch.randn(pictures, 12).double()
@@ -48,25 +48,25 @@ def reranked(left: torch.Tensor, right: torch.Tensor, settings: ReRanking) -> Fl
 
 
 @pytest.mark.parametrize("settings", [ReRanking(), ReRanking(5, 3, 0.5), ReRanking(3, 1, 0.0), ReRanking(80, 90, 0.3)])
-def test_is_the_papers(settings: ReRanking) -> None:
+def test_equals_the_papers_formulas(settings: ReRanking) -> None:
     pictures = features(0)
     left, right = pictures[:17], pictures[17:]
     unit = torch.nn.functional.normalize(pictures)
     halved = 1 - (unit @ unit.T).numpy()
-    expected = dense_and_plain(halved, halved[:17, 17:], settings)
+    expected = dense(halved, halved[:17, 17:], settings)
     assert reranked(left, right, settings) == pytest.approx(expected)
     codes = reciprocal_codes(None, left, right, settings)
     assert codes.distances(slice(5, 9), halved[5:9, 17:]) == pytest.approx(expected[5:9])
 
 
-def test_is_the_papers_on_attended_distances() -> None:
+def test_equals_the_papers_formulas_on_attended_distances() -> None:
     pictures = features(1)
     torch.manual_seed(0)
     attention = DiffAttention(12, DiffAttentionSettings(reduction=2)).eval()
     torch.nn.init.normal_(attention.excite.weight)
     settings = ReRanking(6, 3, 0.3)
     halved = torch.cat([block for _, block in attended_distances(attention, pictures, pictures)]).double().square() / 2
-    expected = dense_and_plain(halved.numpy(), halved[:20, 20:].numpy(), settings)
+    expected = dense(halved.numpy(), halved[:20, 20:].numpy(), settings)
     codes = reciprocal_codes(attention, pictures[:20], pictures[20:], settings)
     assert codes.distances(slice(0, 20), halved[:20, 20:].numpy()) == pytest.approx(expected, abs=1e-5)
 
@@ -79,6 +79,6 @@ def test_the_order_of_the_gallery_changes_nothing() -> None:
     assert reranked(left, right[order], ReRanking(7, 3)) == pytest.approx(found[:, order.numpy()])
 
 
-def test_equal_pictures_are_their_own_neighbors_first() -> None:
+def test_equal_pictures_give_finite_distances() -> None:
     same = torch.ones(5, 4).double()
     assert np.isfinite(reranked(same[:2], same[2:], ReRanking(1, 1))).all()

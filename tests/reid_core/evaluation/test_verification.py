@@ -19,12 +19,12 @@ from schemas.arrays import Ints
 
 
 def labels(rng: np.random.Generator, many: int, people: int) -> tuple[Ints, Ints]:
-    """Identities, junk among them, and cameras."""
+    """Identities, some of them junk, and cameras."""
     return rng.integers(JUNK, people, many), rng.integers(0, 3, many)
 
 
 def simulated(seed: int = 0, people: int = 40, spread: float = 0.25) -> tuple[PairCounts, NDArray[np.float64], Ints]:
-    """Counts of 200 x 500 pairs; and the distances and labels of those that count, walked pair by pair."""
+    """Counts of 200 x 500 pairs; and distances and labels of the pairs that are not left out, collected one by one."""
     rng = np.random.default_rng(seed)
     (q, qc), (g, gc) = labels(rng, 200, people), labels(rng, 500, people)
     distances = np.clip(np.where(q[:, None] == g, 0.8, 1.3) + spread * rng.normal(size=(200, 500)), 0, 2)
@@ -52,11 +52,11 @@ def test_counts_the_pairs_that_ranking_compares() -> None:
     assert found.counts[JUDGE].sum() == np.sum((halves == 1).all(1))
 
 
-def test_tpr_at_fpr_is_sklearns() -> None:
+def test_tpr_at_fpr_equals_scikit_learns() -> None:
     found, distances, pairs = simulated()
     fprs, tprs, _ = roc_curve(pairs[:, 0], -distances, drop_intermediate=False)
     rates = tpr_at_fpr(found.counts.sum(0))
-    assert list(rates) == [1e-1, 1e-2, 1e-3, 1e-4]  # 9 of the 95,000 pairs of two people stand behind the last
+    assert list(rates) == [1e-1, 1e-2, 1e-3, 1e-4]  # the last stands for 9 of the 95,000 pairs of two people
     for fpr, point in rates.items():
         assert point.tpr == pytest.approx(tprs[fprs <= fpr].max(), abs=2e-3)
         assert point.fpr == pytest.approx(np.mean(distances[pairs[:, 0] == 0] <= point.threshold))
@@ -84,14 +84,14 @@ def test_no_operating_point_from_too_few_pairs() -> None:
     assert tpr_at_fpr(alone.counts.sum(0)) == {} and calibration_curve(alone) is None
 
 
-def test_a_feature_that_says_nothing_finds_nothing() -> None:
+def test_a_constant_feature_has_no_true_positives() -> None:
     counts = np.zeros((2, 10), np.int64)
     counts[:, 0] = 1000, 10  # every distance is 0
     point = tpr_at_fpr(counts)[1e-1]
     assert (point.fpr, point.tpr) == (0, 0) and point.threshold < 0
 
 
-def test_calibration_holds_on_other_people() -> None:
+def test_the_curve_is_calibrated_on_other_people() -> None:
     found = simulated(spread=0.2)[0]
     curve = calibration_curve(found)
     assert curve is not None and len(curve.predicted) == 15
@@ -101,7 +101,7 @@ def test_calibration_holds_on_other_people() -> None:
     assert curve.intercept / curve.slope == pytest.approx(1.05, abs=0.03)
 
 
-def test_calibration_error_is_the_error() -> None:
+def test_the_calibration_error_equals_its_definition() -> None:
     found, distances, pairs = simulated(spread=0.3)
     curve = calibration_curve(found, bins=5)
     assert curve is not None
@@ -127,8 +127,8 @@ def test_logistic_agrees_with_scikit_learn(seed: int) -> None:
 
 
 @pytest.mark.parametrize("gap", [0.0, 1.0])
-def test_logistic_stays_finite_where_data_are_no_help(gap: float) -> None:
-    """Distances that part the pairs perfectly, and distances that point the wrong way."""
+def test_logistic_stays_finite_on_extreme_data(gap: float) -> None:
+    """Distances that separate the pairs perfectly, and distances that are larger for one person than for two."""
     same = np.arange(200) < 40
     slope, intercept = logistic(np.where(same, 0.3, 0.3 + gap) + np.linspace(0, 0.01, 200), same)
     assert 0 < slope < 1e4 and np.isfinite(intercept)
@@ -136,7 +136,7 @@ def test_logistic_stays_finite_where_data_are_no_help(gap: float) -> None:
     assert 0 < slope < 0.1 and np.isfinite(intercept)
 
 
-def test_a_weight_is_how_many_pairs_there_are() -> None:
+def test_a_weight_is_a_number_of_pairs() -> None:
     rng = np.random.default_rng(0)
     distance, same, many = rng.random(400), rng.random(400) < 0.3, rng.integers(1, 4, 400)
     repeated = logistic(np.repeat(distance, many), np.repeat(same, many))
