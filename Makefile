@@ -26,9 +26,9 @@ demo: $(STAMP)
 test: $(STAMP) lint
 	$(BIN)/python -m pytest
 
-# The tests that need no database, no Prefect server and no process of the command line.
+# Under a minute: the tests that need no database, no Prefect server, no process of the command line and no network.
 test-quick: $(STAMP)
-	$(BIN)/python -m pytest -m "not server and not slow and not system"
+	$(BIN)/python -m pytest -m "not server and not heavy and not slow and not system"
 
 # What takes longer and must not rot: examples, docs site, the wheel in an environment of its own.
 test-system: $(STAMP)

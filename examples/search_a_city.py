@@ -42,7 +42,7 @@ with tempfile.TemporaryDirectory(prefix="urban-reid-example-") as name:
 
     # Who asks and why is written to the audit before the search runs; there is no search without a reason.
     found = urban_reid(
-        "search", "--probe", str(probe), "--within", "d1", "--reason", "missing child, case 17", "--top", "3", home=home
+        "search", "--probe", str(probe), "--unit", "d1", "--reason", "missing child, case 17", "--top", "3", home=home
     )
     # A hit's distance is to the identity's prototypes, the vectors that stand for it.
     for hit in found["hits"]:

@@ -3,8 +3,8 @@
     import reid_core
 
     model = reid_core.open_model(reid_core.DEMO_MODEL)
-    features = model.embed(["door-1.jpg", "door-2.jpg"])      # float32 (2, D)
-    model.distances(features[:1], features[1:])               # float64 (1, 1) in 0..2, small = alike
+    features = model.embed(["door-1.jpg", "door-2.jpg"])  # float32 (2, D)
+    model.distances(features[:1], features[1:])  # float64 (1, 1), 0..2, small = alike
 
 The names in `__all__` are what this package promises to its users; what lies in its modules may change. Importing the
 package loads no torch: each name is imported when it is first used.
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from reid_core.backbones import register_backbone
     from reid_core.datasets import Dataset, open_dataset
     from reid_core.diff_attention import DiffAttention
     from reid_core.evaluation.ranking import RankingScores
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from schemas.cards import DiffAttentionSettings, InputConvention
     from schemas.errors import UrbanReidError
 
-#: The packaged model: small, trained on rendered figures alone, for trying things out.
 DEMO_MODEL = Path(__file__).parent / "weights" / "demo"
+"""The packaged model's directory: small, trained on rendered figures alone, for trying things out."""
 
 __all__ = [
     "DEMO_MODEL",
@@ -38,6 +39,7 @@ __all__ = [
     "evaluate",
     "open_dataset",
     "open_model",
+    "register_backbone",
 ]
 
 _MODULES = {
@@ -52,6 +54,7 @@ _MODULES = {
     "evaluate": "reid_core.library",
     "open_dataset": "reid_core.datasets",
     "open_model": "reid_core.library",
+    "register_backbone": "reid_core.backbones",
 }
 
 if not TYPE_CHECKING:  # a type checker sees the imports above, and reports any other name

@@ -33,8 +33,8 @@ from schemas.errors import InputError, UsageError
 from schemas.settings import Settings, settings
 
 Device = Literal["auto", "cpu", "cuda"]
-#: A picture file (JPEG, PNG, WebP, BMP), or its pixels, uint8 RGB (h, w, 3) of any size.
 Picture = str | os.PathLike[str] | NDArray[np.uint8]
+"""A picture file (JPEG, PNG, WebP, BMP), or its pixels, uint8 RGB (h, w, 3) of any size."""
 
 #: Pictures that are decoded and held at a time.
 _HELD = 256

@@ -24,14 +24,36 @@ from tests.helpers.town import PACKAGED, Town
 
 #: Fixtures that start a database, a Prefect server or a process of the command line.
 SERVERS = {"server", "home", "prefect_url", "run"}
+#: Tests that train, convert or run networks, or simulate whole cities: seconds each. `make test-quick` leaves them out.
+HEAVY = (
+    "reid_core/backbones",
+    "reid_core/evaluation/test_evaluate.py",
+    "reid_core/evaluation/test_pairs.py",
+    "reid_core/export",
+    "reid_core/serving",
+    "reid_core/test_models.py",
+    "reid_core/test_public_surface.py",
+    "reid_core/training",
+    "scripts",
+    "synthetic/test_embedding_city.py",
+    "urban_reid/test_evaluate.py",
+    "urban_reid/test_export.py",
+)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks each test that uses one of `SERVERS`, also through another fixture, as `server`, before -m selects."""
+    """Marks tests as `server` by their fixtures, used directly or through another, and as `heavy` by their place.
+
+    Runs before -m selects.
+    """
+    tests = Path(__file__).parent
+    heavy = [tests / place for place in HEAVY]
     for item in items:
         if isinstance(item, pytest.Function) and SERVERS.intersection(item.fixturenames):
             item.add_marker(pytest.mark.server)
+        if any(item.path.is_relative_to(place) for place in heavy):
+            item.add_marker(pytest.mark.heavy)
 
 
 @pytest.fixture(scope="session")
