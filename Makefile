@@ -1,4 +1,4 @@
-# The two commands of the README are `make demo` and `make test`. Everything lies in .venv, .demo and site.
+# The two commands of the README are `make demo` and `make test`. Everything lies in .venv, .demo and build.
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -45,7 +45,7 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The docs site, into site/; a warning is an error.
+# The docs site, into build/docs/site; a warning is an error.
 docs: $(STAMP)
 	$(BIN)/python -m docs.build
 
@@ -66,4 +66,4 @@ simulated-model: $(STAMP)
 	$(BIN)/python -m scripts.calibrate_simulated
 
 clean:
-	rm -rf .venv .demo build dist site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv .demo build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
