@@ -55,6 +55,7 @@ class IngestReport(Frozen):
     """Counts of pictures read, crops written and crops that were stored already.
 
     skipped: one line for each of the first hundred pictures left out.
+    static_count: crops left out because they show things in which nothing moves, such as a chair; not in read.
     notes: what to look at although nothing was left out, such as a camera clock that was set back.
     """
 
@@ -63,4 +64,5 @@ class IngestReport(Frozen):
     already_there: int = 0
     skipped: tuple[str, ...] = ()
     skipped_count: int = 0
+    static_count: int = 0
     notes: tuple[str, ...] = ()

@@ -18,6 +18,7 @@ from pipeline.crops.quality import quality
 from pipeline.ingest.crop_writer import Box, Candidate, Progress, is_future, take_in
 from pipeline.ingest.detectors import Detector, Frame
 from pipeline.ingest.frames import Frames, open_frames
+from pipeline.ingest.stillness import StaticFilter
 from pipeline.ingest.tracking import Track, Tracker, shared_areas
 from pipeline.ingest.video_file import START
 from pipeline.store import Store
@@ -76,7 +77,13 @@ def ingest_video(
     found = _Crops(frames, camera, detector, region, progress)
     report = take_in(store, crops, SOURCE, found, total=0, now=now)
     notes = [] if report.read else [f"no people were found in {frames.read} frames"]
-    return report.model_copy(update={"notes": (*notes, *frames.notes)})
+    static = found.static
+    if static.first is not None:
+        notes.append(
+            f"{static.crops} crops of {static.tracks} things in which nothing moves, such as a chair, were left out; "
+            f"the first: {static.first.name}, box {static.first.box}"
+        )
+    return report.model_copy(update={"static_count": static.crops, "notes": (*notes, *frames.notes)})
 
 
 class _Crops:
@@ -89,6 +96,7 @@ class _Crops:
         self._detector, self._tracker = detector, Tracker(detector.sure)
         self._best: dict[int, tuple[int, float, Candidate]] = {}  # by track: its half second, how good, the crop
         self._first: datetime | None = None
+        self.static = StaticFilter()
 
     def __iter__(self) -> Iterator[Candidate | None]:
         frames = iter(self._frames)
@@ -110,7 +118,7 @@ class _Crops:
         except KeyboardInterrupt:
             if not self._frames.live:
                 raise
-        yield from (crop for _, _, crop in self._best.values())
+        yield from self.static.end((number, crop) for number, (_, _, crop) in self._best.items())
 
     def _part(self, frame: Frame) -> Frame:
         if self._region is None:
@@ -129,6 +137,7 @@ class _Crops:
         at_s = (moment - first).total_seconds()
         shown = self._tracker.step(frame, self._detector.detect(frame), at_s)
         boxes = np.array([track.corner_box() for track in shown]).reshape(-1, 4)
+        finished: list[tuple[int, Candidate]] = []
         for track, box, usable in zip(shown, boxes, _usable(boxes, frame), strict=True):
             if not usable:
                 continue
@@ -137,13 +146,14 @@ class _Crops:
             span = int(at_s / CROP_EVERY_S)
             before = self._best.get(track.number)
             if before is not None and before[0] != span:
-                yield before[2]
+                finished.append((track.number, before[2]))
             elif before is not None and before[1] >= good:
                 continue
             self._best[track.number] = span, good, self._candidate(moment, first, track, picture, where)
-        live = {track.number for track in self._tracker.tracks}
-        for number in [number for number in self._best if number not in live]:
-            yield self._best.pop(number)[2]
+        going_on = {track.number for track in self._tracker.tracks}
+        for number in [number for number in self._best if number not in going_on]:
+            finished.append((number, self._best.pop(number)[2]))
+        yield from self.static.step(frame, at_s, shown, going_on, finished)
 
     def _cut(self, frame: Frame, box: NDArray[np.float64]) -> tuple[Frame, Box]:
         """The picture of a box with room around it, and where it lies in the whole frame."""

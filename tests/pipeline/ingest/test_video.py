@@ -79,6 +79,22 @@ def test_a_walker_becomes_two_crops_a_second(city_store: Store, crops: CropStore
     assert (again.written, again.already_there) == (0, len(found))
 
 
+def test_a_thing_that_never_moves_is_left_out_and_counted(city_store: Store, crops: CropStore, tmp_path: Path) -> None:
+    frames = walk(80, per_frame=3)
+    for frame in frames:
+        frame[180:236, 20:60] = (20, 20, 200)
+    path = str(write_video(tmp_path / "walk.avi", frames))
+    report = ingest_video(city_store, crops, path, C1, detector=RedDetector())
+    found = rows(city_store)
+    assert report.read == report.written == len(found) >= 12 and 14 <= report.static_count <= 16
+    assert all(box[1] < 100 for _, _, box, _ in found)
+    assert re.fullmatch(
+        rf"{report.static_count} crops of 1 things in which nothing moves, such as a chair, were left out; "
+        r"the first: 2000-01-01T00:00:00.\d+\+00:00, track \d, box \(18, 177, 44, 62\)",
+        report.notes[0],
+    )
+
+
 def test_a_region_gives_boxes_in_the_whole_frame(city_store: Store, crops: CropStore, tmp_path: Path) -> None:
     path = str(write_video(tmp_path / "walk.avi", walk(40)))
     ingest_video(city_store, crops, path, C1, detector=RedDetector(), region=(120, 40, 150, 180))
