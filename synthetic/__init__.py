@@ -1,4 +1,4 @@
-"""Rendered pedestrians and simulated cities, from a seed. numpy and OpenCV only."""
+"""Rendered pedestrians and simulated cities from a seed, with numpy and OpenCV only."""
 
 from synthetic.camera_view import Difficulty
 from synthetic.rendered_city import SimulatedCity, SimulatedCrop, simulate_city, write_city

@@ -1,7 +1,7 @@
-"""What one camera makes of a person: where they stand in its frame, its scene, its colors and its faults.
+"""The picture that one camera takes of a person: projection, scene, colors and image defects.
 
-A camera is a pinhole above the ground that looks at one spot. Ground positions are meters east and north; headings and
-azimuths are radians from east towards north. Frames are FRAME pixels, boxes are x, y, width, height in the frame.
+A camera is a pinhole above the ground that looks at one point. Ground positions are meters east and north; headings and
+azimuths are radians from east towards north. Frames have FRAME pixels; boxes are x, y, width, height in the frame.
 """
 
 import math
@@ -12,44 +12,45 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from synthetic.figure import Light, Pose, draw_figure, draw_shadow
+from synthetic.figure import Light, draw_figure, draw_shadow
+from synthetic.skeleton import Pose
 from synthetic.textures import Looks
 
 Picture = npt.NDArray[np.uint8]
 Box = tuple[int, int, int, int]
 
 FRAME = (1280, 720)
-#: The scene is kept at half the frame's resolution.
+#: Scenes are stored at half the resolution of the frame.
 _SCENE_SCALE = 0.5
-#: Figures are drawn on canvases at most this high, then scaled to their box.
+#: Figures are drawn on canvases of at most this height, pixels, then scaled to their box.
 _CANVAS_HEIGHT = 192
 
 
 @dataclass(frozen=True)
 class Difficulty:
-    """How hard the pictures make it to tell people apart; standard deviations where nothing else is said.
+    """How hard it is to tell the people in the pictures apart. Numbers are standard deviations unless said otherwise.
 
-    The defaults are a city's. With the demo's model they let the rule that links every tracklet to its nearest
-    neighbor, at the best threshold of other seeds, reach a pairwise F1 of 0.45 to 0.6 over seeds 1-10.
+    The defaults are those of a city. With them and the demo model, the nearest-neighbor baseline reaches a pairwise F1
+    of 0.45 to 0.6 over seeds 1-10, at the best threshold of other seeds.
     """
 
-    look_alike_share: float = 0.5  # people who share their clothes with others
-    group: tuple[int, int] = (2, 4)  # people in one group of look-alikes
-    spread: float = 5.0  # of garment colors in a group, of 255
-    cast: float = 0.08  # log of a camera's gain in red, and in blue the other way; a third of it in green
+    look_alike_share: float = 0.5  # share of people in groups of look-alikes
+    group: tuple[int, int] = (2, 4)  # smallest and largest group of look-alikes
+    spread: float = 5.0  # of garment colors within a group, of 255
+    cast: float = 0.08  # log of a camera's red gain, minus log of its blue gain; a third of it for green
     gamma: float = 0.13  # log of a camera's gamma
-    exposure: float = 0.12  # log of the brightness of one passage
-    blur_px: tuple[float, float] = (0.3, 1.3)  # least and most, by camera
-    noise: tuple[float, float] = (2.0, 9.0)  # of 255, least and most, by camera
-    quality: tuple[int, int] = (35, 85)  # of the video's JPEG-like coding, by camera
-    box_error: float = 0.045  # of a box's place and size, in box sizes
-    crowding: float = 0.12  # share of pictures with someone passing in front
-    missed: float = 0.07  # share of moments at which the detector misses
+    exposure: float = 0.12  # log of a passage's brightness
+    blur_px: tuple[float, float] = (0.3, 1.3)  # smallest and largest, by camera
+    noise: tuple[float, float] = (2.0, 9.0)  # smallest and largest, by camera, of 255
+    quality: tuple[int, int] = (35, 85)  # smallest and largest JPEG quality, by camera
+    box_error: float = 0.045  # of a box's position and size, relative to its size
+    crowding: float = 0.12  # share of pictures with a person passing in front
+    missed: float = 0.07  # share of detections that are missed
 
 
 @dataclass(frozen=True)
 class Post:
-    """Something that stands in the frame and hides who walks behind it; pixels of the frame."""
+    """An object that hides people behind it, in pixels of the frame."""
 
     left: int
     right: int
@@ -61,22 +62,22 @@ class Post:
 @dataclass(frozen=True)
 class Camera:
     spot: tuple[float, float]  # the ground point it looks at
-    azimuth: float  # which way it looks
+    azimuth: float  # viewing direction
     distance_m: float  # from its foot to the spot
     mount_m: float  # its height
     focal_px: float
-    color: npt.NDArray[np.float32]  # (3, 4): cast and saturation; nothing of a canvas' fourth channel
-    curve: npt.NDArray[np.uint8]  # (256, 1): gamma
+    color: npt.NDArray[np.float32]  # (3, 4) cast and saturation; zero for the canvas' fourth channel
+    curve: npt.NDArray[np.uint8]  # (256, 1) gamma
     blur_px: float
     noise: float
     quality: int
     light: Light
-    shade_x: int  # left of this pixel lies in the shade of a house
+    shade_x: int  # pixels left of this are in the shade of a house
     scene: Picture
     posts: tuple[Post, ...]
 
     def look(self, x: float, y: float) -> tuple[float, float, float, float]:
-        """Pixel (x, y) of a ground point in the frame, pixels a meter there, how far down the look goes (radians)."""
+        """For a ground point: pixel x and y in the frame, pixels per meter, viewing angle downwards in radians."""
         east, north = x - self.spot[0], y - self.spot[1]
         ahead = self.distance_m + east * math.cos(self.azimuth) + north * math.sin(self.azimuth)
         right = east * math.sin(self.azimuth) - north * math.cos(self.azimuth)
@@ -95,7 +96,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class Walker:
-    """Someone at one moment: looks, ground position (meters), heading (radians), and the phase of their gait."""
+    """A person at one moment: ground position (meters), heading and phase of the gait (radians)."""
 
     looks: Looks
     x: float
@@ -106,7 +107,7 @@ class Walker:
 
 
 def draw_camera(rng: np.random.Generator, spot: tuple[float, float], azimuth: float, difficulty: Difficulty) -> Camera:
-    """A camera that looks at `spot` along `azimuth`; optics, colors and scene are its own."""
+    """A camera that looks at `spot` along `azimuth`, with random optics, colors and scene."""
     warm, green = rng.normal(0, difficulty.cast, 2) * (1.0, 0.3)
     gains = np.exp([warm, green, -warm])
     gray = np.full((3, 3), 1 / 3)
@@ -144,10 +145,10 @@ def photograph(
     exposure: float,
     stranger: Looks | None = None,
 ) -> tuple[Picture, Box] | None:
-    """The crop (uint8 RGB) of a walker that a detector cuts from the camera's frame, and its box.
+    """The crop (uint8 RGB) that a detector cuts from the camera's frame, and its box.
 
-    exposure: brightness of this passage, 1 is usual. stranger: passes between walker and camera. None where the box
-    would be mostly outside the frame or too small to be found.
+    exposure: brightness of this passage; 1 is usual. stranger: a person between walker and camera. None where the box
+    is mostly outside the frame or too small to be detected.
     """
     x, y, scale, pitch = camera.look(walker.x, walker.y)
     person = walker.looks.person
@@ -191,7 +192,7 @@ def _background(camera: Camera, box: Box, zoom: float) -> npt.NDArray[np.float32
 
 
 def _hide(canvas: npt.NDArray[np.float32], camera: Camera, box: Box, zoom: float, base: float) -> None:
-    """Draw the posts that stand nearer than someone whose feet are at `base`."""
+    """Draws the posts in front of a person whose feet are at `base`, a pixel row of the frame."""
     for post in camera.posts:
         left, right = round((post.left - box[0]) * zoom), round((post.right - box[0]) * zoom)
         top, bottom = round((post.top - box[1]) * zoom), round((post.base - box[1]) * zoom)
@@ -204,7 +205,7 @@ def _hide(canvas: npt.NDArray[np.float32], camera: Camera, box: Box, zoom: float
 def _develop(
     canvas: npt.NDArray[np.float32], camera: Camera, box: Box, rng: np.random.Generator, exposure: float
 ) -> Picture:
-    """Scale to the box, then the camera's colors, blur, noise, gamma and coding."""
+    """The canvas scaled to the box, with the camera's colors, blur, noise, gamma and JPEG coding."""
     picture = cv2.resize(canvas, (box[2], box[3]), interpolation=cv2.INTER_AREA)
     picture = cv2.transform(picture, camera.color * np.float32(exposure))
     if camera.blur_px > 0.35:
@@ -216,12 +217,13 @@ def _develop(
     return np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
 
 
+#: Largest offset of a slice of the noise, pixels.
 _GRAIN_SHIFT = 64
 
 
 @lru_cache(maxsize=1)
 def _grain() -> npt.NDArray[np.float32]:
-    """Normal noise, larger than any box by _GRAIN_SHIFT: a slice at a random place costs a tenth of fresh noise."""
+    """Normal noise for the largest box. A slice at a random offset is ten times as fast as fresh noise."""
     shape = (FRAME[1] + _GRAIN_SHIFT, FRAME[0] + _GRAIN_SHIFT, 3)
     return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
 
@@ -245,7 +247,7 @@ def _draw_posts(rng: np.random.Generator, camera: Camera) -> tuple[Post, ...]:
 
 
 def _draw_scene(rng: np.random.Generator, ground_y: int) -> Picture:
-    """A house front above paving. ground_y: where the wall meets the ground, pixels of the frame."""
+    """A house front above paving. ground_y: pixel row of the frame where the wall meets the ground."""
     width, height = (round(side * _SCENE_SCALE) for side in FRAME)
     ground = int(np.clip(ground_y * _SCENE_SCALE, 0.12 * height, 0.6 * height))
     wall = rng.uniform(90, 210) * np.array([1.0, rng.uniform(0.86, 1.0), rng.uniform(0.72, 1.0)])

@@ -1,8 +1,7 @@
-"""Who walks through a rendered city: bodies, clothes and belongings, drawn from a seed.
+"""The people of a rendered city: bodies, clothes and belongings, drawn from a seed.
 
-A `Person` says how someone looks, not how a picture of them does: no camera, no light, no pose. People may come in
-groups of look-alikes (`draw_people`): the same kinds of clothes in nearly the same colors, as uniforms and common
-dark clothing make them, told apart by details only.
+A `Person` is independent of camera, light and pose. People may come in groups of look-alikes (`draw_people`), who wear
+the same kinds of clothes in nearly the same colors, like uniforms or common dark clothing, and differ in details only.
 """
 
 from dataclasses import dataclass, replace
@@ -53,10 +52,10 @@ BRIGHT: tuple[Rgb, ...] = (
 
 @dataclass(frozen=True)
 class Person:
-    """One person's looks. Lengths in meters, colors RGB 0..255."""
+    """The appearance of one person. Lengths in meters, colors RGB 0..255."""
 
     height_m: float
-    build: float  # 1 is average; wider above
+    build: float  # width of the body; 1 is average
     leg_share: float  # of the height
     stride: float  # swing of the thighs at walking pace, radians
     skin: Rgb
@@ -70,11 +69,11 @@ class Person:
     upper_color: Rgb
     second_color: Rgb  # of the pattern
     sleeve_color: Rgb
-    inner_color: Rgb  # what an open jacket shows
+    inner_color: Rgb  # under an open jacket
     is_open: bool
     pattern: Pattern
     pattern_scale: float  # 0..1
-    motif: int  # seed of the print's or logo's shape
+    motif: int  # seed of the shape of print or logo, and of some details
     lower: Lower
     lower_color: Rgb
     side_stripe: bool
@@ -89,37 +88,37 @@ class Person:
 
 
 def _pick(rng: np.random.Generator, palette: tuple[Rgb, ...], jitter: float = 12.0) -> Rgb:
-    """A color of `palette`, shifted as a whole and a little in each channel."""
+    """A color of the palette with random brightness and a small random shift of each channel."""
     base = np.array(palette[int(rng.integers(len(palette)))])
     shifted = np.clip(base * rng.normal(1.0, 0.10) + rng.normal(0.0, jitter, 3) * 0.6, 6, 248)
     return float(shifted[0]), float(shifted[1]), float(shifted[2])
 
 
 def _near(rng: np.random.Generator, color: Rgb, spread: float) -> Rgb:
-    """`color`, a little lighter or darker and a little off in hue."""
+    """A color near `color`, with slightly different brightness and hue."""
     near = np.clip(np.array(color) * rng.normal(1.0, spread / 60) + rng.normal(0.0, spread, 3), 4, 250)
     return float(near[0]), float(near[1]), float(near[2])
 
 
 def draw_person(rng: np.random.Generator) -> Person:
-    """Someone, independent of everybody else."""
+    """A random person."""
 
-    def one(names: tuple[str, ...], weights: tuple[float, ...]) -> str:
-        chances = np.array(weights) / sum(weights)
-        return names[int(rng.choice(len(names), p=chances))]
+    def choose(names: tuple[str, ...], weights: tuple[float, ...]) -> str:
+        probabilities = np.array(weights) / sum(weights)
+        return names[int(rng.choice(len(names), p=probabilities))]
 
-    upper = one(("tshirt", "sweater", "hoodie", "jacket", "coat", "vest"), (24, 18, 18, 24, 10, 6))
+    upper = choose(("tshirt", "sweater", "hoodie", "jacket", "coat", "vest"), (24, 18, 18, 24, 10, 6))
     cloth_palette = DARK if rng.random() < 0.45 else BRIGHT
     upper_color = _pick(rng, cloth_palette)
-    pattern = one(
+    pattern = choose(
         ("plain", "hoops", "bars", "checks", "print", "logo", "blocks", "bands", "spots"),
         (34, 9, 4, 7, 16, 12, 9, 5, 4),
     )
-    lower = one(("trousers", "shorts", "skirt", "dress"), (66, 15, 10, 9))
+    lower = choose(("trousers", "shorts", "skirt", "dress"), (66, 15, 10, 9))
     if upper in ("coat", "vest") and lower == "dress":
         lower = "skirt"
     lower_palette = DENIM if lower != "dress" and rng.random() < 0.4 else (DARK if rng.random() < 0.6 else BRIGHT)
-    hat = one(("none", "cap", "beanie", "brim"), (72, 14, 10, 4))
+    hat = choose(("none", "cap", "beanie", "brim"), (72, 14, 10, 4))
     if upper == "hoodie" and rng.random() < 0.22:
         hat = "hood"
     return Person(
@@ -128,7 +127,7 @@ def draw_person(rng: np.random.Generator) -> Person:
         leg_share=float(rng.normal(0.53, 0.012)),
         stride=float(rng.normal(0.42, 0.05)),
         skin=_pick(rng, SKIN, 5),
-        hair=one(("bald", "short", "bob", "long", "bun", "tail", "afro"), (7, 38, 14, 17, 8, 11, 5)),  # type: ignore[arg-type]
+        hair=choose(("bald", "short", "bob", "long", "bun", "tail", "afro"), (7, 38, 14, 17, 8, 11, 5)),  # type: ignore[arg-type]
         hair_color=_pick(rng, HAIR, 6),
         beard=bool(rng.random() < 0.18),
         glasses=bool(rng.random() < 0.2),
@@ -148,7 +147,7 @@ def draw_person(rng: np.random.Generator) -> Person:
         side_stripe=bool(lower in ("trousers", "shorts") and rng.random() < 0.14),
         shoe_color=_pick(rng, DARK if rng.random() < 0.55 else BRIGHT),
         sole_color=_pick(rng, ((226, 224, 220), (40, 36, 34))),
-        bag=one(("none", "backpack", "shoulder", "crossbody", "hand"), (46, 24, 11, 9, 10)),  # type: ignore[arg-type]
+        bag=choose(("none", "backpack", "shoulder", "crossbody", "hand"), (46, 24, 11, 9, 10)),  # type: ignore[arg-type]
         bag_color=_pick(rng, DARK if rng.random() < 0.5 else BRIGHT),
         bag_right=bool(rng.random() < 0.5),
         scarf=bool(upper in ("coat", "jacket") and rng.random() < 0.25),
@@ -158,19 +157,19 @@ def draw_person(rng: np.random.Generator) -> Person:
 
 
 def look_alike(rng: np.random.Generator, model: Person, spread: float) -> Person:
-    """Someone else in nearly the clothes of `model`.
+    """Another person in nearly the clothes of `model`.
 
-    Kinds, pattern and colors of the garments are the model's, the colors within about `spread` (of 255); body,
-    face, hair and cloth are the person's own, and so are about half of shoes, hat, bag and motif.
+    Kinds and pattern of the garments are the model's, and so are their colors within about `spread` (of 255). Body,
+    face, hair and cloth are random, and so are, in about half of the cases each, shoes, hat, bag and motif.
     """
     own = draw_person(rng)
 
-    def mine(chance: float) -> bool:
-        return bool(rng.random() < chance)
+    def chance(probability: float) -> bool:
+        return bool(rng.random() < probability)
 
     upper_color = _near(rng, model.upper_color, spread)
     plain_sleeves = model.sleeve_color == model.upper_color
-    keeps_hat, keeps_bag, keeps_shoes = mine(0.5), mine(0.5), mine(0.5)
+    keeps_hat, keeps_bag, keeps_shoes = chance(0.5), chance(0.5), chance(0.5)
     return replace(
         own,
         hat=model.hat if keeps_hat else ("none" if own.hat == "hood" else own.hat),
@@ -179,11 +178,11 @@ def look_alike(rng: np.random.Generator, model: Person, spread: float) -> Person
         upper_color=upper_color,
         second_color=_near(rng, model.second_color, spread),
         sleeve_color=upper_color if plain_sleeves else _near(rng, model.sleeve_color, spread),
-        inner_color=_near(rng, model.inner_color, 2 * spread) if mine(0.5) else own.inner_color,
-        is_open=model.is_open if mine(0.7) else own.is_open,
+        inner_color=_near(rng, model.inner_color, 2 * spread) if chance(0.5) else own.inner_color,
+        is_open=model.is_open if chance(0.7) else own.is_open,
         pattern=model.pattern,
         pattern_scale=float(np.clip(model.pattern_scale + rng.normal(0, 0.08), 0, 1)),
-        motif=own.motif if mine(0.5) else model.motif,
+        motif=own.motif if chance(0.5) else model.motif,
         lower=model.lower,
         lower_color=upper_color if model.lower == "dress" else _near(rng, model.lower_color, spread),
         side_stripe=model.side_stripe,
@@ -199,9 +198,9 @@ def look_alike(rng: np.random.Generator, model: Person, spread: float) -> Person
 def draw_people(
     rng: np.random.Generator, count: int, *, look_alike_share: float, group: tuple[int, int], spread: float
 ) -> list[Person]:
-    """`count` people in random order; about `look_alike_share` of them in groups of look-alikes.
+    """`count` people in random order, of whom about `look_alike_share` are in groups of look-alikes.
 
-    group: smallest and largest size of a group, both included. spread: see `look_alike`.
+    group: smallest and largest size of a group. spread: see `look_alike`.
     """
     people: list[Person] = []
     in_groups = round(count * look_alike_share)

@@ -1,4 +1,4 @@
-"""A simulated city: who is where and when, what its cameras make of it, and the files of a data set."""
+"""A rendered city: its people's passages at its cameras, their pictures, and its files (city file, manifest)."""
 
 import json
 import math
@@ -23,14 +23,17 @@ Progress = Callable[[int, int], None]
 
 START = datetime(2026, 1, 1, 8, tzinfo=UTC)
 CITY_DIFFICULTY = Difficulty()
-_EVERY_S = 0.5  # between two looks of the detector at the same person
-_STRIDE_RAD_M = 4.2  # gait phase by way walked: a double step is 1.5 m
-_STRANGERS = 16  # passers-by in front of others; no detector finds them
+#: Time between two detections of a person.
+_EVERY_S = 0.5
+#: Gait phase per meter walked: a double step is 1.5 m.
+_STRIDE_RAD_M = 4.2
+#: Number of people who only pass in front of others and are not detected themselves.
+_STRANGERS = 16
 
 
 @dataclass(frozen=True)
 class Sighting:
-    """A moment at which a camera's detector finds someone."""
+    """One detection of a person by a camera."""
 
     time_s: float  # true time from the start
     x: float
@@ -41,17 +44,17 @@ class Sighting:
 
 @dataclass(frozen=True)
 class Passage:
-    """One person once before one camera; its sightings are one track."""
+    """One passage of one person at one camera; its sightings are one track."""
 
     camera: str
-    track: str  # the camera's own number for it
+    track: str  # number of the passage at its camera
     person: int
     sightings: tuple[Sighting, ...]
 
 
 @dataclass(frozen=True)
 class SimulatedCrop:
-    """One detection. The time is the camera's clock, which may be off by its `clock_uncertainty_s`."""
+    """One detection. The time is that of the camera's clock, which may err by its `clock_uncertainty_s`."""
 
     picture: Picture  # uint8 RGB (h, w, 3)
     camera: str
@@ -63,7 +66,7 @@ class SimulatedCrop:
 
 @dataclass(frozen=True)
 class SimulatedCity:
-    """All that happens in it; the pictures are drawn when `crops` is read."""
+    """A rendered city; its pictures are drawn when `crops` is read."""
 
     seed: int
     city: City
@@ -74,7 +77,7 @@ class SimulatedCity:
     difficulty: Difficulty
 
     def crops(self, progress: Progress | None = None) -> Iterator[SimulatedCrop]:
-        """Every crop in the order of the cameras' clocks; the same on each reading."""
+        """All crops by camera time; the same at each reading. progress: called with (crops done, crops in all)."""
         spots = {spot.code: spot for spot in self.plan.spots()}
         views: dict[str, Camera] = {
             code: draw_camera(generator(self.seed, "city", 2, i), spot.at, spot.azimuth, self.difficulty)
@@ -90,17 +93,17 @@ class SimulatedCity:
         )
         for done, (time, number, i) in enumerate(order):
             passage, rng = self.passages[number], generator(self.seed, "city", 5, number, i)
-            seen = passage.sightings[i]
-            shot = photograph(
+            sighting = passage.sightings[i]
+            crop = photograph(
                 views[passage.camera],
-                Walker(looks[passage.person], seen.x, seen.y, seen.heading, seen.phase),
+                Walker(looks[passage.person], sighting.x, sighting.y, sighting.heading, sighting.phase),
                 rng,
                 self.difficulty,
                 exposure=float(exposures[number]),
                 stranger=strangers[rng.integers(_STRANGERS)] if rng.random() < self.difficulty.crowding else None,
             )
-            if shot is not None:
-                yield SimulatedCrop(shot[0], passage.camera, time, passage.track, shot[1], _name(passage.person))
+            if crop is not None:
+                yield SimulatedCrop(crop[0], passage.camera, time, passage.track, crop[1], _name(passage.person))
             if progress is not None:
                 progress(done + 1, len(order))
 
@@ -117,13 +120,13 @@ def simulate_city(
     duration_s: float = 1500.0,
     difficulty: Difficulty = CITY_DIFFICULTY,
 ) -> SimulatedCity:
-    """A district of two streets with `cameras` cameras (2 to 64) and `people` walking through it for `duration_s`.
+    """A district of two streets with `cameras` cameras (2 to 64), and `people` who walk through it for `duration_s`.
 
-    Everything follows from the arguments. Each person walks a continuous way at 1.0 to 1.7 m/s, so nobody is at two
-    cameras at once unless these overlap. Raises UsageError where the arguments make no city.
+    Deterministic. Each person walks a continuous path at 1.0 to 1.7 m/s, and is thus never at two cameras at once
+    unless these overlap. Raises UsageError for arguments out of range.
     """
     if people < 1 or duration_s < 60 or start.tzinfo is None:
-        raise UsageError("a simulated city needs a person, a minute and a start with a time zone at least")
+        raise UsageError("a simulated city needs at least one person and 60 seconds, and a start with a time zone")
     plan = lay_out(generator(seed, "city", 0), cameras)
     crowd = draw_people(
         generator(seed, "city", 1, 0),
@@ -151,21 +154,28 @@ def simulate_city(
 def _watch(
     rng: np.random.Generator, spot: Spot, journey: Journey, duration_s: float, missed: float
 ) -> Iterator[tuple[Sighting, ...]]:
-    """The passages of one journey before one camera, less the moments that the detector misses."""
+    """The passages of one journey at one camera, without the detections that are missed."""
     first_s, last_s = journey.times[0] + rng.uniform(0.1, 0.1 + _EVERY_S), min(journey.times[-1] - 0.1, duration_s)
-    moments = np.arange(first_s, last_s, _EVERY_S)
-    moments = moments + rng.uniform(-0.04, 0.04, len(moments))
-    where, soon = journey.at(moments), journey.at(moments + 0.05)
-    seen = np.hypot(where[:, 0] - spot.at[0], where[:, 1] - spot.at[1]) < SEEN_WITHIN_M
-    way = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(where, axis=0).T))])
-    phase = rng.uniform(0, 2 * math.pi) + _STRIDE_RAD_M * way
-    heading = np.arctan2(soon[:, 1] - where[:, 1], soon[:, 0] - where[:, 0])
+    times = np.arange(first_s, last_s, _EVERY_S)
+    times = times + rng.uniform(-0.04, 0.04, len(times))
+    position, next_position = journey.at(times), journey.at(times + 0.05)
+    seen = np.hypot(position[:, 0] - spot.at[0], position[:, 1] - spot.at[1]) < SEEN_WITHIN_M
+    walked_m = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(position, axis=0).T))])
+    phase = rng.uniform(0, 2 * math.pi) + _STRIDE_RAD_M * walked_m
+    step = next_position - position
+    heading = np.arctan2(step[:, 1], step[:, 0])
     edges = np.flatnonzero(np.diff(np.concatenate([[0], seen.astype(int), [0]])))
     for first, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
         kept = [i for i in range(first, end) if rng.random() >= missed]
         if kept:
             yield tuple(
-                Sighting(float(moments[i]), float(where[i, 0]), float(where[i, 1]), float(heading[i]), float(phase[i]))
+                Sighting(
+                    time_s=float(times[i]),
+                    x=float(position[i, 0]),
+                    y=float(position[i, 1]),
+                    heading=float(heading[i]),
+                    phase=float(phase[i]),
+                )
                 for i in kept
             )
 
@@ -175,9 +185,9 @@ def _name(person: int) -> str:
 
 
 def write_city(simulated: SimulatedCity, directory: Path, progress: Progress | None = None) -> Path:
-    """Write city.yaml, manifest.jsonl and pictures/ below `directory`; return the manifest's path.
+    """Writes city.yaml, manifest.jsonl and pictures/ below `directory`; returns the manifest's path.
 
-    The same simulated city gives the same bytes. Raises OSError where the disk does.
+    The same city gives the same bytes. Raises OSError.
     """
     pictures = directory / "pictures"
     pictures.mkdir(parents=True, exist_ok=True)
@@ -201,7 +211,7 @@ def write_city(simulated: SimulatedCity, directory: Path, progress: Progress | N
 
 
 def city_yaml(city: City) -> str:
-    """The city file's text: YAML with one unit or walk a line, in JSON's form of it."""
+    """The city file: YAML, with each unit and walk as JSON on a line."""
     lines = [f"timezone: {city.timezone}", "units:"]
     for unit in city.units:
         lines.append(f"  - {json.dumps(unit.model_dump(mode='json', exclude_defaults=True))}")

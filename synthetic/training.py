@@ -1,4 +1,4 @@
-"""Pictures to train and calibrate on: other people than any city's, seen as a city's cameras see them."""
+"""Pictures to train on: rendered like those of a city, of people who occur in no city."""
 
 import math
 from collections.abc import Iterator
@@ -13,14 +13,14 @@ from synthetic.pedestrians import draw_people, draw_person
 from synthetic.seeds import generator
 from synthetic.textures import dress
 
-#: Harder than a city, so that a model meets nothing in a city that it has not met worse: more look-alikes in larger
-#: groups and nearer colors, and cameras that differ more.
+#: Harder than a city, so that no city is harder than the training data: more look-alikes in larger groups, and cameras
+#: that differ more.
 TRAINING_DIFFICULTY = Difficulty(look_alike_share=0.6, group=(2, 5), spread=5.0, cast=0.11, gamma=0.16, exposure=0.13)
 
 
 @dataclass(frozen=True)
 class TrainingCrop:
-    """One crop as the camera took it; labels as in `TrainingPictures`."""
+    """One crop at the size of its box; labels as in `TrainingPictures`."""
 
     picture: Picture
     identity: int
@@ -35,7 +35,7 @@ class TrainingPictures:
     pictures: npt.NDArray[np.uint8]  # (N, H, W, 3) RGB
     identities: npt.NDArray[np.int64]  # (N,) 0 .. people - 1
     cameras: npt.NDArray[np.int64]  # (N,) 0 .. cameras - 1
-    passages: npt.NDArray[np.int64]  # (N,) one number for each passage of one person before one camera
+    passages: npt.NDArray[np.int64]  # (N,) one number for each passage of one person at one camera
 
 
 def training_set(
@@ -48,7 +48,7 @@ def training_set(
     cameras: int = 24,
     difficulty: Difficulty = TRAINING_DIFFICULTY,
 ) -> TrainingPictures:
-    """The crops of `training_crops`, all scaled to `size` (h, w), in one set of arrays."""
+    """The crops of `training_crops` as arrays, scaled to `size` (h, w)."""
     count = people * pictures_per_person
     pictures = np.empty((count, *size, 3), np.uint8)
     labels = np.empty((count, 3), np.int64)
@@ -75,10 +75,10 @@ def training_crops(
     cameras: int = 24,
     difficulty: Difficulty = TRAINING_DIFFICULTY,
 ) -> Iterator[TrainingCrop]:
-    """`pictures_per_person` crops of each of `people`, in passages before different cameras, each at its own size.
+    """`pictures_per_person` crops of each person, in passages at different cameras, by identity, passage and time.
 
-    The people come from `generator(seed, "training", ...)`: never those of a city, whatever its seed, and other ones
-    for another seed. Look-alikes are among them as in a city. They come in order of identity, passage and time.
+    The people come from `generator(seed, "training", ...)`: they occur in no city, and every seed gives others. As in a
+    city, some are look-alikes.
     """
     rng = generator(seed, "training", 0)
     crowd = draw_people(
@@ -96,28 +96,28 @@ def training_crops(
         order = own.permutation(cameras)
         left, turn = pictures_per_person, 0
         while left:
-            which = int(order[turn % cameras])
+            camera = int(order[turn % cameras])
             heading = float(own.choice([0.0, math.pi / 2, math.pi, -math.pi / 2]) + own.normal(0, 0.25))
             exposure = float(np.exp(own.normal(0, difficulty.exposure)))
-            aside, phase, taken = float(own.uniform(-1.5, 1.5)), float(own.uniform(0, 2 * math.pi)), 0
+            offset, phase, taken = float(own.uniform(-1.5, 1.5)), float(own.uniform(0, 2 * math.pi)), 0
             for step in np.sort(own.uniform(-3, 3, pictures_per_passage)).tolist():
-                x = step * math.cos(heading) - aside * math.sin(heading)
-                y = step * math.sin(heading) + aside * math.cos(heading)
+                x = step * math.cos(heading) - offset * math.sin(heading)
+                y = step * math.sin(heading) + offset * math.cos(heading)
                 walker = Walker(looks, x, y, heading, phase + step * 4.2)
                 stranger = strangers[int(own.integers(len(strangers)))] if own.random() < difficulty.crowding else None
-                shot = photograph(views[which], walker, own, difficulty, exposure=exposure, stranger=stranger)
-                if shot is None or not left:
+                crop = photograph(views[camera], walker, own, difficulty, exposure=exposure, stranger=stranger)
+                if crop is None or not left:
                     continue
-                yield TrainingCrop(shot[0], number, which, passage)
+                yield TrainingCrop(crop[0], number, camera, passage)
                 left, taken = left - 1, taken + 1
             passage, turn = passage + (taken > 0), turn + 1
 
 
 def fit(picture: Picture, size: tuple[int, int]) -> Picture:
-    """`picture` scaled to `size` (h, w) in one step: averaged where both sides shrink, else interpolated.
+    """`picture` resized to `size` (h, w): averaged where both sides shrink, else interpolated.
 
-    As in `reid_core.preprocessing.prepare`, so that these pictures look to a model like a city's.
+    The same as in `reid_core.preprocessing.prepare`, so that a model sees these pictures like those of a city.
     """
     shrinks = picture.shape[0] >= size[0] and picture.shape[1] >= size[1]
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(picture, (size[1], size[0]), interpolation=how), np.uint8)
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(picture, (size[1], size[0]), interpolation=interpolation), np.uint8)

@@ -1,4 +1,4 @@
-"""Simulated cities without pictures: who passes which camera when, and the features an embedder would give."""
+"""Simulated cities without pictures: passages of people at cameras, with the features an embedder would give."""
 
 from synthetic.embedding_city.generator import EmbeddingCity, PassageBatch, embedding_city
 from synthetic.embedding_city.settings import EmbeddingCitySettings

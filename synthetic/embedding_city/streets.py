@@ -1,9 +1,9 @@
-"""The ground plan of an embedding-level city: streets, places on them, and what their cameras look at.
+"""The ground plan of an embedding-level city: its streets, the places along them, and the views of their cameras.
 
-A district is a grid. Its streets run east, `BETWEEN_ROWS_M` apart, and are cut into stretches of `STRETCH_M`, which are
-the units of level street; lanes without cameras join them every `BETWEEN_LANES_M`. Along a stretch stand sites, whose
-cameras look at the pavement, and buildings, whose cameras look at the way that leads from the door inwards. So the
-density of cameras is the same for every size. Meters.
+A district is a grid. Its rows run east, `BETWEEN_ROWS_M` apart, and are divided into stretches of `STRETCH_M`, which
+are the units of level street; lanes without cameras connect the rows every `BETWEEN_LANES_M`. Along a stretch there are
+sites, whose cameras watch the pavement, and buildings, whose cameras watch the path from the door inwards. The density
+of cameras is the same at every size. Meters.
 """
 
 import math
@@ -17,49 +17,52 @@ from synthetic.embedding_city.settings import CAMERAS_PER_STREET, EmbeddingCityS
 from synthetic.seeds import generator
 
 STRETCH_M, BETWEEN_LANES_M, BETWEEN_ROWS_M = 200.0, 100.0, 110.0
-#: A camera sees so much of a passer-by's way before and behind the point it looks at, at most.
+#: Largest half length of a camera's view along a path.
 HALF_VIEW_M = 1.8
-#: Nobody here walks faster; the walks of the city file assume it.
+#: Above every walking speed; the shortest walking times of the city file assume it.
 BRISK_M_S = 2.0
-_LEAST_HALF_VIEW_M = 1.1
+_MIN_HALF_VIEW_M = 1.1
 _PAVEMENT_M = 4.0  # from the middle of the street to a camera over the pavement
-_DOOR_M, _INWARDS_M = 6.0, 9.0  # from the middle of the street to the door's camera, and from there to the next
-_APART_M = 4.5  # between the views of two cameras that see no common ground: more than two half views
+_DOOR_M, _INWARDS_M = 6.0, 9.0  # from the middle of the street to the door's camera, and from one camera to the next
+_APART_M = 4.5  # between the centers of separate views: more than two half views
+#: Fewest and most cameras of a street.
 _STREET_SIZES = (12, 20)
+#: Share of buildings among the places.
 _BUILDING_SHARE = 0.55
-_BUILDING_SIZES, _SITE_SIZES = (0.0, 0.35, 0.3, 0.2, 0.15), (0.5, 0.35, 0.15)  # of 1, 2, ... cameras
-#: An offset between the keys of two rows in `Plan.pavement_key`; longer than any row.
+#: Probabilities of 1, 2, ... cameras.
+_BUILDING_SIZES, _SITE_SIZES = (0.0, 0.35, 0.3, 0.2, 0.15), (0.5, 0.35, 0.15)
+#: Offset between the keys of two rows in `Plan.pavement_key`; longer than any row.
 ROW_KEY_M = 1e7
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The city as columns. Cameras stand in the order of their codes; buildings and sites are both places."""
+    """The city as columns. Cameras are sorted by code; buildings and sites are both places."""
 
     city: City
     camera_codes: tuple[str, ...]
     # c cameras
     place: Ints  # (c,)
-    row: Ints  # (c,) street line, numbered over all districts
-    east: Floats  # (c,) along its row; of the door where the camera is indoors
+    row: Ints  # (c,) numbered over all districts
+    east: Floats  # (c,) along its row; of the door for a camera indoors
     depth: Floats  # (c,) from the middle of the street inwards; 0 on the pavement
-    side: Ints  # (c,) +1 north, -1 south: whose pavement it looks at, or on which side its building stands
+    side: Ints  # (c,) +1 north, -1 south: side of the pavement that it watches, or of its building
     half_view: Floats  # (c,) meters
-    along: Ints  # (c,) number of its view within its place; overlapping cameras share one
-    clock_skew_us: Ints  # (c,) the camera's clock less the true time
-    # p places, those of one row behind each other from west to east
+    along: Ints  # (c,) number of its view within its place; overlapping cameras share a number
+    clock_skew_us: Ints  # (c,) the camera's clock minus the true time
+    # p places, sorted by row and from west to east
     place_row: Ints  # (p,)
     place_east: Floats  # (p,)
-    place_end: Floats  # (p,) depth at which people stay; 0: nobody goes into a site
+    place_end: Floats  # (p,) depth at which people stay; 0 for a site, which has no inside
     place_first: Ints  # (p + 1,) the cameras of place i are place_cameras[place_first[i] : place_first[i + 1]]
     place_cameras: Ints  # (c,)
     # r rows and d districts
-    row_north: Floats  # (r,) of its middle, from the district's first
+    row_north: Floats  # (r,) northing of its middle, from the district's first row
     row_first: Ints  # (r + 1,) its buildings are buildings[row_first[i] : row_first[i + 1]]
-    buildings: Ints  # (b,) places that people go into, by row and from west to east
+    buildings: Ints  # (b,) places with an inside, by row and from west to east
     building_key: Floats  # (b,) row * ROW_KEY_M + east
     district_first: Ints  # (d + 1,) its rows
-    district_lanes: Ints  # (d,) lanes stand at 0, 1, ..., this times BETWEEN_LANES_M
+    district_lanes: Ints  # (d,) lanes are at 0, 1, ..., this many times BETWEEN_LANES_M
     # cameras over pavements, by row and from west to east
     pavement: Ints  # (q,)
     pavement_key: Floats  # (q,) row * ROW_KEY_M + east
@@ -96,7 +99,7 @@ class _Draft:
 
 
 def lay_out(settings: EmbeddingCitySettings) -> Plan:
-    """Everything about the city that does not move."""
+    """The plan of a city: everything but its people."""
     draft = _Draft(settings)
     count = math.ceil(settings.cameras / settings.cameras_per_district)
     across = math.ceil(math.sqrt(count))
@@ -107,6 +110,7 @@ def lay_out(settings: EmbeddingCitySettings) -> Plan:
 
 
 def _even(total: int, parts: int) -> list[int]:
+    """`total` in `parts` integers that differ by at most 1."""
     return [total * (i + 1) // parts - total * i // parts for i in range(parts)]
 
 
@@ -134,7 +138,7 @@ def _district(draft: _Draft, number: int, size: int, at: tuple[int, int], larges
 
 
 def _uneven(rng: np.random.Generator, sizes: list[int]) -> list[int]:
-    """The same total, with neighbors of different size."""
+    """The sizes with random shifts within pairs, which keep the total."""
     for i in range(0, len(sizes) - 1, 2):
         least, most = _STREET_SIZES
         shift = int(rng.integers(-3, 4))
@@ -146,8 +150,8 @@ def _uneven(rng: np.random.Generator, sizes: list[int]) -> list[int]:
 def _stretch(
     draft: _Draft, rng: np.random.Generator, code: str, row: int, west: float, size: int, corner: tuple[float, float]
 ) -> list[_Camera]:
-    """The places of one street from west to east; returns its cameras."""
-    kinds: list[tuple[bool, int]] = []  # whether people go in, and how many cameras
+    """Adds the places of one street from west to east; returns its cameras."""
+    kinds: list[tuple[bool, int]] = []  # whether it is a building, and the number of cameras
     while (left := size - sum(count for _, count in kinds)) > 0:
         inside = not kinds or rng.random() < _BUILDING_SHARE  # each street has a building
         count = 1 + int(rng.choice(5 if inside else 3, p=_BUILDING_SIZES if inside else _SITE_SIZES))
@@ -183,6 +187,7 @@ def _place(
     overlapping: bool,
     corner: tuple[float, float],
 ) -> list[_Camera]:
+    """Adds one place; returns its cameras."""
     side = int(rng.choice((-1, 1)))
     codes = [f"{code}/c{c + 1}" for c in range(count)]
     draws = rng.random((count, 5))
@@ -195,7 +200,7 @@ def _place(
         depth = _DOOR_M + _INWARDS_M * along if inside else 0.0
         if inside:
             position = (x + 10 * (u[0] - 0.5), draft.rows[row] + side * depth)
-        else:  # of two that see the same ground, the second stands across the street
+        else:  # the second of two overlapping cameras is on the other side of the street
             position = (x, draft.rows[row] + side * _PAVEMENT_M * (-1 if common and c else 1))
         usual = 0.2 + 0.6 * u[1] if u[2] < 0.95 else 1 + 4 * u[1]
         uncertainty = math.ceil(usual * draft.settings.clock_skew * 100) / 100
@@ -206,7 +211,7 @@ def _place(
             east=x,
             depth=depth,
             side=side,
-            half_view=_LEAST_HALF_VIEW_M + (HALF_VIEW_M - _LEAST_HALF_VIEW_M) * u[3],
+            half_view=_MIN_HALF_VIEW_M + (HALF_VIEW_M - _MIN_HALF_VIEW_M) * u[3],
             along=along,
             position=(round(corner[0] + position[0], 2), round(corner[1] + position[1], 2)),
             uncertainty_s=uncertainty,
@@ -230,18 +235,18 @@ def _place(
 
 
 def _walk(draft: _Draft, a: str, cameras: list[_Camera], b: str, others: list[_Camera]) -> None:
-    """The shortest time from what one unit's cameras see to what the other's see, by way of streets and doors."""
-    (east, north, depth), (their_east, their_north, their_depth) = (
+    """Adds the shortest walking time between the views of two units' cameras, along streets and through doors."""
+    (east, north, depth), (other_east, other_north, other_depth) = (
         np.array([(c.east, draft.rows[c.row], c.depth) for c in group]).T for group in (cameras, others)
     )
-    way_m = np.abs(east[:, None] - their_east) + np.abs(north[:, None] - their_north) + depth[:, None] + their_depth
-    shortest_s = math.floor((float(way_m.min()) - 2 * HALF_VIEW_M) / BRISK_M_S)
+    meters = np.abs(east[:, None] - other_east) + np.abs(north[:, None] - other_north) + depth[:, None] + other_depth
+    shortest_s = math.floor((float(meters.min()) - 2 * HALF_VIEW_M) / BRISK_M_S)
     if shortest_s > 0:
         draft.walks.append(Walk.model_validate({"from": a, "to": b, "shortest_s": shortest_s}))
 
 
 def _columns(draft: _Draft) -> Plan:
-    """The draft with its cameras in the order of their codes, as `City.cameras` has them."""
+    """The draft as columns, its cameras sorted by code as in `City.cameras`."""
     cameras = sorted(draft.cameras, key=lambda camera: camera.code)
     place = np.array([camera.place for camera in cameras], dtype=np.int64)
     row = np.array([camera.row for camera in cameras], dtype=np.int64)
@@ -249,7 +254,7 @@ def _columns(draft: _Draft) -> Plan:
     along, side, skew = np.array([(c.along, c.side, c.skew_us) for c in cameras], dtype=np.int64).T
     rows, place_east, place_end = np.array(draft.places).T
     place_row = rows.astype(np.int64)
-    buildings = np.flatnonzero(place_end > 0)  # places are drafted by row and from west to east
+    buildings = np.flatnonzero(place_end > 0)  # the draft's places are sorted by row and from west to east
     pavement = np.flatnonzero(depth == 0)
     pavement = pavement[np.argsort(row[pavement] * ROW_KEY_M + east[pavement], kind="stable")]
     return Plan(

@@ -1,4 +1,4 @@
-"""Who is where and when in an embedding-level city; its features are in test_embedding_city_features.py."""
+"""Passages and units of an embedding-level city; its features are tested in test_embedding_city_features.py."""
 
 import hashlib
 import time
@@ -65,7 +65,7 @@ def test_same_settings_give_the_same_bytes_and_another_seed_others() -> None:
     assert digest(small) == digest(small) != digest(replace(small, seed=1))
 
 
-def test_a_life_does_not_depend_on_who_is_drawn_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_person_does_not_depend_on_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = EmbeddingCitySettings(cameras=20, people=30)
     whole = tracklets(embedding_city(settings).batches())
     monkeypatch.setattr("synthetic.embedding_city.generator._BLOCK", 7)
@@ -84,8 +84,8 @@ def test_a_life_does_not_depend_on_who_is_drawn_beside_it(monkeypatch: pytest.Mo
         EmbeddingCitySettings(cameras=60, overlap_share=1, clock_skew=0, missed_share=0, drop_out_share=0, seed=4),
     ],
 )
-def test_the_pipelines_gates_forbid_nobody_their_own_way(settings: EmbeddingCitySettings) -> None:
-    """Nobody is in two places at once or faster than the city file says, by the cameras' own clocks."""
+def test_the_gates_forbid_no_persons_own_passages(settings: EmbeddingCitySettings) -> None:
+    """By the cameras' clocks, nobody is at two places at once or walks faster than the city file says."""
     city = embedding_city(settings)
     found = tracklets(city.batches())
     assert (found.end_us >= found.start_us).all()
@@ -104,8 +104,8 @@ def test_the_pipelines_gates_forbid_nobody_their_own_way(settings: EmbeddingCity
     assert len(edges) > 5
 
 
-def test_walks_are_few_true_and_not_idle(city: EmbeddingCity, seen: Tracklets) -> None:
-    """Between neighbors only; the fastest true walk is a little slower than the file's shortest."""
+def test_walks_are_few_true_and_close(city: EmbeddingCity, seen: Tracklets) -> None:
+    """Only between neighbors; the fastest true walk takes a little longer than the shortest of the file."""
     walks = {frozenset((walk.from_, walk.to)): walk.shortest_s for walk in city.city.walks}
     units = [unit.code for unit in city.city.units]
     assert len(units) / 4 < len(walks) < len(units) and min(walks.values()) >= 1
@@ -114,15 +114,15 @@ def test_walks_are_few_true_and_not_idle(city: EmbeddingCity, seen: Tracklets) -
     codes = np.array(city.camera_codes)
     true_start = seen.start_us - city.clock_skew_us[seen.camera]
     true_end = seen.end_us - city.clock_skew_us[seen.camera]
-    least: dict[frozenset[str | None], float] = {}
+    fastest: dict[frozenset[str | None], float] = {}
     for i in np.flatnonzero(seen.person[1:] == seen.person[:-1]).tolist():
         one, other = str(codes[seen.camera[i]]), str(codes[seen.camera[i + 1]])
         same_street = above[one] == above[other]
         route = frozenset((buildings[one], buildings[other]) if same_street else (above[one], above[other]))
         if route in walks:
             gap_s = (true_start[i + 1] - true_end[i]) / 1e6
-            least[route] = min(gap_s, least.get(route, np.inf))
-    ratio = np.array([gap_s / walks[route] for route, gap_s in least.items()])  # type: ignore[index]
+            fastest[route] = min(gap_s, fastest.get(route, np.inf))
+    ratio = np.array([gap_s / walks[route] for route, gap_s in fastest.items()])  # type: ignore[index]
     assert len(ratio) > len(walks) / 2
     assert ratio.min() >= 1 and np.median(ratio) < 3
 
@@ -148,13 +148,13 @@ def test_units_and_density(city: EmbeddingCity) -> None:
     assert areas[0] == pytest.approx(areas[1], rel=0.25)
 
 
-def test_clocks_err_within_what_the_file_states(city: EmbeddingCity) -> None:
+def test_clock_errors_are_within_the_stated_uncertainty(city: EmbeddingCity) -> None:
     stated = np.array([camera.clock_uncertainty_s for camera in city.city.cameras()])
     error = np.abs(city.clock_skew_us) / 1e6
     assert (error <= stated).all() and np.median(error) < 0.5 and 0 < (stated > 1).sum() < 20
 
 
-def test_overlapping_cameras_see_someone_at_the_same_time(city: EmbeddingCity, seen: Tracklets) -> None:
+def test_overlapping_cameras_see_a_person_at_the_same_time(city: EmbeddingCity, seen: Tracklets) -> None:
     cameras = city.city.cameras()
     partner = {i: city.camera_codes.index(c.overlaps[0]) for i, c in enumerate(cameras) if c.overlaps}
     start, end = (t - city.clock_skew_us[seen.camera] for t in (seen.start_us, seen.end_us))
@@ -168,8 +168,8 @@ def test_overlapping_cameras_see_someone_at_the_same_time(city: EmbeddingCity, s
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_tracklets_a_camera_and_day(seed: int) -> None:
-    """Enough for a busy city, and crops no further apart than a passage may pause."""
+def test_tracklets_per_camera_and_day(seed: int) -> None:
+    """A busy city, with crops no further apart than a passage may pause."""
     found = tracklets(embedding_city(replace(SETTINGS, seed=seed)).batches())
     assert 150 <= len(found.person) / 100 <= 260
     length_s = (found.end_us - found.start_us) / 1e6
@@ -177,7 +177,7 @@ def test_tracklets_a_camera_and_day(seed: int) -> None:
     assert set(np.unique(found.crops)) == {1, 2} and (found.crops == 2).mean() > 0.8
 
 
-def test_most_people_come_back_after_hours_and_visitors_never(seen: Tracklets) -> None:
+def test_most_people_come_back_after_hours_and_visitors_do_not(seen: Tracklets) -> None:
     spans = []
     for person in np.unique(seen.person):
         times = seen.start_us[seen.person == person] / 3.6e9
@@ -191,19 +191,19 @@ def test_most_people_come_back_after_hours_and_visitors_never(seen: Tracklets) -
     assert 0.65 < np.mean(np.array(days) == 2) < 0.9
 
 
-def test_drop_outs_and_missed_detections_take_tracklets_away() -> None:
+def test_drop_outs_and_missed_detections_remove_tracklets() -> None:
     small = replace(SETTINGS, cameras=30, missed_share=0, drop_out_share=0)
-    all_of_them = len(tracklets(embedding_city(small).batches()).person)
+    complete = len(tracklets(embedding_city(small).batches()).person)
     missed = len(tracklets(embedding_city(replace(small, missed_share=0.25)).batches()).person)
-    assert missed / all_of_them == pytest.approx(0.75, abs=0.03)
+    assert missed / complete == pytest.approx(0.75, abs=0.03)
     down = tracklets(embedding_city(replace(small, drop_out_share=1)).batches())
-    assert 0.6 < len(down.person) / all_of_them < 0.95
+    assert 0.6 < len(down.person) / complete < 0.95
     longest = [np.diff(np.sort(down.start_us[down.camera == c])).max() / 3.6e9 for c in np.unique(down.camera)]
     assert np.median(longest) > 1
 
 
-def test_batches_are_as_large_in_a_small_city_as_in_a_large_one() -> None:
-    """Whatever the size: of four times the cameras, and of eight times the days."""
+def test_batches_have_one_size_at_every_size_of_city() -> None:
+    """Also with four times the cameras, or eight times the days."""
     largest = []
     for cameras, days in ((60, 1.0), (240, 1.0), (60, 8.0)):
         settings = EmbeddingCitySettings(cameras=cameras, days=days)
@@ -217,7 +217,7 @@ def test_progress_counts_people() -> None:
     assert len(calls) == len(batches) == 3 and calls[-1] == (600, 600)
 
 
-def test_tracks_are_numbered_once(city: EmbeddingCity) -> None:
+def test_track_numbers_are_unique(city: EmbeddingCity) -> None:
     found: list[np.ndarray] = []
     for batch in city.batches():
         first = np.flatnonzero(np.diff(batch.track, prepend=-1))
@@ -227,7 +227,7 @@ def test_tracks_are_numbered_once(city: EmbeddingCity) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"cameras": 0}, {"days": float("nan")}, {"people": 0}, {"missed_share": 1.5}])
-def test_settings_that_make_no_city_are_refused(wrong: dict[str, float]) -> None:
+def test_settings_out_of_range_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(UsageError, match=next(iter(wrong))):
         EmbeddingCitySettings(**{"cameras": 10, **wrong})  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""Features of an embedding-level city: as near to the real ones as the docstring of the model says."""
+"""Features of an embedding-level city: as close to the real ones as the model's docstring says."""
 
 from dataclasses import replace
 
@@ -7,8 +7,8 @@ import pytest
 
 from reid_core.evaluation.ranking import RankingMetrics, RankingScores
 from synthetic.embedding_city import EmbeddingCitySettings, embedding_city
+from synthetic.embedding_city.embedding import person_vector
 from synthetic.embedding_city.features import DIMS, draw_person, kinds, retail_0277, two_cameras
-from synthetic.embedding_city.looks import identity
 from synthetic.seeds import generator
 
 SETTINGS = EmbeddingCitySettings(cameras=40, seed=5, occluded_share=0)
@@ -20,7 +20,7 @@ def unit(features: np.ndarray) -> np.ndarray:
 
 
 def distance(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """(n,) between the directions of rows."""
+    """(n,) Distances between rows scaled to length 1."""
     gap: np.ndarray = np.linalg.norm(unit(one) - unit(other), axis=1)
     return gap
 
@@ -42,7 +42,7 @@ def test_ranks_are_those_of_the_real_set() -> None:
 
 
 def test_distances_are_those_of_the_real_set() -> None:
-    """Quantiles of the real training people's distances, in groups of 100; the half precision of stores holds them."""
+    """Quantiles of distances among the real training people, in groups of 100."""
     rows = []
     for seed in range(12):
         sample = two_cameras(seed)
@@ -58,7 +58,7 @@ def test_distances_are_those_of_the_real_set() -> None:
     assert (off[:3, :2] < 0.02).all() and (off[1:3, 2] < 0.03).all() and off[0, 2] < 0.15 and (off[3] < 0.4).all()
 
 
-def test_crops_of_one_passage_are_nearest_then_one_camera_then_others() -> None:
+def test_crops_are_most_alike_in_one_passage_then_at_one_camera_then_at_others() -> None:
     parts = list(embedding_city(SETTINGS).batches())
     person, camera, track = (
         np.concatenate([getattr(p, name) for p in parts]) for name in ("person", "camera", "track")
@@ -67,13 +67,13 @@ def test_crops_of_one_passage_are_nearest_then_one_camera_then_others() -> None:
     assert features.dtype == np.float32 and features.shape[1] == DIMS
     rng = np.random.default_rng(0)
     one, other = rng.integers(0, len(person), (2, 2_000_000))
-    near = np.arange(len(person) - 1)
-    passage = near[track[near] == track[near + 1]][:3000]
+    adjacent = np.arange(len(person) - 1)
+    passage = adjacent[track[adjacent] == track[adjacent + 1]][:3000]
     pairs = {"one passage": (passage, passage + 1)}
-    mine = (person[one] == person[other]) & (track[one] != track[other])
+    same = (person[one] == person[other]) & (track[one] != track[other])
     for name, rows in (
-        ("one camera", mine & (camera[one] == camera[other])),
-        ("other camera", mine & (camera[one] != camera[other])),
+        ("one camera", same & (camera[one] == camera[other])),
+        ("other camera", same & (camera[one] != camera[other])),
         ("stranger", person[one] != person[other]),
     ):
         pairs[name] = (one[rows][:3000], other[rows][:3000])
@@ -82,13 +82,14 @@ def test_crops_of_one_passage_are_nearest_then_one_camera_then_others() -> None:
     assert means == sorted(means) and np.diff(means).min() > 0.08
 
 
-def test_look_alikes_and_people_in_uniform_are_nearer_than_others() -> None:
+def test_look_alikes_and_people_in_uniform_are_more_alike_than_others() -> None:
     usual = replace(SETTINGS, look_alike_share=0.0, uniform_share=0.0)
 
     def nearest(settings: EmbeddingCitySettings) -> np.ndarray:
-        drawn = [identity(settings, 1, who, generator(settings.seed, "embedding city", 3, who)) for who in range(120)]
-        own = np.array(drawn) * retail_0277().person
-        cosine = unit(own) @ unit(own).T - 3 * np.eye(len(own))
+        generators = (generator(settings.seed, "embedding city", 3, person) for person in range(120))
+        vectors = [person_vector(settings, 1, person, rng) for person, rng in enumerate(generators)]
+        people = np.array(vectors) * retail_0277().person
+        cosine = unit(people) @ unit(people).T - 3 * np.eye(len(people))
         return np.sort(cosine, axis=1)
 
     strangers = nearest(usual)[:, -2]
@@ -109,7 +110,7 @@ def test_occlusion_lowers_quality_and_corrupts_the_feature() -> None:
     assert (some.quality[touched] < clear.quality[touched]).mean() > 0.99
 
 
-def test_color_bias_is_one_shift_a_camera() -> None:
+def test_color_bias_is_one_shift_per_camera() -> None:
     without, usual, twice = (
         next(embedding_city(replace(SETTINGS, color_bias=bias)).batches()) for bias in (0.0, 1.0, 2.0)
     )
@@ -121,14 +122,14 @@ def test_color_bias_is_one_shift_a_camera() -> None:
     assert np.linalg.norm(shift, axis=1).mean() == pytest.approx(np.sqrt(1.8), rel=0.1)
 
 
-def test_half_precision_holds_the_features() -> None:
-    """Raw lengths are those of the embedder, about 7: the store's halfvec turns no direction by more than 1e-3."""
+def test_half_precision_keeps_the_features() -> None:
+    """Raw features have lengths of about 7; stored as halfvec, their directions change by less than 1e-3."""
     features = next(embedding_city(SETTINGS).batches()).features
     halved = features.astype(np.float16).astype(np.float32)
     assert distance(features, halved).max() < 1e-3
 
 
-def test_kinds_of_clothes_leave_the_variance_as_it_is() -> None:
+def test_kinds_of_clothes_keep_the_variance() -> None:
     rng = np.random.default_rng(1)
     people = np.array([draw_person(rng, kinds(int(seed))) for seed in rng.integers(0, 400, 3000)])
     assert people.var() == pytest.approx(1, abs=0.05)

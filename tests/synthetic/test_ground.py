@@ -8,7 +8,7 @@ from synthetic.ground import FASTEST_M_S, SEEN_WITHIN_M, SLOWEST_M_S, draw_journ
 
 
 @pytest.mark.parametrize("cameras", [2, 8, 40])
-def test_people_walk_at_one_pace_or_stand(cameras: int) -> None:
+def test_people_walk_at_one_speed_or_stand(cameras: int) -> None:
     plan = lay_out(np.random.default_rng(1), cameras)
     for seed in range(30):
         journeys = draw_journeys(np.random.default_rng(seed), plan, 1500)
@@ -23,7 +23,7 @@ def test_people_walk_at_one_pace_or_stand(cameras: int) -> None:
 
 
 @pytest.mark.parametrize("cameras", [2, 8, 40, 64])
-def test_cameras_see_apart_unless_they_say_so(cameras: int) -> None:
+def test_views_overlap_only_where_the_city_file_says_so(cameras: int) -> None:
     plan = lay_out(np.random.default_rng(cameras), cameras)
     overlaps = {unit.code: unit.overlaps for unit in plan.city.cameras()}
     for one, other in itertools.combinations(plan.spots(), 2):

@@ -49,11 +49,11 @@ def test_files_are_a_valid_city_and_manifest(tmp_path: Path) -> None:
     codes = {unit.code for unit in city.cameras()}
     lines = [ManifestLine.model_validate(json.loads(line)) for line in manifest.read_text().splitlines()]
     assert seen[-1][0] == seen[-1][1] >= len(lines) > 50
-    whose: dict[tuple[str, str | None], str | None] = {}
+    person: dict[tuple[str, str | None], str | None] = {}
     for line in lines:
         assert line.camera in codes
         assert line.time.endswith("Z") and len(line.time) == len("2026-01-01T08:00:00.000000Z")
-        assert whose.setdefault((line.camera, line.track), line.truth) == line.truth
+        assert person.setdefault((line.camera, line.track), line.truth) == line.truth
         picture = cv2.imread(str(tmp_path / line.path), cv2.IMREAD_COLOR)
         assert picture is not None and line.box is not None
         assert picture.shape[:2] == (line.box[3], line.box[2])
@@ -70,7 +70,7 @@ def test_crops_are_pictures_with_content() -> None:
         assert crop.time.tzinfo is UTC
 
 
-def test_crops_can_be_read_twice() -> None:
+def test_crops_are_the_same_at_each_reading() -> None:
     simulated = small(6)
     first, second = (list(itertools.islice(simulated.crops(), 30)) for _ in range(2))
     for one, other in zip(first, second, strict=True):
@@ -80,7 +80,7 @@ def test_crops_can_be_read_twice() -> None:
 
 @pytest.mark.parametrize(("seed", "cameras"), CITIES)
 def test_nobody_does_the_impossible(seed: int, cameras: int) -> None:
-    """By the cameras' clocks and places and the city file's walks, as the pipeline will judge it."""
+    """By the cameras' clocks and positions and the walks of the city file, as in the pipeline's gates."""
     simulated = simulate_city(seed, cameras=cameras)
     cameras_by_code = {unit.code: unit for unit in simulated.city.cameras()}
     clock_error = {spot.code: spot.clock_error_s for spot in simulated.plan.spots()}
@@ -100,15 +100,15 @@ def test_nobody_does_the_impossible(seed: int, cameras: int) -> None:
             if first == second or second in cameras_by_code[first].overlaps or start < end - 30:
                 continue
             one, other = cameras_by_code[first], cameras_by_code[second]
-            slack = one.clock_uncertainty_s + other.clock_uncertainty_s
+            uncertainty = one.clock_uncertainty_s + other.clock_uncertainty_s
             assert one.position is not None and other.position is not None
-            after = start - end + slack
-            if start + slack < end:  # `second` is seen before or while `first` still is: only allowed if wholly before
+            gap = start - end + uncertainty
+            if start + uncertainty < end:  # not after the first passage: then wholly before it
                 assert any(s == start and e < end for s, e, c in passages if c == second)
                 continue
-            assert after >= math.dist(one.position, other.position) / fastest
+            assert gap >= math.dist(one.position, other.position) / fastest
             for a, b in zip(ancestors(first), ancestors(second), strict=True):
-                assert a == b or after >= shortest.get(frozenset((a, b)), 0.0)
+                assert a == b or gap >= shortest.get(frozenset((a, b)), 0.0)
             pairs += 1
     assert pairs > 50
 
@@ -122,12 +122,12 @@ def ancestors(code: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("seed", "cameras"), CITIES)
-def test_true_walks_are_slow_and_overlaps_are_used(seed: int, cameras: int) -> None:
+def test_true_walks_are_slow_and_overlaps_occur(seed: int, cameras: int) -> None:
     simulated = simulate_city(seed, cameras=cameras)
     for passage in simulated.passages:
         for one, other in itertools.pairwise(passage.sightings):
-            way = math.hypot(other.x - one.x, other.y - one.y)
-            assert way <= 2.2 * (other.time_s - one.time_s) + 1e-6
+            meters = math.hypot(other.x - one.x, other.y - one.y)
+            assert meters <= 2.2 * (other.time_s - one.time_s) + 1e-6
     together = {
         (passage.person, passage.camera, other.camera)
         for passage, other in itertools.combinations(simulated.passages, 2)
@@ -141,13 +141,13 @@ def test_true_walks_are_slow_and_overlaps_are_used(seed: int, cameras: int) -> N
 
 
 @pytest.mark.parametrize("cameras", [2, 3, 8, 9, 40])
-def test_every_number_of_cameras_makes_a_city(cameras: int) -> None:
+def test_any_number_of_cameras_makes_a_city(cameras: int) -> None:
     simulated = simulate_city(7, cameras=cameras, people=10)
     assert len(simulated.city.cameras()) == cameras
     assert City.model_validate(simulated.city.model_dump(by_alias=True)) == simulated.city
 
 
-def test_tracks_are_numbered_by_camera() -> None:
+def test_tracks_are_numbered_per_camera() -> None:
     passages = simulate_city(8).passages
     for code in {passage.camera for passage in passages}:
         tracks = [passage.track for passage in passages if passage.camera == code]
@@ -165,6 +165,6 @@ def test_the_demo_city_has_its_size() -> None:
     "wrong",
     [{"cameras": 1}, {"cameras": 65}, {"people": 0}, {"duration_s": 5}, {"start": datetime(2026, 1, 1)}],  # noqa: DTZ001
 )
-def test_arguments_that_make_no_city_are_refused(wrong: dict[str, object]) -> None:
+def test_arguments_out_of_range_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         simulate_city(1, **wrong)  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ from synthetic import Difficulty, simulate_city, training_set
 from synthetic.pedestrians import draw_people
 
 
-def test_shapes_labels_and_repeat() -> None:
+def test_shapes_labels_and_repeatability() -> None:
     first, again = (training_set(1, people=5, pictures_per_person=6, size=(64, 32)) for _ in range(2))
     assert first.pictures.shape == (30, 64, 32, 3) and first.pictures.dtype == np.uint8
     assert first.identities.tolist() == [i for i in range(5) for _ in range(6)]
@@ -25,11 +25,11 @@ def test_other_seeds_give_other_pictures() -> None:
     assert not np.array_equal(one.pictures, other.pictures)
 
 
-def test_city_people_are_others_for_every_seed_and_never_the_training_people() -> None:
+def test_every_seed_has_other_people() -> None:
     cities = [set(simulate_city(seed, people=20).people) for seed in range(4)]
     assert all(not one & other for one, other in itertools.combinations(cities, 2))
     cloth = {person.cloth for people in cities for person in people}
-    assert len(cloth) == 80  # the seeds of the cloth are all different too
+    assert len(cloth) == 80  # the seeds of the cloth differ too
 
 
 def test_look_alikes_share_clothes_but_not_bodies() -> None:
