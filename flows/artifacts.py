@@ -7,7 +7,6 @@ import html
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
@@ -62,7 +61,7 @@ async def show_resolve(
     ]
     index = settings.report_link(unit).resolve() / "index.html"
     if index.exists():
-        lines.append(f"- [report](file://{quote(str(index))}): {markdown(str(index))}")
+        lines.append(f"- [report]({index.as_uri()}): {markdown(str(index))}")
     await acreate_markdown_artifact(
         "\n".join(lines), artifact_key("resolve-summary", unit), f"The last resolve of {unit}, in short"
     )

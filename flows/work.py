@@ -20,7 +20,7 @@ from pipeline.registry import ModelRow, model_in_use
 from pipeline.store import Store
 from reid_core.serving.core import ReIDCore
 from reid_core.serving.factory import open_core
-from schemas.errors import CoreUnavailable, ModelChanged, StoreUnavailable
+from schemas.errors import CoreUnavailable, ModelChanged, StoreUnavailable, UrbanReidError
 from schemas.settings import Settings
 
 P = ParamSpec("P")
@@ -71,7 +71,7 @@ class Work:
         context = contextvars.copy_context()
 
         def call() -> T:
-            with self.timing.during("association"):
+            with self.timing.during("association"), _encodable_messages():
                 return context.run(function, *args, **kwargs)
 
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
@@ -79,6 +79,19 @@ class Work:
     def close(self) -> None:
         # Not waited for: a step that is cut off here is rolled back as after a kill.
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _encodable_messages() -> Iterator[None]:
+    """Writes half characters in messages of our errors with a backslash: Prefect cannot send them to its server.
+
+    A path whose name is not UTF-8 has such.
+    """
+    try:
+        yield
+    except UrbanReidError as error:
+        error.args = (str(error).encode(errors="backslashreplace").decode(),)
+        raise
 
 
 _open: contextvars.ContextVar[Work | None] = contextvars.ContextVar("urban_reid_work", default=None)

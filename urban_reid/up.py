@@ -1,11 +1,10 @@
 """urban-reid up: the database, the core process, the Prefect server and its runner, until Ctrl-C.
 
-One at a time on a data directory, by HOME/up.lock. What it starts it ends, by process id; a child that dies is started
-again, each time after a longer pause.
+Only one `up` runs on a data directory: it holds HOME/up.lock. It ends what it started, by process id; a child that
+dies is started again, each time after a longer pause.
 """
 
 import ctypes
-import fcntl
 import os
 import signal
 import socket
@@ -17,24 +16,24 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 from flows.environment import environment
 from flows.server import PrefectServer
+from schemas.disk import open_lock, try_lock
 from schemas.errors import FlowError, HomeError
 from schemas.settings import Settings
 
 _LOOK_EVERY_S = 0.5
 _READY_WITHIN_S = 180.0
-#: Pauses before a child that died is started again; one that lived longer than the last begins anew.
+#: Pauses before a child that died is started again; after a life longer than the last of them, the first one counts.
 _PAUSES_S = (1.0, 2.0, 5.0, 15.0, 60.0)
-#: A child that was asked to end gets this long: the runner first cancels its flow runs.
+#: A child that was asked to end gets this long; the runner first cancels its flow runs.
 _END_WITHIN_S = 20.0
 
 
 @dataclass
 class Child:
-    """One of our processes, in a process group of its own, so that what it starts can be ended with it."""
+    """One of our processes, in a process group of its own, so that the processes that it starts end with it."""
 
     name: str
     module: str
@@ -82,16 +81,17 @@ class Child:
         self.process.wait()
 
     def _end_group(self) -> None:
-        """Ends what is left of the group: the flow runs of a runner that was killed."""
+        """Kills the rest of the group, such as the flow runs of a runner that was killed."""
         assert self.process is not None
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
 
 
 def run(settings: Settings, say: Callable[[str], None], on_ready: Callable[[str], None]) -> None:
-    """Keeps everything up until SIGINT, SIGTERM or SIGHUP. `on_ready` is told the address of Prefect's pages.
+    """Keeps everything up until SIGINT, SIGTERM or SIGHUP. Calls `on_ready` with the address of Prefect's pages.
 
-    Raises HomeError when another `up` runs here; FlowError when the Prefect server or its runner does not come up.
+    Raises HomeError when another `up` runs on this data directory; FlowError when the Prefect server or its runner does
+    not start.
     """
     from pipeline.store import Store
 
@@ -131,8 +131,8 @@ def run(settings: Settings, say: Callable[[str], None], on_ready: Callable[[str]
 def is_up(settings: Settings) -> bool:
     """Whether `urban-reid up` runs on this data directory."""
     try:
-        with (settings.home / "up.lock").open("rb") as lock:
-            return not _take(lock, fcntl.LOCK_SH)
+        with (settings.home / "up.lock").open("rb") as file:
+            return not try_lock(file, shared=True)
     except FileNotFoundError:
         return False
     except OSError as error:
@@ -143,24 +143,18 @@ def is_up(settings: Settings) -> bool:
 def _alone(settings: Settings) -> Iterator[None]:
     try:
         settings.home.mkdir(mode=0o711, parents=True, exist_ok=True)
-        lock = (settings.home / "up.lock").open("ab")
+        file = open_lock(settings.home / "up.lock")
     except OSError as error:
         raise HomeError(
             f"the data directory {settings.home} cannot be written: {error.strerror}; "
             "set URBAN_REID_HOME to a folder that you may write"
         ) from None
-    with lock:
-        if not _take(lock, fcntl.LOCK_EX):
-            raise HomeError(f"`urban-reid up` runs already on {settings.home}; end it first, or set URBAN_REID_HOME")
+    with file:
+        if not try_lock(file):
+            raise HomeError(
+                f"`urban-reid up` runs already on {settings.home}; end it, or set URBAN_REID_HOME to another folder"
+            )
         yield
-
-
-def _take(lock: IO[bytes], kind: int) -> bool:
-    try:
-        fcntl.flock(lock, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 @contextmanager
@@ -177,7 +171,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def _end_with_parent() -> None:
-    """Runs in the new process: it is to get SIGTERM should `up` itself be killed."""
+    """Runs in the new process: has the kernel send it SIGTERM when `up` itself is killed."""
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 

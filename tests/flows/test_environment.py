@@ -39,13 +39,13 @@ def test_children_neither_report_home_nor_look_into_the_working_directory(home: 
     assert variables["PREFECT_HOME"] == str(home / "prefect")
 
 
-@pytest.mark.parametrize("spell", [str.upper, str.lower])
+@pytest.mark.parametrize("lower", [False, True])
 def test_none_of_the_settings_of_the_users_own_prefect(
-    home: Path, monkeypatch: pytest.MonkeyPatch, spell: "type[str.upper]"
+    home: Path, monkeypatch: pytest.MonkeyPatch, lower: bool
 ) -> None:
     assert len(VARIABLES) > 300
     for name in [*VARIABLES, "PREFECT_NEW_ONE", "PREFECT__SERVER_FINAL"]:
-        monkeypatch.setenv(spell(name), "theirs")
+        monkeypatch.setenv(name.lower() if lower else name, "theirs")
     variables = environment(Settings(home=home), URL)
     found = {name: value for name, value in variables.items() if name.upper().startswith("PREFECT_")}
     assert set(found) == OURS and "theirs" not in found.values()

@@ -89,9 +89,9 @@ class Failing:
 
 
 def resolve_with(town: Town, error: Exception) -> Any:
-    with working(town.store.settings) as work:
+    with working(town.store.settings) as work, pytest.MonkeyPatch.context() as patch:
         failing = Failing(work, error, times=1)
-        work.core = lambda _: failing
+        patch.setattr(work, "core", lambda _: failing)
         return asyncio.run(FLOWS[Level.CAMERA](ResolveParameters(unit="d1/s1/b1/c1")))
 
 
@@ -99,6 +99,8 @@ def test_what_may_come_back_is_tried_again_and_nothing_else(town: Town, lines: l
     town.take_in([line for line in lines if '"d1/s1/b1/c1"' in line][:5])
     with pytest.raises(VectorError, match="holds NaN"):
         resolve_with(town, VectorError("vector 3 holds NaN"))
+    with pytest.raises(VectorError, match=r"^vector of caf\\udce9 holds NaN$"):  # a name that is not UTF-8
+        resolve_with(town, VectorError("vector of caf\udce9 holds NaN"))
     resolved = resolve_with(town, CoreUnavailable("the core process went away"))
     assert resolved.written > 0
 
