@@ -1,6 +1,6 @@
 """Embedding crops: pictures/s of each engine, beside torch as it comes (eager, float32, contiguous), in one run.
 
-    python benchmarks/embedding.py [--architecture resnet50] [--size 256x128] [--engines torch,openvino-int8]
+    python -m benchmarks.embedding [--architecture resnet50] [--size 256x128] [--engines torch,openvino-int8]
 
 A network with random weights, which say nothing about accuracy and as much about speed as others. It is exported as
 `urban-reid models export` does it, and each engine is what the city opens, with its padded batches. "features" is the

@@ -1,6 +1,6 @@
 """Evaluation at the size of Market-1501, on random features: time and peak memory of each way of ranking.
 
-    python benchmarks/evaluate.py [--queries 3400] [--gallery 16000] [--dims 2048] [--ways plain reranked top100]
+    python -m benchmarks.evaluate [--queries 3400] [--gallery 16000] [--dims 2048] [--ways plain reranked top100]
 
 Each way runs in a process of its own, so that its peak is its own: resident memory with torch, the features and all.
 `top100` is diff attention (Sub+Abs, r = 4) over the 100 nearest by plain distance; `all` is over every pair, which is

@@ -1,6 +1,6 @@
 """Attended test distances a second, the fast form against the plain one, and what its rounding does.
 
-    python benchmarks/pairs.py [--dims 2048] [--reduction 4] [--threads 2] [--gate 1.0] [--rounds 5]
+    python -m benchmarks.pairs [--dims 2048] [--reduction 4] [--threads 2] [--gate 1.0] [--rounds 5]
 
 The plain form is the module's `forward`, x' and y' built and L2-normalized, in float32 and in batches of the size that
 suits it best. All forms take turns, and the best round of each counts. With `--threads 1` the clock is the thread's

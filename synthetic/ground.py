@@ -57,7 +57,7 @@ class Plan:
 def lay_out(rng: np.random.Generator, cameras: int, timezone: str = "Europe/Berlin") -> Plan:
     """A district d1 with `cameras` cameras (2 to 64), two per building. Raises UsageError for other numbers."""
     if not 2 <= cameras <= 64:
-        raise UsageError(f"a simulated city of {cameras} cameras cannot be laid out: ask for 2 to 64")
+        raise UsageError(f"a rendered city cannot have {cameras} cameras: give 2 to 64")
     buildings = math.ceil(cameras / 2)
     split = math.ceil(buildings / 2)
     streets: list[tuple[Building, ...]] = []

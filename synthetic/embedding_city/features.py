@@ -24,7 +24,7 @@ cameras, with one passage of about five crops per person and camera:
 - The share of the view in view + passage cannot be measured, since nobody passes a camera twice. It is assumed to be a
   half: crops of one passage are most alike, those of one camera at other times less, those of other cameras least.
 
-`benchmarks/simulated_features.py` prints simulated figures beside the real ones of the test people.
+`python -m benchmarks.simulated_features` compares simulated figures with the real ones of the test people.
 """
 
 from dataclasses import dataclass

@@ -32,7 +32,7 @@ class Written:
     model: int
     tracklets: Ints
 
-    def ask(self, unit: str, *sides: bytes) -> None:
+    def review(self, unit: str, *sides: bytes) -> None:
         """Writes a review decision of the unit about two identities."""
         left, right = sorted(sides)
         sql = (
@@ -104,8 +104,8 @@ def test_agreement_by_level(written: Written) -> None:
 
 def test_scorecard(written: Written) -> None:
     for one, other in ((1, 2), (2, 4), (1, 3)):
-        written.ask("d1/s1", key(Level.BUILDING, one), key(Level.BUILDING, other))
-    written.ask("d1/s1/b1", key(Level.CAMERA, 0), key(Level.CAMERA, 1))
+        written.review("d1/s1", key(Level.BUILDING, one), key(Level.BUILDING, other))
+    written.review("d1/s1/b1", key(Level.CAMERA, 0), key(Level.CAMERA, 1))
     labeled = labeled_tracklets(written.store, "d1", written.model)
     found = scorecard(written.store, "d1", labeled)
     building, street = found[Level.BUILDING], found[Level.STREET]
@@ -148,7 +148,7 @@ def test_a_person_who_comes_back_after_the_horizon_counts_again(written: Written
 
 def test_a_review_is_needed_where_one_person_has_two_identities(written: Written) -> None:
     written.level(Level.DISTRICT, np.array([1, 1, 2, 3, 4, 5]))
-    written.ask("d1", key(Level.CAMERA, 2), key(Level.CAMERA, 3))
+    written.review("d1", key(Level.CAMERA, 2), key(Level.CAMERA, 3))
     labeled = labeled_tracklets(written.store, "d1", written.model)
     found = scorecard(written.store, "d1", labeled)[Level.DISTRICT]
     assert (found["reviews"], found["reviews_labeled"], found["reviews_needed"]) == (1, 1, 1)

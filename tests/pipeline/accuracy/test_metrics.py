@@ -87,8 +87,8 @@ def test_the_other_measures_are_those_of_their_papers(items: tuple[Ints, Ints, I
 def test_perfect_and_empty() -> None:
     truth, unit = ints(4, 4, 7, 7, 9), ints(0, 0, 0, 1, 1)
     assert set(agreement(truth * 10, truth, unit, ints(1, 2, 3, 4, 5)).values()) == {1.0}
-    nobody = np.empty(0, dtype=np.int64)
-    assert set(agreement(nobody, nobody, nobody, nobody).values()) == {1.0}
+    nothing = np.empty(0, dtype=np.int64)
+    assert set(agreement(nothing, nothing, nothing, nothing).values()) == {1.0}
 
 
 def test_an_identity_over_two_units_counts_in_each() -> None:
@@ -135,9 +135,9 @@ def test_open_set() -> None:
 def test_each_unit_has_its_own_history() -> None:
     found = open_set(ints(1, 1, 2, 2), ints(5, 5, 5, 6), ints(0, 1, 0, 1), ints(0, 1, 2, 3), begins=(0, 1))
     assert found.new.tolist() == [2, 1] and found.seen.tolist() == [0, 1] and found.missed.tolist() == [0, 1]
-    nobody = np.empty(0, dtype=np.int64)
-    nothing = open_set(nobody, nobody, nobody, nobody)
-    assert (nothing.false_attach_rate, nothing.miss_rate) == (0.0, 0.0)
+    nothing = np.empty(0, dtype=np.int64)
+    found = open_set(nothing, nothing, nothing, nothing)
+    assert (found.false_attach_rate, nothing.miss_rate) == (0.0, 0.0)
 
 
 def test_churn() -> None:

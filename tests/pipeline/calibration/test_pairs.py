@@ -65,12 +65,12 @@ def test_few_and_many_crops_are_told_apart(fitted: PairTerms, learned: Pairs, fr
     alike = fit(one_weight(learned))
     share = few_crops_share(fresh.left_weight, fresh.right_weight)
     for rows in (share < np.quantile(share, 0.2), share > np.quantile(share, 0.8)):
-        told, not_told = (
+        separate, together = (
             judge(probability[rows], fresh.same[rows]).middle.ece
             for probability in (probabilities(fitted, fresh), probabilities(alike, one_weight(fresh)))
         )
-        assert told < 0.05
-        assert told < 0.6 * not_told
+        assert separate < 0.05
+        assert separate < 0.6 * together
 
 
 def test_a_bend_is_better_than_a_straight_line(learned: Pairs, fresh: Pairs) -> None:

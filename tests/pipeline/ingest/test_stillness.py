@@ -13,8 +13,9 @@ from pipeline.ingest.crop_writer import Candidate
 from pipeline.ingest.detectors import Frame
 from pipeline.ingest.stillness import HOLD_S, STILL_S, ChangeMap, StaticFilter
 from pipeline.ingest.tracking import Tracker
-from synthetic.figure import Light, Pose, draw_figure
+from synthetic.figure import Light, draw_figure
 from synthetic.pedestrians import draw_person
+from synthetic.skeleton import Pose
 from synthetic.textures import Looks, dress
 
 PER_S = 10
