@@ -100,6 +100,6 @@ def recorded(passages: Passages, settings: EmbeddingCitySettings, down: tuple[Fl
     """(n,) Which passages become tracklets. down: see `drop_outs`. missed: (n,) uniform draws."""
     day = np.clip(passages.start_s // DAY_S, 0, settings.whole_days - 1).astype(np.int64)
     start, end = (side[passages.camera, day] for side in down)
-    dark = (passages.start_s < end) & (passages.end_s > start)
-    kept: Bools = ~dark & (passages.end_s < settings.days * DAY_S) & (missed >= settings.missed_share)
+    is_down = (passages.start_s < end) & (passages.end_s > start)
+    kept: Bools = ~is_down & (passages.end_s < settings.days * DAY_S) & (missed >= settings.missed_share)
     return kept

@@ -137,7 +137,7 @@ def test_each_unit_has_its_own_history() -> None:
     assert found.new.tolist() == [2, 1] and found.seen.tolist() == [0, 1] and found.missed.tolist() == [0, 1]
     nothing = np.empty(0, dtype=np.int64)
     found = open_set(nothing, nothing, nothing, nothing)
-    assert (found.false_attach_rate, nothing.miss_rate) == (0.0, 0.0)
+    assert (found.false_attach_rate, found.miss_rate) == (0.0, 0.0)
 
 
 def test_churn() -> None:

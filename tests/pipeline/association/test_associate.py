@@ -112,10 +112,9 @@ def random_nodes(seed: int, n: int, people: int, noise: float, duration_s: float
     return made
 
 
-def run(ones: list[One], **changed: object) -> tuple[Nodes, Association]:
+def run(ones: list[One]) -> tuple[Nodes, Association]:
     columns = nodes(ones)
-    calibration = CALIBRATION.model_copy(update=changed)
-    return columns, associate(columns, GEOMETRY, CORE, calibration, TRANSIT, SETTINGS)
+    return columns, associate(columns, GEOMETRY, CORE, CALIBRATION, TRANSIT, SETTINGS)
 
 
 cities = st.builds(
@@ -126,7 +125,7 @@ cities = st.builds(
     noise=st.sampled_from([0.0, 0.2, 0.5]),
     duration_s=st.sampled_from([100.0, 600.0, 3000.0]),
 )
-often = settings(deadline=None, max_examples=80)
+many_examples = settings(deadline=None, max_examples=80)
 
 
 def merged(ones: list[One], group: list[int]) -> One:
@@ -136,7 +135,7 @@ def merged(ones: list[One], group: list[int]) -> One:
     return One(b"", np.ones(WIDTH), tuple(span for part in parts for span in part.spans), True)
 
 
-@often
+@many_examples
 @given(cities)
 def test_nobody_is_at_two_places_at_once(ones: list[One]) -> None:
     """Holds for known and fresh nodes and every size of group; gates do not bind untimed nodes."""
@@ -152,7 +151,7 @@ def test_nobody_is_at_two_places_at_once(ones: list[One]) -> None:
         assert not whole.spans or is_possible(whole)
 
 
-@often
+@many_examples
 @given(cities, st.randoms(use_true_random=False))
 def test_the_order_of_the_nodes_does_not_matter(ones: list[One], random: Random) -> None:
     shuffled = ones[:]
@@ -161,20 +160,20 @@ def test_the_order_of_the_nodes_does_not_matter(ones: list[One], random: Random)
     assert a.groups == b.groups and a.decisions == b.decisions
 
 
-@often
+@many_examples
 @given(cities)
 def test_decisions_explain_the_groups(ones: list[One]) -> None:
     columns, found = run(ones)
     assert sorted(i for group in found.groups for i in group) == list(range(len(ones)))
-    where = {i: number for number, group in enumerate(found.groups) for i in group}
+    group_of = {i: number for number, group in enumerate(found.groups) for i in group}
     pairs = [(d.left, d.right) for d in found.decisions]
     assert pairs == sorted(set(pairs)) and all(left < right for left, right in pairs)
     for d in found.decisions:
-        inside = where[d.left] == where[d.right]
+        inside = group_of[d.left] == group_of[d.right]
         assert inside == (d.verdict is Verdict.JOIN)
         if d.runner_up is not None:
             fresh = d.left if columns.fresh[d.left] else d.right
-            assert where[d.runner_up] != where[fresh] and d.runner_up_distance is not None
+            assert group_of[d.runner_up] != group_of[fresh] and d.runner_up_distance is not None
     joins = [(d.left, d.right) for d in found.decisions if d.verdict is Verdict.JOIN]
     for group in found.groups:
         edges = [pair for pair in joins if pair[0] in group]
@@ -186,7 +185,7 @@ def test_decisions_explain_the_groups(ones: list[One]) -> None:
         assert found.decisions == []
 
 
-@often
+@many_examples
 @given(cities)
 def test_a_stranger_years_later_changes_no_other_group(ones: list[One]) -> None:
     """It can only become the runner-up of a node that had none."""
@@ -204,7 +203,7 @@ def joins_and_reviews(found: Association) -> list[tuple[int, int, Verdict, float
     return [(d.left, d.right, d.verdict, d.distance) for d in found.decisions if d.verdict is not Verdict.APART]
 
 
-@often
+@many_examples
 @given(cities)
 def test_without_a_calibration_nothing_is_joined(ones: list[One]) -> None:
     found = associate(nodes(ones), GEOMETRY, CORE, None, TRANSIT, SETTINGS)

@@ -69,9 +69,9 @@ def test_sparse_graph_keeps_its_laws(seed: int, n: int, share: float, small: int
     assert len(found.joins) == n - len(found.groups)  # a tree of joins explains each group
     for group in found.groups:
         assert not any((i, j) in forbidden for i in group for j in group)
-    where = {node: number for number, group in enumerate(found.groups) for node in group}
-    assert all(where[i] == where[j] for i, j in found.joins)
-    assert all(where[i] != where[j] for i, j in found.reviews)
+    group_of = {node: number for number, group in enumerate(found.groups) for node in group}
+    assert all(group_of[i] == group_of[j] for i, j in found.joins)
+    assert all(group_of[i] != group_of[j] for i, j in found.reviews)
     assert scored.issuperset(found.joins) and scored.issuperset(found.reviews)  # decisions are about scored pairs only
 
 
