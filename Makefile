@@ -28,7 +28,7 @@ test: $(STAMP) lint
 
 # Under a minute: the tests that need no database, no Prefect server, no process of the command line and no network.
 test-quick: $(STAMP)
-	$(BIN)/python -m pytest -m "not server and not heavy and not slow and not system"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not server and not heavy and not slow and not system"
 
 # What takes longer and must not rot: examples, docs site, the wheel in an environment of its own.
 test-system: $(STAMP)

@@ -4,6 +4,7 @@ FOLDER (build/docs unless given) gets `pages/`, what the generator reads, and `s
 command line, the settings and the Python modules are written from the code at each build; the others are copied.
 """
 
+import ast
 import os
 import re
 import shutil
@@ -158,7 +159,10 @@ def module_pages() -> Iterator[tuple[str, str]]:
             modules = [name, *(f"{name}.{path.stem}" for path in sorted(folder.glob("[!_]*.py")))]
             lines = [f"# {name.replace('.', '/')}", ""]
             for module in modules:
-                lines += [f"## `{module}`", "", f"::: {module}", "    options:", "      show_root_heading: false", ""]
+                lines += [f"## `{module}`", "", f"::: {module}", "    options:", "      show_root_heading: false"]
+                if module == name:  # of a package, what it defines itself: what it imports stands with its own module
+                    lines += [f"      members: {_own_names(folder / '__init__.py') or 'false'}"]
+                lines.append("")
             yield name, "\n".join(lines)
 
 
@@ -175,11 +179,14 @@ def rendered_people() -> bytes:
     """A PNG: three rendered people, each before three cameras, one person a row."""
     rows: dict[str, list[np.ndarray]] = {}
     seen: set[tuple[str, str]] = set()
-    for crop in simulate_city(seed=3, cameras=4, people=6, duration_s=600).crops():
+    for crop in simulate_city(seed=3, cameras=8, people=12).crops():
         if (crop.truth, crop.camera) not in seen and len(rows.get(crop.truth, [])) < 3:
             seen.add((crop.truth, crop.camera))
             rows.setdefault(crop.truth, []).append(cv2.resize(crop.picture, (96, 192), interpolation=cv2.INTER_AREA))
-    sheet = np.vstack([np.hstack(row) for row in rows.values() if len(row) == 3][:3])
+            if sum(len(row) == 3 for row in rows.values()) == 3:
+                break
+    sheet = np.vstack([np.hstack(row) for row in rows.values() if len(row) == 3])
+    assert sheet.shape == (3 * 192, 3 * 96, 3)
     done, data = cv2.imencode(".png", sheet[..., ::-1])
     assert done
     return data.tobytes()
@@ -247,6 +254,17 @@ def _bounds(limit: object) -> Iterator[tuple[str, object]]:
     for name, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<")):
         if hasattr(limit, name):
             yield sign, getattr(limit, name)
+
+
+def _own_names(file: Path) -> list[str]:
+    """The public functions, classes and constants that a module defines."""
+    found = []
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.append(node.name)
+        elif isinstance(node, ast.Assign):
+            found += [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return [name for name in found if not name.startswith("_")]
 
 
 def _defined(name: str) -> str:
