@@ -1,4 +1,4 @@
-"""Where people stand in a frame. Three detectors, one form: HOG needs nothing but OpenCV, the others a model's file.
+"""Detectors: boxes of people in a frame. HOG needs nothing but OpenCV, the others a model file.
 
 - HOG and a linear SVM, OpenCV's default people detector (Dalal and Triggs, 2005); upright people of 100 px and more.
 - An OpenVINO IR file with one picture as input and SSD's detections as output, such as Open Model Zoo's
@@ -8,6 +8,8 @@
 
 import hashlib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,7 +26,7 @@ Frame = NDArray[np.uint8]  # (h, w, 3) BGR, as OpenCV reads it
 
 
 class Detector(Protocol):
-    """Finds people. `sure`: the confidence from which a box may begin a track; boxes below only continue one."""
+    """Finds people. `sure`: the confidence from which a box may begin a track; boxes below it only continue one."""
 
     sure: float
 
@@ -33,7 +35,7 @@ class Detector(Protocol):
 
 
 def open_detector(file: Path | None = None) -> Detector:
-    """The detector of a model's file: `.xml` for OpenVINO, `.pth` for torchvision; HOG without one.
+    """The detector of a model file: `.xml` for OpenVINO, `.pth` for torchvision; HOG without a file.
 
     Raises UsageError for another kind of file, ModelFileError for one that cannot be read or trusted.
     """
@@ -45,7 +47,7 @@ def open_detector(file: Path | None = None) -> Detector:
         return OpenVinoDetector(file)
     if file.suffix == ".pth":
         return TorchvisionDetector(file)
-    raise UsageError(f"{file}: a detector is an OpenVINO .xml, or a torchvision .pth file")
+    raise UsageError(f"{file}: is no detector; give an OpenVINO .xml or a torchvision .pth file")
 
 
 class HogDetector:
@@ -60,14 +62,30 @@ class HogDetector:
     def detect(self, frame: Frame) -> Boxes:
         if frame.shape[0] < 128 or frame.shape[1] < 64:  # the detector's window
             return np.empty((0, 5))
-        found, margins = self._hog.detectMultiScale(frame, winStride=(8, 8), scale=1.05)
+        with _one_thread():
+            found, margins = self._hog.detectMultiScale(frame, winStride=(8, 8), scale=1.05)
         if not len(found):
             return np.empty((0, 5))
         boxes = np.asarray(found, np.float64)
-        # It was trained on people with a margin around them: what it finds is that much larger than the person.
+        # It was trained on people with a margin around them, so its boxes are larger than the person by that margin.
         boxes = boxes * [1, 1, 0.7, 0.8] + boxes[:, [2, 3, 2, 3]] * [0.15, 0.08, 0, 0]
         margin = np.maximum(np.asarray(margins, np.float64).reshape(-1), 0)
         return _in_order(np.column_stack([boxes, margin / (margin + 1)]))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Runs OpenCV in one thread.
+
+    In several, HOG's detectMultiScale appends the boxes of a scale under one lock and their margins under another, so
+    that now and then boxes get the margins of another scale, and the same frame has other confidences.
+    """
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
 
 
 class OpenVinoDetector:
@@ -88,9 +106,7 @@ class OpenVinoDetector:
         except RuntimeError as error:
             raise ModelFileError(f"{file}: OpenVINO cannot read it: {str(error).strip().splitlines()[-1]}") from None
         if len(shape) != 4 or shape[:2] != [1, 3] or result.rank.get_length() != 4 or result[3] != 7:
-            raise ModelFileError(
-                f"{file}: is no SSD detector of one picture; input 1x3xHxW and output 1x1xNx7 are needed"
-            )
+            raise ModelFileError(f"{file}: is no SSD detector; its input must be 1x3xHxW and its output 1x1xNx7")
         self._model, self._size = model, (shape[3], shape[2])
 
     def detect(self, frame: Frame) -> Boxes:
@@ -103,9 +119,9 @@ class OpenVinoDetector:
 
 
 class TorchvisionDetector:
-    """One of torchvision's detectors, trained on COCO, where label 1 is a person. Runs on the CPU.
+    """A torchvision detector, trained on COCO, where label 1 is a person. Runs on the CPU.
 
-    The file is a pickle, so it is read with weights_only=True and only if its SHA-256 begins with the eight digits at
+    The file is a pickle, so it is read with weights_only=True, and only if its SHA-256 begins with the eight digits at
     the end of its name, as torchvision publishes it.
     """
 
@@ -120,7 +136,7 @@ class TorchvisionDetector:
         models = [model for model in list_models(module=detection) if not model.startswith("keypoint")]
         if name is None or name[1] not in models:
             raise ModelFileError(
-                f"{file}: keep torchvision's own name for it, MODEL_coco-HASH.pth; MODEL is one of {', '.join(models)}"
+                f"{file}: name it as torchvision does, MODEL_coco-HASH.pth; MODEL is one of {', '.join(models)}"
             )
         if hashlib.sha256(file.read_bytes()).hexdigest()[:8] != name[2]:
             raise ModelFileError(f"{file}: its SHA-256 does not begin with {name[2]}; download it again")
@@ -128,7 +144,7 @@ class TorchvisionDetector:
         self._model = get_model(name[1], weights=None, weights_backbone=None, num_classes=91).eval()
         try:
             self._model.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
-        except Exception as error:  # whatever a damaged pickle raises; it is always this file's fault
+        except Exception as error:  # whatever a damaged pickle raises: the fault is always in this file
             raise ModelFileError(f"{file}: does not fit {name[1]}: {str(error).splitlines()[0][:200]}") from None
 
     def detect(self, frame: Frame) -> Boxes:
@@ -140,11 +156,11 @@ class TorchvisionDetector:
 
 
 def _from_corners(corners: NDArray[np.float64], confidence: NDArray[np.float64]) -> Boxes:
-    """From (n, 4) left, top, right, bottom in pixels, and (n,) confidence."""
+    """Boxes from corners (n, 4) of left, top, right, bottom in pixels, and confidence (n,)."""
     boxes = np.column_stack([corners[:, :2], corners[:, 2:] - corners[:, :2], confidence])
     return _in_order(boxes[np.isfinite(boxes).all(axis=1) & (boxes[:, 2:4] > 0).all(axis=1)])
 
 
 def _in_order(boxes: Boxes) -> Boxes:
-    """The most confident first, then by place: threads must not decide the order."""
+    """The most confident first, then by place, so that the order does not depend on threads."""
     return boxes[np.lexsort((boxes[:, 1], boxes[:, 0], -boxes[:, 4]))]

@@ -1,4 +1,7 @@
 import hashlib
+import os
+import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +52,39 @@ def test_hog_takes_frames_smaller_than_its_window() -> None:
     assert HogDetector().detect(np.zeros((100, 50, 3), np.uint8)).shape == (0, 5)
 
 
+def test_hog_runs_in_one_thread(plaza: Frame) -> None:
+    """In several threads, OpenCV now and then pairs the boxes of one scale with the margins of another."""
+    threads, seen, done = cv2.getNumThreads(), set(), threading.Event()
+    cv2.setNumThreads(4)
+
+    def watch() -> None:
+        while not done.is_set():
+            seen.add(cv2.getNumThreads())
+
+    detector = HogDetector()
+    watcher = threading.Thread(target=watch)
+    try:
+        watcher.start()
+        detector.detect(plaza)
+    finally:
+        done.set()
+        watcher.join()
+        after = cv2.getNumThreads()
+        cv2.setNumThreads(threads)
+    assert 1 in seen and after == 4
+
+
+def test_hog_gives_the_same_boxes_however_many_threads_there_are(plaza: Frame) -> None:
+    hog = HogDetector()
+    first, threads = hog.detect(plaza), cv2.getNumThreads()
+    try:
+        for number in (1, 2, 8):
+            cv2.setNumThreads(number)
+            assert np.array_equal(hog.detect(plaza), first)
+    finally:
+        cv2.setNumThreads(threads)
+
+
 def published(folder: Path, content: bytes) -> Path:
     path = folder / f"{SSD}_coco-{hashlib.sha256(content).hexdigest()[:8]}.pth"
     path.write_bytes(content)
@@ -82,7 +118,7 @@ def test_files_that_cannot_be_trusted_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="no such file"):
         open_detector(tmp_path / "missing.xml")
     (tmp_path / "a.onnx").write_bytes(b"x")
-    with pytest.raises(UsageError, match=r"an OpenVINO .xml, or a torchvision .pth"):
+    with pytest.raises(UsageError, match=r"is no detector; give an OpenVINO .xml or a torchvision .pth"):
         open_detector(tmp_path / "a.onnx")
     (tmp_path / "a.xml").write_text("<net/>")
     with pytest.raises(ModelFileError, match="OpenVINO cannot read it"):
@@ -102,3 +138,18 @@ def test_a_model_of_another_shape_is_refused() -> None:
     with pytest.raises(ModelFileError, match="is no SSD detector"):
         name = "person-reidentification-retail-0277"
         open_detector(asset(f"models/{name}/{name}.xml"))
+
+
+@pytest.mark.parametrize("folder", [b"\xff\xfe", b"with space", "\u00fc".encode()])
+def test_a_model_below_any_folder_is_read(tmp_path: Path, folder: bytes, plaza: Frame) -> None:
+    name = "person-detection-retail-0013"
+    target = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + folder))
+    target.mkdir()
+    for suffix in (".xml", ".bin"):
+        shutil.copy(asset(f"models/{name}/{name}{suffix}"), target)
+    assert len(open_detector(target / f"{name}.xml").detect(plaza))
+    (target / f"{SSD}_coco-00000000.pth").write_bytes(b"x")
+    with pytest.raises(ModelFileError, match="SHA-256 does not begin with 00000000"):
+        open_detector(target / f"{SSD}_coco-00000000.pth")
+    with pytest.raises(ModelFileError, match=f"does not fit {SSD}"):
+        open_detector(published(target, b"no weights"))
