@@ -90,11 +90,15 @@ class Child:
 def run(settings: Settings, say: Callable[[str], None], on_ready: Callable[[str], None]) -> None:
     """Keeps everything up until SIGINT, SIGTERM or SIGHUP. Calls `on_ready` with the address of Prefect's pages.
 
-    Raises HomeError when another `up` runs on this data directory; FlowError when the Prefect server or its runner does
-    not start.
+    Raises HomeError when another `up` runs on this data directory, or its path is too long for the core's socket;
+    FlowError when the Prefect server or its runner does not start.
     """
     from pipeline.store import Store
+    from reid_core.serving.wire import socket_path
 
+    settings = settings.model_copy(update={"home": settings.home.absolute()})
+    home, prefect = settings.home, settings.home / "prefect"
+    core_socket = socket_path(settings)
     ended = threading.Event()
     with ExitStack() as stack:
         stack.enter_context(_alone(settings))
@@ -102,16 +106,16 @@ def run(settings: Settings, say: Callable[[str], None], on_ready: Callable[[str]
         stack.enter_context(Store.open(settings, "urban-reid up"))
         server = stack.enter_context(PrefectServer(settings))
         stack.callback(server.stop)
+        prefect.mkdir(mode=0o700, exist_ok=True)  # not made yet where the user supplies the server
         variables = environment(settings, server.url)
-        home = settings.home.absolute()
         core = Child("the core process", "reid_core.serving.service", variables, home / "core.log")
-        runner = Child("the runner of flows", "flows.deployments", variables, home / "prefect" / "runner.log")
+        runner = Child("the runner of flows", "flows.deployments", variables, prefect / "runner.log")
+        serving = prefect / "serving"  # made by the runner when it serves all flows
+        serving.unlink(missing_ok=True)
+        stack.callback(serving.unlink, missing_ok=True)
         for child in (core, runner):
             stack.callback(child.end)
             child.start()
-        serving = home / "prefect" / "serving"
-        serving.unlink(missing_ok=True)
-        stack.callback(serving.unlink, missing_ok=True)
         server.wait()
         give_up_at = time.monotonic() + _READY_WITHIN_S
         told = False
@@ -119,8 +123,8 @@ def run(settings: Settings, say: Callable[[str], None], on_ready: Callable[[str]
             core.look(say)
             runner.look(say)
             if not server.alive():
-                raise FlowError(f"the Prefect server ended; its log is {home / 'prefect' / 'server.log'}")
-            if not told and serving.exists() and _listens(settings.core_socket):
+                raise FlowError(f"the Prefect server ended; its log is {prefect / 'server.log'}")
+            if not told and serving.exists() and _listens(core_socket):
                 told = True
                 on_ready(server.ui_url)
             if not told and time.monotonic() > give_up_at:

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from flows.server import PrefectServer
 from pipeline.city.units import read_city_file, store_city
 from pipeline.crops.crop_store import CropStore
 from pipeline.ingest.manifest import ingest_manifest
@@ -39,8 +41,8 @@ def processes(home: Path) -> dict[int, str]:
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
-                mine = f"URBAN_REID_HOME={home}\0".encode() in (folder / "environ").read_bytes()
-                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                mine = b"URBAN_REID_HOME=" + os.fsencode(home) + b"\0" in (folder / "environ").read_bytes()
+                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             except OSError:
                 continue
             if mine and command:
@@ -50,6 +52,15 @@ def processes(home: Path) -> dict[int, str]:
 
 def process_of(home: Path, module: str) -> int | None:
     return next((number for number, command in processes(home).items() if f"-m {module}" in command), None)
+
+
+def test_command_lines_of_other_programs_need_not_be_text(home: Path) -> None:
+    command = [os.fsencode(sys.executable), b"-c", b"import time; time.sleep(60)", b"\xff"]
+    with subprocess.Popen(command, env={"URBAN_REID_HOME": str(home)}) as other:
+        try:
+            assert wait_until(lambda: processes(home).get(other.pid, "")).endswith("sleep(60) \ufffd ")
+        finally:
+            other.kill()
 
 
 @pytest.fixture
@@ -130,3 +141,26 @@ def test_up(home: Path, here: Path) -> None:
     finally:
         up.kill()
         up.communicate()
+
+
+def test_up_with_a_prefect_server_that_the_user_supplies(settings: Settings, home: Path, tmp_path: Path) -> None:
+    with PrefectServer(Settings(home=home)) as theirs:
+        environment = environment_of(settings) | {"URBAN_REID_PREFECT_URL": theirs.wait()}
+        up = subprocess.Popen(
+            program("up", "--json"),
+            env=environment,
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert up.stdout is not None
+            assert json.loads(up.stdout.readline() or json.dumps(up.communicate()))["url"] == theirs.ui_url
+            up.send_signal(signal.SIGTERM)
+            assert up.wait(PATIENCE_S) == 0
+            assert theirs.wait() and not (settings.home / "prefect" / "server.json").exists()
+        finally:
+            up.kill()
+            up.communicate()
+            theirs.stop()
