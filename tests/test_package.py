@@ -1,4 +1,4 @@
-"""The wheel as a stranger gets it: in an environment of its own, in a folder whose packages are named as ours."""
+"""The wheel in an environment of its own, run in a folder that has packages of the same names."""
 
 import json
 import os
@@ -8,11 +8,13 @@ import sysconfig
 import venv
 import zipfile
 from email.parser import Parser
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.system
 PACKAGES = ("schemas", "synthetic", "reid_core", "pipeline", "flows", "urban_reid", "migrations")
 
 
@@ -27,7 +29,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new environment with the wheel in it, which borrows our dependencies but not our checkout."""
+    """A new environment with the wheel in it, which uses our dependencies but not our checkout."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=False, symlinks=True)
     python = folder / "bin" / "python"
@@ -62,6 +64,7 @@ def test_what_the_wheel_holds(wheel: Path) -> None:
         for path in (ROOT / package).rglob("*")
         if path.is_file() and path.suffix != ".pyc"
     }
+    assert {f"{package}/py.typed" for package in PACKAGES} < ours
     assert {
         "migrations/versions/0001_city.py",
         "reid_core/weights/demo/card.json",
@@ -70,8 +73,14 @@ def test_what_the_wheel_holds(wheel: Path) -> None:
     assert any(name.startswith("pipeline/report/templates/") and name.endswith(".jinja") for name in ours)
     assert f"{about}/licenses/LICENSE" in names
     assert "urban-reid = urban_reid.cli:main" in scripts
+    assert metadata["Version"] == version("urban-reid")
+    assert [url.partition(", ")[0] for url in metadata.get_all("Project-URL", [])] == [
+        "Repository",
+        "Issues",
+        "Changelog",
+    ]
     assert metadata["License-Expression"] == "Apache-2.0" and metadata["Description-Content-Type"] == "text/markdown"
-    assert not [needed for needed in metadata.get_all("Requires-Dist") if " @ " in needed]
+    assert not [needed for needed in metadata.get_all("Requires-Dist", []) if " @ " in needed]
 
 
 def test_it_works_where_others_have_packages_of_the_same_names(
