@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Annotated, Self, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, Field, FiniteFloat, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, FiniteFloat, model_validator
 
 from schemas.errors import CityError
 from schemas.levels import Code, Level, level_of, parent_of
@@ -16,6 +16,15 @@ from schemas.settings import Frozen
 from schemas.text import Line, Text
 
 T = TypeVar("T")
+
+
+def _no_truth_value(value: object) -> object:
+    if isinstance(value, bool):  # which pydantic would take for 1 or 0
+        raise ValueError(f"{str(value).lower()} is not a number")
+    return value
+
+
+Number = Annotated[FiniteFloat, BeforeValidator(_no_truth_value)]
 
 
 def _zone(name: str) -> str:
@@ -33,11 +42,9 @@ class Unit(Frozen):
     name: Text = Field("", max_length=200)
     kind: Text = Field("", max_length=40, description="for example `site` for an outdoor place")
     source: Line | None = Field(None, max_length=200, description="camera: its name in data sets, such as c1")
-    position: tuple[FiniteFloat, FiniteFloat] | None = Field(
-        None, description="camera: meters east and north of any fixed point"
-    )
+    position: tuple[Number, Number] | None = Field(None, description="camera: meters east and north of any fixed point")
     overlaps: tuple[Code, ...] = Field((), description="camera: cameras that see some of the same ground")
-    clock_uncertainty_s: float = Field(0.5, ge=0, le=3600, description="camera: largest error of its clock, seconds")
+    clock_uncertainty_s: Number = Field(0.5, ge=0, le=3600, description="camera: largest error of its clock, seconds")
 
     @property
     def level(self) -> Level:
@@ -58,7 +65,7 @@ class Walk(Frozen):
 
     from_: Code = Field(alias="from")
     to: Code
-    shortest_s: float = Field(ge=0, le=86_400)
+    shortest_s: Number = Field(ge=0, le=86_400)
 
 
 class City(Frozen):

@@ -1,1 +1,1 @@
-"""The city's units and what is known of them as a whole: watermarks, status, decision digest, assignments."""
+"""The city's units, and what is stored about them as a whole: watermarks, status, decision digest, assignments."""

@@ -1,4 +1,4 @@
-"""Assignments: which crop belongs to whom at each level."""
+"""Assignments: the identity of every crop at each level."""
 
 import json
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import text
 
 from pipeline.store import Store
+from schemas.disk import replacing
 from schemas.levels import Level
 
 _ASSIGNMENTS = text(
@@ -26,8 +27,11 @@ _ASSIGNMENTS = text(
 
 
 def assignments(store: Store, district: str) -> Iterator[dict[str, Any]]:
-    """One row a crop of the district, by time: crop (hex key), camera, time, tracklet, building, street, district
-    (persistent ids or None), truth."""
+    """One row for each crop of the district, in order of time.
+
+    Keys: crop (hex key), camera, time (ISO 8601 or None), tracklet, building, street and district (persistent ids or
+    None), truth (label or None).
+    """
     with store.begin() as connection:
         rows = connection.execution_options(yield_per=5_000).execute(_ASSIGNMENTS, {"district": district})
         for row in rows:
@@ -45,15 +49,10 @@ def assignments(store: Store, district: str) -> Iterator[dict[str, Any]]:
 
 
 def write_assignments(store: Store, district: str, path: Path) -> int:
-    """Writes them as JSON Lines, whole or not at all; how many."""
-    part = path.with_name(path.name + ".part")
+    """Writes the assignments as JSON Lines, whole or not at all; returns their number."""
     count = 0
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            for row in assignments(store, district):
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-                count += 1
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
+        for row in assignments(store, district):
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            count += 1
     return count

@@ -1,4 +1,4 @@
-"""The decision digest: one hash over what was decided, equal wherever the same embeddings were resolved."""
+"""The decision digest: one hash over all decisions and groups, equal wherever the same embeddings were resolved."""
 
 import hashlib
 
@@ -22,8 +22,8 @@ _GROUPS = text(
 def decision_digest(connection: Connection, unit: str | None = None) -> str:
     """SHA-256 (hex) over the current decisions and groups of `unit` and everything below it, or of the whole city.
 
-    In it: level, window, verdict and the keys of both sides; and each group's sorted tracklet keys. Not in it: run ids,
-    persistent ids, clock times, floats.
+    It covers level, window, verdict and the keys of both sides of each decision, and each group's sorted tracklet keys.
+    It covers no run ids, persistent ids, clock times or floats.
     """
     digest = hashlib.sha256()
     at = {"unit": unit or ""}

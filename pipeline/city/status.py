@@ -1,4 +1,4 @@
-"""What the city holds now, in a few numbers."""
+"""The current state of the city in a few numbers."""
 
 from typing import Any
 
@@ -17,8 +17,11 @@ _COUNTS = text(
 
 
 def status(store: Store) -> dict[str, Any]:
-    """Keys: levels {camera, building, street, district: identities}, crops, decisions, runs, pending (units), model
-    (name or None), digest (hex)."""
+    """Counts of the whole city.
+
+    Keys: levels {camera, building, street, district: number of identities}, crops, decisions, runs, pending (units to
+    resolve), model (name or None), digest (hex).
+    """
     with store.begin() as connection:
         counts = connection.execute(_COUNTS).one()
         found = connection.execute(text("SELECT level, count(*) AS many FROM identity_now GROUP BY level"))

@@ -1,105 +1,71 @@
-"""The city's units, from its YAML file into the store and back.
+"""The city's units: read from the YAML file, stored, and read back.
 
-The file is data and nothing else: no tags, no anchors or aliases (so no alias bombs), no key twice. A store holds one
-city. It may grow at any time, but what earlier decisions rest on (a camera's source, place, clock and overlaps, walks
-between units) may not change under crops that are already there.
+A store holds one city. The city may grow at any time, but what earlier decisions depend on (a camera's source,
+position, clock uncertainty and overlaps, the walks between units) may not change once there are crops.
 """
 
-from collections.abc import Hashable
 from pathlib import Path
-from typing import Any
 
-import yaml
 from pydantic import ValidationError
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
 
+from pipeline.city.plain_yaml import Document, parse
 from pipeline.governance.audit import Action, audit
 from pipeline.store import Store
 from schemas.city_file import City, Unit, Walk
-from schemas.errors import CityError
+from schemas.errors import CityError, InputError
 from schemas.keys import content_hash
 from schemas.levels import is_within
+from schemas.validation import first_fault
 
 MAX_FILE_BYTES = 5_000_000
-MAX_DEPTH = 16
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """YAML as plain data. Raises MarkedYAMLError at the line of a tag, an anchor, an alias or a repeated key."""
-
-    depth = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        event = self.peek_event()  # type: ignore[no-untyped-call]
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
-            raise yaml.MarkedYAMLError(problem="anchors and aliases are not allowed", problem_mark=event.start_mark)
-        if getattr(event, "tag", None) is not None:
-            raise yaml.MarkedYAMLError(problem=f"the tag {event.tag} is not allowed", problem_mark=event.start_mark)
-        if self.depth >= MAX_DEPTH:
-            raise yaml.MarkedYAMLError(problem="nested too deeply", problem_mark=event.start_mark)
-        self.depth += 1
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"{key.value!r} stands twice", problem_mark=key.start_mark)
-            seen.add(str(key.value))
-        return super().construct_mapping(node, deep)
 
 
 def read_city_file(path: Path) -> City:
-    """The city that a YAML file describes. Raises CityError naming the file, and the line or unit at fault."""
+    """The city that a YAML file describes. Raises CityError with the file's name, line and column, and the unit."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise CityError(f"{path}: cannot be read: {error.strerror}") from None
     if len(data) > MAX_FILE_BYTES:
-        raise CityError(f"{path}: larger than {MAX_FILE_BYTES // 1_000_000} MB; no city file is")
+        raise CityError(f"{path}: larger than {MAX_FILE_BYTES // 1_000_000} MB, which no city file is")
     try:
-        raw = yaml.load(data.decode(), _PlainLoader)  # noqa: S506 - a SafeLoader that refuses still more
+        document = parse(data.decode("utf-8-sig"))
     except UnicodeDecodeError:
         raise CityError(f"{path}: is not UTF-8 text") from None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f", line {mark.line + 1}" if mark else ""
-        raise CityError(f"{path}{where}: {error.problem or 'is no YAML'}") from None
-    except (yaml.YAMLError, ValueError) as error:  # a character YAML forbids, or a number of thousands of digits
-        raise CityError(f"{path}: is no YAML: {' '.join(str(error).split())[:200]}") from None
-    if not isinstance(raw, dict):
-        raise CityError(f"{path}: holds no city; it begins with `timezone:` and `units:`")
+    except InputError as error:
+        raise CityError(f"{path}, {error}") from None
+    if not isinstance(document.data, dict):
+        raise CityError(f"{path}: is not a city; a city file begins with `timezone:` and `units:`")
     try:
-        return City.model_validate(raw)
+        return City.model_validate(document.data)
     except ValidationError as error:
-        raise CityError(f"{path}: {_first_fault(error, raw)}") from None
+        raise CityError(f"{path}, {_first_fault(error, document)}") from None
 
 
-def _first_fault(error: ValidationError, raw: dict[str, Any]) -> str:
-    """One line for the first of the faults, with the unit or walk that it lies in."""
+def _first_fault(error: ValidationError, document: Document) -> str:
+    """One line for the fault that explains the others best: line and column, unit or walk, and what is wrong."""
     faults = error.errors(include_url=False)
-    place = list(faults[0]["loc"])
-    where: list[str] = []
+    place, message = first_fault(error, City)
+    unknown = next((fault["loc"] for fault in faults if fault["type"] == "extra_forbidden"), None)
+    where = [document.place(unknown or place)]
     if len(place) > 1 and isinstance(place[1], int):
-        kind, number = place[0], place[1]
-        entry = raw[str(kind)][number]
-        named = isinstance(entry, dict) and entry.get("code")
-        where.append(f"unit {str(named)[:80]}" if named else f"{str(kind).rstrip('s')} {number + 1}")
+        kind, number = str(place[0]), place[1]
+        entry = document.data[kind][number]
+        code = entry.get("code") if isinstance(entry, dict) else None
+        where.append(f"unit {str(code)[:80]}" if code else f"{kind.rstrip('s')} {number + 1}")
         place = place[2:]
-    where += [str(part) for part in place]
-    message = faults[0]["msg"].removeprefix("Value error, ")
+    quotes = "; write it in quotes" if any(fault["type"] == "string_type" for fault in faults[:1]) else ""
     more = f" (and {len(faults) - 1} more faults)" if len(faults) > 1 else ""
-    return (f"{', '.join(where)}: " if where else "") + message + more
+    return f"{', '.join([*where, *(str(part) for part in place)])}: {message}{quotes}{more}"
 
 
 def canonical(city: City) -> City:
-    """The same city as `read_city` gives it: units by code, overlaps from both sides, each walk once.
+    """The same city in the form that `read_city` returns: units by code, overlaps on both sides, each walk once.
 
-    Raises CityError where two walks between the same units differ.
+    Raises CityError if two walks between the same units differ.
     """
     overlaps: dict[str, set[str]] = {unit.code: set(unit.overlaps) for unit in city.units}
     for unit in city.units:
@@ -109,7 +75,7 @@ def canonical(city: City) -> City:
     for walk in city.walks:
         ends = min(walk.from_, walk.to), max(walk.from_, walk.to)
         if walks.setdefault(ends, walk.shortest_s) != walk.shortest_s:
-            raise CityError(f"walk {ends[0]} -> {ends[1]} stands twice with different times; a walk counts both ways")
+            raise CityError(f"walk {ends[0]} -> {ends[1]} is there twice with different times; a walk counts both ways")
     units = [unit.model_copy(update={"overlaps": tuple(sorted(overlaps[unit.code]))}) for unit in city.units]
     return City(
         timezone=city.timezone,
@@ -119,14 +85,14 @@ def canonical(city: City) -> City:
 
 
 def city_digest(city: City) -> bytes:
-    """SHA-256 of what a city in canonical form is."""
+    """SHA-256 of a city in canonical form."""
     return content_hash("city", [city.model_dump_json(by_alias=True)])
 
 
 def store_city(store: Store, city: City, *, is_demo: bool = False) -> bool:
-    """Makes `city` the store's city in one transaction, with an audit row; False when it was there already.
+    """Makes `city` the store's city in one transaction, with an audit row; False if it is the store's city already.
 
-    Raises CityError when a unit that has crops would go or change, or one that runs or searches name would go.
+    Raises CityError if that would remove or change a unit that has crops, or remove one that runs or searches refer to.
     """
     new = canonical(city)
     digest = city_digest(new)
@@ -151,20 +117,20 @@ def store_city(store: Store, city: City, *, is_demo: bool = False) -> bool:
 
 
 def find_city(store: Store) -> City | None:
-    """The store's city, in canonical form; None while none is loaded."""
+    """The store's city in canonical form; None if no city is loaded."""
     with store.begin() as connection:
         return _read(connection)
 
 
 def read_city(store: Store) -> City:
-    """The store's city, in canonical form. Raises CityError while none is loaded."""
+    """The store's city in canonical form. Raises CityError if no city is loaded."""
     city = find_city(store)
     if city is None:
-        raise CityError("no city is loaded: run `urban-reid city load city.yaml`")
+        raise CityError("no city is loaded; run `urban-reid city load city.yaml`")
     return city
 
 
-#: The city that was read last, by its digest: a resolve asks for each of its units.
+#: The city that was read last, by its digest, because a resolve reads it once for each unit.
 _known: dict[bytes, City] = {}
 
 
@@ -199,7 +165,7 @@ def _read(connection: Connection) -> City | None:
         for a, b, shortest_s in connection.execute(text("SELECT a, b, shortest_s FROM walk"))
     )
     city = canonical(City(timezone=stored.timezone, units=units, walks=walks))
-    if city_digest(city) == digest:  # not so where another city was written between our statements
+    if city_digest(city) == digest:  # it is not if another city was written between our statements
         _known.clear()
         _known[digest] = city
     return city
@@ -212,7 +178,7 @@ def _refuse_changes_under_crops(connection: Connection, old: City, new: City) ->
     def has_crops(code: str) -> bool:
         return any(is_within(camera, code) for camera in cameras)
 
-    advice = "crops of it are stored, and decisions rest on it; load the changed city into a new data directory"
+    advice = "it has crops, and decisions depend on it; load the changed city into a new data directory"
     now = {unit.code: unit for unit in new.units}
     for unit in old.units:
         if not has_crops(unit.code):
@@ -228,7 +194,7 @@ def _refuse_changes_under_crops(connection: Connection, old: City, new: City) ->
 
 
 def _links(city: City) -> set[tuple[str, str, str, float]]:
-    """What ties two units to each other: overlaps and walks, each once."""
+    """Overlaps and walks, each once: (kind, one unit, the other, shortest walk in seconds or 0)."""
     overlaps = {
         ("overlap", unit.code, other, 0.0) for unit in city.units for other in unit.overlaps if unit.code < other
     }
@@ -253,7 +219,7 @@ def _write(connection: Connection, city: City, digest: bytes, is_demo: bool) -> 
         )
     except IntegrityError as error:
         line = str(error.orig).strip().splitlines()[-1].removeprefix("DETAIL:").strip()
-        raise CityError(f"a unit that runs or searches name cannot be removed: {line}") from None
+        raise CityError(f"a unit that runs or searches refer to cannot be removed: {line}") from None
     connection.execute(  # canonical order: a parent comes before its children
         text("""INSERT INTO urban_unit (code, name, kind, source, x_m, y_m, clock_uncertainty_s)
                 VALUES (:code, :name, :kind, :source, :x_m, :y_m, :clock_uncertainty_s)
@@ -261,7 +227,7 @@ def _write(connection: Connection, city: City, digest: bytes, is_demo: bool) -> 
                 x_m = excluded.x_m, y_m = excluded.y_m, clock_uncertainty_s = excluded.clock_uncertainty_s"""),
         units,
     )
-    # Which of two codes is the lesser is the database's to say: its collation may not order '-' and '/' by their bytes.
+    # The database decides which of two codes is less, because its collation may not order '-' and '/' by their bytes.
     overlaps = [link for link in links if link["kind"] == "overlap"]
     walks = [link for link in links if link["kind"] == "walk"]
     if overlaps:

@@ -1,4 +1,4 @@
-"""Which windows are to be looked at. A mark is cleared only if no other came meanwhile."""
+"""Watermarks: from which window on each unit has to be resolved. A new mark is never lost to an older one's end."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,12 +9,14 @@ from sqlalchemy import Connection, text
 
 @dataclass(frozen=True)
 class Watermark:
+    """`dirty_from`: start of the first window to resolve. `version` grows with each mark of the unit."""
+
     dirty_from: datetime
     version: int
 
 
 def read(connection: Connection, unit: str) -> Watermark | None:
-    """The unit's mark; None when nothing is pending."""
+    """The unit's mark; None if nothing is pending."""
     row = connection.execute(
         text("SELECT dirty_from, version FROM watermark WHERE unit = :unit AND dirty_from IS NOT NULL"), {"unit": unit}
     ).one_or_none()
@@ -22,12 +24,12 @@ def read(connection: Connection, unit: str) -> Watermark | None:
 
 
 def mark(connection: Connection, unit: str, dirty_from: datetime) -> None:
-    """Says that the unit's windows from `dirty_from` on may have changed."""
+    """Marks the unit's windows from `dirty_from` on as possibly changed."""
     mark_all(connection, {unit: dirty_from})
 
 
 def mark_all(connection: Connection, dirty_from: Mapping[str, datetime]) -> None:
-    """The same of several units, in the order of their codes, so that two writers wait for each other."""
+    """The same for several units, in the order of their codes, so that two writers cannot deadlock."""
     connection.execute(
         text(
             "INSERT INTO watermark (unit, dirty_from, version) SELECT unit, at, 1 "
@@ -40,9 +42,9 @@ def mark_all(connection: Connection, dirty_from: Mapping[str, datetime]) -> None
 
 
 def settle(connection: Connection, unit: str, seen: Watermark, remaining: datetime | None) -> bool:
-    """After a resolve: moves the mark to the first window not looked at, or clears it.
+    """After a resolve: moves the mark to `remaining`, the first window not resolved, or clears it for None.
 
-    False when a new mark came since `seen`; then the unit has to be looked at once more.
+    Returns False, and changes nothing, if the unit was marked again since `seen`; it has to be resolved once more.
     """
     done = connection.execute(
         text("UPDATE watermark SET dirty_from = :remaining WHERE unit = :unit AND version = :version"),
@@ -52,7 +54,7 @@ def settle(connection: Connection, unit: str, seen: Watermark, remaining: dateti
 
 
 def mark_everything(connection: Connection) -> None:
-    """After another model or calibration came into use: every camera's whole history is to be looked at again."""
+    """Marks the whole history of every unit, after another model or calibration came into use."""
     connection.execute(
         text(
             "INSERT INTO watermark (unit, dirty_from, version) SELECT camera, min(captured_at), 1 FROM crop "
