@@ -96,8 +96,8 @@ def _plain(node: yaml.Node) -> Any:
         return [_plain(item) for item in node.value]
     if isinstance(node, yaml.MappingNode):
         return _mapping(node)
-    text: str = node.value
-    return text if node.style else _scalar(text, node)  # in quotes or as a block: text, whatever it looks like
+    assert isinstance(node, yaml.ScalarNode)
+    return node.value if node.style else _scalar(node)  # text in quotes or in a block stays text
 
 
 def _mapping(node: yaml.MappingNode) -> dict[str, Any]:
@@ -111,7 +111,8 @@ def _mapping(node: yaml.MappingNode) -> dict[str, Any]:
     return found
 
 
-def _scalar(text: str, node: yaml.Node) -> Any:
+def _scalar(node: yaml.ScalarNode) -> Any:
+    text: str = node.value
     if text in _WORDS:
         return _WORDS[text]
     try:

@@ -1,1 +1,1 @@
-"""What makes the use of the system accountable: the audit trail."""
+"""Accountability for the use of the system: the audit trail."""

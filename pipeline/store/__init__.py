@@ -1,11 +1,11 @@
-"""The database: one embedded server in the data directory, or an own one.
+"""The city's database: the embedded server in the data directory, or a server supplied by the user.
 
-`Store` gives transactions; `copy` moves arrays in and out; `locks` lets one process at a time work on a unit; `leaves`
-makes the partitions that hold vectors; `statistics` keeps the planner informed; `embedded` runs the server; `schema`
-migrates.
+`Store` gives transactions, `copy` moves arrays in and out, `locks` keeps each unit to one process at a time,
+`partitions` creates the parts of the tables that hold vectors, `statistics` informs the query planner, `embedded` runs
+the server, and `schema` migrates.
 """
 
 from pipeline.store.schema import revision, upgrade
-from pipeline.store.store import Store, stop, url
+from pipeline.store.store import Store, reset_passwords, stop, url
 
-__all__ = ["Store", "revision", "stop", "upgrade", "url"]
+__all__ = ["Store", "reset_passwords", "revision", "stop", "upgrade", "url"]

@@ -13,17 +13,20 @@ from sqlalchemy import Connection, text
 from pipeline.store.copy_format import Column, Values, check_vectors, decode, encode
 from schemas.errors import VectorError
 
+#: Columns to write: name -> (type, values).
+Columns = Mapping[str, tuple[str, Values]]
+
 _READ_BYTES = 1 << 20
 
 
-def copy_in(connection: Connection, table: str, columns: Mapping[str, tuple[str, Values]]) -> int:
-    """Writes rows into `table` with COPY BINARY in the connection's transaction; returns how many.
+def copy_in(connection: Connection, table: str, columns: Columns) -> int:
+    """Writes rows into `table` with COPY BINARY in the connection's transaction; returns their number.
 
     `columns`: name -> (type, values), all of one length. Types: int2 int4 int8 float4 float8 bool (numbers or arrays);
     text, enum (str); bytea (bytes); uuid (UUID); date (dates or a datetime64 array); timestamptz (aware datetimes, or
     int64 microseconds since 1970 UTC); int8[], float8[] (sequences of numbers); halfvec (floats, (n, D)). A sequence
-    may hold None for NULL, except halfvec. Raises VectorError, before anything is sent, for a vector that is NaN,
-    infinite, zero or beyond 65,504; and when the table's vectors have another width.
+    may contain None for NULL, except halfvec. Raises VectorError, before anything is sent, for a vector that is zero or
+    contains NaN, infinity or a number beyond 65,504; and if the table's vectors have another width.
     """
     counts = {name: len(values) for name, (_, values) in columns.items()}
     if len(set(counts.values())) != 1:
@@ -59,11 +62,11 @@ def copy_out(
 ) -> dict[str, Column]:
     """Reads the rows of a query with COPY BINARY, as columns.
 
-    `sql` names its parameters `:name`, as sqlalchemy.text does; `types` gives each column of the result, in order, its
-    name here and its type. Numbers and bool come as arrays (NULL in a float as NaN), timestamptz as int64 microseconds
-    since 1970 UTC, halfvec as float32 (n, D), with (0, 0) for no rows; bytea, text, enum, uuid, date and arrays as
-    lists, with None for NULL. A type with a question mark, `int8?`, comes as a list with None for NULL. Raises
-    StoreError if a NULL stands in another column, or the columns are not as said.
+    `sql` names its parameters `:name`, as sqlalchemy.text does; `types` gives a name and a type to each column of the
+    result, in order. Returns numbers and bool as arrays (NULL in a float as NaN), timestamptz as int64 microseconds
+    since 1970 UTC, halfvec as float32 (n, D), or (0, 0) for no rows; bytea, text, enum, uuid, date and arrays as lists,
+    with None for NULL. A type with a question mark, `int8?`, is returned as a list with None for NULL. Raises
+    StoreError if another column contains NULL, or if the columns differ from `types`.
     """
     compiled = str(text(sql).compile(dialect=connection.dialect))
     plain = {
@@ -83,7 +86,7 @@ def _copy(connection: Connection, command: Composable, file: Any) -> None:
 
 
 class _Reader:
-    """The file that psycopg2 reads from: one chunk after the other. `error` is what ended it early."""
+    """The file that psycopg2 reads from, chunk by chunk. `error`: the exception that ended it early, or None."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks

@@ -1,8 +1,8 @@
-"""Postgres' binary COPY format, to and from numpy.
+"""PostgreSQL's binary COPY format, to and from numpy.
 
-A file is a signature, rows, an end mark. A row is its number of fields (int16), and each field its length (int32, -1
-for NULL) and its bytes in network order. Where all fields of a chunk have one width, numpy lays the whole chunk out as
-a structured array: 100,000 rows of a 512-d halfvec a second and more. Otherwise the fields are joined one by one.
+A file is a signature, rows and an end mark. A row is its number of fields (int16) and its fields, each as its length
+(int32, -1 for NULL) and its bytes in network order. If each column's fields have one width, a chunk is one structured
+array, which numpy fills with 100,000 rows of a 512-d halfvec a second and more; otherwise fields are joined one by one.
 """
 
 import struct
@@ -18,9 +18,9 @@ from schemas.errors import StoreError, VectorError
 from schemas.times import to_us
 
 Values = Sequence[Any] | np.ndarray
-#: One column read: an array, or a list where numpy has no such type or a NULL may stand.
+#: One column that was read: an array, or a list if numpy has no such type or the column may contain NULL.
 Column = np.ndarray | list[Any]
-#: A column's fields: an array (n, ...) of equally wide ones, or one by one; in a chunk to send behind their lengths.
+#: A column's fields: an array (n, ...) if they have one width, else a list in which each field follows its length.
 _Fields = np.ndarray | list[bytes]
 _Read = np.ndarray | list[bytes | None]
 
@@ -30,19 +30,19 @@ _HALF_ZERO = 2.0**-25
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _END = b"\xff\xff"
 _NULL = b"\xff\xff\xff\xff"
-#: Postgres counts from 2000-01-01; microseconds and days since 1970.
+#: PostgreSQL's epoch, 2000-01-01, in microseconds and in days since 1970.
 _EPOCH_US = 946_684_800_000_000
 _EPOCH_DAYS = 10_957
-#: Rows are laid out for about this many bytes at once, so that memory does not grow with them.
+#: Approximate size of a chunk, which bounds the memory however many rows there are.
 _CHUNK_BYTES = 8_000_000
 
 _NUMBERS = {"int2": ">i2", "int4": ">i4", "int8": ">i8", "float4": ">f4", "float8": ">f8", "bool": "?"}
-#: Arrays: the elements' form and Postgres' number for their type.
+#: Arrays: the elements' numpy type and PostgreSQL's number of their type.
 _ARRAYS = {"int8[]": (">i8", 20), "float8[]": (">f8", 701)}
 
 
 def check_vectors(name: str, vectors: np.ndarray) -> None:
-    """Raises VectorError for what halfvec cannot hold, or what has no direction. vectors: (n, D) of any float."""
+    """Raises VectorError for vectors that halfvec cannot hold or that are zero. vectors: (n, D) of any float type."""
     if not len(vectors):
         return
     if vectors.ndim != 2 or not vectors.shape[1] or vectors.dtype.kind != "f":
@@ -65,7 +65,7 @@ def check_vectors(name: str, vectors: np.ndarray) -> None:
 
 
 def encode(columns: Sequence[tuple[str, Values]], rows: int) -> Iterator[bytes]:
-    """The file, chunk by chunk. columns: (type, values) as in `copy_in`, checked; halfvec as an array."""
+    """The file, chunk by chunk. columns: (type, values) as in `copy_in`, already checked; halfvec as an array."""
     yield _SIGNATURE
     widths = (
         2 * values.shape[1] if isinstance(values, np.ndarray) and values.ndim > 1 else 32 for _, values in columns
@@ -113,7 +113,7 @@ def _fields(kind: str, values: Values) -> _Fields:
     if kind == "halfvec":
         vectors = np.asarray(values)
         halfvec = np.empty((len(vectors), 2 + vectors.shape[1]), ">u2")
-        halfvec[:, 0], halfvec[:, 1] = vectors.shape[1], 0  # D, and a word that Postgres keeps for later
+        halfvec[:, 0], halfvec[:, 1] = vectors.shape[1], 0  # D, and a word that pgvector reserves
         halfvec[:, 2:] = vectors.astype(">f2").view(">u2")
         return halfvec
     if kind in _NUMBERS:
@@ -154,7 +154,7 @@ def _payload(kind: str, value: Any) -> bytes:
                 return struct.pack(">iiI", 0, 0, oid)
             elements = np.empty(len(value), [("length", ">i4"), ("value", form)])
             elements["length"], elements["value"] = 8, value
-            # one dimension, no NULLs, the elements' type; so many, counted from 1
+            # one dimension, no NULLs, the elements' type; their number, the first index
             return struct.pack(">iiIii", 1, 0, oid, len(value), 1) + elements.tobytes()
     raise ValueError(f"no column type {kind!r}")
 
@@ -170,7 +170,7 @@ def decode(data: memoryview, types: Mapping[str, str]) -> dict[str, Column]:
 
 
 def _fixed_rows(data: memoryview, types: Mapping[str, str]) -> list[np.ndarray] | None:
-    """Per column (n, width) bytes, if all rows are as wide as the first in every field; else None."""
+    """Per column (n, width) bytes, if in each column all fields are as wide as the first; else None."""
     at = len(_SIGNATURE)
     (count,) = struct.unpack_from(">h", data, at)
     if count != len(types):
@@ -229,10 +229,10 @@ def _array(name: str, kind: str, fields: _Read) -> np.ndarray:
         null = np.array(np.nan, _NUMBERS[kind]).tobytes() if kind in ("float4", "float8") else None
         there = [bytes(field) for field in (null if field is None else field for field in fields) if field is not None]
         if len(there) < len(fields):
-            raise StoreError(f"column {name} holds NULL, which an array of {kind} cannot; read it as `{kind}?`")
+            raise StoreError(f"column {name} contains NULL, which an array of {kind} cannot; read it as `{kind}?`")
         widths = {len(field) for field in there}
         if len(widths) > 1:
-            raise StoreError(f"column {name} holds vectors of several widths, which cannot be compared")
+            raise StoreError(f"column {name} contains vectors of several widths, which cannot be compared")
         fields = np.frombuffer(b"".join(there), "u1").reshape(len(there), widths.pop() if widths else 0)
     fields = np.ascontiguousarray(fields)  # (n, width) bytes
     if kind == "halfvec":
@@ -241,7 +241,7 @@ def _array(name: str, kind: str, fields: _Read) -> np.ndarray:
     if not len(fields):
         return np.empty(0, wanted.newbyteorder("="))
     if fields.shape[1] != wanted.itemsize:
-        raise StoreError(f"column {name} is {fields.shape[1]} bytes wide, which is no {kind}")
+        raise StoreError(f"column {name} is {fields.shape[1]} bytes wide, which does not fit {kind}")
     values = fields.view(wanted)[:, 0].astype(wanted.newbyteorder("="))
     return values + _EPOCH_US if kind == "timestamptz" else values
 

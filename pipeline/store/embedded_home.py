@@ -1,28 +1,48 @@
 """What the embedded server keeps in the data directory beside its data.
 
-HOME/postgres.json       passwords of the three roles, and where the socket is if elsewhere (0600)
-HOME/postgres.lock       held alone while somebody creates, starts or stops the server
-HOME/postgres.holders    each user of the server holds a share of it; who gets it alone may stop the server
+HOME/postgres.json      passwords of the three roles, and the folder of the socket if it is elsewhere (mode 0600)
+HOME/postgres.lock      locked by a program while it creates, starts or stops the server
+HOME/postgres.holders   locked shared by every program that uses the server; who gets it alone may stop the server
 
-The kernel drops the locks of a killed process, so nobody keeps the server alive wrongly.
+The kernel releases the locks of a killed process, so a killed program does not keep the server alive.
 """
 
-import fcntl
-import json
 import os
 import stat
+import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO
 
+from pydantic import ValidationError
+
+from pipeline.store import roles
 from pipeline.store.embedded_programs import Account
+from schemas import disk
 from schemas.errors import HomeError
+from schemas.settings import Frozen
+
+STATE = "postgres.json"
+
+
+class SocketFolder(Frozen):
+    """The folder of the server's socket where it is not the data's own. A copied home still names the home it was."""
+
+    home: str
+    folder: str
+
+
+class ServerState(Frozen):
+    """The content of postgres.json."""
+
+    passwords: dict[str, str]  # by role
+    socket: SocketFolder | None
 
 
 @contextmanager
 def home_errors(home: Path) -> Iterator[None]:
-    """Turns what the file system refuses into one HomeError."""
+    """Raises HomeError for an OSError."""
     try:
         yield
     except OSError as error:
@@ -33,8 +53,18 @@ def home_errors(home: Path) -> Iterator[None]:
         ) from error
 
 
+def resolved(home: Path) -> Path:
+    """The home's absolute path without symbolic links. Raises HomeError for one that PostgreSQL cannot use."""
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in str(home)):
+        raise HomeError(
+            f"the path of the data directory, {str(home)!r}, holds control characters or is not UTF-8, which "
+            "PostgreSQL cannot use; set URBAN_REID_HOME to another path"
+        )
+    return Path(os.path.realpath(home))
+
+
 def prepare_home(home: Path, account: Account) -> None:
-    """Makes the folder, closed to others, and sees that `account` can pass through it. Raises HomeError."""
+    """Creates the folder, closed to others, and lets `account` pass through it. Raises HomeError."""
     if home.exists() and not home.is_dir():
         raise HomeError(f"the data directory {home} is a file; set URBAN_REID_HOME to a folder")
     home.parent.mkdir(parents=True, exist_ok=True)
@@ -47,53 +77,70 @@ def prepare_home(home: Path, account: Account) -> None:
                 f"{parent} is closed to the system user {account.name}, which runs the database because PostgreSQL "
                 "refuses root; set URBAN_REID_HOME to a folder outside it"
             )
-    if not account.reaches(home):  # our own folder: let that user pass, and nobody else
+    if not account.reaches(home):  # our own folder: let that user pass, and no other
         os.chown(home, -1, account.gid)
         home.chmod(stat.S_IMODE(home.stat().st_mode) | stat.S_IXGRP)
 
 
-@contextmanager
-def locked(home: Path) -> Iterator[None]:
-    """Alone with creating, starting and stopping."""
-    descriptor = os.open(home / "postgres.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+def exists(home: Path) -> bool:
+    """Whether the home has a database, running or not.
+
+    Raises HomeError where it had one that is missing now, such as a link or a mount without its target: a new database
+    must not take its place.
+    """
+    data = home / "postgres"
+    with home_errors(home):
+        if (data / "PG_VERSION").exists():
+            return True
+        left = [path.name for path in (data, home / STATE) if path.is_symlink() or path.exists()]
+        is_empty_folder = data.is_dir() and not data.is_symlink() and not any(data.iterdir())
+    if not left or (left == [data.name] and is_empty_folder):
+        return False
+    raise HomeError(
+        f"the database of {home} is missing: there is {' and '.join(left)}, but no database in {data}; bring it back "
+        f"(is a disk not mounted?), or move {' and '.join(left)} away to start with an empty database"
+    )
 
 
-def share(home: Path) -> int:
-    """A share of the holders' lock, under `locked`; closing the descriptor gives it back."""
-    descriptor = os.open(home / "postgres.holders", os.O_RDWR | os.O_CREAT, 0o600)
-    fcntl.flock(descriptor, fcntl.LOCK_SH)
-    return descriptor
+def locked(home: Path) -> AbstractContextManager[None]:
+    """Holds the lock for creating, starting and stopping."""
+    return disk.locked(home / "postgres.lock")
+
+
+def share(home: Path) -> IO[bytes]:
+    """A share of the holders' lock; closing the file returns it. Call it under `locked`."""
+    holder = disk.open_lock(home / "postgres.holders")
+    disk.lock(holder, shared=True)
+    return holder
 
 
 def unshared(home: Path) -> bool:
-    """Whether nobody holds a share; under `locked` that stays so."""
-    descriptor = os.open(home / "postgres.holders", os.O_RDWR | os.O_CREAT, 0o600)
+    """Whether no program holds a share; under `locked` that stays so."""
+    with disk.open_lock(home / "postgres.holders") as file:
+        return disk.try_lock(file)
+
+
+def read_state(home: Path) -> ServerState:
+    """Raises HomeError if postgres.json is missing or damaged."""
+    path = home / STATE
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
-
-
-def read_state(home: Path) -> dict[str, Any]:
-    """{"passwords": {role: password}, "socket": None, or {"home", "folder"} where it does not lie with the data}."""
-    state: dict[str, Any] = json.loads((home / "postgres.json").read_text())
+        state = ServerState.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise lost_passwords(home, "is missing") from None
+    except ValidationError:
+        raise lost_passwords(home, "is damaged") from None
+    if not {roles.SUPERUSER, roles.OWNER, roles.APP} <= state.passwords.keys():
+        raise lost_passwords(home, "is damaged")
     return state
 
 
-def write_state(home: Path, state: dict[str, Any]) -> None:
-    """Replaces the state, whole or not at all, readable by ourselves alone."""
-    new = home / "postgres.json.new"
-    new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        json.dump(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(home / "postgres.json")
+def write_state(folder: Path, state: ServerState) -> None:
+    """Replaces postgres.json in `folder`, whole or not at all, readable by this user only."""
+    disk.write_whole(folder / STATE, state.model_dump_json(), mode=0o600, sync=True)
+
+
+def lost_passwords(home: Path, what: str) -> HomeError:
+    return HomeError(
+        f"{home / STATE}, which holds the database's passwords, {what}; restore it from a backup, "
+        "or run `urban-reid db reset-passwords`"
+    )

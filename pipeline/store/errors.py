@@ -1,4 +1,4 @@
-"""What the database driver raises, in our words."""
+"""Errors of the database driver, as errors of this project."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,19 +9,22 @@ from sqlalchemy.exc import DBAPIError
 
 from schemas.errors import StoreError, StoreUnavailable
 
-#: The server ends, or is not there yet: as good as no connection.
+#: The server is stopping or still starting, which is treated like a lost connection.
 _LOST = (AdminShutdown, CrashShutdown, CannotConnectNow)
 
 
 @contextmanager
 def database_errors(where: str, remedy: str) -> Iterator[None]:
-    """Raises StoreUnavailable for a connection that is lost or cannot be made, StoreError for everything else."""
+    """Raises StoreUnavailable for a connection that is lost or cannot be opened, StoreError for every other error.
+
+    `where` names the database in the message; `remedy` says what to do if it does not answer.
+    """
     try:
         yield
     except (DBAPIError, Error) as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
         said = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
-        # An error without a code of Postgres' came from no server, or is about values that the driver cannot send.
+        # Without an error code of Postgres, no server answered, unless the driver could not send the values.
         unheard = getattr(cause, "pgcode", None) is None and not isinstance(cause, ProgrammingError | DataError)
         if unheard or isinstance(cause, _LOST):
             raise StoreUnavailable(f"{where} does not answer: {said}; {remedy}") from error

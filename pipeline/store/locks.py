@@ -1,4 +1,4 @@
-"""One process at a time works on a unit: a session advisory lock, which dies with the process that holds it."""
+"""Locks that keep each unit to one process at a time: session advisory locks, which end with their process."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -9,9 +9,9 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from pipeline.store.store import Store
 
-#: How long one wait lasts before we look again who holds the lock, milliseconds.
+#: Length of one wait, in milliseconds, after which we look again who holds the lock.
 _SLICE_MS = 2_000
-#: An advisory lock's 64 bits stand in pg_locks as two halves.
+#: pg_locks shows an advisory lock's 64 bits as two halves.
 _HOLDER = text("""
     SELECT a.application_name, to_char(a.state_change AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS')
     FROM pg_locks l JOIN pg_stat_activity a USING (pid)
@@ -23,10 +23,10 @@ _HOLDER = text("""
 
 @contextmanager
 def unit_lock(store: Store, unit: str, on_wait: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Holds the lock of `unit`, on a connection of its own; waits as long as another process holds it.
+    """Holds the lock of `unit`, on a connection of its own, after waiting until no other process holds it.
 
-    `on_wait` is told once for each holder waited for: `waiting for d1/s1: urban-reid resolve (process 4711) has held it
-    since 2026-01-01 08:00:00 UTC`. Raises StoreUnavailable if the database goes away.
+    `on_wait` is called once for each process waited for, with a line such as `waiting for d1/s1: urban-reid resolve
+    (process 4711) has held it since 2026-01-01 08:00:00 UTC`. Raises StoreUnavailable if the connection is lost.
     """
     with store.errors():
         connection = store.engine.connect()
@@ -42,7 +42,7 @@ def unit_lock(store: Store, unit: str, on_wait: Callable[[str], None] | None = N
                 connection.execute(text("SELECT pg_advisory_unlock_all()"))
                 unlocked = True
     finally:
-        if not unlocked:  # whatever came between, Ctrl-C too: the session ends, and with it any lock that it holds
+        if not unlocked:  # whatever happened, such as Ctrl-C: ending the session releases its locks
             connection.invalidate()
         connection.close()
 

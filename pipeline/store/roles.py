@@ -1,18 +1,20 @@
-"""The two roles. `urban_reid_owner` owns every table and runs migrations; `urban_reid_app` reads and writes rows."""
+"""The roles: `urban_reid_owner` owns every table and runs migrations; `urban_reid_app` reads and writes rows."""
 
 from typing import Any
 
 from psycopg2.extensions import encrypt_password
 from psycopg2.sql import SQL, Identifier, Literal
 
+#: Of the embedded server; it creates the other roles and is used for nothing else.
+SUPERUSER = "postgres"
 OWNER = "urban_reid_owner"
 APP = "urban_reid_app"
-#: The embedded database's comment once roles, database and extension are all made.
+#: Comment on the embedded database once roles, database and extension exist.
 READY = "urban-reid"
 
 
 def ensure_login(cursor: Any, role: str, password: str) -> None:
-    """Makes `role` one that logs in with `password`. Only the verifier goes to the server, never the password."""
+    """Creates `role` if needed, and lets it log in with `password`, of which only the verifier goes to the server."""
     ensure_role(cursor, role)
     verifier = encrypt_password(password, role, cursor.connection, "scram-sha-256")
     cursor.execute(SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(Identifier(role), Literal(verifier)))

@@ -1,4 +1,4 @@
-"""Brings the database to the shape this program needs, and says which shape it has."""
+"""Migrates the database to the revision that this program needs."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -13,10 +13,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, NullPool, text
 
 import migrations
-from pipeline.store import embedded, roles
+from pipeline.store import embedded, roles, user_supplied
+from pipeline.store.embedded_home import exists
 from pipeline.store.errors import database_errors
-from pipeline.store.user_supplied import connect as connect_supplied
-from pipeline.store.user_supplied import supplied_url
 from schemas.errors import StoreError
 from schemas.settings import Settings
 
@@ -27,42 +26,44 @@ _OLDEST_VECTOR = (0, 8, 4)
 def upgrade(settings: Settings) -> tuple[str | None, str | None]:
     """Migrates to the newest revision, and returns (the one before, the one now).
 
-    Embedded: creates the server first if need be. Own server: the address' user must be allowed to create roles (or
-    be a member of urban_reid_owner and urban_reid_app, made before) and the extension `vector` (or it is there).
+    Embedded: creates the server first if there is none. User-supplied server: the address's user must be allowed to
+    create roles, or be a member of urban_reid_owner and urban_reid_app; and to create the extension `vector`, unless
+    it is there.
     """
     with database_errors(*whereabouts(settings)):
         if settings.database_url is None:
             with embedded.hold(settings.home) as server:
                 return migrate(lambda: server.connect(roles.OWNER))
-        url = supplied_url(settings)
-        with session(lambda: connect_supplied(url)) as connection, connection.begin():
+        url = user_supplied.supplied_url(settings)
+        with session(lambda: user_supplied.connect(url)) as connection, connection.begin():
             prepare_supplied(connection)
-        return migrate(lambda: connect_supplied(url))
+        return migrate(lambda: user_supplied.connect(url))
 
 
 def revision(settings: Settings) -> tuple[str | None, str]:
-    """(the database's revision, or None before the first; the newest this program knows)."""
+    """(the database's revision, None if it has none yet; the newest revision that this program knows)."""
     with database_errors(*whereabouts(settings)):
         if settings.database_url is not None:
-            url = supplied_url(settings)
-            with session(lambda: connect_supplied(url)) as connection:
+            url = user_supplied.supplied_url(settings)
+            with session(lambda: user_supplied.connect(url)) as connection:
                 return current(connection), head()
-        if not embedded.exists(settings.home):
+        if not exists(settings.home):
             return None, head()
         with embedded.hold(settings.home) as server, session(lambda: server.connect(roles.APP)) as connection:
             return current(connection), head()
 
 
 def whereabouts(settings: Settings) -> tuple[str, str]:
-    """For messages: (the database and where it is, what to do when it does not answer). Never a password."""
+    """For messages: (the database and where it is, what to do if it does not answer). Never shows a password."""
     if settings.database_url is None:
         return f"the database in {settings.home}", f"see {settings.home / 'postgres' / 'server.log'}"
-    address = supplied_url(settings).render_as_string(hide_password=True)
+    address = user_supplied.supplied_url(settings).render_as_string(hide_password=True)
     return f"the database at {address}", "see that it runs and that URBAN_REID_DATABASE_URL is right"
 
 
 @cache
 def head() -> str:
+    """The newest revision that this program knows."""
     found = ScriptDirectory.from_config(_alembic()).get_current_head()
     assert found is not None
     return found
@@ -84,8 +85,8 @@ def migrate(
 ) -> tuple[str | None, str | None]:
     """Runs the migrations as urban_reid_owner in one transaction, one process at a time.
 
-    `direction` is Alembic's upgrade or downgrade, `connect` gives a connection that may become the owner. Returns the
-    revisions before and after, None for an empty database.
+    `direction` is Alembic's upgrade or downgrade; `connect` returns a psycopg2 connection whose user may become the
+    owner. Returns the revisions before and after, None for an empty database.
     """
     with session(connect) as connection, connection.begin():
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('urban_reid migration', 0))"))
@@ -104,13 +105,13 @@ def check_versions(connection: Connection) -> None:
         raise StoreError(f"the database server is PostgreSQL {server}; 15 or later is needed")
     vector: str | None = connection.scalar(text("SELECT extversion FROM pg_extension WHERE extname = 'vector'"))
     if vector is None:
-        raise StoreError("the database has no extension `vector`; a superuser says CREATE EXTENSION vector in it")
+        raise StoreError("the database has no extension `vector`; a superuser must run CREATE EXTENSION vector in it")
     if tuple(int(part) for part in vector.split(".")) < _OLDEST_VECTOR:
         raise StoreError(f"the database has pgvector {vector}; 0.8.4 or later is needed: ALTER EXTENSION vector UPDATE")
 
 
 def prepare_supplied(connection: Connection) -> None:
-    """What the embedded server's bootstrap does, with the rights that the address' user has."""
+    """Creates extension, roles and rights as the embedded server's bootstrap does, with the address's user's rights."""
     if connection.scalar(text("SELECT 1 FROM pg_extension WHERE extname = 'vector'")) is None:
         connection.execute(text("CREATE EXTENSION vector"))
     check_versions(connection)
@@ -126,7 +127,7 @@ def prepare_supplied(connection: Connection) -> None:
 
 @contextmanager
 def session(connect: Callable[[], Any]) -> Iterator[Connection]:
-    """One connection, closed at the end."""
+    """One connection, closed at the end of the block."""
     engine = sqlalchemy.create_engine("postgresql+psycopg2://", creator=connect, poolclass=NullPool)
     try:
         with engine.connect() as connection:

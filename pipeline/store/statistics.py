@@ -1,4 +1,4 @@
-"""Statistics for the planner: without them a table that has just been filled is read from end to end."""
+"""Statistics for the query planner: without them it scans a table that has just been filled from end to end."""
 
 import time
 
@@ -6,16 +6,16 @@ from sqlalchemy import text
 
 from pipeline.store.store import Store
 
-#: Pages (8 kB) from which on a table is worth it; smaller ones are read as fast without an index.
+#: Smallest table to analyze, in pages of 8 kB; smaller ones are read as fast without an index.
 _LEAST_PAGES = 32
-#: Not more often than this, seconds: a look takes milliseconds, and a city has thousands of units.
+#: Shortest time between two calls that look, seconds: a look takes milliseconds, and a city has thousands of units.
 _EVERY_S = 2.0
 
 
 def analyze_grown(store: Store) -> None:
-    """Analyzes the tables that have doubled since they were analyzed; autovacuum sees to the rest, minutes later.
+    """Analyzes the tables that have doubled since they were last analyzed; autovacuum would only do so minutes later.
 
-    A call soon after another of the same store does nothing.
+    Does nothing within two seconds of the store's last call.
     """
     if time.monotonic() < store.looked_at_growth_s + _EVERY_S:
         return

@@ -2,7 +2,6 @@
 
 import math
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -11,29 +10,22 @@ from typing import Any, Self
 import sqlalchemy
 from sqlalchemy import Connection, Engine, event
 
-from pipeline.store import embedded, roles, schema
+from pipeline.store import embedded, roles, schema, user_supplied
 from pipeline.store.errors import database_errors
-from pipeline.store.user_supplied import connect as connect_supplied
-from pipeline.store.user_supplied import supplied_url
 from schemas.errors import StoreError
 from schemas.settings import Settings
 
 
 class Clock:
-    """Seconds spent waiting for the database, summed over threads."""
+    """Tells `listener` of each wait for the database: its start and end in seconds of time.perf_counter."""
 
     def __init__(self) -> None:
-        self.seconds = 0.0
         self.listener: Callable[[float, float], None] | None = None
-        self._lock = threading.Lock()
 
-    def add(self, seconds: float) -> None:
-        """Counts a wait that ends now."""
-        with self._lock:
-            self.seconds += seconds
+    def waited(self, start: float) -> None:
+        """Reports a wait that began at `start` and ends now."""
         if self.listener is not None:
-            now = time.perf_counter()
-            self.listener(now - seconds, now)
+            self.listener(start, time.perf_counter())
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -41,11 +33,11 @@ class Clock:
         try:
             yield
         finally:
-            self.add(time.perf_counter() - start)
+            self.waited(start)
 
 
 class Store:
-    """A hold on the database. Made by `Store.open`, a context manager; safe for threads, not across a fork."""
+    """A hold on the database. Returned by `Store.open`, a context manager; safe for threads, not across a fork."""
 
     def __init__(self, settings: Settings, application: str) -> None:
         self.settings = settings
@@ -57,15 +49,15 @@ class Store:
             server = self._server = embedded.hold(settings.home)
             self.engine = _engine(lambda: server.connect(roles.APP, application_name=name), self._clock)
         else:
-            address = supplied_url(settings)
-            self.engine = _engine(lambda: _as_app(connect_supplied(address, application_name=name)), self._clock)
+            address = user_supplied.supplied_url(settings)
+            self.engine = _engine(lambda: _as_app(user_supplied.connect(address, application_name=name)), self._clock)
 
     @classmethod
     def open(cls, settings: Settings, application: str = "urban-reid") -> Self:
-        """Opens the database of `settings`; `application` is shown to whoever waits for us.
+        """Opens the database of `settings`; `application` is the name that other programs see.
 
-        Embedded: creates, starts and migrates it as needed. Own server: checks versions and revision. Raises HomeError,
-        StoreError, StoreUnavailable.
+        Embedded: creates, starts and migrates it as needed. User-supplied server: checks versions and revision. Raises
+        HomeError, StoreError, StoreUnavailable.
         """
         store = cls(settings, application)
         try:
@@ -85,20 +77,18 @@ class Store:
             raise
         return store
 
-    @property
-    def database_seconds(self) -> float:
-        """Seconds that this store has spent in the database: connecting, statements, COPY, commits."""
-        return self._clock.seconds
-
     def listen(self, listener: Callable[[float, float], None]) -> None:
-        """From now on tells of each wait for the database: its start and end in seconds of time.perf_counter."""
+        """Calls `listener` for each wait for the database, with its start and end in seconds of time.perf_counter.
+
+        Waits are connecting, statements, COPY and commits, in every thread.
+        """
         self._clock.listener = listener
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
         """One transaction as urban_reid_app: committed at the end, rolled back by an exception.
 
-        What the database refuses arrives as StoreError, a lost or missing connection as StoreUnavailable.
+        Raises StoreError for what the database refuses, StoreUnavailable for a lost or missing connection.
         """
         with self.errors():
             with self._clock.running():
@@ -113,7 +103,7 @@ class Store:
         return database_errors(*schema.whereabouts(self.settings))
 
     def close(self) -> None:
-        """Gives the database back; the last store of a home stops its server."""
+        """Releases the database; the last store of a home stops its server."""
         self.engine.dispose()
         if self._server is not None:
             self._server.release()
@@ -128,20 +118,31 @@ class Store:
 def url(settings: Settings) -> str:
     """The database's address for other programs such as psql, with its password: postgresql://..."""
     if settings.database_url is not None:
-        return supplied_url(settings).set(drivername="postgresql").render_as_string(hide_password=False)
+        address = user_supplied.supplied_url(settings)
+        return address.set(drivername="postgresql").render_as_string(hide_password=False)
     with embedded.hold(settings.home) as server:
         return server.url()
 
 
 def stop(settings: Settings) -> bool:
-    """Stops the embedded server; False if none ran. Raises StoreError while others use it, or if it is not ours."""
+    """Stops the embedded server; False if none ran. Raises StoreError while it is in use, or if it is user-supplied."""
     if settings.database_url is not None:
-        raise StoreError("URBAN_REID_DATABASE_URL names an own server, which urban-reid does not stop")
+        raise StoreError("URBAN_REID_DATABASE_URL names a user-supplied server, which urban-reid does not stop")
     return embedded.stop(settings.home)
 
 
+def reset_passwords(settings: Settings) -> None:
+    """Gives the roles of the embedded database new passwords, if the old ones are lost.
+
+    Raises StoreError if there is no database, while it is in use, or if it is user-supplied.
+    """
+    if settings.database_url is not None:
+        raise StoreError("URBAN_REID_DATABASE_URL names a user-supplied server, whose passwords are not ours to change")
+    embedded.reset_passwords(settings.home)
+
+
 def _as_app(connection: Any) -> Any:
-    """The same connection as urban_reid_app, where the address' user may be it; unchanged before any migration."""
+    """The same connection as urban_reid_app, where its user may become that; unchanged before any migration."""
     with connection.cursor() as cursor:
         if roles.may_become(cursor, roles.APP):
             cursor.execute(f"SET ROLE {roles.APP}")
@@ -154,7 +155,7 @@ def _engine(connect: Callable[[], Any], clock: Clock) -> Engine:
         "postgresql+psycopg2://",
         creator=connect,
         pool_pre_ping=True,
-        max_overflow=-1,  # each thread may hold a unit's lock beside its transaction: none of them waits for another
+        max_overflow=-1,  # a thread may hold a unit's lock beside its transaction; a full pool could block them all
         hide_parameters=True,
         execution_options={"clock": clock},
     )
@@ -165,6 +166,6 @@ def _engine(connect: Callable[[], Any], clock: Clock) -> Engine:
 
     @event.listens_for(engine, "after_cursor_execute")
     def _after(connection: Connection, *_: Any) -> None:
-        clock.add(time.perf_counter() - connection.info["started"])
+        clock.waited(connection.info["started"])
 
     return engine

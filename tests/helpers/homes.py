@@ -1,5 +1,6 @@
 """Data directories and databases for tests."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -9,11 +10,12 @@ from uuid import uuid4
 
 from flows.server import PrefectServer
 from pipeline.store import embedded, roles
+from pipeline.store.embedded_programs import account_of
 from schemas.settings import Settings
 
 
 def new_home() -> Path:
-    """A folder that the database's own user can reach, unlike pytest's; the caller removes it."""
+    """A folder that the database's user can reach, unlike pytest's; the caller removes it."""
     home = Path(tempfile.mkdtemp(prefix="urban-reid-test-"))
     home.chmod(0o711)
     return home
@@ -26,11 +28,21 @@ def remove_home(home: Path) -> None:
     shutil.rmtree(home)
 
 
+def copied_home(home: Path, to: Path) -> Path:
+    """A copy of a home whose server is stopped; the database's files keep their owner."""
+    shutil.copytree(home, to, symlinks=True)
+    account = account_of(home)
+    to.chmod(0o711)
+    for path in (to / "postgres", *(to / "postgres").rglob("*")):
+        os.chown(path, account.uid, account.gid)
+    return to
+
+
 @contextmanager
 def fresh_settings(server: embedded.EmbeddedServer) -> Iterator[Settings]:
-    """Settings with an empty home, and a fresh, migrated database of the session's server as their own server.
+    """Settings with an empty home and a fresh, migrated database of the session's server as a user-supplied server.
 
-    A program started by a test gets the same with URBAN_REID_HOME and URBAN_REID_DATABASE_URL.
+    A program started by a test gets the same through URBAN_REID_HOME and URBAN_REID_DATABASE_URL.
     """
     home, database = new_home(), f"test_{uuid4().hex[:12]}"
     superuser = server.connect("postgres", "postgres")

@@ -1,10 +1,18 @@
 """Rows that several tests need."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from hashlib import sha256
+from uuid import uuid4
 
+import numpy as np
 from sqlalchemy import Connection, text
 
+from pipeline.store import Store
+from pipeline.store.copy import copy_in
+from pipeline.store.copy_format import Values
+from pipeline.store.partitions import ensure_partitions
+
+Row = dict[str, tuple[str, Values]]
 CAMERA = "d1/s1/b1/c1"
 
 
@@ -58,3 +66,24 @@ def insert_identity(connection: Connection, run: int, name: str = "somebody", un
         {"run": run, "key": sha256(name.encode()).digest(), "unit": unit},
     ).scalar_one()
     return found
+
+
+def fill(store: Store) -> None:
+    """Writes rows into most tables: a city, a model, a crop with its vector, an identity with its history."""
+    day = date(2026, 1, 1)
+    with store.begin() as connection:
+        insert_city(connection)
+        connection.execute(text("INSERT INTO walk VALUES ('d1/s1/b1', 'd1/s1/b2', 30)"))
+        model = insert_model(connection)
+        crop = insert_crop(connection)
+        run = insert_run(connection, model)
+        identity = insert_identity(connection, run)
+        event = text("INSERT INTO identity_event (run_id, kind, persistent_id, other_id) VALUES (:run, :kind, :a, :b)")
+        for kind, other in (("create", None), ("split", uuid4()), ("move", uuid4()), ("retire", None)):
+            connection.execute(event, {"run": run, "kind": kind, "a": uuid4(), "b": other})
+        ensure_partitions(connection, "crop_embedding", model, [day])
+        ensure_partitions(connection, "prototype", model, [day])
+        vector: Row = {"model_id": ("int4", [model]), "day": ("date", [day]), "v": ("halfvec", np.ones((1, 4)))}
+        copy_in(connection, "crop_embedding", vector | {"crop_id": ("int8", [crop])})
+        mean: Row = {"ordinal": ("int2", [0]), "kind": ("enum", ["mean"]), "weight": ("float4", [1.0])}
+        copy_in(connection, "prototype", vector | mean | {"identity_id": ("int8", [identity])})

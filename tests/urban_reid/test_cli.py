@@ -40,7 +40,7 @@ def test_each_command_has_help_with_an_example(command: tuple[str, ...]) -> None
 def test_the_issues_commands_are_there() -> None:
     assert {" ".join(command) for command in commands()} == {
         "demo",
-        *(f"db {name}" for name in ("upgrade", "status", "stop", "url")),
+        *(f"db {name}" for name in ("upgrade", "status", "stop", "reset-passwords", "url")),
         *(f"city {name}" for name in ("load", "show")),
         *(f"ingest {name}" for name in ("manifest", "dataset", "video")),
         *(

@@ -25,7 +25,7 @@ def upgrade(as_json: AsJson = False) -> None:
 
 @app.command(epilog="Example: urban-reid db status --json")
 def status(as_json: AsJson = False) -> None:
-    """Say where the database is, whether it runs, and at which revision it is. Starts nothing."""
+    """Show where the database is, whether it runs, and its revision. Starts nothing."""
     from pipeline.store import embedded, revision
     from pipeline.store.schema import head, whereabouts
 
@@ -38,21 +38,33 @@ def status(as_json: AsJson = False) -> None:
         return
     out().print(shown(where))
     if not running:
-        out().print("it does not run; the next command that needs it starts it")
+        out().print("it is not running; the next command that needs it starts it")
     else:
-        out().print(f"it runs, at revision {shown(found or 'none')}; this program's is {shown(head())}")
+        out().print(f"it is running, at revision {shown(found or 'none')}; this program needs {shown(head())}")
 
 
 @app.command(epilog="Example: urban-reid db stop")
 def stop(as_json: AsJson = False) -> None:
-    """Stop the embedded database, if nobody uses it. It stops by itself when the last command ends."""
+    """Stop the embedded database, unless it is in use. It stops by itself when the last command ends."""
     from pipeline.store import stop as end
 
     stopped = end(settings())
     if as_json:
         print_json({"stopped": stopped})
     else:
-        out().print("the database is stopped" if stopped else "the database did not run")
+        out().print("the database is stopped" if stopped else "the database was not running")
+
+
+@app.command(epilog="Example: urban-reid db reset-passwords")
+def reset_passwords(as_json: AsJson = False) -> None:
+    """Give the embedded database new passwords, if postgres.json, which holds them, is lost or damaged."""
+    from pipeline.store import reset_passwords as reset
+
+    reset(settings())
+    if as_json:
+        print_json({"reset": True})
+    else:
+        out().print("the database has new passwords")
 
 
 @app.command(epilog="Example: urban-reid db url   (while `urban-reid up` keeps it running)")

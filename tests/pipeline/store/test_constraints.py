@@ -66,8 +66,8 @@ def test_what_the_city_allows(connection: Connection) -> None:
     connection.execute(text("INSERT INTO camera_overlap VALUES ('d1/s1/b1/c1', 'd1/s1/b1/c2')"))
     connection.execute(text("INSERT INTO walk VALUES ('d1/s1/b1', 'd1/s1/b2', 30)"))
     found = connection.execute(text("SELECT level, parent FROM urban_unit ORDER BY code")).all()
-    assert found[:3] == [("district", None), ("street", "d1"), ("building", "d1/s1")]
-    assert found[-1] == ("camera", "d1/s1/b2")
+    assert [tuple(row) for row in found[:3]] == [("district", None), ("street", "d1"), ("building", "d1/s1")]
+    assert tuple(found[-1]) == ("camera", "d1/s1/b2")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,7 +19,6 @@ from pipeline.store import Store, embedded, stop, url
 from pipeline.store.embedded_programs import account_of
 from schemas.errors import HomeError, StoreError, StoreUnavailable
 from schemas.settings import Settings
-from tests.helpers.homes import new_home
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as another user")
 
@@ -34,16 +32,6 @@ with Store.open(Settings(home=Path(sys.argv[1]), database_url=None), "urban-reid
     print("open", flush=True)
     sys.stdin.readline()
 """
-
-
-@pytest.fixture(scope="module")
-def used_home() -> Iterator[Path]:
-    """A home whose server was created and is stopped."""
-    home = new_home()
-    Store.open(Settings(home=home, database_url=None)).close()
-    yield home
-    assert not embedded.running(home)
-    shutil.rmtree(home)
 
 
 def holder(home: Path) -> "subprocess.Popen[str]":

@@ -12,7 +12,7 @@ from pipeline.store.copy import copy_in
 from pipeline.store.partitions import ensure_partitions
 from schemas.errors import StoreError
 from tests.helpers.orphans import count_orphans
-from tests.helpers.rows import CAMERA, insert_city, insert_crop, insert_identity, insert_model, insert_run
+from tests.helpers.rows import CAMERA, Row, insert_city, insert_crop, insert_identity, insert_model, insert_run
 
 DAYS = [date(2025, 12, 31), date(2026, 1, 1), date(2026, 1, 2)]
 
@@ -109,7 +109,7 @@ def test_a_leaf_holds_its_own_model_and_day_alone(store: Store) -> None:
         insert_city(connection)
         model, crop = insert_model(connection), insert_crop(connection)
         ensure_partitions(connection, "crop_embedding", model, DAYS[:1])
-    row = {"model_id": ("int4", [model]), "crop_id": ("int8", [crop]), "v": ("halfvec", np.ones((1, 4)))}
+    row: Row = {"model_id": ("int4", [model]), "crop_id": ("int8", [crop]), "v": ("halfvec", np.ones((1, 4)))}
     with pytest.raises(StoreError, match="no partition"), store.begin() as connection:
         copy_in(connection, "crop_embedding", row | {"day": ("date", [DAYS[1]])})
     with pytest.raises(StoreError, match="foreign key"), store.begin() as connection:
@@ -125,9 +125,9 @@ def test_orphans_are_found(store: Store) -> None:
         for family in ("crop_embedding", "prototype"):
             ensure_partitions(connection, family, model, DAYS)
         for day in DAYS[1:]:  # once on its day, once on another
-            vector = {"model_id": ("int4", [model]), "day": ("date", [day]), "v": ("halfvec", np.ones((1, 4)))}
+            vector: Row = {"model_id": ("int4", [model]), "day": ("date", [day]), "v": ("halfvec", np.ones((1, 4)))}
             copy_in(connection, "crop_embedding", vector | {"crop_id": ("int8", [crop])})
-            mean = {"ordinal": ("int2", [0]), "kind": ("enum", ["mean"]), "weight": ("float4", [1.0])}
+            mean: Row = {"ordinal": ("int2", [0]), "kind": ("enum", ["mean"]), "weight": ("float4", [1.0])}
             copy_in(connection, "prototype", vector | mean | {"identity_id": ("int8", [identity])})
     with store.begin() as connection:
         assert count_orphans(connection) == {

@@ -89,7 +89,7 @@ def test_the_program_owns_nothing_not_even_its_leaves(store: Store) -> None:
             ),
             {"app": roles.APP, "owner": roles.OWNER},
         ).all()
-        assert attributes == [(roles.APP, False, True), (roles.OWNER, False, True)]
+        assert [tuple(row) for row in attributes] == [(roles.APP, False, True), (roles.OWNER, False, True)]
     with pytest.raises(StoreError, match=r"permission denied|must be owner"), store.begin() as connection:
         connection.execute(text(f"DROP TABLE prototype_m{model}_20260101"))
     with pytest.raises(StoreError, match="permission denied"), store.begin() as connection:
