@@ -1,4 +1,4 @@
-"""How much of a person a picture shows, and the core's decoder, through which every picture of the city comes in."""
+"""How much of a person a picture shows, and the core's decoder, which decodes every picture of the city."""
 
 import cv2
 import numpy as np
@@ -10,13 +10,13 @@ __all__ = ["MAX_BYTES", "MAX_PIXELS", "decode", "quality"]
 
 
 def quality(picture: NDArray[np.uint8]) -> float:
-    """How much of a person a picture (h, w, 3) RGB can show, 0..1: the geometric mean of three shares.
+    """Quality 0..1 of a picture (h, w, 3) RGB of a person: the geometric mean of three shares.
 
-    - size: its area against 128 x 48 pixels, at most 1;
+    - size: its area relative to 128 x 48 pixels, at most 1;
     - sharpness: v / (v + 1000), where v is the variance of the Laplacian of the gray picture at 128 x 64;
-    - exposure: the share of its pixels that are neither almost black (under 8) nor burnt out (over 247).
+    - exposure: the share of pixels that are neither almost black (below 8) nor overexposed (above 247).
 
-    A plain surface has 0. It orders pictures of one kind; it is no probability.
+    A uniform surface has 0. Quality ranks pictures of one kind; it is no probability.
     """
     height, width = picture.shape[:2]
     size = min(1.0, height * width / (128 * 48))

@@ -1,4 +1,4 @@
-"""Crops come in through one of three doors: a manifest, a data set in a known layout, a video with its people found.
+"""The doors through which crops come in: a manifest, a data set in a known layout, a video, simulated features.
 
-Each door turns its source into `Candidate`s; `take_in` does the rest, the same way for all.
+Manifest, data set and video turn their source into `Candidate`s; `crop_writer.take_in` does the rest for all of them.
 """

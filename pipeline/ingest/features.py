@@ -1,7 +1,8 @@
-"""The door for crops that come as features: what a simulated city's cameras saw, without a picture.
+"""The features door: crops of a simulated city, which has features and no pictures.
 
-They fill the same rows as pictures do, embedded by the model whose features they are. A crop's `picture` is the hash of
-its feature, so that its key is its content as everywhere; no file stands behind it.
+They fill the same rows as crops with pictures that the given model embedded. A crop's `picture` is the hash of its
+feature, so its key follows from its content as for all crops; no file belongs to it. Times come from the simulation and
+may lie in the future.
 """
 
 import hashlib
@@ -21,17 +22,17 @@ from schemas.times import from_us, window_start
 from synthetic.embedding_city import PassageBatch
 
 SOURCE = "simulated"
-#: Width and height that a crop without a picture is said to have, pixels.
+#: Width and height in the rows of crops without a picture, pixels.
 _SIZE_PX = (1, 1)
 
 
 def take_in_features(
     store: Store, model: ModelRow, cameras: Sequence[str], batch: PassageBatch, *, people: str = "p"
 ) -> int:
-    """Writes a batch's crops, their features as `model`'s and their truth in one transaction; how many.
+    """Writes a batch's crops, their features and their truth in one transaction; returns how many crops.
 
-    `cameras`: the codes that the batch counts its cameras by. `people`: what their numbers are called by. Raises
-    StoreError for a crop that is there already.
+    `model`: the model that the features are stored for. `cameras`: the codes of the batch's camera numbers. `people`:
+    prefix of a person's number in the truth. Raises StoreError for a crop that is stored already.
     """
     if not len(batch):
         return 0

@@ -1,9 +1,10 @@
-"""From boxes, frame by frame, to people followed before one camera.
+"""The tracker: joins the boxes of successive frames to tracks, one for each person's passage before one camera.
 
-Boxes are matched to each track's predicted box, sure boxes first and the others to what is left (the two steps of
-ByteTrack, Zhang et al. 2022), by Hungarian assignment on overlap times likeness of colors. A track is broken rather
-than guessed on: two people in one tracklet cannot be told apart again further up, one person in two tracklets can be
-joined. docs/decisions/tracker.md says why this is ours and what was measured.
+Boxes are matched to the tracks' predicted boxes in the two steps of ByteTrack (Zhang et al. 2022): the sure boxes
+first, then the others to the tracks that are left. Each step is a Hungarian assignment on overlap times squared
+similarity of colors. In doubt a track ends and a new one begins: one person in two tracklets can be joined at a higher
+level, two people in one tracklet cannot be separated again. docs/decisions/tracker.md has the reasons for a tracker of
+our own and its measurements.
 """
 
 from dataclasses import dataclass, field
@@ -15,15 +16,15 @@ from scipy.optimize import linear_sum_assignment
 
 from pipeline.ingest.detectors import Boxes, Frame
 
-LEAST_OVERLAP = 0.25  # intersection over union, of a sure box with a track's prediction
+LEAST_OVERLAP = 0.25  # intersection over union of a sure box and a track's prediction
 LEAST_OVERLAP_UNSURE = 0.5
-LEAST_LIKENESS = 0.75  # of a box's colors with its track's
-LEAST_LIKENESS_AFTER_GAP = 0.85
-LOOK_LEARNED = 0.1  # how much of a track's colors each new box makes up
-SEEN_BEFORE_SHOWN = 5  # a track of fewer boxes is no person
+LEAST_SIMILARITY = 0.75  # of the colors of a box and a track, 0..1
+LEAST_SIMILARITY_AFTER_GAP = 0.85
+COLORS_LEARNED = 0.1  # weight of a new box in its track's colors
+SEEN_BEFORE_SHOWN = 5  # boxes; a track of fewer is not taken for a person
 LOST_AFTER_S = 1.0
 
-# Few things are more colorful than half of what Lab can say; they count as the most colorful.
+# Half of Lab's range holds nearly all colors; those outside are clipped to it.
 _COLOR_LIMITS = np.array([[0, 64, 64], [255, 191, 191]], np.uint8)
 _COLOR_RANGE = [0.0, 256.0, 64.0, 192.0, 64.0, 192.0]
 _MEASURED_STD = 1 / 20  # of a box's center and size, in heights of the box
@@ -32,16 +33,16 @@ _ACCELERATION_STD = 1.0  # heights per second squared
 
 @dataclass
 class Track:
-    """One followed person. A constant-velocity Kalman filter of center x, y, width, height.
+    """One person's track: a constant-velocity Kalman filter of center x, y, width, height.
 
-    The four share one covariance in units of the box's height, because their noise is the same in these units.
+    The four share one covariance, in units of the box's height, because their noise is equal in these units.
     """
 
     number: int
     box: NDArray[np.float64]  # (4,) center x, y, width, height, pixels
-    look: NDArray[np.float64]  # (512,) see `looks`
+    colors: NDArray[np.float64]  # (512,) see `box_colors`
     seen_s: float  # when it was last matched, on the video's clock
-    at_s: float
+    at_s: float  # the time of `box`
     confidence: float
     hits: int = 1
     velocity: NDArray[np.float64] = field(default_factory=lambda: np.zeros(4))  # pixels per second
@@ -56,6 +57,7 @@ class Track:
         return np.concatenate([self.box[:2] - self.box[2:] / 2, self.box[2:]])
 
     def predict(self, at_s: float) -> None:
+        """Moves box and covariance on to `at_s`."""
         step = at_s - self.at_s
         self.at_s = at_s
         self.box = self.box + step * self.velocity
@@ -64,14 +66,14 @@ class Track:
         push = np.array([step**2 / 2, step]) * _ACCELERATION_STD
         self.covariance = move @ self.covariance @ move.T + np.outer(push, push)
 
-    def update(self, box: NDArray[np.float64], confidence: float, look: NDArray[np.float64]) -> None:
-        """`box` (4,): left, top, width, height."""
+    def update(self, box: NDArray[np.float64], confidence: float, colors: NDArray[np.float64]) -> None:
+        """Corrects the prediction by a measured box (4,) of left, top, width, height, with its colors (512,)."""
         gain = self.covariance[:, 0] / (self.covariance[0, 0] + _MEASURED_STD**2)
-        surprise = np.concatenate([box[:2] + box[2:] / 2, box[2:]]) - self.box
-        self.box = self.box + gain[0] * surprise
-        self.velocity = self.velocity + gain[1] * surprise
+        residual = np.concatenate([box[:2] + box[2:] / 2, box[2:]]) - self.box
+        self.box = self.box + gain[0] * residual
+        self.velocity = self.velocity + gain[1] * residual
         self.covariance = self.covariance - np.outer(gain, self.covariance[0])
-        self.look = (1 - LOOK_LEARNED) * self.look + LOOK_LEARNED * look
+        self.colors = (1 - COLORS_LEARNED) * self.colors + COLORS_LEARNED * colors
         self.seen_s, self.confidence, self.hits = self.at_s, confidence, self.hits + 1
 
 
@@ -85,10 +87,10 @@ class Tracker:
         self.tracks: list[Track] = []
 
     def step(self, frame: Frame, boxes: Boxes, at_s: float) -> list[Track]:
-        """Takes one frame (h, w, 3) BGR and its boxes (n, 5) at `at_s` seconds; returns the shown tracks seen in it."""
+        """Takes the frame (h, w, 3) BGR at `at_s` seconds and its boxes (n, 5); returns the shown tracks seen in it."""
         for track in self.tracks:
             track.predict(at_s)
-        colors = looks(frame, boxes)
+        colors = box_colors(frame, boxes)
         sure = boxes[:, 4] >= self._sure
         rest, new = self._match(self.tracks, boxes[sure], colors[sure], LEAST_OVERLAP)
         self._match(rest, boxes[~sure], colors[~sure], LEAST_OVERLAP_UNSURE)
@@ -97,24 +99,24 @@ class Tracker:
             for track in self.tracks
             if track.seen_s == at_s or (track.shown and at_s - track.seen_s <= LOST_AFTER_S)
         ]
-        for box, look in zip(boxes[sure][new], colors[sure][new], strict=True):
+        for box, own_colors in zip(boxes[sure][new], colors[sure][new], strict=True):
             self._count += 1
             center = np.concatenate([box[:2] + box[2:4] / 2, box[2:4]])
-            self.tracks.append(Track(self._count, center, look, at_s, at_s, float(box[4])))
+            self.tracks.append(Track(self._count, center, own_colors, at_s, at_s, float(box[4])))
         self._before_s = at_s
         return [track for track in self.tracks if track.shown and track.seen_s == at_s]
 
     def _match(
         self, tracks: list[Track], boxes: Boxes, colors: NDArray[np.float64], least: float
     ) -> tuple[list[Track], list[int]]:
-        """Updates the tracks that a box belongs to; returns the other tracks, and the rows of the other boxes."""
+        """Updates the tracks that boxes are assigned to; returns the other tracks and the rows of the other boxes."""
         if not tracks or not len(boxes):
             return tracks, list(range(len(boxes)))
         overlap = overlaps(np.stack([track.corner_box() for track in tracks]), boxes[:, :4])
-        likeness = np.stack([track.look for track in tracks]) @ colors.T
+        similarity = np.stack([track.colors for track in tracks]) @ colors.T
         gap = np.array([[track.seen_s < self._before_s] for track in tracks])
-        alike = likeness >= np.where(gap, LEAST_LIKENESS_AFTER_GAP, LEAST_LIKENESS)
-        affinity = np.where((overlap >= least) & alike, overlap * likeness**2, 0.0)
+        similar = similarity >= np.where(gap, LEAST_SIMILARITY_AFTER_GAP, LEAST_SIMILARITY)
+        affinity = np.where((overlap >= least) & similar, overlap * similarity**2, 0.0)
         rows, columns = linear_sum_assignment(affinity, maximize=True)
         pairs = [(i, j) for i, j in zip(rows.tolist(), columns.tolist(), strict=True) if affinity[i, j] > 0]
         for i, j in pairs:
@@ -124,11 +126,11 @@ class Tracker:
         return others, [j for j in range(len(boxes)) if j not in matched[1]]
 
 
-def looks(frame: Frame, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n, 512) colors of the people in boxes (n, >= 4): unit vectors whose product is 1 for the same colors.
+def box_colors(frame: Frame, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Colors (n, 512) of the people in boxes (n, >= 4): unit vectors; the dot product of equal colors is 1.
 
-    Square roots of two Lab histograms of the box's middle, one of the upper and one of the lower body, so that the
-    product is the mean of two Bhattacharyya coefficients.
+    Each is the square root of two Lab histograms of the middle of the box, one of the upper and one of the lower body,
+    so that the dot product is the mean of two Bhattacharyya coefficients. A box outside the frame has zeros.
     """
     found = np.zeros((len(boxes), 2, 256))
     for row, (x, y, width, height) in enumerate(boxes[:, :4]):
@@ -143,14 +145,14 @@ def looks(frame: Frame, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def shared_areas(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(m, n) pixels that boxes (m, 4) and (n, 4) of left, top, width, height have in common."""
+    """Common area (m, n) in pixels of boxes (m, 4) and (n, 4) of left, top, width, height."""
     start = np.maximum(left[:, None, :2], right[None, :, :2])
     end = np.minimum((left[:, :2] + left[:, 2:4])[:, None], (right[:, :2] + right[:, 2:4])[None])
     return np.asarray(np.prod(np.maximum(end - start, 0.0), axis=2))
 
 
 def overlaps(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(m, n) intersection over union of boxes (m, 4) and (n, 4) of left, top, width, height."""
+    """Intersection over union (m, n) of boxes (m, 4) and (n, 4) of left, top, width, height."""
     shared = shared_areas(left, right)
     areas = left[:, 2] * left[:, 3], right[:, 2] * right[:, 3]
     return np.asarray(shared / np.maximum(areas[0][:, None] + areas[1][None] - shared, 1e-9))

@@ -1,8 +1,8 @@
 """The video door: detector -> tracker -> crops.
 
-Frames are looked at up to ten times a second. Of each followed person the best picture of every half second becomes a
-crop: cut out with a little room around the box, complete in the frame, and not behind somebody nearer to the camera.
-Its track is the tracker's number behind the time at which the video begins.
+The detector runs on up to ten frames a second. Of each tracked person the best picture of every half second becomes a
+crop: cut out with a margin around the box, complete in the frame, and not covered by somebody nearer to the camera. The
+crop's track is the time of the first frame followed by the tracker's number. Static things give no crops.
 """
 
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ LEAST_HEIGHT_PX = 40
 MOST_COVERED = 0.35  # share of a box behind another box that reaches lower in the frame
 MOST_CUT_OFF = 0.1  # share of a box outside the frame
 JPEG_QUALITY = 95
-#: A live camera's crops are written at least this often.
+#: The crops of a live camera are written at least this often.
 WRITE_EVERY = timedelta(seconds=10)
 
 Region = tuple[int, int, int, int]  # x, y, width, height in the frame, pixels
@@ -54,13 +54,15 @@ def ingest_video(
     progress: Progress | None = None,
     now: datetime | None = None,
 ) -> IngestReport:
-    """Finds, follows and cuts out the people in a video file or an RTSP stream, as crops of `camera`.
+    """Detects and tracks the people in a video file or an RTSP stream, and writes their crops as those of `camera`.
 
     `start`: when a file's first frame was taken, with zone; video_file.START unless given. `fps`: the frame rate of a
-    file that states no times, or whose times are wrong. `region`: the part of the frame to look at. `progress` gets
-    (frames read, frames in the file or 0). A stream is followed until it ends or the program is interrupted (Ctrl-C),
-    which keeps what was seen. The same file with the same start, rate, region and detector gives the same crops. Raises
-    InputError, CityError; `now` as for manifests.
+    file that states no times, or whose times are wrong. `region`: the part of the frame that is used. `progress` gets
+    (frames read, frames in the file or 0) for each frame. `now` as for `is_future`.
+
+    A stream is read until it ends or the program is interrupted (Ctrl-C); what was seen until then is written. The same
+    file with the same start, rate, region and detector gives the same crops. Raises InputError, also for a file that
+    ends in the future, and CityError for a camera that the city lacks.
     """
     cameras = {unit.code for unit in read_city(store).cameras()}
     if camera not in cameras:
@@ -87,14 +89,14 @@ def ingest_video(
 
 
 class _Crops:
-    """The crops of one video, as it is read. None between them: a good moment to write what is there."""
+    """The crops of one video, as it is read. None between them asks to write those before it."""
 
     def __init__(
         self, frames: Frames, camera: str, detector: Detector, region: Region | None, progress: Progress | None
     ) -> None:
         self._frames, self._camera, self._region, self._progress = frames, camera, region, progress
         self._detector, self._tracker = detector, Tracker(detector.sure)
-        self._best: dict[int, tuple[int, float, Candidate]] = {}  # by track: its half second, how good, the crop
+        self._best: dict[int, tuple[int, float, Candidate]] = {}  # by track: half second, its best rating and crop
         self._first: datetime | None = None
         self.static = StaticFilter()
 
@@ -107,7 +109,7 @@ class _Crops:
                 if self._progress is not None:
                     total = self._frames.total
                     self._progress(self._frames.read, max(total, self._frames.read) if total else 0)
-                # A frame a little early is looked at too: 10 a second of 30 are not 7.5.
+                # A frame that comes a little early is used too; otherwise 30 frames/s would give 7.5 and not 10.
                 if next_look is not None and moment < next_look - timedelta(seconds=0.25 / LOOKS_PER_S):
                     continue
                 next_look = max(moment, next_look or moment) + timedelta(seconds=1 / LOOKS_PER_S)
@@ -132,7 +134,7 @@ class _Crops:
         return np.ascontiguousarray(frame[y : y + height, x : x + width])
 
     def _look(self, moment: datetime, frame: Frame) -> Iterator[Candidate]:
-        """Follows the people of one frame; gives the crops of half seconds that are over."""
+        """Tracks the people of one frame; gives the crops of the half seconds that are over."""
         self._first = first = self._first or moment
         at_s = (moment - first).total_seconds()
         shown = self._tracker.step(frame, self._detector.detect(frame), at_s)
@@ -156,10 +158,10 @@ class _Crops:
         yield from self.static.step(frame, at_s, shown, going_on, finished)
 
     def _cut(self, frame: Frame, box: NDArray[np.float64]) -> tuple[Frame, Box]:
-        """The picture of a box with room around it, and where it lies in the whole frame."""
-        room = box[2:] * PADDING
-        left, top = np.maximum(np.floor(box[:2] - room), 0).astype(int).tolist()
-        right, bottom = np.minimum(np.ceil(box[:2] + box[2:] + room), frame.shape[1::-1]).astype(int).tolist()
+        """The picture of a box with a margin, and its place in the whole frame."""
+        margin = box[2:] * PADDING
+        left, top = np.maximum(np.floor(box[:2] - margin), 0).astype(int).tolist()
+        right, bottom = np.minimum(np.ceil(box[:2] + box[2:] + margin), frame.shape[1::-1]).astype(int).tolist()
         x, y = self._region[:2] if self._region else (0, 0)
         return frame[top:bottom, left:right], (x + left, y + top, right - left, bottom - top)
 
@@ -177,7 +179,7 @@ class _Crops:
 
 
 def _usable(boxes: NDArray[np.float64], frame: Frame) -> NDArray[np.bool_]:
-    """Which of boxes (n, 4) are large enough, in the frame, and not covered by one that stands before them."""
+    """Which of the boxes (n, 4) are large enough, within the frame, and not covered by one nearer to the camera."""
     area = np.maximum(boxes[:, 2] * boxes[:, 3], 1e-9)
     whole = np.array([[0, 0, frame.shape[1], frame.shape[0]]], np.float64)
     inside = shared_areas(boxes, whole)[:, 0] / area >= 1 - MOST_CUT_OFF

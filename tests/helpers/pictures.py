@@ -1,4 +1,4 @@
-"""Pictures and a small city to bring in."""
+"""Pictures to ingest, and a small city for them."""
 
 import cv2
 import numpy as np
@@ -14,7 +14,7 @@ UNITS = (
 
 
 def picture(seed: int) -> bytes:
-    """A JPEG of 64 x 32 that is like no other seed's."""
+    """A JPEG of 32 x 64 pixels of noise; each seed gives another."""
     noise = np.random.default_rng(seed).integers(0, 255, (64, 32, 3), dtype=np.uint8)
     done, data = cv2.imencode(".jpg", cv2.GaussianBlur(noise, (0, 0), 2))
     assert done

@@ -1,6 +1,6 @@
-"""A camera for tests: serves JPEG frames over RTSP on loopback, interleaved in its TCP connection, behind a password.
+"""A camera for tests: JPEG frames over RTSP on loopback, interleaved in the TCP connection, behind a password.
 
-Just enough of RFC 2326 (RTSP), RFC 2617 (Basic) and RFC 2435 (JPEG in RTP) for a real client to play it.
+It implements as much of RFC 2326 (RTSP), RFC 2617 (Basic) and RFC 2435 (JPEG in RTP) as a real client needs.
 """
 
 import base64
@@ -20,6 +20,8 @@ _SDP = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=test\r\nt=0 0\r\nm=video 0 RTP/AVP 
 
 
 class Camera:
+    """Serves `frames` once to each client that plays it, ten a second. `authorized`: a client gave the password."""
+
     def __init__(self, frames: Sequence[NDArray[np.uint8]]) -> None:
         self.frames = frames
         self.authorized = False
@@ -82,7 +84,7 @@ class Camera:
                 header = struct.pack(">BBHII", 0x80, 26 | (last << 7), sequence, number * 9000, 1)
                 connection.sendall(struct.pack(">cBH", b"$", 0, len(header + payload)) + header + payload)
                 sequence += 1
-            time.sleep(0.1)  # a camera has its own pace
+            time.sleep(0.1)  # 10 frames/s
 
 
 def _jpeg_parts(frame: NDArray[np.uint8]) -> tuple[int, int, bytes, bytes]:
@@ -104,6 +106,7 @@ def _jpeg_parts(frame: NDArray[np.uint8]) -> tuple[int, int, bytes, bytes]:
 
 @contextmanager
 def camera(frames: Sequence[NDArray[np.uint8]]) -> Iterator[Camera]:
+    """A camera that serves `frames` until the context ends."""
     serving = Camera(frames)
     try:
         yield serving

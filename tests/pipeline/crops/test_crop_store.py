@@ -57,7 +57,7 @@ def test_a_full_disk_gives_one_line_and_no_part_of_a_file(small_disk: Path) -> N
 
 @pytest.fixture
 def read_only_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A home whose crops nobody may write; the test runs without root's right to write everywhere."""
+    """A home with a read-only crops folder; the test runs as a user without root's permissions."""
     home = tmp_path_factory.mktemp("read-only")
     (home / "crops").mkdir()
     (home / "crops").chmod(0o555)

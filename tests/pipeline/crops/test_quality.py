@@ -25,7 +25,7 @@ def encoded(picture: NDArray[np.uint8], kind: str, **options: object) -> bytes:
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that says how large it is and holds next to nothing."""
+    """A PNG that states a size and holds almost no data."""
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(b"0"))]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
@@ -84,7 +84,7 @@ def test_other_color_models_come_out_as_rgb(mode: str) -> None:
         (png_header(8_100, 8_000), "8100 x 8000"),
     ],
 )
-def test_what_is_no_usable_picture_is_refused(data: bytes, message: str) -> None:
+def test_unusable_pictures_are_refused(data: bytes, message: str) -> None:
     with pytest.raises(PictureError, match=message):
         decode(data)
 

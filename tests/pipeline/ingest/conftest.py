@@ -1,4 +1,4 @@
-"""A small city, a crop store, and pictures to bring in."""
+"""A small city, a crop store, and pictures to ingest."""
 
 from pathlib import Path
 

@@ -43,12 +43,12 @@ def test_people_are_found_in_pixels_of_the_frame(detector: Detector, plaza: Fram
     assert np.array_equal(detector.detect(plaza), boxes)
 
 
-def test_nobody_in_an_empty_scene(detector: Detector) -> None:
+def test_no_sure_box_in_an_empty_scene(detector: Detector) -> None:
     boxes = detector.detect(np.full((288, 384, 3), 90, np.uint8))
     assert (boxes[:, 4] < detector.sure).all()
 
 
-def test_hog_takes_frames_smaller_than_its_window() -> None:
+def test_hog_finds_nothing_in_frames_smaller_than_its_window() -> None:
     assert HogDetector().detect(np.zeros((100, 50, 3), np.uint8)).shape == (0, 5)
 
 
@@ -92,7 +92,7 @@ def published(folder: Path, content: bytes) -> Path:
 
 
 def test_torchvision_weights_are_read_and_used(tmp_path: Path, plaza: Frame) -> None:
-    """Weights of nobody's training: what they find means nothing, but the way from file to boxes is the real one."""
+    """The weights are random, so the boxes mean nothing; the way from the file to the boxes is the real one."""
     import torch
     from torchvision.models import detection
 

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.ingest.detectors import Boxes, Frame
-from pipeline.ingest.tracking import SEEN_BEFORE_SHOWN, Tracker, looks, overlaps, shared_areas
+from pipeline.ingest.tracking import SEEN_BEFORE_SHOWN, Tracker, box_colors, overlaps, shared_areas
 
 RED, BLUE, GREEN = (0, 0, 200), (200, 0, 0), (0, 160, 0)
 
@@ -18,7 +18,7 @@ def scene(people: Sequence[tuple[float, float, tuple[int, int, int]]], confidenc
     return frame, np.array([[x, y, 40, 100, confidence] for x, y, _ in people]).reshape(-1, 5)
 
 
-def test_one_walker_keeps_one_number_and_his_box_is_followed() -> None:
+def test_a_walker_keeps_one_number_and_the_box_follows() -> None:
     tracker = Tracker(sure=0.5)
     for step in range(30):
         frame, boxes = scene([(10 + 9 * step, 60, RED)])
@@ -30,7 +30,7 @@ def test_one_walker_keeps_one_number_and_his_box_is_followed() -> None:
     assert tracker.tracks[0].velocity[0] == pytest.approx(90, abs=5)  # pixels a second
 
 
-def test_two_who_cross_keep_their_numbers() -> None:
+def test_two_people_who_cross_keep_their_numbers() -> None:
     tracker = Tracker(sure=0.5)
     colors: dict[int, set[tuple[int, int, int]]] = {}
     for step in range(40):
@@ -44,7 +44,7 @@ def test_two_who_cross_keep_their_numbers() -> None:
     assert {color for found in colors.values() for color in found} == {RED, BLUE}
 
 
-def test_somebody_else_in_the_same_place_begins_a_new_track() -> None:
+def test_another_person_in_the_same_place_begins_a_new_track() -> None:
     tracker = Tracker(sure=0.5)
     numbers = []
     for step in range(20):
@@ -64,7 +64,7 @@ def test_a_short_gap_is_bridged_and_a_long_one_is_not() -> None:
         assert numbers == expected
 
 
-def test_unsure_boxes_continue_a_track_and_begin_none() -> None:
+def test_unsure_boxes_continue_a_track_but_begin_none() -> None:
     tracker = Tracker(sure=0.5)
     for step in range(20):
         frame, boxes = scene([(100 + step, 60, RED)], confidence=0.9 if step < 6 else 0.3)
@@ -81,6 +81,6 @@ def test_overlaps_and_colors() -> None:
     assert shared_areas(left, right).tolist() == [[50], [0]]
     assert overlaps(left, right).tolist() == [[pytest.approx(1 / 3)], [0]]
     frame, boxes = scene([(10, 60, RED), (110, 60, RED), (210, 60, BLUE)])
-    found = looks(frame, boxes)
+    found = box_colors(frame, boxes)
     assert found @ found.T == pytest.approx(np.array([[1, 1, 0], [1, 1, 0], [0, 0, 1]]))
-    assert looks(frame, np.array([[900, 900, 10, 10, 1]])).sum() == 0
+    assert box_colors(frame, np.array([[900, 900, 10, 10, 1]])).sum() == 0

@@ -31,7 +31,7 @@ C1 = "d1/s1/b1/c1"
 
 
 class RedDetector:
-    """Finds what is red: a real detector for scenes in which people are red."""
+    """Boxes whatever is red: a real detector for scenes in which people are red."""
 
     sure = 0.5
 
@@ -106,26 +106,26 @@ def test_a_region_gives_boxes_in_the_whole_frame(city_store: Store, crops: CropS
             ingest_video(city_store, crops, path, C1, detector=RedDetector(), region=region)
 
 
-def test_many_frames_a_second_are_looked_at_ten_times(city_store: Store, crops: CropStore, tmp_path: Path) -> None:
-    looked: list[int] = []
+def test_of_many_frames_a_second_ten_are_used(city_store: Store, crops: CropStore, tmp_path: Path) -> None:
+    detected: list[int] = []
 
     class Counting(RedDetector):
         def detect(self, frame: Frame) -> Boxes:
-            looked.append(1)
+            detected.append(1)
             return super().detect(frame)
 
     path = str(write_video(tmp_path / "walk.avi", walk(90, per_frame=2), per_second=30.0))
     report = ingest_video(city_store, crops, path, C1, detector=Counting())
-    assert len(looked) == 30 and 4 <= report.written <= 7
+    assert len(detected) == 30 and 4 <= report.written <= 7
 
 
-def test_an_empty_scene_is_said_to_be_one(city_store: Store, crops: CropStore, tmp_path: Path) -> None:
+def test_an_empty_scene_is_noted(city_store: Store, crops: CropStore, tmp_path: Path) -> None:
     path = write_video(tmp_path / "empty.avi", [np.full((240, 320, 3), 90, np.uint8)] * 5)
     report = ingest_video(city_store, crops, str(path), C1, detector=HogDetector())
     assert report == IngestReport(notes=("no people were found in 5 frames",))
 
 
-def test_a_video_cut_short_gives_what_it_holds(city_store: Store, crops: CropStore, tmp_path: Path) -> None:
+def test_a_video_cut_short_gives_the_crops_it_holds(city_store: Store, crops: CropStore, tmp_path: Path) -> None:
     path = write_video(tmp_path / "walk.avi", walk(40))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     report = ingest_video(city_store, crops, str(path), C1, detector=RedDetector())
@@ -133,7 +133,7 @@ def test_a_video_cut_short_gives_what_it_holds(city_store: Store, crops: CropSto
     assert re.fullmatch(r"the file ends after [12]\.\d s of the 4\.0 s that it states", report.notes[0])
 
 
-def test_what_cannot_be_meant(
+def test_unusable_sources_and_options_are_refused_in_one_line(
     city_store: Store, crops: CropStore, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     good = str(write_video(tmp_path / "walk.avi", walk(5)))
@@ -142,7 +142,7 @@ def test_what_cannot_be_meant(
     (tmp_path / "zero.mp4").touch()
     capfd.readouterr()
     refused: list[tuple[str, dict[str, object], str]] = [
-        (good, {"start": datetime(2026, 1, 1)}, "has no zone"),  # noqa: DTZ001 - no zone is the point
+        (good, {"start": datetime(2026, 1, 1)}, "has no zone"),  # noqa: DTZ001 - it must have no zone
         (good, {"start": datetime(2027, 1, 1, tzinfo=UTC), "now": datetime(2026, 1, 1, tzinfo=UTC)}, "in the future"),
         (str(tmp_path / "missing.avi"), {}, "no such file"),
         (str(tmp_path), {}, "no such file"),
@@ -228,7 +228,7 @@ def test_a_wrong_password_is_one_line_without_it(
     assert "wr0ng" not in "".join(capfd.readouterr()) + str(caught.value)
 
 
-def test_interrupting_a_live_camera_keeps_what_was_seen(city_store: Store, crops: CropStore) -> None:
+def test_interrupting_a_live_camera_writes_what_was_seen(city_store: Store, crops: CropStore) -> None:
     def interrupt(read: int, total: int) -> None:
         if read == 40:
             os.kill(os.getpid(), signal.SIGINT)
@@ -240,7 +240,7 @@ def test_interrupting_a_live_camera_keeps_what_was_seen(city_store: Store, crops
     assert report.written == len(rows(city_store)) >= 1
 
 
-def test_a_slow_look_at_a_live_camera_skips_frames() -> None:
+def test_slow_detection_on_a_live_camera_skips_frames() -> None:
     settings = Settings(rtsp_user=SecretStr(USER), rtsp_password=SecretStr(PASSWORD))
     with camera(walk(30)) as serving:
         frames = open_frames(serving.address, None, settings)
@@ -267,6 +267,6 @@ def test_real_pedestrians(city_store: Store, crops: CropStore, tmp_path: Path, n
         assert box[3] > box[2] and decode(crops.get(picture)).shape[:2] == (box[3], box[2])
 
 
-def test_it_loads_no_torch() -> None:
+def test_the_video_door_loads_no_torch() -> None:
     code = "import sys, pipeline.ingest.video; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
