@@ -23,6 +23,7 @@ from pipeline.ingest.features import take_in_features
 from pipeline.registry import ModelRow, models, register_model, use_model
 from pipeline.store import Store
 from schemas.arrays import Ints
+from schemas.disk import write_whole
 from schemas.errors import HomeError
 from schemas.levels import UPWARD, Level
 from synthetic.embedding_city import EmbeddingCity
@@ -56,7 +57,7 @@ def ingest_simulated(
     store_city(store, simulated.city, is_demo=True)
     for batch in simulated.batches(progress):
         take_in_features(store, model, simulated.camera_codes, batch)
-    marker.write_text(repr(simulated.settings), encoding="utf-8")
+    write_whole(marker, repr(simulated.settings))
     return model
 
 
