@@ -44,6 +44,7 @@ with tempfile.TemporaryDirectory() as name:
         epochs=4,
         learning_rate=1e-3,
         warmup=0,
+        identities_per_batch=8,
         cached_views=2,
         validate_every=4,
     )
