@@ -1,1 +1,1 @@
-"""From labeled people to another model in use: train a candidate, compare, re-embed, promote, roll back."""
+"""From labeled people to another model in use: train a candidate, compare it, re-embed, promote, roll back."""

@@ -1,6 +1,6 @@
-"""From people to a candidate: train, measure beside the model in use on the same held-out people, register.
+"""Makes a candidate: trains it, compares it with the model in use on the same held-out people, and registers it.
 
-Each step looks first whether it was done before, so a run that was cut off goes on where it was.
+Each step first checks whether it was done before, so that an interrupted run continues where it was.
 """
 
 import hashlib
@@ -9,13 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection
-
 from pipeline.calibration.held_out import calibrate_held_out
 from pipeline.crops.crop_store import CropStore
 from pipeline.governance.audit import Action, audit
 from pipeline.registry import ModelRow, find_model, models, register_model
-from pipeline.resolve.calibrations import current_calibration
+from pipeline.resolve.calibrations import current_calibrations
+from pipeline.resolve.progress import Progress
 from pipeline.store import Store
 from pipeline.training.comparison import Comparison, compare, in_words, measure, read_comparison, write_comparison
 from pipeline.training.data import open_training_data
@@ -24,22 +23,19 @@ from reid_core.files import CARD, read_card, write_card
 from schemas.calibration import LevelCalibration
 from schemas.cards import DiffAttentionSettings, InputConvention, ModelConfig
 from schemas.errors import InputError, ModelFileError
-from schemas.levels import UPWARD, Level
+from schemas.levels import Level
 from schemas.parameters import TrainParameters
 
 if TYPE_CHECKING:
     from reid_core.training.plans import Strategy
     from reid_core.training.recipe import Recipe
 
-#: Hears what is being done, how much of it is done, and how much there is.
-Progress = Callable[[str, int, int], None]
-
 
 def train_model(store: Store, crops: CropStore, parameters: TrainParameters, progress: Progress | None = None) -> None:
-    """Trains the model of `parameters` and keeps it under the home's `training` folder, not registered yet.
+    """Trains the model of `parameters` into the home's `training` folder, without registering it.
 
-    Who trains on whose pictures, and why, is written to the audit before a picture is read. Raises InputError for a
-    name that another model has and a data set that is not there, CoreError for what cannot be trained together.
+    The audit row (who trains on which data set, and why) is written before a picture is read. Raises InputError if
+    another model has the name or the data set does not exist, CoreError if the parameters do not fit together.
     """
     settings = store.settings
     folder = settings.training_dir(parameters.name)
@@ -78,16 +74,16 @@ def train_model(store: Store, crops: CropStore, parameters: TrainParameters, pro
         trained_on=words,
         progress=_named(progress, "batches trained"),
     )
-    # Last: it says that all before was done.
+    # Written last: its digest marks the training as complete.
     write_card(card.model_copy(update={"details": card.details | {"training": _digest(parameters)}}), folder / "model")
 
 
 def register_candidate(
     store: Store, crops: CropStore, parameters: TrainParameters, progress: Progress | None = None
 ) -> Comparison | None:
-    """Measures the trained model beside the one in use, calibrates it, and registers it with its card; the comparison.
+    """Compares the trained model with the one in use, calibrates it and registers it. Call `train_model` before.
 
-    None where no model is in use yet. Call `train_model` before.
+    Returns the comparison, None if no model is in use yet.
     """
     settings = store.settings
     folder = settings.training_dir(parameters.name) / "model"
@@ -106,8 +102,8 @@ def register_candidate(
         metrics = dict(comparison.metrics)
     if row is None:
         with store.begin() as connection:
-            like = {} if used is None else _calibrations(connection, used)
-        _complete_card(store, folder, dataset, metrics, comparison, like)
+            earlier = {} if used is None else current_calibrations(connection, used.id)
+        _complete_card(store, folder, dataset, metrics, comparison, earlier)
         register_model(store, settings, folder, parameters.name)
     if comparison is not None and used is not None:
         with store.begin() as connection:
@@ -117,7 +113,7 @@ def register_candidate(
 
 
 def config_of(parameters: TrainParameters) -> ModelConfig:
-    """What fresh weights are built as."""
+    """The network that fresh weights are made for."""
     attention = None
     if parameters.strategy != "plain":
         attention = DiffAttentionSettings(transform=parameters.transform, reduction=parameters.reduction)
@@ -130,9 +126,10 @@ def config_of(parameters: TrainParameters) -> ModelConfig:
 
 
 def recipe_of(store: Store, parameters: TrainParameters) -> "Recipe":
-    """The paper's recipe of strategy and baseline, with what `parameters` says otherwise.
+    """The paper's recipe for the strategy and baseline, with the settings of `parameters` in place of the paper's.
 
-    Separate training of fresh weights trains them plainly first. Raises InputError for a start that is not registered.
+    The strategy `separate` with fresh weights first trains them with the strategy `plain`. Raises InputError if the
+    model to start from is not registered.
     """
     from reid_core.training.plans import paper_settings
     from reid_core.training.recipe import Recipe
@@ -150,12 +147,12 @@ def recipe_of(store: Store, parameters: TrainParameters) -> "Recipe":
     plans = []
     for strategy in strategies:
         paper = paper_settings(strategy, parameters.baseline)
-        own_rate = parameters.learning_rate if strategy == parameters.strategy else None
+        learning_rate = parameters.learning_rate if strategy == parameters.strategy else None
         plans.append(
             replace(
                 paper,
                 epochs=parameters.epochs or paper.epochs,
-                learning_rate=own_rate or paper.learning_rate,
+                learning_rate=learning_rate or paper.learning_rate,
                 triplet_distance=parameters.triplet_distance,
                 identities_per_batch=parameters.identities_per_batch,
                 pictures_per_identity=parameters.pictures_per_identity,
@@ -171,9 +168,12 @@ def _complete_card(
     dataset: Dataset,
     metrics: dict[str, float],
     comparison: Comparison | None,
-    like: dict[Level, LevelCalibration],
+    earlier: dict[Level, LevelCalibration],
 ) -> None:
-    """Writes figures and calibration into the card of the trained model, which is measured as it will be used."""
+    """Writes metrics and calibration into the trained model's card.
+
+    `earlier`: calibrations of the model in use, whose operating points are kept.
+    """
     card = read_card(folder)
     details = card.details | {"held_out": in_words(dataset)}
     if comparison is not None:
@@ -183,20 +183,15 @@ def _complete_card(
             "metrics": dict(comparison.against_metrics),
             "difference": comparison.difference,
         }
-    calibration = calibrate_held_out(store.settings, folder, dataset, like)
+    calibration = calibrate_held_out(store.settings, folder, dataset, earlier)
     write_card(
         card.model_copy(update={"metrics": card.metrics | metrics, "calibration": calibration, "details": details}),
         folder,
     )
 
 
-def _calibrations(connection: Connection, model: ModelRow) -> dict[Level, LevelCalibration]:
-    found = {level: current_calibration(connection, model.id, level) for level in UPWARD[1:]}
-    return {level: stored.value for level, stored in found.items() if stored is not None}
-
-
 def _digest(parameters: TrainParameters) -> str:
-    """Hex; the same for the same model of the same people, whoever trains it."""
+    """Hex digest of what determines the model: all parameters but operator and reason."""
     return hashlib.sha256(parameters.model_dump_json(exclude={"operator", "reason"}).encode()).hexdigest()
 
 
@@ -206,18 +201,21 @@ def _is_trained(folder: Path, parameters: TrainParameters) -> bool:
     try:
         return bool(read_card(folder).details.get("training") == _digest(parameters))
     except ModelFileError:
-        return False  # cut off while it was written: the checkpoint gives the same again
+        return False  # interrupted while the card was written: training ends again at once, from its checkpoint
 
 
 def _registered(store: Store, parameters: TrainParameters) -> ModelRow | None:
-    """The model, where this very run registered it before. Raises InputError where another one has its name."""
+    """The model, if a run with these parameters registered it before. Raises InputError if another has its name."""
     row = next((row for row in models(store) if row.name == parameters.name), None)
     if row is not None and row.card.details.get("training") != _digest(parameters):
-        raise InputError(f"another model is registered as {parameters.name}, and models do not change; choose a name")
+        raise InputError(
+            f"another model is registered as {parameters.name}, and models do not change; choose another name"
+        )
     return row
 
 
 def _named(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
+    """`progress` of one step, whose name is `what`."""
     if progress is None:
         return None
     return lambda done, total: progress(what, done, total)

@@ -1,7 +1,7 @@
-"""Two models on the same people: who is better, and on what. A promotion asks for it."""
+"""Compares two models on the same people. A promotion needs the comparison."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,26 +9,28 @@ from sqlalchemy import Connection, text
 
 from pipeline.governance.audit import Action, audit
 from pipeline.registry import ModelRow
+from pipeline.resolve.progress import Progress
 from reid_core.datasets import Dataset
 from reid_core.files import model_digest, read_card
 from schemas.errors import InputError
 from schemas.keys import content_hash
 from schemas.settings import Settings
 
-#: Kept of each model; the first decides which one is worse.
+#: Metrics that a comparison holds; the first decides whether a model is worse.
 METRICS = ("mAP", "rank1", "mINP")
-#: Hears what is being done, how much of it is done, and how much there is.
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Metrics in percent, by name, by the distances that the city uses: attended where a model has diff attention."""
+    """Metrics of two models in percent, by name.
+
+    They rank by the distances that the city uses: attended ones if the model has diff attention.
+    """
 
     model: str
     against: str
-    held_out: str  # in words
-    held_out_digest: bytes  # of its pictures' names, people and cameras
+    held_out: str  # description of the queries
+    held_out_digest: bytes  # see digest_of
     metrics: Mapping[str, float]
     against_metrics: Mapping[str, float]
 
@@ -48,9 +50,9 @@ class Comparison:
 def measure(
     settings: Settings, directory: Path, dataset: Dataset, progress: Progress | None = None
 ) -> dict[str, float]:
-    """Metrics of a model's directory on the queries and gallery of `dataset`.
+    """Metrics (METRICS, in percent) of the model in `directory` on the queries and gallery of `dataset`.
 
-    Raises InputError where no query has a match.
+    Raises InputError if no query has a match.
     """
     from reid_core.evaluation.evaluate import evaluate
 
@@ -59,32 +61,33 @@ def measure(
     scores = evaluate(settings, directory, query, gallery, progress=progress)
     found = scores.get("attended") or scores["plain"]
     if not found.queries:
-        raise InputError(f"{dataset.source}: no query has a match at another camera, so it measures nothing")
+        raise InputError(f"{dataset.source}: no query has a match at another camera, so nothing can be measured on it")
     return {name: round(float(getattr(found, name)), 4) for name in METRICS}
 
 
 def compare(
     settings: Settings, directory: Path, against: ModelRow, dataset: Dataset, progress: Progress | None = None
 ) -> Comparison:
-    """The model of a directory and a registered one on the queries and gallery of `dataset`.
+    """Compares the model in `directory` with a registered one on the queries and gallery of `dataset`.
 
-    Raises InputError where nothing can be measured there, or both are one model.
+    Raises InputError if both are the same model or nothing can be measured on the data set.
     """
     card = read_card(directory)
     if model_digest(card) == against.digest:
         raise InputError(f"{card.name} cannot be compared with itself")
-    found = [measure(settings, where, dataset, progress) for where in (directory, against.directory(settings))]
-    return Comparison(card.name, against.name, in_words(dataset), digest_of(dataset), *found)
+    metrics = measure(settings, directory, dataset, progress)
+    against_metrics = measure(settings, against.directory(settings), dataset, progress)
+    return Comparison(card.name, against.name, in_words(dataset), digest_of(dataset), metrics, against_metrics)
 
 
 def in_words(dataset: Dataset) -> str:
-    """What is measured on."""
+    """The data set's queries, for people to read; at most 2000 characters."""
     people = dataset.counts("query").people
     return f"{len(dataset.query)} queries of {people} people of {dataset.source}"[:2000]
 
 
 def digest_of(dataset: Dataset) -> bytes:
-    """32 bytes that name what is measured on: pictures by name, with person and camera."""
+    """32 bytes: hash of the names, people and cameras of queries and gallery."""
     samples = (*dataset.query, *dataset.gallery)
     parts = (part for sample in samples for part in (sample.name, sample.identity, sample.camera))
     return content_hash("held out", (len(dataset.query), *parts))
@@ -93,7 +96,7 @@ def digest_of(dataset: Dataset) -> bytes:
 def write_comparison(
     connection: Connection, model: ModelRow, against: ModelRow, found: Comparison, operator: str
 ) -> None:
-    """Keeps a comparison, and the audit's row of who made it."""
+    """Writes a comparison and its audit row."""
     connection.execute(
         text(
             "INSERT INTO model_comparison (model_id, against_id, held_out, held_out_digest, metrics, against_metrics) "
@@ -117,7 +120,7 @@ def write_comparison(
 
 
 def read_comparison(connection: Connection, model: ModelRow, against: ModelRow) -> Comparison | None:
-    """The newest one of these two."""
+    """The newest comparison of these two models, None if there is none."""
     row = connection.execute(
         text(
             "SELECT held_out, held_out_digest, metrics, against_metrics FROM model_comparison "

@@ -1,4 +1,7 @@
-"""What people say of identities: that one is one person. Said of the version that was looked at, and never changed."""
+"""Statements of operators about identities: this identity is one person, or it is not.
+
+A statement is about the version that was looked at. It is never changed; a later one counts instead.
+"""
 
 from dataclasses import dataclass
 from uuid import UUID
@@ -10,7 +13,7 @@ from pipeline.store import Store
 from schemas.errors import InputError
 from schemas.levels import Level, level_of
 
-_SHOWN = text(
+_BY_PREFIX = text(
     "SELECT id, persistent_id, unit, crops FROM identity_now WHERE starts_with(CAST(persistent_id AS text), :id) "
     "ORDER BY persistent_id LIMIT 3"
 )
@@ -24,23 +27,24 @@ class Confirmed:
 
 
 def confirm(store: Store, identity: str, *, operator: str, reason: str, is_one_person: bool = True) -> Confirmed:
-    """Writes what `operator` says of a district's identity as it is now, and the audit's row.
+    """Writes the operator's statement about a district's identity as it is now, and the audit row.
 
-    `identity`: its persistent id, or the first letters of it. Only districts' identities: two of a level below may be
-    one person, and then they would teach a model that they are two. Raises InputError.
+    `identity`: its persistent id, or at least the first four digits of it. Only identities of a district can be
+    confirmed: two identities of a lower level may be one person, and would teach a model that they are two. Raises
+    InputError.
     """
     if len(identity) < 4:
-        raise InputError(f"{identity!r}: give at least the first four letters of an identity's id")
+        raise InputError(f"{identity!r}: give at least the first four digits of an identity's id")
     with store.begin() as connection:
-        found = connection.execute(_SHOWN, {"id": identity.lower()}).all()
+        found = connection.execute(_BY_PREFIX, {"id": identity.lower()}).all()
         if len(found) != 1:
-            what = "more than one identity begins" if found else "no identity begins"
+            what = "more than one identity's id begins" if found else "no identity's id begins"
             raise InputError(f"{what} with {identity[:40]!r}; the report and `urban-reid search --json` show ids")
         (row,) = found
         if level_of(row.unit) is not Level.DISTRICT:
             raise InputError(
-                f"{row.persistent_id} is an identity of the {level_of(row.unit)} {row.unit}; confirm the district's "
-                "identity that it belongs to"
+                f"{row.persistent_id} is an identity of the {level_of(row.unit)} {row.unit}; confirm the identity of "
+                "the district that holds it"
             )
         connection.execute(
             text(

@@ -1,4 +1,4 @@
-"""Whom a model learns from: a data set by its name, or the city's own people whom operators confirmed."""
+"""The people that a model is trained on: data sets by name, and identities of the city that operators confirmed."""
 
 import hashlib
 from collections import defaultdict
@@ -18,12 +18,12 @@ from reid_core.datasets.joined import join
 from schemas.errors import InputError
 from schemas.settings import Settings
 
-#: The name of the city's own people among data sets.
+#: The data set's name of the confirmed identities.
 CONFIRMED = "confirmed"
-#: One confirmed person in about so many is kept for measuring.
+#: About one in this many confirmed people is held out for evaluation.
 _HELD_OUT = 4
 
-# The newest word on each version counts; of a person confirmed in several versions all crops do.
+# The newest statement about each version counts. A person confirmed in several versions has the crops of all.
 _CONFIRMED_CROPS = text(
     "WITH said AS (SELECT DISTINCT ON (identity_id) identity_id, is_one_person FROM confirmation "
     "  ORDER BY identity_id, id DESC) "
@@ -36,23 +36,23 @@ _CONFIRMED_CROPS = text(
 
 
 def open_training_data(store: Store, crops: CropStore, names: str) -> Dataset:
-    """The data set of `TrainParameters.dataset`: train, and query and gallery of people who are not in it.
+    """The data set of `TrainParameters.dataset`; its query and gallery show other people than its training pictures.
 
-    Raises InputError for a name that is not there, and where there are too few confirmed people.
+    Raises InputError if there is no data set of that name, or too few people are confirmed.
     """
     opened = [_open(store, crops, name.strip()) for name in names.split(" + ")]
     return opened[0] if len(opened) == 1 else join(opened, names)
 
 
 def source_of(settings: Settings, name: str) -> str:
-    """What `open_dataset` takes for a data set's name. Raises InputError with the names that there are."""
+    """The source for `open_dataset` of a data set's name. Raises InputError with the names that exist."""
     if name.startswith("rendered:"):
         return name
     if name not in settings.datasets:
         known = ", ".join(sorted(settings.datasets)) or "none yet"
         raise InputError(
             f"no data set is called {name[:80]!r}; there are: {known}. URBAN_REID_DATASETS names them, as in "
-            f'{{"market": "market1501:/data/Market-1501"}}; {CONFIRMED} and rendered:SEED[:PEOPLE] are always there'
+            f'{{"market": "market1501:/data/Market-1501"}}; {CONFIRMED} and rendered:SEED[:PEOPLE] always exist'
         )
     return settings.datasets[name]
 
@@ -62,27 +62,27 @@ def _open(store: Store, crops: CropStore, name: str) -> Dataset:
 
 
 def confirmed_people(store: Store, crops: CropStore) -> Dataset:
-    """The crops of confirmed identities. About a quarter of the people are query and gallery.
+    """The crops of confirmed identities as a data set. About a quarter of the people are query and gallery.
 
-    Those whose id's hash says so, who stay the same when more people are confirmed; at least one of those seen by two
-    cameras, without whom nothing is measured. Two identities that share a crop, because they were merged between two
-    confirmations, are one person. Raises InputError where nobody would be left to train on, or nobody is seen by two
-    cameras.
+    A hash of the person's id decides, so that held-out people stay held out when more are confirmed. At least one of
+    them was seen by two cameras: without one nothing can be measured. Two identities that share a crop, because they
+    were merged between two confirmations, are one person. Raises InputError if fewer than two people are confirmed, or
+    none of them was seen by two cameras.
     """
     with store.begin() as connection:
         rows = connection.execute(_CONFIRMED_CROPS, {"quality": store.settings.association.min_quality}).all()
     people = _people(rows)
     cameras = {camera: number for number, camera in enumerate(sorted({row.camera for row in rows}))}
-    traveled = {person for person, theirs in people.items() if len({row.camera for row in theirs}) > 1}
-    if len(people) < 2 or not traveled:
+    at_two_cameras = {person for person, theirs in people.items() if len({row.camera for row in theirs}) > 1}
+    if len(people) < 2 or not at_two_cameras:
         raise InputError(
-            f"{len(people)} people are confirmed, {len(traveled)} of them seen by two cameras: too few to train on "
-            "some and measure with another; `urban-reid identities confirm ID` confirms more"
+            f"{len(people)} people are confirmed, {len(at_two_cameras)} of them seen by two cameras: too few to train "
+            "on some and evaluate with another; `urban-reid identities confirm ID` confirms more"
         )
-    die = {person: hashlib.sha256(person.encode()).digest() for person in people}
-    held_out = {person for person in people if die[person][0] % _HELD_OUT == 0}
-    if not held_out & traveled or len(held_out) == len(people):
-        held_out = {min(traveled, key=lambda person: die[person])}
+    digest = {person: hashlib.sha256(person.encode()).digest() for person in people}
+    held_out = {person for person in people if digest[person][0] % _HELD_OUT == 0}
+    if not held_out & at_two_cameras or len(held_out) == len(people):
+        held_out = {min(at_two_cameras, key=lambda person: digest[person])}
     train: list[Sample] = []
     test: list[Sample] = []
     for number, (person, theirs) in enumerate(sorted(people.items())):
@@ -93,7 +93,7 @@ def confirmed_people(store: Store, crops: CropStore) -> Dataset:
 
 
 def _people(rows: Sequence[Row[Any]]) -> dict[str, list[Row[Any]]]:
-    """Crops by person, each crop once."""
+    """Rows by person, each crop once. Identities that share a crop are one person (union-find)."""
     parent: dict[str, str] = {}
 
     def root(person: str) -> str:
@@ -107,10 +107,10 @@ def _people(rows: Sequence[Row[Any]]) -> dict[str, list[Row[Any]]]:
         other = root(holder.setdefault(row.id, person))
         parent[max(person, other)] = min(person, other)
     found: dict[str, list[Row[Any]]] = defaultdict(list)
-    once: set[int] = set()
+    seen: set[int] = set()
     for row in rows:
-        if row.id not in once:
-            once.add(row.id)
+        if row.id not in seen:
+            seen.add(row.id)
             found[root(str(row.persistent_id))].append(row)
     return found
 

@@ -1,7 +1,7 @@
-"""Promotion: a candidate takes the place of the model in use, once it knows everybody whom that one knows.
+"""Promotion: a candidate replaces the model in use, once every identity has been re-embedded with the candidate.
 
-What was decided stays as it was decided. The old model stays in use, and its rows stay, until the new one is complete;
-then one transaction switches, and `rollback` goes the same way back.
+Decisions are not made again. The earlier model stays in use until the re-embedding is complete, then one transaction
+switches; its rows stay. `rollback` switches back in the same way.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ from pipeline.registry import (
     model_in_use,
     switch_model,
 )
-from pipeline.resolve.calibrations import current_calibration
+from pipeline.resolve.calibrations import current_calibrations
 from pipeline.store import Store
 from pipeline.store.locks import unit_lock
 from pipeline.training.comparison import read_comparison
@@ -30,11 +30,11 @@ from reid_core.serving.core import ReIDCore
 from schemas.errors import InputError
 from schemas.levels import UPWARD, Level
 
-#: The lock of whoever promotes; no unit's code.
+#: Name of the lock that a promotion holds; no unit has this code.
 _LOCK = "model promotion"
-#: What is left when the last look around finds no more than this is done while resolves wait.
+#: If a round embedded no more than this, the rest is embedded during the switch, while resolves wait.
 _FEW = 512
-#: Looks around before that, for a city that is resolved as fast as it is embedded.
+#: Most rounds before the switch, for a city where crops arrive as fast as they are embedded.
 _ROUNDS = 5
 
 OpenCore = Callable[[ModelRow], ReIDCore]
@@ -43,13 +43,13 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Promotion:
-    """What a switch did."""
+    """What a promotion or a rollback did."""
 
-    model: str
-    before: str
+    model: str  # in use now
+    before: str  # in use before
     done: Reembedded
-    unknown: dict[Level, int]  # identities of now that only an earlier model knows
-    uncalibrated: list[Level]  # levels at which it joins nothing
+    unknown: dict[Level, int]  # current identities without a prototype of the model
+    uncalibrated: list[Level]  # levels at which the model joins nothing
 
 
 def promote(
@@ -65,10 +65,11 @@ def promote(
     progress: Progress | None = None,
     on_wait: Callable[[str], None] | None = None,
 ) -> Promotion:
-    """Makes a registered model the one in use. May be called again after whatever stopped it, and goes on.
+    """Makes a registered model the one in use. After an interruption it can be called again and continues.
 
-    Raises InputError for what speaks against it (`objections`) unless `force`, and for crops without a picture unless
-    `accept_missing`, which says that their pictures are gone for good.
+    Raises InputError for `objections` unless `force`, and for crops whose picture is missing unless `accept_missing`,
+    which marks these pictures as gone for good. `progress`: crops and identities done, and in all. `on_wait`: a line
+    that names the process that promotes a model now, while this one waits.
     """
     with unit_lock(store, _LOCK, on_wait):
         with store.begin() as connection:
@@ -93,7 +94,10 @@ def rollback(
     progress: Progress | None = None,
     on_wait: Callable[[str], None] | None = None,
 ) -> Promotion:
-    """Puts the model before the one in use back, with what came in since. Raises InputError where there was none."""
+    """Makes the model that was in use before the one in use again, after embedding what came in since.
+
+    Raises InputError if no other model was in use before. Options as for `promote`.
+    """
     with unit_lock(store, _LOCK, on_wait):
         with store.begin() as connection:
             before, model = model_in_use(connection), _model_before(connection)
@@ -102,7 +106,7 @@ def rollback(
 
 
 def objections(connection: Connection, model: ModelRow, before: ModelRow) -> list[str]:
-    """What speaks against `model` in place of `before`: a worse figure or none, a level without calibration."""
+    """Reasons against `model` in place of `before`: it is worse or was not compared, or a level has no calibration."""
     found = []
     comparison = read_comparison(connection, model, before)
     if comparison is None:
@@ -127,7 +131,7 @@ class _Switch:
     model: ModelRow
     operator: str
     reason: str
-    against: Sequence[str]  # what spoke against it, and was overruled
+    against: Sequence[str]  # objections that `force` overruled
 
 
 def _switch(
@@ -142,7 +146,7 @@ def _switch(
         if more.crops + more.identities <= _FEW:
             break
     with store.begin() as connection:
-        # From here to the end no window is resolved: what is missing now is all that ever will be.
+        # No window is resolved until this transaction ends, so nothing else can be missing afterwards.
         lock_model_in_use(connection)
         check_model_in_use(connection, switch.before)
         done += reembed(store, core, crops, model, resolved=True)
@@ -164,14 +168,14 @@ def _switch(
 
 
 def _settle_missing(store: Store, crops: CropStore, switch: _Switch, accept: bool) -> None:
-    """Marks crops whose picture is gone, if that is accepted. Raises InputError if not."""
+    """Marks the pictures of crops that are missing in the crop store as gone, if accepted. Raises InputError if not."""
     missing = missing_pictures(store, crops, switch.model)
     if not missing:
         return
     if not accept:
         raise InputError(
-            f"the pictures of {len(missing)} crops are not in {crops.root}, so {switch.model.name} cannot see them; "
-            "put them back, or say with --accept-missing that they are gone for good"
+            f"the pictures of {len(missing)} crops are not in {crops.root}, so {switch.model.name} cannot embed them; "
+            "put them back, or accept with --accept-missing that they are gone for good"
         )
     with store.begin() as connection:
         connection.execute(text("UPDATE crop SET picture_gone_at = now() WHERE id = ANY(:ids)"), {"ids": missing})
@@ -179,6 +183,7 @@ def _settle_missing(store: Store, crops: CropStore, switch: _Switch, accept: boo
 
 
 def _model_before(connection: Connection) -> ModelRow:
+    """The model that a rollback switches to. Raises InputError if there is none."""
     stack: list[int] = []
     for row in connection.execute(text("SELECT kind, model_id FROM model_switch ORDER BY id")):
         if row.kind == SwitchKind.ROLLBACK:
@@ -193,4 +198,5 @@ def _model_before(connection: Connection) -> ModelRow:
 
 
 def _uncalibrated(connection: Connection, model: ModelRow) -> list[Level]:
-    return [level for level in UPWARD[1:] if current_calibration(connection, model.id, level) is None]
+    calibrated = current_calibrations(connection, model.id)
+    return [level for level in UPWARD[1:] if level not in calibrated]

@@ -1,7 +1,7 @@
-"""Another model's view of what the city has seen: features of the retained crops, prototypes of all identities.
+"""Re-embeds the city with another model: features of all crops, then prototypes of all identities, level by level.
 
-In batches, each in a transaction of its own: cut off anywhere, it goes on where it was. Prototypes come from the same
-functions as at a resolve, from the same crops and members in the same order.
+Each batch is a transaction of its own, so an interrupted run continues where it was. Prototypes are made by the same
+functions as in a resolve, from the same crops and members in the same order.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,17 +27,17 @@ from schemas.levels import UPWARD, Level
 #: Identities of one transaction.
 BATCH = 512
 
-_UNKNOWN = (
+_NO_PROTOTYPE = (
     "NOT EXISTS (SELECT 1 FROM prototype p WHERE p.model_id = :model AND p.identity_id = i.id "
     "AND p.day = (i.last_seen AT TIME ZONE 'UTC')::date)"
 )
 _MISSING = text(
     "SELECT i.id, (i.last_seen AT TIME ZONE 'UTC')::date AS day FROM identity i "
-    f"WHERE i.level = :level AND NOT i.retired AND i.id > :after AND {_UNKNOWN} ORDER BY i.id LIMIT :most"
+    f"WHERE i.level = :level AND NOT i.retired AND i.id > :after AND {_NO_PROTOTYPE} ORDER BY i.id LIMIT :most"
 )
-_COUNT = text(f"SELECT count(*) FROM identity i WHERE NOT i.retired AND {_UNKNOWN}")
+_COUNT = text(f"SELECT count(*) FROM identity i WHERE NOT i.retired AND {_NO_PROTOTYPE}")
 _COUNT_NOW = text(
-    f"SELECT i.level, count(*) AS many FROM identity_now i WHERE {_UNKNOWN} AND (CAST(:within AS text) IS NULL "
+    f"SELECT i.level, count(*) AS many FROM identity_now i WHERE {_NO_PROTOTYPE} AND (CAST(:within AS text) IS NULL "
     "OR i.unit = :within OR starts_with(i.unit, :within || '/')) GROUP BY 1"
 )
 _CROPS = (
@@ -66,10 +66,11 @@ def reembed(
     *,
     resolved: bool = False,
 ) -> Reembedded:
-    """Embeds what `model` has not seen and makes prototypes of whom it does not know; what it did.
+    """Embeds all crops without a feature of `model` and makes the prototypes of all identities without one.
 
-    `resolved`: of the crops only those in tracklets. `progress`: (done, all), crops and identities together. Every
-    crop's picture must be there (`missing_pictures`). Identities none of whose crops it could see stay unknown to it.
+    Returns what it did. `resolved`: embeds only crops in tracklets. `progress`: crops and identities done, and in all.
+    The crop store must hold every crop's picture (`missing_pictures`), except of those marked as gone. Identities
+    without any embedded crop get no prototype.
     """
     done, total = 0, _count(store, model) if progress is not None else 0
 
@@ -84,27 +85,27 @@ def reembed(
 
 
 def _count(store: Store, model: ModelRow) -> int:
-    """Crops and identities that the model has not seen."""
+    """Number of crops without a feature and of identities without a prototype of the model."""
     with store.begin() as connection:
         identities = int(connection.execute(_COUNT, {"model": model.id}).scalar_one())
     return identities + sum(len(batch) for batch in missing_crops(store, model))
 
 
 def missing_pictures(store: Store, crops: CropStore, model: ModelRow) -> list[int]:
-    """Ids of the crops that `model` has not seen and whose picture should be there, but is not."""
+    """Ids of crops to embed with `model` whose picture is missing in the crop store although not marked as gone."""
     return [
         row.id for batch in missing_crops(store, model) for row in batch if not crops.path(bytes(row.picture)).exists()
     ]
 
 
 def count_unknown(connection: Connection, model_id: int, within: str | None = None) -> dict[Level, int]:
-    """Identities of now of a unit and all below it (of all, if None) that the model does not know, by level."""
+    """Number of current identities without a prototype of the model by level, of a unit and all below it, or of all."""
     rows = connection.execute(_COUNT_NOW, {"model": model_id, "within": within})
     return {Level(row.level): row.many for row in rows}
 
 
 def _fill(store: Store, model: ModelRow, level: Level, tell: Callable[[int], None]) -> int:
-    """Prototypes of a level's identities, after those of the level below; how many identities got some."""
+    """Makes the missing prototypes of a level, after the level below. Returns the number of identities that got one."""
     written = after = 0
     while True:
         with store.begin() as connection:
@@ -130,8 +131,9 @@ _MEMBERS = text(
 
 
 def _prototypes(
-    connection: Connection, model: ModelRow, level: Level, missing: Sequence[Row[Any]], most: int
+    connection: Connection, model: ModelRow, level: Level, missing: Sequence[Row[Any]], medoids: int
 ) -> list[tuple[int, date, Prototypes]]:
+    """(identity's id, day, prototypes) of those `missing` (rows of id and day) with embedded crops or members."""
     day = {int(row.id): row.day for row in missing}
     if level is not Level.CAMERA:
         members: dict[int, list[int]] = {}
@@ -141,7 +143,7 @@ def _prototypes(
             days.add(row.day)
         vectors = read_prototypes(connection, model.id, [own for its in members.values() for own in its], days)
         known = {holder: [vectors[own] for own in its if own in vectors] for holder, its in members.items()}
-        return [(holder, day[holder], prototypes_of_members(its, most)) for holder, its in known.items() if its]
+        return [(holder, day[holder], prototypes_of_members(its, medoids)) for holder, its in known.items() if its]
     rows = copy_out(
         connection,
         _CROPS,
@@ -155,7 +157,7 @@ def _prototypes(
         (
             holder,
             day[holder],
-            prototypes_of_crops(features[start : start + count], quality[start : start + count], most),
+            prototypes_of_crops(features[start : start + count], quality[start : start + count], medoids),
         )
         for holder, start, count in zip(holders.tolist(), starts.tolist(), counts.tolist(), strict=True)
     ]

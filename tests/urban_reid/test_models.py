@@ -1,4 +1,4 @@
-"""Models at the command line: compared, promoted, rolled back, with a word for everything that goes wrong."""
+"""Models at the command line: comparison, promotion, rollback, calibration, and their errors."""
 
 import json
 import re
@@ -34,7 +34,7 @@ SECOND = ModelConfig(architecture="resnet10s", input=InputConvention(height=64, 
 
 @pytest.fixture
 def second(town: Town, lines: list[str], model_folder: Path, tmp_path: Path) -> Town:
-    """A resolved city and an untrained second model."""
+    """A resolved city with a second, untrained model."""
     town.take_in(lines[:30])
     town.resolve()
     torch.manual_seed(1)
@@ -45,7 +45,7 @@ def second(town: Town, lines: list[str], model_folder: Path, tmp_path: Path) -> 
 
 @pytest.fixture
 def done(run_here: Run) -> Callable[..., dict[str, Any]]:
-    """A command with --json that has to succeed; what it printed."""
+    """Runs a command with --json that must succeed. Returns what it printed."""
 
     def call(*arguments: str) -> dict[str, Any]:
         ended = run_here(*arguments, "--json")
@@ -61,7 +61,7 @@ def test_from_a_comparison_to_a_rollback(second: Town, run_here: Run, done: Call
     promote = ("models", "promote", "second", *words)
     assert "never compared with test; `urban-reid models compare second" in error_of(run_here(*promote), 2)
     found = done("models", "compare", "second", "--dataset", "rendered:5:12")
-    assert found["against"] == "test" and found["worse"]  # nobody trained it
+    assert found["against"] == "test" and found["worse"]  # it is untrained
     listed = {row["name"]: row for row in done("models", "list")["models"]}
     assert listed["second"]["comparison"] == {key: value for key, value in found.items() if key != "name"}
     assert listed["test"]["comparison"] is None and listed["test"]["in_use"]
@@ -96,20 +96,20 @@ def test_from_a_comparison_to_a_rollback(second: Town, run_here: Run, done: Call
         (("models", "promote", "nobody", "--reason", "x"), "there are: test"),
         (("models", "compare", "test", "--dataset", "rendered:5:4"), "test cannot be compared with itself"),
         (("models", "compare", "test", "--dataset", "nowhere:x"), "or rendered:SEED"),
-        (("identities", "confirm", "abcdef", "--reason", "x"), "no identity begins with 'abcdef'"),
+        (("identities", "confirm", "abcdef", "--reason", "x"), "no identity's id begins with 'abcdef'"),
         (("train", "new", "--dataset", "market1501:/data", "--reason", "x", "--epochs", "0"), "--epochs: "),
         (("train", "../new", "--dataset", "confirmed", "--reason", "x"), "--name: "),
         (("train", "new", "--dataset", "confirmed", "--reason", "x", "--architecture", "r50"), "no architecture 'r50'"),
     ],
 )
-def test_what_cannot_be_meant(town: Town, run_here: Run, arguments: tuple[str, ...], message: str) -> None:
+def test_wrong_arguments_are_one_line(town: Town, run_here: Run, arguments: tuple[str, ...], message: str) -> None:
     assert message in error_of(run_here(*arguments), 2)
 
 
 def test_a_calibration_on_a_data_set(
     town: Town, run_here: Run, done: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
-    """The second run states a rate that it cannot keep unless every join is right."""
+    """The second run asks for a rate that can only be kept if every join is right."""
     pictures = training_set(3, 25, 4, (64, 32), pictures_per_passage=1, cameras=4)
     folder = tmp_path / "data" / "bounding_box_train"
     folder.mkdir(parents=True)
@@ -122,8 +122,8 @@ def test_a_calibration_on_a_data_set(
     assert found["false_merges"] == 0.3
     assert street["decisions"]["count"] > 0
     assert street["false_merges"]["low"] < street["false_merges"]["rate"] <= 0.3
-    assert street["reliability"] is None  # all people are of one city
-    assert found["levels"]["district"]["false_merges"]["joins"] == 0  # all cameras are of one street
+    assert street["reliability"] is None  # all people are from one city
+    assert found["levels"]["district"]["false_merges"]["joins"] == 0  # all cameras are in one street
     ended = run_here(*calibrate, "0")
     kept = re.search(r"street .* 0\.0% \(0\.0%-", ended.stdout)
     assert ended.returncode == 0 and (
@@ -131,7 +131,7 @@ def test_a_calibration_on_a_data_set(
     )
 
 
-def test_the_table_of_a_calibration_fits_into_eighty_columns(model_folder: Path) -> None:
+def test_the_calibration_table_fits_into_eighty_columns(model_folder: Path) -> None:
     predicted = np.linspace(0, 1, 1_000)
     merges = false_merges(Joins(0.0, np.arange(1_000) % 50 == 0, np.arange(1_000) // 4))
     judged = judge(predicted, predicted > 0.5)
@@ -141,19 +141,19 @@ def test_the_table_of_a_calibration_fits_into_eighty_columns(model_folder: Path)
     with StringIO() as file:
         Console(file=file, width=80).print(calibration_table(fitted))
         lines = [" ".join(line.split()) for line in file.getvalue().splitlines()]
-    assert "building 0 0 +0.0" in lines  # made before anything was measured
+    assert "building 0 0 +0.0" in lines  # made before reliability and false merges were measured
     street = next(at for at, line in enumerate(lines) if line.startswith("street"))
     shortlist, middle, merged = judged.shortlist.ece, judged.middle.ece, f"2.0% ({merges.low:.1%}-{merges.high:.1%})"
     assert lines[street] == f"street 1234567 123456 +0.0 0.900 {shortlist:.3f} {merged}"
     assert lines[street + 1] == f"{middle:.3f} 20 of 1000"
 
 
-def test_a_rate_of_false_merges_is_a_share(run_here: Run) -> None:
+def test_a_false_merge_rate_is_at_most_1(run_here: Run) -> None:
     ended = run_here("models", "calibrate", "test", "--dataset", "simulated:1", "--false-merges", "1.5")
     assert ended.returncode == 2 and "--false-merges" in ended.stderr
 
 
-#: The command with small batches, so that a small city is not done in one.
+#: The command with small batches, so that a small city takes several.
 _PROMOTE = """
 import sys
 from pipeline.training import reembed
@@ -166,8 +166,8 @@ main(["models", "promote", "second", "--operator", "bert", "--reason", "order 12
 
 @pytest.mark.slow
 @pytest.mark.parametrize("table", ["crop_embedding", "prototype"])
-def test_a_promotion_that_is_killed_goes_on(second: Town, lines: list[str], table: str) -> None:
-    """Whatever is finished stays, nothing is written twice, and until the end the old model is in use."""
+def test_a_killed_promotion_continues(second: Town, lines: list[str], table: str) -> None:
+    """Finished batches stay, nothing is written twice, and the earlier model is in use until the end."""
     second.take_in(lines[30:120])
     second.resolve()
     with second.store.begin() as connection:

@@ -1,4 +1,4 @@
-"""urban-reid identities: what people say of identities."""
+"""urban-reid identities: statements of operators about identities."""
 
 from typing import Annotated
 
@@ -10,12 +10,12 @@ from urban_reid.arguments import AsJson, Operator, Reason, checked
 from urban_reid.earlier_names import Command
 from urban_reid.output import out, print_json, shown
 
-app = typer.Typer(help="What people say of the identities that were found.", no_args_is_help=True)
+app = typer.Typer(help="Confirm or deny that an identity is one person.", no_args_is_help=True)
 
 
 @app.callback()
 def identities() -> None:
-    """Keeps `confirm` a command of its own while it is the only one."""
+    """Makes typer keep `confirm` as a subcommand although it is the only one."""
 
 
 @app.command(
@@ -23,23 +23,30 @@ def identities() -> None:
     epilog='Example: urban-reid identities confirm 3f2a81c0 --operator anna --reason "order 12; all 14 crops seen"',
 )
 def confirm(
-    identity: Annotated[str, typer.Argument(metavar="ID", help="Its id or the first letters, as in the report.")],
+    identity: Annotated[
+        str, typer.Argument(metavar="ID", help="The identity's id, or its first digits as in the report.")
+    ],
     reason: Reason,
     operator: Operator = None,
     not_one_person: Annotated[
-        bool, typer.Option("--not-one-person", help="It shows more than one, or an earlier word is taken back.")
+        bool,
+        typer.Option(
+            "--not-one-person", help="The identity shows several people, or an earlier confirmation was wrong."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say that all crops of a district's identity, as it is now, show one person. Training may learn from those."""
+    """Confirm that all crops of a district's identity, as it is now, show one person. Training may use them."""
     from pipeline.store import Store
     from pipeline.training.confirmations import confirm as write
 
-    said = checked(ApprovalParameters, operator=operator or settings().operator, reason=reason)
+    approval = checked(ApprovalParameters, operator=operator or settings().operator, reason=reason)
     with Store.open(settings(), "urban-reid identities") as store:
-        done = write(store, identity, operator=said.operator, reason=said.reason, is_one_person=not not_one_person)
+        done = write(
+            store, identity, operator=approval.operator, reason=approval.reason, is_one_person=not not_one_person
+        )
     if as_json:
         print_json({"identity": done.identity, "crops": done.crops, "is_one_person": not not_one_person})
     else:
-        word = "not one person" if not_one_person else "one person"
-        out().print(f"{shown(done.identity)} in {shown(done.unit)}: {done.crops} crops, {word}")
+        what = "not one person" if not_one_person else "one person"
+        out().print(f"{shown(done.identity)} of {shown(done.unit)}, {done.crops} crops: recorded as {what}")

@@ -1,5 +1,6 @@
-"""urban-reid models compare, promote, rollback: another model in the place of the one in use."""
+"""urban-reid models compare, promote, rollback: replace the model in use by another."""
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,7 +10,7 @@ from schemas.settings import settings
 from urban_reid.arguments import AsJson, Operator, Reason, checked
 from urban_reid.earlier_names import Command
 from urban_reid.output import Table, out, print_json, say, shown
-from urban_reid.progress import progress
+from urban_reid.progress import progress, stages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,12 +22,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-#: As pipeline.training.comparison keeps them, and as a table heads them.
+#: The metrics of a comparison, and their headings in a table.
 METRIC_NAMES = {"mAP": "mAP", "rank1": "Rank-1", "mINP": "mINP"}
 
 
 def figures(found: "Comparison") -> dict[str, Any]:
-    """A comparison for --json."""
+    """A comparison as a JSON object."""
     return {
         "against": found.against,
         "held_out": found.held_out,
@@ -49,12 +50,13 @@ def comparison_table(found: "Comparison") -> Table:
 def compare(
     name: Annotated[str, typer.Argument(help="A registered model.")],
     dataset: Annotated[
-        str, typer.Option(metavar="KIND:DIR|rendered:SEED", help="People whom neither model was trained on.")
+        str,
+        typer.Option(metavar="KIND:DIR|rendered:SEED", help="A data set of people that neither model was trained on."),
     ],
     operator: Operator = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a model and the one in use on the same people. `models promote` asks for it."""
+    """Compare a model with the one in use on the same people. `models promote` needs this comparison."""
     from pipeline.registry import find_model, model_in_use
     from pipeline.store import Store
     from pipeline.training.comparison import compare as measure
@@ -64,14 +66,9 @@ def compare(
     with Store.open(settings(), "urban-reid models compare") as store:
         with store.begin() as connection:
             model, used = find_model(connection, name), model_in_use(connection)
-        with progress("pictures and queries") as tell:
-            found = measure(
-                settings(),
-                model.directory(settings()),
-                used,
-                open_dataset(dataset, progress=tell),
-                lambda _, done, total: tell(done, total),
-            )
+        with stages() as tell:
+            opened = open_dataset(dataset, progress=partial(tell, "pictures read"))
+            found = measure(settings(), model.directory(settings()), used, opened, tell)
         with store.begin() as connection:
             write_comparison(connection, model, used, found, operator or settings().operator)
     if as_json:
@@ -82,7 +79,7 @@ def compare(
 
 
 AcceptMissing = Annotated[
-    bool, typer.Option("--accept-missing", help="Crops whose pictures are not there are gone for good.")
+    bool, typer.Option("--accept-missing", help="Accept that missing pictures of crops are gone for good.")
 ]
 
 
@@ -94,26 +91,28 @@ def promote(
     name: Annotated[str, typer.Argument(help="A registered model.")],
     reason: Reason,
     operator: Operator = None,
-    force: Annotated[bool, typer.Option("--force", help="Although it is worse, or not compared.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Promote it although it is worse, not compared or not calibrated.")
+    ] = False,
     accept_missing: AcceptMissing = False,
     as_json: AsJson = False,
 ) -> None:
-    """Put a better model in the place of the one in use.
+    """Replace the model in use by another.
 
-    Every crop is embedded with it first, and everybody who was seen gets prototypes of it; until then the model in use
-    stays in use. What was decided stays decided. Interrupted, the same command goes on where it was.
+    First all crops are embedded with it and all identities get prototypes of it; until then the earlier model stays in
+    use. Decisions stay as they are. After an interruption the same command continues where it was.
     """
     from pipeline.training.promotion import promote as run
 
-    words = checked(ApprovalParameters, operator=operator or settings().operator, reason=reason)
+    approval = checked(ApprovalParameters, operator=operator or settings().operator, reason=reason)
     _switch(
         lambda store, crops, core, tell: run(
             store,
             crops,
             core,
             name,
-            operator=words.operator,
-            reason=words.reason,
+            operator=approval.operator,
+            reason=approval.reason,
             force=force,
             accept_missing=accept_missing,
             progress=tell,
@@ -133,17 +132,17 @@ def rollback(
     accept_missing: AcceptMissing = False,
     as_json: AsJson = False,
 ) -> None:
-    """Go back to the model that was in use before. What came in since is embedded with it first."""
+    """Go back to the model that was in use before. First, crops that came in since are embedded with it."""
     from pipeline.training.promotion import rollback as run
 
-    words = checked(ApprovalParameters, operator=operator or settings().operator, reason=reason)
+    approval = checked(ApprovalParameters, operator=operator or settings().operator, reason=reason)
     _switch(
         lambda store, crops, core, tell: run(
             store,
             crops,
             core,
-            operator=words.operator,
-            reason=words.reason,
+            operator=approval.operator,
+            reason=approval.reason,
             accept_missing=accept_missing,
             progress=tell,
             on_wait=lambda line: say(shown(line)),
@@ -153,7 +152,7 @@ def rollback(
 
 
 def _switch(run: "Callable[[Store, CropStore, OpenCore, Progress], Promotion]", as_json: bool) -> None:
-    """Runs a promotion or a rollback here, and says what it did."""
+    """Runs a promotion or a rollback in this process and prints what it did."""
     from pipeline.crops.crop_store import CropStore
     from pipeline.store import Store
     from reid_core.serving.factory import open_core
@@ -174,12 +173,15 @@ def _switch(run: "Callable[[Store, CropStore, OpenCore, Progress], Promotion]", 
         )
         return
     out().print(
-        f"{shown(done.model)} is in use, in the place of {shown(done.before)}: {done.done.crops} crops and "
+        f"{shown(done.model)} is in use instead of {shown(done.before)}: {done.done.crops} crops and "
         f"{done.done.identities} identities embedded"
     )
     if done.unknown:
-        counts = ", ".join(f"{many} of a {level.value}" for level, many in done.unknown.items())
-        out().print(f"pictures of {counts} are gone: searches find these identities through an earlier model")
+        counts = ", ".join(f"{count} at {level.value} level" for level, count in done.unknown.items())
+        out().print(f"identities whose pictures are gone: {counts}; searches find them with an earlier model")
     if done.uncalibrated:
         levels = ", ".join(level.value for level in done.uncalibrated)
-        say(f"warning: no calibration for {levels}: nothing is joined there; see `urban-reid models calibrate`")
+        say(
+            f"warning: {shown(done.model)} has no calibration for {levels}, so nothing is joined there; "
+            "see `urban-reid models calibrate`"
+        )

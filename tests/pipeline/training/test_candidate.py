@@ -1,4 +1,4 @@
-"""What operators confirmed, what is learned from it, and what a run that was cut off does again."""
+"""Confirmed people as a training data set, the candidate trained on them, and what an interrupted run repeats."""
 
 from collections import Counter
 from pathlib import Path
@@ -25,21 +25,21 @@ def rows(town: Town, sql: str, **parameters: Any) -> list[Any]:
         return list(connection.execute(text(sql), parameters))
 
 
-def say(town: Town, identity: str, *, one: bool = True) -> None:
+def state(town: Town, identity: str, *, one: bool = True) -> None:
     confirm(town.store, identity, operator="anna", reason="a test", is_one_person=one)
 
 
 @pytest.fixture
 def confirmed(town: Town, lines: list[str]) -> Town:
-    """A resolved city whose identities are all said to be one person each."""
+    """A resolved city whose district's identities are all confirmed as one person each."""
     town.take_in(lines[:90])
     town.resolve()
     for row in rows(town, "SELECT persistent_id FROM identity_now WHERE level = 'district'"):
-        say(town, str(row.persistent_id))
+        state(town, str(row.persistent_id))
     return town
 
 
-def test_confirmed_people_are_learned_from_and_measured_apart(confirmed: Town, tmp_path: Path) -> None:
+def test_confirmed_people_are_split_into_training_and_evaluation(confirmed: Town, tmp_path: Path) -> None:
     dataset = confirmed_people(confirmed.store, confirmed.crops)
     splits = [dataset.train, dataset.query, dataset.gallery]
     assert all(splits) and sum(map(len, splits)) == rows(confirmed, "SELECT count(*) AS n FROM crop")[0].n
@@ -57,8 +57,8 @@ def test_confirmed_people_are_learned_from_and_measured_apart(confirmed: Town, t
         )
     again = confirmed_people(confirmed.store, confirmed.crops)
     assert {s.name for s in dataset.train} - {s.name for s in again.train} == {gone.name}
-    assert {s.name for s in again.query} == {s.name for s in dataset.query}  # who measures stays the same
-    say(confirmed, str(first.persistent_id), one=False)  # the newest word counts
+    assert {s.name for s in again.query} == {s.name for s in dataset.query}  # held-out people stay held out
+    state(confirmed, str(first.persistent_id), one=False)  # the newest statement counts
     less = confirmed_people(confirmed.store, confirmed.crops)
     assert less.counts("train").people + less.counts("query").people == len(rows(confirmed, _PEOPLE)) - 1
 
@@ -75,7 +75,7 @@ def test_confirmed_people_are_learned_from_and_measured_apart(confirmed: Town, t
     train_model(confirmed.store, confirmed.crops, parameters)
     folder = confirmed.store.settings.training_dir("own") / "model"
     weights = (folder / "weights.safetensors").read_bytes()
-    train_model(confirmed.store, confirmed.crops, parameters)  # cut off after the training: it is not done again
+    train_model(confirmed.store, confirmed.crops, parameters)  # as after an interruption: nothing is trained again
     assert (folder / "weights.safetensors").read_bytes() == weights and len(models(confirmed.store)) == 1
     found = register_candidate(confirmed.store, confirmed.crops, parameters)
     assert found is not None and found == register_candidate(confirmed.store, confirmed.crops, parameters)
@@ -101,11 +101,11 @@ def test_what_cannot_be_confirmed(town: Town, lines: list[str]) -> None:
     (tracklet,) = rows(town, "SELECT persistent_id FROM identity_now WHERE level = 'camera' LIMIT 1")
     for identity, message in (
         (str(tracklet.persistent_id), "is an identity of the camera"),
-        ("zzzz", "no identity begins with 'zzzz'"),
-        ("", "the first four letters"),
+        ("zzzz", "no identity's id begins with 'zzzz'"),
+        ("", "the first four digits"),
     ):
         with pytest.raises(InputError, match=message):
-            say(town, identity)
+            state(town, identity)
     assert rows(town, "SELECT count(*) AS n FROM confirmation")[0].n == 0
     with pytest.raises(InputError, match=r"0 people are confirmed, 0 of them.*identities confirm"):
         open_training_data(town.store, town.crops, "confirmed")

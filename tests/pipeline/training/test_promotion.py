@@ -1,4 +1,4 @@
-"""Promotion on a real city: nothing decided is rewritten, nobody is lost, and no run sees two models."""
+"""Promotion in a resolved city: no decision is rewritten, no identity is lost, and no run sees two models."""
 
 import threading
 from collections import Counter
@@ -35,7 +35,7 @@ from tests.helpers.orphans import count_orphans
 from tests.helpers.town import Town
 
 TAKEN_IN, MORE = 80, 60
-#: Another architecture and input, so that no vector of one model can be mistaken for one of the other.
+#: Another width and input, so that vectors of the two models cannot be confused.
 SECOND = ModelConfig(architecture="resnet18", input=InputConvention(height=64, width=32))
 
 
@@ -64,9 +64,10 @@ def core_of(town: Town) -> Any:
     return opened
 
 
-def to_second(town: Town, **options: Any) -> Promotion:
-    options = {"operator": "anna", "reason": "a test", "force": True} | options
-    return promote(town.store, town.crops, core_of(town), "second", **options)
+def to_second(town: Town, *, force: bool = True, **options: Any) -> Promotion:
+    return promote(
+        town.store, town.crops, core_of(town), "second", operator="anna", reason="a test", force=force, **options
+    )
 
 
 def back(town: Town) -> Promotion:
@@ -94,14 +95,15 @@ def unknown(town: Town, model: ModelRow) -> dict[Level, int]:
 
 
 def resolve_now(town: Town) -> int:
-    """As the flow does: with the model that is in use when each unit begins. Rows written."""
+    """As the flow: each unit with the model in use when it starts. Returns the number of rows written."""
     written = 0
-    opened = {}
+    opened: dict[int, ReIDCore] = {}
     for unit in units_within(town.store, "d1"):
         while True:
             model = in_use(town)
-            core = opened.setdefault(model.id, None) or core_of(town)(model)
-            opened[model.id] = core
+            if model.id not in opened:
+                opened[model.id] = core_of(town)(model)
+            core = opened[model.id]
             try:
                 if unit.count("/") == 3:
                     embed_camera(town.store, core, town.crops, model, unit)
@@ -130,8 +132,8 @@ def prototypes(town: Town, model: ModelRow) -> dict[str, Any]:
         )
 
 
-def held_once(town: Town) -> None:
-    """Every tracklet is in exactly one identity of each level above it."""
+def check_held_once(town: Town) -> None:
+    """Asserts that at each level every tracklet is in exactly one identity."""
     with town.store.begin() as connection:
         rows = connection.execute(
             text(
@@ -145,7 +147,7 @@ def held_once(town: Town) -> None:
         assert {key for which, key in held if which == level} == {bytes(key) for key in tracklets}, level
 
 
-def test_prototypes_made_anew_are_those_of_the_resolve(two: Town) -> None:
+def test_remade_prototypes_equal_those_of_the_resolve(two: Town) -> None:
     before = prototypes(two, two.model)
     with two.store.begin() as connection:
         connection.execute(text("DELETE FROM prototype"))
@@ -156,7 +158,7 @@ def test_prototypes_made_anew_are_those_of_the_resolve(two: Town) -> None:
         assert np.array_equal(column, after[name]), name
 
 
-def test_a_city_goes_on_under_another_model_and_back(two: Town, lines: list[str]) -> None:
+def test_a_city_continues_with_another_model_and_back(two: Town, lines: list[str]) -> None:
     decided = digest(two)
     told: list[tuple[int, int]] = []
     done = to_second(two, progress=lambda *numbers: told.append(numbers))
@@ -167,7 +169,7 @@ def test_a_city_goes_on_under_another_model_and_back(two: Town, lines: list[str]
     assert digest(two) == decided
     with two.store.begin() as connection:
         mark_everything(connection)
-    assert resolve_now(two) == 0 and digest(two) == decided  # looked at again: it stands as it was decided
+    assert resolve_now(two) == 0 and digest(two) == decided  # every window is looked at, and every run stands
     assert {hit.model for hit in find(two)} == {"second"}
 
     early = scalar(two, "SELECT count(*) FROM run WHERE superseded_at IS NULL")
@@ -177,8 +179,8 @@ def test_a_city_goes_on_under_another_model_and_back(two: Town, lines: list[str]
     assert scalar(two, models) == 2 and scalar(two, models.replace("model_id", "id")) > early
     both = "SELECT count(*) FROM identity_now i WHERE level = 'district' AND 2 = (SELECT count(DISTINCT r.model_id) "
     both += "FROM identity t JOIN run r ON r.id = t.run_id WHERE t.id = ANY(i.tracklets))"
-    assert scalar(two, both) > 0  # people seen under the one and under the other
-    held_once(two)
+    assert scalar(two, both) > 0  # identities with tracklets of both models
+    check_held_once(two)
     assert unknown(two, second) == {} and unknown(two, two.model) != {}
 
     again = back(two)
@@ -211,7 +213,7 @@ def compared(town: Town, mine: float, its: float) -> None:
         write_comparison(connection, find_model(connection, "second"), town.model, found, "anna")
 
 
-def test_who_is_not_promoted(town: Town, second_folder: Path, tmp_path: Path) -> None:
+def test_objections_stop_a_promotion(town: Town, second_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="test is in use already"):
         promote(town.store, town.crops, core_of(town), "test", operator="anna", reason="a test")
     with pytest.raises(InputError, match="there are: test"):
@@ -241,14 +243,16 @@ def test_a_comparison_of_version_0_1_is_read_under_the_current_names(town: Town,
     assert found is not None and found.difference == {"mAP": 0.0, "rank1": 0.0, "mINP": 0.0}
 
 
-def test_use_is_for_a_first_model(two: Town) -> None:
+def test_use_is_only_for_the_first_model(two: Town) -> None:
     with pytest.raises(InputError, match=r"resolved with model test; `urban-reid models promote second`"):
         use_model(two.store, "second")
     assert in_use(two).name == "test"
 
 
-def test_whose_pictures_are_gone_is_found_by_the_old_model_and_keeps_its_members(two: Town, lines: list[str]) -> None:
-    """Of one person everything is gone, of another the earliest tracklet."""
+def test_identities_without_pictures_are_found_by_the_earlier_model_and_keep_their_members(
+    two: Town, lines: list[str]
+) -> None:
+    """All pictures of one person are gone, and those of another person's earliest tracklet."""
     with two.store.begin() as connection:
         people = connection.execute(
             text(
@@ -287,7 +291,7 @@ def test_whose_pictures_are_gone_is_found_by_the_old_model_and_keeps_its_members
 
     two.take_in(lines[TAKEN_IN : TAKEN_IN + MORE])
     assert resolve_now(two) > 0
-    held_once(two)
+    check_held_once(two)
     assert resolve_now(two) == 0
 
 
@@ -297,16 +301,16 @@ def people_of(town: Town) -> list[Any]:
 
 
 def test_runs_and_searches_during_the_switch_see_one_model(two: Town, lines: list[str]) -> None:
-    """A resolve of new crops and searches without end, while the second model is promoted."""
+    """New crops are resolved and searches run all the time while the second model is promoted."""
     two.take_in(lines[TAKEN_IN : TAKEN_IN + MORE])
     started, ended = threading.Event(), threading.Event()
 
     def searching() -> list[set[str]]:
-        found = []
+        found: list[set[str]] = []
         while not ended.is_set() or not found:
             try:
                 hits = find(two, top=5)
-            except ModelChanged:  # the flow asks again
+            except ModelChanged:  # the flow repeats the search
                 continue
             found.append({hit.model for hit in hits})
             started.set()
@@ -325,13 +329,13 @@ def test_runs_and_searches_during_the_switch_see_one_model(two: Town, lines: lis
     assert promoted.unknown == {} and unknown(two, in_use(two)) == {}
     assert {len(models) for models in found} == {1}
     order = [models.pop() for models in found]
-    assert order == sorted(order, reverse=True)  # test, then second, and never back
+    assert order == sorted(order, reverse=True)  # first "test", then "second", never back
     last = scalar(two, "SELECT max(id) FROM run WHERE model_id = :id", id=two.model.id)
     assert scalar(two, "SELECT count(*) FROM run WHERE model_id <> :id AND id < :last", id=two.model.id, last=last) == 0
     mixed = "SELECT count(*) FROM run r JOIN calibration c ON c.id = r.calibration_id WHERE c.model_id <> r.model_id"
     assert scalar(two, mixed) == 0
     resolve_now(two)
-    held_once(two)
+    check_held_once(two)
     assert scalar(two, "SELECT count(*) FROM crop_embedding e JOIN model m ON m.id = e.model_id WHERE in_use") == (
         TAKEN_IN + MORE
     )
