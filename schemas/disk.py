@@ -36,6 +36,17 @@ def write_whole(path: Path, content: bytes | str, *, mode: int = 0o666, sync: bo
             os.fsync(file.fileno())
 
 
+def replace_link(path: Path, target: Path) -> None:
+    """Makes `path` a symbolic link to the folder `target`, at once in place of an earlier link or file."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.unlink(missing_ok=True)
+    try:
+        partial.symlink_to(target, target_is_directory=True)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def open_lock(path: Path) -> IO[bytes]:
     """A lock file, created if there is none, readable by its owner only. Closing it releases its lock."""
     return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "rb+")

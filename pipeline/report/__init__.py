@@ -1,4 +1,4 @@
-"""The report on a district: pages to look at, with nothing in them that comes from elsewhere."""
+"""The report on a district: HTML pages that load nothing from elsewhere, and the data beside them."""
 
 from pipeline.report.write import write_report
 

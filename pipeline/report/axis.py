@@ -1,4 +1,4 @@
-"""A time axis on which long pauses are shortened, so that sightings minutes or days apart fit on one line."""
+"""A time axis with long pauses shortened, so that tracklets minutes or days apart fit on one line."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,9 +7,9 @@ from zoneinfo import ZoneInfo
 
 from schemas.times import from_us, to_us
 
-#: A pause longer than this share of the whole is drawn at half that share, with a mark.
+#: A pause longer than this share of the whole time is drawn at half this share, and marked.
 _LONG = 0.24
-#: Pixels that a tick's label takes.
+#: Width of a tick's label, pixels.
 _LABEL = 84.0
 _SECOND = 1_000_000
 _STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
@@ -23,7 +23,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Pause:
-    """A shortened pause, drawn from `left` to `right`."""
+    """A shortened pause, drawn from `left` to `right` pixels."""
 
     left: float
     right: float
@@ -32,7 +32,7 @@ class Pause:
 
 @dataclass(frozen=True)
 class Axis:
-    starts_us: Sequence[int]  # of the pieces between shortened pauses
+    starts_us: Sequence[int]  # of the pieces between shortened pauses, microseconds UTC
     ends_us: Sequence[int]
     starts: Sequence[float]  # where each piece begins, pixels
     scale: float  # pixels a microsecond
@@ -40,14 +40,14 @@ class Axis:
     pauses: Sequence[Pause]
 
     def x(self, us: int) -> float:
-        """Where a moment lies; one within a shortened pause at its beginning."""
+        """Pixels of a time in microseconds UTC; a time within a shortened pause lies at the pause's start."""
         piece = max((i for i, start in enumerate(self.starts_us) if start <= us), default=0)
         inside = min(max(us, self.starts_us[piece]), self.ends_us[piece]) - self.starts_us[piece]
         return self.starts[piece] + inside * self.scale
 
 
 def time_axis(spans_us: Sequence[tuple[int, int]], left: float, right: float, zone: ZoneInfo) -> Axis:
-    """An axis from `left` to `right` pixels over all spans (start, end), which must not be empty."""
+    """An axis from `left` to `right` pixels over spans (start, end) in microseconds UTC; at least one."""
     pieces = _pieces(sorted(spans_us))
     pause_us = (pieces[-1][1] - pieces[0][0]) * _LONG / 2
     drawn = sum(end - start for start, end in pieces) + pause_us * (len(pieces) - 1)
@@ -69,7 +69,7 @@ def time_axis(spans_us: Sequence[tuple[int, int]], left: float, right: float, zo
 
 
 def _pieces(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The spans joined where the pause between them is not long, with a little room around each piece."""
+    """Joins spans with no long pause between them into pieces, each with a margin before and after it."""
     first, last = spans[0][0], max(end for _, end in spans)
     room = max(2 * _SECOND, round((last - first) * 0.02))
     long_us = max((last - first) * _LONG, 30 * _SECOND)
@@ -83,17 +83,17 @@ def _pieces(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def _ticks(start_us: int, end_us: int, left: float, scale: float, zone: ZoneInfo) -> list[Tick]:
-    """Round local times within a piece; at least one."""
+    """Ticks at round local times within a piece, or one in its middle."""
     step = next((s for s in _STEPS_S if s * _SECOND * scale >= _LABEL), _STEPS_S[-1]) * _SECOND
     while step * scale < _LABEL:
         step *= 2
     offset = from_us(max(start_us, 0)).astimezone(zone).utcoffset()
     shift = 0 if offset is None else round(offset.total_seconds()) * _SECOND
     first = -(-(start_us + shift) // step) * step - shift
-    round_ones = range(first, end_us + 1, step)
-    moments = round_ones or [(start_us + end_us) // 2]
+    round_times = range(first, end_us + 1, step)
+    moments = round_times or [(start_us + end_us) // 2]
     several_days = step >= 86_400 * _SECOND
-    form = "%-d %b" if several_days else "%H:%M" if step >= 60 * _SECOND and round_ones else "%H:%M:%S"
+    form = "%-d %b" if several_days else "%H:%M" if step >= 60 * _SECOND and round_times else "%H:%M:%S"
     ticks = [Tick(left + (us - start_us) * scale, local(from_us(us), zone, form)) for us in moments]
     return [tick for tick in ticks if tick.x >= left]
 

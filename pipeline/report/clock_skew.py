@@ -1,10 +1,10 @@
-"""How far each camera's clock is off, told from joined pairs; for a report, never used to correct a time.
+"""Estimates each camera's clock skew from joined tracklets. For the report only: no time is corrected with it.
 
-People walk a way in both directions equally fast. Where camera b's clock is ahead of a's, the way there seems longer
-and the way back shorter, each by the skew: half the difference of the two median gaps is skew_b - skew_a. Cameras whose
-views overlap see one person at one time, and the median shift is the difference itself. Weighted least squares over all
-pairs of cameras, made robust against pairs that contradict the others (Huber 1964), gives each camera's skew against
-the mean of those that it is connected with.
+People walk between two cameras equally fast in both directions. If b's clock is ahead of a's, the walk from a to b
+seems longer and the walk back shorter, each by the skew: half the difference of the two median gaps is skew_b - skew_a.
+Cameras with overlapping views see a person at the same time, so the median shift itself is the difference. Weighted
+least squares over all pairs of cameras, robust against pairs that contradict the others (Huber 1964), gives each
+camera's skew relative to the mean of the cameras that it is connected with.
 """
 
 from dataclasses import dataclass
@@ -16,19 +16,19 @@ from scipy.sparse.csgraph import connected_components
 
 from schemas.arrays import Floats, Ints
 
-#: Longer gaps are stays and returns, not ways: there and back they are not alike, seconds.
+#: Longer gaps are not used, seconds: they contain stays, which differ between the two directions.
 LONGEST_S = 600.0
-#: A median of fewer gaps is not used.
+#: Fewest gaps of which a median is used.
 FEWEST = 5
-#: No pair of cameras is believed better than this: the two directions of a way are never quite alike, seconds.
+#: Smallest standard error of a pair of cameras, seconds: the two directions of a walk are never exactly alike.
 _BEST_S = 0.1
-#: Residuals beyond so many standard errors count less.
+#: Residuals beyond this many standard errors are weighted down.
 _HUBER = 2.0
 _ITERATIONS, _SETTLED_S = 20, 1e-3
 
 
 class Differences(NamedTuple):
-    """skew[later] - skew[earlier] of e pairs of cameras."""
+    """Differences skew[second] - skew[first] of e pairs of cameras."""
 
     first: Ints  # (e,)
     second: Ints  # (e,)
@@ -38,16 +38,16 @@ class Differences(NamedTuple):
 
 @dataclass(frozen=True)
 class ClockSkews:
-    """Of c cameras."""
+    """Skews of c cameras."""
 
-    skew_s: Floats  # (c,) ahead of the mean of its group; NaN where nothing is known
-    error_s: Floats  # (c,) standard error; NaN where nothing is known
-    group: Ints  # (c,) cameras that are connected by pairs have one number
-    pairs: Ints  # (c,) with how many cameras it was compared
+    skew_s: Floats  # (c,) relative to the mean of its group, positive: ahead; NaN if unknown
+    error_s: Floats  # (c,) standard error; NaN if unknown
+    group: Ints  # (c,) the same number for cameras that are connected by pairs
+    pairs: Ints  # (c,) number of cameras that it was compared with
 
 
 def clock_skews(cameras: int, *differences: Differences) -> ClockSkews:
-    """Each camera's skew from differences of several kinds, by `differences_of_gaps` and `differences_of_shifts`."""
+    """Each camera's skew from differences of both kinds, see `differences_of_gaps` and `differences_of_shifts`."""
     first, second, shift, error = (np.concatenate(c) for c in zip(*differences, strict=True))
     graph = coo_array((np.ones(len(first)), (first, second)), shape=(cameras, cameras))
     group = connected_components(graph, directed=False)[1].astype(np.int64)
@@ -63,9 +63,11 @@ def clock_skews(cameras: int, *differences: Differences) -> ClockSkews:
 
 
 def differences_of_gaps(cameras: int, earlier: Ints, later: Ints, gap_s: Floats) -> Differences:
-    """From n pairs of sightings of one person, one after the other: by their own clocks, `gap_s` (n,) from the end at
-    `earlier` to the start at `later`, below 0 where a clock is that wrong. Uses gaps up to LONGEST_S between pairs of
-    cameras that have at least FEWEST in each direction.
+    """Differences from n consecutive tracklets of one person at two cameras (numbers `earlier` and `later`, (n,)).
+
+    `gap_s` (n,): from the end at `earlier` to the start at `later`, by the cameras' own clocks; negative if a clock is
+    wrong by more than the walk takes. Uses gaps up to LONGEST_S of pairs of cameras with at least FEWEST gaps in each
+    direction.
     """
     apart = (earlier != later) & (gap_s <= LONGEST_S)
     keys, median, error = _medians(earlier[apart] * cameras + later[apart], gap_s[apart])
@@ -77,8 +79,9 @@ def differences_of_gaps(cameras: int, earlier: Ints, later: Ints, gap_s: Floats)
 
 
 def differences_of_shifts(cameras: int, first: Ints, second: Ints, shift_s: Floats) -> Differences:
-    """From n joined sightings by two cameras with overlapping views: how much later by `second`'s clock than by
-    `first`'s one person was at one place, or in the middle of a passage. All (n,).
+    """Differences from n joined tracklets of cameras with overlapping views (numbers `first` and `second`, (n,)).
+
+    `shift_s` (n,): how much later the middle of the passage is by `second`'s clock than by `first`'s.
     """
     ahead = np.where(first < second, shift_s, -shift_s)
     apart = first != second
@@ -89,10 +92,10 @@ def differences_of_shifts(cameras: int, first: Ints, second: Ints, shift_s: Floa
 
 
 def _medians(key: Ints, values: Floats) -> tuple[Ints, Floats, Floats]:
-    """Keys with at least FEWEST values, ascending, their medians and the medians' standard errors.
+    """Keys with at least FEWEST values, ascending, with the medians of their values and the medians' standard errors.
 
-    The error is half the distance of the order statistics one binomial standard deviation either side of the middle
-    (Woodruff 1952), so that it holds for any distribution.
+    The standard error is half the distance between the order statistics one binomial standard deviation below and above
+    the middle (Woodruff 1952), which holds for any distribution.
     """
     order = np.lexsort((values, key))
     keys, begin, many = np.unique(key[order], return_index=True, return_counts=True)
@@ -107,7 +110,7 @@ def _medians(key: Ints, values: Floats) -> tuple[Ints, Floats, Floats]:
 
 
 def _solve(n: int, first: Ints, second: Ints, shift: Floats, error: Floats) -> tuple[Floats, Floats]:
-    """(n,) skews with mean zero and their standard errors, of cameras that are all connected."""
+    """(n,) skews with mean zero, and (n,) their standard errors. All n cameras must be connected."""
     weight = 1 / error**2
     used, skew = weight, np.zeros(n)
     for _ in range(_ITERATIONS):
@@ -117,13 +120,13 @@ def _solve(n: int, first: Ints, second: Ints, shift: Floats, error: Floats) -> t
         if np.abs(skew - before).max() < _SETTLED_S:
             break
         used = weight / np.maximum(excess / _HUBER, 1)
-    # The constant in every cell adds one direction, that of the mean, which is no part of the errors.
+    # Without the variance of the mean, which the constant in every cell of the matrix added.
     variance = np.diag(np.linalg.inv(_normal(n, first, second, used))) - 1 / (n * used.mean())
     return skew - skew.mean(), np.sqrt(variance.clip(0))
 
 
 def _normal(n: int, first: Ints, second: Ints, weight: Floats) -> Floats:
-    """(n, n) The graph's Laplacian; a constant in every cell fixes the skews' mean at zero and changes nothing else."""
+    """(n, n) The graph's weighted Laplacian, plus a constant in every cell that fixes the skews' mean at zero."""
     laplacian = np.full((n, n), weight.mean() / n)
     np.add.at(laplacian, (first, first), weight)
     np.add.at(laplacian, (second, second), weight)

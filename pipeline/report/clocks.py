@@ -1,4 +1,4 @@
-"""How far the clocks of a district's cameras are off, told from people who were joined across cameras."""
+"""Clock skews of a district's cameras, read from identities that were seen by several cameras."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ from schemas.city_file import Unit
 @dataclass(frozen=True)
 class CameraClock:
     camera: str
-    skew_s: float  # ahead of the mean of the cameras that it is connected with, in its street
+    skew_s: float  # relative to the mean of the connected cameras of its street; positive: ahead
     error_s: float  # standard error
-    stated_s: float  # its clock_uncertainty_s
-    passages: int  # from it to another camera or back, within LONGEST_S
-    cameras: int  # that it was compared with
+    stated_s: float  # clock_uncertainty_s of the city file
+    passages: int  # walks from or to another camera of at most LONGEST_S
+    cameras: int  # number of cameras that it was compared with
 
     @property
     def beyond_s(self) -> float:
-        """How far the skew is beyond what is stated, two standard errors granted; below 0 where it is within."""
+        """How far the skew, less two standard errors, exceeds the stated uncertainty; negative if it does not."""
         return abs(self.skew_s) - 2 * self.error_s - self.stated_s
 
     @property
@@ -30,8 +30,8 @@ class CameraClock:
         return self.beyond_s > 0
 
 
-# Of streets, not of the district: its joins are fewer and more often wrong, and a street's cameras are few enough to be
-# solved for at once.
+# Tracklets of street identities. The district's joins are fewer and more often wrong, and a street has few enough
+# cameras for one system of equations.
 _PASSAGES = (
     "SELECT n.id, known.place, t.first_seen, t.last_seen FROM identity_now n "
     "CROSS JOIN unnest(n.tracklets) AS below(id) JOIN identity t ON t.id = below.id "
@@ -41,10 +41,10 @@ _PASSAGES = (
 
 
 def read_clocks(connection: Connection, district: str, cameras: Sequence[Unit]) -> list[CameraClock]:
-    """Of the `cameras` whose clocks can be compared, those first that are furthest beyond what is stated.
+    """The clocks of all `cameras` that can be compared, sorted by how far they exceed the stated uncertainty.
 
-    Compared are sightings of one street identity that follow each other: where views overlap, by the middle of the
-    passages, elsewhere by the time between.
+    Consecutive tracklets of a street identity are compared: by the middle of the passages where the views overlap, and
+    by the gap between them elsewhere.
     """
     codes, n = [camera.code for camera in cameras], len(cameras)
     columns = {"id": "int8", "place": "int8", "first": "timestamptz", "last": "timestamptz"}

@@ -1,4 +1,4 @@
-"""Decisions with their evidence: who was compared, what was measured, and what the two sides looked like then."""
+"""Match decisions with their evidence: the two sides as they were when it was decided, and what was measured."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,13 +9,13 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from pipeline.report.read import Sighting, sightings_by_id
+from pipeline.report.identities import Tracklet, tracklets_by_id
 from pipeline.report.states import State, find_states
 from schemas.association import Verdict
 from schemas.levels import UPWARD, Level, level_of
 
-#: Sightings of one side that are looked up; a side may hold thousands.
-_SIGHTINGS = 60
+#: Most tracklets of a side that are read; a side may have thousands.
+_TRACKLETS = 60
 
 
 @dataclass(frozen=True)
@@ -23,30 +23,31 @@ class Side:
     """One side of a decision, as it was when it was decided."""
 
     key: bytes
-    level: Level | None  # None: an intermediate state of the run that cannot be told any more
-    sightings: list[Sighting]  # in time order, at most _SIGHTINGS; empty where it cannot be told
-    many: int  # of all its sightings
-    now: UUID | None  # who holds most of them now, at the decision's level
+    level: Level | None  # None: a state of the run that can no longer be found
+    tracklets: list[Tracklet]  # in time order, at most _TRACKLETS, spread evenly; empty if it cannot be found
+    count: int  # of all its tracklets
+    holder: UUID | None  # the identity at the decision's level that holds most of them now
 
     @property
     def cameras(self) -> list[str]:
-        return sorted({sighting.camera for sighting in self.sightings})
+        return sorted({tracklet.camera for tracklet in self.tracklets})
 
     @property
     def timed(self) -> bool:
-        return all(sighting.timed for sighting in self.sightings)
+        return all(tracklet.timed for tracklet in self.tracklets)
 
     @property
     def first_seen(self) -> datetime:
-        return self.sightings[0].first_seen
+        return self.tracklets[0].first_seen
 
     @property
     def last_seen(self) -> datetime:
-        return max(sighting.last_seen for sighting in self.sightings)
+        return max(tracklet.last_seen for tracklet in self.tracklets)
 
     @property
     def truth(self) -> str | None:
-        counts = Counter(sighting.truth for sighting in self.sightings if sighting.truth is not None)
+        """The person that most of its tracklets show, None without ground truth."""
+        counts = Counter(tracklet.truth for tracklet in self.tracklets if tracklet.truth is not None)
         return min(counts, key=lambda truth: (-counts[truth], truth)) if counts else None
 
 
@@ -56,7 +57,7 @@ class Evidence:
 
     unit: str
     window_start: datetime
-    model: str  # whose distance it is
+    model: str  # that the distance is of
     verdict: Verdict
     left: Side
     right: Side
@@ -81,33 +82,33 @@ class Evidence:
 
     @property
     def in_order(self) -> tuple[Side, Side]:
-        """Both sides, the earlier one first where it is known."""
-        return (self.right, self.left) if self._turned else (self.left, self.right)
+        """Both sides, the earlier one first if the times are known."""
+        return (self.right, self.left) if self._right_first else (self.left, self.right)
 
     @property
     def way(self) -> tuple[str, str]:
-        """The units between which the gap lies, in the same order."""
-        return (self.right_at, self.left_at) if self._turned else (self.left_at, self.right_at)
+        """The child units between which the gap lies, in the order of `in_order`."""
+        return (self.right_at, self.left_at) if self._right_first else (self.left_at, self.right_at)
 
     @property
-    def _turned(self) -> bool:
-        known = bool(self.left.sightings and self.right.sightings)
+    def _right_first(self) -> bool:
+        known = bool(self.left.tracklets and self.right.tracklets)
         return known and self.right.first_seen < self.left.first_seen
 
     @property
     def same(self) -> bool | None:
-        """Whether both sides truly are one person; None where that is not known."""
+        """Whether both sides are one person by the ground truth; None if either side has none."""
         if self.left.truth is None or self.right.truth is None:
             return None
         return self.left.truth == self.right.truth
 
     @property
-    def settled(self) -> bool:
-        """Whether later evidence brought both sides into one identity."""
-        return self.left.now is not None and self.left.now == self.right.now
+    def joined_since(self) -> bool:
+        """Whether later evidence joined both sides into one identity."""
+        return self.left.holder is not None and self.left.holder == self.right.holder
 
 
-# Of each level the closest calls: the pairs nearest to the operating point, or to each other where there is none.
+# At each level the decisions nearest to the operating point; without calibration those with the smallest distance.
 _DECISIONS = text(
     "SELECT * FROM (SELECT r.id AS run_id, r.unit, r.level, r.window_start, w.name AS model, d.*, "
     "  row_number() OVER (PARTITION BY r.level ORDER BY abs(d.probability - d.operating_point), d.distance, "
@@ -119,24 +120,24 @@ _DECISIONS = text(
 
 
 def read_evidence(
-    connection: Connection, district: str, verdict: Verdict, most: int, now: Sequence[Sighting]
+    connection: Connection, district: str, verdict: Verdict, most: int, current: Sequence[Tracklet]
 ) -> list[Evidence]:
-    """The current decisions of a verdict, from the district down, the closest calls of each level first.
+    """At most `most` current decisions of each level, nearest to the operating point first; the district first.
 
-    `most`: of each level. `now`: the district's current sightings, by which the sides' holders of today are told.
+    `current`: the district's current tracklets, whose identities give each side's `holder`.
     """
     rows = connection.execute(_DECISIONS, {"district": district, "verdict": verdict.value, "most": most}).all()
     states = find_states(connection, [(row.run_id, bytes(key)) for row in rows for key in _keys(row)])
-    looked_up = sightings_by_id(connection, [t for state in states.values() for t in _some(state.tracklets)])
-    holders = {sighting.persistent_id: sighting.held_by for sighting in now}
+    tracklets = tracklets_by_id(connection, [t for state in states.values() for t in _sample(state.tracklets)])
+    holders = {tracklet.persistent_id: tracklet.held_by for tracklet in current}
 
     def side(run_id: int, key: bytes, level: Level) -> Side:
-        return _side(key, states.get((run_id, key)), looked_up, holders, level)
+        return _side(key, states.get((run_id, key)), tracklets, holders, level)
 
     found = []
     for row in rows:
         level = Level(row.level)
-        rival = None if row.runner_up_key is None else side(row.run_id, bytes(row.runner_up_key), level)
+        runner_up = None if row.runner_up_key is None else side(row.run_id, bytes(row.runner_up_key), level)
         found.append(
             Evidence(
                 unit=row.unit,
@@ -145,7 +146,7 @@ def read_evidence(
                 verdict=verdict,
                 left=side(row.run_id, bytes(row.left_key), level),
                 right=side(row.run_id, bytes(row.right_key), level),
-                runner_up=rival,
+                runner_up=runner_up,
                 **{name: getattr(row, name) for name in _MEASURED},
             )
         )
@@ -169,49 +170,52 @@ def _keys(row: Any) -> Iterable[bytes]:
     return (key for key in (row.left_key, row.right_key, row.runner_up_key) if key is not None)
 
 
-def _some(ids: Sequence[int]) -> list[int]:
-    """At most _SIGHTINGS of them, spread evenly."""
-    if len(ids) <= _SIGHTINGS:
+def _sample(ids: Sequence[int]) -> list[int]:
+    """At most _TRACKLETS of the ids, spread evenly."""
+    if len(ids) <= _TRACKLETS:
         return list(ids)
-    return [ids[i * len(ids) // _SIGHTINGS] for i in range(_SIGHTINGS)]
+    return [ids[i * len(ids) // _TRACKLETS] for i in range(_TRACKLETS)]
 
 
 def _side(
     key: bytes,
     state: State | None,
-    looked_up: Mapping[int, Sighting],
+    tracklets: Mapping[int, Tracklet],
     holders: Mapping[UUID, Mapping[Level, UUID]],
     level: Level,
 ) -> Side:
     if state is None:
         return Side(key, None, [], 0, None)
-    sightings = sorted(
-        (looked_up[t] for t in _some(state.tracklets) if t in looked_up),
-        key=lambda s: (s.first_seen, s.last_seen, s.id),
+    shown = sorted(
+        (tracklets[t] for t in _sample(state.tracklets) if t in tracklets),
+        key=lambda t: (t.first_seen, t.last_seen, t.id),
     )
-    held = Counter(holder for s in sightings if (holder := holders.get(s.persistent_id, {}).get(level)) is not None)
-    now = min(held, key=lambda holder: (-held[holder], str(holder))) if held else None
-    return Side(key, state.level, sightings, len(state.tracklets), now)
+    held = Counter(holder for t in shown if (holder := holders.get(t.persistent_id, {}).get(level)) is not None)
+    holder = min(held, key=lambda one: (-held[one], str(one))) if held else None
+    return Side(key, state.level, shown, len(state.tracklets), holder)
 
 
 @dataclass(frozen=True)
 class OpenPair:
-    """Two identities of a unit that wait for a person, with the decision that says most, and how many say so."""
+    """Two identities of a unit that wait for review: the most probable decision about them, and the number of all."""
 
     evidence: Evidence
     decisions: int
 
 
 def open_pairs(reviews: Sequence[Evidence]) -> list[OpenPair]:
-    """The pairs of identities that still wait, the likeliest first; pairs that later evidence joined are left out."""
+    """The pairs that wait for review, the district first, then by probability; without pairs that were joined since."""
     waiting: dict[tuple[str, frozenset[object]], list[Evidence]] = defaultdict(list)
     for review in reviews:
-        if not review.settled:
-            ends = frozenset((review.left.now or review.left.key, review.right.now or review.right.key))
+        if not review.joined_since:
+            ends = frozenset((review.left.holder or review.left.key, review.right.holder or review.right.key))
             waiting[review.unit, ends].append(review)
-    pairs = [OpenPair(max(said, key=_likely), len(said)) for said in waiting.values()]
-    return sorted(pairs, key=lambda pair: (-UPWARD.index(pair.evidence.level), *(-x for x in _likely(pair.evidence))))
+    pairs = [OpenPair(max(decisions, key=_likeliness), len(decisions)) for decisions in waiting.values()]
+    return sorted(
+        pairs, key=lambda pair: (-UPWARD.index(pair.evidence.level), *(-x for x in _likeliness(pair.evidence)))
+    )
 
 
-def _likely(evidence: Evidence) -> tuple[float, float]:
+def _likeliness(evidence: Evidence) -> tuple[float, float]:
+    """Sorts by probability, then by distance."""
     return evidence.probability or 0.0, -evidence.distance

@@ -1,4 +1,4 @@
-"""The pages: Jinja templates, everything escaped, and a policy in each page that lets nothing in from elsewhere."""
+"""Renders the pages: Jinja templates, everything escaped, each with a policy that forbids loading from elsewhere."""
 
 import base64
 import hashlib
@@ -12,23 +12,27 @@ from zoneinfo import ZoneInfo
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from pipeline.report import curves, journey, tree
+from pipeline.report import curves, timeline, tree
 from pipeline.report.contents import JOINS_A_LEVEL, REVIEWS_A_LEVEL, Contents
 from pipeline.report.evidence import Side
-from pipeline.report.read import Person, Sighting
+from pipeline.report.identities import DistrictIdentity, Tracklet
 from schemas.cards import probability
 from schemas.levels import UPWARD
 from schemas.text import one_line
+from schemas.times import period_text
 
 PAGES = ("index.html", "identities.html", "joins.html", "review.html")
-#: What the first page shows of each.
-FIRST_JOURNEYS = 4
-FIRST_PAIRS = 2  # of each level
-CLOCKS = 20
+#: Most entries that the first page shows.
+_FIRST_TIMELINES = 4
+_FIRST_PAIRS = 2  # of each level
+_CLOCKS = 20
 
 
 def render(contents: Contents, missing: Collection[str], decisions: int) -> dict[str, str]:
-    """Each page's file name and text. `missing`: thumbnails that are not there; `decisions`: lines of their file."""
+    """The text of each page by file name.
+
+    `missing`: names of thumbnails that could not be written. `decisions`: number of lines of decisions.jsonl.
+    """
     css = files(__package__).joinpath("templates", "report.css").read_text(encoding="utf-8")
     style_hash = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
     environment = _environment(contents)
@@ -36,19 +40,19 @@ def render(contents: Contents, missing: Collection[str], decisions: int) -> dict
         "c": contents,
         "missing": missing,
         "decisions": decisions,
-        "css": Markup(css),  # noqa: S704 - our own file
+        "css": Markup(css),  # noqa: S704 - a file of this package
         "policy": f"default-src 'none'; style-src 'sha256-{style_hash}'; img-src 'self' file:; base-uri 'none'; "
         "form-action 'none'",
-        "period": _period(contents),
+        "period": None if contents.ends is None else period_text(*contents.ends, contents.timezone, dash="–"),
         "downward": tuple(reversed(UPWARD[1:])),
         "joins_a_level": JOINS_A_LEVEL,
         "reviews_a_level": REVIEWS_A_LEVEL,
-        "first_journeys": FIRST_JOURNEYS,
-        "first_pairs": FIRST_PAIRS,
-        "most_clocks": CLOCKS,
-        "picture": tree,
-        "plot": curves,
-        "way": journey,
+        "first_timelines": _FIRST_TIMELINES,
+        "first_pairs": _FIRST_PAIRS,
+        "most_clocks": _CLOCKS,
+        "tree_layout": tree,
+        "curve_layout": curves,
+        "timeline_layout": timeline,
     }
     return {name: environment.get_template(f"{name}.jinja").render(context, page=name) for name in PAGES}
 
@@ -64,13 +68,13 @@ def _environment(contents: Contents) -> Environment:
     )
     zone = contents.timezone
     names = {unit.code: unit.name for unit in contents.units}
-    positions = {person.persistent_id: number for number, person in enumerate(contents.people, 1)}
+    numbers = {identity.persistent_id: number for number, identity in enumerate(contents.identities, 1)}
 
     def name(code: str) -> str:
         return names[code] or code.rpartition("/")[2]
 
     def place(code: str) -> str:
-        """The names from the street down to the unit."""
+        """The names from the street down to the unit; of a district its own name."""
         units = _path(code)
         return " › ".join(name(unit) for unit in units[1:] or units)
 
@@ -78,7 +82,7 @@ def _environment(contents: Contents) -> Environment:
         "name": name,
         "place": place,
         "below": lambda code, unit: " › ".join(name(u) for u in _path(code)[unit.count("/") + 1 :]),
-        "many": lambda number: f"{number:,}",
+        "figure": lambda number: f"{number:,}",
         "plural": lambda number, word, words=None: f"{number:,} {word if number == 1 else words or word + 's'}",
         "short": lambda value: (value.hex if isinstance(value, UUID) else value.hex())[:8],
         "clock": lambda moment: _clock(moment, zone),
@@ -92,19 +96,19 @@ def _environment(contents: Contents) -> Environment:
         "signed": lambda value, digits=2: f"{value:+.{digits}f}".replace("-", "−"),
         "probability": probability,
         "percent": lambda share: f"{share:.1%}",
-        "number": lambda person_id: positions.get(person_id),
+        "number": lambda persistent_id: numbers.get(persistent_id),
     }
     return environment
 
 
 def _path(code: str) -> list[str]:
-    """The district, street, building and camera that lead to a unit, itself the last."""
+    """The codes from the district down to the unit itself."""
     parts = code.split("/")
     return ["/".join(parts[: i + 1]) for i in range(len(parts))]
 
 
 def _shown(value: Any) -> Any:
-    """What every expression of a template becomes: text on one line and no control characters, short numbers."""
+    """Applied to every expression of a template: text on one line without control characters, floats with one digit."""
     if isinstance(value, Markup):
         return value
     if isinstance(value, float):
@@ -116,26 +120,11 @@ def _clock(moment: datetime, zone: ZoneInfo) -> str:
     return f"{moment.astimezone(zone):%H:%M:%S}"
 
 
-def _when(seen: Sighting | Person | Side, zone: ZoneInfo, *, dated: bool) -> str:
-    """09:03:12–09:03:20; with the day where the report spans several."""
+def _when(seen: Tracklet | DistrictIdentity | Side, zone: ZoneInfo, *, dated: bool) -> str:
+    """The period in which it was seen, with the day if the report covers several."""
     if not seen.timed:
         return "time not known"
-    first, last = seen.first_seen.astimezone(zone), seen.last_seen.astimezone(zone)
-    if first.date() != last.date():
-        return f"{first.day} {first:%b %H:%M} – {last.day} {last:%b %H:%M}"
-    start, end = f"{first:%H:%M:%S}", f"{last:%H:%M:%S}"
-    day = f"{first.day} {first:%b} " if dated else ""
-    return day + (start if start == end else f"{start}–{end}")
-
-
-def _period(contents: Contents) -> str | None:
-    """Thu 1 Jan 2026, 09:00–09:23; None where times are not known."""
-    if contents.ends is None:
-        return None
-    first, last = contents.ends
-    if first.date() == last.date():
-        return f"{first:%a} {first.day} {first:%b %Y}, {first:%H:%M}–{last:%H:%M}"
-    return f"{first:%a} {first.day} {first:%b %Y, %H:%M} – {last:%a} {last.day} {last:%b %Y, %H:%M}"
+    return period_text(seen.first_seen, seen.last_seen, zone, dated=dated, dash="–")
 
 
 def duration(seconds: float) -> str:

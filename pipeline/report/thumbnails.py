@@ -1,4 +1,4 @@
-"""Crops as thumbnails: which ones are shown, and the files beside the pages."""
+"""Thumbnails of crops: which ones are shown, and their files beside the pages."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -11,17 +11,18 @@ from sqlalchemy import Connection, text
 from pipeline.crops.crop_store import CropStore
 from pipeline.crops.quality import decode
 from pipeline.ingest.features import SOURCE
+from schemas.disk import write_whole
 from schemas.errors import PictureError, StoreError
 
-#: Higher than any is shown, so that it stays sharp on fine screens.
+#: Height of a file; larger than any height it is shown at, so that it is sharp on screens with fine pixels.
 HEIGHT_PX = 160
-_WIDEST = 1.2  # width to height
-_QUALITY = 82
+_WIDEST = 1.2  # width to height; wider ones are cut at the sides
+_QUALITY = 82  # of the JPEG
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A stored crop's picture."""
+    """The picture of a stored crop."""
 
     sha256: bytes
     width_px: int
@@ -34,11 +35,11 @@ class Picture:
         return f"{self.sha256.hex()}.jpg"
 
     def width_at(self, height: float) -> float:
-        """Its width when shown at a height; very wide ones are cut at the sides."""
+        """Its width when shown at `height`."""
         return height * min(self.width_px / self.height_px, _WIDEST)
 
 
-# The best crop of each third of a tracklet, so that several show a person from several sides.
+# The best crop of each third of a tracklet: several pictures then show a person from several sides.
 _PICTURES = text(
     "SELECT DISTINCT ON (tracklet, third) * FROM (SELECT m.identity_id AS tracklet, c.picture, c.width_px, "
     "  c.height_px, c.captured_at, c.quality, c.key, "
@@ -50,12 +51,12 @@ _PICTURES = text(
 
 
 def pictures_of(connection: Connection, tracklets: Iterable[int]) -> dict[int, list[Picture]]:
-    """Up to three pictures of each tracklet, in time order; crops that came as features have none."""
-    found: dict[int, list[Picture]] = {}
+    """Up to three pictures of each tracklet (id) in time order. Crops ingested as features have none."""
+    pictures: dict[int, list[Picture]] = {}
     for row in connection.execute(_PICTURES, {"ids": sorted(set(tracklets)), "without": SOURCE}):
         picture = Picture(bytes(row.picture), row.width_px, row.height_px, row.captured_at, row.quality)
-        found.setdefault(row.tracklet, []).append(picture)
-    return found
+        pictures.setdefault(row.tracklet, []).append(picture)
+    return pictures
 
 
 def best(pictures: Sequence[Picture]) -> Picture:
@@ -65,9 +66,9 @@ def best(pictures: Sequence[Picture]) -> Picture:
 def write_thumbnails(
     crops: CropStore, wanted: Iterable[Picture], folder: Path, progress: Callable[[int, int], None] | None = None
 ) -> set[str]:
-    """Writes each picture once into `folder` under its name, one in memory at a time.
+    """Writes each picture once into `folder` under its name, with one in memory at a time.
 
-    Returns the names that could not be written, because the crop store no longer has the picture whole.
+    Returns the names of pictures that are missing or damaged in the crop store; these are not written.
     """
     pictures = sorted({picture.name: picture for picture in wanted}.items())
     missing = set()
@@ -77,20 +78,19 @@ def write_thumbnails(
         except (StoreError, PictureError):
             missing.add(name)
         else:
-            part = folder / f"{name}.part"
-            part.write_bytes(data)
-            part.replace(folder / name)
+            write_whole(folder / name, data)
         if progress is not None:
             progress(done, len(pictures))
     return missing
 
 
 def _thumbnail(data: bytes) -> bytes:
+    """A JPEG at most HEIGHT_PX high, of an encoded picture."""
     pixels = decode(data)
     height, width = pixels.shape[:2]
     kept = min(width, round(height * _WIDEST))
-    left, shrunk = (width - kept) // 2, min(1.0, HEIGHT_PX / height)
-    size = max(1, round(kept * shrunk)), max(1, round(height * shrunk))
+    left, scale = (width - kept) // 2, min(1.0, HEIGHT_PX / height)
+    size = max(1, round(kept * scale)), max(1, round(height * scale))
     small = cv2.resize(pixels[:, left : left + kept], size, interpolation=cv2.INTER_AREA)
     done, encoded = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     assert done

@@ -1,10 +1,11 @@
-"""Where things go in the picture of the city's tree. Only geometry, in pixels; the template makes SVG of it."""
+"""Layout of the picture of the city's tree, in pixels. The template draws it as SVG."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.report.read import Sighting, UnitCounts
+from pipeline.report.identities import Tracklet
+from pipeline.report.unit_counts import UnitCounts
 from schemas.levels import UPWARD, Level, is_within
 from schemas.times import to_us
 
@@ -19,16 +20,16 @@ _COLUMNS: Mapping[Level, tuple[float, float]] = {  # left, width
 }
 _ROW = 80.0
 _GAP = 8.0
-#: Units of the last column that are drawn; a larger city is drawn to a higher level, and its table says the rest.
+#: Most units in the last column. A larger city is drawn down to a higher level only; the table has all units.
 _MOST_ROWS = 24
-_BINS = 36
-_HIGHEST = 120.0  # of the busiest bin
-_FOOT = 26.0  # below the bins, where their times stand
+_BINS = 36  # of the whole time
+_HIGHEST = 120.0  # height of the busiest bin
+_FOOT = 26.0  # below the bins, for their times
 
 
 @dataclass(frozen=True)
 class Bin:
-    """Sightings of a part of the whole time, as a column."""
+    """The column of one part of the whole time; its height is the number of tracklets that began in it."""
 
     x: float
     y: float
@@ -43,14 +44,14 @@ class Cell:
     y: float
     width: float
     height: float
-    incoming: int  # identities of its children
-    bar: float  # how wide its identities are drawn; the fullest unit of a level fills its cell
-    incoming_bar: float
-    activity: list[Bin]  # empty where there is no room
-    foot: float  # where they stand
+    incoming: int  # number of its children's identities
+    bar: float  # width of its identities; at each level the largest number fills a cell
+    incoming_bar: float  # width of `incoming`
+    activity: list[Bin]  # empty if there is no room
+    foot: float  # y of their base line
 
     def title(self, name: str) -> str:
-        """As much of the unit's name as its cell has room for."""
+        """The unit's name, cut to the room in its cell."""
         room = int((self.width - 2 * INDENT - 36) / 8.6)
         return name if len(name) <= room else name[: room - 1] + "…"
 
@@ -62,10 +63,10 @@ class Tree:
     drawn_to: Level
 
 
-def draw_tree(units: Sequence[UnitCounts], sightings: Sequence[Sighting]) -> Tree:
-    """District, streets, buildings, cameras from left to right; each unit as tall as what lies below it.
+def draw_tree(units: Sequence[UnitCounts], tracklets: Sequence[Tracklet]) -> Tree:
+    """District, streets, buildings and cameras from left to right; each unit is as tall as its children together.
 
-    Cells with room show when their sightings were.
+    `units`: each before its children. Cells with room show when their tracklets began.
     """
     by_level = {level: [unit for unit in units if unit.level is level] for level in UPWARD}
     last = next((level for level in UPWARD if 0 < len(by_level[level]) <= _MOST_ROWS), Level.DISTRICT)
@@ -76,10 +77,10 @@ def draw_tree(units: Sequence[UnitCounts], sightings: Sequence[Sighting]) -> Tre
         level: max([1, *(max(unit.identities, incoming.get(unit.code, 0)) for unit in by_level[level])])
         for level in UPWARD
     }
-    by_camera = _times(sightings)
+    by_camera = _times(tracklets)
     counts = {unit.code: _within(unit.code, by_camera) for unit in drawn if heights[unit.code] >= 2 * _ROW}
     busiest = {
-        level: max([1, *(many for unit in by_level[level] for many in counts.get(unit.code, {}).values())])
+        level: max([1, *(count for unit in by_level[level] for count in counts.get(unit.code, {}).values())])
         for level in UPWARD
     }
     cells = []
@@ -89,10 +90,10 @@ def draw_tree(units: Sequence[UnitCounts], sightings: Sequence[Sighting]) -> Tre
             width = WIDTH - left
         room = width - 2 * INDENT
         highest = min(heights[unit.code] - _ROW - _FOOT - _GAP, _HIGHEST)
-        foot = tops[unit.code] + _ROW + _GAP + highest  # near the name, however tall the cell
+        foot = tops[unit.code] + _ROW + _GAP + highest  # near the name even if the cell is tall
         activity = []
-        for number, many in sorted(counts.get(unit.code, {}).items()):
-            height = many / busiest[unit.level] * highest
+        for number, count in sorted(counts.get(unit.code, {}).items()):
+            height = count / busiest[unit.level] * highest
             activity.append(Bin(left + INDENT + number * room / _BINS, foot - height, room / _BINS - 1, height))
         cells.append(
             Cell(
@@ -112,7 +113,7 @@ def draw_tree(units: Sequence[UnitCounts], sightings: Sequence[Sighting]) -> Tre
 
 
 def _stack(units: Sequence[UnitCounts]) -> tuple[dict[str, float], dict[str, float]]:
-    """Tops and heights of units that come parent first: children below each other, a parent as tall as its children."""
+    """Tops and heights by code: children below each other, a parent as tall as its children together."""
     children: dict[str, list[str]] = {unit.code: [] for unit in units}
     for unit in units:
         if unit.parent in children:
@@ -130,9 +131,9 @@ def _stack(units: Sequence[UnitCounts]) -> tuple[dict[str, float], dict[str, flo
     return tops, heights
 
 
-def _times(sightings: Sequence[Sighting]) -> dict[str, Counter[int]]:
-    """How many sightings of each camera began in which of the bins of the whole time."""
-    timed = [(sighting.camera, to_us(sighting.first_seen)) for sighting in sightings if sighting.timed]
+def _times(tracklets: Sequence[Tracklet]) -> dict[str, Counter[int]]:
+    """For each camera the number of tracklets that began in each bin of the whole time."""
+    timed = [(tracklet.camera, to_us(tracklet.first_seen)) for tracklet in tracklets if tracklet.timed]
     start = min((us for _, us in timed), default=0)
     length = max((us for _, us in timed), default=0) - start + 1
     bins: dict[str, Counter[int]] = {}

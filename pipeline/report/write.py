@@ -1,4 +1,4 @@
-"""write_report: what the pages show is read, its thumbnails and files are written, and the pages last."""
+"""write_report: reads what the pages show, then writes thumbnails and data files, and the pages last."""
 
 import json
 from collections.abc import Callable
@@ -9,11 +9,12 @@ from sqlalchemy import text
 from pipeline.city.assignments import write_assignments
 from pipeline.crops.crop_store import CropStore
 from pipeline.governance.audit import Action, audit
-from pipeline.report.contents import read_contents
-from pipeline.report.folder import open_folder, remove_stale, write_whole, writing
+from pipeline.report.folder import check_folder, open_folder, remove_stale, writing
 from pipeline.report.pages import render
+from pipeline.report.read_contents import read_contents
 from pipeline.report.thumbnails import write_thumbnails
 from pipeline.store import Store
+from schemas.disk import replacing, write_whole
 
 _DECISIONS = text(
     "SELECT r.unit, r.level, r.window_start, d.verdict, encode(d.left_key, 'hex') AS left, "
@@ -28,13 +29,16 @@ _DECISIONS = text(
 def write_report(
     store: Store, crops: CropStore, district: str, out: Path, progress: Callable[[int, int], None] | None = None
 ) -> Path:
-    """Writes the report on `district` into the folder `out`; its first page.
+    """Writes the report on `district` into the folder `out`; returns its first page.
 
-    Beside the pages lie their thumbnails in `crops/`, all current decisions in `decisions.jsonl` and who every crop
-    belongs to in `assignments.jsonl`. The same store gives the same files. `progress` is told of the thumbnails.
-    An earlier report in `out` is written anew. Raises CityError for what is no district, and InputError where `out`
-    is a file or holds other files, or cannot be written. That a report was made is written to the audit.
+    Beside the pages are their thumbnails (`crops/`), all current decisions (`decisions.jsonl`), and the identities of
+    every crop (`assignments.jsonl`). The same store gives the same files. An earlier report in `out` is replaced.
+    `progress`: thumbnails done, and in all. The audit records that the report was made.
+
+    Raises CityError if `district` is no district of the city, and InputError if `out` is a file, holds other files or
+    cannot be written.
     """
+    check_folder(out)  # before the district is read, which may take long
     contents = read_contents(store, district)
     thumbnails = open_folder(out)
     with store.begin() as connection:
@@ -52,13 +56,11 @@ def write_report(
 
 
 def _write_decisions(store: Store, district: str, path: Path) -> int:
-    """All current decisions of the district as JSON Lines, whole or not at all; how many."""
-    part = path.with_name(f"{path.name}.part")
+    """Writes all current decisions of the district as JSON Lines; returns their number."""
     count = 0
-    with store.begin() as connection, part.open("w", encoding="utf-8") as file:
+    with store.begin() as connection, replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
         rows = connection.execution_options(yield_per=5_000).execute(_DECISIONS, {"district": district})
         for row in rows:
             file.write(json.dumps({**row._mapping, "window_start": row.window_start.isoformat()}) + "\n")
             count += 1
-    part.replace(path)
     return count

@@ -1,4 +1,4 @@
-"""Reads the report's pages as a browser would: elements, what they point at, and the text that is seen."""
+"""Parses a report's pages: elements, links, table rows and visible text. Asserts that tags are closed in order."""
 
 import re
 from dataclasses import dataclass, field
@@ -16,8 +16,8 @@ class Page(HTMLParser):
     texts: list[str] = field(default_factory=list)
     style: str = ""
     policy: str = ""
-    rows: list[list[str]] = field(default_factory=list)  # of all tables
-    unclosed: list[str] = field(default_factory=list)
+    rows: list[list[str]] = field(default_factory=list)  # cells of all tables
+    unclosed: list[str] = field(default_factory=list)  # open elements, the innermost last
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Page(HTMLParser):
 
     @property
     def links(self) -> list[str]:
-        """Everything that any element points at."""
+        """The targets of all src and href attributes."""
         return [value or "" for _, names in self.elements for key, value in names.items() if key in ("src", "href")]
 
     @property

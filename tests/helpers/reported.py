@@ -1,4 +1,4 @@
-"""A report on a city with hostile names, as the tests of its pages see it."""
+"""The city with hostile names and its report, as tests of the pages get it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ HOSTILE = (
     "../../etc/passwd\x07",
     "https://elsewhere.example/x.js",
 )
-LINES = 260
+LINES = 260  # of the manifest, taken in
 
 
 @dataclass(frozen=True)

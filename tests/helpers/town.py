@@ -1,4 +1,4 @@
-"""A rendered city in a store, as tests use it."""
+"""A rendered city in a store, for tests."""
 
 import shutil
 import tempfile
@@ -19,7 +19,7 @@ PACKAGED = Path(reid_core.__file__).parent / "weights" / "demo"
 
 
 class Town:
-    """What the tests do to a store: take lines of the manifest in, resolve a unit and all below it."""
+    """A store with the city and a model in use; takes in lines of the manifest, and resolves."""
 
     def __init__(self, store: Store, files: Path, model_folder: Path, *, calibrated: bool = True) -> None:
         self.store, self.files = store, files
@@ -42,7 +42,7 @@ class Town:
             part.unlink()
 
     def resolve(self, unit: str = "d1") -> int:
-        """Rows written."""
+        """Resolves a unit and all units below it. Returns the number of rows written."""
         written = 0
         for code in units_within(self.store, unit):
             if code.count("/") == 3:

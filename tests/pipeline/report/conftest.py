@@ -1,4 +1,4 @@
-"""A small rendered city whose units and people have names that nobody should write, resolved and reported on."""
+"""A small rendered city with hostile names of units and people, resolved, with a report."""
 
 import json
 import shutil
@@ -27,8 +27,8 @@ def hostile_files(city_files: Path) -> Iterator[Path]:
         city[number] = "  - " + json.dumps(unit | {"name": HOSTILE[i % len(HOSTILE)]}, ensure_ascii=False)
     (folder / "city.yaml").write_text("\n".join(city) + "\n")
     manifest = [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
-    said = [json.dumps(line | {"truth": f"<b onclick=alert()>{line['truth']}</b>"}) for line in manifest]
-    (folder / "manifest.jsonl").write_text("\n".join(said) + "\n")
+    labeled = [json.dumps(line | {"truth": f"<b onclick=alert()>{line['truth']}</b>"}) for line in manifest]
+    (folder / "manifest.jsonl").write_text("\n".join(labeled) + "\n")
     yield folder
     shutil.rmtree(folder)
 
@@ -37,7 +37,7 @@ def hostile_files(city_files: Path) -> Iterator[Path]:
 def reported(
     server: EmbeddedServer, hostile_files: Path, model_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Reported]:
-    """The hostile city, resolved, and the report on it; tests only look."""
+    """The hostile city, resolved, with a report. Tests only read it."""
     with fresh_settings(server) as settings:
         named = settings.model_copy(update={"operator": "<i>operator</i>\n"})
         with Store.open(named, "pytest") as store:

@@ -22,7 +22,7 @@ moments = st.lists(
 
 
 @given(moments)
-def test_time_goes_to_the_right_and_stays_inside(found: list[tuple[int, int]]) -> None:
+def test_later_times_lie_further_right_within_the_axis(found: list[tuple[int, int]]) -> None:
     spans = [(start, start + length) for start, length in found]
     axis = time_axis(spans, LEFT, RIGHT, BERLIN)
     ends = sorted(us for span in spans for us in span)
@@ -30,12 +30,12 @@ def test_time_goes_to_the_right_and_stays_inside(found: list[tuple[int, int]]) -
     assert all(LEFT <= x <= RIGHT + 1e-6 for x in places)
     assert all(a <= b for a, b in pairwise(places))
     assert all(LEFT - 1e-6 <= tick.x <= RIGHT + 1e-6 for tick in axis.ticks)
-    for pause in axis.pauses:  # nothing happened in a pause that is left out
+    for pause in axis.pauses:  # no span lies in a shortened pause
         assert not any(pause.left + 1e-6 < x < pause.right - 1e-6 for x in places)
         assert pause.seconds > 0
 
 
-def test_a_long_pause_is_shortened_and_told() -> None:
+def test_a_long_pause_is_shortened_and_labeled() -> None:
     hours = 3600 * SECOND
     axis = time_axis([(START, START + 60 * SECOND), (START + 5 * hours, START + 5 * hours)], LEFT, RIGHT, BERLIN)
     (pause,) = axis.pauses
@@ -44,7 +44,7 @@ def test_a_long_pause_is_shortened_and_told() -> None:
     assert axis.x(START + 5 * hours) > pause.right
 
 
-def test_a_round_time_that_is_alone_looks_like_the_others() -> None:
+def test_a_single_round_time_is_written_like_the_others() -> None:
     minutes = 60 * SECOND
     axis = time_axis([(START, START + 20 * minutes), (START + 80 * minutes, START + 80 * minutes)], LEFT, RIGHT, BERLIN)
     assert [tick.label for tick in axis.ticks] == ["09:00", "09:05", "09:10", "09:15", "09:20", "10:20"]

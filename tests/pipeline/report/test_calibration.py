@@ -1,4 +1,4 @@
-"""What the first page says of a calibration: whether it can be believed, and whether the data drifted away from it."""
+"""The calibration on the first page: its reliability, its false merges, and the drift of the data."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +29,7 @@ def judged(seed: int = 0) -> Judgment:
 
 @pytest.fixture
 def page_of(resolved: Town, tmp_path: Path) -> Callable[..., Page]:
-    """The first page once each level's calibration is another one."""
+    """Makes the first page after changing each level's calibration."""
 
     def page(change: Callable[[Level], dict[str, Any]]) -> Page:
         levels = tuple(fit.model_copy(update=change(fit.level)) for fit in resolved.model.card.calibration)
@@ -45,7 +45,7 @@ def distances(town: Town, level: Level) -> np.ndarray:
         return decision_distances(connection, level, town.model.id, "d1")
 
 
-def test_decision_distances_are_those_of_the_unit_the_level_and_the_model(resolved: Town) -> None:
+def test_decision_distances_are_of_one_unit_level_and_model(resolved: Town) -> None:
     with resolved.store.begin() as connection:
         both = [decision_distances(connection, Level.BUILDING, resolved.model.id, f"d1/s{n}") for n in (1, 2)]
         assert not len(decision_distances(connection, Level.BUILDING, resolved.model.id + 1))
@@ -55,20 +55,20 @@ def test_decision_distances_are_those_of_the_unit_the_level_and_the_model(resolv
     assert np.array_equal(np.sort(everywhere), np.sort(distances(resolved, Level.BUILDING)))
 
 
-def test_the_data_of_the_calibration_itself_do_not_drift(resolved: Town, page_of: Callable[..., Page]) -> None:
+def test_the_data_of_the_calibration_have_no_drift(resolved: Town, page_of: Callable[..., Page]) -> None:
     index = page_of(lambda level: {"decisions": profile(distances(resolved, level))})
     for level in UPWARD[1:]:
         assert f"Drift: none in the distances of {len(distances(resolved, level))} decision" in index.text
     assert "drifted" not in index.text
 
 
-def test_a_level_that_drifted_is_told_and_what_to_do(resolved: Town, page_of: Callable[..., Page]) -> None:
+def test_a_level_that_drifted_is_named_with_what_to_do(resolved: Town, page_of: Callable[..., Page]) -> None:
     def change(level: Level) -> dict[str, Any]:
         shift = 0.5 if level is Level.BUILDING else 0.0
         return {"decisions": profile(np.tile(distances(resolved, level) + shift, 10))}
 
     index = page_of(change)
-    assert "drifted away from the calibration at building level" in index.text
+    assert "drifted from the calibration at building level" in index.text
     assert "urban-reid models calibrate test --dataset" in index.text
     assert index.text.count("Drift: drifted in the distances of") == 1
 
@@ -77,9 +77,9 @@ def test_reliability_and_false_merges_are_shown(page_of: Callable[..., Page]) ->
     merges = false_merges(Joins(0.0, np.arange(400) % 20 == 0, np.arange(400) // 4))
     found = judged()
     index = page_of(lambda level: {"reliability": found, "false_merges": merges} if level is Level.STREET else {})
-    said = f"20 of 400 joins joined two people there, 5.0% (95% interval {merges.low:.1%}–{merges.high:.1%})"
-    assert said in index.text
-    assert index.text.count("False merges:") == 1
+    stated = f"5.0% , 20 of 400 joins (95% interval {merges.low:.1%}–{merges.high:.1%})"
+    assert f"False merges on those data: {stated}" in index.text
+    assert index.text.count("False merges on those data") == 1
     assert f"expected calibration error {found.shortlist.ece:.3f} , middle {found.middle.ece:.3f}" in index.text
     circles = [
         names for tag, names in index.elements if tag == "circle" and names.get("class") in ("shortlist", "middle")
@@ -88,19 +88,19 @@ def test_reliability_and_false_merges_are_shown(page_of: Callable[..., Page]) ->
     assert "Reliability at street level" in " ".join(names.get("aria-label") or "" for _, names in index.elements)
 
 
-def test_a_calibration_without_any_of_it_still_shows(reported: Reported) -> None:
-    """As one that was made before these were kept."""
+def test_a_calibration_without_any_of_them_is_shown(reported: Reported) -> None:
+    """As one that was made before these were measured."""
     index = read_pages(reported.out)["index.html"]
     old = LevelCalibration.model_validate_json(
         reported.town.model.card.calibration[0].model_dump_json(exclude_unset=True)
     )
     assert old.decisions is None and old.reliability is None
-    assert "was not judged with this calibration" in index.text
-    assert index.text.count("does not say how far apart its decisions were") == 3
+    assert "This calibration has no reliability curves" in index.text
+    assert index.text.count("does not hold the distances of its decisions") == 3
     assert "False merges" not in index.text
 
 
-def test_perfect_probabilities_lie_on_the_diagonal_and_areas_go_with_pairs() -> None:
+def test_perfect_probabilities_lie_on_the_diagonal_and_areas_are_proportional_to_pairs() -> None:
     exact = Reliability(predicted=(0.0, 0.25, 1.0), observed=(0.0, 0.25, 1.0), counts=(100, 25, 4), ece=0.0)
     drawn = draw_reliabilities(Level.STREET, Judgment(shortlist=exact, middle=EMPTY))
     assert drawn.middle == []

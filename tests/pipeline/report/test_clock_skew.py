@@ -14,7 +14,10 @@ from pipeline.report.clock_skew import (
 
 
 def walks(seed: int, skew_s: np.ndarray, n: int, wrong: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Ways on a ring of cameras, and across it by one step more: 15 s of walking a step, some stop, some are wrong."""
+    """n walks on a ring of cameras, one or two steps of 15 s each; some people stop, some joins are wrong.
+
+    Returns the earlier camera, the later camera and the gap by their clocks, seconds; all (n,).
+    """
     rng = np.random.default_rng(seed)
     cameras = len(skew_s)
     earlier = rng.integers(0, cameras, n)
@@ -26,8 +29,9 @@ def walks(seed: int, skew_s: np.ndarray, n: int, wrong: float = 0.0) -> tuple[np
 
 
 def truth(seed: int, cameras: int) -> np.ndarray:
-    skew = np.random.default_rng([seed, 1]).normal(0, 3, cameras)
-    return skew - skew.mean()
+    skew: np.ndarray = np.random.default_rng([seed, 1]).normal(0, 3, cameras)
+    centered: np.ndarray = skew - skew.mean()
+    return centered
 
 
 @pytest.mark.parametrize("wrong, within_s", [(0.0, 0.4), (0.15, 1.0)])
@@ -40,7 +44,7 @@ def test_known_skews_are_found(wrong: float, within_s: float) -> None:
     assert (found.group == found.group[0]).all()
 
 
-def test_errors_are_of_the_right_size() -> None:
+def test_standard_errors_have_the_right_size() -> None:
     ratios = []
     for seed in range(40):
         skew = truth(seed, 10)
@@ -49,7 +53,7 @@ def test_errors_are_of_the_right_size() -> None:
     assert 0.6 < np.std(ratios) < 1.4
 
 
-def test_a_pair_of_cameras_that_contradicts_the_others_is_outvoted() -> None:
+def test_a_pair_of_cameras_that_contradicts_the_others_counts_less() -> None:
     skew = truth(1, 8)
     pairs = differences_of_gaps(8, *walks(1, skew, 20_000))
     shift = pairs.shift_s.copy()
@@ -58,7 +62,7 @@ def test_a_pair_of_cameras_that_contradicts_the_others_is_outvoted() -> None:
     assert np.abs(found.skew_s - skew).max() < 1.0
 
 
-def test_overlapping_views_say_it_directly() -> None:
+def test_overlapping_views_give_the_difference_directly() -> None:
     rng = np.random.default_rng(0)
     first = np.tile([0, 1], 100)
     second = 1 - first
@@ -68,7 +72,7 @@ def test_overlapping_views_say_it_directly() -> None:
     np.testing.assert_allclose(found.skew_s, [-2, 2], atol=0.15)
 
 
-def test_both_kinds_together_and_cameras_that_nothing_is_known_of() -> None:
+def test_both_kinds_together_and_an_unconnected_camera() -> None:
     skew = np.array([-1.0, 1.0, 5.0, 9.0, 0.0])
     n = 2_000
     rng = np.random.default_rng(0)
@@ -84,7 +88,7 @@ def test_both_kinds_together_and_cameras_that_nothing_is_known_of() -> None:
     assert found.pairs.tolist() == [1, 1, 1, 1, 0]
 
 
-def test_too_few_gaps_or_one_direction_say_nothing() -> None:
+def test_too_few_gaps_or_a_single_direction_give_nothing() -> None:
     few = np.arange(2 * FEWEST - 1) % 2  # one direction has one too few
     assert not len(differences_of_gaps(2, few, 1 - few, np.full(len(few), 9.0)).first)
     many = np.zeros(100, np.int64)
@@ -92,7 +96,7 @@ def test_too_few_gaps_or_one_direction_say_nothing() -> None:
     assert not len(differences_of_gaps(2, many, many, np.full(100, 9.0)).first)  # one camera with itself
 
 
-def test_stays_are_no_ways() -> None:
+def test_long_stays_are_not_used() -> None:
     way = np.arange(400) % 2
     gap = np.where(way == 0, 33.0, 27.0)
     stays = np.where(way == 0, 30.0, 2000.0)  # most people who come back have stayed for half an hour
@@ -114,9 +118,9 @@ def columns(found: ClockSkews) -> list[np.ndarray]:
 
 @settings(deadline=None, max_examples=20)
 @given(st.integers(0, 10**6), st.floats(-100, 100))
-def test_order_changes_nothing_and_a_clock_set_forward_shows(seed: int, forward_s: float) -> None:
+def test_order_changes_nothing_and_a_clock_set_forward_is_found(seed: int, forward_s: float) -> None:
     earlier, later, gap = walks(seed, truth(seed, 6), 2_000)
-    short = gap < 450  # what is too long for a way stays so when a clock is set
+    short = gap < 450  # so that setting a clock moves no gap across LONGEST_S
     earlier, later, gap = earlier[short], later[short], gap[short]
     before = clock_skews(6, differences_of_gaps(6, earlier, later, gap))
     rows = np.random.default_rng(seed).permutation(len(gap))
@@ -129,7 +133,7 @@ def test_order_changes_nothing_and_a_clock_set_forward_shows(seed: int, forward_
     np.testing.assert_allclose(change[0] - change[1:], forward_s, atol=1e-6)
 
 
-def test_differences_name_their_direction() -> None:
+def test_differences_have_the_right_sign() -> None:
     found = differences_of_shifts(3, np.full(9, 2), np.full(9, 0), np.full(9, 7.0))
     assert isinstance(found, Differences)
     assert (found.first.tolist(), found.second.tolist(), found.shift_s.tolist()) == ([0], [2], [-7.0])

@@ -1,4 +1,4 @@
-"""Clocks that are off by a known time, in a city that is written by hand."""
+"""Clocks that are wrong by a known time, in a city that the test writes itself."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,13 +16,13 @@ from tests.helpers.resolved_city import write_level, write_tracklets
 from tests.helpers.town import Town
 
 CAMERAS = [f"d1/s1/b{b}/c{c}" for b in (1, 2) for c in (1, 2)]
-SKEW_S = np.array([0, 6, 0, -2])  # the last two see the same ground
+SKEW_S = np.array([0, 6, 0, -2])  # the views of the last two overlap
 PEOPLE, STOPS, WAY_S = 300, 4, 30
 
 
 @pytest.fixture
 def walked(fresh_town: Callable[..., Town]) -> Town:
-    """People who walk from camera to camera and back, each camera by its own clock."""
+    """A town where people walk between cameras in both directions, timed by each camera's own clock."""
     town = fresh_town()
     units = [{"code": code} for code in ("d1", "d1/s1", "d1/s1/b1", "d1/s1/b2", "d1/s2", "d1/s2/b1")]
     cameras = [{"code": code, "clock_uncertainty_s": 1} for code in (*CAMERAS, "d1/s2/b1/c1")]
@@ -48,7 +48,7 @@ def clocks_of(town: Town, district: str = "d1") -> list[CameraClock]:
         return read_clocks(connection, district, read_city(town.store).cameras(district))
 
 
-def test_known_skews_are_found_the_worst_first(walked: Town) -> None:
+def test_known_skews_are_found_and_sorted(walked: Town) -> None:
     found = clocks_of(walked)
     skew = {clock.camera: clock.skew_s for clock in found}
     assert set(skew) == set(CAMERAS)
@@ -60,14 +60,14 @@ def test_known_skews_are_found_the_worst_first(walked: Town) -> None:
     assert 0.9 < sum(clock.passages for clock in found) / (2 * PEOPLE * (STOPS - 1)) <= 1  # some overtake each other
 
 
-def test_a_clock_within_what_is_stated_is_not_told(walked: Town, tmp_path: Path) -> None:
+def test_only_clocks_beyond_their_stated_uncertainty_are_marked(walked: Town, tmp_path: Path) -> None:
     write_report(walked.store, walked.crops, "d1", tmp_path)
     index = read_pages(tmp_path)["index.html"]
     rows = [row for row in index.rows if len(row) == 7 and row[1].endswith(" s")]
-    told = {row[0].split()[-1]: row[1] for row in rows if "further off" in row[6]}
-    assert {clock.camera for clock in clocks_of(walked) if clock.off} == set(told) and CAMERAS[0] not in told
-    assert rows[0][0].endswith(CAMERAS[1]) and told[CAMERAS[1]].startswith("+") and told[CAMERAS[3]].startswith("−")
-    assert f"{len(told)} clocks are further off than the city file states" in index.text
+    marked = {row[0].split()[-1]: row[1] for row in rows if "further off" in row[6]}
+    assert {clock.camera for clock in clocks_of(walked) if clock.off} == set(marked) and CAMERAS[0] not in marked
+    assert rows[0][0].endswith(CAMERAS[1]) and marked[CAMERAS[1]].startswith("+") and marked[CAMERAS[3]].startswith("−")
+    assert f"{len(marked)} clocks are further off than the city file states" in index.text
 
 
 def test_an_empty_district_has_no_clocks_to_show(fresh_town: Callable[..., Town]) -> None:

@@ -20,7 +20,7 @@ def pages(reported: Reported) -> dict[str, Page]:
     return read_pages(reported.out)
 
 
-def test_every_page_is_well_formed_and_says_its_language(pages: dict[str, Page]) -> None:
+def test_every_page_is_well_formed_and_states_its_language(pages: dict[str, Page]) -> None:
     for page in pages.values():
         assert page.unclosed == []  # and each end tag closed the innermost element
         assert page.elements[0] == ("html", {"lang": "en"})
@@ -28,7 +28,7 @@ def test_every_page_is_well_formed_and_says_its_language(pages: dict[str, Page])
         assert len(ids) == len(set(ids))
 
 
-def test_nothing_comes_from_elsewhere(pages: dict[str, Page], reported: Reported) -> None:
+def test_nothing_is_loaded_from_elsewhere(pages: dict[str, Page], reported: Reported) -> None:
     for page in pages.values():
         for link in page.links:
             target, _, anchor = link.partition("#")
@@ -40,7 +40,7 @@ def test_nothing_comes_from_elsewhere(pages: dict[str, Page], reported: Reported
         assert "url(" not in page.style
 
 
-def test_the_policy_lets_in_nothing_but_the_own_style_and_pictures(pages: dict[str, Page]) -> None:
+def test_the_policy_allows_only_the_pages_own_style_and_pictures(pages: dict[str, Page]) -> None:
     for page in pages.values():
         style_hash = base64.b64encode(hashlib.sha256(page.style.encode()).digest()).decode()
         assert page.policy.split("; ") == [
@@ -53,7 +53,7 @@ def test_the_policy_lets_in_nothing_but_the_own_style_and_pictures(pages: dict[s
         assert not any("style" in names for _, names in page.elements)
 
 
-def test_no_name_becomes_an_element_or_an_attribute(pages: dict[str, Page]) -> None:
+def test_no_name_becomes_an_element_or_attribute(pages: dict[str, Page]) -> None:
     for page in pages.values():
         assert not {"script", "i", "iframe", "object", "embed", "form", "base"} & {tag for tag, _ in page.elements}
         assert not any(key.startswith("on") for _, names in page.elements for key in names)
@@ -61,21 +61,21 @@ def test_no_name_becomes_an_element_or_an_attribute(pages: dict[str, Page]) -> N
         assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]", "".join(page.texts))
 
 
-def test_names_truths_and_operator_are_read_as_they_were_written(pages: dict[str, Page]) -> None:
+def test_names_truths_and_operator_are_shown_as_they_were_written(pages: dict[str, Page]) -> None:
     index = pages["index.html"]
     for name in HOSTILE:
         assert one_line(name) in index.text
     assert "<b onclick=alert()>p0" in index.text
-    assert "Made by <i>operator</i>" in index.text
+    assert "made by <i>operator</i>" in index.text
 
 
-def test_every_picture_shown_is_there_and_none_besides(pages: dict[str, Page], reported: Reported) -> None:
+def test_exactly_the_pictures_shown_are_written(pages: dict[str, Page], reported: Reported) -> None:
     shown = set().union(*(page.pictures for page in pages.values()))
     assert len(shown) > 20
     assert shown == {f"crops/{file.name}" for file in (reported.out / "crops").iterdir()}
 
 
-def test_pictures_have_words_for_those_who_do_not_see_them(pages: dict[str, Page]) -> None:
+def test_pictures_have_alternative_texts(pages: dict[str, Page]) -> None:
     for page in pages.values():
         for tag, names in page.elements:
             if tag == "img":
@@ -84,7 +84,7 @@ def test_pictures_have_words_for_those_who_do_not_see_them(pages: dict[str, Page
                 assert names["aria-label"]
 
 
-def test_counts_are_those_of_status(pages: dict[str, Page], reported: Reported) -> None:
+def test_counts_equal_those_of_status(pages: dict[str, Page], reported: Reported) -> None:
     found = status(reported.town.store)
     rows = [row for row in pages["index.html"].rows if len(row) == 8 and row[1] in set(Level)]
     assert len(rows) == 15  # 1 district, 2 streets, 4 buildings, 8 cameras
@@ -100,15 +100,15 @@ def test_counts_are_those_of_status(pages: dict[str, Page], reported: Reported) 
     assert found["digest"] in pages["index.html"].text
 
 
-def test_every_level_is_told_against_the_truth(pages: dict[str, Page], reported: Reported) -> None:
+def test_every_level_is_scored_against_the_ground_truth(pages: dict[str, Page], reported: Reported) -> None:
     town = reported.town
     found = scorecard(town.store, "d1", labeled_tracklets(town.store, "d1", town.model.id))
     shares = ("b_cubed_f1", "v_measure", "purity", "churn")
     counts = ("violations", "reviews", "reviews_labeled", "reviews_needed")
     for level, row in found.items():
-        said = [level, *(f"{row[name]:.3f}" for name in shares), *(f"{row[name]:,}" for name in counts)]
-        assert said in pages["index.html"].rows
-    for word in ("B-cubed F1", "V-measure, purity", "Churn", "Impossible pairs", "For review, needed"):
+        row_of_page = [level, *(f"{row[name]:.3f}" for name in shares), *(f"{row[name]:,}" for name in counts)]
+        assert row_of_page in pages["index.html"].rows
+    for word in ("B-cubed F1", "V-measure, purity", "Churn", "Impossible pairs", "Reviews, with truth, needed"):
         assert word in pages["index.html"].text
 
 

@@ -4,13 +4,14 @@ from uuid import uuid4
 
 import pytest
 
-from pipeline.report.read import Sighting, UnitCounts
+from pipeline.report.identities import Tracklet
 from pipeline.report.tree import WIDTH, Cell, draw_tree
+from pipeline.report.unit_counts import UnitCounts
 from schemas.levels import Level
 
 
 def city(streets: int, buildings: int, cameras: int) -> list[UnitCounts]:
-    """A district with so many streets, buildings a street and cameras a building, a parent before its children."""
+    """A district with this many streets, buildings in each and cameras in each; parents before children."""
     codes = ["d1"]
     for s in range(streets):
         codes.append(f"d1/s{s}")
@@ -25,7 +26,7 @@ def inside(child: Cell, parent: Cell) -> bool:
 
 
 @pytest.mark.parametrize("size", [(2, 2, 2), (1, 1, 1), (3, 2, 4), (0, 0, 0), (2, 0, 0)])
-def test_children_lie_beside_their_parent_and_none_on_another(size: tuple[int, int, int]) -> None:
+def test_children_lie_beside_their_parent_and_cells_do_not_overlap(size: tuple[int, int, int]) -> None:
     tree = draw_tree(city(*size), [])
     cells = {cell.unit.code: cell for cell in tree.cells}
     assert len(cells) == len(city(*size))
@@ -49,7 +50,7 @@ def test_children_lie_beside_their_parent_and_none_on_another(size: tuple[int, i
         ((50, 1, 1), Level.DISTRICT, 1),
     ],
 )
-def test_a_large_city_is_drawn_as_far_as_there_is_room(size: tuple[int, int, int], level: Level, cells: int) -> None:
+def test_a_large_city_is_drawn_to_a_higher_level(size: tuple[int, int, int], level: Level, cells: int) -> None:
     tree = draw_tree(city(*size), [])
     assert tree.drawn_to is level
     assert len(tree.cells) == cells
@@ -60,13 +61,13 @@ def activity(cells: Sequence[Cell], code: str) -> list[tuple[float, float]]:
     return [(column.x, column.height) for cell in cells if cell.unit.code == code for column in cell.activity]
 
 
-def test_columns_show_when_people_were_seen() -> None:
+def test_columns_show_when_tracklets_began() -> None:
     start = datetime(2026, 1, 1, tzinfo=UTC)
-    seen = [
-        Sighting(i, uuid4(), "d1/s0/b0/c0", start + timedelta(minutes=m), start + timedelta(minutes=m), True, 1, None)
+    tracklets = [
+        Tracklet(i, uuid4(), "d1/s0/b0/c0", start + timedelta(minutes=m), start + timedelta(minutes=m), True, 1, None)
         for i, m in enumerate((0, 0, 0, 60))
     ]
-    tree = draw_tree(city(2, 2, 2), seen)
+    tree = draw_tree(city(2, 2, 2), tracklets)
     (first, high), (last, low) = activity(tree.cells, "d1/s0")
     assert first < last
     assert high == pytest.approx(3 * low)

@@ -25,7 +25,7 @@ from tests.helpers.town import Town
 SMALL = City.model_validate({"units": [{"code": "d1", "name": "Old town"}]})
 
 
-def test_all_decisions_lie_beside_the_pages(reported: Reported) -> None:
+def test_all_decisions_are_written_beside_the_pages(reported: Reported) -> None:
     decisions = [json.loads(line) for line in (reported.out / "decisions.jsonl").read_text().splitlines()]
     with reported.town.store.begin() as connection:
         current = connection.execute(
@@ -41,7 +41,7 @@ def test_all_decisions_lie_beside_the_pages(reported: Reported) -> None:
         assert len(assignments) == connection.scalar(text("SELECT count(*) FROM crop"))
 
 
-def test_progress_counts_the_thumbnails_and_the_audit_knows(reported: Reported, tmp_path: Path) -> None:
+def test_progress_counts_thumbnails_and_the_audit_records_the_report(reported: Reported, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     index = write_report(
         reported.town.store, reported.town.crops, "d1", tmp_path / "new" / "deep", lambda *now: told.append(now)
@@ -55,7 +55,7 @@ def test_progress_counts_the_thumbnails_and_the_audit_knows(reported: Reported, 
     assert row.details["digest"] in index.read_text()
 
 
-def test_an_earlier_report_is_written_anew(reported: Reported, tmp_path: Path) -> None:
+def test_an_earlier_report_is_replaced(reported: Reported, tmp_path: Path) -> None:
     out = shutil.copytree(reported.out, tmp_path / "report")
     stale = out / "crops" / f"{'0' * 64}.jpg"
     stale.write_bytes(b"old")
@@ -65,10 +65,10 @@ def test_an_earlier_report_is_written_anew(reported: Reported, tmp_path: Path) -
     assert not stale.exists()
     assert (out / "notes.txt").read_text() == "mine"
     assert (out / "index.html").read_bytes() == (reported.out / "index.html").read_bytes()
-    assert not list(out.rglob("*.part"))
+    assert not list(out.rglob("*.part*"))
 
 
-def test_a_folder_that_is_no_report_is_left_as_it_is(reported: Reported, tmp_path: Path) -> None:
+def test_a_folder_without_a_report_is_not_touched(reported: Reported, tmp_path: Path) -> None:
     store, crops = reported.town.store, reported.town.crops
     (tmp_path / "index.html").write_text("somebody's page")
     with pytest.raises(InputError, match="holds other files"):
@@ -80,7 +80,7 @@ def test_a_folder_that_is_no_report_is_left_as_it_is(reported: Reported, tmp_pat
         write_report(store, crops, "d1", tmp_path / "index.html" / "below")
 
 
-def test_a_link_in_the_folder_leads_nowhere_else(reported: Reported, tmp_path: Path) -> None:
+def test_a_link_in_the_folder_is_not_followed(reported: Reported, tmp_path: Path) -> None:
     elsewhere, out = tmp_path / "elsewhere", tmp_path / "report"
     elsewhere.mkdir()
     out.mkdir()
@@ -92,13 +92,13 @@ def test_a_link_in_the_folder_leads_nowhere_else(reported: Reported, tmp_path: P
 
 
 @pytest.mark.parametrize(("unit", "said"), [("d9", "no unit 'd9'"), ("d1/s1", "d1/s1 is a street.*whole district: d1")])
-def test_only_a_district_of_the_city(reported: Reported, tmp_path: Path, unit: str, said: str) -> None:
+def test_only_a_district_of_the_city_has_a_report(reported: Reported, tmp_path: Path, unit: str, said: str) -> None:
     with pytest.raises(CityError, match=said):
         write_report(reported.town.store, reported.town.crops, unit, tmp_path / "report")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_picture_that_is_lost_or_damaged_is_told(
+def test_missing_and_damaged_pictures_are_counted_on_the_page(
     fresh_town: Callable[..., Town], lines: list[str], tmp_path: Path
 ) -> None:
     town = fresh_town()
@@ -112,15 +112,15 @@ def test_a_picture_that_is_lost_or_damaged_is_told(
     write_report(town.store, town.crops, "d1", out)
     assert sorted(file.stem for file in (out / "crops").iterdir()) == names[2:]
     pages = read_pages(out)
-    assert "2 pictures are no longer whole" in pages["index.html"].text
+    assert "2 pictures are missing or damaged" in pages["index.html"].text
     assert not any(name in link for page in pages.values() for link in page.pictures for name in names[:2])
 
 
-def test_an_empty_city_says_what_to_do(store: Store, tmp_path: Path) -> None:
+def test_an_empty_city_states_what_to_do(store: Store, tmp_path: Path) -> None:
     store_city(store, SMALL)
     write_report(store, CropStore(store.settings), "d1", tmp_path)
     pages = read_pages(tmp_path)
-    assert "No crops have come in yet" in pages["index.html"].text
+    assert "No crops have been ingested yet" in pages["index.html"].text
     assert "No model is in use" in pages["index.html"].text
     assert (tmp_path / "decisions.jsonl").read_text() == ""
 
@@ -131,8 +131,8 @@ def test_before_any_resolve(fresh_town: Callable[..., Town], lines: list[str], t
     write_report(town.store, town.crops, "d1", tmp_path)
     index = read_pages(tmp_path)["index.html"].text
     assert "nothing is resolved yet" in index
-    assert "windows that wait for a resolve" in index
-    assert "No truth is known" in index  # of no sighting, for there is none
+    assert "windows that are not resolved yet" in index
+    assert "Nothing is resolved yet, so nothing can be scored" in index
 
 
 def test_without_truth_and_without_calibration(
@@ -143,15 +143,15 @@ def test_without_truth_and_without_calibration(
     town.resolve()
     write_report(town.store, town.crops, "d1", tmp_path)
     pages = read_pages(tmp_path)
-    assert "No truth is known for these crops" in pages["index.html"].text
-    assert "There is no calibration for this model" in pages["index.html"].text
+    assert "These crops have no ground truth" in pages["index.html"].text
+    assert "This model has no calibration" in pages["index.html"].text
     assert "Nothing was joined above the cameras" in pages["index.html"].text
     assert "no calibration" in pages["review.html"].text
-    assert not any("truly" in page.text for page in pages.values())
+    assert not any("truth:" in page.text for page in pages.values())
 
 
 def test_crops_without_times(fresh_town: Callable[..., Town], tmp_path: Path) -> None:
-    """A data set whose names carry no time: each crop is a tracklet, and no time is shown."""
+    """A data set without times in its file names: each crop is a tracklet, and no time is shown."""
     town = fresh_town()
     folder = tmp_path / "set" / "query"
     folder.mkdir(parents=True)

@@ -14,8 +14,8 @@ from sqlalchemy import text
 from pipeline.city.decision_digest import decision_digest
 from pipeline.city.watermarks import mark_everything
 from pipeline.registry import ModelRow, find_model, model_in_use, register_model, use_model
-from pipeline.report.contents import read_contents
 from pipeline.report.pages import render
+from pipeline.report.read_contents import read_contents
 from pipeline.resolve import embed_camera, resolve_unit, units_within
 from pipeline.search.request import request_search
 from pipeline.search.search import search
@@ -279,7 +279,7 @@ def test_identities_without_pictures_are_found_by_the_earlier_model_and_keep_the
     assert unknown(two, second) == done.unknown
     assert scalar(two, "SELECT count(*) FROM crop WHERE picture_gone_at IS NOT NULL") == len(pictures)
     page = render(read_contents(two.store, "d1"), (), 0)["index.html"]
-    assert "known to an earlier model only" in page and "by test</span>" in page
+    assert "Only an earlier model knows these identities" in page and "by test</span>" in page
 
     probe = scalar(two, "SELECT encode(key, 'hex') FROM crop WHERE picture_gone_at IS NULL ORDER BY key LIMIT 1")
     hits = find(two, crop=probe)
