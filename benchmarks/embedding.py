@@ -26,6 +26,7 @@ from reid_core.export.export import write_openvino
 from reid_core.files import load_model, save_model
 from reid_core.models import ReIDModel, build_model
 from reid_core.preprocessing import normalized, prepare
+from reid_core.serving.core import CPU_BATCH_SIZE
 from reid_core.serving.devices import choose_device
 from reid_core.serving.foreign import ForeignEmbedder
 from reid_core.serving.local import Embedder, TorchEmbedder
@@ -35,7 +36,7 @@ from synthetic.training import training_set
 
 #: Crops as a camera has them, before they are resized.
 CROP = (220, 96)
-BATCH = Settings.model_fields["batch_size"].default
+BATCH = CPU_BATCH_SIZE
 Pictures = NDArray[np.uint8]
 
 
@@ -88,7 +89,7 @@ def _engines(config: ModelConfig, folder: Path) -> dict[str, Callable[[], Embedd
     def as_openvino(precision: str) -> Embedder:
         file = folder / f"{precision}.xml"
         write_openvino(load_model(folder / "torch"), card.input, file, precision, pictures)  # type: ignore[arg-type]
-        return ForeignEmbedder(file, card.input, Settings())
+        return ForeignEmbedder.open(file, card.input, Settings())
 
     engines: dict[str, Callable[[], Embedder]] = {
         "eager float32": eager,
@@ -140,8 +141,8 @@ def _rates(
 
 
 def _in_batches(embed: Embedder, pictures: Pictures) -> None:
-    for start in range(0, len(pictures), BATCH):
-        embed(pictures[start : start + BATCH])
+    found = [torch.as_tensor(embed(pictures[start : start + BATCH])) for start in range(0, len(pictures), BATCH)]
+    found[-1].cpu()  # a batch on CUDA may still be computed when it is returned
 
 
 def _jpeg(picture: Pictures) -> bytes:

@@ -1,29 +1,25 @@
-"""The models that this home knows: files under `models/NAME`, a row each, and one of them in use.
+"""The registered models: a row in the database and a folder `models/NAME` for each, and one of them in use.
 
-A model's row and folder never change: another content needs another name. Its card's calibrations become rows, to
-which later ones are added.
+What a model computes never changes: another content needs another name. The calibrations of its card become rows, and
+later calibrations are added to them.
 """
 
 import re
-import shutil
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 
-import numpy as np
 from sqlalchemy import Connection, Row, text
 
 from pipeline.governance.audit import Action, audit
+from pipeline.model_folders import copied_model, is_whole, move_into_place, renamed_model, take_away
 from pipeline.store import Store
-from reid_core.files import model_digest, read_card, write_card
-from reid_core.tensors import refuse_pickles
+from reid_core.files import model_digest
 from schemas.calibration import LevelCalibration
 from schemas.cards import InputConvention, ModelCard
-from schemas.errors import HomeError, InputError, ModelChanged, ModelFileError
+from schemas.errors import HomeError, InputError, ModelChanged
 from schemas.settings import Settings
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -41,24 +37,22 @@ class ModelRow:
     in_use: bool
 
     def directory(self, settings: Settings) -> Path:
-        """Its folder in this home, for `open_core`."""
+        """Its model directory, for `open_core`."""
         return settings.models_dir / self.name
 
 
 def register_model(
     store: Store, settings: Settings, source: Path, name: str, convention: InputConvention | None = None
 ) -> int:
-    """Copy a model into this home, and write its row and its card's calibrations; returns its id.
+    """Copies a model into this home after a trial, and writes its row and its card's calibrations; returns its id.
 
-    `source`: a model directory, or an OpenVINO .xml or .onnx file with its `convention` (the default one if None). The
-    same content again under the same name writes nothing. Raises InputError, ModelFileError, CoreError and HomeError;
-    then nothing is left behind.
+    `source`: a model directory, or an OpenVINO .xml or .onnx file, with the parts of its `convention` that it does not
+    state itself. The same content again under the same name writes nothing. Raises InputError, ModelFileError,
+    VectorError, CoreError and HomeError; then nothing is left behind.
     """
-    if not _NAME.fullmatch(name):
-        raise InputError(
-            f"{name[:80]!r} is no model name: 1 to 64 of A-Z a-z 0-9 . _ -, beginning with a letter or digit"
-        )
-    with _copied(settings, source, name, convention) as (folder, card), store.begin() as connection:
+    _check_name(name)
+    with copied_model(settings, source, name, convention) as (folder, card), store.begin() as connection:
+        _lock_folders(connection)
         digest = model_digest(card)
         known = connection.execute(
             text("SELECT id, name, digest FROM model WHERE name = :name OR digest = :digest"),
@@ -72,9 +66,68 @@ def register_model(
             if row.name != name:
                 raise InputError(f"{source}: this model is registered already, as {row.name}; use that name")
         model_id = int(known[0].id) if known else _insert(connection, settings, card, digest)
-        # Last in the transaction: a folder without a row is replaced by the next try, a row without folder is broken.
-        _move_into_place(folder, settings.models_dir / name)
+        place = settings.models_dir / name
+        if not (known and is_whole(place, digest)):
+            move_into_place(folder, place)
     return model_id
+
+
+def rename_model(store: Store, old: str, new: str) -> None:
+    """Gives a registered model another name, in its row, its card and its folder, and writes it to the audit.
+
+    Raises InputError for a name that is not registered, not valid or taken, ModelFileError for a damaged model, and
+    HomeError; then nothing is changed.
+    """
+    _check_name(new)
+    settings = store.settings
+    with store.begin() as connection:
+        _lock_folders(connection)
+        model = find_model(connection, old)
+        if connection.execute(text("SELECT FROM model WHERE name = :new"), {"new": new}).one_or_none() is not None:
+            raise InputError(f"a model is registered as {new} already; choose another name")
+        connection.execute(
+            text("UPDATE model SET name = :new, card = CAST(:card AS jsonb) WHERE id = :id"),
+            {"new": new, "card": model.card.model_copy(update={"name": new}).model_dump_json(), "id": model.id},
+        )
+        details = {"before": old, "model": new, "digest": model.digest.hex()}
+        audit(connection, settings.operator, Action.MODEL_RENAME, details=details)
+        with renamed_model(settings, model.directory(settings), new) as folder:
+            move_into_place(folder, settings.models_dir / new)
+    _take_away_unregistered(store, old)
+    training = settings.training_dir(old)
+    try:
+        if training.is_dir() and not settings.training_dir(new).exists():
+            training.rename(settings.training_dir(new))
+    except OSError as error:
+        raise HomeError(f"{training}: cannot be renamed: {error.strerror}") from None
+
+
+def remove_model(store: Store, name: str) -> None:
+    """Removes a model that nothing refers to: its row, the calibrations of its card, its comparisons and its folders.
+
+    Writes it to the audit. Raises InputError for a name that is not registered and for a model that something refers
+    to, and says what.
+    """
+    settings = store.settings
+    with store.begin() as connection:
+        lock_model_in_use(connection)
+        model = find_model(connection, name)
+        if found := references(connection, model):
+            raise InputError(f"model {name} cannot be removed: {', '.join(found)}")
+        connection.execute(text("SELECT remove_model(:id)"), {"id": model.id})
+        details = {"model": name, "digest": model.digest.hex()}
+        audit(connection, settings.operator, Action.MODEL_REMOVE, details=details)
+    _take_away_unregistered(store, name)
+    _take_away(settings.training_dir(name))
+
+
+def references(connection: Connection, model: ModelRow) -> list[str]:
+    """What refers to a model besides itself, in words; empty if it can be removed."""
+    found = ["it is in use"] if model.in_use else []
+    for words, query in _REFERENCES.items():
+        if connection.scalar(text(f"SELECT EXISTS ({query})"), {"id": model.id, "own": len(model.card.calibration)}):
+            found.append(words)
+    return found
 
 
 def models(store: Store) -> list[ModelRow]:
@@ -84,7 +137,7 @@ def models(store: Store) -> list[ModelRow]:
 
 
 def find_model(connection: Connection, name: str) -> ModelRow:
-    """Raises InputError naming the nearest."""
+    """The registered model of this name. Raises InputError that names the most similar ones."""
     found = {row.name: _row(row) for row in connection.execute(text(_SELECT))}
     if name not in found:
         near = ", ".join(get_close_matches(name, found, cutoff=0.4)) or ", ".join(sorted(found)[:10]) or "none yet"
@@ -97,9 +150,9 @@ def model_by_id(connection: Connection, model_id: int) -> ModelRow:
 
 
 def use_model(store: Store, name: str) -> ModelRow:
-    """Make one model the one in use, in a city of which nothing is resolved with another one yet.
+    """Puts a model in use, in a city in which no window is resolved yet, or only with this model.
 
-    Raises InputError for a name that is not there, and where `promote` is the way.
+    Raises InputError for a name that is not registered, and if windows are resolved with another model.
     """
     with store.begin() as connection:
         lock_model_in_use(connection)
@@ -108,7 +161,7 @@ def use_model(store: Store, name: str) -> ModelRow:
             if connection.scalar(text("SELECT EXISTS (SELECT FROM run)")):
                 raise InputError(
                     f"this city is resolved with model {model_in_use(connection).name}; `urban-reid models promote "
-                    f"{name}` embeds its crops with {name} first, so that nobody who was seen is lost"
+                    f"{name}` embeds its crops with {name} first, so that no identity is lost"
                 )
             switch_model(connection, SwitchKind.USE, model, store.settings.operator)
         return replace(model, in_use=True)
@@ -143,7 +196,7 @@ def switch_model(
     forced: bool = False,
     details: Mapping[str, object] | None = None,
 ) -> None:
-    """Puts `model` in use, in the transaction of a caller that called `lock_model_in_use` before anything else."""
+    """Puts `model` in use, in a transaction whose first statement was `lock_model_in_use`."""
     connection.execute(text("UPDATE model SET in_use = false WHERE in_use"))
     connection.execute(text("UPDATE model SET in_use = true WHERE id = :id"), {"id": model.id})
     connection.execute(
@@ -158,16 +211,16 @@ def switch_model(
 
 
 def lock_model_in_use(connection: Connection) -> None:
-    """Until the transaction ends, no other model comes into use but by it, and no window is resolved.
+    """Until the transaction ends, only it can put another model in use, and no window is resolved.
 
-    An advisory lock: those who share it queue behind whoever waits to take it alone, which a row lock does not give
-    (docs/decisions/model-lock.md).
+    An advisory lock, because those who share it queue behind one who waits for it exclusively; behind a row lock they
+    do not (docs/decisions/model-lock.md).
     """
     connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
 
 
 def hold_model_in_use(connection: Connection, model: ModelRow) -> None:
-    """Until the transaction ends, `model` stays the one in use; others may hold it too. Raises ModelChanged."""
+    """Until the transaction ends, `model` stays in use; several may hold it. Raises ModelChanged if another is."""
     connection.execute(text(f"SELECT pg_advisory_xact_lock_shared({_LOCK})"))
     check_model_in_use(connection, model)
 
@@ -175,7 +228,7 @@ def hold_model_in_use(connection: Connection, model: ModelRow) -> None:
 def check_model_in_use(connection: Connection, model: ModelRow) -> None:
     """Raises ModelChanged unless `model` is the one in use."""
     if not connection.execute(text("SELECT in_use FROM model WHERE id = :id"), {"id": model.id}).scalar_one():
-        raise ModelChanged(f"another model than {model.name} came into use meanwhile; run it again")
+        raise ModelChanged(f"model {model.name} is no longer in use, another one is; run the command again")
 
 
 def model_in_use(connection: Connection) -> ModelRow:
@@ -183,13 +236,24 @@ def model_in_use(connection: Connection) -> ModelRow:
     row = connection.execute(text(f"{_SELECT} WHERE in_use")).one_or_none()
     if row is None:
         raise InputError(
-            "no model is in use; `urban-reid models list` shows them, `urban-reid models use NAME` takes one"
+            "no model is in use; `urban-reid models list` shows them, `urban-reid models use NAME` puts one in use"
         )
     return _row(row)
 
 
 _LOCK = "hashtextextended('urban_reid model in use', 0)"
 _SELECT = "SELECT id, name, digest, dims, card, in_use FROM model"
+#: What keeps a model from being removed, in words, and the query that finds it.
+_REFERENCES = {
+    "it was in use before": "SELECT FROM model_switch WHERE model_id = :id",
+    "crops are embedded with it": "SELECT FROM crop_embedding WHERE model_id = :id",
+    "windows are resolved with it": "SELECT FROM run WHERE model_id = :id",
+    "identities have prototypes of it": "SELECT FROM prototype WHERE model_id = :id",
+    "searches used it": "SELECT FROM search_request WHERE model_id = :id "
+    "UNION ALL SELECT FROM search_hit WHERE model_id = :id",
+    "other models are compared with it": "SELECT FROM model_comparison WHERE against_id = :id",
+    "it has calibrations that were learned here": "SELECT FROM calibration WHERE model_id = :id OFFSET :own",
+}
 
 
 def _row(row: Row[tuple[int, str, memoryview, int, dict[str, object], bool]]) -> ModelRow:
@@ -210,52 +274,29 @@ def _insert(connection: Connection, settings: Settings, card: ModelCard, digest:
     return model_id
 
 
-@contextmanager
-def _copied(
-    settings: Settings, source: Path, name: str, convention: InputConvention | None
-) -> Iterator[tuple[Path, ModelCard]]:
-    """A temporary folder in this home's models with the model's files and its card under `name`, tried out."""
-    from reid_core.serving.foreign import foreign_card, foreign_files
-    from reid_core.serving.local import LocalCore
-
-    if source.is_dir():
-        if convention is not None:
-            raise InputError(f"{source}: a model directory's card has its input convention; give none")
-        card = read_card(source).model_copy(update={"name": name})
-        files = [source / file for file in card.sha256]
-    else:
-        if not source.is_file():
-            raise InputError(f"{source}: no such file or model directory")
-        refuse_pickles(source)
-        card = foreign_card(source, name, convention or InputConvention(), settings)
-        files = foreign_files(source)
-    folder = settings.models_dir / f".{name}.{uuid.uuid4().hex}"
-    try:
-        try:
-            folder.mkdir(parents=True)
-            for file in files:
-                shutil.copyfile(file, folder / file.name)
-            write_card(card, folder)
-        except OSError as error:
-            raise HomeError(f"{folder.parent}: cannot keep the model there: {error.strerror}") from None
-        core = LocalCore.open(settings.model_copy(update={"batch_size": 1}), folder)
-        if card.engine != "none":
-            # One gray picture through the copy: damaged weights are found here and not in the first run.
-            core.embed(np.full((1, card.input.height, card.input.width, 3), 128, np.uint8))
-        yield folder, card
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise InputError(
+            f"{name[:80]!r} is not a valid model name: use 1 to 64 of A-Z a-z 0-9 . _ -, beginning with a letter or "
+            "digit"
+        )
 
 
-def _move_into_place(folder: Path, place: Path) -> None:
-    """Rename `folder` to `place`, unless an intact copy of the same model lies there."""
+def _lock_folders(connection: Connection) -> None:
+    """Until the transaction ends, no other process changes the folders of registered models."""
+    connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('urban_reid model folders', 0))"))
+
+
+def _take_away_unregistered(store: Store, name: str) -> None:
+    """Removes a model's folder after its row was committed to be gone, unless another one has the name by now."""
+    with store.begin() as connection:
+        _lock_folders(connection)
+        if connection.execute(text("SELECT FROM model WHERE name = :name"), {"name": name}).one_or_none() is None:
+            _take_away(store.settings.models_dir / name)
+
+
+def _take_away(folder: Path) -> None:
     try:
-        if model_digest(read_card(place)) == model_digest(read_card(folder)):
-            return
-    except ModelFileError:
-        pass  # nothing there, or damaged: replaced below
-    try:
-        shutil.rmtree(place, ignore_errors=True)
-        folder.rename(place)
+        take_away(folder)
     except OSError as error:
-        raise HomeError(f"{place}: cannot keep the model there: {error.strerror}") from None
+        raise HomeError(f"{folder}: cannot be removed: {error.strerror}; remove it by hand") from None

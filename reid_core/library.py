@@ -5,7 +5,6 @@
 
 import copy
 import os
-import re
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
@@ -126,15 +125,17 @@ def open_model(
 ) -> Model:
     """The model in a model directory (`card.json` beside its weights), or in an OpenVINO .xml or ONNX file.
 
-    convention: how an .xml or .onnx file wants its pictures: colors, range, mean, std. A model directory states its
-    own. device: "auto" (CUDA where there is a GPU), "cpu" or "cuda"; None takes `URBAN_REID_DEVICE`, which is "auto"
-    unless set, as the other settings of the environment are taken (precision, batch size, threads).
+    convention: how an .xml or .onnx file wants its pictures. Each field that the file does not state has to be set. A
+    model directory states its own. device: "auto" (CUDA where there is a GPU), "cpu" or "cuda"; None takes
+    `URBAN_REID_DEVICE`, which is "auto" unless set, as the other settings of the environment are taken (precision,
+    batch size, threads).
 
     Raises InputError where there is no such file or folder, ModelFileError for a file that is no model or was changed,
     and CoreError where an extra ('openvino', 'onnx') or the GPU is missing.
 
         model = reid_core.open_model(reid_core.DEMO_MODEL)
-        model = reid_core.open_model("embedder.onnx", convention=InputConvention(color="bgr", range=255))
+        convention = InputConvention(color="bgr", range=255, mean=(0, 0, 0), std=(1, 1, 1))
+        model = reid_core.open_model("embedder.onnx", convention=convention)
     """
     path = Path(source)
     ours = _on(device)
@@ -144,8 +145,8 @@ def open_model(
         return Model(LocalCore.open(ours, path), load_attention(path), choose_device(ours))
     if not path.is_file():
         raise InputError(f"{path}: no such file or model directory")
-    card = foreign_card(path, re.sub(r"[^A-Za-z0-9._-]", "-", path.stem)[:64], convention or InputConvention(), ours)
-    embedder = ForeignEmbedder(path, card.input, ours)
+    card = foreign_card(path, None, convention, ours)
+    embedder = ForeignEmbedder.open(path, card.input, ours)
     return Model(LocalCore(card, embedder, None, batch_size=embedder.batch_size), None, choose_device(ours))
 
 

@@ -1,17 +1,27 @@
-"""A model's card: the JSON file beside its weights, and the calibration it carries."""
+"""A model's card: the JSON file beside its weights, which describes the model and carries its calibration."""
 
 import math
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BaseModel, Field, FiniteFloat, field_validator
 
 from schemas.calibration import LevelCalibration
 from schemas.settings import Frozen
+from schemas.text import Text, storable
+
+#: The largest width of a feature; a half-precision vector of the database holds no more.
+MAX_DIMS = 16_000
+
+Positive = Annotated[FiniteFloat, Field(gt=0)]
 
 
 class InputConvention(Frozen):
-    """How a picture becomes an input tensor: resized to height x width, scaled to `range`, (x - mean) / std."""
+    """How a picture becomes an input tensor: resized to height x width, scaled to `range`, (x - mean) / std.
+
+    mean and std are in the network's order of channels. The defaults are those of new networks; for a file of another
+    program only fields that are set count (`reid_core.serving.foreign`).
+    """
 
     height: int = Field(default=256, ge=16, le=2048)
     width: int = Field(default=128, ge=8, le=2048)
@@ -19,8 +29,8 @@ class InputConvention(Frozen):
     range: Literal[1, 255] = Field(
         default=1, description="values of a channel lie in 0..1 or 0..255 before mean and std"
     )
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    mean: tuple[FiniteFloat, FiniteFloat, FiniteFloat] = (0.485, 0.456, 0.406)
+    std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
 
 
 class DiffAttentionSettings(Frozen):
@@ -31,30 +41,33 @@ class DiffAttentionSettings(Frozen):
 
 
 class OperatingPoint(Frozen):
-    """The distance up to which two pictures may be taken for one person, and what comes of it.
+    """A threshold: pictures at most this far apart are taken for one person; and its measured error rates.
 
-    The threshold was set on some people for a stated false positive rate; the rates are those of other people.
+    The threshold was set on one half of the people for a stated false positive rate; the rates were measured on the
+    other half.
     """
 
-    distances: Literal["plain", "attended"] = Field(description="of which distance; both lie in 0..2")
+    distances: Literal["plain", "attended"] = Field(description="which distance the threshold is for; both lie in 0..2")
     threshold: float = Field(ge=0, le=2)
     asked_fpr: float = Field(gt=0, lt=1, description="the false positive rate that the threshold was set for")
-    fpr: float = Field(ge=0, le=1, description="share of pairs of two people taken for one")
-    tpr: float = Field(ge=0, le=1, description="share of pairs of one person found")
-    measured_on: str = Field(max_length=500, description="the data, in words")
-    pairs: int = Field(ge=0, description="pairs of the people that the rates are of")
+    fpr: float = Field(ge=0, le=1, description="share of the pairs of two people that are taken for one")
+    tpr: float = Field(ge=0, le=1, description="share of the pairs of one person that are found")
+    measured_on: Text = Field(max_length=500, description="the data, in words")
+    pairs: int = Field(ge=0, description="pairs that the rates were measured on")
     positives: int = Field(ge=0, description="pairs of one person among them")
 
 
 def probability(log_odds: float) -> float:
-    """0..1; without overflow however far from 0."""
+    """The probability, 0..1, of these log-odds; never overflows."""
     return 0.5 + 0.5 * math.tanh(log_odds / 2)
 
 
 class ModelConfig(Frozen):
-    """Everything that is needed to build a model, weights aside."""
+    """Everything that is needed to build a model except its weights."""
 
-    architecture: str = Field(max_length=200, description="a name of reid_core's registry, or 'foreign'")
+    architecture: str = Field(
+        max_length=200, description="a backbone's name, built in or registered (reid_core.backbones), or 'foreign'"
+    )
     baseline: Literal["bagtricks", "agw", "foreign"] = "bagtricks"
     non_local_channels: int = Field(default=1, ge=1, le=1024, description="agw: inner channels of its non-local blocks")
     input: InputConvention = InputConvention()
@@ -62,15 +75,19 @@ class ModelConfig(Frozen):
 
 
 class ModelCard(ModelConfig):
+    """What `card.json` holds. Every value can be stored in the database and written as JSON."""
+
     name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
-    engine: Literal["torch", "openvino", "onnx", "none"] = Field(description="none: features come from elsewhere")
-    dims: int = Field(ge=1, le=16_000, description="D, width of the feature")
+    engine: Literal["torch", "openvino", "onnx", "none"] = Field(
+        description="what runs the model; none: features are ingested, and nothing computes them here"
+    )
+    dims: int = Field(ge=1, le=MAX_DIMS, description="D, width of the feature")
     strategy: Literal["plain", "joint", "separate"] = "plain"
-    trained_on: str = Field(default="", max_length=2000)
-    metrics: dict[str, float] = {}
+    trained_on: Text = Field(default="", max_length=2000)
+    metrics: dict[Text, FiniteFloat] = {}
     calibration: tuple[LevelCalibration, ...] = ()
     operating_point: OperatingPoint | None = None
-    sha256: dict[str, str] = Field(description="hex SHA-256 of each file of the model, by file name")
+    sha256: dict[Text, str] = Field(description="hex SHA-256 of each file of the model, by file name")
     details: dict[str, Any] = {}
 
     @field_validator("metrics", "details", mode="before")
@@ -80,6 +97,25 @@ class ModelCard(ModelConfig):
         if isinstance(value, dict):
             return {_current_name(str(name)): cls._names_of_0_1(inner) for name, inner in value.items()}
         return value
+
+    @field_validator("calibration", "details", mode="after")
+    @classmethod
+    def _is_storable(cls, value: object) -> object:
+        _check_storable(value)
+        return value
+
+
+def _check_storable(value: object) -> None:
+    """Raises ValueError if something in `value` cannot be stored as JSON in the database."""
+    if isinstance(value, BaseModel):
+        _check_storable(value.model_dump())
+    elif isinstance(value, str):
+        storable(value)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"holds {value}, which is not a number of JSON")
+    elif isinstance(value, dict | list | tuple):
+        for inner in (*value, *value.values()) if isinstance(value, dict) else value:
+            _check_storable(inner)
 
 
 def _current_name(name: str) -> str:

@@ -73,7 +73,9 @@ class Settings(BaseSettings):
     compile: Literal["auto", "on", "off"] = Field(
         "auto", description="torch.compile in training, auto: on CUDA; on: embedding too. A CPU needs a C++ compiler"
     )
-    batch_size: int = Field(16, ge=1, le=4096, description="pictures in one padded batch of the core")
+    batch_size: int | None = Field(
+        None, ge=1, le=4096, description="pictures in one padded batch of the core; unset: 16 on a CPU, 64 on CUDA"
+    )
     threads: int = Field(0, ge=0, description="threads of the core; 0 takes the processor's cores")
     crop_roots: tuple[str, ...] = Field(
         (), description="URIs below which manifests may name pictures, besides their folder"

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """`text` itself. Raises ValueError for what no database text can hold: NUL and half characters."""
     if "\x00" in text:
         raise ValueError("holds a NUL character")
@@ -19,7 +19,7 @@ def _storable(text: str) -> str:
 
 def _one_line(text: str) -> str:
     """`text` itself. Raises ValueError for control characters too, line ends among them."""
-    for character in _storable(text):
+    for character in storable(text):
         if unicodedata.category(character) in ("Cc", "Zl", "Zp"):
             raise ValueError(f"holds the control character U+{ord(character):04X}")
     return text
@@ -39,6 +39,6 @@ def one_line(text: object) -> str:
 
 
 #: Names for people to read; kept as given, escaped where they are shown.
-Text = Annotated[str, AfterValidator(_storable)]
+Text = Annotated[str, AfterValidator(storable)]
 #: Names for programs to compare, such as a track's.
 Line = Annotated[str, AfterValidator(_one_line)]

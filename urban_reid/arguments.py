@@ -1,5 +1,6 @@
 """From words on the command line to checked values; what cannot be meant is a UsageError with its option."""
 
+import re
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -85,15 +86,41 @@ ColorOrder = Annotated[Color | None, typer.Option("--color", help="Order of a fo
 ValueRange = Annotated[int | None, typer.Option("--range", metavar="255|1", help="Its pixels lie in 0..255 or 0..1.")]
 Mean = Annotated[str | None, typer.Option("--mean", metavar="a,b,c", help="Taken off each channel.")]
 Std = Annotated[str | None, typer.Option("--std", metavar="a,b,c", help="Each channel is divided by it.")]
+Size = Annotated[
+    str | None, typer.Option("--size", metavar="HEIGHTxWIDTH", help="Its input, if the file leaves that open: 256x128.")
+]
 
 
 def input_convention(
-    color: Color | None, value_range: int | None, mean: str | None, std: str | None
+    color: Color | None, value_range: int | None, mean: str | None, std: str | None, size: str | None
 ) -> InputConvention | None:
-    """The input convention of an .xml or .onnx file, None where none of it was said. Raises UsageError."""
-    given = {"color": color, "range": value_range, "mean": _three("mean", mean), "std": _three("std", std)}
+    """What was said of the input of an .xml or .onnx file, None if nothing. Raises UsageError."""
+    height, width = _size(size)
+    given = {
+        "color": color,
+        "range": value_range,
+        "mean": _three("mean", mean),
+        "std": _three("std", std),
+        "height": height,
+        "width": width,
+    }
     said = {field: value for field, value in given.items() if value is not None}
     return checked(InputConvention, **said) if said else None
+
+
+def _size(text: str | None) -> tuple[int, int] | tuple[None, None]:
+    """Height and width. Raises UsageError."""
+    if text is None:
+        return None, None
+    found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    if found is None:
+        raise UsageError(f"--size {text[:40]!r}: write the height and the width of its input, such as 256x128")
+    try:
+        given = InputConvention(height=int(found[1]), width=int(found[2]))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise UsageError(f"--size {text}: {first['loc'][0]}: {first['msg']}") from None
+    return given.height, given.width
 
 
 def _three(option: str, text: str | None) -> tuple[float, ...] | None:

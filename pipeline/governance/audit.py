@@ -19,6 +19,8 @@ class Action(StrEnum):
     MODEL_COMPARE = "model.compare"
     MODEL_PROMOTE = "model.promote"
     MODEL_REGISTER = "model.register"
+    MODEL_REMOVE = "model.remove"
+    MODEL_RENAME = "model.rename"
     MODEL_ROLLBACK = "model.rollback"
     MODEL_TRAIN = "model.train"
     MODEL_USE = "model.use"

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_core.serving.engines import load_engine
+from reid_core.serving.extras import load_extra
 from schemas.errors import ModelFileError, UsageError
 
 #: Boxes of people: (n, 5) x, y, width, height in pixels of the frame, and confidence in 0..1.
@@ -99,7 +99,7 @@ class OpenVinoDetector:
     least = 0.2
 
     def __init__(self, file: Path) -> None:
-        openvino = load_engine("openvino")
+        openvino = load_extra("openvino")
         try:
             model = openvino.Core().compile_model(str(file), "CPU", {"PERFORMANCE_HINT": "LATENCY"})
             shape, result = list(model.input(0).shape), model.output(0).partial_shape

@@ -13,6 +13,7 @@ from pipeline.store import Store
 from pipeline.store.copy import copy_in
 from pipeline.store.locks import unit_lock
 from pipeline.store.partitions import ensure_partitions
+from reid_core.datasets.dataset import in_threads
 from reid_core.preprocessing import prepare
 from reid_core.serving.core import ReIDCore
 
@@ -104,7 +105,8 @@ def _count(store: Store, model: ModelRow, camera: str) -> int:
 
 
 def _embed(store: Store, core: ReIDCore, crops: CropStore, model: ModelRow, missing: Sequence[Row[Any]]) -> None:
-    pictures = np.stack([prepare(decode(crops.get(bytes(row.picture))), core.card.input) for row in missing])
+    with in_threads(lambda row: prepare(decode(crops.get(bytes(row.picture))), core.card.input), missing) as prepared:
+        pictures = np.stack(list(prepared))
     features = core.embed(pictures)
     with store.begin() as connection:
         ensure_partitions(connection, "crop_embedding", model.id, {row.day for row in missing})

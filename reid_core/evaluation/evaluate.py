@@ -4,7 +4,6 @@ Features are computed as in the city. What ranks is float64 (plain) or rounded a
 products are never rounded to TF32 (`devices.choose_device`), so that scores of two machines can be compared.
 """
 
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -155,8 +154,7 @@ def model_directory(model: Path, convention: InputConvention | None, settings: S
         return
     if not model.is_file():
         raise InputError(f"{model}: no such file or model directory")
-    name = re.sub(r"[^A-Za-z0-9._-]", "-", model.stem)[:64]
-    card = foreign_card(model, name, convention or InputConvention(), settings)
+    card = foreign_card(model, None, convention, settings)
     with tempfile.TemporaryDirectory(prefix="urban-reid-") as folder:
         for file in foreign_files(model):
             shutil.copy(file, folder)

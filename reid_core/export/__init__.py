@@ -1,1 +1,1 @@
-"""Models in other formats: safetensors, ONNX and OpenVINO IR, with int8 quantization."""
+"""Writes a model in another format: safetensors, ONNX or OpenVINO IR, also quantized to int8."""

@@ -1,16 +1,18 @@
-"""A model directory in another format: safetensors, ONNX or OpenVINO IR, refused where it is not the same model.
+"""Exports a model directory to safetensors, ONNX or OpenVINO IR, and refuses a result that is not the same model.
 
-| precision | what the file holds | what is asked of it |
-|-----------|---------------------|---------------------|
-| f32  | float32 | cosine to the model's own float32 features >= 0.9999, for batches of 1, 7 and 32 |
-| bf16 | float32, run in bfloat16 (OpenVINO) | the same, run in float32; where pictures are labeled, mAP as for int8 |
-| int8 | int8, calibrated on the user's pictures (OpenVINO) | mAP at most 0.5 points lower on labeled pictures |
+| precision | the file holds                      | requirement                                                        |
+|-----------|-------------------------------------|--------------------------------------------------------------------|
+| f32       | float32                             | cosine to the model's features >= 0.9999, in batches of 1, 7, 32   |
+| bf16      | float32, run in bfloat16 (OpenVINO) | the same, run in float32; with labeled pictures mAP as for int8    |
+| int8      | int8 (OpenVINO)                     | mAP on labeled pictures at most 0.5 points lower                   |
 
-Distances mean the same after f32, so the card keeps its calibration and its metrics; after bf16 and int8 it does not.
+Distances after f32 are the same, so the card keeps its calibration and metrics; after bf16 and int8 it loses them.
+OpenVINO files are measured on the CPU.
 """
 
 import shutil
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -32,14 +34,15 @@ from reid_core.files import (
     write_card,
 )
 from reid_core.preprocessing import normalized
-from reid_core.serving.engines import load_engine
-from reid_core.serving.foreign import RT_INFO, ForeignEmbedder, model_file
-from reid_core.serving.local import Embedder, LocalCore
+from reid_core.serving.engines import ONNX_INPUT, RT_INPUT, RT_PRECISION, engine_of, weights_of
+from reid_core.serving.extras import load_extra
+from reid_core.serving.foreign import ForeignEmbedder, model_file
+from reid_core.serving.local import LocalCore
+from reid_core.serving.trial import rendered_pictures
 from reid_core.tensors import sha256_of, write_tensors
 from schemas.cards import InputConvention, ModelCard
 from schemas.errors import CoreError, InputError, UsageError
 from schemas.settings import Settings
-from synthetic.training import training_set
 
 if TYPE_CHECKING:
     from reid_core.models import ReIDModel
@@ -48,10 +51,10 @@ Format = Literal["safetensors", "onnx", "openvino"]
 Precision = Literal["f32", "bf16", "int8"]
 Pictures = NDArray[np.uint8]
 
-#: Lowest cosine between a picture's features before and after.
+#: Lowest cosine between a picture's features before and after the export.
 PARITY = 0.9999
 PARITY_BATCHES = (1, 7, 32)
-#: How many points of mAP int8 and bf16 may lose.
+#: Points of mAP that int8 and bf16 may lose.
 MAX_DROP = 0.5
 
 _FILES = {"onnx": "model.onnx", "openvino": "model.xml"}
@@ -60,7 +63,7 @@ _ANY_BATCH = ({0: torch.export.Dim("batch")},)
 
 @dataclass(frozen=True)
 class Labeled:
-    """Pictures of people met nowhere in training, whose mAP decides; `source` says in words which they are."""
+    """Labeled pictures of people who are in no training data, to measure mAP on; `source` describes them in words."""
 
     source: str
     query: PersonPictures
@@ -69,11 +72,11 @@ class Labeled:
 
 @dataclass(frozen=True)
 class Exported:
-    """What came out, with the lowest cosine to the model's float32 features by batch size, and mAP before and after.
+    """The card of an exported model, and what was measured on it.
 
-    cosines: of the file run in float32; of the int8 file for int8.
-    execution_cosine: at the precision that the file runs at.
-    mAP: (before, after), in percent, of attended distances where the model has diff attention; None without labels.
+    cosines: lowest cosine to the model's float32 features by batch size, of the file run in float32, or of the int8
+    file for int8. execution_cosine: the same at the precision that the file runs at. mAP: (before, after) in percent,
+    by attended distances if the model has diff attention; None without labeled pictures.
     """
 
     card: ModelCard
@@ -92,17 +95,17 @@ def export_model(
     calibration: Pictures | None = None,
     labeled: Labeled | None = None,
 ) -> Exported:
-    """Write the model directory `source` to the new directory `out` as `to`; `out` is there whole, or not at all.
+    """Exports the model directory `source` to the new directory `out` in the format `to`, whole or not at all.
 
-    `calibration`: prepared pictures, uint8 RGB (N, H, W, 3), for int8. A torch model goes to every format; an OpenVINO
-    or ONNX model to OpenVINO only. Raises UsageError for what cannot be combined, InputError where `out` is taken,
-    ModelFileError, and CoreError where an extra is missing, where this processor cannot run the file as it would be
-    used, or with the figures where the export is refused.
+    `calibration`: prepared pictures, uint8 RGB (N, H, W, 3), for int8. A torch model can be exported to every format,
+    an OpenVINO or ONNX model only to OpenVINO. Raises UsageError for a combination that is not supported, InputError if
+    `out` exists, ModelFileError, and CoreError if an extra is missing, if this processor cannot run the file as it
+    would be used, or, with the figures, if the result is not the same model.
     """
     card = read_card(source)
     refuse_combination(card, to, precision, calibration is not None, labeled is not None)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}: is there already; give a folder that is not")
+        raise InputError(f"{out}: exists already; give the name of a new folder")
     partial = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
     try:
         partial.mkdir(parents=True)
@@ -122,34 +125,36 @@ def export_model(
 
 def computes_bfloat16() -> bool:
     """Whether OpenVINO runs a bfloat16 file in bfloat16 on this processor."""
-    return "BF16" in load_engine("openvino").Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in load_extra("openvino").Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def refuse_combination(card: ModelCard, to: Format, precision: Precision, calibrated: bool, labeled: bool) -> None:
-    """Raises UsageError for what `export_model` does not do, and CoreError for what it cannot measure here.
+    """Raises UsageError for what `export_model` does not support, CoreError for what it cannot measure here.
 
-    `calibrated`, `labeled`: whether it gets pictures.
+    `calibrated`, `labeled`: whether pictures are given to calibrate on and to measure mAP on.
     """
+    if card.engine == "none":
+        raise UsageError(f"model {card.name} has no network; its features are ingested with the crops")
     if card.engine != "torch" and to != "openvino":
-        raise UsageError(f"model {card.name} is of the engine {card.engine}, which goes to openvino only")
+        raise UsageError(f"model {card.name} is for the engine {card.engine}, and can be exported only to openvino")
     if precision != "f32" and to != "openvino":
         raise UsageError(
             f"{precision} is for openvino; a {to} file holds float32"
             + (", which URBAN_REID_PRECISION rounds when it runs" if to == "safetensors" else "")
         )
     if precision == "int8" and not (calibrated and labeled):
-        raise UsageError("int8 needs pictures to calibrate on and labeled ones that say what it costs")
+        raise UsageError("int8 needs pictures to calibrate on and labeled ones to measure its loss of mAP")
     if precision == "bf16" and not computes_bfloat16():
         raise CoreError(
-            "this processor has no bfloat16: OpenVINO would run the file in float32 here, and its cost could not "
-            "be measured; export it on a processor that has it, or as f32"
+            "this processor has no bfloat16: OpenVINO would run the file in float32 here, and the loss could not be "
+            "measured; export it on a processor that has bfloat16, or as f32"
         )
 
 
 def _write_files(
     source: Path, card: ModelCard, out: Path, to: Format, precision: Precision, calibration: Pictures | None
 ) -> ModelCard:
-    """Writes the files and the card's first form, without what is measured."""
+    """Writes the files and a card without measurements."""
     torch_model = load_model(source) if card.engine == "torch" else None
     name = f"{card.name}-{to}-{precision}"[-64:].lstrip("._-")
     if to == "safetensors":
@@ -177,17 +182,19 @@ def _card(card: ModelCard, name: str, engine: str, hashes: dict[str, str], out: 
 
 
 def _write_onnx(model: "ReIDModel", convention: InputConvention, file: Path) -> None:
-    load_engine("onnxscript", extra="onnx")
-    torch.onnx.export(
+    load_extra("onnxscript", extra="onnx")
+    program = torch.onnx.export(
         model,
         (_example(convention),),
-        file,
         input_names=["images"],
         output_names=["features"],
         dynamic_shapes=_ANY_BATCH,
-        external_data=False,
+        dynamo=True,
         verbose=False,
     )
+    assert program is not None
+    program.model.metadata_props[ONNX_INPUT] = convention.model_dump_json()
+    program.save(file, external_data=False)
 
 
 def write_openvino(
@@ -197,21 +204,23 @@ def write_openvino(
     precision: Precision,
     calibration: Pictures | None = None,
 ) -> None:
-    """Writes `out`, an .xml with its .bin beside it, from a torch model in eval mode, or from an IR or ONNX file.
+    """Writes `out`, an .xml with its .bin, from a torch model in eval mode or from an IR or ONNX file.
 
-    A torch model's IR takes any number of pictures. int8 needs `calibration`.
+    A torch model's IR has an open batch size. int8 needs `calibration`.
     """
-    openvino = load_engine("openvino")
+    openvino = load_extra("openvino")
     if isinstance(source, Path):
-        graph = openvino.Core().read_model(str(source))
+        weights = (str(weights_of(source)),) if engine_of(source) == "openvino" else ()
+        graph = openvino.Core().read_model(str(source), *weights)
     else:
         program = torch.export.export(source, (_example(convention),), dynamic_shapes=_ANY_BATCH)
         graph = openvino.convert_model(program)
-        graph.reshape([-1, 3, convention.height, convention.width])  # the sizes get lost on the way
+        graph.reshape([-1, 3, convention.height, convention.width])  # conversion leaves all sizes open
     if precision == "int8":
         assert calibration is not None
         graph = quantized(graph, calibration, convention)
-    graph.set_rt_info("bf16" if precision == "bf16" else "f32", RT_INFO)
+    graph.set_rt_info("bf16" if precision == "bf16" else "f32", RT_PRECISION)
+    graph.set_rt_info(convention.model_dump_json(), RT_INPUT)
     openvino.save_model(graph, str(out), compress_to_fp16=False)
 
 
@@ -225,8 +234,11 @@ def _checked(
     pictures: Pictures,
     labeled: Labeled | None,
 ) -> Exported:
-    """Measures what was written, and completes its card. Raises CoreError where it is refused."""
-    float32, as_stated = (settings.model_copy(update={"precision": value}) for value in ("float32", "auto"))
+    """Measures what was written, and completes its card. Raises CoreError if it is not the same model."""
+    device = "cpu" if written.engine == "openvino" else settings.device
+    float32, as_stated = (
+        settings.model_copy(update={"precision": precision, "device": device}) for precision in ("float32", "auto")
+    )
     expected = _embedder(source, card, float32, len(pictures))(pictures)
     cosines = {
         size: _lowest_cosine(_embedder(out, written, float32, size)(pictures[:size]), expected[:size])
@@ -235,15 +247,15 @@ def _checked(
     if precision != "int8" and not all(cosine >= PARITY for cosine in cosines.values()):
         found = ", ".join(f"{cosine:.6f} in a batch of {size}" for size, cosine in cosines.items())
         raise CoreError(
-            f"model {card.name} as {written.engine}: its features are not the same, lowest cosine {found}, where "
-            f"{PARITY} is asked for; nothing was written"
+            f"model {card.name} as {written.engine}: its features are not the same: lowest cosine {found}, required "
+            f"is {PARITY}; nothing was written"
         )
     execution = _lowest_cosine(LocalCore.open(as_stated, out).embed(pictures), expected)
     scores = None
     if labeled is not None:
         scores = (_mAP(float32, source, labeled), _mAP(as_stated, out, labeled))
         if precision != "f32" and scores[0] - scores[1] > MAX_DROP:
-            better = "calibrate on pictures that are more like these, or " if precision == "int8" else ""
+            better = "calibrate on pictures that look more like these, or " if precision == "int8" else ""
             raise CoreError(
                 f"model {card.name} as {precision}: mAP falls from {scores[0]:.2f} to {scores[1]:.2f} on "
                 f"{labeled.source}, and may fall by {MAX_DROP}; {better}export it as f32"
@@ -265,10 +277,12 @@ def _checked(
     return Exported(final, cosines, execution, scores)
 
 
-def _embedder(directory: Path, card: ModelCard, settings: Settings, batch_size: int) -> Embedder:
-    """A model's features as its file computes them, in batches of `batch_size` where the file takes them."""
+def _embedder(
+    directory: Path, card: ModelCard, settings: Settings, batch_size: int
+) -> Callable[[Pictures], NDArray[np.float32]]:
+    """Computes a model's features in batches of `batch_size` if its file takes them, a torch model's on the CPU."""
     if card.engine != "torch":
-        return ForeignEmbedder(model_file(directory, card), card.input, settings, batch_size)
+        return ForeignEmbedder.open(model_file(directory, card), card.input, settings, batch_size)
     model = load_model(directory)
 
     @torch.inference_mode()
@@ -280,7 +294,7 @@ def _embedder(directory: Path, card: ModelCard, settings: Settings, batch_size: 
 
 
 def _lowest_cosine(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
-    """NaN where a feature is."""
+    """The lowest cosine between rows of two arrays (n, D); NaN if a feature holds NaN."""
     x, y = found.astype(np.float64), expected.astype(np.float64)
     cosines = (x * y).sum(1) / np.sqrt((x * x).sum(1) * (y * y).sum(1))
     return float(cosines.min())
@@ -292,14 +306,14 @@ def _mAP(settings: Settings, directory: Path, labeled: Labeled) -> float:
 
 
 def _parity_pictures(convention: InputConvention, calibration: Pictures | None, labeled: Labeled | None) -> Pictures:
-    """As many pictures as the largest batch of the parity check: the user's where enough are given, else rendered."""
+    """Pictures for the largest batch of the parity check: the user's if enough are given, otherwise rendered ones."""
     count = max(PARITY_BATCHES)
     for given in (calibration, None if labeled is None else labeled.query.pictures):
         if given is not None and len(given) >= count:
             return given[:: len(given) // count][:count]
-    return training_set(1, count // 4, 4, (convention.height, convention.width)).pictures
+    return rendered_pictures(count, convention)
 
 
 def _example(convention: InputConvention) -> torch.Tensor:
-    # Two pictures: torch.export takes a batch of one for a constant.
+    # Two pictures, because torch.export treats a batch size of one as a constant.
     return torch.zeros(2, 3, convention.height, convention.width)

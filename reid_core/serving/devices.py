@@ -1,13 +1,14 @@
-"""Where and how precisely the core computes."""
+"""The device that the core computes on, its precision and its batch size."""
 
 import torch
 
+from reid_core.serving.core import CPU_BATCH_SIZE, CUDA_BATCH_SIZE
 from schemas.errors import CoreError
 from schemas.settings import Settings
 
 
 def choose_device(settings: Settings) -> torch.device:
-    """The device that `settings` ask for. Raises CoreError where that is cuda and there is none.
+    """The device that `settings` ask for. Raises CoreError if that is cuda and there is none.
 
     Turns TF32 off for this process. torch leaves it on for convolutions and off for matrix products, so that a feature
     in float32 would carry 10 bits of mantissa on CUDA and 23 on a CPU, and figures of two machines could not be
@@ -22,11 +23,16 @@ def choose_device(settings: Settings) -> torch.device:
     return torch.device("cuda" if available and settings.device != "cpu" else "cpu")
 
 
-def use_bfloat16(settings: Settings, device: torch.device) -> bool:
-    """Whether the backbone computes in bfloat16: as set, or where the device has tiles or cores for it.
+def batch_size(settings: Settings, device: torch.device) -> int:
+    """Pictures in one padded batch of a torch model: as set, or the device's default."""
+    return settings.batch_size or (CUDA_BATCH_SIZE if device.type == "cuda" else CPU_BATCH_SIZE)
 
-    A processor that has bfloat16 instructions but no AMX tiles is left at float32: there bfloat16 took 1.4 times as
-    long in torch and 1.8 times as long in OpenVINO (docs/decisions/bfloat16.md).
+
+def use_bfloat16(settings: Settings, device: torch.device) -> bool:
+    """Whether the backbone computes in bfloat16: as set, or, if auto, whether the device has matrix units for it.
+
+    A CPU with bfloat16 instructions but without AMX tiles stays at float32: there bfloat16 took 1.4 times as long in
+    torch and 1.8 times as long in OpenVINO (docs/decisions/bfloat16.md).
     """
     if settings.precision != "auto":
         return settings.precision == "bfloat16"

@@ -1,4 +1,4 @@
-"""Opens a core: the core process of `urban-reid up` where it answers, else one in this process.
+"""Opens a core: in the core process of `urban-reid up` if it answers, otherwise in this process.
 
 Importing this module loads no torch.
 """
@@ -12,9 +12,9 @@ from schemas.settings import Settings
 
 
 def open_core(settings: Settings, model_directory: Path) -> ReIDCore:
-    """The core for a model directory: the home's core process where it has this model, else one in this process.
+    """The core for a model directory, in the home's core process if that has this model, otherwise in this process.
 
-    Raises ModelFileError.
+    Raises ModelFileError, and CoreError if the model cannot be opened here.
     """
     remote = RemoteCore.connect(settings, read_card(model_directory))
     if remote is not None:

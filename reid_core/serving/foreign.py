@@ -1,73 +1,85 @@
-"""Embedders in files of their own: an OpenVINO IR (.xml and .bin) or an ONNX file, exported here or made elsewhere.
+"""Foreign embedders: an OpenVINO IR (.xml and .bin) or an ONNX file, exported here or made elsewhere.
 
-A file that takes one picture gets one at a time; a file that takes any number gets them in padded batches of one size.
-Either way no feature depends on another picture.
+A file whose batch size is fixed at one gets one picture at a time; a file with an open batch size gets padded batches
+of one size. Either way a feature does not depend on the other pictures.
 """
 
-from collections.abc import Callable
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
+from reid_core.files import CARD, DIFF_ATTENTION, WEIGHTS
 from reid_core.preprocessing import normalized
-from reid_core.serving.devices import use_bfloat16
-from reid_core.serving.engines import load_engine
-from reid_core.tensors import refuse_pickles, sha256_of
-from schemas.cards import InputConvention, ModelCard
-from schemas.errors import CoreError, ModelFileError
+from reid_core.serving.engines import OpenedFile, engine_of, open_file, weights_of
+from reid_core.serving.extras import load_extra
+from reid_core.serving.published import published_convention
+from reid_core.serving.trial import try_embedder
+from reid_core.tensors import sha256_of
+from schemas.cards import MAX_DIMS, InputConvention, ModelCard
+from schemas.errors import InputError, ModelFileError, UrbanReidError
 from schemas.settings import Settings
 
-#: What a foreign engine computes for one input tensor, float32 (B, 3, H, W): its first output.
-Inference = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-
-#: Sizes of a file's input, batch first; None where the file leaves one open.
-Shape = list[int | None]
-
-#: Pictures in one padded batch, where the file leaves the batch open. One at a time takes 10 % longer and 16 take 3 %
-#: less (ResNet-50, int8, two cores), but what is padded is computed too, and a camera often has few new crops.
+#: Pictures in one padded batch, if the file leaves the batch size open. One at a time takes 10 % longer and 16 take 3 %
+#: less (ResNet-50, int8, two cores), but padding is computed too, and a camera often has few new crops.
 BATCH_SIZE = 4
+#: The same on a GPU, which is faster with more.
+GPU_BATCH_SIZE = 16
 
-#: Where an IR exported here says at which precision it was checked: there it runs, unless the settings say otherwise.
-RT_INFO = ["urban_reid", "precision"]
+#: What to say for each field of the convention that a file does not state.
+_OPTIONS = {
+    "color": "--color rgb|bgr",
+    "range": "--range 1|255",
+    "mean": "--mean X,Y,Z",
+    "std": "--std X,Y,Z",
+    "height": "--size HEIGHTxWIDTH",
+    "width": "--size HEIGHTxWIDTH",
+}
 
 
 class ForeignEmbedder:
-    """The features, float32 (B, D), of prepared pictures; whatever trails behind D in the file's output is flattened.
+    """Prepared pictures, uint8 RGB (B, H, W, 3), to features, float32 (B, dims), by a foreign file.
 
-    `convention` is the one given, with the height and width that the file fixes. `batch_size` is 1 where the file takes
-    one picture.
+    Dimensions of the file's output after the first are flattened. `batch_size` is 1 if the file takes one picture.
     """
 
-    def __init__(
-        self, file: Path, convention: InputConvention, settings: Settings, batch_size: int = BATCH_SIZE
-    ) -> None:
-        """Raises ModelFileError for a file that is no picture embedder, and CoreError without its engine."""
-        engine = engine_of(file)
-        try:
-            shape, start = _ENGINES[engine](file, settings)
-            batch, channels, height, width = shape if len(shape) == 4 else [0] * 4
-            if channels != 3 or batch not in (1, None):
-                raise ValueError(f"its input has the shape {shape}, not that of one picture, [1, 3, H, W]")
-            fixed = {side: size for side, size in (("height", height), ("width", width)) if size}
-            self.convention = InputConvention(**{**convention.model_dump(), **fixed})
-            self.batch_size = batch or batch_size
-            self._infer = start([self.batch_size, 3, self.convention.height, self.convention.width])
-            gray = np.full((1, self.convention.height, self.convention.width, 3), 128, np.uint8)
+    def __init__(self, file: Path, opened: OpenedFile, convention: InputConvention, batch_size: int | None) -> None:
+        """Compiles the file and runs one gray picture; see `open` for the errors."""
+        self.convention = convention
+        self.batch_size = opened.input[0] or batch_size or (GPU_BATCH_SIZE if opened.on_gpu else BATCH_SIZE)
+        with _naming(file):
+            self._infer = opened.start([self.batch_size, 3, convention.height, convention.width])
+            gray = np.full((1, convention.height, convention.width, 3), 128, np.uint8)
             self.dims = self(gray).shape[1]
-        except CoreError:
-            raise
-        except Exception as error:  # onnxruntime's derive from nothing narrower
-            reason = " ".join(str(error).split())[:300]
-            raise ModelFileError(f"{file}: {engine} finds no picture embedder in it: {reason}") from None
+
+    @classmethod
+    def open(
+        cls, file: Path, convention: InputConvention, settings: Settings, batch_size: int | None = None
+    ) -> "ForeignEmbedder":
+        """The embedder in `file`, on the device of `settings`.
+
+        `batch_size`: pictures in one batch, if the file leaves that open. Raises ModelFileError for a file that is no
+        picture embedder or takes pictures of another size, CoreError if its engine or device is missing.
+        """
+        opened = _open(file, settings)
+        for side, fixed in _fixed_size(opened).items():
+            if fixed != getattr(convention, side):
+                raise ModelFileError(
+                    f"{file}: takes pictures of {side} {fixed}, and its card says {getattr(convention, side)}"
+                )
+        return cls(file, opened, convention, batch_size)
 
     def __call__(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         return self.embed_normalized(normalized(torch.from_numpy(pictures), self.convention).contiguous().numpy())
 
     def embed_normalized(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The features, float32 (B, D), of normalized pictures, float32 (B, 3, H, W)."""
+        """The features, float32 (B, dims), of normalized pictures, float32 (B, 3, H, W)."""
         parts = []
         for start in range(0, len(images), self.batch_size):
             part = images[start : start + self.batch_size]
@@ -80,22 +92,29 @@ class ForeignEmbedder:
         return np.concatenate(parts) if parts else np.empty((0, self.dims), np.float32)
 
 
-def foreign_files(file: Path) -> list[Path]:
-    """The files that belong to a foreign model: the file itself, and an IR's weights. Raises ModelFileError."""
-    if engine_of(file) == "onnx":
-        return [file]
-    weights = file.with_suffix(".bin")
-    if not weights.is_file():
-        raise ModelFileError(f"{file}: its weights {weights.name} are not beside it; an IR is an .xml and a .bin")
-    return [file, weights]
+def foreign_card(file: Path, name: str | None, convention: InputConvention | None, settings: Settings) -> ModelCard:
+    """The card of a foreign file after a trial; `name` is taken from the file's name if None.
 
-
-def foreign_card(file: Path, name: str, convention: InputConvention, settings: Settings) -> ModelCard:
-    """The card of a foreign model; its dims come from running one gray picture. Raises ModelFileError and CoreError."""
+    `convention`: the fields that were set in it count, and its defaults do not. What it leaves out is taken from the
+    file's metadata or, for a published file, from `published`. Raises InputError if a field is stated nowhere,
+    ModelFileError and VectorError for a file that is no embedder, CoreError if its engine or device is missing.
+    """
     files = foreign_files(file)
-    embedder = ForeignEmbedder(file, convention, settings)
+    opened = _open(file, settings)
+    if opened.outputs != 1:
+        raise ModelFileError(
+            f"{file}: has {opened.outputs} outputs, and which one is the feature is unknown; export it with that alone"
+        )
+    embedder = ForeignEmbedder(file, opened, _whole_convention(file, opened, convention), None)
+    if not 1 <= embedder.dims <= MAX_DIMS:
+        raise ModelFileError(
+            f"{file}: not an embedder: its output has {embedder.dims:,} values a picture; a feature has 1 to "
+            f"{MAX_DIMS:,} dims"
+        )
+    with _naming(file):
+        try_embedder(embedder, embedder.dims, embedder.convention, str(file))
     return ModelCard(
-        name=name,
+        name=name or re.sub(r"[^A-Za-z0-9._-]", "-", file.stem)[:64],
         engine="onnx" if engine_of(file) == "onnx" else "openvino",
         architecture="foreign",
         baseline="foreign",
@@ -105,63 +124,108 @@ def foreign_card(file: Path, name: str, convention: InputConvention, settings: S
     )
 
 
+def foreign_files(file: Path) -> list[Path]:
+    """The files of a foreign model: `file`, and an IR's weights or the parts that an ONNX file keeps its tensors in.
+
+    Raises ModelFileError if a part is missing, or is anything but a plain file in the folder of `file`.
+    """
+    if engine_of(file) == "openvino":
+        return [file, weights_of(file)]
+    return [file, *(_part(file, location) for location in sorted(_external_locations(file)))]
+
+
 def model_file(directory: Path, card: ModelCard) -> Path:
-    """The file in a foreign model's directory that its engine opens."""
+    """The file in a foreign model's directory that its engine opens. Raises ModelFileError."""
     suffix = ".xml" if card.engine == "openvino" else ".onnx"
-    found = [name for name in card.sha256 if name.endswith(suffix)]
+    found = [name for name in card.sha256 if name.lower().endswith(suffix)]
     if len(found) != 1:
-        raise ModelFileError(f"{directory}: its card names {len(found)} {suffix} files; needed is one")
-    return foreign_files(directory / found[0])[0]
+        raise ModelFileError(f"{directory}: its card names {len(found)} {suffix} files; it must name one")
+    return directory / found[0]
 
 
-def engine_of(file: Path) -> str:
-    """openvino or onnx, by the file's ending. Raises ModelFileError, for a pickle with a line of its own."""
-    refuse_pickles(file)
-    engine = {".xml": "openvino", ".onnx": "onnx"}.get(file.suffix.lower())
-    if engine is None:
-        raise ModelFileError(f"{file}: not a model file; give a model directory, an OpenVINO .xml or an .onnx file")
-    return engine
+@contextmanager
+def _naming(file: Path) -> Iterator[None]:
+    """Turns an engine's error into a ModelFileError that names the file."""
+    try:
+        yield
+    except UrbanReidError:
+        raise
+    except Exception as error:  # onnxruntime's errors have no narrower base
+        reason = " ".join(str(error).split())[:300]
+        raise ModelFileError(f"{file}: {engine_of(file)} finds no picture embedder in it: {reason}") from None
 
 
-def _openvino(file: Path, settings: Settings) -> tuple[Shape, Callable[[list[int]], Inference]]:
-    openvino = load_engine("openvino")
-    model = openvino.Core().read_model(str(file))
-    stated = model.get_rt_info(RT_INFO).value if model.has_rt_info(RT_INFO) else None
-    if settings.precision == "auto" and stated:
-        bfloat16 = stated == "bf16"
-    else:
-        bfloat16 = use_bfloat16(settings, torch.device("cpu"))
-    options: dict[str, Any] = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
-        **({"INFERENCE_NUM_THREADS": settings.threads} if settings.threads else {}),
-    }
-
-    def start(shape: list[int]) -> Inference:
-        model.reshape(shape)
-        request = openvino.Core().compile_model(model, "CPU", options).create_infer_request()
-
-        def infer(images: NDArray[np.float32]) -> NDArray[np.float32]:
-            request.infer({0: images})
-            return np.array(request.get_output_tensor(0).data, np.float32)
-
-        return infer
-
-    return [int(size.get_length()) if size.is_static else None for size in model.inputs[0].get_partial_shape()], start
+def _open(file: Path, settings: Settings) -> OpenedFile:
+    """As `open_file`. Raises ModelFileError unless its input is one picture, or any number of them."""
+    with _naming(file):
+        opened = open_file(file, settings)
+        if len(opened.input) != 4 or opened.input[1] != 3 or opened.input[0] not in (1, None):
+            raise ValueError(f"its input has the shape {opened.input}, not that of one picture, [1, 3, H, W]")
+    return opened
 
 
-def _onnx(file: Path, settings: Settings) -> tuple[Shape, Callable[[list[int]], Inference]]:
-    runtime = load_engine("onnxruntime", extra="onnx")
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = settings.threads
-    options.log_severity_level = 4
-    session = runtime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    source = session.get_inputs()[0]
-
-    def start(shape: list[int]) -> Inference:
-        return lambda images: np.asarray(session.run(None, {source.name: images})[0], np.float32)
-
-    return [size if isinstance(size, int) else None for size in source.shape], start
+def _fixed_size(opened: OpenedFile) -> dict[str, int]:
+    """The height and width that the file fixes."""
+    return {side: size for side, size in zip(("height", "width"), opened.input[2:], strict=True) if size is not None}
 
 
-_ENGINES = {"openvino": _openvino, "onnx": _onnx}
+def _whole_convention(file: Path, opened: OpenedFile, given: InputConvention | None) -> InputConvention:
+    """The convention of a file as its caller, its metadata or its publisher state it; a fixed size is the file's."""
+    stated: dict[str, Any] = dict(opened.stated)
+    if given is not None:
+        stated |= given.model_dump(include=given.model_fields_set)
+    fixed = _fixed_size(opened)
+    if not stated.keys() | fixed.keys() >= _OPTIONS.keys():
+        stated = published_convention(file) | stated
+    stated |= fixed
+    missing = list(dict.fromkeys(option for field, option in _OPTIONS.items() if field not in stated))
+    if missing:
+        raise InputError(
+            f"{file}: what pictures it takes is not known; give {', '.join(missing)} as it was trained "
+            "(in Python, an InputConvention with every field set)"
+        )
+    try:
+        return InputConvention(**stated)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ModelFileError(f"{file}: its input's {where} {first['input']!r}: {first['msg']}") from None
+
+
+def _part(file: Path, location: str) -> Path:
+    """The part of an ONNX file that its external data names as `location`."""
+    part = file.parent / location
+    if Path(location).name != location or location in ("", "..", file.name, CARD, WEIGHTS, DIFF_ATTENTION):
+        raise ModelFileError(f"{file}: keeps tensors in {location[:80]!r}, which is not another file of its folder")
+    if part.is_symlink() or (part.exists() and not part.is_file()):
+        raise ModelFileError(f"{file}: keeps tensors in {location[:80]!r}, which is not a plain file; copy it there")
+    if not part.is_file():
+        raise ModelFileError(f"{file}: its part {location[:80]} is not beside it; an ONNX file may have several parts")
+    return part
+
+
+def _external_locations(file: Path) -> set[str]:
+    """Names of the files that an ONNX file keeps tensors in."""
+    onnx = load_extra("onnx")
+    with _naming(file):
+        model = onnx.load(str(file), load_external_data=False)
+    found, graphs = set(), [model.graph, *model.functions]
+    while graphs:
+        graph = graphs.pop()
+        tensors = list(getattr(graph, "initializer", ()))
+        for sparse in getattr(graph, "sparse_initializer", ()):
+            tensors += [sparse.values, sparse.indices]
+        for node in graph.node:
+            for attribute in node.attribute:
+                tensors += [attribute.t, *attribute.tensors]
+                for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+                    tensors += [sparse.values, sparse.indices]
+                graphs += [attribute.g, *attribute.graphs]
+        found |= {
+            entry.value
+            for tensor in tensors
+            if tensor.data_location == onnx.TensorProto.EXTERNAL
+            for entry in tensor.external_data
+            if entry.key == "location"
+        }
+    return found

@@ -1,21 +1,21 @@
-"""The one core process of `urban-reid up`: it owns the device, loads each model once, and answers on a Unix socket.
+"""The core process of `urban-reid up`: it owns the device, loads each model once, and answers on a Unix socket.
 
-Notable: a single worker thread does all loading and computing, so jobs queue in order of arrival; at most `QUEUE` of
-them wait, each with a deadline. The socket is open to its owner only. See `wire.py` for what is said on it.
+A single worker thread loads and computes, so jobs run in order of arrival. At most `QUEUE` requests are in progress,
+each with a deadline. Only the owner may open the socket. See `wire.py` for the protocol.
 
     python -P -m reid_core.serving.service
 """
 
 import asyncio
-import fcntl
 import importlib
 import os
 import signal
 import socket
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,66 +29,125 @@ from numpy.typing import NDArray
 from reid_core.files import model_digest, read_card
 from reid_core.serving import wire
 from reid_core.serving.core import ReIDCore
+from schemas.disk import open_lock, try_lock
 from schemas.errors import CoreError, CoreUnavailable, HomeError, ModelFileError, UrbanReidError
 from schemas.settings import Settings, settings
 
-#: Jobs that may wait or run; one more is refused.
+#: Requests that may be read, wait or compute at a time; one more is refused.
 QUEUE = 32
 
 Job = Callable[[ReIDCore], NDArray[np.floating]]
+Result = tuple[NDArray[np.floating], float]
+#: Name, inode, size and times of each file of a folder: another one when anything in it was written.
+Identity = tuple[tuple[str | int, ...], ...]
+
+
+class ModelFolders:
+    """The model folders of a home by digest. A folder is read and hashed again only when its files have changed."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._models_dir = settings.models_dir
+        self._read: dict[Path, tuple[Identity, str | None]] = {}  # None: a damaged model
+        self._lock = threading.Lock()
+
+    def find(self, digest: str) -> Path:
+        """The folder of a model. Raises ModelFileError if this home has no undamaged model with this digest."""
+        with self._lock:
+            folders = sorted(self._models_dir.glob("[!.]*/")) if self._models_dir.is_dir() else []
+            self._read = {folder: self._read[folder] for folder in folders if folder in self._read}
+            for folder in folders:
+                if self._digest(folder) == digest:
+                    return folder
+        raise ModelFileError(f"no model {digest[:64]} in {self._models_dir}")
+
+    def _digest(self, folder: Path) -> str | None:
+        identity = _identity(folder)
+        known = self._read.get(folder)
+        if known is None or known[0] != identity:
+            try:
+                digest = model_digest(read_card(folder)).hex()
+            except ModelFileError:
+                digest = None  # a damaged model must not hide the others; whoever asks for it learns that it is missing
+            known = self._read[folder] = identity, digest
+        return known[1]
+
+
+def _identity(folder: Path) -> Identity:
+    found: list[tuple[str | int, ...]] = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                stat = entry.stat(follow_symlinks=False)
+                found.append((entry.name, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
+    except OSError:
+        return ()  # removed meanwhile
+    return tuple(sorted(found))
 
 
 class Device:
-    """The models of a home, loaded when first used, and the one thread that computes with them."""
+    """The models of a home, loaded on first use, and the one thread that computes with them."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.cores: dict[str, ReIDCore] = {}
+        self.folders = ModelFolders(settings)
         self.loads: Counter[str] = Counter()
-        self.jobs = 0
+        self._cores: dict[str, ReIDCore] = {}
+        self._jobs = 0
+        self._lock = threading.Lock()
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="core")
-        # torch takes seconds to import: begun now, and the socket answers meanwhile.
+        # torch takes seconds to import: that begins now, and the socket answers meanwhile.
         self._worker.submit(importlib.import_module, "reid_core.serving.local")
 
-    def directory(self, digest: str) -> Path:
-        """The folder of a model in this home. Raises ModelFileError."""
-        folders = self.settings.models_dir.glob("[!.]*/") if self.settings.models_dir.is_dir() else ()
-        for folder in sorted(folders):
-            try:
-                if model_digest(read_card(folder)).hex() == digest:
-                    return folder
-            except ModelFileError:
-                continue  # a damaged model hides no sound one; whoever asks for it is told that it is not here
-        raise ModelFileError(f"no model {digest[:64]} in {self.settings.models_dir}")
+    @property
+    def jobs(self) -> int:
+        """Requests that are read, wait or compute, also those whose client has given up."""
+        return self._jobs
 
-    async def compute(self, digest: str, job: Job, deadline_s: float) -> tuple[NDArray[np.floating], float]:
-        """The job's result, and the seconds it computed. Raises CoreUnavailable past the deadline."""
-        result = asyncio.get_running_loop().run_in_executor(self._worker, self._compute, digest, job)
-        try:
-            return await asyncio.wait_for(result, deadline_s)
-        except TimeoutError:
-            raise CoreUnavailable(f"the core process is busy: no result within {deadline_s:.0f} s; try again") from None
+    def enter(self) -> None:
+        """Takes a place in the queue, which `leave` gives back. Raises CoreUnavailable if there is none."""
+        with self._lock:
+            if self._jobs >= QUEUE:
+                raise CoreUnavailable(f"the core process is busy with {self._jobs} requests; try again")
+            self._jobs += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._jobs -= 1
+
+    def submit(self, digest: str, job: Job) -> Future[Result]:
+        """Queues a job, whose result is an array and the seconds that it computed.
+
+        The caller's place in the queue is given back when the job ends, or is canceled before it begins.
+        """
+        future = self._worker.submit(self._compute, digest, job)
+        future.add_done_callback(lambda _: self.leave())
+        return future
 
     def close(self) -> None:
         self._worker.shutdown(cancel_futures=True)
 
-    def _compute(self, digest: str, job: Job) -> tuple[NDArray[np.floating], float]:
+    def _compute(self, digest: str, job: Job) -> Result:
         from reid_core.serving.local import LocalCore
 
-        core = self.cores.get(digest)
+        try:
+            folder = self.folders.find(digest)
+        except ModelFileError:
+            self._cores.pop(digest, None)  # removed, or changed, since it was loaded
+            raise
+        core = self._cores.get(digest)
         if core is None:
-            core = self.cores[digest] = LocalCore.open(self.settings, self.directory(digest))
+            core = self._cores[digest] = LocalCore.open(self.settings, folder)
             self.loads[digest] += 1
         before = core.seconds
         return job(core), core.seconds - before
 
 
 def application(device: Device) -> FastAPI:
-    """The HTTP side of a device."""
+    """The HTTP interface of a device."""
     app = FastAPI(openapi_url=None)
 
     @app.exception_handler(UrbanReidError)
-    async def _refuse(_: Request, error: UrbanReidError) -> JSONResponse:
+    async def _error(_: Request, error: UrbanReidError) -> JSONResponse:
         status = 503 if isinstance(error, CoreUnavailable) else 404 if isinstance(error, ModelFileError) else 400
         name = type(error).__name__
         kind = name if name in wire.ERRORS else CoreError.__name__
@@ -100,8 +159,7 @@ def application(device: Device) -> FastAPI:
 
     @app.get("/models/{digest}")
     async def _model(digest: str) -> dict[str, str]:
-        if digest not in device.cores:
-            await asyncio.to_thread(device.directory, digest)
+        await asyncio.to_thread(device.folders.find, digest)
         return {"digest": digest}
 
     @app.post("/models/{digest}/embed")
@@ -115,15 +173,18 @@ def application(device: Device) -> FastAPI:
     async def answer(
         digest: str, request: Request, dtype: type, job: Callable[[ReIDCore, NDArray[Any]], NDArray[np.floating]]
     ) -> Response:
-        if device.jobs >= QUEUE:
-            raise CoreUnavailable(f"the core process is busy: {device.jobs} jobs wait already; try again")
-        device.jobs += 1
+        device.enter()
         try:
+            deadline_s = wire.parse_deadline(request.headers.get(wire.DEADLINE))
             tensor = await _tensor(request, dtype)
-            deadline_s = min(float(request.headers.get(wire.DEADLINE, wire.DEADLINE_S)), wire.DEADLINE_S)
-            result, seconds = await device.compute(digest, lambda core: job(core, tensor), deadline_s)
-        finally:
-            device.jobs -= 1
+            future = device.submit(digest, lambda core: job(core, tensor))
+        except BaseException:
+            device.leave()
+            raise
+        try:
+            result, seconds = await asyncio.wait_for(asyncio.wrap_future(future), deadline_s)
+        except TimeoutError:
+            raise CoreUnavailable(f"the core process is busy: no result within {deadline_s:.0f} s; try again") from None
         headers = {wire.SHAPE: wire.format_shape(result.shape), wire.SECONDS: repr(seconds)}
         return Response(result.tobytes(), media_type="application/octet-stream", headers=headers)
 
@@ -136,7 +197,7 @@ async def _tensor(request: Request, dtype: type) -> NDArray[Any]:
     async for part in request.stream():
         body += part
         if len(body) > wire.MAX_BODY_BYTES:
-            raise CoreError(f"a body of more than {wire.MAX_BODY_BYTES} bytes")
+            raise CoreError(f"the body has more than {wire.MAX_BODY_BYTES} bytes")
     shape = wire.parse_shape(request.headers.get(wire.SHAPE), np.dtype(dtype).itemsize, len(body))
     if not shape[0] or (dtype is np.float64 and shape[0] != 2):
         raise CoreError(f"a tensor of shape {shape}; pictures are (n, H, W, 3), pairs (2, n, D)")
@@ -145,35 +206,32 @@ async def _tensor(request: Request, dtype: type) -> NDArray[Any]:
 
 @contextmanager
 def _listening(settings: Settings) -> Iterator[socket.socket]:
-    """The home's core socket, for its owner only; a dead process's is replaced. Raises CoreError and HomeError."""
+    """The home's core socket, open to its owner only. Raises CoreError if a process serves it already, HomeError."""
     path = wire.socket_path(settings)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = open_lock(path.with_suffix(".lock"))
     except OSError as error:
         raise HomeError(f"{path.parent}: cannot be written ({error.strerror})") from None
-    try:
-        # The kernel gives the lock back however its holder ends, so what is left of a socket then is nobody's.
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise CoreError(f"{path}: a core process serves this home already") from None
-    try:
+    with lock:
+        if not try_lock(lock):
+            raise CoreError(f"{path}: a core process serves this home already")
+        # Who holds the lock serves the home, so a socket that is still there is a dead process's.
         path.unlink(missing_ok=True)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-            before = os.umask(0o177)
-            try:
-                listener.bind(str(path))
-            finally:
-                os.umask(before)
-            yield listener
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(lock)
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+                before = os.umask(0o177)
+                try:
+                    listener.bind(str(path))
+                finally:
+                    os.umask(before)
+                yield listener
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def run(settings: Settings) -> None:
-    """Serve this home's models until SIGINT or SIGTERM. Raises CoreError where another process does already."""
+    """Serves this home's models until SIGINT or SIGTERM. Raises CoreError if another process does already."""
     with _listening(settings) as listener:
         device = Device(settings)
         config = uvicorn.Config(
@@ -186,7 +244,7 @@ def run(settings: Settings) -> None:
 
 
 def main() -> None:
-    # uvicorn ends its work on a signal and then raises it again: what follows must still run.
+    # uvicorn stops on a signal and then raises it again: the cleanup after it must still run.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     try:
         run(settings())

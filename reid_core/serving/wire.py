@@ -1,14 +1,15 @@
-"""What the core process and its clients agree on: raw tensors in bodies, their shape in a header, bounded sizes.
+"""The protocol between the core process and its clients: raw tensors in bodies, shapes in headers, bounded sizes.
 
-    GET  /health                        {"loads": {digest: how often it was loaded}, "waiting": jobs}
-    GET  /models/DIGEST                 200 where a model of this digest lies in the home
+    GET  /health                        {"loads": {digest: how often it was loaded}, "jobs": requests in progress}
+    GET  /models/DIGEST                 200 if the home has an undamaged model with this digest
     POST /models/DIGEST/embed           uint8 (n, H, W, 3)    -> float32 (n, D)
     POST /models/DIGEST/distances       float64 (2, n, D)     -> float64 (n,)
 
-A refusal is {"error": class of schemas.errors, "message": line}. Byte order is the machine's: both ends are on it.
+An error is {"error": a class of schemas.errors, "message": one line}. Byte order is the machine's, for both ends run on
+it.
 """
 
-from math import prod
+import math
 from pathlib import Path
 
 from schemas.errors import CoreError, CoreUnavailable, HomeError, ModelFileError, OutOfDeviceMemory, VectorError
@@ -18,9 +19,9 @@ SHAPE = "x-shape"
 SECONDS = "x-seconds"
 DEADLINE = "x-deadline-s"
 
-#: Bytes of pictures or vectors that a client sends at once: a batch or a few, so that clients take turns.
+#: Bytes of pictures or vectors that a client sends at once: a few batches, so that clients take turns.
 CHUNK_BYTES = 8 * 2**20
-#: Bytes that the core process reads of one request: a chunk, or one picture of the largest input.
+#: Bytes that the core process accepts in one request: a chunk, or one picture of the largest input.
 MAX_BODY_BYTES = 16 * 2**20
 #: Seconds after which a client gives up on one chunk.
 DEADLINE_S = 600.0
@@ -31,7 +32,7 @@ ERRORS = {kind.__name__: kind for kind in (CoreError, CoreUnavailable, OutOfDevi
 
 
 def socket_path(settings: Settings) -> Path:
-    """The core process's socket. Raises HomeError where its path is too long for one."""
+    """The core process's socket. Raises HomeError if its path is too long for a socket."""
     path = settings.core_socket
     if len(bytes(path)) >= MAX_SOCKET_PATH:
         raise HomeError(f"{path}: longer than a socket's {MAX_SOCKET_PATH - 1} bytes; shorten URBAN_REID_HOME")
@@ -48,6 +49,19 @@ def parse_shape(header: str | None, item_bytes: int, body_bytes: int) -> tuple[i
         shape = tuple(int(part) for part in (header or "")[:200].split(","))
     except ValueError:
         shape = ()
-    if not shape or min(shape) < 0 or prod(shape) * item_bytes != body_bytes:
+    if not shape or min(shape) < 0 or math.prod(shape) * item_bytes != body_bytes:
         raise CoreError(f"a body of {body_bytes} bytes does not have the shape {(header or 'none')[:60]!r}")
     return shape
+
+
+def parse_deadline(header: str | None) -> float:
+    """The seconds that a header states, at most `DEADLINE_S`, which is also the default. Raises CoreError."""
+    if header is None:
+        return DEADLINE_S
+    try:
+        deadline_s = float(header)
+    except ValueError:
+        deadline_s = math.nan
+    if not deadline_s > 0:
+        raise CoreError(f"the deadline {header[:60]!r} is not a number of seconds above 0")
+    return min(deadline_s, DEADLINE_S)

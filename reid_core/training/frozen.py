@@ -28,7 +28,7 @@ class FrozenEmbedder(nn.Module):
         """`card`: of `directory`. Raises ModelFileError and CoreError."""
         super().__init__()
         self._directory, self._card = directory, card
-        self._embedder = ForeignEmbedder(model_file(directory, card), card.input, settings)
+        self._embedder = ForeignEmbedder.open(model_file(directory, card), card.input, settings)
         self.dims = card.dims
         self.diff_attention = DiffAttention(card.dims, attention)
 

@@ -1,30 +1,56 @@
-"""Small ONNX files, written byte by byte."""
+"""Small ONNX files."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from schemas.cards import InputConvention
+
+Sizes = tuple[int | str, ...]
+#: Operator, inputs, output and attributes.
+Node = tuple[str, Sequence[str], str, Mapping[str, Any]]
 
 
-def field(number: int, value: int | bytes | str) -> bytes:
-    """One field of a protocol buffer: a varint, or bytes behind their length."""
-    data = value.encode() if isinstance(value, str) else value
-    if isinstance(data, int):
-        return varint(number << 3) + varint(data)
-    return varint(number << 3 | 2) + varint(len(data)) + data
+def stated(convention: InputConvention) -> InputConvention:
+    """The same convention with every field set, as a foreign file needs it."""
+    return InputConvention(**convention.model_dump())
 
 
-def onnx_file(path: Path, shape: tuple[int | str, ...], operator: str = "GlobalAveragePool") -> Path:
-    """An ONNX model whose feature, (1, 3, 1, 1), is the mean of each color over the picture."""
+def onnx_file(path: Path, shape: Sizes, operator: str = "GlobalAveragePool") -> Path:
+    """An ONNX file whose feature, (1, 3, 1, 1), is the mean of each color over the picture."""
+    return onnx_graph(path, shape, [(operator, ("image",), "feature", {})])
 
-    def tensor(name: str, dims: tuple[int | str, ...]) -> bytes:
-        sizes = b"".join(field(1, field(2 if isinstance(size, str) else 1, size)) for size in dims)
-        return field(1, name) + field(2, field(1, field(1, 1) + field(2, sizes)))
 
-    node = field(1, "image") + field(2, "feature") + field(4, operator)
-    graph = field(1, node) + field(2, "g") + field(11, tensor("image", shape))
-    graph += field(12, tensor("feature", (shape[0], 3, 1, 1)))
-    path.write_bytes(field(1, 8) + field(8, field(1, "") + field(2, 13)) + field(7, graph))
+def onnx_graph(
+    path: Path,
+    shape: Sizes,
+    nodes: Sequence[Node],
+    constants: Mapping[str, NDArray[np.float32]] | None = None,
+    *,
+    outputs: Sequence[str] = ("feature",),
+    metadata: Mapping[str, str] | None = None,
+    external: str | None = None,
+) -> Path:
+    """An ONNX file that computes `outputs` from the input `image` by `nodes`.
+
+    `external`: name of the file that gets its constants.
+    """
+    graph = helper.make_graph(
+        [helper.make_node(operator, inputs, [output], **attributes) for operator, inputs, output, attributes in nodes],
+        "graph",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
+        [numpy_helper.from_array(value, name) for name, value in (constants or {}).items()],
+    )
+    model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 13)])
+    helper.set_model_props(model, dict(metadata or {}))
+    if external is None:
+        onnx.save(model, path)
+    else:
+        onnx.save(model, path, save_as_external_data=True, location=external, size_threshold=0)
     return path
-
-
-def varint(value: int) -> bytes:
-    low, rest = value & 0x7F, value >> 7
-    return bytes([low | 0x80]) + varint(rest) if rest else bytes([low])

@@ -144,7 +144,7 @@ def test_evaluate_needs_queries(model: reid_core.Model, people: reid_core.Datase
 
 
 def test_a_foreign_file_opens_as_a_model(tmp_path: Path, pictures: list[np.ndarray]) -> None:
-    convention = reid_core.InputConvention(height=64, width=32, range=255, mean=(0, 0, 0), std=(1, 1, 1))
+    convention = reid_core.InputConvention(color="rgb", range=255, mean=(0, 0, 0), std=(1, 1, 1))
     opened = reid_core.open_model(onnx_file(tmp_path / "my mean.onnx", ("n", 3, 64, 32)), convention=convention)
     assert repr(opened) == "Model('my-mean', foreign, 3 dims, plain distances, cpu)"
     assert opened.diff_attention is None

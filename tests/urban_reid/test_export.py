@@ -1,4 +1,4 @@
-"""urban-reid models export on the packaged model: the folder it writes, its JSON, and one line for what is refused."""
+"""The command `urban-reid models export` on the packaged model: its folder, its JSON, and one line per error."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ def test_a_model_directory_goes_to_openvino(tmp_path: Path, capsys: pytest.Captu
     assert read_card(tmp_path / "ir").calibration == read_card(DEMO).calibration
 
 
-def test_refusals_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for row, picture in enumerate(training_set(5, 2, 4, (128, 64)).pictures):
         cv2.imwrite(str(tmp_path / f"{row}.png"), picture)
     to_int8 = (str(DEMO), "--to", "openvino", "--precision", "int8", "--out", str(tmp_path / "out"))
@@ -39,9 +39,9 @@ def test_refusals_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
         (to_int8, 2, "int8 needs pictures to calibrate on and labeled ones"),
         ((*to_int8, "--calibrate-on", str(tmp_path / "gone")), 2, "gone': no such folder"),
         ((*to_int8, "--calibrate-on", str(tmp_path), "--check-on", "rendered:3:2"), 2, "8 pictures to calibrate on"),
-        # What cannot be combined is said before pictures are looked for.
+        # Unsupported combinations are reported before pictures are read.
         ((*to_int8[:2], "onnx", *to_int8[3:], "--calibrate-on", str(tmp_path / "gone")), 2, "int8 is for openvino"),
-        ((str(tmp_path / "0.png"), "--to", "onnx", "--out", str(tmp_path / "out")), 2, "0.png: a file; `urban-reid"),
+        ((str(tmp_path / "0.png"), "--to", "onnx", "--out", str(tmp_path / "out")), 2, "0.png: a file; register it"),
         ((str(tmp_path), "--to", "onnx", "--out", str(tmp_path / "out")), 1, "a model directory holds card.json"),
     ):
         found, out, err = run(capsys, *arguments)

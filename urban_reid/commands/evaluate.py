@@ -11,7 +11,7 @@ import typer
 from schemas.cards import ModelCard, OperatingPoint
 from schemas.errors import InputError, UsageError
 from schemas.settings import settings
-from urban_reid.arguments import AsJson, ColorOrder, Mean, Std, ValueRange, input_convention, model_at
+from urban_reid.arguments import AsJson, ColorOrder, Mean, Size, Std, ValueRange, input_convention, model_at
 from urban_reid.output import Table, out, print_json
 from urban_reid.progress import stages
 
@@ -45,6 +45,7 @@ def evaluate(
     value_range: ValueRange = None,
     mean: Mean = None,
     std: Std = None,
+    size: Size = None,
     as_json: AsJson = False,
 ) -> None:
     """Rank a data set's gallery for each of its queries: Rank-k, mAP, mINP, TPR at FPR, and a threshold to use.
@@ -52,7 +53,7 @@ def evaluate(
     Figures are in percent. An .xml or .onnx file needs its input convention.
     """
     top = _top(pairs)
-    convention = input_convention(color, value_range, mean, std)
+    convention = input_convention(color, value_range, mean, std, size)
     if store and flip:
         raise UsageError("--store: a threshold of --flip's features is none for the city, which does not mirror")
     if not 0 < fpr < 1:

@@ -1,4 +1,4 @@
-"""urban-reid models export: a model for another engine, refused where it is not the same model."""
+"""urban-reid models export: a model in another format, refused if it is not the same model."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -39,9 +39,9 @@ class Precision(StrEnum):
 )
 def export(
     model: Annotated[str, typer.Argument(metavar="NAME|DIR", help="A registered model, or a model directory.")],
-    to: Annotated[Format, typer.Option("--format", help="What it becomes.")],
+    to: Annotated[Format, typer.Option("--format", help="The format to write.")],
     directory: Annotated[Path, typer.Option("--out", metavar="DIR", help="A new folder: the exported model.")],
-    precision: Annotated[Precision, typer.Option(help="What it computes in; bf16 and int8 for openvino.")] = (
+    precision: Annotated[Precision, typer.Option(help="What it computes in; bf16 and int8 only for openvino.")] = (
         Precision.F32
     ),
     calibrate_on: Annotated[
@@ -51,15 +51,15 @@ def export(
     check_on: Annotated[
         str | None,
         typer.Option(
-            metavar="LAYOUT:DIR", help="Labeled data that says what it costs; else --calibrate-on's, if a data set."
+            metavar="LAYOUT:DIR", help="Labeled data to measure the loss on; unset: --calibrate-on, if a data set."
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a model for another engine into a new model directory. Its features or its mAP must stay the same."""
+    """Export a model to another format, into a new model directory. Its features, or its mAP, must stay the same."""
     source = model_at(model)
     if source.is_file():
-        raise InputError(f"{source}: a file; `urban-reid models register NAME FILE` first, and then export NAME")
+        raise InputError(f"{source}: a file; register it with `urban-reid models register NAME FILE`, then export NAME")
     from reid_core.export.export import export_model, refuse_combination
     from reid_core.export.quantize import calibration_pictures
     from reid_core.files import read_card
@@ -67,7 +67,7 @@ def export(
     if check_on is None and calibrate_on is not None and not Path(calibrate_on).is_dir():
         check_on = calibrate_on
     card = read_card(source)
-    # Before any picture is read, which may take minutes.
+    # Checked before pictures are read, which may take minutes.
     refuse_combination(card, to.value, precision.value, bool(calibrate_on), bool(check_on))
     with stages() as tell:
         calibration = calibration_pictures(calibrate_on, card.input) if calibrate_on else None
@@ -97,9 +97,9 @@ def export(
     if exported.mAP is not None:
         table.add_row(f"mAP on {shown(check_on)}", f"{exported.mAP[0]:.2f} -> {exported.mAP[1]:.2f}")
     out().print(table)
-    out().print(f"{shown(directory)} holds it; `urban-reid models register NAME {shown(directory)}` takes it")
+    out().print(f"written to {shown(directory)}; `urban-reid models register NAME {shown(directory)}` registers it")
     if card.calibration and not done.calibration:
-        out().print("its distances are others: `urban-reid models calibrate NAME --dataset ...` before it is used")
+        out().print("its distances have changed: run `urban-reid models calibrate NAME --dataset ...` before using it")
 
 
 def _labeled(source: str, card: ModelCard) -> "Labeled":

@@ -1,4 +1,4 @@
-"""urban-reid models: which embedder sees the crops."""
+"""urban-reid models: the registered models, and which of them embeds the crops."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,7 +8,18 @@ from rich.box import SIMPLE
 
 from schemas.parameters import ApprovalParameters
 from schemas.settings import settings
-from urban_reid.arguments import AsJson, ColorOrder, Mean, Operator, Reason, Std, ValueRange, checked, input_convention
+from urban_reid.arguments import (
+    AsJson,
+    ColorOrder,
+    Mean,
+    Operator,
+    Reason,
+    Size,
+    Std,
+    ValueRange,
+    checked,
+    input_convention,
+)
 from urban_reid.commands import convert, export, promotion
 from urban_reid.commands.promotion import figures
 from urban_reid.earlier_names import Command
@@ -18,7 +29,7 @@ from urban_reid.progress import steps
 if TYPE_CHECKING:
     from pipeline.calibration.fit import Fitted
 
-app = typer.Typer(help="The models that turn a picture into a feature.", no_args_is_help=True)
+app = typer.Typer(help="The models that turn pictures into features.", no_args_is_help=True)
 app.add_typer(promotion.app)
 app.add_typer(export.app)
 app.add_typer(convert.app)
@@ -26,7 +37,7 @@ app.add_typer(convert.app)
 
 @app.command("list", epilog="Example: urban-reid models list")
 def list_(as_json: AsJson = False) -> None:
-    """List the registered models, and how each did against the one in use."""
+    """List the registered models, and how each compares with the one in use."""
     from pipeline.registry import models
     from pipeline.store import Store
     from pipeline.training.comparison import read_comparison
@@ -56,7 +67,7 @@ def list_(as_json: AsJson = False) -> None:
             }
         )
         return
-    # What it was trained on takes many words: --json has the whole card.
+    # The description of the training data is too long for a table; --json prints the whole card.
     table = Table("name", "in use", "architecture", "input", "diff attention", "mAP", box=SIMPLE, padding=(0, 1))
     for row in rows:
         card = row.card
@@ -69,32 +80,72 @@ def list_(as_json: AsJson = False) -> None:
             card.diff_attention.transform if card.diff_attention else "",
             f"{found.metrics['mAP']:.1f} ({found.difference['mAP']:+.1f})" if found else "",
         )
-    out().print(table if rows else "no model is registered; `urban-reid models register NAME FILE` takes one")
+    out().print(table if rows else "no model is registered; `urban-reid models register NAME FILE` registers one")
     if compared and used is not None:
-        out().print(f"mAP: in percent, and the difference to {shown(used.name)} on the same held-out people")
+        out().print(f"mAP: in percent, with the difference to {shown(used.name)} on the same held-out people")
 
 
-@app.command(epilog="Example: urban-reid models register 0277 person-reidentification-retail-0277.xml --color bgr")
+@app.command(
+    epilog="Example: urban-reid models register 0277 person-reidentification-retail-0277.xml --color bgr --range 255 "
+    "--mean 0,0,0 --std 1,1,1"
+)
 def register(
-    name: Annotated[str, typer.Argument(help="What it is called from now on.")],
+    name: Annotated[str, typer.Argument(help="The model's name.")],
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A model directory, OpenVINO .xml or .onnx file.")],
     color: ColorOrder = None,
     value_range: ValueRange = None,
     mean: Mean = None,
     std: Std = None,
+    size: Size = None,
     as_json: AsJson = False,
 ) -> None:
-    """Copy a model into this data directory. An .xml or .onnx file needs its input convention."""
+    """Copy a model into this data directory, after a trial of it.
+
+    An .xml or .onnx file needs its input convention, which --color, --range, --mean, --std and --size describe, unless
+    the file states it or is a published one that is known here.
+    """
     from pipeline.registry import register_model
     from pipeline.store import Store
 
-    convention = input_convention(color, value_range, mean, std)
+    convention = input_convention(color, value_range, mean, std, size)
     with Store.open(settings(), "urban-reid models") as store:
         model_id = register_model(store, settings(), file, name, convention)
     if as_json:
         print_json({"id": model_id, "name": name})
     else:
-        out().print(f"registered as {shown(name)}; `urban-reid models use {shown(name)}` puts it to work")
+        out().print(f"registered as {shown(name)}; `urban-reid models use {shown(name)}` puts it in use")
+
+
+@app.command(epilog="Example: urban-reid models rename candidate-3 winter")
+def rename(
+    old: Annotated[str, typer.Argument(help="A registered model.")],
+    new: Annotated[str, typer.Argument(help="Its new name.")],
+    as_json: AsJson = False,
+) -> None:
+    """Give a model another name. Nothing that was computed with it changes."""
+    from pipeline.registry import rename_model
+    from pipeline.store import Store
+
+    with Store.open(settings(), "urban-reid models") as store:
+        rename_model(store, old, new)
+    if as_json:
+        print_json({"before": old, "name": new})
+    else:
+        out().print(f"{shown(old)} is now {shown(new)}")
+
+
+@app.command(epilog="Example: urban-reid models remove candidate-2")
+def remove(name: Annotated[str, typer.Argument(help="A registered model.")], as_json: AsJson = False) -> None:
+    """Remove a model and its files, with those of its training. Refused if anything in the city refers to it."""
+    from pipeline.registry import remove_model
+    from pipeline.store import Store
+
+    with Store.open(settings(), "urban-reid models") as store:
+        remove_model(store, name)
+    if as_json:
+        print_json({"name": name})
+    else:
+        out().print(f"{shown(name)} is removed")
 
 
 @app.command(epilog="Example: urban-reid models calibrate 0277 --dataset market1501:Market-1501")
@@ -103,18 +154,22 @@ def calibrate(
     dataset: Annotated[
         str,
         typer.Option(
-            metavar="rendered:SEEDS|simulated:SEEDS|market1501:DIR", help="Labeled data of people met nowhere else."
+            metavar="rendered:SEEDS|simulated:SEEDS|market1501:DIR",
+            help="Labeled data of people whom the model was not trained on.",
         ),
     ],
     false_merges: Annotated[
         float | None,
         typer.Option(
-            metavar="RATE", min=0, max=1, help="At most this share of the joins may be wrong; 0.05 by itself."
+            metavar="RATE", min=0, max=1, help="At most this share of the joins may be wrong; 0.05 unless given."
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Learn from labeled data what a distance means at each level, and where to join. Takes minutes."""
+    """Fit the probability of a distance at each level to labeled data, and choose the operating points.
+
+    Takes minutes.
+    """
     from pipeline.calibration.fit import MAX_FALSE_MERGE_RATE, write_calibrations
     from pipeline.calibration.fit import calibrate as fit
     from pipeline.registry import find_model
@@ -139,20 +194,20 @@ def calibrate(
         return
     out().print(calibration_table(fitted))
     out().print(
-        "same: pairs of one person. joins from: log-odds; a band below it is for review. F1: of pairs, on this data. "
-        "ECE: expected calibration error on people kept out of the fit, of all pairs and below it of those with a "
-        "probability of 0.05-0.95. "
-        "false merges: of the joins made, with the 95% interval"
+        "same: pairs of one person. joins from: log-odds; in a band below it a person decides. F1: of pairs, on this "
+        "data. ECE: expected calibration error on people kept out of the fit, of all pairs and, in the second line, of "
+        "those with a probability of 0.05-0.95. false merges: wrong joins among all joins, with the 95% interval"
     )
     over = [level.level for level in fitted.levels if level.false_merges and level.false_merges.rate > most]
     if over:
         out().print(
-            f"{', '.join(over)}: no operating point keeps the false merges at {most:.1%}, so the least was taken"
+            f"{', '.join(over)}: no operating point keeps the false merges at {most:.1%}, so the one with the fewest "
+            "was chosen"
         )
 
 
 def calibration_table(fitted: "Fitted") -> Table:
-    """One row a level; fits into 80 columns."""
+    """One row per level; fits into 80 columns."""
     table = Table("level", "pairs", "same", "joins from", "F1", "ECE", "false merges", box=SIMPLE, padding=(0, 1))
     for level in fitted.levels:
         f1, wrong = fitted.pairwise_f1.get(level.level), level.false_merges
@@ -178,9 +233,9 @@ def transit(
     operator: Operator = None,
     as_json: AsJson = False,
 ) -> None:
-    """Learn from the city's own joins how long people take from unit to unit, as a new calibration.
+    """Learn from the city's joins how long people take between units, as a new calibration.
 
-    Everything resolved with the model is then looked at again by the next resolve.
+    The next resolve then resolves all windows of this model again.
     """
     from pipeline.calibration.transit_times import learn_transit_times
     from pipeline.registry import find_model
@@ -194,7 +249,7 @@ def transit(
     if as_json:
         print_json({level.value: times.model_dump(mode="json") for level, times in found.items()})
         return
-    table = Table("level", "joins learned from", "share found wrong", "routes of their own")
+    table = Table("level", "joins learned from", "share found wrong", "routes")
     for level, times in found.items():
         table.add_row(level, f"{times.joins:.0f}", f"{times.wrong_share:.1%}", str(len(times.routes)))
     out().print(table)
@@ -202,7 +257,7 @@ def transit(
 
 @app.command(epilog="Example: urban-reid models use demo")
 def use(name: Annotated[str, typer.Argument(help="A registered model.")], as_json: AsJson = False) -> None:
-    """Take a first model into use. Where crops are resolved already, `models promote` is the way to another one."""
+    """Put the first model in use. To replace it after crops were resolved, use `models promote`."""
     from pipeline.registry import use_model
     from pipeline.store import Store
 

@@ -11,7 +11,7 @@ import typer
 from schemas.cards import ModelConfig
 from schemas.errors import InputError, UsageError
 from schemas.settings import settings
-from urban_reid.arguments import AsJson, ColorOrder, Mean, Std, TripletDistance, ValueRange, input_convention
+from urban_reid.arguments import AsJson, ColorOrder, Mean, Size, Std, TripletDistance, ValueRange, input_convention
 from urban_reid.earlier_names import Command
 from urban_reid.output import Table, out, print_json, shown
 from urban_reid.progress import stages
@@ -76,6 +76,7 @@ def reproduce(
     value_range: ValueRange = None,
     mean: Mean = None,
     std: Std = None,
+    size: Size = None,
     work: Annotated[Path, typer.Option(metavar="DIR", help="Keeps everything; the same again goes on.")] = Path(
         "reproduction"
     ),
@@ -108,7 +109,7 @@ def reproduce(
         work.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--work {work}: no folder can be made there: {error.strerror}") from None
-    convention = input_convention(color, value_range, mean, std)
+    convention = input_convention(color, value_range, mean, std, size)
     if start_from is None and convention is not None:
         raise UsageError("--color, --range, --mean and --std describe the file of --start-from")
     opened = nullcontext(None) if start_from is None else model_directory(start_from, convention, settings())

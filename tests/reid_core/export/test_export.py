@@ -1,4 +1,4 @@
-"""Export: the same features in every format, refusals with figures, and files that the core then runs."""
+"""Export: the same features in every format, errors with figures, and files that the core runs."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def pictures(count: int) -> NDArray[np.uint8]:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """AGW with diff attention, its gates open and its BatchNorms as after training."""
+    """AGW with diff attention, in a state as after training."""
     folder = tmp_path_factory.mktemp("export") / "agw"
     torch.manual_seed(0)
     config = ModelConfig(
@@ -102,7 +102,7 @@ needs_bfloat16 = pytest.mark.skipif(not computes_bfloat16(), reason="a processor
 
 
 @needs_bfloat16
-def test_an_ir_says_where_it_runs_and_a_feature_has_no_neighbors(tmp_path: Path, model: Path, ir: Path) -> None:
+def test_an_ir_states_its_precision_and_features_are_independent(tmp_path: Path, model: Path, ir: Path) -> None:
     settings = Settings(home=tmp_path, device="cpu")
     exported = export_model(settings, model, tmp_path / "bf16", "openvino", precision="bf16")
     assert min(exported.cosines.values()) >= PARITY  # of the file in float32
@@ -122,13 +122,13 @@ def test_an_ir_says_where_it_runs_and_a_feature_has_no_neighbors(tmp_path: Path,
 
 
 def labeled(people: int) -> Labeled:
-    """Rendered people whom the packaged model has not met."""
+    """Rendered people whom the packaged model was not trained on."""
     found = training_set(77, people, 8, (128, 64))
     query, gallery = PersonPictures(found.pictures, found.identities, found.cameras).split_queries()
     return Labeled(f"{people} rendered people", query, gallery)
 
 
-def test_int8_is_taken_or_refused_by_its_mAP(tmp_path: Path) -> None:
+def test_int8_is_accepted_by_its_mAP(tmp_path: Path) -> None:
     settings, people = Settings(home=tmp_path, device="cpu", precision="float32"), labeled(12)
     own = training_set(78, 12, 4, (128, 64)).pictures
     exported = export_model(
@@ -136,7 +136,7 @@ def test_int8_is_taken_or_refused_by_its_mAP(tmp_path: Path) -> None:
     )
     before, after = exported.mAP or (0.0, 0.0)
     assert before > 50 and before - after <= 0.5
-    assert exported.execution_cosine < PARITY and not exported.card.calibration  # its distances are others
+    assert exported.execution_cosine < PARITY and not exported.card.calibration  # its distances differ
     assert exported.card.details["export"]["mAP"] == {"on": people.source, "before": before, "after": after}
     core, many = LocalCore.open(settings, tmp_path / "int8"), people.query.pictures[:6]
     assert np.array_equal(core.embed(many)[3], core.embed(many[3:4])[0])
@@ -160,11 +160,11 @@ def test_bf16_is_refused_where_it_cannot_be_measured(tmp_path: Path, ir: Path, m
     assert not list(tmp_path.iterdir())
 
 
-def test_a_fall_of_mAP_is_refused(tmp_path: Path, ir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_of_mAP_is_refused(tmp_path: Path, ir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = training_set(77, 4, 8, (INPUT.height, INPUT.width))
     query, gallery = PersonPictures(found.pictures, found.identities, found.cameras).split_queries()
     monkeypatch.setattr("reid_core.export.export.computes_bfloat16", lambda: True)
-    monkeypatch.setattr("reid_core.export.export.MAX_DROP", -101.0)  # it would have to rise by more than it can
+    monkeypatch.setattr("reid_core.export.export.MAX_DROP", -101.0)  # a rise that is impossible
     said = r"as bf16: mAP falls from \d+\.\d\d to \d+\.\d\d on four people, and may fall by -101\.0; export it as f32$"
     with pytest.raises(CoreError, match=said):
         export_model(
@@ -177,8 +177,8 @@ def test_a_fall_of_mAP_is_refused(tmp_path: Path, ir: Path, monkeypatch: pytest.
 def test_features_that_are_not_the_same_are_refused(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reid_core.export.export.PARITY", 1.0 + 1e-9)  # no feature is more alike than the same
-    with pytest.raises(CoreError, match=r"are not the same, lowest cosine 1\.000000 in a batch of 1"):
+    monkeypatch.setattr("reid_core.export.export.PARITY", 1.0 + 1e-9)  # above the cosine of equal features
+    with pytest.raises(CoreError, match=r"are not the same: lowest cosine 1\.000000 in a batch of 1"):
         export_model(Settings(home=tmp_path), model, tmp_path / "out", "safetensors")
     assert not list(tmp_path.iterdir())
 
@@ -187,11 +187,11 @@ def test_an_ir_goes_to_openvino_only(tmp_path: Path, ir: Path) -> None:
     settings = Settings(home=tmp_path, device="cpu")
     again = export_model(settings, ir, tmp_path / "again", "openvino")
     assert again.card.details["export"]["from"] == "agw-openvino-f32" and min(again.cosines.values()) >= PARITY
-    with pytest.raises(UsageError, match="goes to openvino only"):
+    with pytest.raises(UsageError, match="can be exported only to openvino"):
         export_model(settings, ir, tmp_path / "onnx", "onnx")
 
 
-def test_what_cannot_be_meant(tmp_path: Path, model: Path) -> None:
+def test_invalid_requests(tmp_path: Path, model: Path) -> None:
     settings, out = Settings(home=tmp_path), tmp_path / "out"
     with pytest.raises(UsageError, match="bf16 is for openvino; a onnx file"):
         export_model(settings, model, out, "onnx", precision="bf16")
@@ -201,7 +201,7 @@ def test_what_cannot_be_meant(tmp_path: Path, model: Path) -> None:
         export_model(settings, model, out, "openvino", precision="int8", calibration=pictures(31), labeled=labeled(2))
     out.mkdir()
     (out / "mine").write_text("")
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="exists already"):
         export_model(settings, model, out, "safetensors")
     assert [path.name for path in out.iterdir()] == ["mine"]
     with pytest.raises(InputError, match="cannot be written: Not a directory"):

@@ -1,4 +1,4 @@
-"""The core in this process: features and distances that depend on nothing beside them, and its refusals."""
+"""The core in this process: features and distances that do not depend on their neighbors, and its errors."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ from reid_core.models import build_model
 from reid_core.preprocessing import normalized
 from reid_core.serving.checks import check_vectors
 from reid_core.serving.core import symmetric_distances
-from reid_core.serving.devices import choose_device, use_bfloat16
+from reid_core.serving.devices import batch_size, choose_device, use_bfloat16
 from reid_core.serving.factory import open_core
 from reid_core.serving.local import LocalCore, fold_batch_norms
 from schemas.cards import DiffAttentionSettings, InputConvention, ModelCard, ModelConfig
@@ -33,7 +33,7 @@ def pictures(count: int) -> NDArray[np.uint8]:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three small models: plain, and two with diff attention that is far from its start."""
+    """Three small models: one plain, and two whose diff attention is far from its initial state."""
     folder = tmp_path_factory.mktemp("models")
     torch.manual_seed(0)
     save_model(trained(build_model(ModelConfig(architecture="resnet10s", input=INPUT))), folder / "plain", name="plain")
@@ -94,7 +94,7 @@ def test_a_compiled_model_computes_the_same_whatever_its_neighbors(home: Path) -
     assert np.array_equal(features[::-1], core.embed(many[::-1]))
 
 
-def test_without_a_compiler_it_says_so(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_compiler_there_is_one_line(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "/nonexistent/c++"))
     monkeypatch.setattr("torch._inductor.config.force_disable_caches", True)
     with pytest.raises(CoreError, match=r"model plain cannot be compiled here .*URBAN_REID_COMPILE=auto") as caught:
@@ -153,7 +153,7 @@ def test_distances_without_diff_attention_are_of_the_directions(home: Path) -> N
 
 
 class Device:
-    """A device that holds at most `room` pictures at a time; features are a picture's mean, and its batch's size."""
+    """A device that holds at most `room` pictures; a feature is the picture's mean and the batch size."""
 
     def __init__(self, room: int, error: Callable[[], Exception]) -> None:
         self.room, self.error = room, error
@@ -168,7 +168,7 @@ class Device:
 
 
 def _cpu_allocation() -> Exception:
-    """What the processor's own allocator raises: asked for more than any machine has."""
+    """What the CPU's allocator raises when more is asked for than any machine has."""
     try:
         torch.empty(2**60, dtype=torch.uint8)
     except RuntimeError as error:
@@ -184,7 +184,7 @@ def test_out_of_memory_halves_the_batch_until_it_fits(error: Callable[[], Except
     device, many = Device(room=5, error=error), pictures(9)
     core = LocalCore(CARD, device, None, batch_size=16)
     features = core.embed(many)
-    assert device.batches == [16, 8, 4, 4, 4]  # once halved it stays so
+    assert device.batches == [16, 8, 4, 4, 4]  # it stays halved
     assert np.allclose(features[:, 0], many.reshape(9, -1).mean(axis=1) + 1)
     core.embed(many[:1])
     assert device.batches[5:] == [4]
@@ -198,9 +198,14 @@ def test_when_not_even_one_picture_fits(error: Callable[[], Exception]) -> None:
     assert device.batches == [6, 3, 1] and "\n" not in str(caught.value)
 
 
-def test_other_failures_are_no_lack_of_memory() -> None:
-    device = Device(room=0, error=lambda: RuntimeError("the device is on fire"))
-    with pytest.raises(CoreError, match="on fire"):
+class EngineError(Exception):
+    """As onnxruntime's errors, which derive from nothing narrower."""
+
+
+@pytest.mark.parametrize("error", [RuntimeError, ValueError, EngineError])
+def test_any_other_failure_of_an_engine_is_one_line(error: type[Exception]) -> None:
+    device = Device(room=0, error=lambda: error("the device\nis on fire"))
+    with pytest.raises(CoreError, match=r"model odd failed on a batch of 6 pictures: the device is on fire$"):
         LocalCore(CARD, device, None, batch_size=6).embed(pictures(3))
     assert device.batches == [6]
 
@@ -215,19 +220,19 @@ def test_other_failures_are_no_lack_of_memory() -> None:
         ([1e-9, -1e-9], "is zero"),  # in half precision
     ],
 )
-def test_features_that_the_store_would_not_hold(row: list[float], why: str) -> None:
+def test_features_that_the_store_cannot_hold(row: list[float], why: str) -> None:
     def embedder(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         return np.array([[1, 1], [2, 1], row, [1, 0]], np.float32)
 
     with pytest.raises(VectorError, match=f"vector 2 of 3 {why}"):
         LocalCore(CARD, embedder, None, batch_size=4).embed(pictures(3))
     core = LocalCore(CARD, embedder, None, batch_size=4)
-    core.embed(pictures(2))  # what stands in the padding harms nobody
+    core.embed(pictures(2))  # rows of the padding are not checked
     with pytest.raises(VectorError, match=f"vector 0 of 1 {why}"):
         core.distances(np.array([row]), np.ones((1, 2)))
 
 
-def test_what_just_passes() -> None:
+def test_the_limits_of_sound_vectors() -> None:
     check_vectors(np.array([[65_504, 0], [-65_504, 0], [6e-8, 0]]), 2, "here")
     with pytest.raises(VectorError, match="shape"):
         check_vectors(np.ones((3, 5)), 2, "here")
@@ -235,7 +240,7 @@ def test_what_just_passes() -> None:
         LocalCore(CARD, Device(9, MemoryError), None, batch_size=1).distances(np.ones((2, 2)), np.ones((3, 2)))
 
 
-def test_where_it_computes() -> None:
+def test_the_device_and_its_precision() -> None:
     cpu = choose_device(Settings(device="cpu"))
     assert cpu.type == "cpu"
     assert use_bfloat16(Settings(precision="bfloat16"), cpu) and not use_bfloat16(Settings(precision="float32"), cpu)
@@ -243,3 +248,21 @@ def test_where_it_computes() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(CoreError, match="finds no CUDA device"):
             choose_device(Settings(device="cuda"))
+
+
+def test_the_batch_size_of_each_device() -> None:
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert (batch_size(Settings(), cpu), batch_size(Settings(), cuda)) == (16, 64)
+    assert batch_size(Settings(batch_size=5), cpu) == batch_size(Settings(batch_size=5), cuda) == 5
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_on_cuda_a_feature_does_not_depend_on_its_neighbors(home: Path) -> None:
+    settings = Settings(home=home, precision="float32", device="cuda")
+    core, many = LocalCore.open(settings, home / "sub_abs"), pictures(150)
+    features = core.embed(many)
+    assert core.batch_size == 64
+    assert np.array_equal(features[3], core.embed(many[3:4])[0])
+    assert np.array_equal(features[::-1], core.embed(many[::-1]))
+    expected = local(home, "sub_abs").embed(many)
+    assert np.allclose(features, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())

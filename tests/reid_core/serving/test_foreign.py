@@ -1,26 +1,30 @@
-"""Foreign embedders: a tiny ONNX file written here, and a published OpenVINO model on real people."""
+"""Foreign embedders: small ONNX files written here, and published models."""
 
 import shutil
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 
-from reid_core.files import write_card
-from reid_core.preprocessing import prepare
+from reid_core.files import CARD, read_card, write_card
+from reid_core.serving.engines import ONNX_INPUT, onnx_providers, openvino_device
 from reid_core.serving.factory import open_core
 from reid_core.serving.foreign import ForeignEmbedder, foreign_card, foreign_files
 from reid_core.serving.local import LocalCore
 from schemas.cards import InputConvention
-from schemas.errors import CoreError, ModelFileError
+from schemas.errors import CoreError, InputError, ModelFileError, VectorError
 from schemas.settings import Settings
-from tests.helpers.onnx_files import onnx_file
+from tests.helpers.assets import CONVENTION, asset
+from tests.helpers.onnx_files import Node, onnx_file, onnx_graph
 
-PLAIN = InputConvention(height=32, width=16, mean=(0, 0, 0), std=(1, 1, 1))
-RETAIL = "person-reidentification-retail-0277"
+PLAIN = InputConvention(height=32, width=16, color="rgb", range=1, mean=(0, 0, 0), std=(1, 1, 1))
+RETAIL = "models/person-reidentification-retail-0277/person-reidentification-retail-0277.xml"
+ANY = ("batch", 3, 32, 16)
+Nodes = list[Node]
+MEAN: Node = ("GlobalAveragePool", ("image",), "mean", {})
 
 
 def pictures(count: int) -> NDArray[np.uint8]:
@@ -57,10 +61,10 @@ def test_the_file_fixes_the_inputs_size(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", [(4, 3, 32, 16), (1, 1, 32, 16), (1, 3), (1, 32, 16, 3), (1, 3, 5000, 16)])
-def test_inputs_that_are_no_picture(tmp_path: Path, shape: tuple[int, ...]) -> None:
-    with pytest.raises(ModelFileError, match="finds no picture embedder") as caught:
+def test_inputs_that_are_not_pictures(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ModelFileError, match=r"finds no picture embedder|input's height 5000: .* 2048$") as caught:
         foreign_card(onnx_file(tmp_path / "m.onnx", shape), "m", PLAIN, Settings())
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and str(caught.value).startswith(str(tmp_path / "m.onnx"))
 
 
 @pytest.mark.parametrize("name", ["m.onnx", "m.xml"])
@@ -73,7 +77,7 @@ def test_files_that_are_no_models(tmp_path: Path, name: str, content: bytes) -> 
     assert "\n" not in str(caught.value)
 
 
-def test_operators_that_the_engine_lacks_files_of_other_kinds_and_weights_that_are_missing(tmp_path: Path) -> None:
+def test_unknown_operators_other_files_and_missing_weights(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="finds no picture embedder"):
         foreign_card(onnx_file(tmp_path / "m.onnx", (1, 3, 32, 16), "Explode"), "m", PLAIN, Settings())
     (tmp_path / "m.tflite").write_bytes(b"TFL3")
@@ -91,25 +95,14 @@ def test_an_engine_that_is_not_installed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, extra: str, module: str
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)  # as Python itself marks what cannot be imported
-    (tmp_path / name).write_bytes(b"<net/>")
+    onnx_file(tmp_path / name, ANY)
     (tmp_path / "m.bin").write_bytes(b"")
     with pytest.raises(CoreError, match=rf"needs {module}: pip install 'urban-reid\[{extra}\]'"):
         foreign_card(tmp_path / name, "m", PLAIN, Settings())
 
 
-def retail(settings: Settings, tmp_path: Path) -> LocalCore:
-    """The published embedder, as `urban-reid models register` would keep it."""
-    if settings.test_assets is None:
-        pytest.skip("URBAN_REID_TEST_ASSETS is not set")
-    file = settings.test_assets / "models" / RETAIL / f"{RETAIL}.xml"
-    convention = InputConvention(color="bgr", range=255, mean=(0, 0, 0), std=(1, 1, 1))
-    core = open_core(settings, directory(tmp_path, file, convention))
-    assert isinstance(core, LocalCore)
-    return core
-
-
 def test_a_published_openvino_model(tmp_path: Path) -> None:
-    core = retail(Settings(home=tmp_path), tmp_path)
+    core = open_core(Settings(home=tmp_path), directory(tmp_path, asset(RETAIL), CONVENTION))
     assert (core.card.engine, core.card.dims) == ("openvino", 256)
     assert (core.card.input.height, core.card.input.width) == (256, 128)
     many = np.random.default_rng(0).integers(0, 256, (5, 256, 128, 3), dtype=np.uint8)
@@ -119,34 +112,232 @@ def test_a_published_openvino_model(tmp_path: Path) -> None:
     assert not core.distances(features.astype(np.float64), features.astype(np.float64)).any()
 
 
-def read(folder: Path, camera: int, convention: InputConvention) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Prepared pictures and identities of one camera's files, named as Market-1501 names them."""
-    found = [(path, *path.name.split("_")[:2]) for path in sorted(folder.glob("*.jpg"))]
-    chosen = [(path, int(identity)) for path, identity, where in found if where.startswith(f"c{camera}s")]
-    images = [cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB) for path, _ in chosen]
-    return np.stack([prepare(image, convention) for image in images]), np.array([identity for _, identity in chosen])
-
-
-@pytest.mark.slow
-def test_the_published_models_figures_on_real_people(tmp_path: Path) -> None:
-    """Rank-1 82.9 and mAP 81.1 are the model's known figures on this set, camera 1 against camera 2."""
-    settings = Settings(home=tmp_path)
-    if settings.real_set is None:
-        pytest.skip("URBAN_REID_REAL_SET is not set")
-    core = retail(settings, tmp_path)
-    queries, wanted = read(settings.real_set / "query", 1, core.card.input)
-    gallery, known = read(settings.real_set / "bounding_box_test", 2, core.card.input)
-    x, y = (core.embed(side).astype(np.float64) for side in (queries, gallery))
-    x, y = (side / np.linalg.norm(side, axis=1, keepdims=True) for side in (x, y))
-    first, precisions = [], []
-    for similarities, identity in zip(x @ y.T, wanted, strict=True):
-        hits = np.flatnonzero(known[np.argsort(-similarities, kind="stable")] == identity)
-        first.append(hits[0] == 0)
-        precisions.append(np.mean(np.arange(1, len(hits) + 1) / (hits + 1)))
-    assert 100 * np.mean(first) == pytest.approx(82.9, abs=1.0)
-    assert 100 * np.mean(precisions) == pytest.approx(81.1, abs=0.5)
-
-
 def test_features_are_flattened_to_one_row_a_picture(tmp_path: Path) -> None:
-    embedder = ForeignEmbedder(onnx_file(tmp_path / "m.onnx", (1, 3, 32, 16)), PLAIN, Settings())
+    embedder = ForeignEmbedder.open(onnx_file(tmp_path / "m.onnx", (1, 3, 32, 16)), PLAIN, Settings())
     assert embedder.dims == 3 and embedder(pictures(4)).shape == (4, 3)
+
+
+# ---- the input convention: stated by whoever registers the file, by the file, or by its publisher
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        (None, "--color rgb|bgr, --range 1|255, --mean X,Y,Z, --std X,Y,Z as it"),
+        (
+            InputConvention(),
+            "--color rgb|bgr, --range 1|255, --mean X,Y,Z, --std X,Y,Z as it",
+        ),  # a default says nothing
+        (InputConvention(color="bgr"), "give --range 1|255, --mean X,Y,Z, --std X,Y,Z as it"),
+        (InputConvention(color="bgr", range=255, mean=(0, 0, 0)), "give --std X,Y,Z as it"),
+    ],
+)
+def test_a_file_needs_its_input_convention(tmp_path: Path, given: InputConvention | None, missing: str) -> None:
+    file = onnx_file(tmp_path / "m.onnx", ANY)
+    with pytest.raises(InputError) as caught:
+        foreign_card(file, "m", given, Settings())
+    assert str(caught.value).startswith(f"{file}: ") and missing in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_size_that_the_file_leaves_open_has_to_be_given(tmp_path: Path) -> None:
+    file = onnx_file(tmp_path / "m.onnx", ("n", 3, "height", "width"))
+    colors = InputConvention(color="rgb", range=1, mean=(0, 0, 0), std=(1, 1, 1))
+    with pytest.raises(InputError, match="give --size HEIGHTxWIDTH as it"):
+        foreign_card(file, "m", colors, Settings())
+    card = foreign_card(file, "m", colors.model_copy(update={"height": 64, "width": 24}), Settings())
+    assert (card.input.height, card.input.width) == (64, 24)
+
+
+def test_a_file_that_states_its_convention(tmp_path: Path) -> None:
+    metadata = {ONNX_INPUT: PLAIN.model_copy(update={"color": "bgr"}).model_dump_json()}
+    nodes: Nodes = [("GlobalAveragePool", ("image",), "feature", {})]
+    file = onnx_graph(tmp_path / "m.onnx", ANY, nodes, metadata=metadata)
+    assert foreign_card(file, "m", None, Settings()).input == PLAIN.model_copy(update={"color": "bgr"})
+    assert foreign_card(file, "m", InputConvention(color="rgb"), Settings()).input == PLAIN  # what is given counts
+    wrong = onnx_graph(tmp_path / "w.onnx", ANY, nodes, metadata={ONNX_INPUT: '{"range": 7}'})
+    with pytest.raises(ModelFileError, match=r"w\.onnx: its input's range 7: "):
+        foreign_card(wrong, "m", InputConvention(color="rgb", mean=(0, 0, 0), std=(1, 1, 1)), Settings())
+
+
+def test_a_published_file_is_recognized(tmp_path: Path) -> None:
+    """0286 is the file of the Open Model Zoo, byte for byte."""
+    name = "person-reidentification-retail-0286"
+    card = foreign_card(asset(f"models/{name}/{name}.xml"), None, None, Settings())
+    assert (card.name, card.input, card.dims) == (name, CONVENTION, 256)
+    with pytest.raises(InputError, match="give --color"):
+        foreign_card(asset(RETAIL), None, None, Settings())  # of another release
+
+
+# ---- the device
+
+
+def test_cuda_is_refused_where_the_engine_has_none(tmp_path: Path) -> None:
+    with pytest.raises(
+        CoreError, match=r"URBAN_REID_DEVICE=cuda, but this ONNX Runtime has no CUDA provider, only .*CPU"
+    ):
+        foreign_card(onnx_file(tmp_path / "m.onnx", ANY), "m", PLAIN, Settings(device="cuda"))
+    with pytest.raises(CoreError, match=r"URBAN_REID_DEVICE=cuda, but OpenVINO finds no GPU here, only CPU"):
+        foreign_card(asset(RETAIL), "m", CONVENTION, Settings(device="cuda"))
+
+
+def test_the_provider_and_device_that_are_used() -> None:
+    cpu, cuda, tensorrt = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
+    exact = (cuda, {"use_tf32": "0"})
+    both = [tensorrt, cuda, cpu]
+    assert onnx_providers(both, Settings(device="auto")) == [exact, cpu]
+    assert onnx_providers(both, Settings(device="cuda")) == [exact, cpu]
+    assert onnx_providers(both, Settings(device="cuda", precision="bfloat16")) == [(cuda, {}), cpu]
+    assert onnx_providers([tensorrt, cpu], Settings(device="cuda")) == [(tensorrt, {}), cpu]
+    assert onnx_providers(both, Settings(device="cpu")) == [cpu]
+    assert onnx_providers(["AzureExecutionProvider", cpu], Settings(device="auto")) == [cpu]
+    for device, expected in (("cuda", "GPU.0"), ("auto", "CPU"), ("cpu", "CPU")):
+        assert openvino_device(["CPU", "GPU.0", "GPU.1"], Settings(device=device)) == expected
+    assert openvino_device(["CPU", "GPU", "NVIDIA.0"], Settings(device="cuda")) == "NVIDIA.0"
+    with pytest.raises(CoreError, match="only CPU, NPU; set it to auto or cpu"):
+        openvino_device(["CPU", "NPU"], Settings(device="cuda"))
+
+
+# ---- files in several parts
+
+
+def colors_file(path: Path, external: str | None) -> Path:
+    """The mean color through a matrix that is kept in another file."""
+    matrix = np.arange(15, dtype=np.float32).reshape(5, 3, 1, 1)
+    nodes = [MEAN, ("Conv", ("mean", "matrix"), "feature", {})]
+    return onnx_graph(path, ANY, nodes, {"matrix": matrix}, external=external)
+
+
+@pytest.mark.parametrize("name", ["m.onnx", "M.ONNX"])
+def test_an_onnx_file_with_external_data_comes_with_its_parts(tmp_path: Path, name: str) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    file = colors_file(source / name, f"{name}.data")
+    folder = directory(tmp_path, file, PLAIN)
+    assert sorted(path.name for path in folder.iterdir()) == sorted([CARD, name, f"{name}.data"])
+    assert sorted(read_card(folder).sha256) == sorted([name, f"{name}.data"])
+    shutil.rmtree(source)
+    alone = ForeignEmbedder.open(colors_file(tmp_path / "alone.onnx", None), PLAIN, Settings())
+    assert np.array_equal(open_core(Settings(home=tmp_path), folder).embed(pictures(3)), alone(pictures(3)))
+    data = folder / f"{name}.data"
+    data.write_bytes(data.read_bytes()[:-4] + b"\0\0\0\0")
+    with pytest.raises(ModelFileError, match="its SHA-256 is not the one"):
+        read_card(folder)
+
+
+def test_parts_of_parts_are_found(tmp_path: Path) -> None:
+    """A tensor in an attribute of a node in a branch of another node."""
+    file = onnx_file(tmp_path / "m.onnx", ANY)
+    model = onnx.load(file)
+    part = onnx.numpy_helper.from_array(np.ones(3, np.float32), "ones")
+    part.ClearField("raw_data")
+    part.data_location = onnx.TensorProto.EXTERNAL
+    part.external_data.add(key="location", value="hidden.data")
+    inner = onnx.helper.make_graph([onnx.helper.make_node("Constant", [], ["c"], value=part)], "inner", [], [])
+    model.graph.node.append(onnx.helper.make_node("If", ["image"], ["f"], then_branch=inner, else_branch=inner))
+    onnx.save(model, file)
+    (tmp_path / "hidden.data").write_bytes(bytes(12))
+    assert foreign_files(file) == [file, tmp_path / "hidden.data"]
+
+
+@pytest.mark.parametrize(
+    "location", ["../m.data", "/etc/passwd", "sub/m.data", "..", "", "card.json", "m.onnx", "link.data", "folder"]
+)
+def test_parts_elsewhere_are_refused(tmp_path: Path, location: str) -> None:
+    folder = tmp_path / "source"
+    (folder / "folder").mkdir(parents=True)
+    (folder / "sub").mkdir()
+    file = colors_file(folder / "m.onnx", "m.data")
+    for place in (tmp_path, folder / "sub"):
+        shutil.copy(folder / "m.data", place)
+    (folder / "link.data").symlink_to(tmp_path / "m.data")
+    (folder / "card.json").write_text("{}")
+    model = onnx.load(file, load_external_data=False)
+    for entry in model.graph.initializer[0].external_data:
+        if entry.key == "location":
+            entry.value = location
+    onnx.save(model, file)
+    with pytest.raises(ModelFileError, match=r"m\.onnx: keeps tensors in .* not (a plain|another) file") as caught:
+        foreign_card(file, "m", PLAIN, Settings())
+    assert "\n" not in str(caught.value)
+
+
+def test_a_part_that_is_missing_is_named(tmp_path: Path) -> None:
+    file = colors_file(tmp_path / "m.onnx", "m.onnx.data")
+    (tmp_path / "m.onnx.data").unlink()
+    with pytest.raises(ModelFileError, match=f"{file}: its part m.onnx.data is not beside it"):
+        foreign_card(file, "m", PLAIN, Settings())
+
+
+def test_an_ir_in_capitals(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    shutil.copy(asset(RETAIL), source / "R.XML")
+    shutil.copy(asset(RETAIL).with_suffix(".bin"), source / "R.BIN")
+    folder = directory(tmp_path, source / "R.XML", CONVENTION)
+    assert sorted(path.name for path in folder.iterdir()) == ["R.BIN", "R.XML", CARD]
+    many = np.random.default_rng(0).integers(0, 256, (1, 256, 128, 3), dtype=np.uint8)
+    expected = ForeignEmbedder.open(asset(RETAIL), CONVENTION, Settings())(many)
+    assert np.array_equal(open_core(Settings(home=tmp_path), folder).embed(many), expected)
+
+
+# ---- files that compute no feature
+
+
+def test_a_feature_of_more_dims_than_the_store_holds(tmp_path: Path) -> None:
+    file = onnx_graph(tmp_path / "m.onnx", ("n", 3, 96, 64), [("Flatten", ("image",), "feature", {})])
+    with pytest.raises(ModelFileError, match="its output has 18,432 values a picture; a feature has 1 to 16,000 dims"):
+        foreign_card(file, "m", PLAIN, Settings())
+    nothing: Nodes = [("Slice", ("image", "zero", "zero"), "feature", {})]
+    file = onnx_graph(tmp_path / "n.onnx", ANY, nothing, {"zero": np.zeros(4, np.int64)})
+    with pytest.raises(ModelFileError, match=r"n\.onnx: "):
+        foreign_card(file, "m", PLAIN, Settings())
+
+
+def test_several_outputs_are_ambiguous(tmp_path: Path) -> None:
+    nodes = [MEAN, ("Relu", ("mean",), "feature", {})]
+    file = onnx_graph(tmp_path / "m.onnx", ANY, nodes, outputs=("feature", "mean"))
+    with pytest.raises(ModelFileError, match="has 2 outputs, and which one is the feature is unknown"):
+        foreign_card(file, "m", PLAIN, Settings())
+
+
+def test_a_card_that_does_not_fit_its_file(tmp_path: Path) -> None:
+    folder = directory(tmp_path, onnx_file(tmp_path / "m.onnx", (1, 3, 32, 16)), PLAIN)
+    card = read_card(folder)
+    for change, why in (
+        ({"dims": 4}, "card.json says 4 dims, the file has 3"),
+        ({"input": PLAIN.model_copy(update={"height": 64})}, "takes pictures of height 32, and its card says 64"),
+    ):
+        write_card(card.model_copy(update=change), folder)
+        with pytest.raises(ModelFileError, match=why):
+            LocalCore.open(Settings(home=tmp_path), folder)
+
+
+CENTERED: Nodes = [MEAN, ("ReduceMean", ("mean",), "all", {"axes": [0]}), ("Sub", ("mean", "all"), "feature", {})]
+NORMALIZED: Nodes = [MEAN, ("LpNormalization", ("mean",), "feature", {"axis": 0, "p": 2})]
+NOISY: Nodes = [MEAN, ("RandomNormalLike", ("mean",), "noise", {}), ("Add", ("mean", "noise"), "feature", {})]
+CONSTANT: Nodes = [MEAN, ("Mul", ("mean", "zero"), "nothing", {}), ("Add", ("nothing", "one"), "feature", {})]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "why"),
+    [
+        (CENTERED, "order|alone"),
+        (NORMALIZED, "order|alone"),
+        (NOISY, "in a second run differs .*export it in eval mode"),
+        (CONSTANT, "different pictures the same"),
+    ],
+)
+def test_a_trial_refuses_what_is_not_an_embedder(tmp_path: Path, nodes: Nodes, why: str) -> None:
+    constants = {"zero": np.zeros(1, np.float32), "one": np.ones(1, np.float32)}
+    file = onnx_graph(tmp_path / "m.onnx", ANY, nodes, constants)
+    with pytest.raises(ModelFileError, match=f"not an embedder: .*({why})") as caught:
+        foreign_card(file, "m", PLAIN, Settings())
+    assert str(caught.value).startswith(f"{file}: ") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("operator", "why"), [("Log", "holds NaN"), ("Relu", "is zero")])
+def test_a_trial_refuses_features_that_cannot_be_stored(tmp_path: Path, operator: str, why: str) -> None:
+    nodes = [MEAN, ("Neg", ("mean",), "negative", {}), (operator, ("negative",), "feature", {})]
+    with pytest.raises(VectorError, match=why):
+        foreign_card(onnx_graph(tmp_path / "m.onnx", ANY, nodes), "m", PLAIN, Settings())

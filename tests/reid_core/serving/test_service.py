@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,20 +12,22 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 import torch
 
-from reid_core.files import model_digest, save_model
+from reid_core.files import model_digest, read_card, save_model
 from reid_core.models import build_model
-from reid_core.serving import wire
+from reid_core.serving import service, wire
 from reid_core.serving.factory import open_core
 from reid_core.serving.local import LocalCore
 from reid_core.serving.remote import RemoteCore
+from reid_core.serving.service import Device, ModelFolders
 from schemas.cards import DiffAttentionSettings, InputConvention, ModelCard, ModelConfig
-from schemas.errors import CoreError, CoreUnavailable, HomeError, VectorError
+from schemas.errors import CoreError, CoreUnavailable, HomeError, ModelFileError, VectorError
 from schemas.settings import Settings
 
 INPUT = InputConvention(height=64, width=32)
@@ -68,14 +71,14 @@ def client(settings: Settings) -> httpx.Client:
     return httpx.Client(transport=httpx.HTTPTransport(uds=str(settings.core_socket)), base_url="http://core")
 
 
-def health(settings: Settings) -> dict[str, dict[str, int]] | None:
-    with socket.socket(socket.AF_UNIX) as probe:  # httpx leaves a socket open that finds nobody
+def health(settings: Settings) -> dict[str, Any] | None:
+    with socket.socket(socket.AF_UNIX) as probe:  # httpx leaves a socket open if nobody answers
         try:
             probe.connect(str(settings.core_socket))
         except OSError:
             return None
     with client(settings) as opened:
-        answer: dict[str, dict[str, int]] = opened.get("/health").json()
+        answer: dict[str, Any] = opened.get("/health").json()
     return answer
 
 
@@ -83,7 +86,7 @@ def pictures(count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, INPUT.height, INPUT.width, 3), dtype=np.uint8)
 
 
-#: A flow's process as far as the core is concerned: features of the pictures in argv[1] into argv[2].
+#: What a flow's process does with the core: writes features of the pictures in argv[1] to argv[2].
 CLIENT = """
 import sys
 import numpy as np
@@ -106,7 +109,8 @@ def test_four_processes_at_once_load_the_model_once(settings: Settings, tmp_path
         clients.append(subprocess.Popen([sys.executable, "-P", "-c", CLIENT, *paths], env=environment))
     assert [client.wait(120) for client in clients] == [0, 0, 0, 0]
     answer = health(settings)
-    assert answer is not None and list(answer["loads"].values()) == [1] and answer["jobs"] == 0
+    assert answer is not None and list(answer["loads"].values()) == [1]
+    assert answer["jobs"] == 0
     local = LocalCore.open(settings, settings.models_dir / "small")
     for number in range(4):
         assert np.array_equal(np.load(tmp_path / f"features{number}.npy"), local.embed(pictures(20, seed=number)))
@@ -150,7 +154,7 @@ def test_a_model_that_the_home_does_not_have_runs_in_process(settings: Settings,
         ("distances", b"x" * 8 * 4, "2,1,2", "2 dims|256 dims"),
     ],
 )
-def test_bodies_that_lie_get_one_line(
+def test_bodies_that_do_not_fit_their_shape_get_one_line(
     settings: Settings, what: str, body: bytes, shape: str | None, message: str
 ) -> None:
     digest = model_digest(card(settings)).hex()
@@ -169,6 +173,115 @@ def card(settings: Settings) -> ModelCard:
 def test_a_deadline_that_passes(settings: Settings) -> None:
     with pytest.raises(CoreUnavailable, match="busy"):
         RemoteCore(settings, card(settings), deadline_s=1e-9).embed(pictures(300))
+
+
+@pytest.mark.usefixtures("process")
+@pytest.mark.parametrize("deadline", ["soon", "", "nan", "0", "-1"])
+def test_a_deadline_that_is_no_time_gets_one_line(settings: Settings, deadline: str) -> None:
+    headers = {wire.SHAPE: "1,64,32,3", wire.DEADLINE: deadline}
+    with client(settings) as opened:
+        path = f"/models/{model_digest(card(settings)).hex()}/embed"
+        answer = opened.post(path, content=pictures(1).tobytes(), headers=headers)
+    assert answer.status_code == 400 and answer.json()["error"] == "CoreError"
+    assert answer.json()["message"] == f"the deadline {deadline!r} is not a number of seconds above 0"
+
+
+def test_a_deadline_is_at_most_the_default() -> None:
+    assert wire.parse_deadline(None) == wire.parse_deadline("inf") == wire.parse_deadline("1e9") == wire.DEADLINE_S
+    assert wire.parse_deadline("0.5") == 0.5
+
+
+def test_a_job_that_outlives_its_deadline_is_counted_until_it_ends(settings: Settings) -> None:
+    device, digest, release = Device(settings), model_digest(card(settings)).hex(), threading.Event()
+    began = threading.Event()
+
+    def slow(core: object) -> np.ndarray:
+        began.set()
+        assert release.wait(60)
+        return np.zeros(1, np.float32)
+
+    try:
+        device.enter()
+        running = device.submit(digest, slow)
+        assert began.wait(60)
+        device.enter()
+        waiting = device.submit(digest, slow)
+        with pytest.raises(TimeoutError):
+            running.result(0.01)  # its client gives up
+        assert not running.cancel() and device.jobs == 2
+        assert waiting.cancel() and device.jobs == 1  # it has not begun
+        for _ in range(service.QUEUE - 1):
+            device.enter()
+        with pytest.raises(CoreUnavailable, match=f"busy with {service.QUEUE} requests"):
+            device.enter()
+        release.set()
+        running.result(60)
+        device.enter()
+    finally:
+        release.set()
+        device.close()
+
+
+@pytest.mark.usefixtures("process")
+def test_the_queue_counts_jobs_whose_clients_gave_up(settings: Settings) -> None:
+    """Over the socket: the process still counts a job after its client was told that it is busy."""
+    busy = RemoteCore(settings, card(settings), deadline_s=1e-6)
+    for _ in range(3):
+        with pytest.raises(CoreUnavailable, match="no result within"):
+            busy.embed(pictures(300))
+    counted = health(settings)
+    assert counted is not None
+    deadline = time.monotonic() + 60
+    while counted["jobs"]:
+        assert time.monotonic() < deadline
+        counted = health(settings)
+        assert counted is not None
+    assert len(RemoteCore(settings, card(settings)).embed(pictures(1))) == 1
+
+
+def test_a_lookup_reads_a_model_again_only_after_a_change(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = settings.model_copy(update={"home": tmp_path})
+    home.models_dir.mkdir()
+    shutil.copytree(settings.models_dir / "small", home.models_dir / "one")
+    (home.models_dir / "damaged").mkdir()
+    read: list[str] = []
+
+    def counting(folder: Path) -> ModelCard:
+        read.append(folder.name)
+        return read_card(folder)
+
+    monkeypatch.setattr(service, "read_card", counting)
+    folders, digest = ModelFolders(home), model_digest(card(settings)).hex()
+    for _ in range(3):
+        assert folders.find(digest).name == "one"
+    assert read == ["damaged", "one"]
+    weights = home.models_dir / "one" / "weights.safetensors"
+    kept = weights.read_bytes()
+    weights.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))  # of the same size
+    with pytest.raises(ModelFileError, match="no model"):
+        folders.find(digest)
+    weights.write_bytes(kept)
+    assert folders.find(digest).name == "one" and read == ["damaged", "one", "one", "one"]
+    (home.models_dir / "one").rename(home.models_dir / "two")
+    assert folders.find(digest).name == "two"
+    shutil.rmtree(home.models_dir / "two")
+    with pytest.raises(ModelFileError, match="no model"):
+        folders.find(digest)
+
+
+def test_a_model_that_is_removed_is_no_longer_answered_for(settings: Settings, tmp_path: Path) -> None:
+    home = settings.model_copy(update={"home": tmp_path})
+    shutil.copytree(settings.models_dir, home.models_dir)
+    with core_process(home):
+        core = open_core(home, home.models_dir / "small")
+        assert isinstance(core, RemoteCore)
+        core.embed(pictures(1))
+        shutil.rmtree(home.models_dir / "small")
+        assert RemoteCore.connect(home, core.card) is None
+        with pytest.raises(ModelFileError, match="no model"):
+            core.embed(pictures(1))
 
 
 @pytest.mark.usefixtures("process")
@@ -195,7 +308,7 @@ def test_killed_in_the_middle_and_started_again(settings: Settings, tmp_path: Pa
         core = open_core(home, home.models_dir / "small")
         assert isinstance(core, RemoteCore)
         before = core.embed(pictures(20))
-        process.send_signal(signal.SIGSTOP)  # so that the request is surely under way when it dies
+        process.send_signal(signal.SIGSTOP)  # so that the request is under way when the process dies
         result: list[BaseException] = []
 
         def embed() -> None:

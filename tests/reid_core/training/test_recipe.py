@@ -18,7 +18,7 @@ from schemas.errors import CoreError
 from schemas.settings import Settings
 from scripts.train_demo import demo_plans
 from synthetic.training import training_set
-from tests.helpers.onnx_files import onnx_file
+from tests.helpers.onnx_files import onnx_file, stated
 
 SETTINGS = Settings(device="cpu")
 INPUT = InputConvention(height=32, width=16)
@@ -76,7 +76,7 @@ def test_a_module_is_trained_on_a_model_that_is_there(
     attention = DiffAttentionSettings(reduction=1)
     if foreign:
         start.mkdir()
-        card = foreign_card(onnx_file(start / "m.onnx", (1, 3, 32, 16)), "m", INPUT, SETTINGS)
+        card = foreign_card(onnx_file(start / "m.onnx", (1, 3, 32, 16)), "m", stated(INPUT), SETTINGS)
         write_card(card, start)
     else:
         config = CONFIG.model_copy(update={"diff_attention": None})
@@ -108,7 +108,7 @@ def test_separate_validation_embeds_its_pictures_once(
     if foreign:
         plans, start = plans[1:], tmp_path / "start"
         start.mkdir()
-        write_card(foreign_card(onnx_file(start / "m.onnx", (1, 3, 32, 16)), "m", INPUT, SETTINGS), start)
+        write_card(foreign_card(onnx_file(start / "m.onnx", (1, 3, 32, 16)), "m", stated(INPUT), SETTINGS), start)
     attention = DiffAttentionSettings(reduction=1)
     embed, seen = LocalCore.embed, []
 
@@ -135,7 +135,9 @@ def test_recipes_that_cannot_be_meant(
         make_model(Recipe(without, (separate,)), people, validation, tmp_path, tmp_path / "o", SETTINGS, name="m")
     make_model(Recipe(without, (plain,)), people, validation, tmp_path / "w", tmp_path / "s", SETTINGS, name="m")
     (tmp_path / "f").mkdir()
-    write_card(foreign_card(onnx_file(tmp_path / "f" / "m.onnx", (1, 3, 32, 16)), "m", INPUT, SETTINGS), tmp_path / "f")
+    write_card(
+        foreign_card(onnx_file(tmp_path / "f" / "m.onnx", (1, 3, 32, 16)), "m", stated(INPUT), SETTINGS), tmp_path / "f"
+    )
     with pytest.raises(CoreError, match="only separate training can go on"):
         recipe = Recipe(CONFIG, (plain,), start=tmp_path / "f")
         make_model(recipe, people, validation, tmp_path, tmp_path / "o", SETTINGS, name="m")

@@ -14,7 +14,7 @@ from reid_core.training.reproduce import BUDGETS, CPU, FULL, Budget, chosen_rows
 from schemas.cards import DiffAttentionSettings, InputConvention
 from schemas.errors import CoreError, InputError
 from schemas.settings import Settings
-from tests.helpers.onnx_files import onnx_file
+from tests.helpers.onnx_files import onnx_file, stated
 
 SETTINGS = Settings(device="cpu")
 TINY = Budget(
@@ -57,7 +57,7 @@ def test_a_row_on_a_foreign_embedder_is_none_of_the_papers(data: Dataset, tmp_pa
     model = tmp_path / "model"
     model.mkdir()
     file = onnx_file(model / "m.onnx", (1, 3, 32, 16))
-    write_card(foreign_card(file, "someones", TINY.input, SETTINGS), model)
+    write_card(foreign_card(file, "someones", stated(TINY.input), SETTINGS), model)
     keys = ["bagtricks+separate", "agw+separate"]
     # A quarter of the file's three channels would leave the module none.
     rows = [replace(row, diff_attention=DiffAttentionSettings(reduction=1)) for row in chosen_rows("table1", keys)]
