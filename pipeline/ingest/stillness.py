@@ -1,12 +1,14 @@
 """Static things: what a detector takes for a person although nothing moves, such as a chair, a poster, a coat.
 
-A track whose box stays in its place and within which no pixel changes for STILL_S is static. A person who stands sways
-and moves head and arms, so pixels within the box change. Crops are held back until this is decided.
+A track whose box stays in its place is static once no pixel within it has changed for STILL_S, and a person's once
+something within it has moved all the time for HOLD_S: a person who stands sways and moves head and arms. Crops are held
+back until this is decided. A track whose box moves is a person's from then on.
 """
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from enum import Enum, auto
 
 import cv2
 import numpy as np
@@ -17,7 +19,7 @@ from pipeline.ingest.detectors import Frame
 from pipeline.ingest.tracking import Track
 
 STILL_S = 5.0
-#: A track that has neither moved nor been still for this long is taken for a person.
+#: A track that stays in its place and within which something has moved all this time is a person's.
 HOLD_S = 20.0
 MOVED = 0.3  # a box that moves by this share of its height is no static thing
 STILL_SHARE = 0.03  # of a box's pixels may change in this time: noise, a reflection
@@ -34,8 +36,8 @@ class ChangeMap:
     A pixel changed when the blurred gray picture differs from that of a second ago by more than LEAST_CHANGE and by
     more than the noise of the frame, which is taken from the quarter of the frame that changes least.
 
-    Limits. A person is still by this measure when nothing of them moves by about a pixel for STILL_S: somebody asleep,
-    or very small in the frame. Where the camera shakes or rain falls, nothing is still, so nothing is static.
+    Limits. A person is still by this measure if no part of them moves by a quarter of a pixel for STILL_S: somebody
+    asleep, or very small in the frame. Where the camera shakes or rain falls, nothing is still, so nothing is static.
     """
 
     def __init__(self) -> None:
@@ -75,28 +77,35 @@ class ChangeMap:
         return within.size > 0 and float(np.mean(within > self._at_s - STILL_S)) < STILL_SHARE
 
 
+class _State(Enum):
+    OPEN = auto()  # crops are held
+    PERSON = auto()
+    STATIC = auto()
+
+
 @dataclass
 class _Seen:
     """What is known of one track."""
 
     place: NDArray[np.float64]  # (2,) center of its first box, pixels
     height: float  # of its first box, pixels
-    since_s: float
+    since_s: float  # the start of the track, or when it was last still
     box: NDArray[np.float64]  # (4,) its last box: left, top, width, height
     moved: bool = False
-    static: bool = False
-    released: bool = False
+    state: _State = _State.OPEN
     held: list[Candidate] = field(default_factory=list)
 
 
 class StaticFilter:
     """Lets the crops of people pass and keeps back those of static things.
 
-    `tracks` and `crops` count what was kept back; `first` is the first such crop.
+    `tracks` holds the numbers of tracks that were static at some time; `crops` counts the crops that were kept back;
+    `first` is the first of them.
     """
 
     def __init__(self) -> None:
-        self.tracks = self.crops = 0
+        self.tracks: set[int] = set()
+        self.crops = 0
         self.first: Candidate | None = None
         self._changes = ChangeMap()
         self._seen: dict[int, _Seen] = {}
@@ -122,14 +131,13 @@ class StaticFilter:
         self._hold(crops)
         for number, seen in list(self._seen.items()):
             ended = number not in going_on
-            if seen.moved:
-                seen.static, seen.released = False, True
-            elif not seen.static and self._changes.is_still(seen.box):
-                seen.static = True
-                self.tracks += 1
-            elif at_s - seen.since_s >= HOLD_S or (ended and self._changes.is_known()):
-                seen.released = True
-            if seen.static or seen.released:
+            too_short = ended and seen.state is _State.OPEN and self._changes.is_known()
+            if not seen.moved and self._changes.is_still(seen.box):
+                self.tracks.add(number)
+                seen.state, seen.since_s = _State.STATIC, at_s
+            elif seen.moved or at_s - seen.since_s >= HOLD_S or too_short:
+                seen.state = _State.PERSON
+            if seen.state is not _State.OPEN:
                 yield from self._decided(seen)
                 if ended:
                     del self._seen[number]
@@ -147,7 +155,7 @@ class StaticFilter:
     def _decided(self, seen: _Seen) -> Iterator[Candidate]:
         """The held crops of a track, unless it is static; they are held no longer."""
         held, seen.held = seen.held, []
-        if not seen.static:
+        if seen.state is not _State.STATIC:
             yield from held
             return
         self.crops += len(held)

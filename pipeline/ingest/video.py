@@ -81,9 +81,10 @@ def ingest_video(
     notes = [] if report.read else [f"no people were found in {frames.read} frames"]
     static = found.static
     if static.first is not None:
+        things = "1 track" if len(static.tracks) == 1 else f"{len(static.tracks)} tracks"
         notes.append(
-            f"{static.crops} crops of {static.tracks} things in which nothing moves, such as a chair, were left out; "
-            f"the first: {static.first.name}, box {static.first.box}"
+            f"nothing moves in {things}, as in a chair that is taken for a person; their {static.crops} crops were "
+            f"left out, the first: {static.first.name}, box {static.first.box}"
         )
     return report.model_copy(update={"static_count": static.crops, "notes": (*notes, *frames.notes)})
 

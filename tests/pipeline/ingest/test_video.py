@@ -89,8 +89,8 @@ def test_a_thing_that_never_moves_is_left_out_and_counted(city_store: Store, cro
     assert report.read == report.written == len(found) >= 12 and 14 <= report.static_count <= 16
     assert all(box[1] < 100 for _, _, box, _ in found)
     assert re.fullmatch(
-        rf"{report.static_count} crops of 1 things in which nothing moves, such as a chair, were left out; "
-        r"the first: 2000-01-01T00:00:00.\d+\+00:00, track \d, box \(18, 177, 44, 62\)",
+        rf"nothing moves in 1 track, as in a chair that is taken for a person; their {report.static_count} crops were "
+        r"left out, the first: 2000-01-01T00:00:00.\d+\+00:00, track \d, box \(18, 177, 44, 62\)",
         report.notes[0],
     )
 
