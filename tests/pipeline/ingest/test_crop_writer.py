@@ -1,3 +1,4 @@
+import os
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -77,6 +78,16 @@ def test_truth_that_comes_later_is_added(city_store: Store, crops: CropStore) ->
     assert taken(city_store, crops, [candidate(2, at=NOW + timedelta(seconds=1))]) == (1, 0)
     assert taken(city_store, crops, [candidate(2, at=NOW + timedelta(seconds=1), truth="bob")]) == (0, 1)
     assert [truth for _, truth in truths(city_store)] == ["ann", "bob"]
+
+
+def test_a_manifest_below_a_folder_whose_name_is_not_utf8(city_store: Store, crops: CropStore, tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe"))
+    folder.mkdir()
+    (folder / "0.jpg").write_bytes(picture(0))
+    line = f'{{"path": "%d.jpg", "camera": "{C1}", "time": "2026-01-01T08:00:00Z"}}\n'
+    (folder / "manifest.jsonl").write_text(line % 0 + line % 1)
+    report = ingest_manifest(city_store, crops, folder / "manifest.jsonl", now=NOW)
+    assert (report.written, report.skipped) == (1, ("line 2, '1.jpg': No such file or directory",))
 
 
 def test_batches_before_a_fault_stay(city_store: Store, crops: CropStore) -> None:

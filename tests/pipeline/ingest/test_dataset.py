@@ -1,3 +1,4 @@
+import os
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,6 +62,19 @@ def test_splits_in_parts_are_the_same_crops(store: Store, crops: CropStore, smal
         report = ingest_dataset(store, crops, data_set, "market1501", small_city, "frames:25", splits=[split])
         assert report.written == written
     assert ingest_dataset(store, crops, data_set, "market1501", small_city, "frames:25").already_there == 5
+
+
+def test_a_folder_whose_name_is_not_utf8(
+    store: Store, crops: CropStore, small_city: City, data_set: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path_factory.mktemp("set")) + b"/\xff\xfe"))
+    data_set.rename(folder)
+    (folder / "query" / NAMES["query"][0]).write_bytes(b"no picture")
+    report = ingest_dataset(store, crops, folder, "market1501", small_city, "none")
+    assert (report.written, report.skipped_count) == (4, 2)
+    (folder / "query" / os.fsdecode(b"\xff.jpg")).write_bytes(b"")
+    with pytest.raises(InputError, match=r"unlike '\\udcff.jpg'"):
+        ingest_dataset(store, crops, folder, "market1501", small_city, "none")
 
 
 def test_without_times(store: Store, crops: CropStore, small_city: City, data_set: Path) -> None:

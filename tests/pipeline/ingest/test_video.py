@@ -265,6 +265,9 @@ def test_real_pedestrians(city_store: Store, crops: CropStore, tmp_path: Path, n
     assert 2 <= len(tracks) <= 12
     for _, _, box, picture in found:
         assert box[3] > box[2] and decode(crops.get(picture)).shape[:2] == (box[3], box[2])
+    assert report.static_count == 0
+    again = ingest_video(city_store, crops, str(path), C1, detector=detector)
+    assert (again.written, again.already_there) == (0, len(found))
 
 
 def test_the_video_door_loads_no_torch() -> None:
