@@ -1,6 +1,6 @@
-"""What a person wants to see after a run, in Prefect's own pages: a table and a summary under keys that stay the same.
+"""Artifacts of runs on Prefect's own pages: tables and Markdown summaries, under keys that stay the same.
 
-Names come from files that anyone may have written, so everything is escaped; no pictures.
+Names come from files that anyone may have written, so all text is escaped. No pictures.
 """
 
 import html
@@ -21,19 +21,19 @@ from schemas.times import period_text
 
 
 def artifact_key(kind: str, name: str) -> str:
-    """Prefect's keys hold a-z, 0-9 and dashes: resolve-d1--s1. `name`: a unit's code or a model's name."""
+    """A key of Prefect's, of a-z, 0-9 and dashes, such as resolve-d1--s1. `name`: a unit's code or a model's name."""
     return f"{kind}-{re.sub('[^a-z0-9-]', '-', name.lower().replace('/', '--'))}"
 
 
 def markdown(text: str) -> str:
-    """`text` so that neither Markdown nor HTML makes anything of it."""
+    """`text` on one line, escaped for Markdown and HTML."""
     return re.sub(r"([\\`*_{}\[\]()#+\-.!|~>:])", r"\\\1", html.escape(one_line(text), quote=False))
 
 
 async def show_resolve(
     settings: Settings, unit: str, names: Mapping[str, str], results: Sequence[UnitResult], digest: str
 ) -> None:
-    """A table of counts and decisions, a row a unit, and a summary."""
+    """Creates a table of counts and decisions with a row for each unit, and a summary."""
     rows = [
         {
             "unit": result.unit,
@@ -48,7 +48,7 @@ async def show_resolve(
         }
         for result in reversed(results)
     ]
-    await acreate_table_artifact(rows, artifact_key("resolve", unit), f"What the last resolve of {unit} did, by unit")
+    await acreate_table_artifact(rows, artifact_key("resolve", unit), f"The last resolve of {unit}, unit by unit")
     written, reviews = (sum(getattr(result, what) for result in results) for what in ("written", "reviews"))
     lines = [
         f"# {markdown(names.get(unit) or unit)}",
@@ -63,7 +63,7 @@ async def show_resolve(
     if index.exists():
         lines.append(f"- [report]({index.as_uri()}): {markdown(str(index))}")
     await acreate_markdown_artifact(
-        "\n".join(lines), artifact_key("resolve-summary", unit), f"The last resolve of {unit}, in short"
+        "\n".join(lines), artifact_key("resolve-summary", unit), f"Summary of the last resolve of {unit}"
     )
 
 
@@ -92,7 +92,7 @@ async def show_search(unit: str, request: str, reason: str, hits: Sequence[Searc
 
 
 async def show_candidate(parameters: TrainParameters, comparison: Comparison | None) -> None:
-    """The candidate's figures beside those of the model in use, and what to do next."""
+    """Creates a summary: the candidate's figures beside those of the model in use, and what to do next."""
     lines = [
         f"# {markdown(parameters.name)}",
         "",
@@ -100,7 +100,7 @@ async def show_candidate(parameters: TrainParameters, comparison: Comparison | N
         f"- {markdown(parameters.reason)}",
     ]
     if comparison is None:
-        lines.append(f"- no model is in use yet: `urban-reid models use {parameters.name}` takes it")
+        lines.append(f"- no model is in use yet: `urban-reid models use {parameters.name}` puts it in use")
     else:
         lines += [
             f"- measured on {markdown(comparison.held_out)}",
@@ -112,10 +112,10 @@ async def show_candidate(parameters: TrainParameters, comparison: Comparison | N
                 for name, by in comparison.difference.items()
             ),
             "",
-            "It is worse: only `--force` promotes it."
+            "It is worse: promoting it takes `--force`."
             if comparison.worse
             else f"`urban-reid models promote {parameters.name} --operator USER --reason TEXT` puts it in use.",
         ]
     await acreate_markdown_artifact(
-        "\n".join(lines), artifact_key("candidate", parameters.name), "A trained model beside the one in use"
+        "\n".join(lines), artifact_key("candidate", parameters.name), "A candidate beside the model in use"
     )

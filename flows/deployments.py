@@ -1,4 +1,4 @@
-"""The six flows as deployments that Prefect's own pages can run, and the process that starts their runs.
+"""The six flows as deployments, which Prefect's own pages can run, and the process that starts their runs.
 
 `python -P -m flows.deployments`, started by `urban-reid up` with the environment of `flows.server`. Entry points are
 modules: a file's would put the working directory first on the import path.
@@ -25,21 +25,21 @@ from schemas.levels import Level
 from schemas.parameters import ResolveParameters
 from schemas.settings import settings
 
-#: A run that a person starts begins after at most this.
+#: Pause between looks for runs that are due, seconds.
 _POLL_S = 2.0
 _DISTRICT_EVERY = timedelta(minutes=5)
 _LOOK_FOR_CITY_S = 10.0
-#: Runs at once; more wait. Each is a process.
+#: Runs at a time, each in a process of its own; further ones wait.
 _LIMIT = 4
 
 
 def deployment_name(level: Level) -> str:
-    """As Prefect names it: flow/deployment."""
+    """Prefect's name of the deployment that resolves units of a level: flow/deployment."""
     return f"{level}/urban-reid"
 
 
 async def _serve() -> None:
-    # The server refuses nobody on loopback while it starts: the first call waits for it.
+    # Connections queue while the server starts: the first call waits for it.
     async with get_client() as client:
         await client.hello()
     runner = Runner(name="urban-reid", query_seconds=_POLL_S, limit=_LIMIT, pause_on_shutdown=True)
@@ -55,7 +55,7 @@ async def _serve() -> None:
             try:
                 found = await asyncio.to_thread(_districts, store)
             except StoreUnavailable:
-                continue  # looked up again in a moment; the runs themselves say that it is away
+                continue  # tried again after the pause; the runs report it too
             if found != districts:
                 await _register(runner, FLOWS[Level.DISTRICT], districts := found)
         await running
@@ -67,7 +67,7 @@ def _districts(store: Store) -> list[str]:
 
 
 async def _register(runner: Runner, flow: Flow[..., Any], districts: list[str]) -> None:
-    """The flow as a deployment; the district's on a schedule for each district of the city."""
+    """Registers the flow as a deployment; the district flow with a schedule for each district of the city."""
     schedules = [
         Interval(
             _DISTRICT_EVERY,

@@ -1,4 +1,4 @@
-"""The environment of processes that talk to Prefect.
+"""The environment of processes that call Prefect.
 
 Prefect takes its settings from PREFECT_ variables, a profile, and from .env, prefect.toml and pyproject.toml of the
 working directory. Those are the settings of the user's own Prefect, if any: a server and clients of ours that saw them
@@ -75,7 +75,7 @@ def _variables(settings: Settings, url: str) -> dict[str, str]:
 def _without_proxies_to_this_machine(variables: Mapping[str, str]) -> dict[str, str]:
     """`variables` with proxies for other machines only, such as the one that published weights come from.
 
-    Prefect's HTTP client fails on a proxy that it cannot use, whatever it is to reach; nothing else here could use it.
+    Prefect's HTTP client fails on a proxy that it does not support, even if no request uses it.
     """
     kept = {name: value for name, value in variables.items() if name.lower() not in _PROXIES or _is_usable(name, value)}
     # As everywhere, the lower-case name comes first.

@@ -1,7 +1,7 @@
 """The four resolve flows: camera, building, street, district. Each resolves its unit and everything below it.
 
 A task is a unit over all its pending windows. A building waits for its own cameras only, a street for its own
-buildings; what does not depend on each other runs at once.
+buildings; units that do not depend on each other run at the same time.
 """
 
 import asyncio
@@ -29,38 +29,38 @@ from schemas.settings import settings
 
 @dataclass(frozen=True)
 class Resolved:
-    """What a resolve did: a result a unit, and the decision digest of the unit that was asked for."""
+    """What a resolve did: a result for each unit, and the decision digest of the requested unit."""
 
     results: tuple[UnitResult, ...]
     digest: str
 
     @property
     def written(self) -> int:
-        """Rows, those of the crops' features aside."""
+        """Rows written, without those of the crops' features."""
         return sum(result.written for result in self.results)
 
 
 @flow(name="camera", flow_run_name="{parameters.unit}")
 async def camera(parameters: ResolveParameters) -> Resolved:
-    """Groups a camera's crops into tracklets, one a passage."""
+    """Groups a camera's crops into tracklets, one for each passage of a person."""
     return await _resolve(Level.CAMERA, parameters)
 
 
 @flow(name="building", flow_run_name="{parameters.unit}")
 async def building(parameters: ResolveParameters) -> Resolved:
-    """Finds the same person at the cameras of a building, after the cameras themselves."""
+    """Finds the same person at the cameras of a building, after resolving the cameras."""
     return await _resolve(Level.BUILDING, parameters)
 
 
 @flow(name="street", flow_run_name="{parameters.unit}")
 async def street(parameters: ResolveParameters) -> Resolved:
-    """Finds the same person in the buildings of a street, after everything below it."""
+    """Finds the same person in the buildings of a street, after resolving everything below it."""
     return await _resolve(Level.STREET, parameters)
 
 
 @flow(name="district", flow_run_name="{parameters.unit}")
 async def district(parameters: ResolveParameters) -> Resolved:
-    """Finds the same person in the streets of a district and in its history, after everything below it."""
+    """Finds the same person in the streets of a district and in its history, after resolving everything below it."""
     return await _resolve(Level.DISTRICT, parameters)
 
 
@@ -79,7 +79,7 @@ async def _resolve(level: Level, parameters: ResolveParameters) -> Resolved:
         units = await work.run(units_within, work.store, unit)
         results = await _Run(work, parameters, units).all()
         digest = await work.run(_digest, work, unit)
-        if any(result.windows for result in results):  # a run that found nothing new leaves the last one's pages
+        if any(result.windows for result in results):  # a run that found nothing new keeps the last one's artifacts
             await show_resolve(work.settings, unit, names, results, digest)
         return Resolved(tuple(results), digest)
 
@@ -90,7 +90,7 @@ def _digest(work: Work, unit: str) -> str:
 
 
 class _Run:
-    """The tasks of one flow run, each started when those below it have ended."""
+    """The tasks of one flow run; each starts when those below it have ended."""
 
     def __init__(self, work: Work, parameters: ResolveParameters, units: list[str]) -> None:
         self._work = work
@@ -104,9 +104,9 @@ class _Run:
         self._states: dict[str, State[UnitResult]] = {}
 
     async def all(self) -> list[UnitResult]:
-        """Each unit's result in dependency order. Raises the first task's error, after all that could run have run."""
+        """Each unit's result, in dependency order. Raises the first error when all that could run have ended."""
         await self._visit(self._units[-1])
-        # Cameras come first: an error there is the cause of what could not start above it.
+        # Cameras come first: a camera's error is the reason why the units above it could not start.
         return [await self._states[unit].aresult() for unit in self._units]
 
     async def _visit(self, unit: str) -> State[UnitResult]:

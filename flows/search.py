@@ -1,4 +1,4 @@
-"""The search flow: who asks and why is written before anything is looked at; then the hits."""
+"""The search flow: records who asks and why, and then searches."""
 
 from typing import Self
 from zoneinfo import ZoneInfo
@@ -17,7 +17,7 @@ from schemas.settings import settings
 
 @flow(name="search", flow_run_name="{parameters.unit}")
 async def search(parameters: SearchParameters) -> tuple[SearchHit, ...]:
-    """Searches a unit for one person, from a stored crop or an uploaded picture."""
+    """Searches a unit for one person, given a stored crop or an uploaded picture."""
     with working(settings()) as work:
         asked = await work.run(_Asked.first, work, parameters)
 
@@ -31,7 +31,7 @@ async def search(parameters: SearchParameters) -> tuple[SearchHit, ...]:
 
 
 class _Asked:
-    """A request's row and its model. A second row is written only where another model comes into use in between."""
+    """A recorded request and its model. If another model comes into use before the answer, it is recorded again."""
 
     def __init__(self, work: Work, parameters: SearchParameters, model: ModelRow) -> None:
         self._work, self._parameters, self._model = work, parameters, model

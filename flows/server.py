@@ -153,7 +153,7 @@ class PrefectServer:
     def _start(self) -> str:
         with socket.create_server(("127.0.0.1", 0)) as listening, open_lock(self._home / "server.lock") as held:
             url = f"http://127.0.0.1:{listening.getsockname()[1]}/api"
-            lock(held)  # by nobody, but for a moment by those who look whether a server runs
+            lock(held)  # waits for processes that are just looking whether a server runs
             variables = environment(self._settings, url) | {
                 # Relative to the process's folder: a path in a URL would have to be quoted.
                 "PREFECT_API_DATABASE_CONNECTION_URL": "sqlite+aiosqlite:///prefect.db",

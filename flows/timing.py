@@ -1,8 +1,8 @@
-"""Where a run's wall time went: the core, the database, our own work, Prefect, the start.
+"""How a run's wall time was spent: on the start, the core, the database, association and Prefect.
 
-Several threads may be busy at once. A moment counts once, for the first kind in `KINDS` that anyone was busy with: a
-moment in which one thread waits for the core and another sorts candidates is the core's. So the kinds add up to the
-total, and what is left without core and database is what the program itself costs.
+Several threads may be busy at once. A moment counts once, for the first kind of `KINDS` that any thread is busy with:
+when one thread waits for the core and another sorts candidates, it counts for the core. So the kinds add up to the
+total, and the rest beside core and database is what the program itself costs.
 """
 
 import threading
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from reid_core.serving.core import ReIDCore
 from schemas.cards import ModelCard
 
-#: In this order; a moment of none of them is the start's too.
+#: Kinds of work, by precedence. A moment in which no thread is busy counts for the start.
 KINDS = ("start", "core", "database", "association", "prefect")
 
 
 class Timing:
-    """Collects spans from all threads; `split` says how a stretch of time was spent."""
+    """Collects spans of work from all threads; `split` adds them up."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -36,16 +36,16 @@ class Timing:
             self.add(kind, start, time.perf_counter())
 
     def add(self, kind: str, start: float, end: float) -> None:
-        """A span in seconds of time.perf_counter."""
+        """Adds a span of work; `start` and `end` in seconds of time.perf_counter."""
         assert kind in KINDS and start <= end, (kind, start, end)
         with self._lock:
             self._spans.append((kind, start, end))
 
     def split(self, start: float, end: float) -> dict[str, float]:
-        """Seconds of [start, end] by kind, and `total`."""
+        """Seconds of [start, end] by kind, and as `total`."""
         with self._lock:
             spans = [(kind, max(a, start), min(b, end)) for kind, a, b in self._spans if a < end and b > start]
-        # Where each kind's activity changes, by how much; between two changes the first active kind gets the time.
+        # (moment, kind, +1 or -1 active spans); between two changes the time counts for the first active kind.
         changes = sorted(
             (moment, KINDS.index(kind), step) for kind, a, b in spans for moment, step in ((a, 1), (b, -1))
         )
@@ -65,9 +65,9 @@ def _first(active: list[int]) -> str:
 
 
 class TimedCore:
-    """A core that is opened when it is first needed, and whose calls are counted as the core's time.
+    """A core that is opened at its first call, and whose calls are timed.
 
-    Opening one in this process loads torch and the model, which a run with nothing new to look at never needs.
+    Opening one in this process loads torch and the model; a run that finds nothing new does without.
     """
 
     def __init__(self, card: ModelCard, open_core: Callable[[], ReIDCore], timing: Timing) -> None:

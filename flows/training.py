@@ -1,8 +1,8 @@
-"""The training flow: people, weights, figures beside the model in use, a candidate, and a person's word.
+"""The training flow: trains a candidate, compares it with the model in use, and promotes it when a person approves.
 
-Run by `urban-reid up`, it is suspended until somebody approves: no process waits. It then begins again from the top,
-where each step finds that it was done before. Called from the command line it ends with the candidate, and
-`urban-reid models promote` goes on.
+Run by `urban-reid up`, it is suspended until somebody approves, and no process waits. It then starts again from the
+top, and each step finds its result of before. Called from the command line it ends with the candidate;
+`urban-reid models promote` does the rest.
 """
 
 from collections.abc import Callable
@@ -25,12 +25,12 @@ from schemas.settings import settings
 
 T = TypeVar("T")
 
-#: A candidate waits so long for somebody's word; it stays a candidate afterwards.
+#: A suspended run waits this long for approval, seconds. The candidate stays registered afterwards.
 _APPROVAL_WITHIN_S = 30 * 24 * 3600
 
 
 class Approval(ApprovalParameters, RunInput):
-    """What the form of Prefect's pages asks for before a candidate is promoted."""
+    """The form on Prefect's pages that promotes a candidate."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Trained:
 
 @flow(name="training", flow_run_name="{parameters.name}")
 async def training(parameters: TrainParameters) -> Trained:
-    """Trains a model, measures it beside the one in use, and promotes it once somebody says so."""
+    """Trains a model, compares it with the one in use, and promotes it when somebody approves."""
     with working(settings()) as work:
         step = partial(_step, work, parameters.name)
         await step("train", lambda: train_model(work.store, work.crops, parameters, work.on_step))
@@ -58,7 +58,7 @@ async def training(parameters: TrainParameters) -> Trained:
                 operator=parameters.operator,
             )
             answer = await asuspend_flow_run(wait_for_input=asked, key="approval", timeout=_APPROVAL_WITHIN_S)
-            said = ApprovalParameters(operator=answer.operator, reason=answer.reason, force=answer.force)
+            approved = ApprovalParameters(operator=answer.operator, reason=answer.reason, force=answer.force)
             promotion = await step(
                 "promote",
                 lambda: promote(
@@ -66,18 +66,18 @@ async def training(parameters: TrainParameters) -> Trained:
                     work.crops,
                     work.core,
                     parameters.name,
-                    operator=said.operator,
-                    reason=said.reason,
-                    force=said.force,
+                    operator=approved.operator,
+                    reason=approved.reason,
+                    force=approved.force,
                 ),
             )
         return Trained(parameters.name, comparison, promotion)
 
 
 async def _step(work: Work, model: str, name: str, function: Callable[[], T]) -> T:
-    """A task over a plain function; what it returns stays in this process."""
+    """Runs a plain function as a task; its result stays in this process."""
 
-    async def run(unit: str) -> T:  # a task is named after its unit, which here is a model
+    async def run(unit: str) -> T:  # a task is named after its unit, here the model
         return await work.run(function)
 
     return await unit_task(name, run)(model)

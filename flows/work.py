@@ -1,6 +1,6 @@
-"""What a run works with: the store, the crops and the cores of models, opened once and shared by its tasks.
+"""What the tasks of a run share: the store, the crops and the cores of models, each opened once.
 
-Which model is in use is read by each task at its start: it may change while a run, or a warm process, goes on.
+Each task reads at its start which model is in use: that may change during a run.
 """
 
 import asyncio
@@ -26,17 +26,17 @@ from schemas.settings import Settings
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: Units worked on at once: one waits for the core, another for the database, a third decodes. Each takes up to two
-#: connections to the database.
+#: Units in work at a time: one waits for the core, another for the database, a third decodes pictures. Each takes up
+#: to two connections to the database.
 _THREADS = 6
-#: A task waits so long before each new try, seconds; only what may come back is tried again.
+#: Pauses before each new try of a task, seconds; see `_may_come_back`.
 _RETRY_DELAYS_S = (1.0, 3.0, 10.0, 30.0)
-#: Ends a task that hangs. A large city's first run takes hours.
+#: A task that takes longer than this hangs, seconds. A large city's first run takes hours.
 _TIMEOUT_S = 24 * 3600.0
 
 
 class Work:
-    """Open for the length of one run, or of several in a warm process; safe for threads."""
+    """Open during one run, or several in one process; safe for threads."""
 
     def __init__(self, store: Store, timing: Timing) -> None:
         self.settings = store.settings
@@ -44,20 +44,20 @@ class Work:
         self.crops = CropStore(store.settings)
         self.timing = timing
         self._cores: dict[int, TimedCore] = {}
-        #: Told, in a line, for whom a unit waits that another process works on.
+        #: Called with a line that names the process which works on a unit that this one waits for.
         self.on_wait: Callable[[str], None] | None = None
-        #: Told by long steps: what is being done, how much of it is done, and how much there is (0: not known).
+        #: Called by long steps with (what is being done, how much is done, how much there is; 0 if not known).
         self.on_step: Callable[[str, int, int], None] | None = None
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="urban-reid")
 
     def core(self, model: ModelRow) -> ReIDCore:
-        """The core of a registered model; opened when it is first needed, and kept."""
+        """The core of a registered model, opened at its first call and kept."""
         directory = model.directory(self.settings)
         made = TimedCore(model.card, lambda: open_core(self.settings, directory), self.timing)
         return self._cores.setdefault(model.id, made)
 
     def with_model_in_use(self, function: Callable[[ModelRow], T]) -> T:
-        """Calls it with the model that is in use now, and once more with the next one should that change meanwhile."""
+        """Calls `function` with the model in use, and again with the new one if that changes meanwhile."""
         while True:
             with self.store.begin() as connection:
                 model = model_in_use(connection)
@@ -67,7 +67,7 @@ class Work:
                 continue
 
     async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Calls a plain function in a thread, so that the flow's loop stays free."""
+        """Calls a plain function in a thread, so that the flow's event loop stays free."""
         context = contextvars.copy_context()
 
         def call() -> T:
@@ -77,7 +77,7 @@ class Work:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     def close(self) -> None:
-        # Not waited for: a step that is cut off here is rolled back as after a kill.
+        # Not waited for: a step that is interrupted here is rolled back, as after a kill.
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
@@ -99,9 +99,9 @@ _open: contextvars.ContextVar[Work | None] = contextvars.ContextVar("urban_reid_
 
 @contextlib.contextmanager
 def working(settings: Settings, timing: Timing | None = None) -> Iterator[Work]:
-    """The work that the caller has open already, or else a new one. Raises StoreError."""
-    if (warm := _open.get()) is not None:
-        yield warm
+    """Yields the Work that is open in this context, or opens one. Raises StoreError."""
+    if (opened := _open.get()) is not None:
+        yield opened
         return
     with Store.open(settings, "urban-reid flow") as store:
         timing = timing or Timing()
@@ -116,12 +116,12 @@ def working(settings: Settings, timing: Timing | None = None) -> Iterator[Work]:
 
 
 async def _may_come_back(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
-    """Whether the failed task is worth another try: the database or the core did not answer."""
+    """Whether the failed task is worth another try, because the database or the core did not answer."""
     return isinstance(await state.aresult(raise_on_failure=False), StoreUnavailable | CoreUnavailable)
 
 
 def unit_task(name: str, function: Callable[[str], Coroutine[Any, Any, T]]) -> Task[[str], Coroutine[Any, Any, T]]:
-    """A task over one unit, with tries and time limit; its result stays in this process."""
+    """A task over one unit, with new tries and a time limit; its result stays in this process."""
     decorate = task(
         name=name,
         task_run_name="{unit}",

@@ -1,4 +1,4 @@
-"""What a flow run takes: ids, codes and times, never pictures, vectors, paths or addresses."""
+"""Parameters and results of flow runs: ids, codes and times; never pictures, vectors, paths or addresses."""
 
 from datetime import datetime
 from typing import Annotated, Literal, Self
@@ -11,7 +11,7 @@ from schemas.settings import Frozen
 from schemas.text import Line, Text
 
 
-def _said(value: object) -> object:
+def _audit_text(value: object) -> object:
     if not isinstance(value, str):
         return value
     text = value.replace("\x00", "").strip()
@@ -20,15 +20,17 @@ def _said(value: object) -> object:
     return text
 
 
-#: Text for the audit: kept as given, but for NUL and the white space around it.
-Said = Annotated[Text, BeforeValidator(_said)]
+#: Text for the audit, without NUL and without white space around it.
+AuditText = Annotated[Text, BeforeValidator(_audit_text)]
 
 
 class Period(Frozen):
     from_time: AwareDatetime | None = Field(
-        None, title="From", description="start, with zone; empty: from the first crop"
+        None, title="From", description="start, with a time zone; empty: from the first crop"
     )
-    to_time: AwareDatetime | None = Field(None, title="To", description="end, with zone; empty: to the last crop")
+    to_time: AwareDatetime | None = Field(
+        None, title="To", description="end, with a time zone; empty: to the last crop"
+    )
 
     @model_validator(mode="after")
     def _forward(self) -> Self:
@@ -44,15 +46,15 @@ class ResolveParameters(Period):
 
 
 class SearchParameters(Period):
-    """A search below one unit. Either the key of a stored crop, or the id of an uploaded probe."""
+    """A search in one unit, with the key of a stored crop or the id of an uploaded probe picture."""
 
-    unit: Code = Field(title="Within unit", description="code such as d1 or d1/s1")
+    unit: Code = Field(title="Unit", description="code such as d1 or d1/s1")
     crop_key: str | None = Field(None, title="Crop key", pattern=r"^[0-9a-f]{64}$", description="64 hex digits")
-    probe_id: UUID | None = Field(None, title="Probe id", description="of a picture uploaded before")
-    reason: Said = Field(
-        title="Reason", max_length=2000, description="why this person is searched for, and by which order"
+    probe_id: UUID | None = Field(None, title="Probe id", description="of an uploaded picture")
+    reason: AuditText = Field(
+        title="Reason", max_length=2000, description="why this person is searched for, and on whose order"
     )
-    operator: Said = Field(title="Operator", max_length=200, description="who asks")
+    operator: AuditText = Field(title="Operator", max_length=200, description="who asks")
     top: int = Field(10, title="Hits", ge=1, le=200)
 
     @model_validator(mode="after")
@@ -63,44 +65,54 @@ class SearchParameters(Period):
 
 
 class TrainParameters(Frozen):
-    """A training run: which people it learns from and why, and what it makes."""
+    """A training run: the data it learns from, the reason, and the model it makes."""
 
     name: str = Field(title="Name", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="of the new model")
     dataset: Line = Field(
         title="Data set",
         max_length=500,
-        description="a name of URBAN_REID_DATASETS, rendered:SEED[:PEOPLE], or confirmed: the city's own people whom "
-        "operators confirmed; several joined by ' + ', of which the first measures",
+        description="a name of URBAN_REID_DATASETS, rendered:SEED[:PEOPLE], or confirmed: identities of this city that "
+        "operators confirmed; several joined by ' + ', of which the first is evaluated on",
     )
-    reason: Said = Field(title="Reason", max_length=2000, description="why these people may be learned from")
-    operator: Said = Field(title="Operator", max_length=200, description="who trains")
-    start_from: str | None = Field(
-        None, title="Start from", description="a registered model that training goes on from; empty: fresh weights"
+    reason: AuditText = Field(
+        title="Reason", max_length=2000, description="why these pictures may be used for training"
     )
-    architecture: str = Field("resnet50", title="Architecture", max_length=200, description="of fresh weights")
-    baseline: Literal["bagtricks", "agw"] = Field("bagtricks", title="Baseline", description="of fresh weights")
-    pretrained: bool = Field(False, title="Pretrained", description="fresh weights begin with ImageNet's")
-    height: int = Field(256, title="Height", ge=16, le=2048, description="of fresh weights' input, pixels")
-    width: int = Field(128, title="Width", ge=8, le=2048, description="of fresh weights' input, pixels")
+    operator: AuditText = Field(title="Operator", max_length=200, description="who asks for the training")
+    start_from: Line | None = Field(
+        None, title="Start from", max_length=64, description="a registered model; empty: fresh weights"
+    )
+    architecture: Line = Field(
+        "resnet50", title="Architecture", max_length=200, description="of a model with fresh weights"
+    )
+    baseline: Literal["bagtricks", "agw"] = Field(
+        "bagtricks", title="Baseline", description="of a model with fresh weights"
+    )
+    pretrained: bool = Field(False, title="Pretrained", description="fresh weights start from ImageNet's")
+    height: int = Field(256, title="Height", ge=16, le=2048, description="input of a model with fresh weights, pixels")
+    width: int = Field(128, title="Width", ge=8, le=2048, description="input of a model with fresh weights, pixels")
     strategy: Literal["plain", "joint", "separate"] = Field("joint", title="Strategy")
-    transform: Literal["sub", "sub_squ", "sub_abs"] = Field("sub_abs", title="Transform", description="diff attention")
-    reduction: int = Field(4, title="Reduction", ge=1, le=1024, description="r of the diff attention")
+    transform: Literal["sub", "sub_squ", "sub_abs"] = Field(
+        "sub_abs", title="Transform", description="of the diff attention module"
+    )
+    reduction: int = Field(4, title="Reduction", ge=1, le=1024, description="r of the diff attention module")
     triplet_distance: Literal["training", "test"] = Field(
-        "test", title="Triplet distance", description="training: the paper's; test: what the model is tested by"
+        "test", title="Triplet distance", description="training: the paper's; test: the one the model is evaluated by"
     )
     epochs: int | None = Field(None, title="Epochs", ge=1, le=1000, description="empty: the paper's")
     learning_rate: float | None = Field(None, title="Learning rate", gt=0, le=10, description="empty: the paper's")
-    identities_per_batch: int = Field(16, title="P", ge=2, le=1024, description="people in a batch")
-    pictures_per_identity: int = Field(4, title="K", ge=2, le=1024, description="pictures of each in a batch")
+    identities_per_batch: int = Field(16, title="P", ge=2, le=1024, description="identities in a batch")
+    pictures_per_identity: int = Field(4, title="K", ge=2, le=1024, description="pictures of each identity in a batch")
     seed: int = Field(0, title="Seed", ge=0)
 
 
 class ApprovalParameters(Frozen):
-    """Who puts a model in use, and why."""
+    """Who approves something, and why."""
 
-    operator: Said = Field(title="Operator", max_length=200, description="who decides it")
-    reason: Said = Field(title="Reason", max_length=2000, description="why this model")
-    force: bool = Field(False, title="Force", description="although something speaks against it")
+    operator: AuditText = Field(title="Operator", max_length=200, description="who approves it")
+    reason: AuditText = Field(title="Reason", max_length=2000, description="why")
+    force: bool = Field(
+        False, title="Force", description="even if the figures or a missing calibration advise against it"
+    )
 
 
 class CropEvidence(Frozen):
@@ -115,7 +127,7 @@ class SearchHit(Frozen):
     rank: int
     identity: UUID
     unit: str
-    model: str = Field(description="whose distance it is; distances of two models say nothing of each other")
+    model: str = Field(description="the model of the distance; distances of two models cannot be compared")
     distance: float
     probability: float | None
     first_seen: datetime | None

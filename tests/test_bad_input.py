@@ -1,6 +1,6 @@
-"""What people bring that cannot be used, at the command line: one clear line, the right exit code, nothing written.
+"""Unusable input at the command line: one clear line, the right exit code, nothing written.
 
-Each door's own tests are beside its module; here is what a person meets who calls it.
+The tests of the functions behind a command are beside their modules.
 """
 
 import hashlib
@@ -101,7 +101,7 @@ def write_sets(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with everything that nobody should bring; nothing in it is changed by a test."""
+    """A folder of unusable input, which no test changes."""
     around = tmp_path_factory.mktemp("around")
     (around / "outside.jpg").write_bytes(picture(9))
     folder = around / "material"
@@ -133,7 +133,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def settings(server: EmbeddedServer) -> Iterator[Settings]:
-    """One home for all who write nothing: the small city, the demo's model, no crops."""
+    """One home for all tests that write nothing: the small city, the demo's model, no crops."""
     with fresh_settings(server) as fresh:
         with Store.open(fresh, "pytest") as store:
             store_city(store, read_city_file_of(fresh))
@@ -243,6 +243,18 @@ REFUSED: list[tuple[tuple[str, ...], int, str]] = [
     (("ingest", "manifest", "no-zone.jsonl"), 2, "has no zone"),
     (("ingest", "manifest", "future.jsonl"), 2, "lies in the future"),
     (("ingest", "manifest", "track.jsonl"), 2, "holds the control character U+000A"),
+    # paths that the system refuses
+    *(
+        (command, 2, f"{'x' * 200}: File name too long")
+        for command in (
+            (*DATASET, "x" * 300),
+            (*VIDEO, "x" * 300),
+            (*VIDEO, "no-frames.avi", "--detector", "x" * 300),
+            ("models", "register", "m", "x" * 300),
+            ("resolve", "--unit", "d1", "--export", "x" * 300),
+            ("reproduce", "table1", "--dataset", "rendered:1:4", "--pretrained", "x" * 300),
+        )
+    ),
     # the city
     (("city", "load", "missing.yaml"), 2, "missing.yaml: cannot be read"),
     (("city", "load", "archive.jpg"), 2, "archive.jpg: is no"),
@@ -254,9 +266,9 @@ REFUSED: list[tuple[tuple[str, ...], int, str]] = [
     (("report", "--unit", "d2", "--out", "report"), 2, "no unit 'd2' in this city; nearest: d1"),
     (("report", "--unit", "d1", "--out", "0.jpg"), 2, "0.jpg is a file"),
     (("report", "--unit", "d1", "--out", "junk"), 2, "holds other files"),
-    (("demo", "--people", "1", "--cameras", "2"), 1, "holds another city"),
-    (("resolve", "--unit", "d1", "--export", "empty"), 2, "that is no plain file"),
-    (("resolve", "--unit", "d1", "--export", "pipe"), 2, "that is no plain file"),
+    (("demo", "--people", "1", "--cameras", "2"), 1, "holds a city that is not the demo's"),
+    (("resolve", "--unit", "d1", "--export", "empty"), 2, "it exists and is not a plain file"),
+    (("resolve", "--unit", "d1", "--export", "pipe"), 2, "it exists and is not a plain file"),
     # searches
     (("search", "--unit", "d1/s2", "--reason", "x", "--probe", "a" * 64), 2, "nearest: d1/s1"),
     (("search", "--unit", "d1/s2", "--reason", "x", "--probe", "0.jpg"), 2, "nearest: d1/s1"),
@@ -335,7 +347,7 @@ def test_unusable_pictures_among_good_ones_are_counted_and_told(
 
 
 HOSTILE = "<script>alert(1)</script> [red]\x1b[31m ../..\n{{7*7}} \u202eturned\u202c \U0001f6b6"
-#: What may turn up where people read: anything but controls of a terminal, and marks that turn the writing round.
+#: What must not be printed: control characters of a terminal, and marks that change the direction of writing.
 UNSAFE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 

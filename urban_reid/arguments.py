@@ -1,4 +1,4 @@
-"""From words on the command line to checked values; what cannot be meant is a UsageError with its option."""
+"""Options that several commands share, and checked values of what was typed. An error names its option."""
 
 import re
 from datetime import datetime
@@ -25,34 +25,36 @@ class TripletDistance(StrEnum):
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 Operator = Annotated[
     str | None,
-    typer.Option(metavar="USER", help="Who asks, for the audit; URBAN_REID_OPERATOR unless given."),
+    typer.Option(metavar="USER", help="Who asks; written to the audit. URBAN_REID_OPERATOR unless given."),
 ]
-Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why, for the audit.")]
-FromTime = Annotated[str | None, typer.Option("--from", metavar="TIME", help="Start, with zone: 2026-01-01T08:00:00Z.")]
-ToTime = Annotated[str | None, typer.Option("--to", metavar="TIME", help="End, with zone.")]
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="The reason; written to the audit.")]
+FromTime = Annotated[
+    str | None, typer.Option("--from", metavar="TIME", help="Start, with a time zone: 2026-01-01T08:00:00Z.")
+]
+ToTime = Annotated[str | None, typer.Option("--to", metavar="TIME", help="End, with a time zone.")]
 
 
 def moment(text: str | None) -> datetime | None:
-    """An optional time. Raises InputError."""
+    """The time that `text` states, in UTC; None for None. Raises InputError."""
     return None if text is None else parse_time(text)
 
 
 def checked(model: type[Model], **values: Any) -> Model:
-    """`model` of these values. Raises UsageError, which names the option of the wrong one."""
+    """A `model` with these values. Raises UsageError that names the option of the first wrong one."""
     try:
         return model(**values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = str(first["loc"][0]) if first["loc"] else ""
-        said = first["msg"].removeprefix("Value error, ")
-        where = f"--{field.removesuffix('_time').replace('_', '-')}: " if field else ""
-        raise UsageError(f"{where}{said}") from None
+        option = field.removesuffix("_time").replace("_", "-")  # from_time is --from
+        message = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"--{option}: {message}" if field else message) from None
 
 
 def model_at(model: str) -> Path:
-    """Where a model lies: `model` itself where it is a path, else the folder of the registered model of that name.
+    """The path of a model: `model` itself if it is a path, else the folder of the registered model of that name.
 
-    Raises InputError; without making or starting a database for what is no name, and in a home that has none.
+    Raises InputError. A database is started only if the home has one and `model` can be a registered name.
     """
     from pipeline.registry import find_model
     from pipeline.store import Store, embedded
@@ -61,7 +63,7 @@ def model_at(model: str) -> Path:
     try:
         if Path(model).exists():
             return Path(model)
-    except OSError as error:  # such as a name that no file can have
+    except OSError as error:  # such as a name that is too long for a file
         raise InputError(f"{model[:80]}...: {error.strerror}") from None
     if "/" in model:
         raise InputError(f"{model[:200]}: no such file or model directory")
@@ -70,8 +72,8 @@ def model_at(model: str) -> Path:
         has_database = ours.database_url is not None or embedded.exists(ours.home)
     if not has_database:
         raise InputError(
-            f"{model[:80]!r} is no file or folder, and no model is registered in {ours.home}, which has no database "
-            "yet; `urban-reid models register NAME FILE` takes one"
+            f"{model[:80]!r} is not a file or folder, and no model is registered in {ours.home}, which has no database "
+            "yet; `urban-reid models register NAME FILE` registers one"
         )
     with Store.open(ours, "urban-reid") as store, store.begin() as connection:
         return find_model(connection, model).directory(ours)
@@ -82,21 +84,27 @@ class Color(StrEnum):
     BGR = "bgr"
 
 
-ColorOrder = Annotated[Color | None, typer.Option("--color", help="Order of a foreign model's channels.")]
-ValueRange = Annotated[int | None, typer.Option("--range", metavar="255|1", help="Its pixels lie in 0..255 or 0..1.")]
-Mean = Annotated[str | None, typer.Option("--mean", metavar="a,b,c", help="Taken off each channel.")]
-Std = Annotated[str | None, typer.Option("--std", metavar="a,b,c", help="Each channel is divided by it.")]
+ColorOrder = Annotated[
+    Color | None, typer.Option("--color", help="Channel order of the input of an .xml or .onnx file.")
+]
+ValueRange = Annotated[
+    int | None,
+    typer.Option("--range", metavar="255|1", help="Its input values lie in 0..255 or 0..1 before mean and std."),
+]
+Mean = Annotated[str | None, typer.Option("--mean", metavar="a,b,c", help="Subtracted from its channels.")]
+Std = Annotated[str | None, typer.Option("--std", metavar="a,b,c", help="Divides its channels.")]
 Size = Annotated[
-    str | None, typer.Option("--size", metavar="HEIGHTxWIDTH", help="Its input, if the file leaves that open: 256x128.")
+    str | None,
+    typer.Option("--size", metavar="HEIGHTxWIDTH", help="Its input size if the file leaves that open: 256x128."),
 ]
 
 
 def input_convention(
     color: Color | None, value_range: int | None, mean: str | None, std: str | None, size: str | None
 ) -> InputConvention | None:
-    """What was said of the input of an .xml or .onnx file, None if nothing. Raises UsageError."""
+    """The input convention of an .xml or .onnx file; None if none of it was given. Raises UsageError."""
     height, width = _size(size)
-    given = {
+    options = {
         "color": color,
         "range": value_range,
         "mean": _three("mean", mean),
@@ -104,8 +112,8 @@ def input_convention(
         "height": height,
         "width": width,
     }
-    said = {field: value for field, value in given.items() if value is not None}
-    return checked(InputConvention, **said) if said else None
+    given = {field: value for field, value in options.items() if value is not None}
+    return checked(InputConvention, **given) if given else None
 
 
 def _size(text: str | None) -> tuple[int, int] | tuple[None, None]:

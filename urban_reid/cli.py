@@ -10,12 +10,13 @@ import sys
 import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from types import ModuleType
 from typing import Annotated
 
 import typer
 
-from schemas.errors import UrbanReidError
+from schemas.errors import InputError, UrbanReidError
 from schemas.text import one_line
 from urban_reid.commands import (
     city,
@@ -58,6 +59,8 @@ PANELS: dict[str, dict[str, ModuleType]] = {
     },
     "Service": {"up": up, "db": database},
 }
+#: Longer messages are cut in the middle, characters.
+_LONGEST_LINE = 1000
 _GROUPS = (city, database, dataset, identities, ingest, models)
 
 app = typer.Typer(
@@ -119,6 +122,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _say_error("UsageError", f"{said.rstrip('.')}; see `{_help_of(error)}`", as_json)
         sys.exit(error.exit_code)
     except Exception as error:
+        if isinstance(error, OSError) and (message := _of_a_named_path(error, words)):
+            _say_error("InputError", message, as_json)
+            sys.exit(InputError.exit_code)
         kind = type(error).__name__
         _say_error(kind, f"unexpected {kind}: {error}; {_keep_traceback()}", as_json)
         sys.exit(1)
@@ -151,8 +157,29 @@ def _help_of(error: typer.TyperException) -> str:
     return f"{context.command_path if context else 'urban-reid'} --help"
 
 
+def _of_a_named_path(error: OSError, words: Sequence[str]) -> str | None:
+    """The message for a path of the command line that the system refuses, such as one that may not be looked at.
+
+    None where the error is of another file.
+    """
+    try:
+        here = f"{Path.cwd()}/"
+    except OSError:
+        return "the working directory does not exist any more: change to another one"
+    if not isinstance(error.filename, str):
+        return None
+    refused = os.path.normpath(f"{here}{error.filename}" if error.filename[:1] != "/" else error.filename)
+    for path in (path for word in words for path in (word, word.rpartition(":")[2]) if path):  # LAYOUT:DIR has one too
+        named = os.path.normpath(path if path[:1] == "/" else here + path)
+        if os.path.commonpath((refused, named)) in (refused, named):
+            return f"{error.filename[:200]}: {error.strerror}"
+    return None
+
+
 def _say_error(kind: str, message: str, as_json: bool) -> None:
     line = one_line(message)
+    if len(line) > _LONGEST_LINE:
+        line = f"{line[: _LONGEST_LINE // 2]} ... {line[-_LONGEST_LINE // 2 :]}"
     with contextlib.suppress(OSError):
         if as_json:
             sys.stderr.write(json.dumps({"error": kind, "message": line}) + "\n")

@@ -58,25 +58,25 @@ def _bar(console: Console) -> Iterator[Tell]:
 
 @contextmanager
 def _lines() -> Iterator[Tell]:
-    told = Told(time.monotonic)
+    estimate = Estimate(time.monotonic)
     ended = threading.Event()
 
     def speak() -> None:
         pause_s = _SHORTEST_PAUSE_S
         while not ended.wait(pause_s):
-            say(shown(told.line()))
-            pause_s = min(max(told.elapsed_s() / 10, _SHORTEST_PAUSE_S), _LONGEST_PAUSE_S)
+            say(shown(estimate.line()))
+            pause_s = min(max(estimate.elapsed_s() / 10, _SHORTEST_PAUSE_S), _LONGEST_PAUSE_S)
 
     speaker = threading.Thread(target=speak, daemon=True)
     speaker.start()
     try:
-        yield told
+        yield estimate
     finally:
         ended.set()
         speaker.join()
 
 
-class Told:
+class Estimate:
     """The newest progress of work in stages, as a line of text. `clock`: seconds, monotonic."""
 
     def __init__(self, clock: Callable[[], float]) -> None:

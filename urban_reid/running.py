@@ -1,4 +1,4 @@
-"""Flow runs from the command line: in this process, which is warm, or handed to the runner of `urban-reid up`."""
+"""Flow runs from the command line: in this process, or handed over to the runner of `urban-reid up`."""
 
 import asyncio
 import time
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Timed:
-    """A resolve and where its time went, since this program started, in seconds."""
+    """A resolve, and how its wall time was spent."""
 
     resolved: "Resolved"
-    seconds: dict[str, float]
+    seconds: dict[str, float]  # by kind, and "total"; see flows.timing
 
 
 def resolve(
@@ -38,9 +38,10 @@ def resolve(
     on_wait: Callable[[str], None],
     since: float = STARTED_S,
 ) -> Timed:
-    """Runs the flow of the unit's level here and waits. `on_step`: what is being done, how much of it is done, and how
-    much there is. `on_wait`: a line that says for whom it waits.
+    """Runs the flow of the unit's level in this process and returns when it has ended.
 
+    `on_step` is called with (what is being done, how much of it is done, how much there is); `on_wait` with a line that
+    names the process that this one waits for. Time is counted from `since`, in seconds of time.perf_counter.
     Raises what the work raises; FlowError when the Prefect server does not answer.
     """
     with ready(settings, parameters.unit), PrefectServer(settings) as server, connected(settings, server.url):
@@ -58,7 +59,7 @@ def resolve(
 
 
 def search(settings: Settings, parameters: SearchParameters) -> tuple[SearchHit, ...]:
-    """Runs the search flow here and waits."""
+    """Runs the search flow in this process and returns its hits. Raises as `resolve` does."""
     with ready(settings, parameters.unit), PrefectServer(settings) as server, connected(settings, server.url):
         from flows.search import search as flow
 
@@ -67,12 +68,7 @@ def search(settings: Settings, parameters: SearchParameters) -> tuple[SearchHit,
 
 
 def train(settings: Settings, parameters: TrainParameters, on_step: Callable[[str, int, int], None]) -> "Trained":
-    """Runs the training flow here and waits; it ends with the candidate.
-
-    `on_step`: what is being done, how much of it is done, and how much there is.
-
-    Raises what the work raises; FlowError when the Prefect server does not answer.
-    """
+    """Runs the training flow in this process, up to the registered candidate. `on_step`, errors: as for `resolve`."""
     from pipeline.store import Store
 
     with Store.open(settings, "urban-reid train"), PrefectServer(settings) as server, connected(settings, server.url):
@@ -86,9 +82,12 @@ def train(settings: Settings, parameters: TrainParameters, on_step: Callable[[st
 
 
 def hand_over(settings: Settings, parameters: ResolveParameters) -> dict[str, Any]:
-    """Has `urban-reid up` run the flow: {flow_run: its id, url: its page}. Raises FlowError when nothing is up."""
+    """Starts the flow in the runner of `urban-reid up`: {flow_run: its id, url: its page}.
+
+    Raises FlowError when nothing is up.
+    """
     if not is_up(settings) and settings.prefect_url is None:
-        raise FlowError("nothing is up to run it: start `urban-reid up` on this data directory, or leave --no-wait out")
+        raise FlowError("nothing is up to run it: start `urban-reid up` on this data directory, or omit --no-wait")
     with ready(settings, parameters.unit), PrefectServer(settings) as server, connected(settings, server.url):
         from prefect.deployments import arun_deployment
         from prefect.exceptions import ObjectNotFound
@@ -102,7 +101,7 @@ def hand_over(settings: Settings, parameters: ResolveParameters) -> dict[str, An
                 arun_deployment(name, parameters={"parameters": parameters.model_dump(mode="json")}, timeout=0)
             )
         except ObjectNotFound:
-            raise FlowError(f"{name} is not served yet; `urban-reid up` says when it is") from None
+            raise FlowError(f"{name} is not served yet; `urban-reid up` prints its address when it is ready") from None
         return {"flow_run": str(run.id), "url": f"{server.ui_url}/runs/flow-run/{run.id}"}
 
 

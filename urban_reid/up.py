@@ -118,16 +118,16 @@ def run(settings: Settings, say: Callable[[str], None], on_ready: Callable[[str]
             child.start()
         server.wait()
         give_up_at = time.monotonic() + _READY_WITHIN_S
-        told = False
+        ready = False
         while not ended.wait(_LOOK_EVERY_S):
             core.look(say)
             runner.look(say)
             if not server.alive():
                 raise FlowError(f"the Prefect server ended; its log is {prefect / 'server.log'}")
-            if not told and serving.exists() and _listens(core_socket):
-                told = True
+            if not ready and serving.exists() and _listens(core_socket):
+                ready = True
                 on_ready(server.ui_url)
-            if not told and time.monotonic() > give_up_at:
+            if not ready and time.monotonic() > give_up_at:
                 raise FlowError(f"not ready within {_READY_WITHIN_S:.0f} s; see {core.log} and {runner.log}")
         say("ending")
 

@@ -28,7 +28,7 @@ def prefect_url() -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def prefects_sockets() -> Iterator[None]:
-    """Prefect's clients leave sockets to the garbage collector; they are not to fail whatever test runs next."""
+    """Collects the sockets that Prefect's clients leave open, whose warnings would fail the next test."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         yield

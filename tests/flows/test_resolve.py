@@ -71,7 +71,7 @@ def test_units_that_do_not_fit_are_refused(town: Town) -> None:
 
 
 class Failing:
-    """A core that fails some times, and then is as it was."""
+    """A core that fails a number of times and then works."""
 
     def __init__(self, work: Work, error: Exception, times: int) -> None:
         self._core = work.core(work.with_model_in_use(lambda model: model))
@@ -95,7 +95,7 @@ def resolve_with(town: Town, error: Exception) -> Any:
         return asyncio.run(FLOWS[Level.CAMERA](ResolveParameters(unit="d1/s1/b1/c1")))
 
 
-def test_what_may_come_back_is_tried_again_and_nothing_else(town: Town, lines: list[str]) -> None:
+def test_only_failures_that_may_pass_are_tried_again(town: Town, lines: list[str]) -> None:
     town.take_in([line for line in lines if '"d1/s1/b1/c1"' in line][:5])
     with pytest.raises(VectorError, match="holds NaN"):
         resolve_with(town, VectorError("vector 3 holds NaN"))
@@ -105,7 +105,7 @@ def test_what_may_come_back_is_tried_again_and_nothing_else(town: Town, lines: l
     assert resolved.written > 0
 
 
-def test_one_camera_that_fails_stops_what_stands_on_it_and_nothing_else(town: Town, lines: list[str]) -> None:
+def test_a_failing_camera_stops_the_units_above_it_and_no_others(town: Town, lines: list[str]) -> None:
     town.take_in(lines[:100])
     broken = next(iter(sorted({line.split('"camera":"')[1].split('"')[0] for line in lines[:100]})))
     with town.store.begin() as connection:

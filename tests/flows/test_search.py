@@ -59,7 +59,7 @@ def test_nothing_is_searched_without_a_reason_or_a_place(town: Town) -> None:
         assert connection.scalar(text("SELECT count(*) FROM audit WHERE action = 'search.start'")) == 0
 
 
-def test_who_finds_another_model_in_use_begins_again_with_it(town: Town, tmp_path: Path) -> None:
+def test_work_starts_again_when_another_model_comes_into_use(town: Town, tmp_path: Path) -> None:
     save_model(build_model(ModelConfig(architecture="resnet10s")), tmp_path / "m", name="second")
     register_model(town.store, town.store.settings, tmp_path / "m", "second")
     seen: list[str] = []

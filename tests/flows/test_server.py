@@ -13,7 +13,7 @@ from schemas.settings import Settings
 
 
 def process_of(home: Path) -> int:
-    """The server's process, once it has said so."""
+    """The server's process id, as soon as it is recorded."""
     record = home / "prefect" / "server.json"
     while not record.exists() or not record.read_bytes().endswith(b"}"):
         time.sleep(0.01)
@@ -48,7 +48,7 @@ def test_a_home_that_cannot_be_used_is_one_line(home: Path) -> None:
         pass
 
 
-def test_an_own_server_that_does_not_answer(home: Path) -> None:
+def test_a_user_supplied_server_that_does_not_answer(home: Path) -> None:
     settings = Settings(home=home, prefect_url="http://127.0.0.1:9/api")
     with PrefectServer(settings) as server, pytest.raises(FlowError, match="URBAN_REID_PREFECT_URL"):
         server.wait()

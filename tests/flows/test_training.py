@@ -1,4 +1,4 @@
-"""The training flow on a real Prefect server: a candidate, figures, a person's word, another model in use."""
+"""The training flow on a real Prefect server: candidate, comparison, approval, switch."""
 
 import asyncio
 from typing import Any
@@ -59,7 +59,7 @@ async def carry_on(town: Town, run: FlowRun) -> State[Any]:
     return state
 
 
-def test_a_candidate_waits_for_a_word_and_then_comes_into_use(town: Town, lines: list[str], api: Ask) -> None:
+def test_a_candidate_waits_for_approval_and_is_then_put_in_use(town: Town, lines: list[str], api: Ask) -> None:
     town.take_in(lines[:30])
     town.resolve()
     done = run_here(town)

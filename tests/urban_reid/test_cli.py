@@ -3,8 +3,8 @@ import re
 import shlex
 import subprocess
 import sys
-import tomllib
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,7 +37,7 @@ def test_each_command_has_help_with_an_example(command: tuple[str, ...]) -> None
     assert "--json" in shown.output
 
 
-def test_the_issues_commands_are_there() -> None:
+def test_all_commands_are_there() -> None:
     assert {" ".join(command) for command in commands()} == {
         "demo",
         *(f"db {name}" for name in ("upgrade", "status", "stop", "reset-passwords", "url")),
@@ -115,7 +115,14 @@ def test_status_of_an_empty_city(run_json: RunJson) -> None:
             "the period ends before it starts",
         ),
         (["resolve", "--unit", "d1", "--export", "no/such/folder.jsonl"], 2, "there is no folder"),
-        (["resolve", "--unit", "d1", "--no-wait", "--export", "a.jsonl"], 2, "leave --no-wait out"),
+        (["train", "n", "--dataset", "d", "--reason", "x", "--start-from", "\udcff"], 2, "--start-from: "),
+        (["train", "n", "--dataset", "d", "--reason", "x", "--architecture", "\udcff"], 2, "--architecture: "),
+        (
+            ["train", "n", "--dataset", "d", "--reason", "x", "--strategy", "x" * 9000],
+            2,
+            "Invalid value for '--strategy'",
+        ),
+        (["resolve", "--unit", "d1", "--no-wait", "--export", "a.jsonl"], 2, "omit --no-wait"),
         (["search", "--probe", "a" * 64, "--unit", "d1", "--reason", "  "], 2, "--reason: may not be blank"),
         (["search", "--probe", "a" * 64, "--unit", "d1", "--reason", "x", "--top", "0"], 2, "--top: "),
         (["search", "--probe", "no.jpg", "--unit", "d1", "--reason", "x"], 2, "--probe no.jpg: neither a crop key"),
@@ -187,8 +194,7 @@ def test_with_json_an_error_is_one_object(run_here: Run, arguments: list[str], c
 
 
 def test_the_version_is_that_of_the_package(run_here: Run) -> None:
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-    assert run_here("--version").stdout == f"urban-reid {project['version']}\n"
+    assert run_here("--version").stdout == f"urban-reid {version('urban-reid')}\n"
 
 
 def test_help_has_every_command_under_a_heading() -> None:
@@ -277,3 +283,16 @@ def test_names_that_the_terminal_cannot_show(run: Run, command: list[str], home:
     assert done.returncode == 0, done.stderr
     if "--json" in command:
         assert json.loads(done.stdout)["where"] == f"the database in {strange}"
+
+
+def test_a_working_directory_that_is_gone(settings: Settings, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"rmdir {gone} && {shlex.join(program('report', '--unit', 'd1', '--out', 'r'))}"],
+        env=environment_of(settings),
+        cwd=gone,
+        capture_output=True,
+        text=True,
+    )
+    assert error_of(done, 2) == "the working directory does not exist any more: change to another one"

@@ -37,7 +37,7 @@ def test_a_sound_set_by_folder_and_by_source(folder: Path, capsys: pytest.Captur
     ]
 
 
-def test_what_is_wrong_is_said_and_ends_with_1(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_findings_are_listed_and_the_exit_code_is_1(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for person in range(10, 15):
         write(folder / "query" / f"00{person}_c1_1.png", pixels(person))
     write(folder / "bounding_box_train" / "0007_c1_1.png", pixels(77))

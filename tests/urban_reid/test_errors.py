@@ -1,4 +1,4 @@
-"""Errors that no test can bring about honestly come from a command added for it."""
+"""Errors that no input causes, raised by commands that the tests add."""
 
 from collections.abc import Iterator
 from pathlib import Path

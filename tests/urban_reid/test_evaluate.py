@@ -58,8 +58,10 @@ def test_a_registered_model_by_its_name(run_here: Run, settings: Settings, model
     assert kept is not None and kept.model_dump(mode="json") == found["operating_point"]
 
 
-def test_the_papers_row_stands_beside_its_data_set(run_here: Run, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rendered people pass for CUHK03: nobody may carry the real ones about."""
+def test_the_papers_figures_are_shown_for_its_data_sets(
+    run_here: Run, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rendered people under the name of CUHK03, whose pictures may not be shipped."""
     small = open_dataset(SMALL)
     known = Dataset(SMALL, small.train, small.query, small.gallery, published=CUHK03_DETECTED)
     monkeypatch.setattr("reid_core.datasets.open_dataset", lambda source, progress=None: known)
@@ -85,7 +87,7 @@ def test_the_papers_row_stands_beside_its_data_set(run_here: Run, model: Path, m
         (["--dataset", "elsewhere:1"], "elsewhere"),
     ],
 )
-def test_what_cannot_be_meant_is_one_line(run_here: Run, model: Path, options: list[str], said: str) -> None:
+def test_an_invalid_option_is_one_line(run_here: Run, model: Path, options: list[str], said: str) -> None:
     done = run_here("evaluate", "--model", str(model), "--dataset", SMALL, *options)
     assert said in error_of(done, 2)
 
@@ -96,7 +98,7 @@ def test_a_threshold_that_cannot_be_set_is_not_kept(run_here: Run, model: Path) 
     assert read_card(model).operating_point is None
 
 
-def test_a_name_that_nobody_registered(run_here: Run) -> None:
+def test_an_unregistered_name(run_here: Run) -> None:
     done = run_here("evaluate", "--model", "nobody", "--dataset", SMALL)
     assert "'nobody'" in error_of(done, 2)
 
@@ -106,7 +108,7 @@ def test_a_name_that_nobody_registered(run_here: Run) -> None:
     ("name", "said"),
     [
         ("nobody", "no model is registered in"),
-        ("gone.onnx", "'gone.onnx' is no file or folder"),
+        ("gone.onnx", "'gone.onnx' is not a file or folder"),
         ("no/folder", "no/folder: no such file or model directory"),
         ("a" * 300, "File name too long"),
     ],
@@ -122,13 +124,13 @@ def test_no_database_is_made_to_say_that_there_is_no_model(
 
 
 def test_a_path_that_is_not_there_is_no_name(run_here: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor is a database asked for it, which here does not even answer."""
+    """And no database is asked for it; the one of this test does not answer."""
     monkeypatch.setenv("URBAN_REID_DATABASE_URL", "postgresql+psycopg2://nobody:secret@127.0.0.1:9/none")
     done = run_here("evaluate", "--model", "no/folder", "--dataset", SMALL)
     assert "no/folder: no such file or model directory" in error_of(done, 2)
 
 
-def test_people_whom_one_camera_saw_measure_nothing(run_here: Run, model: Path, tmp_path: Path) -> None:
+def test_people_seen_by_one_camera_only_cannot_be_ranked(run_here: Run, model: Path, tmp_path: Path) -> None:
     for folder in ("bounding_box_train", "query", "bounding_box_test"):
         (tmp_path / "data" / folder).mkdir(parents=True)
         picture = np.random.default_rng(0).integers(0, 255, (64, 32, 3)).astype(np.uint8)

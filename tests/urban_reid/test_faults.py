@@ -1,4 +1,4 @@
-"""A resolve that is interrupted, that meets another one, or that has nowhere to write."""
+"""A resolve that is interrupted, that meets another one, or whose home cannot be written."""
 
 import signal
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.store.locks import unit_lock
 from schemas.settings import Settings
-from tests.helpers.command_line import Run, environment_of, error_of, program
+from tests.helpers.command_line import Run, environment_of, error_of, messages_of, program
 from tests.helpers.town import Town
 
 RESOLVE = ("resolve", "--unit", "d1", "--json")
@@ -17,7 +17,7 @@ RESOLVE = ("resolve", "--unit", "d1", "--json")
 
 @pytest.fixture
 def waiting(town: Town, lines: list[str], tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
-    """A resolve that waits for a camera which the test resolves, as it were; and has said so."""
+    """A resolve that waits for a camera whose lock the test holds, and has said so."""
     town.take_in(lines[:40])
     with unit_lock(town.store, "d1/s1/b1/c1"):
         process = subprocess.Popen(
@@ -59,7 +59,7 @@ def test_two_at_once_do_the_work_once(town: Town, lines: list[str], run: Run, tm
     assert [process.returncode for process in both] == [0, 0], ended
     digests = {out.split('"digest": "')[1][:64] for out, _ in ended}
     assert len(digests) == 1
-    assert all(err == "" or err.startswith("waiting for ") for _, err in ended)
+    assert all(line.startswith("waiting for ") for _, err in ended for line in messages_of(err))
     third = run(*RESOLVE)
     assert '"written": 0' in third.stdout and digests.pop() in third.stdout
 

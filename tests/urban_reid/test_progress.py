@@ -14,26 +14,26 @@ from pipeline.store import Store
 from tests.helpers.command_line import environment_of
 from tests.helpers.town import PACKAGED
 from urban_reid import progress
-from urban_reid.progress import Told
+from urban_reid.progress import Estimate
 
 
 def test_the_time_left_is_estimated_from_what_this_run_has_done() -> None:
     now = 0.0
-    told = Told(lambda: now)
-    assert told.line() == "at work: 0 s so far"
-    told("reading", 0, 72)
+    estimate = Estimate(lambda: now)
+    assert estimate.line() == "at work: 0 s so far"
+    estimate("reading", 0, 72)
     now = 20.0
-    assert told.line() == "reading: 0 of 72, 20 s so far"
-    told("reading", 24, 72)
-    assert told.line() == "reading: 24 of 72, about 40 s left"
-    told("training", 100, 400)  # goes on where an earlier run was interrupted
-    assert told.line() == "training: 100 of 400, 20 s so far"
+    assert estimate.line() == "reading: 0 of 72, 20 s so far"
+    estimate("reading", 24, 72)
+    assert estimate.line() == "reading: 24 of 72, about 40 s left"
+    estimate("training", 100, 400)  # goes on where an earlier run was interrupted
+    assert estimate.line() == "training: 100 of 400, 20 s so far"
     now = 320.0
-    told("training", 200, 400)
-    assert told.line() == "training: 200 of 400, about 10 min left"
-    told("frames", 5, 0)
+    estimate("training", 200, 400)
+    assert estimate.line() == "training: 200 of 400, about 10 min left"
+    estimate("frames", 5, 0)
     now = 10_000.0
-    assert told.line() == "frames: 5, 2.8 h so far"
+    assert estimate.line() == "frames: 5, 2.8 h so far"
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Everything up on one data directory, as a person has it: one story, since each start takes seconds."""
+"""`urban-reid up` on one data directory. One long test, because each start takes seconds."""
 
 import json
 import os
@@ -27,7 +27,7 @@ PATIENCE_S = 240.0
 
 
 def wait_until(done: Callable[[], Any]) -> Any:
-    """What `done` says, once it says something."""
+    """Calls `done` until it returns something true, and returns that."""
     deadline = time.monotonic() + PATIENCE_S
     while not (found := done()):
         assert time.monotonic() < deadline, "waited in vain"

@@ -1,4 +1,4 @@
-"""urban-reid dataset: labeled data sets to train and evaluate on."""
+"""urban-reid dataset: checks labeled data sets for training and evaluation."""
 
 from typing import Annotated
 
@@ -8,7 +8,7 @@ from urban_reid.arguments import AsJson
 from urban_reid.output import Table, out, print_json, shown
 from urban_reid.progress import progress
 
-app = typer.Typer(help="Look at labeled data sets.", no_args_is_help=True)
+app = typer.Typer(help="Check labeled data sets.", no_args_is_help=True)
 
 
 @app.command(epilog="Example: urban-reid dataset check Market-1501")
@@ -23,9 +23,9 @@ def check(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Open every picture and say what is wrong with the data set.
+    """Open every picture of a data set and list what is wrong.
 
-    Ends with 0 if it is sound, with 1 if something is wrong that would change figures.
+    The exit code is 0 if nothing is wrong that would change figures, else 1.
     """
     from dataclasses import asdict
 

@@ -1,8 +1,8 @@
-"""urban-reid demo: a rendered city, from its cameras to the district, scored against the truth."""
+"""urban-reid demo: renders a city, resolves it and scores the result against the truth."""
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,23 +28,21 @@ MODEL = "demo"
 
 @dataclass(frozen=True)
 class Plan:
-    """What is simulated; the same plan gives the same city, people and pictures."""
+    """What is rendered; equal plans give equal cities, people and pictures."""
 
     cameras: int
     people: int
     seed: int
-
-    def said(self) -> dict[str, int]:
-        return {"cameras": self.cameras, "people": self.people, "seed": self.seed}
 
 
 @app.command(epilog="Example: urban-reid demo --seed 4 --out demo-report")
 def demo(
     cameras: Annotated[int, typer.Option(metavar="N", min=2, max=64, help="Cameras of the city.")] = 8,
     people: Annotated[int, typer.Option(metavar="N", min=1, max=500, help="People who walk through it.")] = 45,
-    seed: Annotated[int, typer.Option(metavar="S", min=0, help="Another seed, another city and other people.")] = 1,
+    seed: Annotated[int, typer.Option(metavar="S", min=0, help="Seed of the city and its people.")] = 1,
     out_dir: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="For report and assignments; HOME/report unless given.")
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Folder of report and assignments; HOME/report unless given."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -59,7 +57,7 @@ def demo(
     plan = Plan(cameras, people, seed)
     with Store.open(ours, "urban-reid demo") as store:
         _refuse_another_city(store, plan)
-        open_folder(folder)  # refused now rather than after the work
+        open_folder(folder)  # raises now rather than after the work
         with PrefectServer(ours):  # starts while the city is rendered
             manifest = _render(plan)
             model = _prepare(store, manifest)
@@ -76,20 +74,20 @@ def demo(
 
 
 def _refuse_another_city(store: "Store", plan: Plan) -> None:
-    """Raises HomeError unless the home is empty, or holds this very demo."""
+    """Raises HomeError unless the home is empty or holds the same demo."""
     from pipeline.city.units import find_city
 
     marker = _input_folder() / "plan.json"
     remedy = "set URBAN_REID_HOME to an empty folder"
     if marker.exists():
-        if json.loads(marker.read_text()) != plan.said():
+        if json.loads(marker.read_text()) != asdict(plan):
             raise HomeError(f"{settings().home} holds another demo, {marker.read_text().strip()}; {remedy}")
     elif find_city(store) is not None:
-        raise HomeError(f"{settings().home} holds another city; the demo does not mix with it: {remedy}")
+        raise HomeError(f"{settings().home} holds a city that is not the demo's: {remedy}")
 
 
 def _render(plan: Plan) -> Path:
-    """The manifest of the rendered city; nothing is drawn again where it is there whole."""
+    """Renders the city unless that was done, and returns its manifest."""
     from synthetic.rendered_city import simulate_city, write_city
 
     folder = _input_folder()
@@ -97,7 +95,7 @@ def _render(plan: Plan) -> Path:
     whole = folder / "whole"
     if not whole.exists():
         _make(folder)
-        (folder / "plan.json").write_text(json.dumps(plan.said()) + "\n")
+        (folder / "plan.json").write_text(json.dumps(asdict(plan)) + "\n")
         with progress("pictures rendered") as tell:
             write_city(simulate_city(plan.seed, plan.cameras, plan.people), folder, tell)
         whole.touch()
@@ -105,7 +103,7 @@ def _render(plan: Plan) -> Path:
 
 
 def _prepare(store: "Store", manifest: Path) -> "ModelRow":
-    """City, model and crops through the doors that everybody uses; the model in use."""
+    """Takes in city, model and crops as a user would, and returns the model in use."""
     import reid_core
     from pipeline.city.units import read_city_file, store_city
     from pipeline.crops.crop_store import CropStore
@@ -127,7 +125,7 @@ def _results(store: "Store", model: "ModelRow", folder: Path) -> dict[str, Any]:
     from pipeline.city.status import status
 
     labeled = labeled_tracklets(store, "d1", model.id)
-    # The baseline's thresholds were chosen on other cities, as ours were; they travel in the model's card.
+    # The baseline's thresholds were chosen on other cities, as ours were; the model's card holds them.
     scores = agreement_by_level(labeled, model.card.details.get("nearest_neighbor_distance", {}))
     index = report_on(store, "d1", folder)
     return status(store) | {
@@ -155,7 +153,7 @@ def _show(found: dict[str, Any]) -> None:
     out().print(f"decision digest {found['digest']}", soft_wrap=True)
     out().print(f"report          {shown(found['report'])}", soft_wrap=True)
     out().print(f"assignments     {shown(found['assignments'])}", soft_wrap=True)
-    say(f"look around with URBAN_REID_HOME={shown(settings().home)} urban-reid status, city show, search, up")
+    say(f"to go on: export URBAN_REID_HOME={shown(settings().home)}, then urban-reid status, city show, search, up")
 
 
 def _input_folder() -> Path:
@@ -166,4 +164,4 @@ def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{folder}: cannot be made: {error.strerror}") from None
+        raise InputError(f"{folder}: cannot be created: {error.strerror}") from None

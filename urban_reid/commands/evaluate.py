@@ -1,4 +1,4 @@
-"""urban-reid evaluate: how well a model ranks the pictures of a labeled data set."""
+"""urban-reid evaluate: measures how well a model ranks the pictures of a labeled data set."""
 
 import re
 from collections import Counter
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-#: Skipped people that are named; the others are counted.
+#: Skipped identities that are listed; the others are counted.
 _NAMED = 10
 
 
@@ -31,15 +31,17 @@ def evaluate(
     model: Annotated[
         str, typer.Option(metavar="NAME|FILE", help="A registered model, a model directory, an .xml or .onnx file.")
     ],
-    dataset: Annotated[str, typer.Option(metavar="LAYOUT:DIR", help="Its query and gallery, such as market1501:DIR.")],
+    dataset: Annotated[
+        str, typer.Option(metavar="LAYOUT:DIR", help="The data set with query and gallery, such as market1501:DIR.")
+    ],
     pairs: Annotated[
-        str, typer.Option(metavar="all|topK", help="Diff attention on every pair, or on each query's K nearest.")
+        str, typer.Option(metavar="all|topK", help="Diff attention on all pairs, or on each query's K nearest.")
     ] = "all",
-    rerank: Annotated[bool, typer.Option("--rerank", help="Also with k-reciprocal re-ranking.")] = False,
-    flip: Annotated[bool, typer.Option("--flip", help="Mean feature of each picture and its mirror image.")] = False,
-    fpr: Annotated[
-        float, typer.Option(min=0, max=1, help="False positive rate that the operating point is set for.")
-    ] = 1e-3,
+    rerank: Annotated[bool, typer.Option("--rerank", help="Also evaluate with k-reciprocal re-ranking.")] = False,
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Use the mean feature of each picture and its mirror image.")
+    ] = False,
+    fpr: Annotated[float, typer.Option(min=0, max=1, help="False positive rate of the operating point.")] = 1e-3,
     store: Annotated[bool, typer.Option("--store", help="Write the operating point into the model's card.")] = False,
     color: ColorOrder = None,
     value_range: ValueRange = None,
@@ -48,19 +50,19 @@ def evaluate(
     size: Size = None,
     as_json: AsJson = False,
 ) -> None:
-    """Rank a data set's gallery for each of its queries: Rank-k, mAP, mINP, TPR at FPR, and a threshold to use.
+    """Rank a data set's gallery for each query: Rank-k, mAP, mINP, TPR at FPR, and an operating point.
 
     Figures are in percent. An .xml or .onnx file needs its input convention.
     """
     top = _top(pairs)
     convention = input_convention(color, value_range, mean, std, size)
     if store and flip:
-        raise UsageError("--store: a threshold of --flip's features is none for the city, which does not mirror")
+        raise UsageError("--store: omit --flip, whose features the city does not use")
     if not 0 < fpr < 1:
         raise UsageError("--fpr: a rate between 0 and 1, such as 0.001")
     place = model_at(model)
     if store and place.is_file():
-        raise UsageError("--store: this file has no card; `urban-reid models register NAME FILE` gives it one")
+        raise UsageError("--store: a file has no card; register it with `urban-reid models register NAME FILE` first")
     from reid_core.datasets import open_dataset
     from reid_core.datasets.person_pictures import JUNK
     from reid_core.evaluation import evaluate as core
@@ -99,22 +101,22 @@ def evaluate(
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What the command found; rows are in the order plain, attended, reranked, and the last is what was asked for."""
+    """What the command found. Scores are in the order plain, attended, reranked; the last are the headline figures."""
 
     card: ModelCard
     people: "Dataset"
-    gallery: int  # pictures, junk aside
+    gallery: int  # pictures without junk
     scores: "Mapping[str, RankingScores]"
     points: Mapping[str, OperatingPoint | None]
     point: OperatingPoint | None  # of the distances that the city compares by
     stored: bool
 
     @property
-    def asked(self) -> "RankingScores":
+    def headline(self) -> "RankingScores":
         return list(self.scores.values())[-1]
 
     def paper(self, distances: str) -> "tuple[str, Figures] | None":
-        """The paper's row beside these distances, where the data set is one of the paper's."""
+        """Name and figures of the paper's row for these distances, if the data set is one of the paper's."""
         from reid_core.training.paper import figures_on, row_of
 
         row = row_of(self.card, distances)
@@ -131,8 +133,8 @@ def _top(pairs: str) -> int | None:
 
 def _no_point(fpr: float) -> str:
     return (
-        f"no threshold for a false positive rate of {fpr:g}: it takes the distances of all pairs, and at least five "
-        "such pairs in each half of the people; take --pairs all, a larger data set or a larger --fpr"
+        f"no threshold for a false positive rate of {fpr:g}: that needs the distances of all pairs, and at least five "
+        "false positives in each half of the people; use --pairs all, a larger data set or a larger --fpr"
     )
 
 
@@ -168,11 +170,11 @@ def _as_json(found: Evaluated) -> dict[str, Any]:
                 "observed": curve.observed.tolist(),
             }
     return {
-        **_figures(found.asked),
-        "queries": found.asked.queries,
+        **_figures(found.headline),
+        "queries": found.headline.queries,
         "gallery": found.gallery,
-        "skipped": len(found.asked.skipped),
-        "skipped_identities": sorted(set(found.asked.skipped)),
+        "skipped": len(found.headline.skipped),
+        "skipped_identities": sorted(set(found.headline.skipped)),
         "distances": list(found.scores)[-1],
         "model": found.card.name,
         "dataset": found.people.source,
@@ -193,7 +195,9 @@ def _show(found: Evaluated, fpr: float) -> None:
             least = "" if figures.mINP is None else f"{figures.mINP:.1f}"
             table.add_row(f"paper: {label}", f"{figures.rank1:.1f}", "", "", f"{figures.mAP:.1f}", least)
     out().print(table)
-    out().print(f"{found.asked.queries} queries, {found.gallery} pictures in the gallery; {_skipped(found.asked)}")
+    out().print(
+        f"{found.headline.queries} queries, {found.gallery} pictures in the gallery; {_skipped(found.headline)}"
+    )
     rates = {
         name: tpr_at_fpr(scores.pairs.counts.sum(0))
         for name, scores in found.scores.items()
@@ -212,7 +216,7 @@ def _show(found: Evaluated, fpr: float) -> None:
     if point is None:
         out().print(_no_point(fpr))
         return
-    kept = "kept in the model's card" if found.stored else "--store keeps it in the model's card"
+    kept = "written to the model's card" if found.stored else "--store writes it to the model's card"
     out().print(
         f"operating point for FPR {point.asked_fpr:g}: {point.distances} distance {point.threshold:.3f}; set on one "
         f"half of the people, on the other FPR {point.fpr:.2g} and TPR {100 * point.tpr:.1f}; {kept}"
@@ -221,8 +225,8 @@ def _show(found: Evaluated, fpr: float) -> None:
 
 def _skipped(scores: "RankingScores") -> str:
     if not scores.skipped:
-        return "none skipped"
+        return "no query skipped"
     people = Counter(scores.skipped)
     named = ", ".join(str(identity) for identity in sorted(people)[:_NAMED])
     more = f" and {len(people) - _NAMED} more" if len(people) > _NAMED else ""
-    return f"{len(scores.skipped)} queries skipped, for they have no match in the gallery: identities {named}{more}"
+    return f"{len(scores.skipped)} queries skipped because the gallery has no match: identities {named}{more}"

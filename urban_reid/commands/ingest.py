@@ -1,4 +1,4 @@
-"""urban-reid ingest: crops come in, from a manifest, a data set or a video."""
+"""urban-reid ingest: takes in crops from a manifest, a data set or a video."""
 
 import re
 from enum import StrEnum
@@ -23,10 +23,10 @@ class Layout(StrEnum):
 
 @app.command(epilog="Example: urban-reid ingest manifest crops/manifest.jsonl")
 def manifest(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON Lines or Parquet, a crop a line.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON Lines or Parquet, one crop a line or row.")],
     as_json: AsJson = False,
 ) -> None:
-    """Take in the crops that a manifest lists. The same manifest again writes nothing."""
+    """Take in the crops that a manifest lists. Repeating it writes nothing."""
     from pipeline.crops.crop_store import CropStore
     from pipeline.ingest.manifest import ingest_manifest
     from pipeline.store import Store
@@ -39,14 +39,16 @@ def manifest(
 @app.command(epilog="Example: urban-reid ingest dataset Market-1501 --layout market1501 --city city.yaml --times none")
 def dataset(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="The data set's top folder.")],
-    layout: Annotated[Layout, typer.Option(help="How its files are named.")],
-    city: Annotated[Path, typer.Option(metavar="FILE", help="City file; `source` says which camera is which.")],
+    layout: Annotated[Layout, typer.Option(help="How its folders and files are named.")],
+    city: Annotated[
+        Path, typer.Option(metavar="FILE", help="City file; a camera's `source` is its name in the data set.")
+    ],
     times: Annotated[
-        str, typer.Option(metavar="frames:FPS|none", help="What frame numbers mean: a time, or nothing.")
+        str, typer.Option(metavar="frames:FPS|none", help="frames:FPS reads times from frame numbers; none: no times.")
     ] = "none",
     as_json: AsJson = False,
 ) -> None:
-    """Take in a data set in a known layout, and its city if none is loaded yet."""
+    """Take in a data set in a known layout, and its city if no city is loaded."""
     from pipeline.city.units import read_city_file
     from pipeline.crops.crop_store import CropStore
     from pipeline.ingest.dataset import ingest_dataset
@@ -61,18 +63,22 @@ def dataset(
 @app.command(epilog="Example: urban-reid ingest video plaza.avi --camera d1/s1/b1/c1 --start 2026-01-01T08:00:00Z")
 def video(
     source: Annotated[str, typer.Argument(metavar="FILE|rtsp://...", help="A video file, or a camera's stream.")],
-    camera: Annotated[str, typer.Option(metavar="CODE", help="The camera that it shows, such as d1/s1/b1/c1.")],
-    start: Annotated[str | None, typer.Option(metavar="TIME", help="When its first frame was taken.")] = None,
-    fps: Annotated[
-        float | None, typer.Option(metavar="N", help="Frames per second, of a file that states no times.")
+    camera: Annotated[str, typer.Option(metavar="CODE", help="The camera that recorded it, such as d1/s1/b1/c1.")],
+    start: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Time of its first frame, with a time zone.")
     ] = None,
-    region: Annotated[str | None, typer.Option(metavar="x,y,w,h", help="Part of the frame, pixels.")] = None,
+    fps: Annotated[
+        float | None, typer.Option(metavar="N", help="Frames per second of a file that states no times.")
+    ] = None,
+    region: Annotated[
+        str | None, typer.Option(metavar="x,y,w,h", help="Look at this part of the frame only, in pixels.")
+    ] = None,
     detector: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="OpenVINO .xml or torchvision .pth; HOG without one.")
+        Path | None, typer.Option(metavar="FILE", help="OpenVINO .xml or torchvision .pth; HOG unless given.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find and follow the people in a video, and take in their crops. A stream runs until Ctrl-C."""
+    """Detect and track the people in a video, and take in their crops. A stream runs until Ctrl-C."""
     from pipeline.crops.crop_store import CropStore
     from pipeline.ingest.detectors import open_detector
     from pipeline.ingest.video import ingest_video

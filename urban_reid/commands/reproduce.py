@@ -1,4 +1,4 @@
-"""urban-reid reproduce: the paper's tables, trained and evaluated here."""
+"""urban-reid reproduce: trains and evaluates rows of the paper's tables."""
 
 from contextlib import nullcontext
 from dataclasses import replace
@@ -41,50 +41,56 @@ class BudgetName(StrEnum):
     epilog="Example: urban-reid reproduce table1 --dataset cuhk03:CUHK03 --rows bagtricks,bagtricks+joint --seeds 3",
 )
 def reproduce(
-    table: Annotated[PaperTable, typer.Argument(help="table1: two baselines, three strategies. table2: transforms.")],
-    dataset: Annotated[str, typer.Option(metavar="LAYOUT:DIR", help="To train and evaluate on, such as cuhk03:DIR.")],
+    table: Annotated[
+        PaperTable, typer.Argument(help="table1: two baselines, three strategies. table2: the transforms.")
+    ],
+    dataset: Annotated[
+        str, typer.Option(metavar="LAYOUT:DIR", help="The data set to train and evaluate on, such as cuhk03:DIR.")
+    ],
     rows: Annotated[
         str | None,
         typer.Option(
-            metavar="ROW,ROW", help="Such as bagtricks,agw+joint, or in table2 agw+separate:sub; all if unset."
+            metavar="ROW,ROW", help="Such as bagtricks,agw+joint, or in table2 agw+separate:sub; all unless given."
         ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Each row is trained with seeds 0 to N - 1.")] = 1,
     budget: Annotated[
         BudgetName,
-        typer.Option(help="full: the paper's recipe, for a GPU. cpu: small backbone and input, few epochs."),
+        typer.Option(help="full: the paper's recipe, for a GPU. cpu: a small backbone and input, few epochs."),
     ] = BudgetName.FULL,
     architecture: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="The backbone, in place of the budget's: built in, timm:NAME or your own."),
+        typer.Option(metavar="NAME", help="The backbone instead of the budget's: built in, timm:NAME or your own."),
     ] = None,
     triplet_distance: Annotated[
         TripletDistance,
-        typer.Option(help="What the triplet loss sees. training: the paper's. test: what the model is tested by."),
+        typer.Option(
+            help="Distance of the triplet loss. training: the paper's. test: the one the model is evaluated by."
+        ),
     ] = TripletDistance.TRAINING,
     pretrained: Annotated[
-        str, typer.Option(metavar="imagenet|FILE|none", help="The backbone's weights; FILE is safetensors.")
+        str, typer.Option(metavar="imagenet|FILE|none", help="First weights of the backbone; FILE is safetensors.")
     ] = "imagenet",
     hold_out: Annotated[
-        int, typer.Option(min=0, metavar="N", help="People kept out of training, to watch its course on.")
+        int, typer.Option(min=0, metavar="N", help="People kept out of training, to evaluate on during it.")
     ] = 0,
     start_from: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Separate rows go on from this model directory, .xml or .onnx file."),
+        typer.Option(metavar="FILE", help="Separate rows start from this model directory, .xml or .onnx file."),
     ] = None,
     color: ColorOrder = None,
     value_range: ValueRange = None,
     mean: Mean = None,
     std: Std = None,
     size: Size = None,
-    work: Annotated[Path, typer.Option(metavar="DIR", help="Keeps everything; the same again goes on.")] = Path(
-        "reproduction"
-    ),
+    work: Annotated[
+        Path, typer.Option(metavar="DIR", help="Keeps checkpoints and results; the same command continues there.")
+    ] = Path("reproduction"),
     as_json: AsJson = False,
 ) -> None:
     """Train and evaluate rows of the paper's tables: paper, ours, difference, and the gain over the plain row.
 
-    Interrupted, the same command goes on where it was. Gains come with a 95 % bootstrap interval over people.
+    After an interruption the same command continues. Gains have a 95 % bootstrap interval over people.
     """
     from reid_core.datasets import open_dataset
     from reid_core.evaluation.evaluate import model_directory
@@ -97,11 +103,11 @@ def reproduce(
     budgeted = replace(BUDGETS[budget], triplet_distance=triplet_distance.value)
     if architecture is not None:
         if start_from is not None:
-            raise UsageError("--architecture: the model of --start-from has its backbone; give one of the two")
+            raise UsageError("--architecture: the model of --start-from has a backbone; give one of the two")
         budgeted = replace(budgeted, architecture=architecture)
         refuse_config(ModelConfig(architecture=architecture, input=budgeted.input))
     weights = _weights(pretrained)
-    choose_device(settings())  # a device that is not there is said before anything is read
+    choose_device(settings())  # raises for a missing device before anything is read
     data = open_dataset(dataset)
     if not (data.train and data.query and data.gallery):
         raise InputError(f"{dataset}: training pictures, queries and a gallery are needed")
@@ -142,15 +148,15 @@ def reproduce(
         _show(found, published, seeds)
 
 
-def _weights(said: str) -> "Path | Literal['imagenet'] | None":
-    if said in ("imagenet", "none"):
-        return "imagenet" if said == "imagenet" else None
-    if not Path(said).is_file():
-        raise InputError(f"--pretrained {said[:200]}: no such file; write imagenet, none, or a safetensors file")
+def _weights(pretrained: str) -> "Path | Literal['imagenet'] | None":
+    if pretrained in ("imagenet", "none"):
+        return "imagenet" if pretrained == "imagenet" else None
+    if not Path(pretrained).is_file():
+        raise InputError(f"--pretrained {pretrained[:200]}: no such file; write imagenet, none, or a safetensors file")
     from reid_core.tensors import refuse_pickles
 
-    refuse_pickles(Path(said))
-    return Path(said)
+    refuse_pickles(Path(pretrained))
+    return Path(pretrained)
 
 
 def _key(found: "Reproduced") -> str:
@@ -164,7 +170,7 @@ def _paper(found: "Reproduced", published: str | None) -> "Figures | None":
 
 
 def _gain(found: "Reproduced") -> "dict[str, Difference] | None":
-    """Over the plain row, where this is another."""
+    """The gain over the plain row; None for the plain row itself."""
     from reid_core.evaluation.ranking import paired_bootstrap
 
     return paired_bootstrap(found.plain, found.scores) if found.plain and found.row.strategy != "plain" else None
@@ -175,7 +181,7 @@ def _as_json(found: "Reproduced", published: str | None) -> dict[str, Any]:
 
     paper, gain = _paper(found, published), _gain(found)
     return {
-        "start": found.start and found.start.name,
+        "start_from": found.start and found.start.name,
         "ours": {name: spread._asdict() for name, spread in over_seeds(found.scores).items()},
         "plain_distance_of_its_feature": {name: spread._asdict() for name, spread in over_seeds(found.feature).items()},
         "paper": None if paper is None else {"rank1": paper.rank1, "mAP": paper.mAP, "mINP": paper.mINP},
@@ -192,12 +198,12 @@ def _show(found: "list[Reproduced]", published: str | None, seeds: int) -> None:
         ours, paper, gain = over_seeds(one.scores), _paper(one, published), _gain(one)
         stated = [] if paper is None else [getattr(paper, field) for field in _METRICS.values()]
         means = [ours[field].mean for field in _METRICS.values()]
-        pairs = [(said, mean) for said, mean in zip(stated, means, strict=False) if said is not None]
+        pairs = [(theirs, ours) for theirs, ours in zip(stated, means, strict=False) if theirs is not None]
         table.add_row(
             shown(one.name),
             *(str(ours[field]) for field in _METRICS.values()),
-            " / ".join(f"{said:.1f}" for said, _ in pairs),
-            " / ".join(f"{mean - said:+.1f}" for said, mean in pairs),
+            " / ".join(f"{theirs:.1f}" for theirs, _ in pairs),
+            " / ".join(f"{mean - theirs:+.1f}" for theirs, mean in pairs),
             str(gain["mAP"]) if gain else "",
         )
     out().print(table)

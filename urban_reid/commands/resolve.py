@@ -1,4 +1,4 @@
-"""urban-reid resolve: crops become identities at every level."""
+"""urban-reid resolve: groups crops into identities, level by level."""
 
 from pathlib import Path
 from typing import Annotated
@@ -22,36 +22,35 @@ def resolve(
     unit: Annotated[str, typer.Option(metavar="CODE", help="The district, such as d1.")],
     from_time: FromTime = None,
     to_time: ToTime = None,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the end, or let `up` run it.")] = True,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Wait for the end, or hand the run over to `up`.")
+    ] = True,
     export: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write who is whom as JSON Lines, a crop a line.")
+        Path | None, typer.Option(metavar="FILE", help="Write each crop's identities as JSON Lines, a line a crop.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Resolve a district and everything below it: what is new or came late, nothing else."""
+    """Resolve what is new or late in a district and everything below it."""
     from urban_reid import running
 
     if level_of(check_code(unit)) is not Level.DISTRICT:
-        raise UsageError(f"--unit {unit}: that is a {level_of(unit)}; a district's code has no slash")
-    parameters = checked(
-        ResolveParameters,
-        unit=unit,
-        from_time=moment(from_time),
-        to_time=moment(to_time),
-    )
+        raise UsageError(
+            f"--unit {unit}: that is a {level_of(unit)}; resolve takes a district, and a district's code has no slash"
+        )
+    parameters = checked(ResolveParameters, unit=unit, from_time=moment(from_time), to_time=moment(to_time))
     if not wait:
         if export is not None:
-            raise UsageError("--export needs the end of the run; leave --no-wait out")
+            raise UsageError("--export needs the end of the run: omit --no-wait")
         handed = running.hand_over(settings(), parameters)
         if as_json:
             print_json(handed)
         else:
-            out().print(f"`up` runs it: {shown(handed['url'])}", soft_wrap=True)
+            out().print(f"started in `up`: {shown(handed['url'])}", soft_wrap=True)
         return
     if export is not None and not export.absolute().parent.is_dir():
         raise InputError(f"--export {export}: there is no folder {export.absolute().parent}")
     if export is not None and export.exists() and not export.is_file():
-        raise InputError(f"--export {export}: that is no plain file, which could be replaced; name another")
+        raise InputError(f"--export {export}: it exists and is not a plain file, so it is not replaced; name another")
     with stages() as tell:
         timed = running.resolve(settings(), parameters, tell, lambda line: say(shown(line)))
     if export is not None:
@@ -81,17 +80,17 @@ def resolve(
     out().print(f"decision digest {timed.resolved.digest}", soft_wrap=True)
     if any(result.reviews for result in timed.resolved.results) and not any(r.joins for r in timed.resolved.results):
         out().print(
-            "nothing was joined; without a calibration of the model in use that is so: "
-            "see `urban-reid models calibrate --help`"
+            "nothing was joined, as long as the model in use has no calibration: see `urban-reid models calibrate "
+            "--help`"
         )
 
 
-def _export(district: str, file: Path) -> None:
+def _export(unit: str, file: Path) -> None:
     from pipeline.city.assignments import write_assignments
     from pipeline.store import Store
 
     with Store.open(settings(), "urban-reid resolve") as store:
         try:
-            write_assignments(store, district, file)
+            write_assignments(store, unit, file)
         except OSError as error:
             raise InputError(f"--export {file}: cannot be written: {error.strerror}") from None

@@ -1,4 +1,4 @@
-"""urban-reid train: a candidate, and its figures beside those of the model in use."""
+"""urban-reid train: trains a candidate model and compares it with the model in use."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -38,38 +38,47 @@ class Baseline(StrEnum):
     epilog='Example: urban-reid train better --dataset "market + confirmed" --start-from demo --reason "order 12"',
 )
 def train(
-    name: Annotated[str, typer.Argument(help="What the new model is called.")],
+    name: Annotated[str, typer.Argument(help="Name of the new model.")],
     dataset: Annotated[
         str,
         typer.Option(
-            metavar="NAMES", help="Names of URBAN_REID_DATASETS, rendered:SEED[:PEOPLE], confirmed; joined by ' + '."
+            metavar="NAMES",
+            help="Names of URBAN_REID_DATASETS, rendered:SEED[:PEOPLE] or confirmed; several joined by ' + '.",
         ),
     ],
     reason: Reason,
     operator: Operator = None,
-    start_from: Annotated[str | None, typer.Option(metavar="MODEL", help="Go on from a registered model.")] = None,
-    strategy: Annotated[Strategy, typer.Option(help="Of the paper.")] = Strategy.JOINT,
-    transform: Annotated[Transform, typer.Option(help="Of the diff attention.")] = Transform.SUB_ABS,
-    architecture: Annotated[str, typer.Option(metavar="NAME", help="Of fresh weights.")] = "resnet50",
-    baseline: Annotated[Baseline, typer.Option(help="Of fresh weights.")] = Baseline.BAGTRICKS,
-    pretrained: Annotated[bool, typer.Option("--pretrained", help="Fresh weights begin with ImageNet's.")] = False,
-    height: Annotated[int, typer.Option(metavar="PX", help="Of fresh weights' input.")] = 256,
-    width: Annotated[int, typer.Option(metavar="PX", help="Of fresh weights' input.")] = 128,
-    reduction: Annotated[int, typer.Option(metavar="R", help="Of the diff attention.")] = 4,
+    start_from: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Registered model to start from; fresh weights unless given.")
+    ] = None,
+    strategy: Annotated[Strategy, typer.Option(help="The paper's strategy.")] = Strategy.JOINT,
+    transform: Annotated[Transform, typer.Option(help="Of the diff attention module.")] = Transform.SUB_ABS,
+    architecture: Annotated[str, typer.Option(metavar="NAME", help="Of a model with fresh weights.")] = "resnet50",
+    baseline: Annotated[Baseline, typer.Option(help="Of a model with fresh weights.")] = Baseline.BAGTRICKS,
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="Fresh weights start from ImageNet's.")] = False,
+    height: Annotated[int, typer.Option(metavar="PX", help="Input of a model with fresh weights.")] = 256,
+    width: Annotated[int, typer.Option(metavar="PX", help="Input of a model with fresh weights.")] = 128,
+    reduction: Annotated[int, typer.Option(metavar="R", help="Of the diff attention module.")] = 4,
     triplet_distance: Annotated[
         TripletDistance,
-        typer.Option(help="What the triplet loss sees. test: what the model is tested by. training: the paper's."),
+        typer.Option(
+            help="Distance of the triplet loss. test: the one the model is evaluated by. training: the paper's."
+        ),
     ] = TripletDistance.TEST,
-    epochs: Annotated[int | None, typer.Option(metavar="N", help="The paper's unless given.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(metavar="X", help="The paper's unless given.")] = None,
-    p: Annotated[int, typer.Option("--identities-per-batch", metavar="P", help="People in a batch.")] = 16,
-    k: Annotated[int, typer.Option("--pictures-per-identity", metavar="K", help="Pictures of each of them.")] = 4,
-    seed: Annotated[int, typer.Option(metavar="S", min=0, help="Another seed, another run.")] = 0,
+    epochs: Annotated[int | None, typer.Option(metavar="N", help="Epochs; the paper's unless given.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(metavar="X", help="Learning rate; the paper's unless given.")
+    ] = None,
+    p: Annotated[int, typer.Option("--identities-per-batch", metavar="P", help="Identities in a batch.")] = 16,
+    k: Annotated[
+        int, typer.Option("--pictures-per-identity", metavar="K", help="Pictures of each identity in a batch.")
+    ] = 4,
+    seed: Annotated[int, typer.Option(metavar="S", min=0, help="Seed of the run's random choices.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Train a model, measure it beside the one in use on people whom neither saw, and register it as a candidate.
+    """Train a model, compare it with the one in use on people neither was trained on, and register it as a candidate.
 
-    Interrupted, the same command goes on where it was. `models promote` puts the candidate in use.
+    After an interruption the same command continues. `models promote` puts the candidate in use.
     """
     from urban_reid import running
 
@@ -95,7 +104,7 @@ def train(
         pictures_per_identity=k,
         seed=seed,
     )
-    if start_from is None:  # a misspelt name is not worth a database and a server
+    if start_from is None:  # a misspelled name is found before a database and a server start
         from pipeline.training.candidate import config_of
         from reid_core.models import refuse_config
 
@@ -107,7 +116,7 @@ def train(
         print_json({"name": name, "comparison": None if found is None else figures(found)})
         return
     if found is None:
-        out().print(f"{shown(name)} is registered; `urban-reid models use {shown(name)}` puts it to work")
+        out().print(f"{shown(name)} is registered; `urban-reid models use {shown(name)}` puts it in use")
         return
     out().print(comparison_table(found))
     out().print(shown(found.held_out))

@@ -1,4 +1,4 @@
-"""urban-reid up: everything running, until Ctrl-C."""
+"""urban-reid up: keeps all services running until Ctrl-C."""
 
 import sys
 
@@ -13,7 +13,7 @@ app = typer.Typer()
 
 @app.command(epilog="Example: urban-reid up   (then open the address that it prints)")
 def up(as_json: AsJson = False) -> None:
-    """Run the database, the core process, the Prefect server and all deployments, until Ctrl-C."""
+    """Run the database, the core process, the Prefect server and all deployments until Ctrl-C."""
     from urban_reid.up import run
 
     def ready(url: str) -> None:
@@ -24,6 +24,6 @@ def up(as_json: AsJson = False) -> None:
         out().print(f"up on {shown(settings().home)}")
         out().print(f"  Prefect's pages   [bold]{shown(url)}[/bold]")
         out().print(f"  flows to run      {shown(url)}/deployments", soft_wrap=True)
-        out().print("  Ctrl-C ends it all")
+        out().print("  Ctrl-C ends everything")
 
     run(settings(), lambda line: say(shown(line)), ready)
