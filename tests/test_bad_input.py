@@ -199,8 +199,8 @@ REFUSED: list[tuple[tuple[str, ...], int, str]] = [
     ((*DATASET, "missing"), 2, "missing: no such folder"),
     ((*DATASET, "empty"), 2, "holds no folder bounding_box_train"),
     ((*DATASET, "empty-split"), 2, "holds no picture"),
-    ((*DATASET, "strange"), 2, "but here are '00.jpg', '01.jpg'"),
-    ((*DATASET, "junk"), 2, "no picture but junk"),
+    ((*DATASET, "strange"), 2, "has the form 0002_c1s1_000451_03.jpg, unlike '00.jpg', '01.jpg'"),
+    ((*DATASET, "junk"), 2, "junk: every picture is junk"),
     ((*DATASET, "elsewhere"), 2, "no camera of the city has the source c7 (1 pictures)"),
     ((*DATASET, "junk", "--times", "frames:0"), 2, "write frames:25"),
     (
@@ -226,7 +226,7 @@ REFUSED: list[tuple[tuple[str, ...], int, str]] = [
     ((*VIDEO, "no-frames.avi", "--start", "2026-01-01T00:00:00"), 2, "has no zone"),
     ((*VIDEO, "no-frames.avi", "--detector", "missing.xml"), 1, "missing.xml"),
     (("ingest", "video", "no-frames.avi", "--camera", "d1/s1/b1/c2"), 2, "nearest: d1/s1/b2/c2, d1/s1/b1/c1"),
-    ((*VIDEO, "no-frames.avi", "--detector", "archive.jpg"), 2, "a detector is an OpenVINO .xml"),
+    ((*VIDEO, "no-frames.avi", "--detector", "archive.jpg"), 2, "archive.jpg: is no detector; give an OpenVINO .xml"),
     ((*VIDEO, "no-frames.avi", "--detector", "pickle.pth"), 1, "pickle.pth: "),
     ((*VIDEO, "rtsp://me:s3cret@127.0.0.1:1/a"), 2, "leave user and password out of it"),
     # manifests
@@ -258,8 +258,8 @@ REFUSED: list[tuple[tuple[str, ...], int, str]] = [
     # the city
     (("city", "load", "missing.yaml"), 2, "missing.yaml: cannot be read"),
     (("city", "load", "archive.jpg"), 2, "archive.jpg: is no"),
-    (("city", "load", "tag.yaml"), 2, "tag.yaml, line 1: the tag"),
-    (("city", "load", "bomb.yaml"), 2, "bomb.yaml, line 1: anchors and aliases are not allowed"),
+    (("city", "load", "tag.yaml"), 2, "tag.yaml, line 1, column 8: the tag"),
+    (("city", "load", "bomb.yaml"), 2, "bomb.yaml, line 1, column 5: anchors and aliases are not allowed"),
     (("city", "load", "twice.yaml"), 2, "unit codes are there twice: d1"),
     (("city", "load", "under-street.yaml"), 2, "d1/s1/c1 is a building by its depth"),
     (("resolve", "--unit", "d2"), 2, "no unit 'd2' in this city; nearest: d1"),
@@ -284,11 +284,11 @@ REFUSED: list[tuple[tuple[str, ...], int, str]] = [
     (("models", "register", "m", "0.jpg"), 1, "0.jpg: not a model file"),
     (("models", "register", "m", "lies"), 1, "its header claims 4611686018427387904 bytes"),
     (("models", "register", "m", "other"), 1, "its SHA-256 is not the one in card.json"),
-    (("models", "register", "../m", "lies"), 2, "'../m' is no model name"),
+    (("models", "register", "../m", "lies"), 2, "'../m' is not a valid model name"),
     (("models", "use", "dem"), 2, "there are: demo"),
     (("models", "calibrate", "demo", "--dataset", "market1501:missing"), 2, "missing: no such folder"),
-    (("models", "calibrate", "demo", "--dataset", "market1501:strange"), 2, "but here are '00.jpg', '01.jpg'"),
-    (("models", "calibrate", "demo", "--dataset", "rendered:1,1"), 2, "seeds are different whole numbers"),
+    (("models", "calibrate", "demo", "--dataset", "market1501:strange"), 2, "has the form 0002_c1s1_000451_03.jpg, unlike '00.jpg', '01.jpg'"),
+    (("models", "calibrate", "demo", "--dataset", "rendered:1,1"), 2, "seeds must be different whole numbers"),
     (("models", "calibrate", "demo", "--dataset", "elsewhere"), 2, "calibrate on rendered:SEED"),
 ]
 

@@ -57,8 +57,8 @@ def model_at(model: str) -> Path:
     Raises InputError. A database is started only if the home has one and `model` can be a registered name.
     """
     from pipeline.registry import find_model
-    from pipeline.store import Store, embedded
-    from pipeline.store.embedded_home import home_errors
+    from pipeline.store import Store
+    from pipeline.store.embedded_home import exists, home_errors
 
     try:
         if Path(model).exists():
@@ -69,7 +69,7 @@ def model_at(model: str) -> Path:
         raise InputError(f"{model[:200]}: no such file or model directory")
     ours = settings()
     with home_errors(ours.home):
-        has_database = ours.database_url is not None or embedded.exists(ours.home)
+        has_database = ours.database_url is not None or exists(ours.home)
     if not has_database:
         raise InputError(
             f"{model[:80]!r} is not a file or folder, and no model is registered in {ours.home}, which has no database "
