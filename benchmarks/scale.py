@@ -39,6 +39,7 @@ STEPS = {
         "sqlalchemy",
         "pipeline/store/",
         "resolve/read.py",
+        "resolve/persistent_ids.py",
         "resolve/write.py",
     ),
     "core: attended distances": ("reid_core/",),

@@ -1,12 +1,14 @@
-"""Times: microseconds UTC, and the fixed grid of windows [start, end)."""
+"""Times: microseconds UTC, the fixed grid of windows [start, end), and periods as people read them."""
 
-from datetime import UTC, datetime, timedelta, tzinfo
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, timedelta, tzinfo
 
 from schemas.errors import InputError
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: What stands in `captured_at` where a source gives no time; such a crop is marked `timed = false`.
 UNTIMED = EPOCH
+_DAY_US = 86_400_000_000
 
 
 def to_us(moment: datetime) -> int:
@@ -33,6 +35,11 @@ def window_start(moment: datetime, window_s: int) -> datetime:
     """The start of the grid's window that holds `moment`."""
     width = window_s * 1_000_000
     return from_us(to_us(moment) // width * width)
+
+
+def utc_days(times_us: Iterable[int]) -> set[date]:
+    """The UTC days of times in microseconds."""
+    return {from_us(day * _DAY_US).date() for day in {us // _DAY_US for us in times_us}}
 
 
 def period_text(first: datetime, last: datetime, zone: tzinfo, *, dated: bool = True, dash: str = "-") -> str:

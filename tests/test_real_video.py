@@ -1,7 +1,7 @@
-"""Real pedestrians end to end: a public sample video, four regions of its plaza as four cameras of two buildings.
+"""Real pedestrians from a video to the report: four regions of a public sample video as cameras of two buildings.
 
-Needs the published models and the video (URBAN_REID_TEST_ASSETS). The video has no labels, so nothing here is about
-accuracy, and the calibration is another place's: that of retail-0277 fitted on a cross-camera set of a campus.
+Needs the published models and the video (URBAN_REID_TEST_ASSETS). The video has no labels, so accuracy is not tested.
+The calibration is that of retail-0277 fitted on a cross-camera data set of a campus.
 """
 
 from collections.abc import Iterator
@@ -83,7 +83,7 @@ def clip(tmp_path: Path) -> Iterator[Path]:
     assert ASSETS is not None
     whole = cv2.VideoCapture(str(ASSETS / "data" / "vtest.avi"))
     path = tmp_path / "plaza.avi"
-    part = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (768, 576))
+    part = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (768, 576))
     for _ in range(FRAMES):
         part.write(whole.read()[1])
     part.release()

@@ -12,13 +12,11 @@ import numpy as np
 
 from pipeline.city import watermarks
 from pipeline.registry import ModelRow
-from pipeline.resolve.rows import days_of
-from pipeline.resolve.write import new_ids
 from pipeline.store import Store
-from pipeline.store.copy import copy_in
+from pipeline.store.copy import copy_in, new_ids
 from pipeline.store.partitions import ensure_partitions
 from schemas.keys import crop_key
-from schemas.times import from_us, window_start
+from schemas.times import from_us, utc_days, window_start
 from synthetic.embedding_city import PassageBatch
 
 SOURCE = "simulated"
@@ -43,7 +41,7 @@ def take_in_features(
     moments = [from_us(us) for us in times]
     keys = [crop_key(*parts) for parts in zip(codes, moments, [SOURCE] * len(codes), pictures, strict=True)]
     with store.begin() as connection:
-        ensure_partitions(connection, "crop_embedding", model.id, days_of(times))
+        ensure_partitions(connection, "crop_embedding", model.id, utc_days(times))
     order = np.lexsort((batch.time_us, batch.camera))
     firsts = order[np.unique(batch.camera[order], return_index=True)[1]].tolist()  # each camera's earliest
     with store.begin() as connection:

@@ -9,11 +9,11 @@ import numpy as np
 from sqlalchemy import Connection, text
 
 from pipeline.association.prototypes import Prototypes
-from pipeline.resolve.rows import CameraNumbers, Identity, days_of, in_time_order
+from pipeline.resolve.rows import CameraNumbers, Identity, in_time_order
 from pipeline.store.copy import copy_out
 from pipeline.store.copy_format import Column
 from schemas.arrays import Ints
-from schemas.times import from_us, to_us
+from schemas.times import from_us, to_us, utc_days
 
 _WINDOWS = text(
     "SELECT r.window_start, count(*) AS many FROM run r JOIN identity i ON i.run_id = r.id "
@@ -137,7 +137,7 @@ def _from_rows(
 ) -> list[tuple[int, Identity]]:
     """Each row as (start of its window in microseconds, identity)."""
     columns: dict[str, list[Any]] = {name: _as_list(rows[name]) for name in _COLUMNS}
-    found = read_prototypes(connection, model_id, columns["id"], days_of(columns["last_seen"]))
+    found = read_prototypes(connection, model_id, columns["id"], utc_days(columns["last_seen"]))
     spans = _read_spans(connection, columns["tracklets"], numbers)
     return [
         (window_us, Identity(*(*fields, tuple(tracklets), span, found.get(fields[0]))))

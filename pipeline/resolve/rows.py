@@ -10,9 +10,7 @@ import numpy as np
 from pipeline.association.prototypes import Prototypes
 from schemas.arrays import Ints
 from schemas.association import EventKind
-from schemas.times import from_us
-
-_DAY_US = 86_400_000_000
+from schemas.times import utc_days
 
 #: From a camera's code to its index in the unit's geometry.
 CameraNumbers = Mapping[str, int]
@@ -123,13 +121,8 @@ def in_time_order(spans: Ints) -> Ints:
     return spans[:, np.lexsort((spans[0], spans[2], spans[1]))]
 
 
-def days_of(times_us: Iterable[int]) -> set[date]:
-    """The UTC days of times in microseconds."""
-    return {from_us(day * _DAY_US).date() for day in {us // _DAY_US for us in times_us}}
-
-
 def partition_days(runs: Iterable[RunRows]) -> set[date]:
     """UTC days of the partitions that the runs' prototypes go into. They must exist before `write_runs`."""
-    return days_of(
+    return utc_days(
         identity.last_seen_us for run in runs for identity in run.identities if identity.prototypes is not None
     )

@@ -14,8 +14,9 @@ from pipeline.registry import ModelRow
 from pipeline.resolve.calibrations import StoredCalibration, calibration_by_id
 from pipeline.resolve.rows import RunRows, partition_days
 from pipeline.resolve.window_nodes import Observer
-from pipeline.resolve.write import mark_parent, new_ids, supersede, write_runs
+from pipeline.resolve.write import mark_parent, supersede, write_runs
 from pipeline.store import Store
+from pipeline.store.copy import new_ids
 from pipeline.store.partitions import ensure_partitions
 from reid_core.serving.core import ReIDCore
 from schemas.association import Verdict

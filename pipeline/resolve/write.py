@@ -9,16 +9,10 @@ from sqlalchemy import Connection, text
 from pipeline.association.prototypes import Prototypes
 from pipeline.city import watermarks
 from pipeline.resolve.rows import NewDecision, RunRows
-from pipeline.store.copy import copy_in
+from pipeline.store.copy import copy_in, new_ids
 from schemas.association import PrototypeKind
 from schemas.levels import parent_of
 from schemas.times import from_us
-
-
-def new_ids(connection: Connection, table: str, count: int) -> list[int]:
-    """`count` unused values of the `id` column of `table`, taken from its sequence."""
-    sql = "SELECT nextval(pg_get_serial_sequence(:table, 'id')) FROM generate_series(1, :n)"
-    return [int(one) for one in connection.execute(text(sql), {"table": table, "n": count}).scalars()]
 
 
 def supersede(connection: Connection, unit: str, windows: Sequence[datetime]) -> None:

@@ -79,6 +79,12 @@ def copy_out(
     return decode(received.getbuffer(), types)
 
 
+def new_ids(connection: Connection, table: str, count: int) -> list[int]:
+    """`count` unused values of the `id` column of `table`, taken from its sequence."""
+    sql = "SELECT nextval(pg_get_serial_sequence(:table, 'id')) FROM generate_series(1, :n)"
+    return [int(one) for one in connection.execute(text(sql), {"table": table, "n": count}).scalars()]
+
+
 def _copy(connection: Connection, command: Composable, file: Any) -> None:
     clock = connection.get_execution_options().get("clock")
     with closing(connection.connection.cursor()) as cursor, clock.running() if clock else nullcontext():

@@ -1,9 +1,9 @@
-from datetime import datetime
+from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from schemas.times import parse_time, period_text
+from schemas.times import parse_time, period_text, to_us, utc_days
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -29,3 +29,10 @@ def test_the_day_can_be_left_out_where_both_times_share_it() -> None:
     start, end, next_day = (datetime(2026, 1, day, hour, tzinfo=BERLIN) for day, hour in ((1, 9), (1, 10), (2, 8)))
     assert period_text(start, end, BERLIN, dated=False) == "09:00:00-10:00:00"
     assert period_text(start, next_day, BERLIN, dated=False) == "1 Jan 2026 09:00:00 - 2 Jan 2026 08:00:00"
+
+
+def test_utc_days_are_those_of_the_times() -> None:
+    times = [
+        to_us(parse_time(text)) for text in ("2026-01-01T23:59:59Z", "2026-01-02T00:30:00+01:00", "1970-01-01T00:00Z")
+    ]
+    assert utc_days(times) == {date(2026, 1, 1), date(1970, 1, 1)}

@@ -1,3 +1,5 @@
+"""A search: hits with lineage, the unit and period searched, uploaded pictures, and what is refused."""
+
 import cv2
 import numpy as np
 import pytest
@@ -63,7 +65,7 @@ def test_a_search_starts_at_its_unit(resolved: Town, unit: str, depth: int) -> N
     assert (hits[0].probability is None) == (unit.count("/") == 3)  # a camera has no calibration
 
 
-def test_an_uploaded_picture_is_searched_as_the_crop_it_shows(resolved: Town) -> None:
+def test_an_uploaded_picture_of_a_crop_gives_the_hits_of_the_crop(resolved: Town) -> None:
     key = some_crop(resolved)
     with resolved.store.begin() as connection:
         picture = connection.scalar(text("SELECT picture FROM crop WHERE key = :key"), {"key": bytes.fromhex(key)})
@@ -74,7 +76,7 @@ def test_an_uploaded_picture_is_searched_as_the_crop_it_shows(resolved: Town) ->
     assert [hit.distance for hit in by_probe] == pytest.approx([hit.distance for hit in by_crop], abs=1e-3)
 
 
-def test_only_what_was_seen_in_the_period_comes_back(resolved: Town) -> None:
+def test_only_crops_of_the_period_are_returned(resolved: Town) -> None:
     key = some_crop(resolved)
     times = sorted(to_us(crop.time) for hit in run(resolved, crop_key=key, top=200) for crop in hit.crops if crop.time)
     start, end = from_us(times[len(times) // 4]), from_us(times[len(times) // 2])
@@ -84,8 +86,8 @@ def test_only_what_was_seen_in_the_period_comes_back(resolved: Town) -> None:
     assert run(resolved, crop_key=key, from_time=from_us(times[-1] + 10**9)) == ()
 
 
-def test_implausible_children_stay_closed(resolved: Town) -> None:
-    """With a calibration that finds everybody alike, more is opened than with one that finds nobody alike."""
+def test_implausible_children_are_not_opened(resolved: Town) -> None:
+    """A calibration that finds all distances plausible opens more children than one that finds none plausible."""
 
     def opened() -> int:
         return sum(len(hit.crops) for hit in run(resolved, crop_key=some_crop(resolved), top=200))
@@ -109,7 +111,7 @@ def test_implausible_children_stay_closed(resolved: Town) -> None:
         calibrate(3.5)
 
 
-def test_what_is_not_there_leaves_nothing_behind(town: Town) -> None:
+def test_a_refused_search_writes_nothing(town: Town) -> None:
     with pytest.raises(InputError, match="no crop has the key"):
         run(town, crop_key="ab" * 32)
     with pytest.raises(InputError, match="no probe"):
