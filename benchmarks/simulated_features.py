@@ -9,6 +9,7 @@ deviation.
 """
 
 import argparse
+import os
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +29,9 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="a model directory")
     parser.add_argument("--seeds", type=int, default=10)
     arguments = parser.parse_args()
-    settings = Settings()
-    if settings.real_set is None:
+    if not os.environ.get("URBAN_REID_REAL_SET"):
         parser.error("URBAN_REID_REAL_SET is not set")
-    real = figures(read_real(settings, arguments.model))
+    real = figures(read_real(Path(os.environ["URBAN_REID_REAL_SET"]), arguments.model))
     rows = [figures(two_cameras(seed)) for seed in range(arguments.seeds)]
     print(f"{'':<34}{'real':>9}{'simulated':>11}{'deviation':>11}")
     for name, value in real.items():
@@ -39,12 +39,12 @@ def main() -> None:
         print(f"{name:<34}{value:>9.3f}{np.mean(column):>11.3f}{np.std(column):>11.3f}")
 
 
-def read_real(settings: Settings, model: Path) -> TwoCameras:
-    """The model's features of the set's query and gallery."""
+def read_real(folder: Path, model: Path) -> TwoCameras:
+    """The model's features of the query and gallery of the set in `folder`."""
     dataset, card, core = (
-        open_dataset(f"market1501:{settings.real_set}"),
+        open_dataset(f"market1501:{folder}"),
         read_card(model),
-        LocalCore.open(settings, model),
+        LocalCore.open(Settings(), model),
     )
     query, gallery = (dataset.load(part, card.input) for part in ("query", "gallery"))
     return TwoCameras(core.embed(query.pictures), query.identities, core.embed(gallery.pictures), gallery.identities)

@@ -12,7 +12,7 @@ from typing import IO
 def replacing(path: Path, *, mode: int = 0o666) -> Iterator[Path]:
     """Yields a path beside `path` to write to; on success that file replaces `path`, on an error it is removed.
 
-    `mode`: permissions of the new file, before the umask. A file left there by a killed process is removed first.
+    `mode`: permissions of the new file, before the umask. A partial file of a killed process is removed first.
     """
     partial = path.with_name(f"{path.name}.partial")
     partial.unlink(missing_ok=True)
@@ -27,7 +27,7 @@ def replacing(path: Path, *, mode: int = 0o666) -> Iterator[Path]:
 def write_whole(path: Path, content: bytes | str, *, mode: int = 0o666, sync: bool = False) -> None:
     """Replaces the file at `path` by `content`, whole or not at all; text as UTF-8.
 
-    `sync`: returns only when the content is on the disk, for a file without which the home cannot be opened.
+    `sync`: returns only when the content is on the disk, for files without which the home cannot be opened.
     """
     with replacing(path, mode=mode) as partial, partial.open("wb") as file:
         file.write(content.encode() if isinstance(content, str) else content)
@@ -48,7 +48,7 @@ def replace_link(path: Path, target: Path) -> None:
 
 
 def open_lock(path: Path) -> IO[bytes]:
-    """A lock file, created if there is none, readable by its owner only. Closing it releases its lock."""
+    """Opens a lock file, created if missing, readable by its owner only. Closing it releases its lock."""
     return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "rb+")
 
 
@@ -58,7 +58,7 @@ def lock(file: IO[bytes], *, shared: bool = False) -> None:
 
 
 def try_lock(file: IO[bytes], *, shared: bool = False) -> bool:
-    """Takes the lock of an open lock file if no other process holds it; whether it did."""
+    """Takes the lock of an open lock file if no other process holds it. Returns whether it did."""
     try:
         fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,20 +1,20 @@
 """Every error that this project raises on purpose.
 
-    UrbanReidError                 exit code 1: it failed
-    ├── UsageError                 exit code 2: what was asked for cannot be meant
-    │   ├── CityError              a city file, or a code that the city does not have
+    UrbanReidError                 exit code 1: the command failed
+    ├── UsageError                 exit code 2: the request is invalid
+    │   ├── CityError              a wrong city file, or a unit that the city does not have
     │   └── InputError             a file, folder, manifest, time or text that cannot be used
     │       └── PictureError       one picture that cannot be used
-    ├── StoreError                 the database refused, or holds what it should not
-    │   └── StoreUnavailable       it does not answer; worth another try
+    ├── StoreError                 the database refused a statement, or its content is wrong
+    │   └── StoreUnavailable       the database does not answer; worth another try
     ├── CoreError                  the Re-ID core failed
-    │   ├── CoreUnavailable        it does not answer; worth another try
-    │   ├── OutOfDeviceMemory      even one picture at a time does not fit
+    │   ├── CoreUnavailable        the core does not answer; worth another try
+    │   ├── OutOfDeviceMemory      even one picture at a time does not fit on the device
     │   ├── ModelChanged           another model came into use meanwhile; start again with it
     │   ├── ModelFileError         a model file or card that cannot be trusted or read
     │   └── VectorError            a feature that is NaN, zero, too large or of another width
     ├── FlowError                  a flow run or the Prefect server failed
-    └── HomeError                  the data directory: not writable, full, or another city's
+    └── HomeError                  a data directory that is not writable, full, damaged or another city's
 
 A message says what was wrong, where, and what to do.
 """

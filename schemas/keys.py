@@ -1,6 +1,6 @@
-"""Content hashes. A key depends on what a thing is, never on when or in which order it arrived.
+"""Content hashes. A key depends on the content only, never on the time or the order of arrival.
 
-Every key is 32 bytes of SHA-256 over length-prefixed parts, so that no two lists of parts hash alike.
+Every key is 32 bytes of SHA-256 over length-prefixed parts, so that different lists of parts have different hashes.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ KEY_BYTES = 32
 
 
 def content_hash(kind: str, parts: Iterable[bytes | str | int]) -> bytes:
-    """SHA-256 over `kind` and `parts`, each behind its type and length."""
+    """SHA-256 over `kind` and `parts`, each preceded by its type and length."""
     pieces: list[bytes] = []
     for part in (kind, *parts):
         if isinstance(part, bytes):
@@ -28,13 +28,15 @@ def content_hash(kind: str, parts: Iterable[bytes | str | int]) -> bytes:
 
 
 def crop_key(camera: str, captured_at: datetime, source: str, picture_sha256: bytes) -> bytes:
+    """The key of a crop."""
     return content_hash("crop", (camera, to_us(captured_at), source, picture_sha256))
 
 
 def tracklet_key(crop_keys: Iterable[bytes]) -> bytes:
+    """The key of a tracklet, which is an identity at camera level."""
     return content_hash("tracklet", sorted(crop_keys))
 
 
 def identity_key(level: Level, unit: str, member_keys: Iterable[bytes]) -> bytes:
-    """The key of an identity above camera level; a camera's identity is a tracklet, see `tracklet_key`."""
+    """The key of an identity above camera level."""
     return content_hash("identity", (level.value, unit, *sorted(member_keys)))

@@ -1,4 +1,4 @@
-"""The city's levels, and the codes that name its units.
+"""The city's levels and the codes of its units.
 
 A code is a path, `d1/s2/b3/c4`; its depth is its level, and its parent is the path without the last segment.
 """
@@ -21,28 +21,29 @@ class Level(StrEnum):
     DISTRICT = "district"
 
 
-#: From the district down: the level of a code with this many segments, less one.
+#: Level by number of segments, minus one.
 _BY_DEPTH = (Level.DISTRICT, Level.STREET, Level.BUILDING, Level.CAMERA)
-#: From the cameras up.
+#: Levels from camera to district.
 UPWARD = tuple(reversed(_BY_DEPTH))
 
 
 def check_code(code: str) -> str:
-    """`code` itself, if it is one. Raises CityError."""
+    """Returns `code`. Raises CityError if it is not a unit code."""
     segments = code.split("/")
     if len(segments) > len(_BY_DEPTH) or not all(_SEGMENT.fullmatch(segment) for segment in segments):
         raise CityError(
-            f"{code[:80]!r} is no unit code: one to four segments of a-z, 0-9 and '-' joined by '/', as in d1/s2/b3/c4"
+            f"{code[:80]!r} is not a unit code: 1 to 4 segments of a-z, 0-9 and '-' joined by '/', as in d1/s2/b3/c4"
         )
     return code
 
 
 def level_of(code: str) -> Level:
+    """The level of a unit. Raises CityError if `code` is not a unit code."""
     return _BY_DEPTH[check_code(code).count("/")]
 
 
 def parent_of(code: str) -> str | None:
-    """The code one level up; None for a district."""
+    """The code one level up, None for a district. Raises CityError if `code` is not a unit code."""
     return check_code(code).rpartition("/")[0] or None
 
 

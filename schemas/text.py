@@ -1,4 +1,4 @@
-"""Text from outside: what may be stored as it was given, and what is refused at the door."""
+"""Text from outside the program: what may be stored, and how it is shown."""
 
 import unicodedata
 from typing import Annotated
@@ -7,7 +7,7 @@ from pydantic import AfterValidator
 
 
 def storable(text: str) -> str:
-    """`text` itself. Raises ValueError for what no database text can hold: NUL and half characters."""
+    """Returns `text`. Raises ValueError for what the database cannot store: NUL and unpaired surrogates."""
     if "\x00" in text:
         raise ValueError("holds a NUL character")
     try:
@@ -18,19 +18,19 @@ def storable(text: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    """`text` itself. Raises ValueError for control characters too, line ends among them."""
+    """Returns `text`. Raises ValueError as `storable`, and for control characters such as line ends."""
     for character in storable(text):
         if unicodedata.category(character) in ("Cc", "Zl", "Zp"):
             raise ValueError(f"holds the control character U+{ord(character):04X}")
     return text
 
 
-#: Characters that turn the direction of writing; they can make one name look like another.
+#: Bidirectional classes of characters that change the direction of writing, and so can make two names look alike.
 _TURNS = frozenset(("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"))
 
 
 def one_line(text: object) -> str:
-    """Its text for showing, on one line: white space runs, control characters and turns of direction as one space."""
+    """The text of an object on one line: white space, control characters and changes of direction become one space."""
     kept = (
         " " if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") or unicodedata.bidirectional(c) in _TURNS else c
         for c in str(text)
@@ -38,7 +38,7 @@ def one_line(text: object) -> str:
     return " ".join("".join(kept).split())
 
 
-#: Names for people to read; kept as given, escaped where they are shown.
+#: A name for people to read; stored as given, escaped where it is shown.
 Text = Annotated[str, AfterValidator(storable)]
-#: Names for programs to compare, such as a track's.
+#: A name for programs to compare, such as a track's.
 Line = Annotated[str, AfterValidator(_one_line)]

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta, tzinfo
 from schemas.errors import InputError
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-#: What stands in `captured_at` where a source gives no time; such a crop is marked `timed = false`.
+#: Value of `captured_at` for crops whose source gives no time; they are marked `timed = false`.
 UNTIMED = EPOCH
 _DAY_US = 86_400_000_000
 
@@ -19,20 +19,21 @@ def to_us(moment: datetime) -> int:
 
 
 def from_us(us: int) -> datetime:
+    """The time that is `us` microseconds after 1970 UTC. Raises OverflowError beyond the years 1 to 9999."""
     return EPOCH + timedelta(microseconds=us)
 
 
 def parse_time(text: str) -> datetime:
-    """An ISO 8601 time with a zone, in UTC. Raises InputError."""
+    """An ISO 8601 time with a zone, in UTC. Raises InputError for any other text."""
     try:
         moment = datetime.fromisoformat(text)
         return from_us(to_us(moment))
-    except (ValueError, OverflowError):  # in UTC it may lie before the year 1
-        raise InputError(f"{text[:60]!r} is no time: write 2026-01-01T08:00:00Z or +01:00") from None
+    except (ValueError, OverflowError):  # such as a time that lies before the year 1 in UTC
+        raise InputError(f"{text[:60]!r} is not a time: write 2026-01-01T08:00:00Z or +01:00") from None
 
 
 def window_start(moment: datetime, window_s: int) -> datetime:
-    """The start of the grid's window that holds `moment`."""
+    """The start of the window that contains `moment`."""
     width = window_s * 1_000_000
     return from_us(to_us(moment) // width * width)
 
@@ -43,10 +44,10 @@ def utc_days(times_us: Iterable[int]) -> set[date]:
 
 
 def period_text(first: datetime, last: datetime, zone: tzinfo, *, dated: bool = True, dash: str = "-") -> str:
-    """A period for people, in the time of `zone`: `1 Jan 2026 09:03:12-09:03:20`, with both days where they differ.
+    """A period as text, in the time of `zone`: `1 Jan 2026 09:03:12-09:03:20`, with both days if they differ.
 
-    `dated` False leaves the day out where both times are on one day. Where the clock is set back or forward in between,
-    both times name their zone.
+    `dated` False omits the day if both times are on one day. If the clock changes in between, both times name their
+    zone.
     """
     first, last = first.astimezone(zone), last.astimezone(zone)
     named = "" if first.utcoffset() == last.utcoffset() else " %Z"

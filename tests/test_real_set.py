@@ -22,11 +22,9 @@ from pipeline.store import Store
 from pipeline.store.embedded import EmbeddedServer
 from reid_core.serving.factory import open_core
 from schemas.city_file import City
-from schemas.settings import settings as environment
-from tests.helpers.assets import CONVENTION
+from tests.helpers.assets import ASSETS, CONVENTION, REAL_SET
 from tests.helpers.homes import fresh_settings
 
-ASSETS, REAL_SET = environment().test_assets, environment().real_set
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(3600),

@@ -29,10 +29,8 @@ from schemas.calibration import LevelCalibration, straight_line
 from schemas.city_file import City
 from schemas.levels import Level
 from schemas.parameters import SearchParameters
-from schemas.settings import settings as environment
-from tests.helpers.assets import CONVENTION
+from tests.helpers.assets import ASSETS, CONVENTION
 
-ASSETS = environment().test_assets
 pytestmark = pytest.mark.skipif(ASSETS is None, reason="URBAN_REID_TEST_ASSETS is not set")
 
 START = datetime(2026, 1, 1, 8, tzinfo=UTC)

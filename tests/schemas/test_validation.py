@@ -19,7 +19,7 @@ UNIT = {"code": "d1"}
         (ManifestLine, {**LINE, "Track": "7"}, "unknown key 'Track'; did you mean 'track'?"),
         (ManifestLine, {**LINE, "zzz": 1}, "unknown key 'zzz'; known: box, camera, path, time, track, truth"),
         (ManifestLine, {"path": "1.jpg", "time": LINE["time"]}, "camera: Field required"),
-        (ManifestLine, {**LINE, "time": "now"}, "time: 'now' is no time: write 2026-01-01T08:00:00Z or +01:00"),
+        (ManifestLine, {**LINE, "time": "now"}, "time: 'now' is not a time: write 2026-01-01T08:00:00Z or +01:00"),
         (City, {"units": [UNIT], "wlaks": []}, "unknown key 'wlaks'; did you mean 'walks'?"),
         (City, {"units": [UNIT, {"cod": "d2"}]}, "units.1: unknown key 'cod'; did you mean 'code'?"),
         (City, {"units": [UNIT], "walks": [{"from": "d1", "too": "d2", "shortest_s": 1}]},

@@ -104,10 +104,10 @@ def test_status_of_an_empty_city(run_json: RunJson) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["resolve", "--unit", "D 1"], 2, "is no unit code"),
+        (["resolve", "--unit", "D 1"], 2, "is not a unit code"),
         (["resolve", "--unit", "d1/s1"], 2, "a district's code has no slash"),
         (["resolve", "--unit", "d1"], 2, "no city is loaded"),
-        (["resolve", "--unit", "d1", "--from", "yesterday"], 2, "'yesterday' is no time"),
+        (["resolve", "--unit", "d1", "--from", "yesterday"], 2, "'yesterday' is not a time"),
         (["resolve", "--unit", "d1", "--from", "2026-01-01T08:00:00"], 2, "has no zone"),
         (
             ["resolve", "--unit", "d1", "--from", "2026-01-02T00:00:00Z", "--to", "2026-01-01T00:00:00Z"],
@@ -184,7 +184,7 @@ def test_control_characters_do_not_reach_the_terminal(run: Run) -> None:
     [
         (["city", "load", "nothing.yaml"], 2, "CityError", "nothing.yaml: cannot be read"),
         (["ingest", "manifest", "nothing.jsonl"], 2, "CityError", "no city is loaded"),
-        (["resolve", "--unit", "D 1"], 2, "CityError", "is no unit code"),
+        (["resolve", "--unit", "D 1"], 2, "CityError", "is not a unit code"),
         (["db", "stop"], 1, "StoreError", "does not stop"),
     ],
 )

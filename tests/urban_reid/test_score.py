@@ -58,7 +58,7 @@ def test_labels_of_a_file(run_here: Run, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (("--unit", "d1/s1/b1/c1"), "--unit d1/s1/b1/c1: is a camera"),
-        (("--unit", "D1"), "is no unit code"),
+        (("--unit", "D1"), "is not a unit code"),
         (("--unit", "d2"), "no unit 'd2' in this city; nearest: d1"),
         (("--unit", "d1", "--truth", "nothing.csv"), "nothing.csv: cannot be read"),
         (("--unit", "d1", "--truth", "bad.csv"), "bad.csv: line 2: crop 'x': not a key"),

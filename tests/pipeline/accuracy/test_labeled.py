@@ -237,7 +237,7 @@ def test_a_label_names_a_crop(written: Written, tmp_path: Path, content: str) ->
         (b"truth,crop\na,ff\n", "line 2: crop 'ff': not a key of 64 hex digits"),
         (b"truth,crop\n\xff,1\n", "line 2: not UTF-8"),
         (b'truth,crop\n"a\n', "line 2: not CSV"),
-        (b"truth,camera,time\na,d1/s1/b1/c1,noon\n", "line 2: 'noon' is no time"),
+        (b"truth,camera,time\na,d1/s1/b1/c1,noon\n", "line 2: 'noon' is not a time"),
         (b"truth,camera,time\na,d1/s1/b1/c1,2026-01-01\n", "line 2: time 2026-01-01T00:00:00 has no zone"),
         (b'{"truth": "a", "crop": "' + b"ab" * 32 + b'"}\n{"truth": "b"', "line 2: not JSON"),
         (b'{"truth": "a"}', "line 1: names no crop: give `crop`, or `camera` and `time`"),

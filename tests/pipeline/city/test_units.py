@@ -197,7 +197,7 @@ WALKS = "units: [{code: d1}, {code: d2}]\nwalks:\n  - {from: d1, to: d2, shortes
         ("units:\n- code: 1", "line 2, column 3, unit 1, code: Input should be a valid string; write it in quotes"),
         ("units: [{code: true}]", "unit True, code: Input should be a valid string; write it in quotes"),
         ("units:\n- {code: d1}\n- {name: x}", "line 3, column 3, unit 2, code: Field required"),
-        ("units: [{code: D1}]", "line 1, column 10, unit D1, code: 'D1' is no unit code"),
+        ("units: [{code: D1}]", "line 1, column 10, unit D1, code: 'D1' is not a unit code"),
         ('units: [{code: d1, name: "a\\0b"}]', "line 1, column 20, unit d1, name: holds a NUL"),
         ("units: [{code: d1}, {code: d1}]", "unit codes are there twice: d1"),
         ("units: [{code: d1/s1}]", "d1/s1: its parent d1 is not among the units"),

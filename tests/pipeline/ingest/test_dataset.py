@@ -13,8 +13,8 @@ from pipeline.store import Store
 from schemas.city_file import City
 from schemas.crops import IngestReport
 from schemas.errors import CityError, InputError
-from schemas.settings import settings as process_settings
 from schemas.times import UNTIMED
+from tests.helpers.assets import real_set
 from tests.helpers.pictures import UNITS, picture
 
 NAMES = {
@@ -168,9 +168,7 @@ def test_one_picture_of_two_people_is_an_error(
 
 
 def test_a_real_set(store: Store, crops: CropStore) -> None:
-    folder = process_settings().real_set
-    if folder is None:
-        pytest.skip("URBAN_REID_REAL_SET is not set")
+    folder = real_set()
     units = [*UNITS[:-1], {"code": "d1/s1/b2/c2", "source": "c2"}]
     city = City.model_validate({"units": units})
     report = ingest_dataset(store, crops, folder, "market1501", city, "none", splits=["query", "bounding_box_test"])

@@ -150,10 +150,10 @@ BAD_LINES: list[tuple[dict[str, Any] | str, str]] = [
     ),
     (line(camera="d1/s1/b1/c11"), "line 2: no camera 'd1/s1/b1/c11' in this city; nearest: d1/s1/b1/c1"),
     (line(camera="d1/s1/b1"), "line 2: no camera 'd1/s1/b1'"),
-    (line(camera="D1"), "line 2: camera: 'D1' is no unit code"),
+    (line(camera="D1"), "line 2: camera: 'D1' is not a unit code"),
     (line(time="2026-01-01T08:00:00"), "line 2: time: .* has no zone"),
-    (line(time="yesterday"), "line 2: time: 'yesterday' is no time"),
-    (line(time="0001-01-01T00:00:00+10:00"), "line 2: time: .* is no time"),
+    (line(time="yesterday"), "line 2: time: 'yesterday' is not a time"),
+    (line(time="0001-01-01T00:00:00+10:00"), "line 2: time: .* is not a time"),
     (line(time="2026-02-01T12:02:00Z"), "line 2: time .* lies in the future"),
     (line(box=[0, 0, 0, 5]), "line 2: the box has no area"),
     (line(box=[0, 0, 5]), "line 2: box"),
@@ -302,7 +302,7 @@ def test_a_parquet_time_that_no_calendar_has_names_its_row(
     times = pa.array([1_767_254_400_000_000, us], pa.timestamp("us", "UTC"))
     table = pa.Table.from_pylist([line(0), line(1)])
     pq.write_table(table.set_column(2, "time", times), folder / "far.parquet")
-    with pytest.raises(InputError, match=f"nothing was written. line 2: time: '{us} us since 1970' is no time"):
+    with pytest.raises(InputError, match=f"nothing was written. line 2: time: '{us} us since 1970' is not a time"):
         ingest_manifest(city_store, crops, folder / "far.parquet")
     with_other = table.append_column("until", times)
     pq.write_table(with_other, folder / "other.parquet")

@@ -8,7 +8,7 @@ from reid_core.datasets import Counts, Sample, open_dataset
 from reid_core.datasets.market1501 import parse_name
 from reid_core.datasets.published import CUHK03_DETECTED, CUHK03_LABELED, MARKET1501, known_by_counts
 from schemas.errors import InputError, PictureError
-from schemas.settings import settings
+from tests.helpers.assets import real_set
 from tests.helpers.data_sets import SMALL, pixels, write, write_market1501
 
 
@@ -96,10 +96,7 @@ def picture(identity: int, camera: int) -> Sample:
 
 
 def test_real_set_has_its_known_size() -> None:
-    folder = settings().real_set
-    if folder is None:
-        pytest.skip("URBAN_REID_REAL_SET is not set")
-    found = open_dataset(f"market1501:{folder}")
+    found = open_dataset(f"market1501:{real_set()}")
     assert [len(split) for split in (found.train, found.query, found.gallery)] == [7239, 451, 487]
     query, gallery = found.load("query", SMALL), found.load("gallery", SMALL)
     assert set(query.identities) == set(gallery.identities) and len(set(query.identities)) == 100

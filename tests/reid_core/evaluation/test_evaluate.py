@@ -19,7 +19,8 @@ from reid_core.models import build_model
 from reid_core.serving.local import LocalCore
 from schemas.cards import DiffAttentionSettings, InputConvention, ModelConfig
 from schemas.errors import InputError, OutOfDeviceMemory
-from schemas.settings import Settings, settings
+from schemas.settings import Settings
+from tests.helpers.assets import asset, real_set
 
 QUICK = Settings(device="cpu", precision="float32", batch_size=8)
 SIZE = InputConvention(height=32, width=16)
@@ -178,15 +179,13 @@ def test_a_missing_model_and_a_needless_convention_are_errors(tmp_path: Path, mo
 
 @pytest.mark.slow
 def test_a_published_embedder_reaches_its_known_scores_on_the_real_set() -> None:
-    real, assets = settings().real_set, settings().test_assets
-    if real is None or assets is None:
-        pytest.skip("URBAN_REID_REAL_SET and URBAN_REID_TEST_ASSETS are not both set")
     name = "person-reidentification-retail-0277"
+    file = asset(f"models/{name}/{name}.xml")
     colors = InputConvention(color="bgr", range=255, mean=(0, 0, 0), std=(1, 1, 1))
-    data = open_dataset(f"market1501:{real}")
+    data = open_dataset(f"market1501:{real_set()}")
     query, gallery = data.load("query", colors), data.load("gallery", colors)
     quick = Settings(device="cpu")
-    with model_directory(assets / "models" / name / f"{name}.xml", colors, quick) as folder:
+    with model_directory(file, colors, quick) as folder:
         found = evaluate(quick, folder, query, gallery, rerank=True)
     assert found.keys() == {"plain", "reranked"}
     assert (found["plain"].rank1, found["plain"].mAP) == pytest.approx((82.9, 81.1), abs=1.0)
