@@ -219,11 +219,9 @@ def test_a_database_that_cannot_be_migrated_is_released(town: Path) -> None:
 
 def test_a_server_that_died_while_its_parent_does_not_reap_it(town: Path) -> None:
     """In a container process 1 may never reap: the dead server's number stays taken."""
-    account = account_of(town)
-    data = town / "postgres"
-    with Store.open(settings_of(town)):
-        pass
-    with subprocess.Popen(["sleep", "60"], user=account.uid) as zombie:
+    data, program = town / "postgres", town.parent / "postgres"
+    shutil.copy(shutil.which("sleep") or "", program)
+    with subprocess.Popen([program, "60"], cwd=data, user=account_of(town).uid) as zombie:
         zombie.kill()
         os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)  # dead, and not yet reaped
         (data / "postmaster.pid").write_text(f"{zombie.pid}\n{data}\n1\n5432\n{data}\n\n0 0\nready\n")
