@@ -287,7 +287,11 @@ REFUSED: list[tuple[tuple[str, ...], int, str]] = [
     (("models", "register", "../m", "lies"), 2, "'../m' is not a valid model name"),
     (("models", "use", "dem"), 2, "there are: demo"),
     (("models", "calibrate", "demo", "--dataset", "market1501:missing"), 2, "missing: no such folder"),
-    (("models", "calibrate", "demo", "--dataset", "market1501:strange"), 2, "has the form 0002_c1s1_000451_03.jpg, unlike '00.jpg', '01.jpg'"),
+    (
+        ("models", "calibrate", "demo", "--dataset", "market1501:strange"),
+        2,
+        "has the form 0002_c1s1_000451_03.jpg, unlike '00.jpg', '01.jpg'",
+    ),
     (("models", "calibrate", "demo", "--dataset", "rendered:1,1"), 2, "seeds must be different whole numbers"),
     (("models", "calibrate", "demo", "--dataset", "elsewhere"), 2, "calibrate on rendered:SEED"),
 ]
