@@ -7,7 +7,7 @@
 | int8      | int8 (OpenVINO)                     | mAP on labeled pictures at most 0.5 points lower                   |
 
 Distances after f32 are the same, so the card keeps its calibration and metrics; after bf16 and int8 it loses them.
-OpenVINO files are measured on the CPU.
+ONNX and OpenVINO files are measured on the CPU.
 """
 
 import shutil
@@ -235,11 +235,10 @@ def _checked(
     labeled: Labeled | None,
 ) -> Exported:
     """Measures what was written, and completes its card. Raises CoreError if it is not the same model."""
-    device = "cpu" if written.engine == "openvino" else settings.device
-    float32, as_stated = (
-        settings.model_copy(update={"precision": precision, "device": device}) for precision in ("float32", "auto")
-    )
-    expected = _embedder(source, card, float32, len(pictures))(pictures)
+    before = settings.model_copy(update={"precision": "float32"})
+    here = settings if written.engine == "torch" else settings.model_copy(update={"device": "cpu"})
+    float32, as_stated = (here.model_copy(update={"precision": value}) for value in ("float32", "auto"))
+    expected = _embedder(source, card, before, len(pictures))(pictures)
     cosines = {
         size: _lowest_cosine(_embedder(out, written, float32, size)(pictures[:size]), expected[:size])
         for size in PARITY_BATCHES
@@ -253,7 +252,7 @@ def _checked(
     execution = _lowest_cosine(LocalCore.open(as_stated, out).embed(pictures), expected)
     scores = None
     if labeled is not None:
-        scores = (_mAP(float32, source, labeled), _mAP(as_stated, out, labeled))
+        scores = (_mAP(before, source, labeled), _mAP(as_stated, out, labeled))
         if precision != "f32" and scores[0] - scores[1] > MAX_DROP:
             better = "calibrate on pictures that look more like these, or " if precision == "int8" else ""
             raise CoreError(

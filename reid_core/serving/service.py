@@ -13,7 +13,6 @@ import signal
 import socket
 import sys
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -90,7 +89,6 @@ class Device:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.folders = ModelFolders(settings)
-        self.loads: Counter[str] = Counter()
         self._cores: dict[str, ReIDCore] = {}
         self._jobs = 0
         self._lock = threading.Lock()
@@ -137,7 +135,6 @@ class Device:
         core = self._cores.get(digest)
         if core is None:
             core = self._cores[digest] = LocalCore.open(self.settings, folder)
-            self.loads[digest] += 1
         before = core.seconds
         return job(core), core.seconds - before
 
@@ -152,10 +149,6 @@ def application(device: Device) -> FastAPI:
         name = type(error).__name__
         kind = name if name in wire.ERRORS else CoreError.__name__
         return JSONResponse({"error": kind, "message": str(error)}, status, {"connection": "close"})
-
-    @app.get("/health")
-    async def _health() -> dict[str, object]:
-        return {"loads": device.loads, "jobs": device.jobs}
 
     @app.get("/models/{digest}")
     async def _model(digest: str) -> dict[str, str]:

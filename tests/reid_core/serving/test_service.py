@@ -1,5 +1,6 @@
 """The core process: real processes, a real socket, a real small model."""
 
+import asyncio
 import os
 import re
 import shutil
@@ -12,7 +13,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
@@ -25,7 +25,7 @@ from reid_core.serving import service, wire
 from reid_core.serving.factory import open_core
 from reid_core.serving.local import LocalCore
 from reid_core.serving.remote import RemoteCore
-from reid_core.serving.service import Device, ModelFolders
+from reid_core.serving.service import Device, ModelFolders, application
 from schemas.cards import DiffAttentionSettings, InputConvention, ModelCard, ModelConfig
 from schemas.errors import CoreError, CoreUnavailable, HomeError, ModelFileError, VectorError
 from schemas.settings import Settings
@@ -52,7 +52,7 @@ def core_process(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen([sys.executable, "-P", "-m", "reid_core.serving.service"], env=environment)
     try:
         deadline = time.monotonic() + 60
-        while health(settings) is None:
+        while not answers(settings):
             assert process.poll() is None and time.monotonic() < deadline, "the core process did not start"
             time.sleep(0.05)
         yield process
@@ -71,15 +71,9 @@ def client(settings: Settings) -> httpx.Client:
     return httpx.Client(transport=httpx.HTTPTransport(uds=str(settings.core_socket)), base_url="http://core")
 
 
-def health(settings: Settings) -> dict[str, Any] | None:
-    with socket.socket(socket.AF_UNIX) as probe:  # httpx leaves a socket open if nobody answers
-        try:
-            probe.connect(str(settings.core_socket))
-        except OSError:
-            return None
-    with client(settings) as opened:
-        answer: dict[str, Any] = opened.get("/health").json()
-    return answer
+def answers(settings: Settings) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(settings.core_socket)) == 0
 
 
 def pictures(count: int, seed: int = 0) -> np.ndarray:
@@ -100,17 +94,14 @@ assert type(core).__name__ == "RemoteCore" and "torch" not in sys.modules
 
 
 @pytest.mark.usefixtures("process")
-def test_four_processes_at_once_load_the_model_once(settings: Settings, tmp_path: Path) -> None:
+def test_four_processes_at_once(settings: Settings, tmp_path: Path) -> None:
     environment = os.environ | {"URBAN_REID_HOME": str(settings.home), "URBAN_REID_BATCH_SIZE": "8"}
     clients = []
     for number in range(4):
         np.save(tmp_path / f"{number}.npy", pictures(20, seed=number))
         paths = [str(tmp_path / f"{number}.npy"), str(tmp_path / f"features{number}.npy")]
         clients.append(subprocess.Popen([sys.executable, "-P", "-c", CLIENT, *paths], env=environment))
-    assert [client.wait(120) for client in clients] == [0, 0, 0, 0]
-    answer = health(settings)
-    assert answer is not None and list(answer["loads"].values()) == [1]
-    assert answer["jobs"] == 0
+    assert [client.wait(300) for client in clients] == [0, 0, 0, 0]
     local = LocalCore.open(settings, settings.models_dir / "small")
     for number in range(4):
         assert np.array_equal(np.load(tmp_path / f"features{number}.npy"), local.embed(pictures(20, seed=number)))
@@ -157,7 +148,7 @@ def test_a_model_that_the_home_does_not_have_runs_in_process(settings: Settings,
 def test_bodies_that_do_not_fit_their_shape_get_one_line(
     settings: Settings, what: str, body: bytes, shape: str | None, message: str
 ) -> None:
-    digest = model_digest(card(settings)).hex()
+    digest = model_digest(card_of(settings)).hex()
     headers = {} if shape is None else {wire.SHAPE: shape}
     with client(settings) as opened:
         answer = opened.post(f"/models/{digest}/{what}", content=body, headers=headers)
@@ -165,14 +156,14 @@ def test_bodies_that_do_not_fit_their_shape_get_one_line(
     assert re.search(message, answer.json()["message"]) and "\n" not in answer.json()["message"]
 
 
-def card(settings: Settings) -> ModelCard:
-    return LocalCore.open(settings, settings.models_dir / "small").card
+def card_of(settings: Settings) -> ModelCard:
+    return read_card(settings.models_dir / "small")
 
 
 @pytest.mark.usefixtures("process")
 def test_a_deadline_that_passes(settings: Settings) -> None:
     with pytest.raises(CoreUnavailable, match="busy"):
-        RemoteCore(settings, card(settings), deadline_s=1e-9).embed(pictures(300))
+        RemoteCore(settings, card_of(settings), deadline_s=1e-9).embed(pictures(300))
 
 
 @pytest.mark.usefixtures("process")
@@ -180,7 +171,7 @@ def test_a_deadline_that_passes(settings: Settings) -> None:
 def test_a_deadline_that_is_no_time_gets_one_line(settings: Settings, deadline: str) -> None:
     headers = {wire.SHAPE: "1,64,32,3", wire.DEADLINE: deadline}
     with client(settings) as opened:
-        path = f"/models/{model_digest(card(settings)).hex()}/embed"
+        path = f"/models/{model_digest(card_of(settings)).hex()}/embed"
         answer = opened.post(path, content=pictures(1).tobytes(), headers=headers)
     assert answer.status_code == 400 and answer.json()["error"] == "CoreError"
     assert answer.json()["message"] == f"the deadline {deadline!r} is not a number of seconds above 0"
@@ -192,7 +183,7 @@ def test_a_deadline_is_at_most_the_default() -> None:
 
 
 def test_a_job_that_outlives_its_deadline_is_counted_until_it_ends(settings: Settings) -> None:
-    device, digest, release = Device(settings), model_digest(card(settings)).hex(), threading.Event()
+    device, digest, release = Device(settings), model_digest(card_of(settings)).hex(), threading.Event()
     began = threading.Event()
 
     def slow(core: object) -> np.ndarray:
@@ -222,21 +213,54 @@ def test_a_job_that_outlives_its_deadline_is_counted_until_it_ends(settings: Set
         device.close()
 
 
-@pytest.mark.usefixtures("process")
-def test_the_queue_counts_jobs_whose_clients_gave_up(settings: Settings) -> None:
-    """Over the socket: the process still counts a job after its client was told that it is busy."""
-    busy = RemoteCore(settings, card(settings), deadline_s=1e-6)
-    for _ in range(3):
-        with pytest.raises(CoreUnavailable, match="no result within"):
-            busy.embed(pictures(300))
-    counted = health(settings)
-    assert counted is not None
-    deadline = time.monotonic() + 60
-    while counted["jobs"]:
-        assert time.monotonic() < deadline
-        counted = health(settings)
-        assert counted is not None
-    assert len(RemoteCore(settings, card(settings)).embed(pictures(1))) == 1
+def test_a_client_that_gives_up_leaves_its_job_counted(settings: Settings) -> None:
+    """From the request to the end of its job, over the interface itself."""
+    device, release = Device(settings), threading.Event()
+    path = f"/models/{model_digest(card_of(settings)).hex()}/embed"
+
+    async def ask(deadline_s: float, count: int) -> httpx.Response:
+        transport = httpx.ASGITransport(app=application(device))
+        headers = {wire.SHAPE: f"{count},64,32,3", wire.DEADLINE: str(deadline_s)}
+        async with httpx.AsyncClient(transport=transport, base_url="http://core") as opened:
+            return await opened.post(path, content=pictures(count).tobytes(), headers=headers)
+
+    try:
+        blocked = device._worker.submit(release.wait, 60)
+        busy = asyncio.run(ask(0.05, 1))
+        assert busy.status_code == 503 and busy.json()["error"] == "CoreUnavailable"
+        assert device.jobs == 0  # its job had not begun, and does not any more
+        assert asyncio.run(ask(0.05, 0)).status_code == 400 and device.jobs == 0
+        release.set()
+        assert blocked.result(60) and asyncio.run(ask(60, 1)).status_code == 200
+        deadline = time.monotonic() + 60
+        while device.jobs and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert device.jobs == 0
+    finally:
+        release.set()
+        device.close()
+
+
+def test_threads_that_ask_at_once_load_a_model_once(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Path] = []
+    load = LocalCore.open
+
+    def counting(settings: Settings, folder: Path) -> LocalCore:
+        opened.append(folder)
+        return load(settings, folder)
+
+    monkeypatch.setattr(LocalCore, "open", counting)
+    device, digest = Device(settings), model_digest(card_of(settings)).hex()
+    try:
+        jobs = []
+        for seed in range(4):
+            device.enter()
+            jobs.append(device.submit(digest, lambda core, seed=seed: core.embed(pictures(20, seed))))  # type: ignore[misc]
+        features = [job.result(60)[0] for job in jobs]
+    finally:
+        device.close()
+    assert opened == [settings.models_dir / "small"]
+    assert len({found.tobytes() for found in features}) == 4
 
 
 def test_a_lookup_reads_a_model_again_only_after_a_change(
@@ -253,7 +277,7 @@ def test_a_lookup_reads_a_model_again_only_after_a_change(
         return read_card(folder)
 
     monkeypatch.setattr(service, "read_card", counting)
-    folders, digest = ModelFolders(home), model_digest(card(settings)).hex()
+    folders, digest = ModelFolders(home), model_digest(card_of(settings)).hex()
     for _ in range(3):
         assert folders.find(digest).name == "one"
     assert read == ["damaged", "one"]
@@ -297,7 +321,7 @@ def test_the_socket_is_its_owners_and_one_process_serves_it(settings: Settings) 
     )
     assert second.returncode == 1
     assert second.stderr == f"urban-reid core: {settings.core_socket}: a core process serves this home already\n"
-    assert health(settings) is not None
+    assert answers(settings)
 
 
 def test_killed_in_the_middle_and_started_again(settings: Settings, tmp_path: Path) -> None:
