@@ -1,9 +1,15 @@
 """Embedding a camera's crops: once each, with progress."""
 
+from contextlib import suppress
+from threading import Barrier, BrokenBarrierError
+
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from sqlalchemy import text
 
 from pipeline.resolve import embed, embed_camera
+from reid_core.preprocessing import prepare
 from tests.helpers.town import Town
 
 
@@ -23,3 +29,30 @@ def test_progress_tells_each_batch_and_the_whole(town: Town, lines: list[str], m
     assert told == [(min(done, crops), crops) for done in range(4, crops + 4, 4)]
     told.clear()
     assert run() == 0 and told == []
+
+
+def test_pictures_are_decoded_side_by_side(town: Town, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features are those of decoding one picture after the other."""
+    town.take_in(lines[:80])
+    with town.store.begin() as connection:
+        camera = connection.scalar(text("SELECT camera FROM crop GROUP BY camera ORDER BY count(*) DESC LIMIT 1"))
+    decode, together = embed.decode, Barrier(2, timeout=20)
+    met: list[bool] = []
+
+    def decode_beside_another(data: bytes) -> NDArray[np.uint8]:
+        with suppress(BrokenBarrierError):  # after the first two
+            together.wait()
+            met.append(True)
+            together.abort()
+        return decode(data)
+
+    monkeypatch.setattr(embed, "decode", decode_beside_another)
+    assert embed_camera(town.store, town.core, town.crops, town.model, camera) > 2
+    assert met
+    with town.store.begin() as connection:
+        rows = connection.execute(
+            text("SELECT c.picture, e.v::real[] AS v FROM crop c JOIN crop_embedding e ON e.crop_id = c.id")
+        ).all()
+    for row in rows:
+        expected = town.core.embed(prepare(decode(town.crops.get(bytes(row.picture))), town.core.card.input)[None])
+        assert np.array_equal(np.array(row.v, np.float16), expected[0].astype(np.float16))
