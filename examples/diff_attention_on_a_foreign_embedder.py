@@ -63,7 +63,8 @@ with tempfile.TemporaryDirectory() as name:
         )
     print("training loss by epoch:", ", ".join(f"{epoch.losses['triplet']:.2f}" for epoch in epochs))
 
-    # The result is a model folder: the file as it was, the module's weights, and a card. It opens like any other, and
+    # A dozen people teach the module little: expect differences by chance here. docs/results.md has what it adds on real
+    # people. The result is a model folder: the file as it was, the module's weights, and a card. It opens like any other, and
     # `urban-reid models register NAME FOLDER` takes it into a city.
     together = reid_core.open_model(folder / "model")
     print(together)
