@@ -130,8 +130,9 @@ def open_model(
     `URBAN_REID_DEVICE`, which is "auto" unless set, as the other settings of the environment are taken (precision,
     batch size, threads).
 
-    Raises InputError where there is no such file or folder, ModelFileError for a file that is no model or was changed,
-    and CoreError where an extra ('openvino', 'onnx') or the GPU is missing.
+    Raises InputError if there is no such file or folder, or if a file's convention is stated nowhere; ModelFileError or
+    VectorError for a file that is no embedder or was changed; CoreError if an extra ('openvino', 'onnx') or the GPU is
+    missing.
 
         model = reid_core.open_model(reid_core.DEMO_MODEL)
         convention = InputConvention(color="bgr", range=255, mean=(0, 0, 0), std=(1, 1, 1))

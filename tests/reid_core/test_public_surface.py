@@ -155,6 +155,8 @@ def test_a_foreign_file_opens_as_a_model(tmp_path: Path, pictures: list[np.ndarr
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file or model directory"):
         reid_core.open_model(tmp_path / "none.onnx")
+    with pytest.raises(InputError, match=r"what pictures it takes is not known; give --color"):
+        reid_core.open_model(onnx_file(tmp_path / "mean.onnx", ("n", 3, 64, 32)))
     with pytest.raises(ModelFileError, match=r"card\.json"):
         reid_core.open_model(tmp_path)
     with pytest.raises(InputError, match="give none"):
