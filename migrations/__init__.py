@@ -1,1 +1,1 @@
-"""The database's shape, as Alembic migrations; shipped in the wheel."""
+"""The database's schema as Alembic migrations, shipped in the wheel."""

@@ -1,4 +1,4 @@
-"""Whatever stops in the middle of a command: it goes on or ends with one line, and nothing is lost or written twice."""
+"""Interruptions in the middle of a command: it continues or ends with one line; nothing is lost or written twice."""
 
 import json
 import os
@@ -34,7 +34,7 @@ TAKEN_IN = 150
 
 @pytest.fixture(scope="module")
 def undisturbed(server: EmbeddedServer, city_files: Path, model_folder: Path) -> str:
-    """The digest of the same crops when nothing happens."""
+    """The digest of the same crops without an interruption."""
     with fresh_settings(server) as settings, Store.open(settings, "pytest") as store:
         town = Town(store, city_files, model_folder)
         town.take_in((city_files / "manifest.jsonl").read_text().splitlines()[:TAKEN_IN])
@@ -86,27 +86,27 @@ def written_twice(store: Store) -> int:
 
 
 def wait_for_rows(store: Store, table: str, process: "subprocess.Popen[str]") -> None:
-    """Until `process` has written to `table`."""
+    """Waits until `process` has written to `table`."""
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()
         try:
             if scalar(store, f"SELECT EXISTS (SELECT FROM {table})"):
                 return
-        except StoreUnavailable:  # it is just being started again
+        except StoreUnavailable:  # the server is just being started again
             continue
         time.sleep(0.02)
-    raise AssertionError(f"nothing came into {table}")
+    raise AssertionError(f"nothing was written to {table}")
 
 
 def stop_at_once(home: Path) -> None:
-    """Ends the embedded server as a loss of power would."""
+    """Ends the embedded server without a checkpoint, as a loss of power would."""
     os.kill(int((home / "postgres" / "postmaster.pid").read_text().split()[0]), signal.SIGQUIT)
 
 
 @pytest.fixture
 def embedded_town(home: Path, city_files: Path, model_folder: Path, lines: list[str]) -> Iterator[Town]:
-    """The city with its crops, not yet resolved, in an embedded server of its own, which the test may stop."""
+    """The city with its crops, not yet resolved, on an embedded server that the test may stop."""
     with Store.open(Settings(home=home, database_url=None), "pytest") as store:
         town = Town(store, city_files, model_folder)
         town.take_in(lines[:TAKEN_IN])
@@ -114,7 +114,7 @@ def embedded_town(home: Path, city_files: Path, model_folder: Path, lines: list[
 
 
 def test_the_database_is_stopped_twice_in_the_middle(embedded_town: Town, undisturbed: str) -> None:
-    """While crops are embedded, and while identities are written: the resolve starts it again and ends well."""
+    """While crops are embedded, and while identities are written: the resolve starts it again and succeeds."""
     store = embedded_town.store
     with running(store.settings, *RESOLVE) as process:
         for table in ("crop_embedding", "run"):
@@ -129,8 +129,8 @@ def test_the_database_is_stopped_twice_in_the_middle(embedded_town: Town, undist
 
 
 @pytest.fixture
-def own_server(home: Path) -> Iterator[Settings]:
-    """Settings of a program that has a server of its keeper's, which it does not start again: that of `home`."""
+def user_supplied(home: Path) -> Iterator[Settings]:
+    """Settings of a program with a user-supplied server, which it does not start again: the embedded one of `home`."""
     with embedded.hold(home) as server:
         upgrade(Settings(home=home, database_url=None))
         (home / "other").mkdir()
@@ -139,22 +139,22 @@ def own_server(home: Path) -> Iterator[Settings]:
 
 @pytest.mark.slow
 def test_the_database_is_stopped_and_stays_away(
-    own_server: Settings, city_files: Path, model_folder: Path, lines: list[str], undisturbed: str
+    user_supplied: Settings, city_files: Path, model_folder: Path, lines: list[str], undisturbed: str
 ) -> None:
-    """After its tries the resolve ends with one line; once the database is back, another one does the rest."""
-    home = own_server.home.parent
-    with Store.open(own_server, "pytest") as store:
+    """The resolve ends with one line when its retries are used up; once the database is back, another does the rest."""
+    home = user_supplied.home.parent
+    with Store.open(user_supplied, "pytest") as store:
         Town(store, city_files, model_folder).take_in(lines[:TAKEN_IN])
-        with running(own_server, *RESOLVE) as process:
+        with running(user_supplied, *RESOLVE) as process:
             wait_for_rows(store, "run", process)
             stop_at_once(home)
             out, err = process.communicate(timeout=PATIENCE_S)
         said = error_of(subprocess.CompletedProcess([], process.returncode, out, err), 1)
         assert "does not answer" in said and "URBAN_REID_DATABASE_URL" in said
-        assert "does not answer" in error_of(run(own_server, "status"), 1)
+        assert "does not answer" in error_of(run(user_supplied, "status"), 1)
         with embedded.hold(home):
             assert scalar(store, "SELECT count(*) FROM run") > 0
-            found = json.loads(run(own_server, *RESOLVE).stdout)
+            found = json.loads(run(user_supplied, *RESOLVE).stdout)
             assert found["written"] > 0 and found["digest"] == undisturbed == digest(store)
             assert written_twice(store) == 0
 
@@ -175,7 +175,7 @@ def test_the_command_is_killed_in_the_middle(
 
 
 def test_the_disk_of_the_crops_is_full(server: EmbeddedServer, small_disk: Path, tmp_path: Path) -> None:
-    """One line and no row of what did not fit; where there is room, the same command writes what is missing."""
+    """One line, and no row of what did not fit; with enough room, the same command writes what is missing."""
     large = cv2.imencode(".png", np.random.default_rng(1).integers(0, 255, (256, 256, 3), np.uint8))[1].tobytes()
     for number, data in enumerate([picture(0), picture(1), large, picture(2)]):
         (tmp_path / f"{number}.jpg").write_bytes(data)

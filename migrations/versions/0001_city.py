@@ -1,7 +1,7 @@
 """The city: units, crops, embeddings, identities, decisions, runs, models, searches, audit.
 
-Roles and who owns what: everything here belongs to urban_reid_owner; urban_reid_app may read and write rows and
-nothing else, and cannot change what is append-only.
+Everything belongs to urban_reid_owner. urban_reid_app may read and write rows and nothing else, and cannot change what
+is append-only.
 """
 
 from alembic import op
@@ -108,7 +108,7 @@ CREATE TABLE calibration (                  -- the newest of a model and level c
     created_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX ON calibration (model_id, level, id DESC);
--- Raw post-BN features. A parent per kind, a part per model, a leaf per UTC day; nothing points at a leaf.
+-- Raw post-BN features, partitioned by model and below that by UTC day. No foreign key points at a partition.
 CREATE TABLE crop_embedding (
     model_id integer NOT NULL REFERENCES model (id),
     day date NOT NULL,
@@ -137,7 +137,7 @@ CREATE TABLE run (
 );
 CREATE UNIQUE INDEX run_current ON run (unit, window_start) WHERE superseded_at IS NULL;
 CREATE UNIQUE INDEX run_once ON run (run_key) WHERE superseded_at IS NULL;
--- One row is one version of an identity: what a window's run made of it. The newest current one is its state.
+-- One row is one version of an identity, written by a window's run. Its newest row of a current run is its state.
 CREATE TABLE identity (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     run_id bigint NOT NULL REFERENCES run (id),
@@ -161,7 +161,7 @@ CREATE INDEX ON identity (unit, window_start);
 CREATE INDEX ON identity (unit, last_seen);
 CREATE INDEX ON identity (persistent_id);
 CREATE INDEX ON identity (key);
--- What every identity is now: its newest version from a current run, if it did not end.
+-- The state of every identity that has not ended.
 CREATE VIEW identity_now AS
 SELECT * FROM (
     SELECT DISTINCT ON (i.unit, i.persistent_id) i.* FROM identity i JOIN run r ON r.id = i.run_id
@@ -180,8 +180,8 @@ CREATE TABLE identity_event (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     run_id bigint NOT NULL REFERENCES run (id),
     kind identity_event_kind NOT NULL,
-    persistent_id uuid NOT NULL,            -- whom it happened to
-    other_id uuid,                          -- merge: who was taken in; split: who it came from
+    persistent_id uuid NOT NULL,            -- the identity that the event is about
+    other_id uuid,                          -- merge: the identity that was merged; split: the identity it came from
     CHECK ((other_id IS NULL) = (kind IN ('create', 'attach')))
 );
 CREATE INDEX ON identity_event (run_id);
@@ -223,8 +223,8 @@ CREATE INDEX ON match_decision (left_key);
 CREATE INDEX ON match_decision (right_key);
 CREATE TABLE watermark (
     unit text PRIMARY KEY REFERENCES urban_unit (code),
-    dirty_from timestamptz,                 -- start of the first window to look at again; null: clean
-    version bigint NOT NULL DEFAULT 0       -- counts the marks, so that none is lost when one is cleared
+    dirty_from timestamptz,                 -- start of the first window to resolve again; null: nothing to do
+    version bigint NOT NULL DEFAULT 0       -- number of marks, so that clearing one cannot lose a newer one
 );
 """
 
@@ -264,8 +264,8 @@ CREATE TABLE audit (                        -- append-only
 CREATE INDEX ON audit (at);
 """
 
-# Runs with its owner's rights, so that the program needs none: makes the part of a model and the leaf of a day.
-# A leaf is filled in empty and attached, which waits for no reader; PARTITION OF would.
+# Runs with its owner's rights, because the program may create no table. It creates the partition of a model (part) and,
+# below it, the partition of a day (leaf). A leaf is created on its own and then attached, which waits for no reader.
 LEAVES = """
 CREATE FUNCTION ensure_leaf(family text, model integer, leaf_day date) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
@@ -304,7 +304,7 @@ END $$;
 REVOKE EXECUTE ON FUNCTION ensure_leaf(text, integer, date) FROM PUBLIC;
 """
 
-# What the program may do: read all, write rows, and change only what has a life after it was written.
+# The program may read everything, insert rows, and update or delete only rows that change after they were written.
 _GRANTS = """
 GRANT USAGE ON SCHEMA public TO urban_reid_app;
 GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA public TO urban_reid_app;

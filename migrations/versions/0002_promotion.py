@@ -1,4 +1,4 @@
-"""How a model comes into use: comparisons, switches, people's confirmations; and whose model found a search's hit."""
+"""Comparisons and switches of models, confirmations by people, and the model that found each search hit."""
 
 from alembic import op
 
@@ -6,7 +6,7 @@ revision = "0002"
 down_revision = "0001"
 
 _UP = """
-ALTER TABLE crop ADD COLUMN picture_gone_at timestamptz;   -- since when its picture is dropped; null: it is there
+ALTER TABLE crop ADD COLUMN picture_gone_at timestamptz;   -- when its missing picture was accepted; null: it is there
 GRANT UPDATE (picture_gone_at) ON crop TO urban_reid_app;
 
 CREATE TYPE model_switch_kind AS ENUM ('use', 'promote', 'rollback');
@@ -32,11 +32,11 @@ CREATE TABLE model_comparison (             -- append-only: two models on the sa
     CHECK (model_id <> against_id)
 );
 CREATE INDEX ON model_comparison (model_id, against_id, id DESC);
-CREATE TABLE confirmation (                 -- append-only: what a person said of an identity; the newest counts
+CREATE TABLE confirmation (                 -- append-only: a person's word on an identity; the newest counts
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at timestamptz NOT NULL DEFAULT now(),
     identity_id bigint NOT NULL REFERENCES identity (id),   -- the version that was looked at
-    is_one_person boolean NOT NULL,         -- false: it is not, or an earlier word is taken back
+    is_one_person boolean NOT NULL,         -- false: it is not, or an earlier confirmation is withdrawn
     operator text NOT NULL CHECK (btrim(operator) <> ''),
     reason text NOT NULL CHECK (btrim(reason) <> '')
 );
@@ -44,7 +44,7 @@ CREATE INDEX ON confirmation (identity_id, id DESC);
 GRANT SELECT, INSERT ON model_switch, model_comparison, confirmation TO urban_reid_app;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO urban_reid_app;
 
--- A model in use came into use once, by whoever registered it as far as is known.
+-- The model in use gets a switch; nobody knows who made it.
 INSERT INTO model_switch (at, kind, model_id, operator)
     SELECT registered_at, 'use', id, 'unknown' FROM model WHERE in_use;
 ALTER TABLE search_hit ADD COLUMN model_id integer REFERENCES model (id);

@@ -1,4 +1,4 @@
-"""Decisions say how long the way between the two sightings usually takes: what transit times are learned from."""
+"""Decisions store the expected time between the two sightings, which transit times are learned from."""
 
 from alembic import op
 

@@ -1,12 +1,12 @@
-"""An identity's history is whole: it ends when its children are gone, and parts move between those that stay."""
+"""Events for identities that lose all children (retire), and for parts that move between identities (move)."""
 
 from alembic import op
 
 revision = "0004"
 down_revision = "0003"
 
-# `other_id`: merge: who was taken in; split, move: whose part came.
-# A value that is added to a type cannot be used in the same transaction; a new type can.
+# `other_id`: merge: the identity that was merged; split, move: the identity that the part came from.
+# A value that is added to an enum cannot be used in the same transaction, but a new enum can.
 _RETYPE = """
 ALTER TABLE identity_event DROP CONSTRAINT identity_event_check;
 ALTER TYPE identity_event_kind RENAME TO identity_event_kind_before;

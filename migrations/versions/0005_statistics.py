@@ -1,12 +1,12 @@
-"""The program may have statistics made of tables that have grown: a table is its owner's to analyze."""
+"""A function that lets the program analyze tables that have grown, which only their owner may do."""
 
 from alembic import op
 
 revision = "0005"
 down_revision = "0004"
 
-# Runs with its owner's rights, like ensure_leaf. It waits for nobody: what another just analyzes is left to him.
-# A table's pages as of its last statistics stand in relpages; before the first, planning guesses.
+# Runs with its owner's rights, like ensure_leaf. It does not wait, and skips tables that another session analyzes.
+# relpages is the table's number of pages when it was last analyzed.
 _UP = """
 CREATE FUNCTION analyze_grown(least_pages integer) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

@@ -1,4 +1,4 @@
-"""Rows that several tests need."""
+"""Rows that several tests write."""
 
 from datetime import UTC, date, datetime
 from hashlib import sha256

@@ -1,4 +1,4 @@
-"""urban-reid city: the tree of units."""
+"""urban-reid city: loading and showing the tree of units."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -21,7 +21,7 @@ def load(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="City file in YAML: units, walks, time zone.")],
     as_json: AsJson = False,
 ) -> None:
-    """Check a city file and make it this data directory's city. Units that have crops stay as they are."""
+    """Check a city file and make it the city of this data directory. Units that have crops may not change."""
     from pipeline.city.units import read_city_file, store_city
     from pipeline.store import Store
 
@@ -33,7 +33,7 @@ def load(
         print_json({"changed": changed, "units": counts})
         return
     numbers = ", ".join(f"{count} {level}{'' if count == 1 else 's'}" for level, count in reversed(counts.items()))
-    out().print(f"{'loaded' if changed else 'this city is loaded already'}: {numbers}")
+    out().print(f"{'loaded' if changed else 'already loaded'}: {numbers}")
 
 
 @app.command(epilog="Example: urban-reid city show")

@@ -1,4 +1,4 @@
-"""urban-reid status: what the city holds now."""
+"""urban-reid status: the current state of the city."""
 
 import typer
 

@@ -1,4 +1,4 @@
-"""What the tables refuse, whoever writes. One database; each test's transaction is rolled back."""
+"""Rows that the tables refuse from every role. One database; each test's transaction is rolled back."""
 
 from collections.abc import Iterator
 from hashlib import sha256
@@ -52,17 +52,17 @@ def refused(constraint: str) -> Any:
         ("INSERT INTO walk VALUES ('d1/s1/b1', 'd1/s1/b2/c1', 3)", "walk_check"),
         ("INSERT INTO walk VALUES ('d1/s1/b1', 'd1/s1/b2', -1)", "walk_shortest_s_check"),
         ("INSERT INTO watermark (unit) VALUES ('d1/s7')", "watermark_unit_fkey"),
-        ("INSERT INTO audit (actor, action) VALUES (' ', 'search')", "audit_actor_check"),
+        ("INSERT INTO audit (actor, action) VALUES (' ', 'search.start')", "audit_actor_check"),
         ("INSERT INTO city (timezone, digest) VALUES ('UTC', 'short')", "content_key_check"),
         ("INSERT INTO model (name, digest, dims, card) VALUES ('m', sha256('m'), 0, '{}')", "model_dims_check"),
     ],
 )
-def test_the_city(connection: Connection, statement: str, constraint: str) -> None:
+def test_rows_that_the_city_refuses(connection: Connection, statement: str, constraint: str) -> None:
     with refused(constraint):
         connection.execute(text(statement))
 
 
-def test_what_the_city_allows(connection: Connection) -> None:
+def test_rows_that_the_city_accepts(connection: Connection) -> None:
     connection.execute(text("INSERT INTO camera_overlap VALUES ('d1/s1/b1/c1', 'd1/s1/b1/c2')"))
     connection.execute(text("INSERT INTO walk VALUES ('d1/s1/b1', 'd1/s1/b2', 30)"))
     found = connection.execute(text("SELECT level, parent FROM urban_unit ORDER BY code")).all()
@@ -82,7 +82,7 @@ def test_what_the_city_allows(connection: Connection) -> None:
         ({}, "crop_key_key"),
     ],
 )
-def test_a_crop(connection: Connection, change: dict[str, Any], constraint: str) -> None:
+def test_crops_that_are_refused(connection: Connection, change: dict[str, Any], constraint: str) -> None:
     row = {"key": LOW, "camera": CAMERA, "width_px": 64, "quality": 0.5, "box": [1.0, 2.0, 3.0, 4.0]}
     insert = text(
         "INSERT INTO crop (key, camera, captured_at, timed, source, box, picture, width_px, height_px, quality) "
@@ -128,7 +128,7 @@ def decide(connection: Connection, run: int, **change: Any) -> None:
         ({}, "match_decision_run_id_left_key_right_key_key"),
     ],
 )
-def test_a_decision(connection: Connection, change: dict[str, Any], constraint: str) -> None:
+def test_decisions_that_are_refused(connection: Connection, change: dict[str, Any], constraint: str) -> None:
     model = insert_model(connection)
     run, second = insert_run(connection, model), insert_run(connection, model, "d1/s1/b2", "second")
     decide(connection, run)
@@ -136,12 +136,12 @@ def test_a_decision(connection: Connection, change: dict[str, Any], constraint: 
         decide(connection, second if change else run, **change)
 
 
-def test_a_decision_without_a_calibration_is_for_a_person(connection: Connection) -> None:
+def test_a_decision_without_a_calibration_is_left_to_a_person(connection: Connection) -> None:
     run = insert_run(connection, insert_model(connection))
     decide(connection, run, probability=None, operating_point=None, appearance_log_odds=None, verdict="review")
 
 
-def test_one_current_run_a_unit_and_window(connection: Connection) -> None:
+def test_a_unit_and_window_have_one_current_run(connection: Connection) -> None:
     model = insert_model(connection)
     run = insert_run(connection, model)
     with refused("run_current"), connection.begin_nested():
@@ -170,13 +170,13 @@ def test_a_member_is_one_child_or_one_crop(connection: Connection, values: str, 
 
 
 @pytest.mark.parametrize("kind", EventKind)
-def test_an_event_names_another_where_one_took_part(connection: Connection, kind: EventKind) -> None:
+def test_an_event_names_the_other_identity_that_took_part(connection: Connection, kind: EventKind) -> None:
     alone = kind in (EventKind.CREATE, EventKind.ATTACH, EventKind.RETIRE)
     run = insert_run(connection, insert_model(connection))
     insert = text(
-        "INSERT INTO identity_event (run_id, kind, persistent_id, other_id) VALUES (:run, :kind, :own, :other)"
+        "INSERT INTO identity_event (run_id, kind, persistent_id, other_id) VALUES (:run, :kind, :this, :other)"
     )
-    row = {"run": run, "kind": kind.value, "own": uuid4()}
+    row = {"run": run, "kind": kind.value, "this": uuid4()}
     connection.execute(insert, row | {"other": None if alone else uuid4()})
     with refused("identity_event_check"):
         connection.execute(insert, row | {"other": uuid4() if alone else None})

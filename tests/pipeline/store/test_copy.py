@@ -1,4 +1,4 @@
-"""COPY BINARY: what goes in comes out, and what must not go in does not."""
+"""COPY BINARY: values come back as they were written, and invalid values are refused."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -47,7 +47,7 @@ _VALUES: dict[str, st.SearchStrategy[Any]] = {
 
 @pytest.fixture(scope="module")
 def store(server: embedded.EmbeddedServer) -> Iterator[Store]:
-    """One database for all tests here: they write into temporary tables."""
+    """One database for all tests of this module, which write to temporary tables."""
     with fresh_settings(server) as fresh, Store.open(fresh) as opened:
         yield opened
 
@@ -98,7 +98,7 @@ def test_vectors_come_back_as_the_nearest_half(store: Store, vectors: np.ndarray
 
 
 def test_postgres_reads_the_same_numbers(store: Store) -> None:
-    """Both ends could be wrong alike; Postgres' own text form is the referee."""
+    """Compared with Postgres' own text form, since reading and writing could have the same fault."""
     moment = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
     with store.begin() as connection:
         connection.execute(

@@ -1,4 +1,4 @@
-"""The embedded server: shared, closed to others, and as long alive as somebody uses it."""
+"""The embedded server: shared by programs, closed to others, and running as long as a program uses it."""
 
 import json
 import os
@@ -11,11 +11,13 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
+import psutil
 import psycopg2
 import pytest
 from sqlalchemy import text
 
 from pipeline.store import Store, embedded, stop, url
+from pipeline.store.embedded_process import server_pid
 from pipeline.store.embedded_programs import account_of
 from schemas.errors import HomeError, StoreError, StoreUnavailable
 from schemas.settings import Settings
@@ -24,7 +26,6 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs 
 
 _HOLD = """
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from pipeline.store import Store
 from schemas.settings import Settings
@@ -49,10 +50,6 @@ def end(process: "subprocess.Popen[str]") -> None:
     assert process.returncode == 0
 
 
-def server_pid(home: Path) -> int:
-    return int((home / "postgres" / "postmaster.pid").read_text().split()[0])
-
-
 def test_nobody_gets_in_without_a_password(used_home: Path) -> None:
     state = used_home / "postgres.json"
     assert stat.S_IMODE(state.stat().st_mode) == 0o600
@@ -68,9 +65,8 @@ def test_nobody_gets_in_without_a_password(used_home: Path) -> None:
                 psycopg2.connect(host=str(socket), user=role, password="wrong", dbname="postgres")
         listening = (socket / "postmaster.pid").read_text().splitlines()[5]
         assert listening == ""  # no address but the socket
-        said = (socket / "server.log").read_text() + "".join(
-            path.read_bytes().decode(errors="replace") for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()
-        )
+        commands = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
+        said = (socket / "server.log").read_text() + "".join(commands)
         assert not [role for role, password in passwords.items() if password in said]
 
 
@@ -86,40 +82,40 @@ def test_the_address_for_other_programs(used_home: Path) -> None:
 
 
 def test_two_first_users_share_one_server_and_the_last_stops_it(home: Path) -> None:
-    own = home / "own"
-    own.mkdir(mode=0o700)
-    (own / "postgres.new").mkdir()  # a creation that was killed
-    (own / "postgres.new" / "PG_VERSION").write_text("18")
-    first, second = holder(own), holder(own)
+    shared = home / "shared"
+    shared.mkdir(mode=0o700)
+    (shared / "postgres.new").mkdir()  # from a creation that was killed
+    (shared / "postgres.new" / "PG_VERSION").write_text("18")
+    first, second = holder(shared), holder(shared)
     assert has_opened(first)
     assert has_opened(second)
-    pid = server_pid(own)
+    pid = server_pid(shared / "postgres")
     end(first)
-    with Store.open(Settings(home=own, database_url=None)) as store, store.begin() as connection:
+    with Store.open(Settings(home=shared, database_url=None)) as store, store.begin() as connection:
         assert connection.scalar(text("SELECT current_user")) == "urban_reid_app"
         assert connection.scalar(text("SELECT count(*) FROM crop")) == 0
         names = connection.scalars(text("SELECT application_name FROM pg_stat_activity")).all()
         assert f"urban-reid test (process {second.pid})" in names
-        assert server_pid(own) == pid
+        assert server_pid(shared / "postgres") == pid
     end(second)
-    assert not embedded.running(own)
+    assert not embedded.running(shared)
     with pytest.raises(StoreUnavailable, match="was closed by this program"), store.begin():
         pass
-    # Our own folder let the server's user pass, and nobody else.
-    assert stat.S_IMODE(own.stat().st_mode) == (0o710 if account_of(own).is_other else 0o700)
-    assert own.stat().st_gid == account_of(own).gid
+    # Our own folder lets the server's user pass, and no other.
+    assert stat.S_IMODE(shared.stat().st_mode) == (0o710 if account_of(shared).is_other else 0o700)
+    assert shared.stat().st_gid == account_of(shared).gid
 
 
-def test_the_server_outlives_a_killed_starter_but_not_its_last_user(used_home: Path) -> None:
+def test_the_server_survives_its_killed_starter_but_not_its_last_user(used_home: Path) -> None:
     starter = holder(used_home)
     assert has_opened(starter)
-    pid = server_pid(used_home)
+    pid = server_pid(used_home / "postgres")
     other = Store.open(Settings(home=used_home, database_url=None))
     starter.kill()
     starter.communicate()
     with other.begin() as connection:
         assert connection.scalar(text("SELECT 1")) == 1
-    assert server_pid(used_home) == pid
+    assert server_pid(used_home / "postgres") == pid
     other.close()
     assert not embedded.running(used_home)
 
@@ -127,20 +123,22 @@ def test_the_server_outlives_a_killed_starter_but_not_its_last_user(used_home: P
 def test_a_server_left_by_a_killed_program_is_used_and_then_stopped(used_home: Path) -> None:
     starter = holder(used_home)
     assert has_opened(starter)
-    pid = server_pid(used_home)
+    pid = server_pid(used_home / "postgres")
     starter.kill()
     starter.communicate()
     assert embedded.running(used_home)
     with Store.open(Settings(home=used_home, database_url=None)):
-        assert server_pid(used_home) == pid
+        assert server_pid(used_home / "postgres") == pid
     assert not embedded.running(used_home)
 
 
 def test_a_server_that_dies_is_started_again(used_home: Path) -> None:
     with Store.open(Settings(home=used_home, database_url=None)) as store:
+        pid = server_pid(used_home / "postgres")
+        assert pid is not None
         with pytest.raises(StoreUnavailable, match=r"does not answer: .*server\.log"), store.begin() as connection:
             connection.execute(text("INSERT INTO urban_unit (code) VALUES ('lost')"))
-            os.kill(server_pid(used_home), signal.SIGQUIT)
+            os.kill(pid, signal.SIGQUIT)
             connection.execute(text("SELECT pg_sleep(30)"))
         with store.begin() as connection:
             assert connection.scalar(text("SELECT count(*) FROM urban_unit")) == 0
@@ -159,15 +157,13 @@ def test_stop(used_home: Path) -> None:
     assert not embedded.running(used_home)
 
 
-def test_the_pid_file_of_a_dead_server_whose_number_lives_on(used_home: Path) -> None:
+def test_the_pid_file_of_a_dead_server_names_another_program(used_home: Path) -> None:
     pid_file = used_home / "postgres" / "postmaster.pid"
-    with subprocess.Popen(["sleep", "60"], user=account_of(used_home).uid) as stranger:
-        pid_file.write_text(
-            f"{stranger.pid}\n{used_home / 'postgres'}\n1\n5432\n{used_home / 'postgres'}\n\n0 0\nready\n"
-        )
+    with subprocess.Popen(["sleep", "60"], user=account_of(used_home).uid) as other:
+        pid_file.write_text(f"{other.pid}\n{used_home / 'postgres'}\n1\n5432\n{used_home / 'postgres'}\n\n0 0\nready\n")
         shutil.chown(pid_file, account_of(used_home).uid)
         Store.open(Settings(home=used_home, database_url=None)).close()
-        stranger.kill()
+        other.kill()
 
 
 def test_a_path_too_long_for_a_socket(used_home: Path, home: Path) -> None:
@@ -191,9 +187,9 @@ def test_a_path_too_long_for_a_socket(used_home: Path, home: Path) -> None:
 
 
 @pytest.mark.parametrize("at", ["file", "below a file", "read-only"])
-def test_a_home_that_cannot_be(home: Path, at: str) -> None:
+def test_a_home_that_cannot_be_created(home: Path, at: str) -> None:
     (home / "file").write_text("")
-    # Even root may write nothing below /proc.
+    # Not even root may write below /proc.
     place = {"file": home / "file", "below a file": home / "file" / "home", "read-only": Path("/proc/urban-reid")}[at]
     with pytest.raises(HomeError, match="set URBAN_REID_HOME to a folder") as refusal:
         Store.open(Settings(home=place, database_url=None))
@@ -202,7 +198,7 @@ def test_a_home_that_cannot_be(home: Path, at: str) -> None:
 
 
 @as_root
-def test_a_home_in_a_closed_folder_is_refused_and_the_folder_left_alone(home: Path) -> None:
+def test_a_home_in_a_closed_folder_is_refused_and_the_folder_left_as_it_is(home: Path) -> None:
     closed = home / "closed"
     closed.mkdir(mode=0o700)
     with pytest.raises(HomeError, match=rf"^{closed} is closed to the system user pgserver.*URBAN_REID_HOME"):

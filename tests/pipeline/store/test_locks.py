@@ -1,4 +1,4 @@
-"""One process at a time works on a unit."""
+"""Locks of units."""
 
 import re
 import subprocess
@@ -25,7 +25,7 @@ with Store.open(Settings(home=Path(sys.argv[1]), database_url=sys.argv[2]), "urb
 """
 
 
-def test_one_lock_a_unit(store: Store) -> None:
+def test_each_unit_has_one_lock(store: Store) -> None:
     with unit_lock(store, "d1/s1"), unit_lock(store, "d1/s2"), store.begin() as connection:
         free = text("SELECT pg_try_advisory_xact_lock(hashtextextended(:unit, 0))")
         assert connection.scalar(free, {"unit": "d1/s1"}) is False
@@ -35,7 +35,7 @@ def test_one_lock_a_unit(store: Store) -> None:
         assert connection.scalar(free, {"unit": "d1/s1"}) is True
 
 
-def test_a_failure_inside_gives_the_lock_back(store: Store) -> None:
+def test_a_failure_releases_the_lock(store: Store) -> None:
     waits: list[str] = []
     for _ in range(2):
         try:
@@ -46,7 +46,7 @@ def test_a_failure_inside_gives_the_lock_back(store: Store) -> None:
     assert not waits
 
 
-def test_an_interrupt_while_it_is_given_back_ends_the_session(store: Store) -> None:
+def test_an_interrupt_during_the_release_ends_the_session(store: Store) -> None:
     def interrupt(*call: object) -> None:
         if "pg_advisory_unlock" in str(call[2]):
             raise KeyboardInterrupt
@@ -60,7 +60,7 @@ def test_an_interrupt_while_it_is_given_back_ends_the_session(store: Store) -> N
         assert not waits
 
 
-def test_who_waits_learns_for_whom_and_goes_on_when_that_process_is_killed(store: Store) -> None:
+def test_a_wait_names_the_holder_and_ends_when_that_process_is_killed(store: Store) -> None:
     assert store.settings.database_url is not None
     arguments = [str(store.settings.home), store.settings.database_url]
     with subprocess.Popen([sys.executable, "-c", _LOCK, *arguments], stdin=-1, stdout=-1, text=True) as other:
@@ -83,7 +83,7 @@ def test_who_waits_learns_for_whom_and_goes_on_when_that_process_is_killed(store
         other.kill()
         waiting.join(timeout=60)
     assert done.is_set()
-    assert lines.empty()  # one line for one holder
+    assert lines.empty()  # one line for each holder
     pooled = [store.engine.connect() for _ in range(5)]
     assert {connection.scalar(text("SHOW lock_timeout")) for connection in pooled} == {"0"}
     for connection in pooled:
@@ -97,7 +97,7 @@ def test_many_locks_and_transactions_at_once(store: Store) -> None:
             held.enter_context(store.begin())
 
 
-def test_a_session_serves_one_lock_after_the_other(store: Store) -> None:
+def test_a_session_is_reused_for_the_next_lock(store: Store) -> None:
     sessions: set[int] = set()
     for unit in range(20):
         with unit_lock(store, f"d{unit}"), store.begin() as connection:
@@ -106,12 +106,12 @@ def test_a_session_serves_one_lock_after_the_other(store: Store) -> None:
     assert len(sessions) <= 3
 
 
-def test_a_lock_is_given_back_at_once(store: Store) -> None:
-    """Who takes it again right after the end does not wait for itself."""
+def test_a_lock_is_released_at_once(store: Store) -> None:
+    """A process that takes the lock again right away does not wait for itself."""
     told: list[str] = []
     for _ in range(20):
         for connection in [store.engine.connect() for _ in range(5)]:
-            connection.close()  # into the pool: the next ones to come cost no time
+            connection.close()  # into the pool, so that the next connections cost no time
         for _ in range(5):
             with unit_lock(store, "d1", told.append):
                 pass

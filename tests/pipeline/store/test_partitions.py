@@ -1,4 +1,4 @@
-"""Partitions: made by the program though it may make no table, read by model and day, watched for orphans."""
+"""Partitions: created by the program although it may create no table, and read by model and day."""
 
 import threading
 from datetime import UTC, date, datetime
@@ -17,14 +17,14 @@ from tests.helpers.rows import CAMERA, Row, insert_city, insert_crop, insert_ide
 DAYS = [date(2025, 12, 31), date(2026, 1, 1), date(2026, 1, 2)]
 
 
-def leaves(store: Store) -> set[str]:
+def day_partitions(store: Store) -> set[str]:
     with store.begin() as connection:
         return set(
             connection.scalars(text("SELECT relid::text FROM pg_partition_tree('crop_embedding') WHERE isleaf")).all()
         )
 
 
-def test_leaves_are_made_once(store: Store) -> None:
+def test_partitions_are_created_once(store: Store) -> None:
     with store.begin() as connection:
         small, large = insert_model(connection, 4, "small"), insert_model(connection, 8, "large")
     for _ in range(2):
@@ -32,27 +32,27 @@ def test_leaves_are_made_once(store: Store) -> None:
             ensure_partitions(connection, "crop_embedding", small, [DAYS[1], DAYS[0], DAYS[1]])
             ensure_partitions(connection, "crop_embedding", large, DAYS[:1])
             ensure_partitions(connection, "crop_embedding", large, [])
-    assert leaves(store) == {
+    assert day_partitions(store) == {
         f"crop_embedding_m{small}_20251231",
         f"crop_embedding_m{small}_20260101",
         f"crop_embedding_m{large}_20251231",
     }
 
 
-def test_what_is_no_family_or_model_gets_no_leaf(store: Store) -> None:
+def test_other_tables_and_unknown_models_get_no_partition(store: Store) -> None:
     with pytest.raises(StoreError, match="no partitioned table: crop"), store.begin() as connection:
         ensure_partitions(connection, "crop", 1, DAYS)
     with pytest.raises(StoreError, match="no model 77"), store.begin() as connection:
         ensure_partitions(connection, "prototype", 77, DAYS)
 
 
-def test_two_processes_make_the_same_leaf_at_once(store: Store) -> None:
+def test_several_programs_create_the_same_partition_at_once(store: Store) -> None:
     with store.begin() as connection:
         model = insert_model(connection)
     gate = threading.Barrier(4)
     failures: list[BaseException] = []
 
-    def make() -> None:
+    def create() -> None:
         try:
             gate.wait()
             with store.begin() as connection:
@@ -60,16 +60,16 @@ def test_two_processes_make_the_same_leaf_at_once(store: Store) -> None:
         except BaseException as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=make) for _ in range(4)]
+    threads = [threading.Thread(target=create) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert not failures
-    assert len(leaves(store)) == 3
+    assert len(day_partitions(store)) == 3
 
 
-def test_a_new_leaf_waits_for_no_reader(store: Store) -> None:
+def test_a_new_partition_waits_for_no_reader(store: Store) -> None:
     with store.begin() as connection:
         model = insert_model(connection)
         ensure_partitions(connection, "crop_embedding", model, DAYS[:1])
@@ -78,10 +78,10 @@ def test_a_new_leaf_waits_for_no_reader(store: Store) -> None:
         with store.begin() as connection:
             connection.execute(text("SET LOCAL lock_timeout = '1s'"))
             ensure_partitions(connection, "crop_embedding", model, DAYS)
-    assert len(leaves(store)) == 3
+    assert len(day_partitions(store)) == 3
 
 
-def test_queries_read_only_the_leaves_of_their_model_and_day(store: Store) -> None:
+def test_queries_read_only_the_partitions_of_their_model_and_day(store: Store) -> None:
     with store.begin() as connection:
         models = [insert_model(connection, 4, "small"), insert_model(connection, 4, "other")]
         for model in models:
@@ -104,7 +104,7 @@ def test_queries_read_only_the_leaves_of_their_model_and_day(store: Store) -> No
                     assert (f"{family}_m{model}_{day:%Y%m%d}" in plan) == wanted
 
 
-def test_a_leaf_holds_its_own_model_and_day_alone(store: Store) -> None:
+def test_a_partition_takes_only_its_own_model_and_day(store: Store) -> None:
     with store.begin() as connection:
         insert_city(connection)
         model, crop = insert_model(connection), insert_crop(connection)
@@ -116,7 +116,7 @@ def test_a_leaf_holds_its_own_model_and_day_alone(store: Store) -> None:
         copy_in(connection, "crop_embedding", row | {"day": ("date", [DAYS[0]]), "crop_id": ("int8", [crop + 1])})
 
 
-def test_orphans_are_found(store: Store) -> None:
+def test_orphans_are_counted(store: Store) -> None:
     with store.begin() as connection:
         insert_city(connection)
         model = insert_model(connection)

@@ -1,4 +1,4 @@
-"""What the program may do, and what the database refuses it."""
+"""The rights of the program's role."""
 
 from collections.abc import Iterator
 from datetime import date
@@ -15,7 +15,7 @@ from tests.helpers.rows import insert_model
 
 @pytest.fixture(scope="module")
 def store(server: embedded.EmbeddedServer) -> Iterator[Store]:
-    """One database for all tests here: each statement is refused, or changes no row."""
+    """One database for all tests of this module: each statement is refused, or changes no row."""
     with fresh_settings(server) as fresh, Store.open(fresh) as opened:
         yield opened
 
@@ -75,7 +75,7 @@ def test_the_program_may(store: Store, statement: str) -> None:
         connection.execute(text(statement))
 
 
-def test_the_program_owns_nothing_not_even_its_leaves(store: Store) -> None:
+def test_the_program_owns_nothing_not_even_the_partitions_that_it_created(store: Store) -> None:
     with store.begin() as connection:
         model = insert_model(connection)
         ensure_partitions(connection, "prototype", model, [date(2026, 1, 1)])
