@@ -15,6 +15,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -25,10 +26,11 @@ import urllib.request
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlsplit
 
 from flows.environment import environment
 from schemas.disk import lock, locked, open_lock, try_lock, unlock, write_whole
-from schemas.errors import FlowError, HomeError
+from schemas.errors import FlowError, HomeError, UsageError
 from schemas.settings import Settings
 
 #: The first start on a data directory runs all of Prefect's migrations: 6 s on two cores.
@@ -56,7 +58,7 @@ class PrefectServer:
 
     def __enter__(self) -> Self:
         if self._settings.prefect_url:
-            self.url = self._settings.prefect_url.rstrip("/")
+            self.url = _checked_url(self._settings.prefect_url)
             return self
         with self._holds as holds:
             try:
@@ -179,6 +181,20 @@ class PrefectServer:
                 )
         process.returncode = 0  # not ours to wait for: it may live longer than this process
         return url
+
+
+def _checked_url(url: str) -> str:
+    """The user's API URL without a slash at its end. Raises UsageError."""
+    try:
+        parts = urlsplit(url.encode().decode())  # raises for half a character
+        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not re.search(r"\s", url)
+    except ValueError:  # an address or port that cannot be
+        valid = False
+    if not valid:
+        raise UsageError(
+            f"URBAN_REID_PREFECT_URL: {url[:200]!r} is not an API address such as http://127.0.0.1:4200/api"
+        )
+    return url.rstrip("/")
 
 
 def _read_record(path: Path) -> tuple[str, int] | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flows.server import PrefectServer
-from schemas.errors import FlowError, HomeError
+from schemas.errors import FlowError, HomeError, UsageError
 from schemas.settings import Settings
 
 
@@ -46,6 +46,24 @@ def test_a_home_that_cannot_be_used_is_one_line(home: Path) -> None:
     (home / "prefect").write_text("a file")
     with pytest.raises(HomeError, match="Prefect's folder: File exists"), PrefectServer(Settings(home=home)):
         pass
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "x",
+        "ftp://h/api",
+        "http://",
+        "http://[::1/api",
+        "http://h:x/api",
+        "http://h:99999999/",
+        "http://h h/",
+        "http://\udcff",
+    ],
+)
+def test_an_address_that_is_none_is_one_line(home: Path, url: str) -> None:
+    with pytest.raises(UsageError, match=r"^URBAN_REID_PREFECT_URL: .* is not an API address such as http"):
+        PrefectServer(Settings(home=home, prefect_url=url)).__enter__()
 
 
 def test_a_user_supplied_server_that_does_not_answer(home: Path) -> None:

@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -47,7 +48,7 @@ def test_all_commands_are_there() -> None:
             f"models {name}"
             for name in ("list", "register", "calibrate", "transit", "use", "compare", "promote", "rollback")
         ),
-        *(f"models {name}" for name in ("convert", "export")),
+        *(f"models {name}" for name in ("convert", "export", "rename", "remove")),
         "identities confirm",
         "dataset check",
         "evaluate",
@@ -275,14 +276,29 @@ def test_a_reader_who_has_seen_enough_and_a_full_disk(settings: Settings, tmp_pa
     assert error_of(run_into("> /dev/full"), 1) == "standard output: cannot be written: No space left on device"
 
 
-@pytest.mark.parametrize("command", [["db", "status"], ["db", "status", "--json"]])
-def test_names_that_the_terminal_cannot_show(run: Run, command: list[str], home: Path) -> None:
-    strange = f"{home}/h\xf6me \udcff"
-    variables = {"URBAN_REID_HOME": strange, "URBAN_REID_DATABASE_URL": "", "PYTHONIOENCODING": "ascii"}
-    done = run(*command, **variables)
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
+def test_names_that_the_terminal_cannot_show(tmp_path: Path, encoding: str) -> None:
+    name = "h\xf6me \udcff \u8857"
+    script = f"""
+from urban_reid import cli, output
+
+@cli.app.command()
+def show():
+    output.print_json({{"name": {name!a}}})
+    output.out().print(output.shown({name!a}))
+    output.say(output.shown({name!a}))
+
+cli.main(["show"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script],
+        env={**os.environ, "PYTHONIOENCODING": encoding, "URBAN_REID_HOME": str(tmp_path)},
+        capture_output=True,
+    )
     assert done.returncode == 0, done.stderr
-    if "--json" in command:
-        assert json.loads(done.stdout)["where"] == f"the database in {strange}"
+    as_json, as_text = done.stdout.decode(encoding).splitlines()
+    assert json.loads(as_json) == {"name": name}
+    assert as_text.startswith("h") and as_text == done.stderr.decode(encoding).strip()
 
 
 def test_a_working_directory_that_is_gone(settings: Settings, tmp_path: Path) -> None:
