@@ -66,7 +66,12 @@ class AssociationSettings(Frozen):
 
 def _default_home() -> Path:
     """`~/.local/share/urban-reid`; for root a folder outside any home, because PostgreSQL runs as another user then."""
-    return Path("/var/lib/urban-reid") if os.geteuid() == 0 else Path.home() / ".local/share/urban-reid"
+    if os.geteuid() == 0:
+        return Path("/var/lib/urban-reid")
+    try:
+        return Path.home() / ".local/share/urban-reid"
+    except RuntimeError:
+        raise UsageError("URBAN_REID_HOME: name a data directory, because this user has no home directory") from None
 
 
 class Settings(BaseSettings):

@@ -36,6 +36,15 @@ def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> N
     assert found.database_url is None and found.crop_roots == ()
 
 
+def test_a_user_without_a_home_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "URBAN_REID_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.geteuid", lambda: 12345)
+    monkeypatch.setattr("os.getuid", lambda: 2**31)  # in no list of users
+    with pytest.raises(UsageError, match=r"^URBAN_REID_HOME: name a data directory"):
+        settings.__wrapped__()
+
+
 def test_crop_roots_are_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("URBAN_REID_CROP_ROOTS", '["s3://bucket/crops", "/data"]')
     assert Settings().crop_roots == ("s3://bucket/crops", "/data")
