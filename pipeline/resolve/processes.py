@@ -31,7 +31,7 @@ from schemas.settings import Settings
 _POLL_S = 0.2
 
 #: A unit, how many of its windows are done, and how many there are.
-_News = SimpleQueue[tuple[str, int, int]]
+_Messages = SimpleQueue[tuple[str, int, int]]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class _Open:
     store: Store
     model: ModelRow
     core: ReIDCore
-    news: _News
+    messages: _Messages
 
 
 _process: list[_Open | Exception] = []  # what this process has open, or why it could not; at most one entry
@@ -52,26 +52,26 @@ def resolving(settings: Settings, processes: int) -> Iterator["Resolving"]:
     Raises what opening the store or the core raises in a process, and CoreError if a process is killed.
     """
     context = get_context("spawn")
-    news: _News = context.SimpleQueue()
+    messages: _Messages = context.SimpleQueue()
     try:
-        with ProcessPoolExecutor(processes, context, _start, (settings, news)) as pool:
+        with ProcessPoolExecutor(processes, context, _start, (settings, messages)) as pool:
             for started in [pool.submit(_check) for _ in range(processes)]:
                 started.result()
-            yield Resolving(settings, pool, news)
+            yield Resolving(settings, pool, messages)
     except BrokenProcessPool as error:
         raise CoreError(
             f"one of {processes} processes that resolve units was killed or could not start; if memory ran out, use "
             "fewer processes. What was written stays: start again"
         ) from error
     finally:
-        news.close()
+        messages.close()
 
 
 @dataclass(frozen=True)
 class Resolving:
     settings: Settings
     pool: ProcessPoolExecutor
-    news: _News
+    messages: _Messages
 
     def __call__(
         self,
@@ -99,9 +99,9 @@ class Resolving:
         def start(code: str) -> None:
             running[self.pool.submit(_resolve, tasks[code], period)] = code
 
-        def tell_news() -> None:
-            while not self.news.empty():
-                tell(*self.news.get())
+        def tell_messages() -> None:
+            while not self.messages.empty():
+                tell(*self.messages.get())
 
         try:
             for code in sorted(code for code in tasks if not waits_for[code]):
@@ -113,18 +113,18 @@ class Resolving:
                     waits_for[above] -= 1
                     if above in tasks and not waits_for[above]:
                         start(above)
-                tell_news()
+                tell_messages()
         finally:
-            # After an error: a process whose news nobody takes would wait for ever once the pipe is full.
+            # After an error, too: a process would wait for ever on a full pipe if its messages were not read.
             for future in running:
                 future.cancel()
             while wait(running, _POLL_S).not_done:
-                tell_news()
+                tell_messages()
         order = {code: place for place, code in enumerate(codes)}
         return sorted(results, key=lambda result: (-result.unit.count("/"), order[result.unit]))
 
 
-def _start(settings: Settings, news: _News) -> None:
+def _start(settings: Settings, messages: _Messages) -> None:
     """In a new process: opens the store and the core, which stay open until the process ends.
 
     An error is kept for `_check` to raise: the pool would replace an error raised here by BrokenProcessPool.
@@ -133,7 +133,7 @@ def _start(settings: Settings, news: _News) -> None:
         store = Store.open(settings, "urban-reid resolve")
         with store.begin() as connection:
             model = model_in_use(connection)
-        _process.append(_Open(store, model, open_core(settings, model.directory(settings)), news))
+        _process.append(_Open(store, model, open_core(settings, model.directory(settings)), messages))
     except Exception as error:
         _process.append(error)
 
@@ -161,12 +161,12 @@ def _resolve(units: list[str], period: Period | None) -> list[UnitResult]:
                 unit,
                 settings=opened.store.settings.association,
                 period=period,
-                progress=partial(_tell, opened.news, unit),
+                progress=partial(_tell, opened.messages, unit),
             )
         )
-        _tell(opened.news, unit, 1, 1)  # also where no window was pending
+        _tell(opened.messages, unit, 1, 1)  # also where no window was pending
     return results
 
 
-def _tell(news: _News, unit: str, done: int, total: int) -> None:
-    news.put((unit, done, total))
+def _tell(messages: _Messages, unit: str, done: int, total: int) -> None:
+    messages.put((unit, done, total))

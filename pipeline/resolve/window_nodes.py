@@ -81,7 +81,7 @@ def window_nodes(run: LevelRun, inputs: Inputs) -> WindowNodes:
     """The nodes of a window.
 
     A new version of a child replaces its earlier version in the identity that holds it. If the identity's tracklets
-    then contradict each other (two places at once), it is split into its children, which are compared anew. Members
+    then contradict each other (two places at once), it is split into its children, which are compared again. Members
     without a prototype of the model stay in their identity; when it is split, they stay with its first child that has
     one.
     """

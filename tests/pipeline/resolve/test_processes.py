@@ -44,7 +44,7 @@ def test_an_error_in_one_unit_ends_the_others_and_is_raised(town: ThinTown) -> N
     with resolving(town.store.settings, 2) as run:
         with town.store.begin() as connection:
             connection.exec_driver_sql("UPDATE model SET in_use = false")
-        with pytest.raises(CoreError, match="another model"):
+        with pytest.raises(CoreError, match="thin is no longer in use"):
             run(["d1"])
 
 
