@@ -8,7 +8,7 @@ that uses it holds it, and the last one to release it stops it.
 import os
 import secrets
 import shutil
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import IO, Any, Self
 from urllib.parse import quote
@@ -171,7 +171,7 @@ def reset_passwords(home: Path) -> None:
                 _release(home, holder)
 
 
-def _errors(home: Path) -> Any:
+def _errors(home: Path) -> AbstractContextManager[None]:
     return database_errors(f"the database in {home}", f"see {home / 'postgres' / 'server.log'}")
 
 

@@ -31,7 +31,7 @@ def connection(store: Store) -> Iterator[Connection]:
         yield opened
 
 
-def refused(constraint: str) -> Any:
+def violates(constraint: str) -> Any:
     return pytest.raises(DBAPIError, match=constraint)
 
 
@@ -58,7 +58,7 @@ def refused(constraint: str) -> Any:
     ],
 )
 def test_rows_that_the_city_refuses(connection: Connection, statement: str, constraint: str) -> None:
-    with refused(constraint):
+    with violates(constraint):
         connection.execute(text(statement))
 
 
@@ -89,7 +89,7 @@ def test_crops_that_are_refused(connection: Connection, change: dict[str, Any], 
         "VALUES (:key, :camera, '2026-01-01Z', true, '', :box, sha256('p'), :width_px, 128, :quality)"
     )
     connection.execute(insert, row | ({"key": HIGH} if change else {}))
-    with refused(constraint):
+    with violates(constraint):
         connection.execute(insert, row | change)
 
 
@@ -132,7 +132,7 @@ def test_decisions_that_are_refused(connection: Connection, change: dict[str, An
     model = insert_model(connection)
     run, second = insert_run(connection, model), insert_run(connection, model, "d1/s1/b2", "second")
     decide(connection, run)
-    with refused(constraint):
+    with violates(constraint):
         decide(connection, second if change else run, **change)
 
 
@@ -144,9 +144,9 @@ def test_a_decision_without_a_calibration_is_left_to_a_person(connection: Connec
 def test_a_unit_and_window_have_one_current_run(connection: Connection) -> None:
     model = insert_model(connection)
     run = insert_run(connection, model)
-    with refused("run_current"), connection.begin_nested():
+    with violates("run_current"), connection.begin_nested():
         insert_run(connection, model, name="another")
-    with refused("run_once"), connection.begin_nested():
+    with violates("run_once"), connection.begin_nested():
         insert_run(connection, model, unit="d1/s1/b2")
     connection.execute(text("UPDATE run SET superseded_at = now() WHERE id = :id"), {"id": run})
     insert_run(connection, model)
@@ -165,7 +165,7 @@ def test_a_member_is_one_child_or_one_crop(connection: Connection, values: str, 
     row = {name: insert_identity(connection, run, name) for name in ("parent", "child")}
     row["crop"] = insert_crop(connection)
     connection.execute(text("INSERT INTO identity_member VALUES (:parent, :child, NULL), (:parent, NULL, :crop)"), row)
-    with refused(constraint):
+    with violates(constraint):
         connection.execute(text(f"INSERT INTO identity_member VALUES {values}"), row)
 
 
@@ -178,12 +178,12 @@ def test_an_event_names_the_other_identity_that_took_part(connection: Connection
     )
     row = {"run": run, "kind": kind.value, "this": uuid4()}
     connection.execute(insert, row | {"other": None if alone else uuid4()})
-    with refused("identity_event_check"):
+    with violates("identity_event_check"):
         connection.execute(insert, row | {"other": uuid4() if alone else None})
 
 
 def test_one_model_is_in_use(connection: Connection) -> None:
     insert_model(connection)
     insert_model(connection, name="other")
-    with refused("model_in_use"):
+    with violates("model_in_use"):
         connection.execute(text("UPDATE model SET in_use = true"))
