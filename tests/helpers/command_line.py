@@ -24,6 +24,17 @@ def program(*arguments: str) -> list[str]:
     return [sys.executable, "-P", "-m", "urban_reid.cli", *arguments]
 
 
+def check_names(found: object) -> None:
+    """Fails where a JSON object has a name that is not written as all others are: mAP, mINP, rank1, snake_case."""
+    if isinstance(found, dict):
+        for name, value in found.items():
+            assert not re.search(r"[A-Z ]|rank[-_]\d", name.replace("mAP", "").replace("mINP", "")), name
+            check_names(value)
+    elif isinstance(found, list):
+        for value in found:
+            check_names(value)
+
+
 def messages_of(stderr: str) -> list[str]:
     """The lines of stderr, without those that tell of progress: how many there are depends on the machine."""
     return [line for line in stderr.splitlines() if not re.search(r": .*(about .* left|so far)$", line)]

@@ -10,7 +10,7 @@ import pytest
 
 from schemas.settings import Settings
 from schemas.settings import settings as read_settings
-from tests.helpers.command_line import Run, environment_of, program
+from tests.helpers.command_line import Run, check_names, environment_of, program
 from urban_reid.cli import main
 
 
@@ -45,6 +45,8 @@ def run_here(
         with pytest.raises(SystemExit) as ended:
             main(arguments)
         shown = capsys.readouterr()
+        if shown.out.startswith("{"):
+            check_names(json.loads(shown.out))
         return subprocess.CompletedProcess(arguments, int(ended.value.code or 0), shown.out, shown.err)
 
     yield call
@@ -60,6 +62,7 @@ def run_json(run: Run) -> Callable[..., dict[str, Any]]:
         assert done.returncode == 0, done.stderr
         found: dict[str, Any] = json.loads(done.stdout)
         assert done.stdout.count("\n") == 1
+        check_names(found)
         return found
 
     return call

@@ -9,6 +9,7 @@ import pytest
 import reid_core
 from reid_core.files import read_card
 from synthetic.training import training_set
+from tests.helpers.command_line import messages_of
 from urban_reid.cli import main
 
 DEMO = Path(reid_core.__file__).parent / "weights" / "demo"
@@ -45,5 +46,5 @@ def test_errors_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         ((str(tmp_path), "--to", "onnx", "--out", str(tmp_path / "out")), 1, "a model directory holds card.json"),
     ):
         found, out, err = run(capsys, *arguments)
-        assert (found, out) == (code, "") and said in err and err.count("\n") == 1
+        assert (found, out) == (code, "") and said in err and len(messages_of(err)) == 1
         assert not (tmp_path / "out").exists()

@@ -10,7 +10,7 @@ from pipeline.city.units import store_city
 from pipeline.registry import register_model, use_model
 from pipeline.store import Store
 from schemas.levels import Level
-from tests.helpers.command_line import Run, error_of
+from tests.helpers.command_line import Run, error_of, messages_of
 from tests.helpers.labeled_city import BUILDING, CAMERA, CITY, CROPS, END, START, STREET, TRUTH
 from tests.helpers.resolved_city import key, write_level, write_tracklets
 from tests.helpers.town import PACKAGED
@@ -30,7 +30,7 @@ def city(store: Store) -> None:
 @pytest.mark.usefixtures("city")
 def test_the_truth_that_came_with_the_crops(run_here: Run) -> None:
     done = run_here("score", "--unit", "d1", "--json")
-    assert done.returncode == 0 and done.stderr == ""
+    assert done.returncode == 0 and not messages_of(done.stderr)
     found = json.loads(done.stdout)
     assert (found["unit"], found["model"], found["tracklets"], found["people"]) == ("d1", "demo", 5, 3)
     assert set(found["levels"]) == {"building", "street", "district"} and "labels" not in found
