@@ -1,6 +1,5 @@
-"""Models registered, renamed, removed and put in use, on a real database with real small models."""
+"""Models registered, renamed and removed, on a real database with real small models."""
 
-import json
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -11,11 +10,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from torch import nn
 
-from pipeline import registry
 from pipeline.registry import (
+    changes,
     find_model,
     insert_calibration,
-    model_in_use,
     models,
     register_model,
     remove_model,
@@ -27,36 +25,13 @@ from reid_core import backbones
 from reid_core.files import model_digest, read_card, save_model, write_card
 from reid_core.models import build_model
 from reid_core.serving.local import LocalCore
-from schemas.calibration import LevelCalibration, straight_line
-from schemas.cards import InputConvention, ModelConfig
+from schemas.calibration import LevelCalibration
+from schemas.cards import ModelConfig
 from schemas.errors import HomeError, InputError, ModelFileError
-from schemas.levels import Level
 from schemas.settings import Settings
 from tests.helpers.assets import CONVENTION, asset
 from tests.helpers.onnx_files import Node, onnx_graph, stated
-
-INPUT = InputConvention(height=64, width=32)
-CALIBRATION = LevelCalibration(
-    level=Level.STREET,
-    terms=straight_line(4.0, 2.0),
-    join_log_odds=0.5,
-    review_log_odds=-0.5,
-    fitted_on="two rendered people",
-    pairs=100,
-    positives=10,
-)
-
-
-def small_model(directory: Path, seed: int = 0) -> Path:
-    torch.manual_seed(seed)
-    save_model(
-        build_model(ModelConfig(architecture="resnet10s", input=INPUT)),
-        directory,
-        name="any",
-        calibration=[CALIBRATION],
-        half=True,
-    )
-    return directory
+from tests.helpers.small_models import CALIBRATION, INPUT, small_model
 
 
 def count(store: Store, table: str) -> int:
@@ -133,22 +108,6 @@ def test_a_models_folder_that_cannot_be_written(store: Store, settings: Settings
     with pytest.raises(HomeError, match="cannot keep the model there"):
         register_model(store, settings, small_model(tmp_path / "m"), "demo")
     assert count(store, "model") == 0
-
-
-def test_one_model_is_in_use(store: Store, settings: Settings, tmp_path: Path) -> None:
-    register_model(store, settings, small_model(tmp_path / "m"), "first")
-    register_model(store, settings, small_model(tmp_path / "n", seed=1), "second")
-    with store.begin() as connection, pytest.raises(InputError, match="models use NAME"):
-        model_in_use(connection)
-    for name in ("first", "second", "second"):
-        assert use_model(store, name).in_use
-        with store.begin() as connection:
-            assert model_in_use(connection).name == name
-    with pytest.raises(InputError, match="there are: first"):
-        use_model(store, "fist")
-    with store.begin() as connection:
-        used = connection.execute(text("SELECT details FROM audit WHERE action = 'model.use' ORDER BY id")).scalars()
-        assert [json.loads(json.dumps(details))["model"] for details in used] == ["first", "second"]
 
 
 def test_a_foreign_file_gets_its_card_by_running_it(store: Store, settings: Settings) -> None:
@@ -296,7 +255,7 @@ def test_a_rename_that_is_cut_off_leaves_a_whole_model(
 ) -> None:
     register_model(store, settings, small_model(tmp_path / "m"), "first")
     with monkeypatch.context() as cut, pytest.raises(Killed):
-        cut.setattr(registry, where, killed)
+        cut.setattr(changes, where, killed)
         rename_model(store, "first", "second")
     (row,) = models(store)
     assert row.name == ("first" if where == "move_into_place" else "second")
@@ -313,7 +272,7 @@ def test_a_removal_that_is_cut_off_leaves_a_folder_that_does_no_harm(
 ) -> None:
     register_model(store, settings, small_model(tmp_path / "m"), "first")
     with monkeypatch.context() as cut, pytest.raises(Killed):
-        cut.setattr(registry, "_take_away_unregistered", killed)
+        cut.setattr(changes, "_take_away_unregistered", killed)
         remove_model(store, "first")
     assert not models(store) and (settings.models_dir / "first").is_dir()
     register_model(store, settings, small_model(tmp_path / "n", seed=1), "first")
@@ -325,13 +284,13 @@ def test_a_folder_stays_if_another_model_got_its_name_meanwhile(
     store: Store, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register_model(store, settings, small_model(tmp_path / "m"), "first")
-    clean = registry._take_away_unregistered
+    clean = changes._take_away_unregistered
 
     def late(*arguments: Any) -> None:
         register_model(store, settings, small_model(tmp_path / "n", seed=1), "first")
         clean(*arguments)
 
-    monkeypatch.setattr(registry, "_take_away_unregistered", late)
+    monkeypatch.setattr(changes, "_take_away_unregistered", late)
     remove_model(store, "first")
     (row,) = models(store)
     assert read_card(row.directory(settings)) == row.card

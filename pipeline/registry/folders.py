@@ -1,6 +1,6 @@
 """The folders of registered models, `models/NAME` in the data directory: copied in, moved and removed as a whole.
 
-The rows of the database decide which models there are (`registry`). A folder without a row is harmless, and the next
+The rows of the database decide which models there are. A folder without a row is harmless, and the next
 registration replaces it; a row without a folder would be a broken model. So a folder is there before its row is
 committed, and it is removed after that. Names that begin with a dot are temporary.
 """

@@ -1,0 +1,65 @@
+"""The rows of registered models and of their calibrations."""
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from sqlalchemy import Connection, Row, text
+
+from pipeline.store import Store
+from schemas.calibration import LevelCalibration
+from schemas.cards import ModelCard
+from schemas.errors import InputError
+from schemas.settings import Settings
+
+SELECT = "SELECT id, name, digest, dims, card, in_use FROM model"
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """A registered model."""
+
+    id: int
+    name: str
+    digest: bytes
+    dims: int
+    card: ModelCard
+    in_use: bool
+
+    def directory(self, settings: Settings) -> Path:
+        """Its model directory, for `open_core`."""
+        return settings.models_dir / self.name
+
+
+def models(store: Store) -> list[ModelRow]:
+    """All registered models by name."""
+    with store.begin() as connection:
+        return [row_of(row) for row in connection.execute(text(f"{SELECT} ORDER BY name"))]
+
+
+def find_model(connection: Connection, name: str) -> ModelRow:
+    """The registered model of this name. Raises InputError that names the most similar ones."""
+    found = {row.name: row_of(row) for row in connection.execute(text(SELECT))}
+    if name not in found:
+        near = ", ".join(get_close_matches(name, found, cutoff=0.4)) or ", ".join(sorted(found)[:10]) or "none yet"
+        raise InputError(f"no model {name[:80]!r} is registered; there are: {near}")
+    return found[name]
+
+
+def model_by_id(connection: Connection, model_id: int) -> ModelRow:
+    return row_of(connection.execute(text(f"{SELECT} WHERE id = :id"), {"id": model_id}).one())
+
+
+def insert_calibration(connection: Connection, model_id: int, calibration: LevelCalibration) -> None:
+    """Makes `calibration` the newest of its level and the model, in the connection's transaction."""
+    connection.execute(
+        text(
+            "INSERT INTO calibration (model_id, level, parameters) "
+            "VALUES (:model, CAST(:level AS unit_level), CAST(:parameters AS jsonb))"
+        ),
+        {"model": model_id, "level": calibration.level.value, "parameters": calibration.model_dump_json()},
+    )
+
+
+def row_of(row: Row[tuple[int, str, memoryview, int, dict[str, object], bool]]) -> ModelRow:
+    return ModelRow(row.id, row.name, bytes(row.digest), row.dims, ModelCard.model_validate(row.card), row.in_use)
