@@ -2,22 +2,16 @@
 Prefect.
 """
 
-import contextlib
 import io
-import json
 import os
 import sys
-import traceback
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from pathlib import Path
 from types import ModuleType
 from typing import Annotated
 
 import typer
 
-from schemas.errors import InputError, UrbanReidError
-from schemas.text import one_line
+from schemas.errors import UrbanReidError
 from urban_reid.commands import (
     city,
     database,
@@ -37,6 +31,7 @@ from urban_reid.commands import (
     train,
     up,
 )
+from urban_reid.errors import keep_traceback, refused_path, report_error
 
 #: The program's help, panel by panel: a group of commands under its name, or a command of its own.
 PANELS: dict[str, dict[str, ModuleType]] = {
@@ -59,8 +54,6 @@ PANELS: dict[str, dict[str, ModuleType]] = {
     },
     "Service": {"up": up, "db": database},
 }
-#: Longer messages are cut in the middle, characters.
-_LONGEST_LINE = 1000
 _GROUPS = (city, database, dataset, identities, ingest, models)
 
 app = typer.Typer(
@@ -114,23 +107,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except UrbanReidError as error:
-        _say_error(type(error).__name__, str(error), as_json)
+        report_error(type(error).__name__, str(error), as_json)
         sys.exit(error.exit_code)
     except typer.TyperException as error:
         # Without arguments a group prints its help, and has nothing else to say.
         if said := error.format_message().replace("Value error, ", ""):
-            _say_error("UsageError", f"{said.rstrip('.')}; see `{_help_of(error)}`", as_json)
+            report_error("UsageError", f"{said.rstrip('.')}; see `{_help_of(error)}`", as_json)
         sys.exit(error.exit_code)
     except Exception as error:
-        if isinstance(error, OSError) and (message := _of_a_named_path(error, words)):
-            _say_error("InputError", message, as_json)
-            sys.exit(InputError.exit_code)
+        if isinstance(error, OSError) and (known := refused_path(error, words)) is not None:
+            report_error(type(known).__name__, str(known), as_json)
+            sys.exit(known.exit_code)
         kind = type(error).__name__
-        _say_error(kind, f"unexpected {kind}: {error}; {_keep_traceback()}", as_json)
+        report_error(kind, f"unexpected {kind}: {error}; {keep_traceback()}", as_json)
         sys.exit(1)
     if code == 130:
         # Threads may still be at work on a window; what they have not committed is rolled back, as after a kill.
-        _say_error("Interrupted", "interrupted; what was finished is kept", as_json)
+        report_error("Interrupted", "interrupted; what was finished is kept", as_json)
         os._exit(130)
     sys.exit(code)
 
@@ -155,52 +148,6 @@ def _open_closed_streams() -> None:
 def _help_of(error: typer.TyperException) -> str:
     context = getattr(error, "ctx", None)
     return f"{context.command_path if context else 'urban-reid'} --help"
-
-
-def _of_a_named_path(error: OSError, words: Sequence[str]) -> str | None:
-    """The message for a path of the command line that the system refuses, such as one that may not be looked at.
-
-    None where the error is of another file.
-    """
-    try:
-        here = f"{Path.cwd()}/"
-    except OSError:
-        return "the working directory does not exist any more: change to another one"
-    if not isinstance(error.filename, str):
-        return None
-    refused = os.path.normpath(f"{here}{error.filename}" if error.filename[:1] != "/" else error.filename)
-    for path in (path for word in words for path in (word, word.rpartition(":")[2]) if path):  # LAYOUT:DIR has one too
-        named = os.path.normpath(path if path[:1] == "/" else here + path)
-        if os.path.commonpath((refused, named)) in (refused, named):
-            return f"{error.filename[:200]}: {error.strerror}"
-    return None
-
-
-def _say_error(kind: str, message: str, as_json: bool) -> None:
-    line = one_line(message)
-    if len(line) > _LONGEST_LINE:
-        line = f"{line[: _LONGEST_LINE // 2]} ... {line[-_LONGEST_LINE // 2 :]}"
-    with contextlib.suppress(OSError):
-        if as_json:
-            sys.stderr.write(json.dumps({"error": kind, "message": line}) + "\n")
-        else:
-            sys.stderr.write(line if kind == "Interrupted" else f"error: {line}")
-            sys.stderr.write("\n")
-        sys.stderr.flush()
-
-
-def _keep_traceback() -> str:
-    """Appends the traceback to errors.log in the data directory. Returns where it is, in words."""
-    from schemas.settings import settings
-
-    try:
-        log = settings().home / "errors.log"
-        log.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
-        with log.open("a", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(f"{datetime.now(UTC).isoformat()} {' '.join(sys.argv[1:2])}\n{traceback.format_exc()}\n")
-    except (OSError, UrbanReidError):
-        return "its traceback could not be kept, because the data directory cannot be written"
-    return f"its traceback is in {log}"
 
 
 if __name__ == "__main__":
