@@ -1,11 +1,11 @@
-"""Embedding crops: pictures/s of each engine, beside torch as it comes (eager, float32, contiguous), in one run.
+"""Pictures embedded per second by each engine, compared with eager torch (float32, contiguous), in one run.
 
     python -m benchmarks.embedding [--architecture resnet50] [--size 256x128] [--engines torch,openvino-int8]
 
-A network with random weights, which say nothing about accuracy and as much about speed as others. It is exported as
-`urban-reid models export` does it, and each engine is what the city opens, with its padded batches. "features" is the
-network alone, on normalized pictures; "crops" has all of it: JPEG decoded, resized, normalized, embedded. Engines take
-turns for `--rounds` rounds, so that a slow minute of the machine is everybody's; medians are shown.
+The network has random weights, which are as fast as others. It is exported as `urban-reid models export` does it, and
+each engine is opened as in the city, with padded batches. "features" is the network alone, on normalized pictures;
+"crops" is everything: JPEG decoded, resized, normalized, embedded. Engines take turns for `--rounds` rounds, so that a
+slow minute of the machine affects all of them; medians are shown.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from schemas.cards import InputConvention, ModelConfig
 from schemas.settings import Settings
 from synthetic.training import training_set
 
-#: Crops as a camera has them, before they are resized.
+#: Height and width of the crops before they are resized.
 CROP = (220, 96)
 BATCH = CPU_BATCH_SIZE
 Pictures = NDArray[np.uint8]
@@ -44,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--architecture", default="resnet50")
     parser.add_argument("--size", default="256x128", help="height x width of the model's input")
-    parser.add_argument("--engines", default="", help="some of them, by name; all if not given")
+    parser.add_argument("--engines", default="", help="names of engines, separated by commas; all if not given")
     parser.add_argument("--pictures", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def _engines(config: ModelConfig, folder: Path) -> dict[str, Callable[[], Embedder]]:
-    """Each engine by name, and how it is opened."""
+    """Functions that open each engine, by its name."""
     torch.manual_seed(0)
     card = save_model(_lively(config), folder / "torch", name="random")
     pictures = training_set(2, 8, 4, (config.input.height, config.input.width)).pictures
@@ -107,7 +107,7 @@ def _engines(config: ModelConfig, folder: Path) -> dict[str, Callable[[], Embedd
 
 
 def _lively(config: ModelConfig) -> ReIDModel:
-    """Random weights whose features neither vanish nor explode over many layers."""
+    """A model with random weights whose features neither vanish nor explode over many layers."""
     model = build_model(config).eval()
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -119,7 +119,7 @@ def _lively(config: ModelConfig) -> ReIDModel:
 def _rates(
     engines: dict[str, Embedder], encoded: list[bytes], convention: InputConvention, rounds: int
 ) -> dict[str, tuple[float, float]]:
-    """(features/s, crops/s) of each engine: medians over rounds in which they take turns."""
+    """(features/s, crops/s) of each engine: medians over rounds in which engines take turns."""
     prepared = np.stack([prepare(decode(data), convention) for data in encoded])
     for embed in engines.values():
         _in_batches(embed, prepared)
@@ -132,7 +132,7 @@ def _rates(
             for start in range(0, len(pictures), BATCH):
                 normalized(torch.from_numpy(pictures[start : start + BATCH]), convention).contiguous()
             normal = time.perf_counter()
-            _in_batches(embed, pictures)  # normalizes again, as it does in the city
+            _in_batches(embed, pictures)  # normalizes again, as in the city
             ended = time.perf_counter()
             features_s = (ended - normal) - (normal - decoded)
             found[name][0].append(len(encoded) / features_s)

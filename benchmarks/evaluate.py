@@ -1,10 +1,10 @@
-"""Evaluation at the size of Market-1501, on random features: time and peak memory of each way of ranking.
+"""Time and peak memory of each way of ranking, on random features of the size of Market-1501.
 
     python -m benchmarks.evaluate [--queries 3400] [--gallery 16000] [--dims 2048] [--ways plain reranked top100]
 
-Each way runs in a process of its own, so that its peak is its own: resident memory with torch, the features and all.
-`top100` is diff attention (Sub+Abs, r = 4) over the 100 nearest by plain distance; `all` is over every pair, which is
-hours at this size on a processor: give it smaller --queries and --gallery.
+Each way runs in its own process, whose peak resident memory includes torch and the features. `top100` is diff attention
+(Sub+Abs, r = 4) for the 100 nearest by plain distance; `all` is for every pair, which takes hours at this size on a
+processor: use it with smaller --queries and --gallery.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def measure(way: str, queries: int, gallery: int, dims: int) -> tuple[float, float, str]:
-    """Seconds from float32 features to scores, those that all cores computed together, and the scores."""
+    """Seconds from float32 features to scores, processor seconds of all cores, and the scores as text."""
     import numpy as np
     import torch
 

@@ -1,12 +1,11 @@
-"""Attended test distances a second, the fast form against the plain one, and what its rounding does.
+"""Attended test distances per second: the fast form against the module's `forward`, and its rounding error.
 
     python -m benchmarks.pairs [--dims 2048] [--reduction 4] [--threads 2] [--gate 1.0] [--rounds 5]
 
-The plain form is the module's `forward`, x' and y' built and L2-normalized, in float32 and in batches of the size that
-suits it best. All forms take turns, and the best round of each counts. With `--threads 1` the clock is the thread's
-own processor time, which other programs disturb least. `--gate` is the spread of the gate's logits;
-with 1 the gates lie at 0.5 +- 0.2. The features are those of random people, pictured with as much noise as gives a
-middling mAP, so that a change of the order would show.
+`forward` computes and L2-normalizes x' and y' in float32, in batches of the size that is fastest for it. All forms take
+turns, and the best round of each counts. With `--threads 1` the clock is the thread's processor time, which other
+programs disturb least. `--gate` is the standard deviation of the gate's logits; with 1 the gates are 0.5 +- 0.2. The
+features are random people with enough noise for a middling mAP, so that changes in the ranking show.
 """
 
 import argparse
@@ -19,9 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from reid_core.diff_attention import DiffAttention
-from reid_core.evaluation.pairs import attended_distances, shortlist_distances
+from reid_core.evaluation.pairs import ByteWeights, attended_distances, shortlist_distances
 from reid_core.evaluation.ranking import RankingMetrics
+from reid_core.serving.devices import choose_device
 from schemas.cards import DiffAttentionSettings
+from schemas.settings import Settings
 
 PEOPLE, QUERIES, GALLERY, SHORTLIST = 150, 128, 2048, 100
 PLAIN_BATCHES = (128, 256, 1024, 8192)
@@ -36,7 +37,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = choose_device(Settings())
     rates = product_rates(device)
     print(f"{device}, {given.threads} threads; matrix products, 10^9 operations a second: ", end="")
     print(", ".join(f"{name} {rate:.0f}" for name, rate in rates.items()))
@@ -49,7 +50,7 @@ def main() -> None:
         print(f"\n{transform}: D {given.dims}, r {given.reduction}, gates {gates.mean():.2f} +- {gates.std():.2f}")
         times = race(module, left, right, given.rounds)
         plain = max(rate for name, rate in times.items() if name.startswith("plain"))
-        # Operations that a pair cannot do without: `sub` has no first layer a pair.
+        # Operations that a pair needs at least: `sub` has no first layer per pair.
         needed = 2 * given.dims * (given.dims // given.reduction) * (1 if transform == "sub" else 2)
         print(f"  {'form':<24} {'pairs/s':>9} {'to plain':>8}   share of the machine's rate")
         for name, rate in times.items():
@@ -66,13 +67,13 @@ def main() -> None:
 
 
 def people(dims: int, device: torch.device) -> tuple[tuple[Tensor, Tensor], tuple[np.ndarray, np.ndarray]]:
-    """Features of unit variance, as after a BatchNorm, of queries and gallery, and whose they are."""
+    """Features of queries and gallery with unit variance, as after a BatchNorm, and their people."""
     generator = torch.Generator().manual_seed(0)
     centers = torch.randn(PEOPLE, dims, generator=generator)
     sides, labels = [], []
     for count in (QUERIES, GALLERY):
         whose = torch.arange(count) % PEOPLE
-        share = 0.3 * torch.rand(count, 1, generator=generator)  # of a picture that is the person
+        share = 0.3 * torch.rand(count, 1, generator=generator)  # of a feature's variance that is the person's
         noise = torch.randn(count, dims, generator=generator)
         sides.append((share.sqrt() * centers[whose] + (1 - share).sqrt() * noise).to(device))
         labels.append(whose.numpy())
@@ -110,7 +111,7 @@ def all_pairs(module: DiffAttention, left: Tensor, right: Tensor) -> Tensor:
 
 
 def race(module: DiffAttention, left: Tensor, right: Tensor, rounds: int) -> dict[str, float]:
-    """Pairs a second of each form, the best of the rounds."""
+    """Pairs per second of each form, the best of all rounds."""
     x, y = left.repeat_interleave(64, 0)[:8192], right.repeat(4, 1)[:8192]
     forms: dict[str, tuple[int, Callable[[], object]]] = {}
     for size in PLAIN_BATCHES:
@@ -128,15 +129,16 @@ def race(module: DiffAttention, left: Tensor, right: Tensor, rounds: int) -> dic
 
 
 def product_rates(device: torch.device) -> dict[str, float]:
-    """10^9 operations a second of a large square product, for each type."""
+    """10^9 operations per second in a large square matrix product, by type; int8 as `pairs` computes it."""
     size = 2048 if device.type == "cpu" else 8192
     left, right = torch.randn(2, size, size, device=device)
     forms: dict[str, Callable[[], object]] = {"float32": lambda: left @ right}
     half = left.bfloat16(), right.bfloat16()
     forms["bfloat16"] = lambda: half[0] @ half[1]
-    if device.type == "cpu":
-        whole = torch.randint(-127, 127, (2, size, size), dtype=torch.int8)
-        forms["int8"] = lambda: torch._int_mm(whole[0], whole[1])
+    if device.type == "cpu" and torch.cpu.get_capabilities().get("avx512_vnni", False):
+        weights, zeros = ByteWeights.of(right, torch.zeros(size)), torch.zeros(size)
+        rows = torch.randint(0, 255, (size, size), dtype=torch.uint8)
+        forms["int8"] = lambda: weights.product(rows, zeros, "none")
     return {name: 2 * size**3 / min(seconds(form) for _ in range(5)) / 1e9 for name, form in forms.items()}
 
 

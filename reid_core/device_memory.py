@@ -7,6 +7,7 @@ runtime, Triton, ONNX Runtime and the CPU's allocator raise a RuntimeError, or a
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from traceback import clear_frames
 from typing import TypeVar
 
 import torch
@@ -65,7 +66,17 @@ def out_of_memory_names(what: str, advice: str = "free some, or set URBAN_REID_D
     except Exception as error:
         if not is_out_of_memory(error):
             raise
+        clear_frames(error.__traceback__)  # the new error keeps this one as its context
+        free_cached_memory()
         raise OutOfDeviceMemory(_too_small_for(what, advice)) from None
+
+
+def on_device_if_small(tensor: torch.Tensor, device: torch.device, share: float) -> torch.Tensor:
+    """`tensor` on `device` if it takes at most `share` of the memory that is free there; else unchanged."""
+    if device.type == "cpu" or tensor.nbytes > share * torch.cuda.mem_get_info(device)[0]:
+        return tensor
+    moved = unless_out_of_memory(lambda: tensor.to(device))
+    return tensor if moved is None else moved
 
 
 class Blocks:

@@ -1,13 +1,12 @@
-"""Diff attention: from the difference of two features to the channels that tell these two people apart (paper,
-'Diff attention module').
+"""Diff attention: gates the channels of two features by their difference (paper, 'Diff attention module').
 
     f  = w1 * t(x - y) + w2 * x + w3 * y + b        t: sub | sub_squ | sub_abs
     a  = sigmoid(W2 relu(W1 f))
     x' = a * x,  y' = a * y                         the same gate for both, no residual
 
-Notable: distances never build x' and y'; W1's part of `sub` is computed once a feature instead of once a pair;
-memory is bounded by `BLOCK_VALUES` whatever the number of pairs. The distance is not symmetric: the first argument is
-the query.
+Notable: distances are computed without x' and y'; for `sub`, W1's product is computed once per feature instead of once
+per pair; memory is bounded by `BLOCK_VALUES` for any number of pairs. The distance is not symmetric: the first argument
+is the query.
 """
 
 import torch
@@ -24,16 +23,16 @@ BLOCK_VALUES = 2**24
 class DiffAttention(nn.Module):
     """The module, 2 * D * (D/r) + 4 parameters. Raises CoreError where r is larger than D.
 
-    Starts near the plain metric: w = (1, 0, 0) and b = 0, so that the gate sees the difference alone; W1 by He's rule;
-    W2 so small that the gate's logits have a spread near 0.1, that is a = 0.5 +- 0.03. Zero would give W1 no gradient,
-    and the usual scale would begin training from a random choice of channels.
+    Initialized near the plain metric: w = (1, 0, 0) and b = 0, so that the gate depends on the difference alone; W1 by
+    He's rule; W2 so small that the gate's logits have a standard deviation near 0.1, that is a = 0.5 +- 0.03. With
+    W2 = 0, W1 would have no gradient; with the usual scale, training would begin with randomly chosen channels.
     """
 
     def __init__(self, dims: int, settings: DiffAttentionSettings) -> None:
         super().__init__()
         hidden = dims // settings.reduction
         if hidden == 0:
-            raise CoreError(f"diff attention with reduction {settings.reduction} leaves none of {dims} channels")
+            raise CoreError(f"diff attention with reduction {settings.reduction} has no hidden channel at {dims} dims")
         self.dims = dims
         self.settings = settings
         self.mix = nn.Parameter(torch.tensor([1.0, 0.0, 0.0]))  # w1, w2, w3
@@ -44,18 +43,18 @@ class DiffAttention(nn.Module):
         nn.init.normal_(self.excite.weight, std=0.1 / hidden**0.5 / 2)
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """The attended features x', y' of the row pairs x, y (n, D): the plain form, for few pairs."""
+        """The attended features x', y' (n, D) of the row pairs x, y (n, D); for few pairs."""
         gate = self.gate(x, y)
         return gate * x, gate * y
 
     def gate(self, x: Tensor, y: Tensor) -> Tensor:
-        """a, in 0..1, of pairs whose shapes (..., D) broadcast."""
+        """The gate a (..., D), 0..1, of x and y, whose shapes broadcast."""
         w1, w2, w3 = self.mix
         mixed = w1 * self._transform(x - y) + w2 * x + w3 * y + self.bias
         return torch.sigmoid(self.excite(torch.relu(self.squeeze(mixed))))
 
     def pair_distances(self, x: Tensor, y: Tensor) -> Tensor:
-        """Test distances (n,) of the row pairs x, y (n, D): `distance_matrix` with `normalize`."""
+        """Test distances (n,) of the row pairs x, y (n, D), as `distance_matrix` with `normalize` gives them."""
         assert x.shape == y.shape and x.shape[1] == self.dims, f"{tuple(x.shape)} and {tuple(y.shape)}"
         rows = max(1, BLOCK_VALUES // self.dims)
         blocks = [
@@ -84,7 +83,7 @@ class DiffAttention(nn.Module):
 
 
 def _distance(gate: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Euclidean distances (n,) of gate * x and gate * y (n, D), which are not built, after L2 normalization."""
+    """Euclidean distances (n,) of gate * x and gate * y (n, D) after L2 normalization, without building these."""
     # |x'/|x'| - y'/|y'||^2 = 2 - 2 S(a^2 x y) / sqrt(S(a^2 x^2) S(a^2 y^2))
     squared_gate = gate.square()
     cross = (squared_gate * (x * y)).sum(-1)

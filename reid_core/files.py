@@ -1,10 +1,10 @@
-"""Model directories: `card.json` beside the weights. Nothing is ever unpickled.
+"""Model directories: `card.json` beside the weights. Nothing is unpickled.
 
     torch      weights.safetensors, the whole model without its classifier
-    openvino   NAME.xml and NAME.bin, and diff_attention.safetensors where a module was trained on it
-    onnx       NAME.onnx, and diff_attention.safetensors likewise
+    openvino   NAME.xml and NAME.bin, and diff_attention.safetensors if a module was trained on it
+    onnx       NAME.onnx, and diff_attention.safetensors if a module was trained on it
 
-Importing this module loads no torch.
+Importing this module does not load torch.
 """
 
 import hashlib
@@ -42,10 +42,10 @@ def save_model(
     details: Mapping[str, Any] | None = None,
     half: bool = False,
 ) -> ModelCard:
-    """Write the model's weights and card into `directory`, and return the card.
+    """Writes the model's weights and card into `directory`, and returns the card.
 
-    The classifier stays behind: it names training people. `half` stores matrices and kernels as float16; they load as
-    float32 again. Measure metrics and calibration on the loaded model, not on the one before rounding.
+    The classifier is left out: its classes are the people of training. `half` stores matrices and kernels as float16;
+    they are loaded as float32. Measure metrics and calibration on the loaded model, not on the one before rounding.
     """
     import torch
     from safetensors.torch import save
@@ -75,42 +75,41 @@ def save_model(
 
 
 def write_card(card: ModelCard, directory: Path) -> None:
-    """Put `card` beside its weights, for one in place of another, such as with a calibration added."""
+    """Writes `card` into a model directory, in place of the card that is there."""
     write_whole(directory / CARD, (card.model_dump_json(indent=2) + "\n").encode())
 
 
 def read_card(directory: Path) -> ModelCard:
-    """The card of a model directory whose files are all there and have the hashes that it states.
-
-    Raises ModelFileError.
-    """
+    """The card of a model directory. Raises ModelFileError for a bad card and for files that are missing or changed."""
     path = directory / CARD
     try:
         if path.stat().st_size > MAX_TEXT_BYTES:
-            raise ModelFileError(f"{path}: larger than {MAX_TEXT_BYTES} bytes; this is no model card")
+            raise ModelFileError(f"{path}: larger than {MAX_TEXT_BYTES} bytes; not a model card")
         card = ModelCard.model_validate_json(path.read_bytes())
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ModelFileError(f"{path}: no model card: {where}: {first['msg']}") from None
+        raise ModelFileError(f"{path}: not a model card: {where}: {first['msg']}") from None
     except OSError as error:
         raise ModelFileError(f"{path}: cannot be read ({error.strerror}); a model directory holds card.json") from None
     for name, expected in card.sha256.items():
         file = directory / name
         if Path(name).name != name or file.is_symlink():
-            raise ModelFileError(f"{path}: names {name[:80]!r}, which is no plain file of its folder")
+            raise ModelFileError(f"{path}: names {name[:80]!r}, which is not a plain file in its folder")
         if sha256_of(file) != expected:
-            raise ModelFileError(f"{file}: its SHA-256 is not the one in card.json; get both from one source again")
+            raise ModelFileError(f"{file}: its SHA-256 is not the one in card.json; get both from their source again")
     needed = {WEIGHTS} if card.engine == "torch" else set()
     if card.engine != "torch" and card.diff_attention is not None:
         needed = {DIFF_ATTENTION}
     if absent := needed - card.sha256.keys():
-        raise ModelFileError(f"{path}: states no SHA-256 of {', '.join(sorted(absent))}, which {card.engine} needs")
+        raise ModelFileError(
+            f"{path}: states no SHA-256 of {', '.join(sorted(absent))}, which {card.engine} models have"
+        )
     return card
 
 
 def model_digest(card: ModelCard) -> bytes:
-    """32 bytes that name what a model computes: its files, architecture and input, but not its name or calibration."""
+    """32 bytes that identify what a model computes: its files, architecture and input, not its name or calibration."""
     files = [part for name in sorted(card.sha256) for part in (name, card.sha256[name])]
     built = (card.engine, card.architecture, card.baseline, str(card.non_local_channels), str(card.dims))
     shape = "" if card.diff_attention is None else card.diff_attention.model_dump_json()
@@ -118,12 +117,12 @@ def model_digest(card: ModelCard) -> bytes:
 
 
 def load_model(directory: Path) -> "ReIDModel":
-    """The torch model of a model directory, on the CPU, float32, in eval mode. Raises ModelFileError."""
+    """The torch model of a model directory, on the CPU, in float32 and eval mode. Raises ModelFileError."""
     from reid_core.models import build_model
 
     card = read_card(directory)
     if card.engine != "torch" or card.baseline == "foreign":
-        raise ModelFileError(f"{directory}: a model of the engine {card.engine}; only torch models are loaded so")
+        raise ModelFileError(f"{directory}: is a model of the engine {card.engine}; a torch model is needed here")
     try:
         model = build_model(card)
     except (CoreError, UsageError) as error:
@@ -135,7 +134,10 @@ def load_model(directory: Path) -> "ReIDModel":
 
 
 def load_diff_attention(directory: Path, card: ModelCard) -> "DiffAttention | None":
-    """The module trained on a foreign embedder, float32, or None where its card has none. Raises ModelFileError."""
+    """The module that was trained on a foreign embedder, in float32 and eval mode; None if its card has none.
+
+    Raises ModelFileError.
+    """
     from reid_core.diff_attention import DiffAttention
 
     if card.diff_attention is None:

@@ -5,8 +5,8 @@
 | bagtricks | global average                 | none              |
 | agw       | generalized mean, learnable p  | in layer2, layer3 |
 
-AGW has its non-local blocks on ResNets alone. On another backbone that gives maps, AGW is the generalized mean (and the
-weighted triplet, which is training's); on one that pools by itself there is nothing left of it, and it is refused.
+Only ResNets have the non-local blocks. On another backbone that returns feature maps, AGW is the generalized mean, and
+the weighted triplet in training. On a backbone that pools by itself nothing of AGW would remain: that is an error.
 """
 
 from pathlib import Path
@@ -24,10 +24,13 @@ from schemas.errors import CoreError, UsageError
 
 
 class ReIDModel(nn.Module):
-    """Backbone, pooling, BNNeck, and the diff attention module where `config` has one."""
+    """Backbone, pooling, BNNeck, and the diff attention module if `config` has one."""
 
     def __init__(self, config: ModelConfig, num_classes: int | None = None) -> None:
-        """`num_classes`: of the classifier that training needs; None builds none. Raises UsageError and CoreError."""
+        """`num_classes`: classes of the classifier, which training needs; None: no classifier.
+
+        Raises UsageError for an architecture, input or baseline that does not work, CoreError for a foreign embedder.
+        """
         super().__init__()
         if config.baseline == "foreign":
             raise CoreError("a foreign embedder is a file, not a network that can be built")
@@ -39,7 +42,7 @@ class ReIDModel(nn.Module):
             size=(config.input.height, config.input.width),
         )
         if agw and self.backbone.pooled:
-            raise UsageError(f"{config.architecture} pools by itself, which leaves nothing of AGW: take bagtricks")
+            raise UsageError(f"{config.architecture} pools by itself, so that nothing of AGW remains: take bagtricks")
         self.dims: int = self.backbone.dims  # type: ignore[assignment]
         self.pool = GeM() if agw else GlobalAverage()
         self.neck = BNNeck(self.dims, num_classes)
@@ -47,12 +50,12 @@ class ReIDModel(nn.Module):
 
     @property
     def config(self) -> ModelConfig:
-        """How to build this model again, whatever module was put on or taken off since."""
+        """The configuration to build this model again, with the diff attention module that it has now."""
         attention = None if self.diff_attention is None else self.diff_attention.settings
         return self._config.model_copy(update={"diff_attention": attention})
 
     def features(self, images: Tensor) -> Features:
-        """Features of normalized pictures (B, 3, H, W). Pooling and BNNeck compute in float32 whatever the backbone."""
+        """Features of normalized pictures (B, 3, H, W). Pooling and BNNeck always compute in float32."""
         features: Features = self.neck(self.pool(self.backbone(images).float()))
         return features
 
@@ -65,11 +68,11 @@ class ReIDModel(nn.Module):
 def build_model(
     config: ModelConfig, *, num_classes: int | None = None, pretrained: Path | Literal["imagenet"] | None = None
 ) -> ReIDModel:
-    """A model with fresh weights, or with its backbone's from `pretrained`.
+    """A model with fresh weights, whose backbone may have those of `pretrained`.
 
-    That is a safetensors file in the backbone's public names, or "imagenet" for torchvision's or timm's download.
-    Raises UsageError for an unknown architecture, CoreError for a download that fails, and ModelFileError for a file
-    that does not fit.
+    `pretrained`: a safetensors file with the backbone's public weight names, or "imagenet" for the weights that
+    torchvision or timm download. Raises what `ReIDModel` raises, CoreError where a download fails, and ModelFileError
+    for a file that does not fit.
     """
     model = ReIDModel(config, num_classes)
     if pretrained is not None:
@@ -78,6 +81,6 @@ def build_model(
 
 
 def refuse_config(config: ModelConfig) -> None:
-    """Raises what `build_model` does for an architecture, input or baseline that does not go; allocates no weights."""
+    """Raises what `build_model` would raise for `config`, without allocating weights."""
     with torch.device("meta"):
         ReIDModel(config)

@@ -1,4 +1,4 @@
-"""From a decoded picture to a model's input: one resize, used by training, evaluation and the city alike."""
+"""From a decoded picture to a model's input, in the same way for training, evaluation and the city."""
 
 from typing import TYPE_CHECKING
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def prepare(picture: NDArray[np.uint8], convention: InputConvention) -> NDArray[np.uint8]:
-    """`picture`, uint8 RGB (h, w, 3), resized to the model's height x width; uint8 RGB (H, W, 3).
+    """`picture`, uint8 RGB (h, w, 3), resized to the model's height and width: uint8 RGB (H, W, 3).
 
-    Averages over areas where both sides shrink, so that nothing aliases; else interpolates linearly.
+    Averages over areas where both sides shrink, which avoids aliasing; else interpolates linearly.
     """
     assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3, (picture.dtype, picture.shape)
     height, width = picture.shape[:2]
@@ -26,9 +26,9 @@ def prepare(picture: NDArray[np.uint8], convention: InputConvention) -> NDArray[
 
 
 def normalized(pictures: "Tensor", convention: InputConvention) -> "Tensor":
-    """Prepared pictures, uint8 RGB (N, H, W, 3), as a model's input, float32 (N, 3, H, W) on their device.
+    """A model's input, float32 (N, 3, H, W), from prepared pictures, uint8 RGB (N, H, W, 3), on their device.
 
-    The one place where colors are ordered and scaled and mean and std applied, these in the model's order of colors.
+    The only place that orders and scales colors and applies mean and std, which are in the model's order of colors.
     """
     values = pictures.permute(0, 3, 1, 2).float()
     if convention.color == "bgr":

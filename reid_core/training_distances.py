@@ -1,13 +1,12 @@
-"""The attended distances of all pairs of a batch, with a backward pass of their own.
+"""The attended distances of all pairs of a batch, with their own backward pass.
 
-Joint training on a CPU spent as much time on the pairs of a batch as in the backbone, so nothing is computed twice:
+Computed pair by pair, they would take as long as the backbone in joint training on a CPU. So nothing is computed twice:
 
     W1 f = w1 * W1 t(x - y) + w2 * W1 x + w3 * W1 y + b * W1 1
 
-where the last three products are one a picture, and for a batch against itself t(x - y) serves both orders, since
-|x - y| and (x - y)^2 forget the sign. `sub` needs no product a pair here at all. Nothing of a pair is kept for the
-backward pass: it goes through the pairs again, and only through those whose distance has a gradient, which in a batch
-mined for its hardest pairs are two a row.
+The last three products are computed once per picture. For a batch against itself t(x - y) serves both orders, since
+|x - y| and (x - y)^2 are symmetric; `sub` needs no product per pair. The backward pass keeps nothing of the pairs: it
+computes them again, and only those whose distance has a gradient, which are two per row with hard mining.
 """
 
 from collections.abc import Iterator
@@ -16,9 +15,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-#: Values of a block's largest tensor, by device: on a CPU 4 MB in float32, which stay in its caches.
+#: Values of a block's largest tensor, by device: on a CPU 4 MB in float32, which fit into its caches.
 BLOCK_VALUES = {"cpu": 2**20, "cuda": 2**24}
-#: Squared distances up to this count as 0, with no gradient: the root's is infinite there.
+#: Squared distances up to this count as 0, without gradient: the gradient of the root is infinite there.
 TINY = 1e-12
 
 
@@ -35,9 +34,9 @@ class Weights(NamedTuple):
 def training_distances(x: Tensor, y: Tensor, weights: Weights, *, normalize: bool) -> Tensor:
     """Distances (m, n) of x' and y' of all pairs of x (m, D) and y (n, D), in the weights' type; differentiable once.
 
-    `normalize`: after L2 normalization. Memory is bounded by a block, but for the matrix and 17 bytes a pair. Where x
-    and y are the same tensor, half of the first layer is saved. Distances up to 1e-6 are 0 and carry no gradient. Under
-    autocast the matrix products take autocast's type, and nothing else does.
+    `normalize`: after L2 normalization. Besides the matrix and 17 bytes per pair, memory holds one block. Where x and y
+    are the same tensor, half of the first layer is saved. Distances up to 1e-6 are 0 and have no gradient. Under
+    autocast only the matrix products take autocast's type.
     """
     device, dtype = x.device.type, weights.squeeze.dtype
     products = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else dtype
@@ -68,7 +67,7 @@ class _TrainingDistances(torch.autograd.Function):
 
 
 class _Block(NamedTuple):
-    """The pairs x[left], y[right] of a block, k of them, in one order or both."""
+    """The k pairs x[left], y[right] of a block, in one order or in both (`orders` is 1 or 2)."""
 
     left: Tensor  # (k,)
     right: Tensor  # (k,)
@@ -91,7 +90,7 @@ class _Normalized(NamedTuple):
 
 
 class _Pairs:
-    """What both passes compute of the pairs of x (m, D) and y (n, D); in both orders at once where they are one."""
+    """What both passes compute of the pairs of x (m, D) and y (n, D); in both orders at once where y is x."""
 
     def __init__(
         self,
@@ -131,7 +130,7 @@ class _Pairs:
         return distances.masked_fill_(distances <= TINY**0.5, 0)
 
     def gradients(self, distances: Tensor, gradient: Tensor, *, features: bool) -> tuple[Tensor | None, ...]:
-        """Gradients of x, y, mix, bias, squeeze and excite; that of x holds y's too where they are one."""
+        """Gradients of x, y, mix, bias, squeeze and excite; where y is x, that of x is the sum of both."""
         slope = torch.where(distances > 0, gradient / distances, 0)
         x_grad, y_grad, squeeze, excite, x_part, y_part = (
             torch.zeros_like(like, dtype=self.x.dtype)
@@ -147,7 +146,7 @@ class _Pairs:
             logits = logits.to(self.products).flatten(0, 1)
             excite += logits.T @ hidden.flatten(0, 1).to(self.products)
             inner = (logits @ self.excite).to(hidden.dtype).view_as(hidden).mul_(hidden > 0)  # of W1 f
-            # Sums over the pairs of a row are products: fast, and in the same order every time on a GPU too.
+            # Sums over the pairs of a row are matrix products: fast, and on a GPU always in the same order.
             of_left, of_right = _membership(left, self.x), _membership(right, self.y)
             x_part += of_left @ inner[0]
             y_part += of_right @ inner[0]
@@ -180,8 +179,9 @@ class _Pairs:
             return x_grad + y_grad, None, mix, bias, squeeze, excite
         return x_grad, y_grad, mix, bias, squeeze, excite
 
-    # From `slopes` (orders, k), gradient over distance, the gradients of a block's logits W2 relu(W1 f) (orders, k, D),
-    # and with `features` those of x and y (k, D) that do not go through the gates. da = a * (1 - a) * dlogit.
+    # `slopes` (orders, k) is the gradient divided by the distance. The next two return the gradients of a block's
+    # logits W2 relu(W1 f) (orders, k, D), and with `features` the parts of the gradients of x and y (k, D) that do not
+    # pass through the gates. da = a * (1 - a) * dlogit.
 
     def _of_plain(self, block: _Block, slopes: Tensor, features: bool) -> list[Tensor]:
         """d|a * delta| = (a * delta^2 * da + a^2 * delta * ddelta) / |a * delta|"""
@@ -213,7 +213,7 @@ class _Pairs:
         return _Normalized(x, y, squared, cosine, of_x, of_y)
 
     def _blocks(self, chosen: Tensor) -> Iterator[_Block]:
-        """The pairs of the mask `chosen` (m, n), in blocks; where x is y, each two rows once if either order is."""
+        """The pairs of the mask `chosen` (m, n), in blocks; where y is x, each pair once if either order is chosen."""
         pairs = ((chosen | chosen.T).triu(1) if self.symmetric else chosen).nonzero().T  # (2, pairs)
         rows = max(1, BLOCK_VALUES[self.x.device.type] // (self.x.shape[1] * (1 + self.symmetric)))
         for start in range(0, pairs.shape[1], rows):
@@ -237,5 +237,5 @@ class _Pairs:
 
 
 def _membership(index: Tensor, rows: Tensor) -> Tensor:
-    """(n, k) of `index` (k,) and `rows` (n, D): 1 where pair k is of the row, else 0."""
+    """(n, k) of `index` (k,) and `rows` (n, D): 1 where pair k belongs to the row, else 0."""
     return (torch.arange(len(rows), device=index.device)[:, None] == index).to(rows.dtype)

@@ -94,15 +94,22 @@ class ModelCard(ModelConfig):
     @classmethod
     def _names_of_0_1(cls, value: object) -> object:
         """Reads cards of version 0.1, whose metrics and details have other names, such as `rank_1`."""
-        if isinstance(value, dict):
-            return {_current_name(str(name)): cls._names_of_0_1(inner) for name, inner in value.items()}
-        return value
+        return current_names(value)
 
     @field_validator("calibration", "details", mode="after")
     @classmethod
     def _is_storable(cls, value: object) -> object:
         _check_storable(value)
         return value
+
+
+def current_names(value: object) -> object:
+    """`value`, read from JSON, with names of version 0.1, such as `rank_1`, replaced by the current ones everywhere."""
+    if isinstance(value, dict):
+        return {_current_name(str(name)): current_names(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [current_names(inner) for inner in value]
+    return value
 
 
 def _check_storable(value: object) -> None:

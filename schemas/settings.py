@@ -90,7 +90,7 @@ class Settings(BaseSettings):
         "auto", description="precision of the backbone; auto: what the device is best at"
     )
     compile: Literal["auto", "on", "off"] = Field(
-        "auto", description="torch.compile; auto: in training on CUDA; on: everywhere. A CPU needs a C++ compiler"
+        "auto", description="torch.compile; auto: in training on CUDA, if it works; on: everywhere; off: nowhere"
     )
     batch_size: int | None = Field(
         None, ge=1, le=4096, description="pictures in one batch of the core; unset: 16 on a CPU, 64 on CUDA"

@@ -1,1 +1,1 @@
-"""Programs that make the packaged models again; not part of the wheel."""
+"""Programs that make the packaged models again. They are not part of the wheel."""

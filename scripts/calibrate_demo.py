@@ -1,7 +1,7 @@
-"""Fits the packaged demo model's calibration and writes it into its card: `python -m scripts.calibrate_demo`.
+"""Fits the calibration of the packaged demo model and writes it into its card: `python -m scripts.calibrate_demo`.
 
-The second half of `make demo-model`. The cities it learns from have seeds of their own; a demo with one of these would
-be scored on what its thresholds were chosen on.
+This is the second half of `make demo-model`. Its cities have other seeds than any demo, so that no demo is scored on
+the data that its thresholds were chosen on.
 """
 
 import sys
@@ -21,7 +21,7 @@ def main() -> None:
 
 
 def write_into_card(directory: Path, fitted: Fitted) -> None:
-    """Calibrations, and the thresholds of the nearest-neighbor rule on the same cities, for comparison."""
+    """Writes the calibrations, and for comparison the nearest-neighbor rule's thresholds on the same cities."""
     card = read_card(directory)
     nearest = {level.value: most for level, most in fitted.nearest_neighbor_distance.items()}
     f1 = {level.value: round(value, 4) for level, value in fitted.pairwise_f1.items()}

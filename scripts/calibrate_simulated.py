@@ -1,9 +1,9 @@
 """Makes the packaged model of simulated cities: `python -m scripts.calibrate_simulated`, or `make simulated-model`.
 
-Its features come with the crops, so it is a diff attention module and a calibration: the module trained separately
-(paper, 'Training strategies') on simulated people, the calibration on simulated cities, and the baselines' thresholds
-on the same cities. People and cities have seeds of their own; a city of one of these would be judged on what its
-thresholds were chosen on.
+Features come with the simulated crops, so the model is only a diff attention module, trained separately (paper,
+'Training strategies') on simulated people, and a calibration fitted on simulated cities; its card also holds the
+baselines' thresholds from the same cities. The seeds are used nowhere else, so that no city is scored on the data that
+its thresholds were chosen on.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ from schemas.cards import DiffAttentionSettings, ModelCard
 from schemas.settings import AssociationSettings, settings
 from synthetic.embedding_city import EmbeddingCity, EmbeddingCitySettings, embedding_city
 
-#: Of the people that the module is trained on, and of the cities that thresholds are chosen on.
+#: Seeds of the people that the module is trained on, and of the cities on which thresholds are chosen.
 TRAINING_SEED, SEEDS = 9100, (9101, 9102)
 _PEOPLE, _EPOCHS, _RATE = 700, 10, 1e-4
 
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def train_module(report: Callable[[str], None]) -> DiffAttention:
-    """Diff attention trained on frozen simulated features, with the paper's loss and a smaller rate."""
+    """Diff attention trained on frozen simulated features, with the paper's loss and a lower rate, in eval mode."""
     features, people = _crops(embedding_city(EmbeddingCitySettings(cameras=200, seed=TRAINING_SEED)), _PEOPLE)
     plan = paper_settings("separate", "bagtricks")
     torch.manual_seed(TRAINING_SEED)
@@ -87,7 +87,7 @@ def train_module(report: Callable[[str], None]) -> DiffAttention:
 
 
 def _crops(simulated: EmbeddingCity, most: int) -> tuple[NDArray[np.float32], Ints]:
-    """One crop a tracklet of the first people who have four at least."""
+    """Features (N, D) and people (N,) of one crop per tracklet, of the first `most` people with at least four."""
     features: list[NDArray[np.float32]] = []
     people: list[Ints] = []
     for batch in simulated.batches():
@@ -103,7 +103,7 @@ def _crops(simulated: EmbeddingCity, most: int) -> tuple[NDArray[np.float32], In
 
 
 def baseline_thresholds(report: Callable[[str], None]) -> dict[str, list[float]]:
-    """Each baseline's, with the best IDF1 at the district on the cities that the calibration learns from."""
+    """The thresholds of each baseline with the best IDF1 at the district, on the cities of the calibration."""
     cities = [_passages(embedding_city(EmbeddingCitySettings(cameras=64, seed=seed))) for seed in SEEDS]
     found = {}
     for name, baseline in BASELINES.items():
@@ -114,7 +114,7 @@ def baseline_thresholds(report: Callable[[str], None]) -> dict[str, list[float]]
 
 
 def _passages(simulated: EmbeddingCity) -> LabeledPassages:
-    """The city's tracklets as its store would have them, with their quality-weighted means."""
+    """The city's tracklets as the store would hold them, with their quality-weighted mean features."""
     geometry = unit_geometry(simulated.city, "d1", AssociationSettings())
     parts: list[tuple[Floats, Ints, Ints, Ints, Ints, Ints]] = []
     for batch in simulated.batches():

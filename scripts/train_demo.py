@@ -1,8 +1,8 @@
-"""Trains the demo's small model again, on rendered pedestrians: `python -m scripts.train_demo`, or `make demo-model`.
+"""Trains the packaged demo model on rendered pedestrians: `python -m scripts.train_demo`, or `make demo-model`.
 
-resnet10s at 128x64 with diff attention. The people it learns from, those it is validated on, and those of any demo
-city come from different generators, so nobody is met twice. Takes minutes on two cores; docs/experiments.md says what
-was tried.
+The model is resnet10s at 128x64 with diff attention. The people of training, of validation and of any demo city come
+from different generators, so no person is in two of them. Takes minutes on two cores; docs/experiments.md says what was
+tried.
 """
 
 import argparse
@@ -29,23 +29,23 @@ EPOCHS, MODULE_EPOCHS = 10, 6
 
 
 def training_people(people: int = PEOPLE) -> PersonPictures:
-    """Each of `people` in twelve passages, seen by many cameras: variety of cameras costs nothing when rendered."""
+    """People in twelve passages each, before many cameras: rendered cameras cost nothing."""
     size = (INPUT.height, INPUT.width)
     found = training_set(TRAINING_SEED, people, PICTURES, size, pictures_per_passage=2, cameras=64)
     return PersonPictures(found.pictures, found.identities, found.cameras)
 
 
 def validation_people() -> PersonPictures:
-    """Other people before other cameras, four passages each."""
+    """Other people before other cameras, in four passages each."""
     found = training_set(VALIDATION_SEED, VALIDATION_PEOPLE, VALIDATION_PICTURES, (INPUT.height, INPUT.width))
     return PersonPictures(found.pictures, found.identities, found.cameras)
 
 
 def demo_plans(strategy: Strategy, epochs: int) -> list[TrainSettings]:
-    """The paper's settings on fewer epochs: one plan for plain and joint, plain and then the module's for separate.
+    """The paper's settings with fewer epochs: one plan for plain and joint; a plain and a separate one for separate.
 
-    From scratch the rate is higher and falls later; the paper's rate for the module, 0.05, makes it worse
-    than none here (docs/experiments.md).
+    Training from random weights needs a higher rate that falls later. With the paper's rate for the module, 0.05, the
+    model is worse than without it (docs/experiments.md).
     """
     backbone = paper_settings("joint" if strategy == "joint" else "plain", "bagtricks")
     plans = [replace(backbone, epochs=epochs, learning_rate=2e-3, milestones=(0.6, 0.85))]
@@ -73,8 +73,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=DEMO_MODEL, help="model directory to write")
     parser.add_argument("--work", type=Path, help="checkpoints and logs; a temporary folder if not given")
     parser.add_argument("--strategy", choices=["plain", "joint", "separate"], default="separate")
-    parser.add_argument("--epochs", type=int, default=EPOCHS, help="of the backbone")
-    parser.add_argument("--people", type=int, default=PEOPLE)
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="epochs of the backbone")
+    parser.add_argument("--people", type=int, default=PEOPLE, help="people to train on, at least 16")
     asked = parser.parse_args()
 
     started = time.perf_counter()

@@ -72,7 +72,7 @@ def train_model(store: Store, crops: CropStore, parameters: TrainParameters, pro
         settings,
         name=parameters.name,
         trained_on=words,
-        progress=_named(progress, "batches trained"),
+        progress=progress,
     )
     # Written last: its digest marks the training as complete.
     write_card(card.model_copy(update={"details": card.details | {"training": _digest(parameters)}}), folder / "model")

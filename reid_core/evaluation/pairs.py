@@ -249,12 +249,12 @@ class _ByteGates:
             hidden += squeezed
             top += squeezed.amax(0) + RANGE_ROOM * (squeezed.amax(0) - squeezed.mean(0))
         up = 255 / top.clamp(min=max(top.relu().mean().item() / 8, SMALL))
-        self.excite = _Weights.of(module.excite.weight.float() / 2 / up, hidden.relu().mean(0) * up)
+        self.excite = ByteWeights.of(module.excite.weight.float() / 2 / up, hidden.relu().mean(0) * up)
         self.x_part, self.y_part, squeeze = x_part * up + 0.5, y_part * up, squeeze * up[:, None]
         if self.transform == "sub_abs":
             range_ = torch.maximum(x.abs().amax(0), y.abs().amax(0)).clamp(min=SMALL) / 127
             self.x_bytes, self.y_bytes = ((side / range_ + 128.5).to(torch.uint8) for side in (x, y))
-            self.squeeze_bytes = _Weights.of(squeeze * range_, transformed.mean(0) / range_)
+            self.squeeze_bytes = ByteWeights.of(squeeze * range_, transformed.mean(0) / range_)
             self.y_part += self.squeeze_bytes.bias
         elif self.transform == "sub_squ":  # 8 bits are too few for squares
             self.squeeze = squeeze
@@ -272,7 +272,7 @@ class _ByteGates:
         return self.excite.product(hidden.clamp_(0, 255).to(torch.uint8), self.excite.bias, "tanh")
 
 
-class _Weights(NamedTuple):
+class ByteWeights(NamedTuple):
     """A weight (n, k) in 8 bits with a scale per row, laid out for oneDNN; `bias` (n,) corrects its mean error."""
 
     packed: Tensor
@@ -281,7 +281,7 @@ class _Weights(NamedTuple):
     bias: Tensor
 
     @classmethod
-    def of(cls, weight: Tensor, mean: Tensor) -> "_Weights":
+    def of(cls, weight: Tensor, mean: Tensor) -> "ByteWeights":
         """`mean` (k,): the average of the values that the weight is multiplied with."""
         scales = weight.abs().amax(1).clamp(min=SMALL) / 127
         rounded = (weight / scales[:, None]).round()

@@ -1,8 +1,9 @@
-"""Augmentation of a batch on uint8 tensors, each picture with its own chance (paper, 'Baselines').
+"""Augmentation of a batch of uint8 pictures, drawn for each picture (paper, 'Baselines').
 
-Horizontal flip 0.5; pad 10 and random crop, at an input 256 high, scaled to other heights; normalize; random erasing
-p 0.5, area 0.02-0.4, aspect 0.3-3.33 drawn evenly in its logarithm, filled with the mean color (0 after normalizing).
-Notable: one gather and one mask a batch, no loop over pictures; the generator alone decides.
+Horizontal flip with probability 0.5; padding by 10 and random crop for inputs 256 high, in proportion for others;
+normalization; random erasing with probability 0.5, area 0.02-0.4, aspect ratio 0.3-3.33 drawn evenly in its logarithm,
+filled with the mean color (0 after normalization).
+Notable: one gather and one mask per batch, no loop over pictures; only the generator decides.
 """
 
 import torch
@@ -16,12 +17,12 @@ PAD_OF_HEIGHT = 10 / 256
 ERASE = 0.5
 ERASE_AREA = (0.02, 0.4)
 ERASE_ASPECT = (0.3, 3.33)  # height / width
-#: Rectangles tried a picture; the first that fits is erased. All of them miss once in 10^12.
+#: Rectangles drawn per picture; the first that fits is erased. None fits about once in 10^12 pictures.
 ERASE_TRIES = 16
 
 
 def augment(pictures: Tensor, convention: InputConvention, generator: torch.Generator) -> Tensor:
-    """Training input, float32 (N, 3, H, W) in channels_last, of prepared RGB pictures uint8 (N, H, W, 3)."""
+    """Training input, float32 (N, 3, H, W) in channels_last, from prepared pictures, uint8 RGB (N, H, W, 3)."""
     assert pictures.dtype == torch.uint8 and pictures.ndim == 4 and pictures.shape[3] == 3
     moved = flip_and_crop(pictures, generator)
     erased = erasing_mask(len(pictures), pictures.shape[1], pictures.shape[2], generator)
@@ -30,7 +31,7 @@ def augment(pictures: Tensor, convention: InputConvention, generator: torch.Gene
 
 
 def flip_and_crop(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """Uint8 (N, H, W, 3): each picture flipped with chance 0.5, padded with black and cropped to its size again."""
+    """uint8 (N, H, W, 3): each picture flipped with probability 0.5, padded with black and cropped to its size."""
     count, height, width, _ = pictures.shape
     pad = round(height * PAD_OF_HEIGHT)
     padded = torch.nn.functional.pad(pictures, (0, 0, pad, pad, pad, pad))

@@ -1,4 +1,4 @@
-"""A foreign embedder under a diff attention module: what separate training and its evaluation see of it."""
+"""A foreign embedder with a diff attention module on top, for separate training."""
 
 import hashlib
 import shutil
@@ -19,13 +19,13 @@ from schemas.settings import Settings
 
 
 class FrozenEmbedder(nn.Module):
-    """The embedder of a foreign model's directory, whose features nothing changes, and a module of fresh weights.
+    """The embedder of a foreign model's directory, which is not trained, and a fresh diff attention module.
 
-    The module is the only part with parameters, so a checkpoint of it is small.
+    Only the module has parameters, so a checkpoint is small.
     """
 
     def __init__(self, directory: Path, card: ModelCard, settings: Settings, attention: DiffAttentionSettings) -> None:
-        """`card`: of `directory`. Raises ModelFileError and CoreError."""
+        """`card`: the card of `directory`. Raises ModelFileError and CoreError."""
         super().__init__()
         self._directory, self._card = directory, card
         self._embedder = ForeignEmbedder.open(model_file(directory, card), card.input, settings)
@@ -43,14 +43,14 @@ class FrozenEmbedder(nn.Module):
         return {name: digest for name, digest in self._card.sha256.items() if name != DIFF_ATTENTION}
 
     def features(self, images: Tensor) -> Features:
-        """Features of normalized pictures (B, 3, H, W); it has no BNNeck, so those before and after are the same."""
+        """Features of normalized pictures (B, 3, H, W). It has no BNNeck: pre-BN and post-BN features are equal."""
         found = torch.from_numpy(self._embedder.embed_normalized(images.cpu().numpy())).to(images.device)
         return Features(found, found, None)
 
     def save(
         self, directory: Path, *, name: str, trained_on: str, metrics: Mapping[str, float], details: Mapping[str, Any]
     ) -> ModelCard:
-        """Writes the embedder's files, the module and their card into `directory`, and returns the card."""
+        """Copies the embedder's files into `directory`, writes the module and the card, and returns the card."""
         directory.mkdir(parents=True, exist_ok=True)
         hashes = {}
         for file in self.files:

@@ -1,10 +1,9 @@
 """The training losses (paper, 'Training strategies' and 'Baselines').
 
-Triplet losses take a matrix of distances, so that plain and attended distances plug in alike. Row i holds the
-distances from anchor i, column j those to picture j of the same batch; the matrix need not be symmetric. A picture is
-never its own positive: its distance to itself is 0, and would only thin out the weights of the weighted loss. The
-circle loss takes cosines in place of distances, by the same rules.
-The cross-entropy with label smoothing is torch's own.
+Triplet losses take a matrix of distances, plain or attended. Row i holds the distances from anchor i, column j those to
+picture j of the same batch; the matrix need not be symmetric. A picture is never its own positive: its distance to
+itself is 0, and would only dilute the weights of the weighted loss. The circle loss takes cosines instead of distances.
+The cross-entropy with label smoothing is torch's.
 """
 
 import torch
@@ -13,9 +12,9 @@ from torch import Tensor, nn
 
 
 def pairs(identities: Tensor) -> tuple[Tensor, Tensor]:
-    """Two boolean (n, n) masks, positives (same identity, not the picture itself) and negatives, of `identities` (n,).
+    """Two boolean (n, n) masks of `identities` (n,): positives (same identity, not the picture itself) and negatives.
 
-    Every row must have both, which the sampler's P identities x K pictures guarantee.
+    Every row must have both, as every row has in the sampler's batches of P identities x K pictures.
     """
     same = identities[:, None] == identities[None, :]
     positives = same & ~torch.eye(len(identities), dtype=torch.bool, device=identities.device)
@@ -24,7 +23,7 @@ def pairs(identities: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def batch_hard_triplet(distances: Tensor, identities: Tensor, margin: float | None) -> Tensor:
-    """Scalar: mean over anchors of max(0, farthest positive - nearest negative + margin).
+    """Mean over anchors of max(0, farthest positive - nearest negative + margin), a scalar.
 
     `distances` (n, n) float, `identities` (n,) integer. With `margin` None the soft margin log(1 + exp(.)) is used.
     """
@@ -38,7 +37,7 @@ def batch_hard_triplet(distances: Tensor, identities: Tensor, margin: float | No
 def weighted_regularized_triplet(distances: Tensor, identities: Tensor) -> Tensor:
     """AGW's triplet, a scalar: mean over anchors of log(1 + exp(S w_p d_p - S w_n d_n)).
 
-    The weights are softmax(d) over the positives and softmax(-d) over the negatives, and carry gradient as published.
+    The weights are softmax(d) over the positives and softmax(-d) over the negatives, and have a gradient, as published.
     `distances` (n, n) float, `identities` (n,) integer.
     """
     positives, negatives = pairs(identities)
@@ -51,9 +50,9 @@ def circle_loss(similarities: Tensor, identities: Tensor, *, margin: float = 0.2
     """Circle loss over pairs, a scalar (Sun et al., CVPR 2020; m and gamma as published for re-ID).
 
     Mean over anchors of log(1 + S_n exp(gamma a_n (s_n - m)) S_p exp(-gamma a_p (s_p - 1 + m))) with the weights
-    a_n = max(0, s_n + m) and a_p = max(0, 1 + m - s_p). The weights carry no gradient: that gives the gradient which
-    the paper states. `similarities` (n, n) float are cosines, of features that the caller has L2-normalized;
-    `identities` (n,) integer.
+    a_n = max(0, s_n + m) and a_p = max(0, 1 + m - s_p). The weights have no gradient, which gives the gradient of the
+    paper. `similarities` (n, n) float are cosines of features that the caller has L2-normalized; `identities` (n,)
+    integer.
     """
     positives, negatives = pairs(identities)
     weights = similarities.detach()
@@ -64,10 +63,10 @@ def circle_loss(similarities: Tensor, identities: Tensor, *, margin: float = 0.2
 
 
 class CenterLoss(nn.Module):
-    """Mean squared distance of a feature to its identity's center; the centers (C, D) are parameters, init N(0, 1).
+    """Mean squared distance of features to their identity's center; the centers (C, D) are parameters, from N(0, 1).
 
-    The total loss counts it 5e-4 times, and the centers' gradient is divided by that weight again
-    (`undo_weight`), so that their SGD at 0.5 does not depend on it.
+    The total loss has it with weight 5e-4. The centers' gradient is divided by that weight again (`undo_weight`), so
+    that their SGD with rate 0.5 does not depend on it.
     """
 
     def __init__(self, identities: int, dims: int) -> None:
@@ -80,6 +79,6 @@ class CenterLoss(nn.Module):
         return (features - self.centers[labels]).square().sum(1).mean()
 
     def undo_weight(self, weight: float) -> None:
-        """Divides the centers' gradient by the loss's weight in the total; call between backward and step."""
+        """Divides the centers' gradient by the loss's weight in the total. Call it between backward and step."""
         if self.centers.grad is not None:
             self.centers.grad.div_(weight)

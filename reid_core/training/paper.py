@@ -1,12 +1,11 @@
-"""The paper's published figures as data: what ours stand beside."""
+"""The paper's published figures as data, to compare ours with."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from reid_core.training.plans import Strategy
 from schemas.cards import DiffAttentionSettings, ModelCard
-
-Strategy = Literal["plain", "joint", "separate"]
 
 #: The paper's data sets, in the order of its columns.
 DATASETS = ("Market-1501", "CUHK03", "MSMT17")
@@ -14,7 +13,7 @@ DATASETS = ("Market-1501", "CUHK03", "MSMT17")
 
 @dataclass(frozen=True)
 class Figures:
-    """In percent; mINP where it was published."""
+    """Scores in percent; mINP where it was published."""
 
     rank1: float
     mAP: float
@@ -23,7 +22,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Row:
-    """One trained model of the paper, and what it scored on each of `DATASETS`."""
+    """One trained model of the paper, and its scores on each of `DATASETS`."""
 
     name: str
     baseline: Literal["bagtricks", "agw"]
@@ -41,7 +40,7 @@ _TRANSFORMS: dict[Literal["sub", "sub_squ", "sub_abs"], str] = {
 
 
 def _figures(text: str) -> dict[str, Figures]:
-    """From a line of the paper's tables: Rank-1 / mAP / mINP on each data set."""
+    """The figures in a row of the paper's tables: Rank-1/mAP/mINP on each data set."""
     columns = [Figures(*(float(part) for part in column.split("/"))) for column in text.split("|")]
     return dict(zip(DATASETS, columns, strict=True))
 
@@ -59,7 +58,7 @@ def _of_table_2(
     return Row(name, baseline, "separate", DiffAttentionSettings(transform=transform), _figures(text))
 
 
-#: Table 1: two baselines, each plain and with the diff attention framework.
+#: Table 1: two baselines, each plain and with diff attention.
 TABLE_1 = (
     _of_table_1("bagtricks", "plain", "94.5/85.9/59.4 | 58.0/56.6/43.8 | 63.4/45.1/12.4"),
     _of_table_1("bagtricks", "joint", "94.5/86.7/61.0 | 64.6/62.5/50.2 | 65.1/45.5/12.4"),
@@ -69,7 +68,7 @@ TABLE_1 = (
     _of_table_1("agw", "separate", "95.0/86.8/64.3 | 70.6/67.9/56.7 | 68.1/48.5/14.6"),
 )
 
-#: Table 2: the input transforms, trained separately. Its last mINP of AGW with Sub+Squ is hard to read in print.
+#: Table 2: the input transforms, trained separately. The last mINP of AGW with Sub+Squ is hard to read in print.
 TABLE_2 = (
     _of_table_2("bagtricks", "sub", "95.0/86.0/60.0 | 64.5/62.2/49.6 | 65.5/46.5/13.3"),
     _of_table_2("bagtricks", "sub_squ", "94.1/85.4/60.0 | 60.8/56.6/42.7 | 63.1/44.0/11.6"),
@@ -81,23 +80,23 @@ TABLE_2 = (
 
 
 def row_of(card: ModelCard, distances: str) -> Row | None:
-    """The paper's row for what a model is, "plain" or "attended"; None where the paper has none.
+    """The paper's row to compare a model's "plain" or "attended" distances with; None if the paper has none.
 
-    The paper's models are ResNet-50 at 256x128 with r = 4; a row is found by baseline, strategy and transform alone.
-    Plain distances stand beside the plain baseline whatever the strategy.
+    Rows are matched by baseline, strategy and transform alone, though the paper's models are ResNet-50 at 256x128 with
+    r = 4. Plain distances are compared with the plain baseline, whatever the strategy.
     """
     plain = distances == "plain"
     for row in (*TABLE_1, *TABLE_2) if distances in ("plain", "attended") else ():
-        same = row.strategy == "plain" if plain else _built(row) == _built(card)
+        same = row.strategy == "plain" if plain else _kind(row) == _kind(card)
         if row.baseline == card.baseline and same:
             return row
     return None
 
 
-def _built(of: Row | ModelCard) -> tuple[str, str | None]:
+def _kind(of: Row | ModelCard) -> tuple[str, str | None]:
     return of.strategy, None if of.diff_attention is None else of.diff_attention.transform
 
 
 def figures_on(row: Row, dataset: str) -> Figures | None:
-    """`row` on the data set of this published name, such as `CUHK03 detected`; the paper does not part the two."""
+    """`row` on the data set with this published name; the paper gives one figure for both forms of CUHK03."""
     return row.figures.get(dataset.split(" ")[0])

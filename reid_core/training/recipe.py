@@ -1,8 +1,8 @@
-"""From labeled pictures to a model directory: what is built, and by which plans it is trained one after the other.
+"""From labeled pictures to a model directory: what is built, and with which plans it is trained in turn.
 
 plain       one plan
 joint       one plan, or a plain one first
-separate    a plain plan and then the module's, or the module's alone on a model that is there already
+separate    a plain plan and then the module's, or only the module's on an existing model
 """
 
 import json
@@ -21,6 +21,7 @@ from reid_core.evaluation.evaluate import features_of, load_attention, rank_feat
 from reid_core.evaluation.ranking import RankingScores
 from reid_core.files import load_model, model_digest, read_card, save_model
 from reid_core.models import ReIDModel, build_model
+from reid_core.progress import Progress
 from reid_core.tensors import sha256_of
 from reid_core.training.frozen import FrozenEmbedder
 from reid_core.training.log import EpochRecord
@@ -33,12 +34,13 @@ from schemas.settings import Settings
 
 @dataclass(frozen=True)
 class Recipe:
-    """What makes a model, besides the pictures.
+    """Everything that decides a model, except the pictures.
 
-    config: of the model that comes out; with a `start`, only its diff attention counts.
-    plans: one after the other on one model; the module is put on before the first that needs it.
-    start: a model directory to go on from, a foreign one too; None builds a new model.
-    pretrained: the new model's backbone, a safetensors file in its public names or "imagenet"; None: random weights.
+    config: of the resulting model; with a `start`, only its diff attention is used.
+    plans: carried out in turn on one model; the diff attention module is added before the first that needs it.
+    start: the directory of a model to train further, which may be foreign; None builds a new model.
+    pretrained: weights of the new model's backbone, a safetensors file with its public names, or "imagenet"; None:
+        random weights.
     half: matrices and kernels are stored as float16.
     """
 
@@ -49,7 +51,7 @@ class Recipe:
     half: bool = False
 
     def details(self) -> dict[str, Any]:
-        """Everything above as the card keeps it: files by their hashes, and plain JSON."""
+        """All of this as JSON for the card, with hashes in place of files."""
         pretrained = self.pretrained if self.pretrained in (None, "imagenet") else sha256_of(Path(self.pretrained))
         found: dict[str, Any] = json.loads(
             json.dumps(
@@ -74,13 +76,13 @@ def make_model(
     *,
     name: str,
     trained_on: str = "",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[ModelCard, list[EpochRecord]]:
     """Trains by `recipe` and writes the model directory `out`; returns its card and the log of all plans.
 
-    `work` holds checkpoints, logs and curves, a folder a plan; an interrupted call goes on from there. The card's
-    metrics are those of the last validation, of query and gallery in `validation`. `progress` hears of the batches of
-    each plan. Raises what building and training raise.
+    `work` gets checkpoints, logs and curves, in one folder per plan; an interrupted call resumes from there. The card's
+    metrics are those of the last validation, on the query and gallery of `validation`. Raises what building, training
+    and evaluation raise.
     """
     torch.manual_seed(recipe.plans[0].seed)
     details = recipe.details()
@@ -104,6 +106,10 @@ def make_model(
     query, gallery = validation
     gallery = gallery.select(gallery.identities != JUNK)
 
+    def validating(step: str, done: int, total: int) -> None:
+        if progress is not None:
+            progress(f"validation, {step}", done, total)
+
     def validation_of(plan: TrainSettings) -> Callable[[ReIDModel | FrozenEmbedder], Mapping[str, float]]:
         features: list[Tensor] = []
 
@@ -112,11 +118,12 @@ def make_model(
             with tempfile.TemporaryDirectory(dir=work) as name:
                 folder = Path(name)
                 write(folder, {})
-                # Separate training changes the module alone: the pictures' features stay what they were.
+                # Separate training changes only the module: the pictures' features stay the same.
                 if not features or plan.strategy != "separate":
-                    features = features_of(settings, folder, (query, gallery))
+                    features = features_of(settings, folder, (query, gallery), progress=validating)
                 left, right = features
-                return metrics_of(rank_features(left, right, load_attention(folder), query, gallery))
+                attention = load_attention(folder)
+                return metrics_of(rank_features(left, right, attention, query, gallery, progress=validating))
 
         return validate
 
@@ -143,14 +150,14 @@ def _begin(recipe: Recipe, people: PersonPictures, settings: Settings) -> ReIDMo
     separate = all(plan.strategy == "separate" for plan in recipe.plans)
     if card.engine != "torch":
         if not separate or recipe.config.diff_attention is None:
-            raise CoreError(f"{recipe.start}: an {card.engine} file, on which only separate training can go on")
+            raise CoreError(f"{recipe.start}: is an {card.engine} model, which can only be trained separately")
         return FrozenEmbedder(recipe.start, card, settings, recipe.config.diff_attention)
     model = load_model(recipe.start)
     if separate:
         assert recipe.config.diff_attention is not None
         model.diff_attention = DiffAttention(model.dims, recipe.config.diff_attention)
         return model
-    # Its classifier was left behind: it named other people.
+    # Model directories hold no classifier: its classes would be other people.
     attention = recipe.config.diff_attention if recipe.plans[0].strategy == "joint" else None
     grown = build_model(model.config.model_copy(update={"diff_attention": attention}), num_classes=classes)
     kept = {
@@ -163,7 +170,7 @@ def _begin(recipe: Recipe, people: PersonPictures, settings: Settings) -> ReIDMo
 
 
 def metrics_of(scores: Mapping[str, RankingScores]) -> dict[str, float]:
-    """Rank-1, mAP and mINP of each kind of distance, in percent, by names such as `attended_mAP`."""
+    """Rank-1, mAP and mINP in percent for each kind of distances, by names such as `attended_mAP`."""
     return {
         f"{kind}_{name}": round(getattr(found, name), 2)
         for kind, found in scores.items()

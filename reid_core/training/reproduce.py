@@ -1,17 +1,17 @@
-"""The paper's tables trained and evaluated here, row by row and seed by seed (paper, tables 1 and 2).
+"""Reproduces the paper's tables: trains and evaluates each row with each seed (paper, tables 1 and 2).
 
-Everything is kept in one folder, so that an interrupted call goes on and a finished one only reads:
+Everything is kept in one folder, so that an interrupted call resumes and a finished one only reads:
 
     WORK/bagtricks+joint/seed-0/model            the model directory
-                               /scores.json      what it scored on the data set's queries, query by query
+                               /scores.json      its scores on the data set, query by query
                                /1-joint          checkpoint, log and curves of its training
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,10 +20,11 @@ from reid_core.datasets.person_pictures import JUNK, PersonPictures
 from reid_core.evaluation.evaluate import evaluate
 from reid_core.evaluation.ranking import METRICS, QueryScores, RankingScores
 from reid_core.files import read_card
+from reid_core.progress import Progress
 from reid_core.training.paper import TABLE_1, TABLE_2, Figures, Row, figures_on
 from reid_core.training.plans import Strategy, TrainSettings, TripletDistance, paper_settings
 from reid_core.training.recipe import Recipe, make_model
-from schemas.cards import InputConvention, ModelCard, ModelConfig
+from schemas.cards import InputConvention, ModelCard, ModelConfig, current_names
 from schemas.disk import write_whole
 from schemas.errors import CoreError, InputError
 from schemas.settings import Settings
@@ -31,16 +32,13 @@ from schemas.settings import Settings
 SCORES = "scores.json"
 TABLES: Mapping[str, tuple[Row, ...]] = {"table1": TABLE_1, "table2": TABLE_2}
 
-#: Hears what is being done, how much of it is done, and how much there is.
-Progress = Callable[[str, int, int], None]
-
 
 @dataclass(frozen=True)
 class Budget:
-    """What a table is trained with. What it does not name is the paper's.
+    """How a table is trained, where it differs from the paper.
 
-    rates: learning rate of each strategy; epochs: of each, with warm-up and decay at the paper's shares.
-    milestones: shares of the epochs at which the rate falls in plain and joint training, where not the paper's.
+    rates, epochs: learning rate and number of epochs of each strategy; warm-up and decay at the paper's shares of them.
+    milestones: shares of the epochs at which the rate falls in plain and joint training; None: the paper's.
     module_start: of joint training (docs/experiments.md, 13); cached_views: of separate training.
     triplet_distance: of all strategies.
     """
@@ -76,8 +74,7 @@ FULL = Budget(
     rates={"plain": 3.5e-4, "joint": 3.5e-4, "separate": 0.05},
     epochs={"plain": 120, "joint": 120, "separate": 60},
 )
-#: What two CPU cores do in an afternoon. Rates and epochs were chosen on people held out of training
-#: (docs/experiments.md).
+#: An afternoon on two CPU cores. Rates and epochs were chosen on people held out of training (docs/experiments.md).
 CPU = Budget(
     "mobilenet_v2",
     InputConvention(height=128, width=64),
@@ -91,7 +88,7 @@ BUDGETS: Mapping[str, Budget] = {"full": FULL, "cpu": CPU}
 
 
 def row_key(row: Row) -> str:
-    """A row's name on the command line and in the folder: `agw`, `agw+joint`, `agw+separate`, `agw+separate:sub`."""
+    """A row's name on the command line and of its folder: `agw`, `agw+joint`, `agw+separate`, `agw+separate:sub`."""
     if row.diff_attention is None:
         return row.baseline
     transform = row.diff_attention.transform
@@ -99,7 +96,7 @@ def row_key(row: Row) -> str:
 
 
 def chosen_rows(table: str, keys: Sequence[str] | None) -> list[Row]:
-    """The rows of `table1` or `table2` with these keys, all if None. Raises InputError naming the keys there are."""
+    """The rows of `table1` or `table2` with these keys, all if None. Raises InputError, which lists the keys."""
     rows = {row_key(row): row for row in TABLES[table]}
     if unknown := [key for key in keys or () if key not in rows]:
         raise InputError(f"{table} has no row {unknown[0][:40]!r}; there are {', '.join(rows)}")
@@ -108,13 +105,13 @@ def chosen_rows(table: str, keys: Sequence[str] | None) -> list[Row]:
 
 @dataclass(frozen=True)
 class Reproduced:
-    """What a row scored, one evaluation a seed.
+    """The scores of a row, one evaluation per seed.
 
-    scores: by attended distances where the row has diff attention, else by plain ones.
-    feature: by plain distances of the same feature.
-    plain: of the plain row of its baseline with the same seeds, or of the model that it goes on from; empty where
-        that was not trained.
-    start: the card of the model that it goes on from instead of a plain row.
+    scores: by attended distances if the row has diff attention, else by plain ones.
+    feature: by plain distances of the same model.
+    plain: of the plain row of the same baseline and seeds, or of the model that was trained further; empty if there
+        are none.
+    start: the card of the model that was trained further instead of a plain row.
     """
 
     row: Row
@@ -125,11 +122,11 @@ class Reproduced:
 
     @property
     def name(self) -> str:
-        """The row's, and the model that it goes on from."""
+        """The row's name, and the model that was trained further."""
         return self.row.name + ("" if self.start is None else f", on {self.start.name}")
 
     def paper(self, dataset: str) -> Figures | None:
-        """The paper's figures on a published data set; of a foreign embedder it has none."""
+        """The paper's figures on a published data set; None for a foreign embedder."""
         return figures_on(self.row, dataset) if self.start is None or self.start.baseline != "foreign" else None
 
 
@@ -146,23 +143,24 @@ def reproduce(
     start: Path | None = None,
     progress: Progress | None = None,
 ) -> list[Reproduced]:
-    """Trains and evaluates each row with seeds 0 to `seeds` - 1; see the module for what `work` holds.
+    """Trains and evaluates each row with seeds 0 to `seeds` - 1; the module says what `work` holds.
 
-    Separate training goes on from the plain row of its baseline and seed, which is trained too where it is missing.
-    `held_out`: people kept out of training, on whom its course is watched; 0: it is watched on the data set's own
-    queries, and nothing may be chosen by that. `start`: the directory of a model, a foreign one too, that separate
-    rows go on from instead of a plain row; its input is the model's. A torch model is of the rows' baseline. Raises
-    what training and evaluation raise, InputError for a row that cannot go on from `start`, and CoreError where `work`
-    holds runs of another budget.
+    Separate training starts from the plain row of the same baseline and seed, which is trained if it is missing.
+    `held_out`: number of people kept out of training for validation; with 0 validation uses the data set's queries,
+    and nothing may be chosen by it. `start`: the directory of a model, which may be foreign, from which separate rows
+    start instead; the input is then the model's, and the baseline of a torch model must be the row's.
+
+    Raises what training and evaluation raise, InputError for a row that cannot start from `start`, and CoreError where
+    `work` holds runs with other settings, weights or pictures.
     """
     started = None if start is None else read_card(start)
     if started is not None:
         if others := [row.name for row in rows if row.strategy != "separate"]:
-            raise InputError(f"{others[0]} trains a backbone; only separate rows go on from a model that is there")
+            raise InputError(f"{others[0]} trains a backbone; only separate rows can start from an existing model")
         if others := [row.name for row in rows if started.baseline not in (row.baseline, "foreign")]:
             raise InputError(
-                f"{others[0]} does not go on from {started.name}, whose baseline is {started.baseline}; choose "
-                f"rows of {started.baseline}"
+                f"{others[0]} cannot start from {started.name}, whose baseline is {started.baseline}; choose rows of "
+                f"{started.baseline}"
             )
         budget = replace(budget, input=started.input)
     held = hold_out(data, held_out) if held_out else None
@@ -176,7 +174,7 @@ def reproduce(
     validation = (load(held, "query"), load(held, "gallery")) if held else (query, gallery)
 
     if not _has_match(query, gallery):
-        raise InputError(f"{data.source}: no query has a match before another camera, so nothing could be scored")
+        raise InputError(f"{data.source}: no query has a match from another camera, so nothing could be scored")
     described = f"{len(people)} pictures of {len(set(people.identities.tolist()))} people of {data.source}"[:2000]
 
     def recipe_of(row: Row, seed: int) -> Recipe:
@@ -192,12 +190,12 @@ def reproduce(
         return Recipe(config, (budget.plan(row.strategy, row.baseline, seed),), below, pretrained)
 
     def scores_of(row: Row, seed: int) -> dict[str, RankingScores]:
-        """Those that are kept; raises CoreError where they are of another recipe."""
+        """Reads the scores from `work`. Raises CoreError where they belong to another recipe."""
         folder = _folder(work, row, seed)
         card = read_card(folder / "model")
         if (card.details, card.trained_on) != (recipe_of(row, seed).details(), described):
             raise CoreError(
-                f"{folder}: made from other settings, weights or pictures; choose another folder or remove it"
+                f"{folder}: made with other settings, weights or pictures; choose another folder or remove it"
             )
         return _read(folder / SCORES)
 
@@ -215,7 +213,7 @@ def reproduce(
                 settings,
                 name=row_key(row).replace("+", "-").replace(":", "-"),
                 trained_on=described,
-                progress=lambda done, total: tell(label, done, total),
+                progress=lambda what, done, total: tell(f"{label}: {what}", done, total),
             )
             found = evaluate(
                 settings,
@@ -271,7 +269,8 @@ def _write(path: Path, scores: Mapping[str, RankingScores]) -> None:
 def _read(path: Path) -> dict[str, RankingScores]:
     columns = [field.name for field in fields(QueryScores)]
     found = {}
-    for name, kept in json.loads(path.read_text(encoding="utf-8")).items():
+    saved: Any = current_names(json.loads(path.read_text(encoding="utf-8")))
+    for name, kept in saved.items():
         by_query = QueryScores(**{column: np.array(kept.pop(column)) for column in columns})
         found[name] = RankingScores(**{**kept, "skipped": tuple(kept["skipped"])}, by_query=by_query)
     return found

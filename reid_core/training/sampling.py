@@ -1,4 +1,4 @@
-"""Batches of P identities x K pictures, as plain arrays of indices."""
+"""Batches of P identities x K pictures, as arrays of indices."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,27 +9,27 @@ from schemas.errors import InputError
 def identity_batches(
     identities: NDArray[np.int64], identities_per_batch: int, pictures_per_identity: int, seed: tuple[int, ...]
 ) -> list[NDArray[np.int64]]:
-    """One epoch: a list of index arrays (P * K,), each of P different identities with K pictures side by side.
+    """The batches of one epoch: index arrays (P * K,) of P different identities with K consecutive pictures each.
 
-    Each identity's pictures are shuffled and cut into groups of K; one with fewer than K has one group, in which
-    pictures repeat; a rest of fewer than K waits for another epoch's shuffle. The groups come in rounds, one of each
-    identity a round. The first round's last batch is filled up, so that every epoch sees every identity; a later
-    round's short batch is dropped. The same `seed` (such as the run's seed and the epoch) gives the same batches on
-    any machine. Raises InputError with fewer than P identities.
+    Each identity's pictures are shuffled and cut into groups of K; a remainder of fewer than K is left out of this
+    epoch. An identity with fewer than K pictures has one group, with repetitions. Each round takes one group of each
+    identity that has one left. The last batch of the first round is filled up, so that each epoch has every identity;
+    incomplete batches of later rounds are dropped. The same `seed` (such as the run's seed and the epoch) gives the
+    same batches on any machine. Raises InputError with fewer than P identities.
     """
     names, labels = np.unique(identities, return_inverse=True)
     if len(names) < identities_per_batch:
         raise InputError(
             f"{len(names)} identities cannot fill a batch of {identities_per_batch}: "
-            "give more people or a smaller identities_per_batch"
+            "give more people, or a smaller identities_per_batch"
         )
     rng = np.random.default_rng(seed)
     by_identity = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1])
     groups = [_groups(members, pictures_per_identity, rng) for members in by_identity]
 
     batches: list[NDArray[np.int64]] = []
-    for turn in range(max(len(own) for own in groups)):
-        order = rng.permutation([label for label, own in enumerate(groups) if turn < len(own)])
+    for turn in range(max(len(its) for its in groups)):
+        order = rng.permutation([label for label, its in enumerate(groups) if turn < len(its)])
         rest = len(order) % identities_per_batch
         if turn == 0 and rest:
             order = np.append(order, rng.permutation(order[:-rest])[: identities_per_batch - rest])

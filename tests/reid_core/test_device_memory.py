@@ -3,7 +3,13 @@ import weakref
 import pytest
 import torch
 
-from reid_core.device_memory import Blocks, is_out_of_memory, unless_out_of_memory
+from reid_core.device_memory import (
+    Blocks,
+    is_out_of_memory,
+    on_device_if_small,
+    out_of_memory_names,
+    unless_out_of_memory,
+)
 from schemas.errors import OutOfDeviceMemory
 
 #: As libraries write them; the errors of CUDA's libraries were not provoked on a device here.
@@ -73,6 +79,43 @@ def test_other_errors_pass_and_nothing_is_emptied(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(ValueError, match="no"):
         unless_out_of_memory(compute)
     assert unless_out_of_memory(lambda: 3) == 3
+
+
+def test_only_what_is_small_beside_the_free_memory_is_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the meta device for a GPU."""
+    tensor, meta = torch.zeros(1000, dtype=torch.uint8), torch.device("meta")
+    for free, device in ((4000, "meta"), (3999, "cpu")):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (free, 2**40))
+        assert on_device_if_small(tensor, meta, 0.25).device.type == device
+    assert on_device_if_small(tensor, torch.device("cpu"), 0.25) is tensor
+
+
+def test_what_does_not_fit_in_spite_of_the_free_memory_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    tensor = torch.zeros(1000, dtype=torch.uint8)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (2**40, 2**40))
+    monkeypatch.setattr(torch.Tensor, "to", refuse)
+    assert on_device_if_small(tensor, torch.device("meta"), 0.25) is tensor
+
+
+def test_the_error_in_one_line_holds_no_tensors() -> None:
+    held: list[weakref.ref[torch.Tensor]] = []
+
+    def compute() -> None:
+        tensor = torch.zeros(3)
+        held.append(weakref.ref(tensor))
+        raise RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
+
+    with (
+        pytest.raises(OutOfDeviceMemory, match="too small for a batch; buy more") as caught,
+        out_of_memory_names("a batch", "buy more"),
+    ):
+        compute()
+    assert caught.value.__context__ is not None and held[0]() is None
+    with pytest.raises(ValueError, match="no"), out_of_memory_names("a batch"):
+        raise ValueError("no")
 
 
 def test_blocks_are_halved_for_good() -> None:

@@ -1,4 +1,4 @@
-"""Diff attention: every form of the distance against the formulas of the paper, written out plainly here."""
+"""Diff attention: every form of the distance against the paper's formulas, written out here."""
 
 from typing import Any
 
@@ -17,9 +17,9 @@ TRANSFORMS = {"sub": lambda d: d, "sub_squ": lambda d: d * d, "sub_abs": lambda 
 
 
 def module(transform: str, dims: int = 24, reduction: int = 4, seed: int = 0) -> DiffAttention:
-    """A module in float64 that is far from its gentle start."""
+    """A module in float64 whose weights are far from their initialization."""
     torch.manual_seed(seed)
-    made = DiffAttention(dims, DiffAttentionSettings(transform=transform, reduction=reduction)).double()  # type: ignore[arg-type]
+    made = DiffAttention(dims, DiffAttentionSettings(transform=transform, reduction=reduction)).double()
     with torch.no_grad():
         made.mix.copy_(torch.randn(3))
         made.bias.copy_(torch.randn(()))
@@ -41,7 +41,7 @@ def written_out(made: DiffAttention, x: Tensor, y: Tensor) -> tuple[Tensor, Tens
 
 
 def plain_distances(made: DiffAttention, x: Tensor, y: Tensor, normalize: bool) -> Tensor:
-    """(m, n) distances from x' and y' that are built, pair by pair."""
+    """Distances (m, n) from x' and y', pair by pair."""
     table = torch.zeros(len(x), len(y), dtype=torch.float64)
     for row in range(len(x)):
         for column in range(len(y)):
@@ -56,7 +56,7 @@ def plain_distances(made: DiffAttention, x: Tensor, y: Tensor, normalize: bool) 
 @pytest.mark.parametrize("normalize", [False, True])
 @given(seed=st.integers(0, 10**6), scale=st.sampled_from([0.01, 1.0, 30.0]))
 @hypothesis_settings(max_examples=15, deadline=None)
-def test_every_form_equals_the_plain_one(transform: str, normalize: bool, seed: int, scale: float) -> None:
+def test_every_form_equals_the_formulas(transform: str, normalize: bool, seed: int, scale: float) -> None:
     made = module(transform, seed=seed)
     x, y = vectors(5, seed=seed, scale=scale), vectors(7, seed=seed + 1, scale=scale)
     expected = plain_distances(made, x, y, normalize)
@@ -82,7 +82,7 @@ def test_blocks_of_any_size_give_the_same(transform: str, block: int, monkeypatc
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)
-def test_nothing_in_nothing_out(transform: str) -> None:
+def test_empty_inputs_give_empty_outputs(transform: str) -> None:
     made, none, some = module(transform), vectors(0), vectors(3)
     assert made.pair_distances(none, none).shape == (0,)
     for normalize in (False, True):
@@ -112,11 +112,11 @@ def test_without_the_second_layer_the_ranking_is_the_cosine_ranking(transform: s
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)
-def test_the_distance_is_not_symmetric_and_keeps_the_order(transform: str) -> None:
+def test_the_distance_depends_on_the_order(transform: str) -> None:
     made, x, y = module(transform), vectors(10, seed=8), vectors(10, seed=9)
     forth, back = (made.pair_distances(a, b) for a, b in ((x, y), (y, x)))
     assert ((forth - back).abs() > 1e-6).sum() >= 5  # where no hidden channel is active, the gate is 0.5 both ways
-    # With w2 = w3 and a transform that forgets the sign, both orders are one.
+    # With w2 = w3 and a symmetric transform, both orders are equal.
     with torch.no_grad():
         made.mix[2] = made.mix[1]
     forth, back = (made.pair_distances(a, b) for a, b in ((x, y), (y, x)))
@@ -124,11 +124,11 @@ def test_the_distance_is_not_symmetric_and_keeps_the_order(transform: str) -> No
 
 
 def plain_training_distances(made: DiffAttention, x: Tensor, y: Tensor, normalize: bool) -> Tensor:
-    """(m, n) from x', y' that are built, left to autograd."""
-    attended = made(x.repeat_interleave(len(y), 0), y.repeat(len(x), 1))
+    """Distances (m, n) from x' and y', whose gradient is autograd's."""
+    left, right = made(x.repeat_interleave(len(y), 0), y.repeat(len(x), 1))
     if normalize:
-        attended = tuple(torch.nn.functional.normalize(one, dim=1) for one in attended)
-    squared = (attended[0] - attended[1]).square().sum(1).view(len(x), len(y))
+        left, right = (torch.nn.functional.normalize(side, dim=1) for side in (left, right))
+    squared: Tensor = (left - right).square().sum(1).view(len(x), len(y))
     return squared.clamp(min=1e-12).sqrt() * (squared > 1e-12)
 
 
@@ -151,7 +151,7 @@ def test_training_distances_and_their_gradients_equal_autograds(
         b = a if same else y.clone().requires_grad_()
         matrix = distances(made, a, b, normalize=normalize)
         made.zero_grad()
-        (matrix * weights).sum().backward()
+        (matrix * weights).sum().backward()  # type: ignore[no-untyped-call]
         found.append([matrix, *(tensor.grad for tensor in (a, b, *made.parameters()) if tensor.grad is not None)])
     assert len(found[0]) == 1 + 2 + 4
     for wanted, ours in zip(*found, strict=True):
@@ -160,7 +160,7 @@ def test_training_distances_and_their_gradients_equal_autograds(
 
 @pytest.mark.parametrize("transform", TRANSFORMS)
 @pytest.mark.parametrize("normalize", [False, True])
-def test_training_gradients_are_those_of_finite_differences(transform: str, normalize: bool) -> None:
+def test_training_gradients_equal_finite_differences(transform: str, normalize: bool) -> None:
     made, x, y = module(transform, dims=8, reduction=2), vectors(3, 8, seed=10), vectors(4, 8, seed=11)
     leaves = [tensor.detach().clone().requires_grad_() for tensor in (x, y, *made.parameters())]
 
@@ -176,7 +176,7 @@ def test_training_gradients_are_those_of_finite_differences(transform: str, norm
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)
-def test_training_under_autocast_rounds_the_products_only(transform: str) -> None:
+def test_training_under_autocast_rounds_only_the_products(transform: str) -> None:
     made, x = module(transform, dims=64), vectors(8, 64).float()
     made.float()
     with torch.no_grad():
@@ -187,19 +187,19 @@ def test_training_under_autocast_rounds_the_products_only(transform: str) -> Non
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             distances = made.distance_matrix(x, x, normalize=False)
         assert distances.dtype == torch.float32
-        distances.sum().backward()
+        distances.sum().backward()  # type: ignore[no-untyped-call]
         grads.append([distances.detach(), made.squeeze.weight.grad, made.excite.weight.grad])
     for exact, rounded in zip(*grads, strict=True):
         assert exact is not None and rounded is not None
         assert 0 < (exact - rounded).abs().max() <= 0.02 * exact.abs().max()
 
 
-def test_training_keeps_the_order_of_the_batch_and_needs_no_gradient_of_frozen_features() -> None:
+def test_training_distances_on_features_without_gradient() -> None:
     made, x = module("sub_abs"), vectors(6)
     distances = made.distance_matrix(x, x, normalize=False)
     assert torch.allclose(distances, made.distance_matrix(x, x.clone(), normalize=False), rtol=1e-12)
     assert not torch.allclose(distances, distances.T)
-    distances.sum().backward()
+    distances.sum().backward()  # type: ignore[no-untyped-call]
     assert made.mix.grad is not None and made.mix.grad.all()
 
 
@@ -208,20 +208,20 @@ def test_training_keeps_the_order_of_the_batch_and_needs_no_gradient_of_frozen_f
 def test_training_has_no_gradient_at_zero_distance(transform: str, normalize: bool) -> None:
     made, x = module(transform, dims=8, reduction=2), vectors(3, 8, seed=10).requires_grad_()
     for other in (x, x.clone()):
-        made.distance_matrix(x, other, normalize=normalize).diagonal().sum().backward()
+        made.distance_matrix(x, other, normalize=normalize).diagonal().sum().backward()  # type: ignore[no-untyped-call]
     assert x.grad is not None and not x.grad.any()
     for parameter in made.parameters():
         assert parameter.grad is not None and not parameter.grad.any()
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)
-def test_a_fresh_module_is_near_the_plain_metric_and_all_of_it_learns(transform: str) -> None:
+def test_a_fresh_module_is_near_the_plain_metric_and_has_gradients_everywhere(transform: str) -> None:
     torch.manual_seed(0)
-    made = DiffAttention(256, DiffAttentionSettings(transform=transform))  # type: ignore[arg-type]
+    made = DiffAttention(256, DiffAttentionSettings(transform=transform))
     x, y = vectors(30, 256).float(), vectors(30, 256, seed=2).float()  # as after a BatchNorm: unit variance
     gate = made.gate(x, y)
     assert 0.005 < gate.std().item() < 0.1 and abs(gate.mean().item() - 0.5) < 0.02
-    made.distance_matrix(x, y, normalize=False).sum().backward()
+    made.distance_matrix(x, y, normalize=False).sum().backward()  # type: ignore[no-untyped-call]
     for name, parameter in made.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
 
@@ -249,5 +249,5 @@ def test_memory_of_all_pairs_is_bounded_by_the_block(normalize: bool, monkeypatc
     monkeypatch.setattr(training_distances._Pairs, "_block", measured)
     x = vectors(60).requires_grad_()
     for other in (x, vectors(70)):
-        module("sub_abs").distance_matrix(x, other, normalize=normalize).sum().backward()
+        module("sub_abs").distance_matrix(x, other, normalize=normalize).sum().backward()  # type: ignore[no-untyped-call]
     assert len(sizes) > 4 and max(sizes) <= 24 * 100

@@ -1,4 +1,4 @@
-"""Model directories: what is written comes back, and what lies is refused in one line."""
+"""Model directories: what is written is read back, and bad files are errors in one line."""
 
 import json
 import struct
@@ -62,7 +62,7 @@ def saved(tmp_path: Path) -> Path:
     return tmp_path / "m"
 
 
-def refusal(path: Path) -> str:
+def error_of(path: Path) -> str:
     with pytest.raises(ModelFileError) as caught:
         read_tensors(path)
     message = str(caught.value)
@@ -70,7 +70,7 @@ def refusal(path: Path) -> str:
     return message
 
 
-def test_a_model_comes_back(saved: Path) -> None:
+def test_a_model_is_read_back(saved: Path) -> None:
     torch.manual_seed(0)
     model = build_model(
         ModelConfig(
@@ -96,7 +96,7 @@ def test_float32_storage_is_exact(tmp_path: Path) -> None:
         assert torch.equal(tensor, model.state_dict()[name])
 
 
-def test_the_digest_names_what_is_computed(saved: Path) -> None:
+def test_the_digest_identifies_what_is_computed(saved: Path) -> None:
     card = read_card(saved)
     same = card.model_copy(update={"name": "other", "calibration": (), "metrics": {}, "trained_on": "elsewhere"})
     assert model_digest(same) == model_digest(card)
@@ -133,38 +133,38 @@ def rewritten(saved: Path, **changes: Any) -> Path:
         ({"name": "../up"}, "name: "),
         ({"unknown": 1}, "unknown: "),
         ({"sha256": {}}, "states no SHA-256"),
-        ({"sha256": {"../m/weights.safetensors": "0" * 64}}, "no plain file of its folder"),
+        ({"sha256": {"../m/weights.safetensors": "0" * 64}}, "not a plain file in its folder"),
         ({"architecture": "resnet18", "dims": 512}, "does not fit"),
         ({"architecture": "vit"}, "no architecture"),
         ({"engine": "onnx"}, "states no SHA-256 of diff_attention"),
         ({"non_local_channels": 2}, "does not fit"),
         ({"diff_attention": None}, "does not fit"),
-        ({"diff_attention": {"transform": "sub", "reduction": 257}}, "leaves none of 256"),
+        ({"diff_attention": {"transform": "sub", "reduction": 257}}, "no hidden channel at 256 dims"),
         ({"input": {"height": 10**9}}, r"input\.height"),
     ],
 )
-def test_cards_that_do_not_hold(saved: Path, changes: dict[str, Any], message: str) -> None:
+def test_wrong_cards(saved: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelFileError, match=message) as caught:
         load_model(rewritten(saved, **changes))
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 100_000, b" " * (17 * 2**20)])
-def test_cards_that_are_none(saved: Path, content: bytes) -> None:
+def test_files_that_are_not_cards(saved: Path, content: bytes) -> None:
     (saved / CARD).write_bytes(content)
     with pytest.raises(ModelFileError, match=r"card\.json"):
         read_card(saved)
 
 
-def test_a_card_that_is_a_link_out(saved: Path, tmp_path: Path) -> None:
+def test_weights_that_are_a_link(saved: Path, tmp_path: Path) -> None:
     (saved / WEIGHTS).rename(tmp_path / "elsewhere")
     (saved / WEIGHTS).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(ModelFileError, match="no plain file"):
+    with pytest.raises(ModelFileError, match="not a plain file"):
         read_card(saved)
 
 
 class Evil:
-    """Its pickle would write a file when it is read."""
+    """Its pickle writes a file when it is read."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Path.touch, (Path("/tmp/urban-reid-unpickled"),))  # noqa: S108
@@ -172,14 +172,14 @@ class Evil:
 
 @pytest.mark.parametrize("name", ["model.pth", "model.pt", "model.safetensors", "weights.bin"])
 @pytest.mark.parametrize("zipped", [True, False])
-def test_pickles_are_refused_by_name_and_by_content(tmp_path: Path, name: str, zipped: bool) -> None:
+def test_pickles_are_an_error_by_name_and_by_content(tmp_path: Path, name: str, zipped: bool) -> None:
     path = tmp_path / name
     torch.save({"weights": Evil()}, path, _use_new_zipfile_serialization=zipped)
-    assert "pickle" in refusal(path)
+    assert "pickle" in error_of(path)
     assert not Path("/tmp/urban-reid-unpickled").exists()  # noqa: S108
 
 
-def lying(path: Path, header: Any, data: bytes = b"", length: int | None = None) -> Path:
+def with_header(path: Path, header: Any, data: bytes = b"", length: int | None = None) -> Path:
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text) if length is None else length) + text + data)
     return path
@@ -201,8 +201,8 @@ def tensor(shape: list[Any], begin: Any, end: Any, dtype: str = "F32") -> dict[s
         (b"[" * 50_000, b"", None),
         ({"a": tensor([2], 0, 8)}, b"1234", None),  # offsets beyond the data
         ({"a": tensor([2], 0, 4)}, b"1234", None),  # fewer bytes than its shape has
-        ({"a": tensor([1], 0, 4)}, b"12345678", None),  # data that belongs to nothing
-        ({"a": tensor([1], 4, 8)}, b"12345678", None),  # a hole
+        ({"a": tensor([1], 0, 4)}, b"12345678", None),  # data of no tensor
+        ({"a": tensor([1], 4, 8)}, b"12345678", None),  # a gap
         ({"a": tensor([1], 0, 4), "b": tensor([1], 0, 4)}, b"1234", None),  # two tensors on the same bytes
         ({"a": tensor([1], 4, 0)}, b"1234", None),
         ({"a": tensor([-1], 0, 4)}, b"1234", None),
@@ -217,15 +217,15 @@ def tensor(shape: list[Any], begin: Any, end: Any, dtype: str = "F32") -> dict[s
         ({"a": {"dtype": ["F32"], "shape": [1], "data_offsets": [0, 4]}}, b"1234", None),
     ],
 )
-def test_headers_that_lie(tmp_path: Path, header: Any, data: bytes, length: int | None) -> None:
-    assert len(refusal(lying(tmp_path / "weights.safetensors", header, data, length))) < 500
+def test_wrong_headers(tmp_path: Path, header: Any, data: bytes, length: int | None) -> None:
+    assert len(error_of(with_header(tmp_path / "weights.safetensors", header, data, length))) < 500
 
 
 @pytest.mark.parametrize("size", [0, 1, 7, 8])
 def test_files_too_short_for_a_header(tmp_path: Path, size: int) -> None:
     path = tmp_path / "weights.safetensors"
     path.write_bytes(b"\x01" * size)
-    refusal(path)
+    error_of(path)
 
 
 def test_a_sound_file_passes_the_check(tmp_path: Path) -> None:
@@ -235,10 +235,10 @@ def test_a_sound_file_passes_the_check(tmp_path: Path) -> None:
     assert all(torch.equal(found[name], value.float() if name != "b" else value) for name, value in tensors.items())
 
 
-def test_headers_whose_length_begins_like_an_archive_are_no_pickles(tmp_path: Path) -> None:
+def test_a_header_whose_length_looks_like_an_archive_is_read(tmp_path: Path) -> None:
     """A length of 0x4b50 bytes is written as "PK" and six zeros."""
     header = json.dumps({"a": tensor([1], 0, 4)}).encode()
-    path = lying(tmp_path / "x.safetensors", header.ljust(0x4B50), np.float32(7).tobytes())
+    path = with_header(tmp_path / "x.safetensors", header.ljust(0x4B50), np.float32(7).tobytes())
     assert read_tensors(path)["a"].item() == 7
 
 

@@ -75,7 +75,7 @@ def test_long_commands_tell_their_progress_on_stderr(store: Store, lines: list[s
             "crops": ("ingest", "manifest", str(part)),
             "units resolved": ("resolve", "--unit", "d1"),
             "pictures of the report": ("report", "--unit", "d1", "--out", str(report)),
-            "batches trained": ("train", "new", "--dataset", "rendered:5:12", "--reason", "test", *tiny),
+            "plain training": ("train", "new", "--dataset", "rendered:5:12", "--reason", "test", *tiny),
         }.items():
             done = subprocess.run(
                 [sys.executable, "-P", "-c", IMPATIENT, *command, "--json"],

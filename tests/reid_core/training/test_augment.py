@@ -11,7 +11,7 @@ SMALL = InputConvention(height=64, width=32)
 
 @pytest.fixture
 def pictures() -> torch.Tensor:
-    """Every value from 1 to 255, so that black shows padding."""
+    """Values from 1 to 255, so that 0 is padding."""
     return torch.randint(1, 256, (40, 64, 32, 3), dtype=torch.uint8, generator=seeded(9))
 
 
@@ -34,7 +34,7 @@ def test_each_crop_is_a_window_of_its_padded_picture(pictures: torch.Tensor) -> 
         }
         assert len(windows) == 1
         found |= windows
-    assert len(found) > 20  # chance falls on each picture by itself
+    assert len(found) > 20  # drawn for each picture
 
 
 def test_half_of_the_pictures_are_flipped() -> None:
@@ -44,7 +44,7 @@ def test_half_of_the_pictures_are_flipped() -> None:
     assert 0.45 < flipped.float().mean() < 0.55
 
 
-def test_erased_rectangles_keep_their_bounds() -> None:
+def test_erased_rectangles_are_within_bounds() -> None:
     mask = erasing_mask(3000, 64, 32, seeded(2))
     erased = mask[mask.any(2).any(1)]
     assert 0.46 < len(erased) / 3000 < 0.54
@@ -57,7 +57,7 @@ def test_erased_rectangles_keep_their_bounds() -> None:
     assert (tall < 64).all() and (wide < 32).all()
 
 
-def test_without_its_parts_it_is_the_evaluations_input(pictures: torch.Tensor) -> None:
+def test_unerased_parts_equal_the_input_of_evaluation(pictures: torch.Tensor) -> None:
     images = augment(pictures, SMALL, seeded(3))
     assert images.shape == (40, 3, 64, 32) and images.is_contiguous(memory_format=torch.channels_last)
     plain = normalized(flip_and_crop(pictures, seeded(3)), SMALL)
@@ -67,7 +67,7 @@ def test_without_its_parts_it_is_the_evaluations_input(pictures: torch.Tensor) -
     assert 0 < erased.any(2).any(1).sum() < 40
 
 
-def test_the_generator_alone_decides(pictures: torch.Tensor) -> None:
+def test_only_the_generator_decides(pictures: torch.Tensor) -> None:
     first = augment(pictures, SMALL, seeded(4))
     torch.manual_seed(1)
     assert torch.equal(first, augment(pictures, SMALL, seeded(4)))

@@ -45,7 +45,7 @@ def naive_weighted(distances: Tensor) -> float:
 
 
 def naive_circle(similarities: Tensor, weights: Tensor, margin: float, gamma: float) -> Tensor:
-    """The paper's sum, with the similarities that the weights are made of as an argument of its own."""
+    """The paper's sum; the similarities from which the weights are computed are a separate argument."""
     terms = []
     for i in range(len(IDENTITIES)):
         positives, negatives = naive_sets(i)
@@ -59,25 +59,25 @@ def naive_circle(similarities: Tensor, weights: Tensor, margin: float, gamma: fl
 
 @pytest.fixture
 def cosines() -> Tensor:
-    """Of random directions in three dimensions, so that some are beyond every margin."""
+    """Cosines of random directions in three dimensions, so that some are beyond every margin."""
     generator = torch.Generator().manual_seed(2)
     features = F.normalize(torch.randn(len(IDENTITIES), 3, generator=generator, dtype=torch.float64))
     return features @ features.T
 
 
 @pytest.mark.parametrize("margin", [0.3, 0.0, 2.5, None])
-def test_batch_hard_is_the_naive_loop(distances: Tensor, margin: float | None) -> None:
+def test_batch_hard_equals_the_naive_loop(distances: Tensor, margin: float | None) -> None:
     assert batch_hard_triplet(distances, IDENTITIES, margin).item() == pytest.approx(
         naive_batch_hard(distances, margin)
     )
 
 
-def test_weighted_is_the_naive_loop(distances: Tensor) -> None:
+def test_weighted_equals_the_naive_loop(distances: Tensor) -> None:
     assert weighted_regularized_triplet(distances, IDENTITIES).item() == pytest.approx(naive_weighted(distances))
 
 
 @pytest.mark.parametrize(("margin", "gamma"), [(0.25, 1.0), (0.25, 128.0), (0.4, 80.0)])
-def test_circle_is_the_naive_loop_and_has_its_gradient(cosines: Tensor, margin: float, gamma: float) -> None:
+def test_circle_and_its_gradient_equal_the_naive_loop(cosines: Tensor, margin: float, gamma: float) -> None:
     held = cosines.clone()
     ours, theirs = cosines.clone().requires_grad_(), cosines.clone().requires_grad_()
     loss, expected = (
@@ -86,12 +86,12 @@ def test_circle_is_the_naive_loop_and_has_its_gradient(cosines: Tensor, margin: 
     )
     assert loss.item() == pytest.approx(expected.item())
     torch.testing.assert_close(torch.autograd.grad(loss, ours), torch.autograd.grad(expected, theirs))
-    # The reference's own gradient, at a scale that central differences can follow.
+    # The gradient of the reference itself, at a scale that finite differences resolve.
     assert torch.autograd.gradcheck(lambda s: naive_circle(s, held, margin, 2.0), theirs)
 
 
-def test_circles_gradient_is_the_papers(cosines: Tensor) -> None:
-    """In closed form, where no weight is cut off: exponents are gamma (s_n^2 - m^2) and gamma ((1 - s_p)^2 - m^2)."""
+def test_circles_gradient_equals_the_papers(cosines: Tensor) -> None:
+    """In closed form, where no weight is clipped: exponents are gamma (s_n^2 - m^2) and gamma ((1 - s_p)^2 - m^2)."""
     margin, gamma = 0.25, 2.0
     similarities = (cosines * 0.2 + 0.3).requires_grad_()
     (gradient,) = torch.autograd.grad(circle_loss(similarities, IDENTITIES, margin=margin, gamma=gamma), similarities)
@@ -112,14 +112,14 @@ def test_circle_at_the_optimum_and_far_from_it() -> None:
     same = IDENTITIES[:, None] == IDENTITIES[None]
     best = torch.where(same, 1.0, 0.0)
     assert circle_loss(best, IDENTITIES).item() < 1e-4
-    worst = (1 - 2 * best).requires_grad_()  # positives opposite, negatives alike
+    worst = (1 - 2 * best).requires_grad_()  # positives are opposite, negatives equal
     loss = circle_loss(worst, IDENTITIES)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     assert loss.isfinite() and loss.item() > 300 and worst.grad is not None and worst.grad.isfinite().all()
 
 
-def test_cross_entropy_with_label_smoothing_is_the_papers() -> None:
-    """torch's own, which training uses: 0.9 + 0.1 / C on the label, 0.1 / C on each other class."""
+def test_cross_entropy_with_label_smoothing_equals_the_papers() -> None:
+    """torch's cross-entropy, which training uses: 0.9 + 0.1 / C on the label, 0.1 / C on each other class."""
     logits = torch.randn(4, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64, requires_grad=True)
     labels = torch.tensor([0, 4, 4, 2])
     terms = []
@@ -131,7 +131,7 @@ def test_cross_entropy_with_label_smoothing_is_the_papers() -> None:
     assert torch.autograd.gradcheck(lambda x: F.cross_entropy(x, labels, label_smoothing=0.1), logits)
 
 
-def test_own_distance_does_not_count(distances: Tensor) -> None:
+def test_the_distance_to_itself_does_not_count(distances: Tensor) -> None:
     other = distances.clone().fill_diagonal_(100)
     assert batch_hard_triplet(distances, IDENTITIES, 0.3) == batch_hard_triplet(other, IDENTITIES, 0.3)
     assert weighted_regularized_triplet(distances, IDENTITIES) == weighted_regularized_triplet(other, IDENTITIES)
@@ -141,7 +141,7 @@ def test_own_distance_does_not_count(distances: Tensor) -> None:
 def test_large_distances_stay_finite(distances: Tensor) -> None:
     far = (distances.float() * 1000).requires_grad_()
     loss = weighted_regularized_triplet(far, IDENTITIES) + batch_hard_triplet(far, IDENTITIES, None)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     assert loss.isfinite() and far.grad is not None and far.grad.isfinite().all()
 
 
@@ -152,22 +152,22 @@ def test_gradients(distances: Tensor) -> None:
     assert torch.autograd.gradcheck(lambda d: weighted_regularized_triplet(d, IDENTITIES), distances)
 
 
-def test_loss_falls_as_positives_come_nearer(distances: Tensor) -> None:
+def test_the_loss_falls_when_positives_come_nearer(distances: Tensor) -> None:
     same = IDENTITIES[:, None] == IDENTITIES[None]
     nearer = torch.where(same, distances - 0.5, distances)
     assert batch_hard_triplet(nearer, IDENTITIES, None) < batch_hard_triplet(distances, IDENTITIES, None)
-    # The weighted loss's own weights hold: all positives move by the same amount.
+    # The weights of the weighted loss stay the same, since all positives move by the same amount.
     assert weighted_regularized_triplet(nearer, IDENTITIES) < weighted_regularized_triplet(distances, IDENTITIES)
 
 
-def test_batch_without_positive_is_refused(distances: Tensor) -> None:
+def test_a_batch_without_positives_is_an_error(distances: Tensor) -> None:
     with pytest.raises(AssertionError, match="positive and a negative"):
         batch_hard_triplet(distances[:2, :2], torch.tensor([1, 2]), 0.3)
     with pytest.raises(AssertionError, match="positive and a negative"):
         circle_loss(distances[:2, :2], torch.tensor([1, 1]))
 
 
-def test_center_loss_is_the_naive_loop() -> None:
+def test_center_loss_equals_the_naive_loop() -> None:
     torch.manual_seed(0)
     loss = CenterLoss(3, 5).double()
     features = torch.randn(4, 5, dtype=torch.float64, requires_grad=True)
@@ -181,7 +181,7 @@ def test_center_loss_is_the_naive_loop() -> None:
     ))  # fmt: skip
 
 
-def test_centers_step_does_not_depend_on_the_weight() -> None:
+def test_the_centers_step_does_not_depend_on_the_weight() -> None:
     features, labels = torch.ones(2, 3), torch.tensor([0, 1])
     stepped = []
     for weight in (5e-4, 1.0):

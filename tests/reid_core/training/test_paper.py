@@ -39,13 +39,13 @@ def test_a_models_row(baseline: str, strategy: str, transform: str | None, dista
     assert (row and row.name) == name
 
 
-def test_figures_by_the_data_sets_published_name() -> None:
+def test_figures_are_found_by_the_data_sets_published_name() -> None:
     assert figures_on(TABLE_1[4], "CUHK03 detected") == figures_on(TABLE_1[4], "CUHK03") == Figures(70.3, 69.2, 58.7)
     assert figures_on(TABLE_2[0], "MSMT17") == Figures(65.5, 46.5, 13.3)
     assert figures_on(TABLE_1[0], "rendered people") is None
 
 
-def test_tables_agree_where_they_show_the_same_models() -> None:
+def test_the_tables_agree_on_the_same_models() -> None:
     assert [len(row.figures) for row in (*TABLE_1, *TABLE_2)] == [len(DATASETS)] * 12
     for first, second in ((TABLE_1[2], TABLE_2[2]), (TABLE_1[5], TABLE_2[5])):
         assert (first.baseline, first.figures) == (second.baseline, second.figures)

@@ -68,7 +68,7 @@ def test_a_recipe_writes_a_model_with_its_card(
 
 
 @pytest.mark.parametrize("foreign", [False, True])
-def test_a_module_is_trained_on_a_model_that_is_there(
+def test_a_module_is_trained_on_an_existing_model(
     foreign: bool, people: PersonPictures, validation: tuple[PersonPictures, PersonPictures], tmp_path: Path
 ) -> None:
     plain, separate = short(demo_plans("separate", 1))
@@ -95,14 +95,14 @@ def test_a_module_is_trained_on_a_model_that_is_there(
 
 
 @pytest.mark.parametrize("foreign", [False, True])
-def test_separate_validation_embeds_its_pictures_once(
+def test_validation_of_separate_training_embeds_its_pictures_once(
     foreign: bool,
     people: PersonPictures,
     validation: tuple[PersonPictures, PersonPictures],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """And those of the model as it then is: a plain plan before it changed every feature."""
+    """With the model as it is then: a plain plan before has changed every feature."""
     plain, separate = short(demo_plans("separate", 1))
     plans, start = [replace(plain, epochs=2), replace(separate, epochs=3)], None
     if foreign:
@@ -126,7 +126,31 @@ def test_separate_validation_embeds_its_pictures_once(
     assert card.metrics == metrics_of(evaluate(SETTINGS, tmp_path / "out", *validation))
 
 
-def test_recipes_that_cannot_be_meant(
+def test_every_step_is_reported(
+    people: PersonPictures, validation: tuple[PersonPictures, PersonPictures], tmp_path: Path
+) -> None:
+    reports: list[tuple[str, int, int]] = []
+    make_model(
+        Recipe(CONFIG, short(demo_plans("separate", 1))),
+        people,
+        validation,
+        tmp_path / "work",
+        tmp_path / "out",
+        SETTINGS,
+        name="m",
+        progress=lambda *report: reports.append(report),
+    )
+    assert all(0 < done <= total for _, done, total in reports)
+    assert list(dict.fromkeys(step for step, _, _ in reports)) == [
+        "plain training",
+        "validation, embedding",
+        "validation, ranking, plain",
+        "separate training",
+        "validation, ranking, attended",
+    ]
+
+
+def test_recipes_that_cannot_work(
     people: PersonPictures, validation: tuple[PersonPictures, PersonPictures], tmp_path: Path
 ) -> None:
     plain, separate = short(demo_plans("separate", 1))
@@ -138,15 +162,15 @@ def test_recipes_that_cannot_be_meant(
     write_card(
         foreign_card(onnx_file(tmp_path / "f" / "m.onnx", (1, 3, 32, 16)), "m", stated(INPUT), SETTINGS), tmp_path / "f"
     )
-    with pytest.raises(CoreError, match="only separate training can go on"):
+    with pytest.raises(CoreError, match="can only be trained separately"):
         recipe = Recipe(CONFIG, (plain,), start=tmp_path / "f")
         make_model(recipe, people, validation, tmp_path, tmp_path / "o", SETTINGS, name="m")
 
 
-def test_all_of_a_model_that_is_there_is_trained_on(
+def test_a_whole_existing_model_is_trained_further(
     people: PersonPictures, validation: tuple[PersonPictures, PersonPictures], tmp_path: Path
 ) -> None:
-    """At a rate of almost nothing it stays what it was, with a classifier of its own for the new people."""
+    """With a rate near zero it stays as it was, with a new classifier for the people of training."""
     plain = replace(short(demo_plans("plain", 1))[0], learning_rate=1e-12, weight_decay=0.0)
     joint = replace(plain, strategy="joint")
     fresh = Recipe(CONFIG.model_copy(update={"diff_attention": None}), (plain,))

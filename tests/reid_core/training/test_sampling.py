@@ -13,7 +13,7 @@ from schemas.errors import InputError
     pictures=st.integers(1, 6),
     seed=st.integers(0, 2**31),
 )
-def test_every_batch_is_p_identities_of_k_and_every_identity_is_seen(
+def test_batches_have_p_identities_of_k_pictures_and_cover_all_identities(
     counts: list[int], people: int, pictures: int, seed: int
 ) -> None:
     identities = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)) * 3 - 1, counts))
@@ -32,21 +32,21 @@ def test_every_batch_is_p_identities_of_k_and_every_identity_is_seen(
 
 
 @given(seed=st.integers(0, 2**31))
-def test_a_group_repeats_pictures_only_where_it_must(seed: int) -> None:
+def test_pictures_repeat_only_in_identities_with_fewer_than_k(seed: int) -> None:
     identities = np.repeat(np.arange(6), [1, 2, 3, 4, 8, 30])
     for batch in identity_batches(identities, 3, 4, (seed,)):
         for group in batch.reshape(3, 4):
-            own = np.count_nonzero(identities == identities[group[0]])
-            assert len(set(group)) == min(own, 4)
+            pictures = np.count_nonzero(identities == identities[group[0]])
+            assert len(set(group)) == min(pictures, 4)
 
 
-def test_pictures_of_full_identities_are_used_about_once() -> None:
+def test_pictures_of_full_identities_are_used_once() -> None:
     identities = np.repeat(np.arange(32), 8)
     drawn = np.concatenate(identity_batches(identities, 16, 4, (0,)))
     assert sorted(drawn) == list(range(256))
 
 
-def test_seed_decides() -> None:
+def test_only_the_seed_decides() -> None:
     identities = np.repeat(np.arange(20), 6)
     first, again, other = (identity_batches(identities, 16, 4, seed) for seed in ((1, 0), (1, 0), (1, 1)))
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))

@@ -4,11 +4,14 @@ import signal
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from reid_core.datasets.person_pictures import JUNK, PersonPictures
@@ -17,11 +20,12 @@ from reid_core.files import save_model
 from reid_core.models import ReIDModel, build_model
 from reid_core.training.checkpoint import CHECKPOINT
 from reid_core.training.log import CURVES, LOG
-from reid_core.training.plans import TrainSettings, learning_rate, paper_settings
+from reid_core.training.plans import Strategy, TrainSettings, TripletDistance, learning_rate, paper_settings
 from reid_core.training.recipe import metrics_of
+from reid_core.training.run import Run
 from reid_core.training.train import FAILED_BATCH, train
 from schemas.cards import DiffAttentionSettings, InputConvention, ModelConfig
-from schemas.errors import CoreError, InputError
+from schemas.errors import CoreError, InputError, OutOfDeviceMemory
 from schemas.settings import Settings
 from synthetic.training import training_set
 
@@ -53,6 +57,10 @@ def state(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
+def convolution(model: nn.Module) -> Tensor:
+    return model.get_parameter("backbone.conv1.weight").detach()
+
+
 def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
     assert one.keys() == other.keys()
     return all(torch.equal(one[name], other[name]) for name in one)
@@ -63,10 +71,9 @@ class Killed(Exception):
 
 
 def ctrl_c() -> None:
-    """Calls what is installed for Ctrl-C, as Python does.
+    """Calls the handler that is installed for Ctrl-C, as Python does.
 
-    Not by a real signal: in a process where a thousand other tests loaded Prefect, OpenVINO and Triton, one ended the
-    process itself.
+    A real signal ended the whole process where a thousand other tests had loaded Prefect, OpenVINO and Triton.
     """
     handler = signal.getsignal(signal.SIGINT)
     assert callable(handler)
@@ -74,14 +81,14 @@ def ctrl_c() -> None:
 
 
 @pytest.mark.parametrize("strategy", ["plain", "joint", "separate"])
-def test_an_interrupted_run_gives_the_same_bits(strategy: str, people: PersonPictures, tmp_path: Path) -> None:
+def test_an_interrupted_run_gives_the_same_bits(strategy: Strategy, people: PersonPictures, tmp_path: Path) -> None:
     plan = replace(QUICK, strategy=strategy)
     straight = tiny()
     records = train(straight, people, plan, tmp_path / "straight", SETTINGS)
 
     batches = 0
 
-    def kill_in_the_third_epoch(done: int, total: int) -> None:
+    def kill_in_the_third_epoch(_: str, done: int, total: int) -> None:
         nonlocal batches
         batches += 1
         if batches == 2 * total // 3 + 1:
@@ -95,7 +102,7 @@ def test_an_interrupted_run_gives_the_same_bits(strategy: str, people: PersonPic
     assert [record.losses for record in again] == [record.losses for record in records]
     log = [json.loads(line) for line in (tmp_path / "cut" / LOG).read_text().splitlines()]
     assert [line["epoch"] for line in log] == [1, 2, 3]
-    # A finished run has nothing left to do.
+    # A finished run is only read.
     assert train(tiny(), people, plan, tmp_path / "cut", SETTINGS) == again
 
 
@@ -104,7 +111,7 @@ def test_ctrl_c_on_an_epochs_last_batch_and_in_validation(people: PersonPictures
     straight, resumed = tiny(), tiny()
     records = train(straight, people, plan, tmp_path / "straight", SETTINGS)
 
-    def press_at_the_end(done: int, total: int) -> None:
+    def press_at_the_end(_: str, done: int, total: int) -> None:
         if done == total // 2:
             ctrl_c()
 
@@ -131,8 +138,8 @@ def test_ctrl_c_saves_in_the_middle_of_an_epoch(plan: TrainSettings, people: Per
     straight = tiny()
     records = train(straight, people, plan, tmp_path / "straight", SETTINGS)
 
-    def press_ctrl_c(done: int, total: int) -> None:
-        if done == total // 2:
+    def press_ctrl_c(step: str, done: int, total: int) -> None:
+        if step.endswith("training") and done == total // 2:
             ctrl_c()
 
     before = signal.getsignal(signal.SIGINT)
@@ -140,9 +147,9 @@ def test_ctrl_c_saves_in_the_middle_of_an_epoch(plan: TrainSettings, people: Per
         train(tiny(), people, plan, tmp_path / "cut", SETTINGS, progress=press_ctrl_c)
     assert signal.getsignal(signal.SIGINT) is before
     resumed = tiny()
-    seen: list[tuple[int, int]] = []
-    again = train(resumed, people, plan, tmp_path / "cut", SETTINGS, progress=lambda *at: seen.append(at))
-    done, total = seen[0]
+    steps: list[tuple[str, int, int]] = []
+    again = train(resumed, people, plan, tmp_path / "cut", SETTINGS, progress=lambda *step: steps.append(step))
+    done, total = next((done, total) for step, done, total in steps if step == f"{plan.strategy} training")
     assert done == total // 2 + 1 and total % 2 == 1, "it goes on with the next batch, inside an epoch"
     assert same(state(straight), state(resumed))
     assert [record.losses for record in again] == [record.losses for record in records]
@@ -158,12 +165,12 @@ def test_separate_changes_the_module_alone(people: PersonPictures, tmp_path: Pat
 
 
 @pytest.mark.parametrize(("strategy", "baseline"), [("plain", "agw"), ("joint", "bagtricks"), ("joint", "agw")])
-def test_the_rest_changes_everything_but_the_necks_bias(
-    strategy: str, baseline: str, people: PersonPictures, tmp_path: Path
+def test_plain_and_joint_change_everything_but_the_necks_bias(
+    strategy: Strategy, baseline: Literal["bagtricks", "agw"], people: PersonPictures, tmp_path: Path
 ) -> None:
     model = tiny(attention=strategy == "joint", baseline=baseline)
     before = state(model)
-    plan = paper_settings("joint" if strategy == "joint" else "plain", "agw" if baseline == "agw" else "bagtricks")
+    plan = paper_settings(strategy, baseline)
     train(model, people, replace(plan, epochs=2, identities_per_batch=4), tmp_path, SETTINGS)
     kept = {name for name, tensor in state(model).items() if torch.equal(tensor, before[name])}
     assert kept <= {"neck.bn.bias", "diff_attention.mix", "diff_attention.bias"} and "neck.bn.bias" in kept
@@ -179,7 +186,13 @@ def test_the_rest_changes_everything_but_the_necks_bias(
         ("joint", "batch_hard", "test"),
     ],
 )
-def test_it_learns(strategy: str, triplet: str, distance: str, people: PersonPictures, tmp_path: Path) -> None:
+def test_it_learns(
+    strategy: Strategy,
+    triplet: Literal["batch_hard", "weighted", "circle"],
+    distance: TripletDistance,
+    people: PersonPictures,
+    tmp_path: Path,
+) -> None:
     model = tiny(attention=strategy == "joint")
 
     def validate(trained: ReIDModel) -> dict[str, float]:
@@ -196,7 +209,9 @@ def test_it_learns(strategy: str, triplet: str, distance: str, people: PersonPic
 
 
 @pytest.mark.parametrize(("start", "learns"), [(0.0, True), (0.5, True), (1.0, False)])
-def test_the_module_begins_when_it_is_to(start: float, learns: bool, people: PersonPictures, tmp_path: Path) -> None:
+def test_the_module_learns_from_its_start_on(
+    start: float, learns: bool, people: PersonPictures, tmp_path: Path
+) -> None:
     model = tiny()
     before = state(model)
     train(model, people, replace(QUICK, strategy="joint", epochs=2, module_start=start), tmp_path, SETTINGS)
@@ -204,10 +219,11 @@ def test_the_module_begins_when_it_is_to(start: float, learns: bool, people: Per
     assert {name.startswith("diff_attention") for name in changed} == ({True, False} if learns else {False})
 
 
-def test_the_triplet_sees_the_test_distance_where_it_is_to(people: PersonPictures, tmp_path: Path) -> None:
-    """With W2 = 0 the attended test distance is the plain one, whatever the length of the feature."""
+def test_the_triplet_can_use_the_test_distance(people: PersonPictures, tmp_path: Path) -> None:
+    """With W2 = 0 the attended test distance equals the plain one, for features of any length."""
     triplets = []
-    for strategy in ("plain", "joint"):
+    strategies: tuple[Strategy, ...] = ("plain", "joint")
+    for strategy in strategies:
         for scale in (1.0, 3.0):
             model = tiny()
             assert model.diff_attention is not None
@@ -222,35 +238,34 @@ def test_the_triplet_sees_the_test_distance_where_it_is_to(people: PersonPicture
     assert abs(records[0].losses["triplet"] - triplets[0]) > 0.1
 
 
-def test_a_loss_that_is_no_number_stops_the_run(people: PersonPictures, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_stops_the_run(people: PersonPictures, tmp_path: Path) -> None:
     model = tiny()
-    with torch.no_grad():
-        model.backbone.conv1.weight[0, 0, 0, 0] = torch.nan
+    convolution(model)[0, 0, 0, 0] = torch.nan
     named = replace(people, names=tuple(f"{number:04d}.jpg" for number in range(len(people))))
-    with pytest.raises(CoreError, match=r"no number in epoch 1, batch 1.* \d{4}\.jpg, "):
+    with pytest.raises(CoreError, match=r"not finite in epoch 1, batch 1.* \d{4}\.jpg, "):
         train(model, named, QUICK, tmp_path, SETTINGS)
     assert not (tmp_path / CHECKPOINT).exists()
     listed = (tmp_path / FAILED_BATCH).read_text().splitlines()
     assert len(listed) == 16 and set(listed) <= set(named.names)
 
 
-def test_the_average_of_the_weights_is_what_is_kept(people: PersonPictures, tmp_path: Path) -> None:
+def test_averaged_weights_replace_the_last_ones(people: PersonPictures, tmp_path: Path) -> None:
     plan = replace(QUICK, strategy="plain", epochs=1)
     start, last, averaged = tiny(), tiny(), tiny()
     train(last, people, plan, tmp_path / "last", SETTINGS)
     train(averaged, people, replace(plan, average_decay=0.999), tmp_path / "averaged", SETTINGS)
-    kept, reached, began = (model.backbone.conv1.weight for model in (averaged, last, start))
+    kept, reached, began = (convolution(model) for model in (averaged, last, start))
     assert 0 < (kept - began).abs().max() < (reached - began).abs().max() / 20
-    mean, reached = averaged.backbone.bn1.running_mean, last.backbone.bn1.running_mean
-    assert 0 < mean.abs().max() < reached.abs().max() / 20, "BatchNorm's means belong to the weights"
+    mean, reached = (model.get_buffer("backbone.bn1.running_mean") for model in (averaged, last))
+    assert 0 < mean.abs().max() < reached.abs().max() / 20, "BatchNorm's means are averaged too"
 
 
 def test_the_gradient_is_clipped(people: PersonPictures, tmp_path: Path) -> None:
-    # Adam forgets the gradient's scale but for its eps: a norm below that leaves hardly a step.
+    # Adam's step does not depend on the gradient's scale, except far below its eps.
     plan = replace(QUICK, strategy="plain", epochs=1, weight_decay=0)
     start, clipped = tiny(), tiny()
     train(clipped, people, replace(plan, clip_norm=1e-12), tmp_path, SETTINGS)
-    assert (clipped.backbone.conv1.weight - start.backbone.conv1.weight).abs().max() < 1e-5
+    assert (convolution(clipped) - convolution(start)).abs().max() < 1e-5
 
 
 def test_the_log_and_its_picture(people: PersonPictures, tmp_path: Path) -> None:
@@ -261,13 +276,12 @@ def test_the_log_and_its_picture(people: PersonPictures, tmp_path: Path) -> None
     assert picture is not None and picture.std() > 5
 
 
-def test_another_runs_checkpoint_is_refused(people: PersonPictures, tmp_path: Path) -> None:
+def test_another_runs_checkpoint_is_an_error(people: PersonPictures, tmp_path: Path) -> None:
     train(tiny(), people, replace(QUICK, epochs=1), tmp_path, SETTINGS)
     with pytest.raises(CoreError, match="checkpoint of another model, other settings"):
         train(tiny(), people, QUICK, tmp_path, SETTINGS)
     other = tiny()
-    with torch.no_grad():
-        other.backbone.conv1.weight[0, 0, 0, 0] += 1
+    convolution(other)[0, 0, 0, 0] += 1
     for model in (tiny(baseline="agw"), other):
         with pytest.raises(CoreError, match="checkpoint of another model"):
             train(model, people, replace(QUICK, epochs=1), tmp_path, SETTINGS)
@@ -280,7 +294,7 @@ def test_models_and_pictures_that_do_not_fit(people: PersonPictures, tmp_path: P
         train(tiny(5), people, QUICK, tmp_path, SETTINGS)
     with pytest.raises(CoreError, match="needs a model with diff attention"):
         train(tiny(attention=False), people, QUICK, tmp_path, SETTINGS)
-    with pytest.raises(CoreError, match="circle loss takes cosine similarities"):
+    with pytest.raises(CoreError, match="circle loss needs cosines"):
         train(tiny(), people, replace(QUICK, triplet="circle"), tmp_path, SETTINGS)
     with pytest.raises(InputError, match="cannot fill a batch of 16"):
         train(tiny(), people, TrainSettings(), tmp_path, SETTINGS)
@@ -305,6 +319,106 @@ def test_the_rate_follows_the_paper() -> None:
     scaled = replace(plan, epochs=12)
     assert learning_rate(scaled, 0.5) == pytest.approx(learning_rate(plan, 5))
     assert np.isclose(learning_rate(scaled, 7), 3.5e-6)
+
+
+def test_losses_are_float32_where_the_backbone_is_not(people: PersonPictures, tmp_path: Path) -> None:
+    """In bfloat16, with 8 bits of mantissa, a loss of 1.79 would be 1.7891."""
+    plan = replace(QUICK, strategy="plain", epochs=1, identities_per_batch=6, pictures_per_identity=8)
+    half = SETTINGS.model_copy(update={"precision": "bfloat16"})
+    (record,) = train(tiny(), people, plan, tmp_path / "half", half)
+    (exact,) = train(tiny(), people, plan, tmp_path / "whole", SETTINGS.model_copy(update={"precision": "float32"}))
+    for name, loss in record.losses.items():
+        assert loss != float(torch.tensor(loss).bfloat16()), name
+    assert record.losses["identity"] == pytest.approx(exact.losses["identity"], rel=1e-3)
+
+
+def test_a_step_without_enough_memory_is_one_line(
+    people: PersonPictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, steps = Run.step, 0
+
+    def limited(*arguments: Any) -> dict[str, float]:
+        nonlocal steps
+        steps += 1
+        if steps == 4:
+            raise RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
+        return step(*arguments)
+
+    plan = replace(QUICK, strategy="plain")
+    monkeypatch.setattr(Run, "step", limited)
+    with pytest.raises(OutOfDeviceMemory, match="too small for training on batches of 16 pictures of 32x16; use fewer"):
+        train(tiny(), people, plan, tmp_path / "cut", SETTINGS)
+    resumed, straight = tiny(), tiny()
+    assert len(train(resumed, people, plan, tmp_path / "cut", SETTINGS)) == 3
+    train(straight, people, plan, tmp_path / "straight", SETTINGS)
+    assert same(state(resumed), state(straight))
+
+
+def test_every_step_is_reported(people: PersonPictures, tmp_path: Path) -> None:
+    reports: list[tuple[str, int, int]] = []
+    plan = replace(QUICK, strategy="separate", cached_views=2, epochs=1)
+    train(tiny(), people, plan, tmp_path, SETTINGS, progress=lambda *report: reports.append(report))
+    assert reports == [
+        ("computing the features to train on", 48, 96),
+        ("computing the features to train on", 96, 96),
+        *(("separate training", batch, 3) for batch in (1, 2, 3)),
+    ]
+
+
+BRITISH = "centre"  # codespell:ignore centre
+
+
+def test_a_checkpoint_of_version_0_1_is_resumed(people: PersonPictures, tmp_path: Path) -> None:
+    """It spells centers in the British way, in its settings, its losses and its tensors."""
+    plan = replace(QUICK, strategy="plain", epochs=2)
+    straight, resumed = tiny(), tiny()
+
+    def kill(_: str, done: int, total: int) -> None:
+        if done == total // 2 + 2:
+            raise Killed
+
+    records = train(straight, people, plan, tmp_path / "straight", SETTINGS)
+    with pytest.raises(Killed):
+        train(tiny(), people, plan, tmp_path / "cut", SETTINGS, progress=kill)
+    path = tmp_path / "cut" / CHECKPOINT
+    with safe_open(path, "pt") as file:
+        run = file.metadata()["run"].replace("center", BRITISH)
+        tensors = {name.replace("center", BRITISH): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file(tensors, path, {"run": run})
+    again = train(resumed, people, plan, tmp_path / "cut", SETTINGS)
+    assert same(state(straight), state(resumed))
+    assert [record.losses for record in again] == [record.losses for record in records]
+
+
+@pytest.fixture
+def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "/nonexistent/c++"))
+    monkeypatch.setattr("torch._inductor.config.force_disable_caches", True)
+
+
+@pytest.mark.usefixtures("no_compiler")
+def test_a_compiler_that_fails_is_one_line_or_a_warning(
+    people: PersonPictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`auto` compiles on CUDA only, so this takes the processor for one."""
+    plan = replace(QUICK, strategy="plain", epochs=1)
+    expected, found = tiny(), tiny()
+    train(expected, people, plan, tmp_path / "off", SETTINGS.model_copy(update={"compile": "off"}))
+    with pytest.raises(CoreError, match=r"cannot be compiled here .*URBAN_REID_COMPILE=off") as caught:
+        train(tiny(), people, plan, tmp_path / "on", SETTINGS.model_copy(update={"compile": "on"}))
+    assert "\n" not in str(caught.value)
+    monkeypatch.setattr(Settings, "compiles", lambda self, device: self.compile != "off")
+    with pytest.warns(UserWarning, match="cannot be compiled here .*training without"):
+        train(found, people, plan, tmp_path / "auto", SETTINGS)
+    assert same(state(found), state(expected)), "the trial changed the model"
+
+
+@pytest.mark.parametrize(
+    ("value", "on_cuda", "on_cpu"), [("auto", True, False), ("on", True, True), ("off", False, False)]
+)
+def test_each_value_of_the_setting(value: str, on_cuda: bool, on_cpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("URBAN_REID_COMPILE", value)
+    assert (Settings().compiles("cuda"), Settings().compiles("cpu")) == (on_cuda, on_cpu)
 
 
 @pytest.mark.slow  # torch.compile takes minutes on two cores, and needs a C++ compiler
