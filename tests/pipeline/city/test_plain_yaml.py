@@ -4,6 +4,8 @@ import math
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline.city.plain_yaml import parse
 from schemas.errors import InputError
@@ -131,3 +133,18 @@ def test_the_place_of_a_value_or_of_what_holds_it(path: tuple[str | int, ...], p
 
 def test_an_empty_document_has_a_place() -> None:
     assert parse("").place(("units",)) == "line 1, column 1"
+
+
+_LONGER = ["- ", ": ", "? ", "units", "\n  ", "---\n", "...", "\ufeff"]
+_PIECES = st.sampled_from([*"abd01-+.:,#&*!|>%@`'\"{}[]?<~= \n\t\r\\", *_LONGER])
+
+
+@settings(max_examples=300, deadline=None, database=None)
+@given(st.text(max_size=40) | st.lists(_PIECES, max_size=40).map("".join))
+def test_any_text_is_data_or_one_line(text: str) -> None:
+    try:
+        document = parse(text)
+    except InputError as error:
+        assert str(error).startswith("line ") and "\n" not in str(error)
+    else:
+        assert document.place(("a", 0)).startswith("line ")
