@@ -57,11 +57,6 @@ class OperatingPoint(Frozen):
     positives: int = Field(ge=0, description="pairs of one person among them")
 
 
-def probability(log_odds: float) -> float:
-    """The probability, 0..1, of these log-odds; never overflows."""
-    return 0.5 + 0.5 * math.tanh(log_odds / 2)
-
-
 class ModelConfig(Frozen):
     """Everything that is needed to build a model except its weights."""
 

@@ -8,6 +8,7 @@ import numpy as np
 from pipeline.association.candidates import shortlist
 from pipeline.association.clustering import Clusters, average_link
 from pipeline.association.geometry import Geometry, time_gaps
+from pipeline.association.log_odds import probability
 from pipeline.association.nodes import Nodes
 from pipeline.association.pair_scores import Scorer, Scores
 from pipeline.association.reassignment import joins_to_undo
@@ -16,7 +17,6 @@ from reid_core.serving.core import ReIDCore
 from schemas.arrays import Floats, Ints
 from schemas.association import Verdict
 from schemas.calibration import LevelCalibration
-from schemas.cards import probability
 from schemas.settings import AssociationSettings
 
 

@@ -5,6 +5,8 @@ person. The same distance therefore means different things for few and for many 
 interpolated between the two extremes of `PairTerms` by `few_crops_share`. `calibration.pairs` fits the terms.
 """
 
+import math
+
 import numpy as np
 
 from schemas.arrays import Floats
@@ -30,6 +32,11 @@ def appearance_log_odds(
     """Log-odds of one pair from its distance alone."""
     columns = (np.array([value]) for value in (distance, 0.0, left_weight, right_weight))
     return float(log_odds(terms, *columns)[0])
+
+
+def probability(log_odds: float) -> float:
+    """The probability, 0..1, of these log-odds; never overflows."""
+    return 0.5 + 0.5 * math.tanh(log_odds / 2)
 
 
 def distance_at(terms: PairTerms, log_odds: float, left_weight: float = 1.0, right_weight: float = 1.0) -> float:

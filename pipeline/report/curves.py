@@ -6,10 +6,9 @@ One plot shows the probability over distance and the distances of the decisions,
 import math
 from dataclasses import dataclass
 
-from pipeline.association.log_odds import appearance_log_odds, distance_at
+from pipeline.association.log_odds import appearance_log_odds, distance_at, probability
 from pipeline.report.distance_histograms import DistanceHistogram
 from schemas.calibration import Judgment, LevelCalibration, Reliability
-from schemas.cards import probability
 from schemas.levels import Level
 
 WIDTH, HEIGHT = 340.0, 304.0

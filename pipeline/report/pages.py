@@ -12,11 +12,11 @@ from zoneinfo import ZoneInfo
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from pipeline.association.log_odds import probability
 from pipeline.report import curves, timeline, tree
 from pipeline.report.contents import JOINS_A_LEVEL, REVIEWS_A_LEVEL, Contents
 from pipeline.report.evidence import Side
 from pipeline.report.identities import DistrictIdentity, Tracklet
-from schemas.cards import probability
 from schemas.levels import UPWARD
 from schemas.text import one_line
 from schemas.times import period_text

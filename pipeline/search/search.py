@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
-from pipeline.association.log_odds import appearance_log_odds
+from pipeline.association.log_odds import appearance_log_odds, probability
 from pipeline.crops.crop_store import CropStore
 from pipeline.registry import ModelRow, check_model_in_use, model_by_id
 from pipeline.resolve.calibrations import current_calibration
@@ -20,7 +20,6 @@ from pipeline.search.probe import probe_feature
 from pipeline.search.request import Hit, write_hits
 from pipeline.store import Store
 from reid_core.serving.core import ReIDCore
-from schemas.cards import probability
 from schemas.levels import level_of
 from schemas.parameters import Period, SearchHit, SearchParameters
 
