@@ -1,5 +1,6 @@
 """A resolve that is interrupted, that meets another one, or whose home cannot be written."""
 
+import json
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -43,7 +44,8 @@ def test_interrupted(waiting: "subprocess.Popen[str]") -> None:
     out, err = waiting.communicate(timeout=300)  # though its thread still waits for the database
     assert waiting.returncode == 130
     assert out == ""
-    assert err.splitlines()[-1] == "interrupted; what was finished is kept"
+    message = "interrupted; what was finished is kept"
+    assert json.loads(err.splitlines()[-1]) == {"error": "Interrupted", "message": message}
 
 
 def test_two_at_once_do_the_work_once(town: Town, lines: list[str], run: Run, tmp_path: Path) -> None:
