@@ -1,6 +1,9 @@
 # The two commands of the README are `make demo` and `make test`. Everything lies in .venv, .demo and build.
 PYTHON ?= python3
 BIN := .venv/bin
+# Two processes run the tests, a file at a time, each with one thread for torch. `make test WORKERS=0` runs one process.
+WORKERS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 STAMP := .venv/.installed
 LOCK := --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --python-version 3.11
 
@@ -24,11 +27,11 @@ demo: $(STAMP)
 
 # Lint, types, import contract, and the suite without its slow and system tests.
 test: $(STAMP) lint
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 # Under a minute: the tests that need no database, no Prefect server, no process of the command line and no network.
 test-quick: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not server and not heavy and not slow and not system"
+	$(PYTEST) -m "not server and not heavy and not slow and not system"
 
 # What takes longer and must not rot: examples, docs site, the wheel in an environment of its own.
 test-system: $(STAMP)

@@ -63,9 +63,9 @@ with tempfile.TemporaryDirectory() as name:
         )
     print("training loss by epoch:", ", ".join(f"{epoch.losses['triplet']:.2f}" for epoch in epochs))
 
-    # A dozen people teach the module little: expect differences by chance here. docs/results.md has what it adds on real
-    # people. The result is a model folder: the file as it was, the module's weights, and a card. It opens like any other, and
-    # `urban-reid models register NAME FOLDER` takes it into a city.
+    # The result is a model folder: the file as it was, the module's weights, and a card. It opens like any other, and
+    # `urban-reid models register NAME FOLDER` takes it into a city. A dozen people teach the module little, so that the
+    # figures differ by chance here; docs/results.md has what it adds on real people.
     together = reid_core.open_model(folder / "model")
     print(together)
     for distances, found in reid_core.evaluate(together, people).items():
