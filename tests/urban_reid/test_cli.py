@@ -6,17 +6,20 @@ import subprocess
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
+from io import StringIO
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import typer
+from rich.console import Console
 from typer.core import TyperGroup
 from typer.testing import CliRunner
 
 from schemas.settings import Settings
 from tests.helpers.command_line import Run, environment_of, error_object_of, error_of, program
 from urban_reid.cli import PANELS, app
+from urban_reid.output import Table
 
 RunJson = Callable[..., dict[str, Any]]
 
@@ -247,6 +250,15 @@ def test_tables_are_whole_without_a_terminal(run: Run, run_json: RunJson, model_
     assert max(len(line) for line in listed.splitlines()) > 100
 
 
+def test_a_narrow_terminal_folds_long_words() -> None:
+    table = Table("name", "a-long-heading-of-a-column")
+    table.add_row("n" * 50, "1")
+    shown = StringIO()
+    Console(file=shown, width=24).print(table)
+    assert shown.getvalue().count("n") == 50 + "name a-long-heading-of-a-column".count("n")
+    assert "…" not in shown.getvalue() and max(map(len, shown.getvalue().splitlines())) <= 24
+
+
 @pytest.mark.parametrize("closed", ["1", "2", "0"])
 def test_closed_standard_streams(settings: Settings, tmp_path: Path, closed: str) -> None:
     command = shlex.join(program("db", "status", "--json"))
@@ -312,3 +324,11 @@ def test_a_working_directory_that_is_gone(settings: Settings, tmp_path: Path) ->
         text=True,
     )
     assert error_of(done, 2) == "the working directory does not exist any more: change to another one"
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[]", b'{"cameras": 9, "people": 45, "seed": 1}'])
+def test_a_home_with_another_or_a_damaged_demo(run_here: Run, settings: Settings, content: bytes) -> None:
+    marker = settings.home / "demo-input" / "plan.json"
+    marker.parent.mkdir()
+    marker.write_bytes(content)
+    assert "holds another demo" in error_of(run_here("demo"), 1)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from schemas.disk import write_whole
 from schemas.errors import HomeError, InputError
 from schemas.levels import UPWARD, Level
 from schemas.parameters import ResolveParameters
@@ -80,8 +81,11 @@ def _refuse_another_city(store: "Store", plan: Plan) -> None:
     marker = _input_folder() / "plan.json"
     remedy = "set URBAN_REID_HOME to an empty folder"
     if marker.exists():
-        if json.loads(marker.read_text()) != asdict(plan):
-            raise HomeError(f"{settings().home} holds another demo, {marker.read_text().strip()}; {remedy}")
+        found = marker.read_text(errors="replace").strip()
+        if found != json.dumps(asdict(plan)):
+            raise HomeError(
+                f"{settings().home} holds another demo, {found[:200] or 'with an empty plan.json'}; {remedy}"
+            )
     elif find_city(store) is not None:
         raise HomeError(f"{settings().home} holds a city that is not the demo's: {remedy}")
 
@@ -95,7 +99,7 @@ def _render(plan: Plan) -> Path:
     whole = folder / "whole"
     if not whole.exists():
         _make(folder)
-        (folder / "plan.json").write_text(json.dumps(asdict(plan)) + "\n")
+        write_whole(folder / "plan.json", json.dumps(asdict(plan)) + "\n")
         with progress("pictures rendered") as tell:
             write_city(simulate_city(plan.seed, plan.cameras, plan.people), folder, tell)
         whole.touch()
