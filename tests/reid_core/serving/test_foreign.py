@@ -3,6 +3,7 @@
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from reid_core.files import CARD, read_card, write_card
 from reid_core.serving.engines import ONNX_INPUT, onnx_providers, openvino_device
+from reid_core.serving.extras import load_extra
 from reid_core.serving.factory import open_core
 from reid_core.serving.foreign import ForeignEmbedder, foreign_card, foreign_files
 from reid_core.serving.local import LocalCore
@@ -65,6 +67,44 @@ def test_inputs_that_are_not_pictures(tmp_path: Path, shape: tuple[int, ...]) ->
     with pytest.raises(ModelFileError, match=r"finds no picture embedder|input's height 5000: .* 2048$") as caught:
         foreign_card(onnx_file(tmp_path / "m.onnx", shape), "m", PLAIN, Settings())
     assert "\n" not in str(caught.value) and str(caught.value).startswith(str(tmp_path / "m.onnx"))
+
+
+def ir_file(path: Path, shape: Any, dtype: str = "f32", axes: tuple[int, ...] = (2, 3)) -> Path:
+    """An OpenVINO IR whose feature is the mean over `axes` of the picture."""
+    openvino = load_extra("openvino")
+    operators = openvino.opset13
+    image = operators.parameter(openvino.PartialShape(shape), getattr(openvino.Type, dtype))
+    mean = operators.reduce_mean(operators.convert(image, "f32"), operators.constant(np.array(axes)), True)
+    openvino.save_model(openvino.Model([mean], [image], "mean"), str(path))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("shape", "why"),
+    [
+        (None, r"its input has the shape \[\], not that"),  # any number of sizes
+        ([2, 3, 32, 16], r"\[2, 3, 32, 16\], not that of one picture"),
+        ([0, 3, 32, 16], r"\[0, 3, 32, 16\], not that of one picture"),
+        ([1, -1, 32, 16], r"\[1, None, 32, 16\], not that of one picture"),
+        ([1, 3, 0, 16], "its input's height 0: Input should be greater than or equal to 16"),
+        ([1, 3, 32, 2**31 - 1], "its input's width 2147483647: Input should be less than or equal to 2048"),
+    ],
+)
+def test_an_ir_of_odd_shape_is_one_line(tmp_path: Path, shape: Any, why: str) -> None:
+    openvino = load_extra("openvino")
+    file = ir_file(tmp_path / "m.xml", openvino.PartialShape.dynamic() if shape is None else shape)
+    with pytest.raises(ModelFileError, match=why) as caught:
+        foreign_card(file, "m", PLAIN, Settings())
+    assert "\n" not in str(caught.value) and str(caught.value).startswith(f"{file}: ")
+
+
+def test_an_ir_whose_output_is_no_row_or_whose_input_is_whole_numbers(tmp_path: Path) -> None:
+    card = foreign_card(ir_file(tmp_path / "any.xml", [-1, 3, -1, -1]), "m", PLAIN, Settings())
+    assert (card.dims, card.input) == (3, PLAIN)
+    with pytest.raises(ModelFileError, match="4 pictures give an output of shape"):
+        foreign_card(ir_file(tmp_path / "m.xml", [-1, 3, 32, 16], axes=(0, 2, 3)), "m", PLAIN, Settings())
+    with pytest.raises(VectorError, match=r"u\.xml: vector 0 of 6 is zero"):
+        foreign_card(ir_file(tmp_path / "u.xml", [1, 3, 32, 16], "u8"), "m", PLAIN, Settings())
 
 
 @pytest.mark.parametrize("name", ["m.onnx", "m.xml"])
