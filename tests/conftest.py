@@ -19,7 +19,7 @@ from schemas.calibration import LevelCalibration, straight_line
 from schemas.levels import UPWARD
 from schemas.settings import Settings
 from synthetic.rendered_city import simulate_city, write_city
-from tests.helpers.homes import fresh_settings, new_home
+from tests.helpers.homes import fresh_settings, new_home, remove_home
 from tests.helpers.town import PACKAGED, Town
 
 #: Fixtures that start a database, a Prefect server or a process of the command line.
@@ -92,7 +92,7 @@ def home() -> Iterator[Path]:
     """An empty data directory; whoever starts a server in it ends it."""
     folder = new_home()
     yield folder
-    shutil.rmtree(folder)
+    remove_home(folder)
 
 
 @pytest.fixture
