@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sqlalchemy import text
 
 from pipeline.resolve import embed, embed_camera
+from reid_core.decoding import decode
 from reid_core.preprocessing import prepare
 from tests.helpers.town import Town
 
@@ -36,7 +37,7 @@ def test_pictures_are_decoded_side_by_side(town: Town, lines: list[str], monkeyp
     town.take_in(lines[:80])
     with town.store.begin() as connection:
         camera = connection.scalar(text("SELECT camera FROM crop GROUP BY camera ORDER BY count(*) DESC LIMIT 1"))
-    decode, together = embed.decode, Barrier(2, timeout=20)
+    together = Barrier(2, timeout=20)
     met: list[bool] = []
 
     def decode_beside_another(data: bytes) -> NDArray[np.uint8]:
