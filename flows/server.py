@@ -202,7 +202,7 @@ def _read_record(path: Path) -> tuple[str, int] | None:
     try:
         found = json.loads(path.read_bytes())
         return str(found["url"]), int(found["pid"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from schemas.errors import UsageError
 from schemas.levels import Level
+from schemas.text import Line, Text
 from schemas.validation import first_fault
 
 
@@ -82,7 +83,7 @@ class Settings(BaseSettings):
     )
 
     home: Path = Field(default_factory=_default_home, description="the data directory, which holds all state")
-    database_url: str | None = Field(
+    database_url: Line | None = Field(
         None, description="a PostgreSQL server supplied by the user, postgresql+psycopg2://...; else one is embedded"
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="device of the Re-ID core")
@@ -96,16 +97,16 @@ class Settings(BaseSettings):
         None, ge=1, le=4096, description="pictures in one batch of the core; unset: 16 on a CPU, 64 on CUDA"
     )
     threads: int = Field(0, ge=0, description="threads of the core; 0: as many as the processor has cores")
-    crop_roots: tuple[str, ...] = Field(
+    crop_roots: tuple[Line, ...] = Field(
         (), description="URIs below which manifests may name pictures, beside the manifest's own folder"
     )
-    datasets: dict[str, str] = Field({}, description='data sets to train on, by name: {"market": "market1501:DIR"}')
+    datasets: dict[Line, Line] = Field({}, description='data sets to train on, by name: {"market": "market1501:DIR"}')
     rtsp_user: SecretStr | None = Field(None, description="user name for RTSP cameras; never part of an address")
     rtsp_password: SecretStr | None = Field(None, description="password for RTSP cameras; never part of an address")
-    operator: str = Field(
+    operator: Text = Field(
         default_factory=lambda: os.environ.get("USER", "unknown"), description="name of the operator, for the audit"
     )
-    prefect_url: str | None = Field(
+    prefect_url: Line | None = Field(
         None, description="API address of a Prefect server supplied by the user; else one is started on loopback"
     )
     association: AssociationSettings = AssociationSettings()
@@ -141,7 +142,8 @@ def settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        name = "URBAN_REID_" + "__".join(str(part).upper() for part in error.errors()[0]["loc"])
+        names = [part.upper() for part in error.errors()[0]["loc"] if isinstance(part, str)]  # the others are indices
+        name = "URBAN_REID_" + "__".join(names)
         raise UsageError(f"{name}: {first_fault(error, Settings)[1]}") from None
     except SettingsError as error:  # `error parsing value for field "crop_roots" from source ...`
         field = str(error).split('"')[1]

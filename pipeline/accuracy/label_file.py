@@ -192,7 +192,7 @@ def _json(path: Path, blank: int, lines: Iterator[str]) -> Iterator[tuple[int, d
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # RecursionError: nested too deep
             raise InputError(f"{path}: line {number}: not JSON: {error}") from None
         if not isinstance(row, dict):
             raise InputError(f"{path}: line {number}: not a JSON object")

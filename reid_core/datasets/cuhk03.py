@@ -84,7 +84,7 @@ def _read_json(path: Path) -> Lists:
         found = json.loads(path.read_text(encoding="utf-8"))
         (split,) = found if isinstance(found, list) else [found]
         return {name: [re.split(r"[/\\]", entry[0])[-1] for entry in split[name]] for name in SPLITS}
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         said = f"{type(error).__name__}: {str(error)[:120]}"
         raise InputError(
             f"{path}: is no JSON of the new protocol, one split with train, query and gallery as lists of "

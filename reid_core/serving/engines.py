@@ -83,13 +83,24 @@ def open_file(file: Path, settings: Settings) -> OpenedFile:
     return {"openvino": _open_openvino, "onnx": _open_onnx}[engine_of(file)](file, settings)
 
 
+def _stated_input(text: str) -> dict[str, Any]:
+    """The input convention in a file's metadata, by field. Raises ValueError if it is not a JSON object."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(f"its metadata state an input that is not a JSON object: {text[:60]!r}")
+    return found
+
+
 def _open_openvino(file: Path, settings: Settings) -> OpenedFile:
     openvino = load_extra("openvino")
     core = openvino.Core()
     model = core.read_model(str(file), str(weights_of(file)))
     device = openvino_device(core.available_devices, settings)
     precision = model.get_rt_info(RT_PRECISION).value if model.has_rt_info(RT_PRECISION) else None
-    stated = json.loads(model.get_rt_info(RT_INPUT).value) if model.has_rt_info(RT_INPUT) else {}
+    stated = _stated_input(model.get_rt_info(RT_INPUT).value) if model.has_rt_info(RT_INPUT) else {}
     if settings.precision == "auto" and precision:
         bfloat16 = precision == "bf16"
     else:
@@ -147,7 +158,7 @@ def _open_onnx(file: Path, settings: Settings) -> OpenedFile:
     def start(shape: list[int]) -> Inference:
         return lambda images: np.asarray(session.run(None, {source.name: images})[0], np.float32)
 
-    stated = json.loads(session.get_modelmeta().custom_metadata_map.get(ONNX_INPUT, "{}"))
+    stated = _stated_input(session.get_modelmeta().custom_metadata_map.get(ONNX_INPUT, "{}"))
     sizes = [size if isinstance(size, int) else None for size in source.shape]
     return OpenedFile(sizes, len(session.get_outputs()), stated, on_gpu, start)
 

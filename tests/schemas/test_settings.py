@@ -16,6 +16,10 @@ from schemas.settings import AssociationSettings, Settings, settings
         ("URBAN_REID_ASSOCIATION", "x"),
         ("URBAN_REID_CROP_ROOTS", "s3://bucket"),
         ("URBAN_REID_CROP_ROOTS", "{}"),
+        ("URBAN_REID_CROP_ROOTS", '["\\u0000"]'),
+        ("URBAN_REID_DATABASE_URL", "postgresql+psycopg2://h\udcff/city"),
+        ("URBAN_REID_PREFECT_URL", "http://h\udcff/api"),
+        ("URBAN_REID_OPERATOR", "\udcff"),
     ],
 )
 def test_a_value_that_cannot_be_meant_names_its_variable(

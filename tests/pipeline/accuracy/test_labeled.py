@@ -240,6 +240,7 @@ def test_a_label_names_a_crop(written: Written, tmp_path: Path, content: str) ->
         (b"truth,camera,time\na,d1/s1/b1/c1,noon\n", "line 2: 'noon' is not a time"),
         (b"truth,camera,time\na,d1/s1/b1/c1,2026-01-01\n", "line 2: time 2026-01-01T00:00:00 has no zone"),
         (b'{"truth": "a", "crop": "' + b"ab" * 32 + b'"}\n{"truth": "b"', "line 2: not JSON"),
+        (b'{"truth": ' + b"[" * 50_000, "line 1: not JSON: maximum recursion depth"),
         (b'{"truth": "a"}', "line 1: names no crop: give `crop`, or `camera` and `time`"),
         (b'{"truth": ["a"]}', "line 1: truth: not a text"),
         (b'{"truth": "a\\u0000"}', "line 1: truth: contains a NUL"),

@@ -161,6 +161,7 @@ def test_protocol_files_that_are_none(tmp_path: Path) -> None:
         '[{"train": [[]]}]',
         '[{"train": [1]}]',
         "3",
+        "[" * 50_000,
     ):
         split.write_text(text)
         with pytest.raises(InputError, match=r"splits_new_detected\.json: is no JSON of the new protocol"):

@@ -198,6 +198,10 @@ def test_a_file_that_states_its_convention(tmp_path: Path) -> None:
     wrong = onnx_graph(tmp_path / "w.onnx", ANY, nodes, metadata={ONNX_INPUT: '{"range": 7}'})
     with pytest.raises(ModelFileError, match=r"w\.onnx: its input's range 7: "):
         foreign_card(wrong, "m", InputConvention(color="rgb", mean=(0, 0, 0), std=(1, 1, 1)), Settings())
+    for text in ("", "[1]", "{", "[" * 50_000):
+        damaged = onnx_graph(tmp_path / "d.onnx", ANY, nodes, metadata={ONNX_INPUT: text})
+        with pytest.raises(ModelFileError, match=r"d\.onnx: .*an input that is not a JSON object"):
+            foreign_card(damaged, "m", PLAIN, Settings())
 
 
 def test_a_published_file_is_recognized(tmp_path: Path) -> None:
