@@ -45,8 +45,8 @@ def test_the_score_of_a_city_is_that_of_its_district(store: Store, city: ModelRo
 def test_the_report_says_that_there_are_no_pictures(store: Store, city: ModelRow, tmp_path: Path) -> None:
     write_report(store, CropStore(store.settings), "d1", tmp_path)
     pages = read_pages(tmp_path)
-    assert "These crops came as features" in pages["index.html"].text
-    assert "Pictures of people" not in pages["index.html"].text
+    assert "These crops were ingested as features: there are no pictures to show." in pages["index.html"].text
+    assert "This report shows movements of people." in pages["index.html"].text
     for page in pages.values():
         assert page.pictures == set()
-        assert not re.search(r"no longer whole|no picture\b|without picture", page.text)
+        assert not re.search(r"missing or damaged|no picture\b|without picture|pictures of people", page.text)
