@@ -279,8 +279,8 @@ REFUSED: list[tuple[tuple[str, ...], int, str]] = [
     # models
     (("models", "register", "m", "missing.onnx"), 2, "missing.onnx: no such file"),
     (("models", "register", "m", "empty"), 1, "a model directory holds card.json"),
-    (("models", "register", "m", "pickle.pth"), 1, "pickle.pth: a pickle or archive"),
-    (("models", "register", "m", "pickle.xml"), 1, "pickle.xml: a pickle or archive"),
+    (("models", "register", "m", "pickle.pth"), 1, "pickle.pth: is a pickle or an archive"),
+    (("models", "register", "m", "pickle.xml"), 1, "pickle.xml: is a pickle or an archive"),
     (("models", "register", "m", "0.jpg"), 1, "0.jpg: not a model file"),
     (("models", "register", "m", "lies"), 1, "its header claims 4611686018427387904 bytes"),
     (("models", "register", "m", "other"), 1, "its SHA-256 is not the one in card.json"),

@@ -392,8 +392,10 @@ def test_a_checkpoint_of_version_0_1_is_resumed(people: PersonPictures, tmp_path
 
 @pytest.fixture
 def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "/nonexistent/c++"))
-    monkeypatch.setattr("torch._inductor.config.force_disable_caches", True)
+    import torch._inductor.config as inductor
+
+    monkeypatch.setattr(inductor.cpp, "cxx", (None, "/nonexistent/c++"))
+    monkeypatch.setattr(inductor, "force_disable_caches", True)
 
 
 @pytest.mark.usefixtures("no_compiler")
