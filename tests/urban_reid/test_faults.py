@@ -28,6 +28,8 @@ def waiting(town: Town, lines: list[str], tmp_path: Path) -> Iterator["subproces
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # Tests that a shell runs in the background ignore SIGINT, and their children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
         try:
             assert process.stderr is not None
