@@ -58,7 +58,6 @@ def test_a_home_that_cannot_be_used_is_one_line(home: Path) -> None:
         "http://h:x/api",
         "http://h:99999999/",
         "http://h h/",
-        "http://\udcff",
     ],
 )
 def test_an_address_that_is_none_is_one_line(home: Path, url: str) -> None:
