@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from pipeline.report.identities import Tracklet, tracklets_by_id
+from pipeline.report.identities import Sighted, Tracklet, tracklets_by_id
 from pipeline.report.states import State, find_states
 from schemas.association import Verdict
 from schemas.levels import UPWARD, Level, level_of
@@ -19,7 +19,7 @@ _TRACKLETS = 60
 
 
 @dataclass(frozen=True)
-class Side:
+class Side(Sighted):
     """One side of a decision, as it was when it was decided."""
 
     key: bytes
@@ -31,18 +31,6 @@ class Side:
     @property
     def cameras(self) -> list[str]:
         return sorted({tracklet.camera for tracklet in self.tracklets})
-
-    @property
-    def timed(self) -> bool:
-        return all(tracklet.timed for tracklet in self.tracklets)
-
-    @property
-    def first_seen(self) -> datetime:
-        return self.tracklets[0].first_seen
-
-    @property
-    def last_seen(self) -> datetime:
-        return max(tracklet.last_seen for tracklet in self.tracklets)
 
     @property
     def truth(self) -> str | None:

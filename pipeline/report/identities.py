@@ -68,8 +68,26 @@ def _tracklet(row: Any, held_by: Mapping[Level, UUID]) -> Tracklet:
     return Tracklet(*values, held_by=held_by)
 
 
+class Sighted:
+    """When the tracklets of a subclass were seen."""
+
+    tracklets: list[Tracklet]  # in time order
+
+    @property
+    def timed(self) -> bool:
+        return all(tracklet.timed for tracklet in self.tracklets)
+
+    @property
+    def first_seen(self) -> datetime:
+        return self.tracklets[0].first_seen
+
+    @property
+    def last_seen(self) -> datetime:
+        return max(tracklet.last_seen for tracklet in self.tracklets)
+
+
 @dataclass(frozen=True)
-class DistrictIdentity:
+class DistrictIdentity(Sighted):
     """An identity of the district, with its tracklets in time order."""
 
     persistent_id: UUID
@@ -86,18 +104,6 @@ class DistrictIdentity:
     @property
     def crops(self) -> int:
         return sum(tracklet.crops for tracklet in self.tracklets)
-
-    @property
-    def timed(self) -> bool:
-        return all(tracklet.timed for tracklet in self.tracklets)
-
-    @property
-    def first_seen(self) -> datetime:
-        return self.tracklets[0].first_seen
-
-    @property
-    def last_seen(self) -> datetime:
-        return max(tracklet.last_seen for tracklet in self.tracklets)
 
     @property
     def truths(self) -> list[tuple[str, int]]:
