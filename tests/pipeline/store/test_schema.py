@@ -170,4 +170,4 @@ def test_migrations_are_read_from_the_package_wherever_we_stand(
     (tmp_path / "migrations").mkdir()
     monkeypatch.chdir(tmp_path)
     schema.head.cache_clear()
-    assert schema.head() == "0007"
+    assert schema.head() == "0008"
