@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Two processes run the tests, a file at a time, each with one thread for torch. `make test WORKERS=0` runs one process.
 WORKERS ?= 2
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+# A crash of one of them ends the run: a new process in its place would leave the tests of its file unrun, for ever.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --max-worker-restart 0
 STAMP := .venv/.installed
 LOCK := --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --python-version 3.11
 

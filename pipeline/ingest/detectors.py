@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_core.serving.extras import load_extra
+from reid_core.serving.extras import openvino_core
 from schemas.errors import ModelFileError, UsageError
 
 #: Boxes of people: (n, 5) x, y, width, height in pixels of the frame, and confidence in 0..1.
@@ -99,9 +99,8 @@ class OpenVinoDetector:
     least = 0.2
 
     def __init__(self, file: Path) -> None:
-        openvino = load_extra("openvino")
         try:
-            model = openvino.Core().compile_model(str(file), "CPU", {"PERFORMANCE_HINT": "LATENCY"})
+            model = openvino_core().compile_model(str(file), "CPU", {"PERFORMANCE_HINT": "LATENCY"})
             shape, result = list(model.input(0).shape), model.output(0).partial_shape
         except RuntimeError as error:
             raise ModelFileError(f"{file}: OpenVINO cannot read it: {str(error).strip().splitlines()[-1]}") from None

@@ -35,7 +35,7 @@ from reid_core.files import (
 )
 from reid_core.preprocessing import normalized
 from reid_core.serving.engines import ONNX_INPUT, RT_INPUT, RT_PRECISION, engine_of, weights_of
-from reid_core.serving.extras import load_extra
+from reid_core.serving.extras import load_extra, openvino_core
 from reid_core.serving.foreign import ForeignEmbedder, model_file
 from reid_core.serving.local import LocalCore
 from reid_core.serving.trial import rendered_pictures
@@ -125,7 +125,7 @@ def export_model(
 
 def computes_bfloat16() -> bool:
     """Whether OpenVINO runs a bfloat16 file in bfloat16 on this processor."""
-    return "BF16" in load_extra("openvino").Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def refuse_combination(card: ModelCard, to: Format, precision: Precision, calibrated: bool, labeled: bool) -> None:
@@ -211,7 +211,7 @@ def write_openvino(
     openvino = load_extra("openvino")
     if isinstance(source, Path):
         weights = (str(weights_of(source)),) if engine_of(source) == "openvino" else ()
-        graph = openvino.Core().read_model(str(source), *weights)
+        graph = openvino_core().read_model(str(source), *weights)
     else:
         program = torch.export.export(source, (_example(convention),), dynamic_shapes=_ANY_BATCH)
         graph = openvino.convert_model(program)

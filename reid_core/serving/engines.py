@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from reid_core.serving.devices import use_bfloat16
-from reid_core.serving.extras import load_extra
+from reid_core.serving.extras import load_extra, openvino_core
 from reid_core.tensors import refuse_pickles
 from schemas.errors import CoreError, ModelFileError
 from schemas.settings import Settings
@@ -95,8 +95,7 @@ def _stated_input(text: str) -> dict[str, Any]:
 
 
 def _open_openvino(file: Path, settings: Settings) -> OpenedFile:
-    openvino = load_extra("openvino")
-    core = openvino.Core()
+    core = openvino_core()
     model = core.read_model(str(file), str(weights_of(file)))
     device = openvino_device(core.available_devices, settings)
     precision = model.get_rt_info(RT_PRECISION).value if model.has_rt_info(RT_PRECISION) else None

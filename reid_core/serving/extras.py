@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from functools import cache
 from typing import Any
 
 from schemas.errors import CoreError
@@ -15,3 +16,18 @@ def load_extra(module: str, extra: str | None = None) -> Any:
         return importlib.import_module(module)
     except ImportError:
         raise CoreError(f"this needs {module}: pip install 'urban-reid[{extra or module}]'") from None
+
+
+def openvino_core() -> Any:
+    """The one `openvino.Core` of this process, kept to its end. Raises CoreError where OpenVINO is not installed.
+
+    Its CPU plugin gives the creating thread a signal stack, and when it is destroyed it sets the thread's earlier stack
+    again. With several cores that may be the freed stack of another one: the next Ctrl-C then ends the process with a
+    segmentation fault.
+    """
+    return _core_of(load_extra("openvino"))
+
+
+@cache
+def _core_of(openvino: Any) -> Any:
+    return openvino.Core()

@@ -1,6 +1,7 @@
 """Foreign embedders: small ONNX files written here, and published models."""
 
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -385,3 +386,31 @@ def test_a_trial_refuses_features_that_cannot_be_stored(tmp_path: Path, operator
     nodes = [MEAN, ("Neg", ("mean",), "negative", {}), (operator, ("negative",), "feature", {})]
     with pytest.raises(VectorError, match=why):
         foreign_card(onnx_graph(tmp_path / "m.onnx", ANY, nodes), "m", PLAIN, Settings())
+
+
+#: In a process of its own, which a fault would end.
+_INTERRUPTED = """
+import faulthandler, gc, os, signal, sys, time
+from pathlib import Path
+from reid_core.serving.engines import open_file
+from schemas.settings import Settings
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+faulthandler.enable()  # gives the process a signal stack, as pytest does
+opened = [open_file(Path(sys.argv[1]), Settings()) for _ in range(2)]
+for _ in range(2):
+    del opened[0]
+    gc.collect()
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(10)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_a_process_that_closed_openvino_models_can_be_interrupted(tmp_path: Path) -> None:
+    file = ir_file(tmp_path / "m.xml", [1, 3, 32, 16])
+    command = [sys.executable, "-c", _INTERRUPTED, str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
