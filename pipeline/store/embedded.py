@@ -6,7 +6,6 @@ that uses it holds it, and the last one to release it stops it.
 """
 
 import os
-import secrets
 import shutil
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
@@ -16,21 +15,10 @@ from urllib.parse import quote
 import psycopg2
 
 from pipeline.store import roles
-from pipeline.store.embedded_home import (
-    STATE,
-    ServerState,
-    exists,
-    home_errors,
-    locked,
-    prepare_home,
-    read_state,
-    resolved,
-    share,
-    unshared,
-    write_state,
-)
+from pipeline.store.embedded_home import exists, home_errors, locked, prepare_home, resolved, share, unshared
 from pipeline.store.embedded_process import PORT, answers, connect, ensure_running, socket_folder, stop_server
 from pipeline.store.embedded_programs import Account, account_of, run
+from pipeline.store.embedded_secrets import new_passwords, read_password, settle_passwords, write_passwords
 from pipeline.store.errors import database_errors
 from schemas.errors import StoreError, StoreUnavailable
 
@@ -79,7 +67,7 @@ class EmbeddedServer:
 
     def url(self, database: str = DATABASE) -> str:
         """The app role's address with its password: `postgresql://urban_reid_app:...@/urban_reid?host=...&port=5432`."""
-        password = read_state(self._home).passwords[roles.APP]
+        password = read_password(self._home, roles.APP)
         where = f"host={quote(str(socket_folder(self._home)))}&port={PORT}"
         return f"postgresql://{roles.APP}:{password}@/{database}?{where}"
 
@@ -111,9 +99,8 @@ def hold(home: Path) -> EmbeddedServer:
             try:
                 if not exists(home):
                     _create(home, account)
-                _take_out_state(home)
+                settle_passwords(home)
                 ensure_running(home)
-                _bootstrap(home)
             except BaseException:
                 _release(home, holder)
                 raise
@@ -134,6 +121,7 @@ def stop(home: Path) -> bool:
         if not exists(home):
             return False
         with locked(home):
+            settle_passwords(home)
             if not answers(home):
                 return False
             if not unshared(home):
@@ -157,18 +145,10 @@ def reset_passwords(home: Path) -> None:
             if not unshared(home):
                 raise StoreError(f"the database in {home} is in use; end the programs that use it first")
             stop_server(home)
-            passwords = _new_passwords()
-            # Without a server, Postgres asks the owner of the data for no password.
-            statement = f"ALTER ROLE {roles.SUPERUSER} PASSWORD '{passwords[roles.SUPERUSER]}'\n"
-            run(home, account_of(home), "postgres", "--single", "-D", str(data), "postgres", cwd=data, given=statement)
-            write_state(home, ServerState(passwords=passwords, socket=None))
-            holder = share(home)
-            try:
-                ensure_running(home)
-                with closing(connect(home, roles.SUPERUSER, "postgres")) as connection, connection:
-                    _ensure_logins(connection.cursor(), passwords)
-            finally:
-                _release(home, holder)
+            passwords = new_passwords()
+            logins = [_login("ALTER", role, password) for role, password in passwords.items()]
+            _as_superuser(home, account_of(home), data, "postgres", *logins)
+            write_passwords(home, passwords)
 
 
 def _errors(home: Path) -> AbstractContextManager[None]:
@@ -186,13 +166,12 @@ def _release(home: Path, holder: IO[bytes]) -> None:
 
 def _users(home: Path) -> list[str]:
     """The connected programs by application name, such as `urban-reid up (process 4711)`."""
-    with closing(connect(home, roles.SUPERUSER, "postgres")) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT DISTINCT application_name FROM pg_stat_activity WHERE datname = %s", (DATABASE,))
+    with closing(connect(home, roles.APP, DATABASE)) as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT DISTINCT application_name FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()",
+            (DATABASE,),
+        )
         return sorted(name or "a program without a name" for (name,) in cursor.fetchall())
-
-
-def _new_passwords() -> dict[str, str]:
-    return {role: secrets.token_urlsafe(24) for role in (roles.SUPERUSER, roles.OWNER, roles.APP)}
 
 
 def _create(home: Path, account: Account) -> None:
@@ -200,7 +179,7 @@ def _create(home: Path, account: Account) -> None:
 
     Its passwords lie within it until then: neither is ever there without the other.
     """
-    passwords = _new_passwords()
+    passwords = new_passwords()
     new = home / "postgres.new"
     if new.exists():
         shutil.rmtree(new)
@@ -218,38 +197,32 @@ def _create(home: Path, account: Account) -> None:
         run(home, account, "initdb", *who, *what, pass_fds=(reading,), cwd=new)
     finally:
         os.close(reading)
-    write_state(new, ServerState(passwords=passwords, socket=None))
+    # What only a superuser can create: roles, database, extension.
+    logins = [_login("CREATE", role, passwords[role]) for role in (roles.OWNER, roles.APP)]
+    _as_superuser(home, account, new, "postgres", *logins, f"CREATE DATABASE {DATABASE} OWNER {roles.OWNER}")
+    _as_superuser(
+        home,
+        account,
+        new,
+        DATABASE,
+        "CREATE EXTENSION vector",
+        "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
+        f"GRANT USAGE, CREATE ON SCHEMA public TO {roles.OWNER}",
+    )
+    write_passwords(new, passwords)
     new.rename(home / "postgres")
 
 
-def _take_out_state(home: Path) -> None:
-    """Moves the passwords of a new database, which has just got its name, to where they stay."""
-    within = home / "postgres" / STATE
-    if within.exists():
-        within.replace(home / STATE)
+def _login(verb: str, role: str, password: str) -> str:
+    """The statement that CREATEs or ALTERs a role, so that it may log in with `password`."""
+    return f"{verb} ROLE {role} LOGIN PASSWORD '{password}'"
 
 
-def _bootstrap(home: Path) -> None:
-    """Creates what only a superuser can: roles, database and extension. Continues where a killed program left off."""
-    with closing(connect(home, roles.SUPERUSER, "postgres")) as connection:
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s", (DATABASE,)
-            )
-            found = cursor.fetchone()
-            if found == (roles.READY,):
-                return
-            _ensure_logins(cursor, read_state(home).passwords)
-            if found is None:
-                cursor.execute(f"CREATE DATABASE {DATABASE} OWNER {roles.OWNER}")
-    with closing(connect(home, roles.SUPERUSER, DATABASE)) as connection, connection, connection.cursor() as cursor:
-        cursor.execute("CREATE EXTENSION IF NOT EXISTS vector")
-        cursor.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
-        cursor.execute(f"GRANT USAGE, CREATE ON SCHEMA public TO {roles.OWNER}")
-        cursor.execute(f"COMMENT ON DATABASE {DATABASE} IS %s", (roles.READY,))
+def _as_superuser(home: Path, account: Account, data: Path, database: str, *statements: str) -> None:
+    """Executes one-line statements without a server: then Postgres asks the owner of the data for no password.
 
-
-def _ensure_logins(cursor: Any, passwords: dict[str, str]) -> None:
-    for role in (roles.OWNER, roles.APP):
-        roles.ensure_login(cursor, role, passwords[role])
+    Raises StoreError at the first that fails.
+    """
+    options = ("--single", "-c", "exit_on_error=on", "-D", str(data))
+    given = "".join(f"{statement}\n" for statement in statements)
+    run(home, account, "postgres", *options, database, cwd=data, given=given)

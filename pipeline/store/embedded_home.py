@@ -1,6 +1,6 @@
 """What the embedded server keeps in the data directory beside its data.
 
-HOME/postgres.json      passwords of the three roles, and the folder of the socket if it is elsewhere (mode 0600)
+HOME/postgres*.json     passwords; see pipeline.store.embedded_secrets
 HOME/postgres.lock      locked by a program while it creates, starts or stops the server
 HOME/postgres.holders   locked shared by every program that uses the server; who gets it alone may stop the server
 
@@ -15,29 +15,10 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO
 
-from pydantic import ValidationError
-
-from pipeline.store import roles
 from pipeline.store.embedded_programs import Account
+from pipeline.store.embedded_secrets import FILES
 from schemas import disk
 from schemas.errors import HomeError
-from schemas.settings import Frozen
-
-STATE = "postgres.json"
-
-
-class SocketFolder(Frozen):
-    """The folder of the server's socket where it is not the data's own. A copied home still names the home it was."""
-
-    home: str
-    folder: str
-
-
-class ServerState(Frozen):
-    """The content of postgres.json."""
-
-    passwords: dict[str, str]  # by role
-    socket: SocketFolder | None
 
 
 @contextmanager
@@ -92,7 +73,11 @@ def exists(home: Path) -> bool:
     with home_errors(home):
         if (data / "PG_VERSION").exists():
             return True
-        left = [path.name for path in (data, home / STATE) if path.is_symlink() or path.exists()]
+        left = [
+            path.name
+            for path in (data, *(home / name for name in FILES.values()))
+            if path.is_symlink() or path.exists()
+        ]
         is_empty_folder = data.is_dir() and not data.is_symlink() and not any(data.iterdir())
     if not left or (left == [data.name] and is_empty_folder):
         return False
@@ -118,29 +103,3 @@ def unshared(home: Path) -> bool:
     """Whether no program holds a share; under `locked` that stays so."""
     with disk.open_lock(home / "postgres.holders") as file:
         return disk.try_lock(file)
-
-
-def read_state(home: Path) -> ServerState:
-    """Raises HomeError if postgres.json is missing or damaged."""
-    path = home / STATE
-    try:
-        state = ServerState.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        raise lost_passwords(home, "is missing") from None
-    except ValidationError:
-        raise lost_passwords(home, "is damaged") from None
-    if not {roles.SUPERUSER, roles.OWNER, roles.APP} <= state.passwords.keys():
-        raise lost_passwords(home, "is damaged")
-    return state
-
-
-def write_state(folder: Path, state: ServerState) -> None:
-    """Replaces postgres.json in `folder`, whole or not at all, readable by this user only."""
-    disk.write_whole(folder / STATE, state.model_dump_json(), mode=0o600, sync=True)
-
-
-def lost_passwords(home: Path, what: str) -> HomeError:
-    return HomeError(
-        f"{home / STATE}, which holds the database's passwords, {what}; restore it from a backup, "
-        "or run `urban-reid db reset-passwords`"
-    )

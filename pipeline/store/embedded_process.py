@@ -18,8 +18,8 @@ import psutil
 import psycopg2
 
 from pipeline.store import roles
-from pipeline.store.embedded_home import SocketFolder, lost_passwords, read_state, write_state
 from pipeline.store.embedded_programs import Account, account_of, start
+from pipeline.store.embedded_secrets import SocketFolder, lost_password, read_password, read_state, write_state
 from schemas.errors import HomeError, StoreError
 
 PORT = 5432
@@ -34,15 +34,18 @@ _environment = threading.Lock()
 
 def connect(home: Path, role: str, database: str, **options: Any) -> Any:
     """A psycopg2 connection as `role`. Raises HomeError if the server does not know our password."""
-    where = {"host": str(socket_folder(home)), "port": PORT, "dbname": database, "user": role}
-    password = read_state(home).passwords[role]
     try:
-        with _no_libpq_variables():
-            return psycopg2.connect(**where, password=password, **({"connect_timeout": 10} | options))
+        return _connect(home, role, database, password=read_password(home, role), **options)
     except psycopg2.OperationalError as error:
         if "password authentication failed" in str(error):
-            raise lost_passwords(home, "is not of this database") from None
+            raise lost_password(home, role, "is not of this database") from None
         raise
+
+
+def _connect(home: Path, role: str, database: str, **options: Any) -> Any:
+    where = {"host": str(socket_folder(home)), "port": PORT, "dbname": database, "user": role, "connect_timeout": 10}
+    with _no_libpq_variables():
+        return psycopg2.connect(**where | options)
 
 
 @contextmanager
@@ -60,13 +63,16 @@ def _no_libpq_variables() -> Iterator[None]:
 
 
 def answers(home: Path) -> bool:
-    """Whether the home's server runs and takes connections."""
-    if not (home / "postgres" / "postmaster.pid").exists():
+    """Whether the home's server runs and takes connections, which it does not while it starts or ends.
+
+    Asks without a password, which a server that takes connections wants: there need not be a role or a database yet.
+    """
+    if server_pid(home / "postgres") is None:
         return False
     try:
-        connect(home, roles.SUPERUSER, "postgres").close()
-    except psycopg2.OperationalError:
-        return False
+        _connect(home, roles.APP, "postgres", require_auth="none").close()
+    except psycopg2.OperationalError as error:
+        return "server requested SASL authentication" in str(error)
     return True
 
 
@@ -125,8 +131,10 @@ def server_pid(data: Path) -> int | None:
         process = psutil.Process(pid)
         if process.name() != "postgres" or process.status() == psutil.STATUS_ZOMBIE:
             return None
+        if process.uids().effective != data.stat().st_uid:  # Postgres serves data of its own user alone
+            return None
         return pid if Path(process.cwd()) == data.resolve() else None
-    except psutil.AccessDenied:  # the folder of another user's process may be hidden from us
+    except psutil.AccessDenied:  # another user's process may hide its folder from us
         return pid
     except (FileNotFoundError, IndexError, ValueError, psutil.NoSuchProcess):
         return None

@@ -1,5 +1,6 @@
 """Errors of the database driver, as errors of this project."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,6 +12,10 @@ from schemas.errors import StoreError, StoreUnavailable
 
 #: The server is stopping or still starting, which is treated like a lost connection.
 _LOST = (AdminShutdown, CrashShutdown, CannotConnectNow)
+#: How the driver writes what a server answered to a connection, in any language; it gives no code of Postgres then.
+_ANSWERED = re.compile(r"failed: \S+:  (.+)")
+#: Answers after which another try may help: the server starts or ends, or all its connections are taken.
+_FOR_NOW = re.compile(r"starting up|shutting down|recovery|not yet accepting|too many|connection slots")
 
 
 @contextmanager
@@ -26,6 +31,8 @@ def database_errors(where: str, remedy: str) -> Iterator[None]:
         said = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
         # Without an error code of Postgres, no server answered, unless the driver could not send the values.
         unheard = getattr(cause, "pgcode", None) is None and not isinstance(cause, ProgrammingError | DataError)
+        if (answer := _ANSWERED.search(said)) and not _FOR_NOW.search(answer[1]):
+            raise StoreError(f"{where} refused the connection: {answer[1]}") from error
         if unheard or isinstance(cause, _LOST):
             raise StoreUnavailable(f"{where} does not answer: {said}; {remedy}") from error
         raise StoreError(f"{where} refused: {said}") from error

@@ -2,22 +2,12 @@
 
 from typing import Any
 
-from psycopg2.extensions import encrypt_password
-from psycopg2.sql import SQL, Identifier, Literal
+from psycopg2.sql import SQL, Identifier
 
-#: Of the embedded server; it creates the other roles and is used for nothing else.
+#: Of the embedded server; it created the others, and only commands of `urban-reid db` use it.
 SUPERUSER = "postgres"
 OWNER = "urban_reid_owner"
 APP = "urban_reid_app"
-#: Comment on the embedded database once roles, database and extension exist.
-READY = "urban-reid"
-
-
-def ensure_login(cursor: Any, role: str, password: str) -> None:
-    """Creates `role` if needed, and lets it log in with `password`, of which only the verifier goes to the server."""
-    ensure_role(cursor, role)
-    verifier = encrypt_password(password, role, cursor.connection, "scram-sha-256")
-    cursor.execute(SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(Identifier(role), Literal(verifier)))
 
 
 def ensure_role(cursor: Any, role: str) -> None:

@@ -3,11 +3,17 @@
 What the address leaves out, libpq takes from its environment variables (PGPASSWORD, PGPASSFILE, PGSSLMODE, PGPORT ...),
 as psql does with the same address. Settings that would change what we read do not count: a session uses UTF-8 and UTC,
 whatever the environment, the role or the server says.
+
+A connection to another machine is encrypted, and the server's certificate verified (sslmode=verify-full), unless the
+address or PGSSLMODE says otherwise.
 """
 
+import os
+from ipaddress import ip_address
 from typing import Any
 
 import psycopg2
+from psycopg2.extensions import parse_dsn
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -32,8 +38,50 @@ def supplied_url(settings: Settings) -> URL:
 def connect(url: URL, **options: Any) -> Any:
     """A psycopg2 connection as the address's user."""
     plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
-    connection = psycopg2.connect(plain, **({"connect_timeout": 10, "client_encoding": "utf8"} | options))
+    named: dict[str, str] = parse_dsn(plain)
+    verified = {} if _says("sslmode", named) or _is_this_machine(named) else {"sslmode": "verify-full"}
+    try:
+        connection = psycopg2.connect(
+            plain, **({"connect_timeout": 10, "client_encoding": "utf8"} | verified | options)
+        )
+    except psycopg2.OperationalError as error:
+        if said := next((line for line in str(error).splitlines() if _is_about_tls(line)), None):
+            raise StoreError(f"{url.render_as_string(hide_password=True)}: {said}; {_REMEDY}") from None
+        raise
     if connection.get_parameter_status("TimeZone") != "UTC":
         with connection, connection.cursor() as cursor:
             cursor.execute("SET TIME ZONE 'UTC'")
     return connection
+
+
+_REMEDY = (
+    "a server on another machine must show a certificate that can be verified: name the file of its authority in "
+    "URBAN_REID_DATABASE_URL with ?sslrootcert=FILE (sslrootcert=system: those that this machine trusts), or say "
+    "?sslmode=require to encrypt without knowing whom you talk to"
+)
+
+
+def _says(name: str, named: dict[str, str]) -> str | None:
+    """What the address says or, where it says nothing, libpq's variable."""
+    return named.get(name) or os.environ.get(f"PG{name.upper()}")
+
+
+def _is_this_machine(named: dict[str, str]) -> bool:
+    """Whether the server is reached through a Unix socket or loopback. A service's file is not read for it."""
+    where = _says("hostaddr", named) or _says("host", named)
+    if where is None:
+        return _says("service", named) is None
+    return all(_is_local(host) for host in where.split(","))
+
+
+def _is_local(host: str) -> bool:
+    if not host or host[0] in "/@" or host.lower() == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_about_tls(line: str) -> bool:
+    return ("certificate" in line or "does not support SSL" in line) and "FATAL:" not in line

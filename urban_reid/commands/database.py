@@ -57,7 +57,7 @@ def stop(as_json: AsJson = False) -> None:
 
 @app.command(epilog="Example: urban-reid db reset-passwords")
 def reset_passwords(as_json: AsJson = False) -> None:
-    """Give the embedded database new passwords, if postgres.json, which holds them, is lost or damaged."""
+    """Give the embedded database new passwords, if one of the files that hold them is lost or damaged."""
     from pipeline.store import reset_passwords as reset
 
     reset(settings())

@@ -19,6 +19,7 @@ from sqlalchemy import text
 from pipeline.store import Store, embedded, stop, url
 from pipeline.store.embedded_process import server_pid
 from pipeline.store.embedded_programs import account_of
+from pipeline.store.embedded_secrets import FILES, read_password
 from schemas.errors import HomeError, StoreError, StoreUnavailable
 from schemas.settings import Settings
 
@@ -51,9 +52,7 @@ def end(process: "subprocess.Popen[str]") -> None:
 
 
 def test_nobody_gets_in_without_a_password(used_home: Path) -> None:
-    state = used_home / "postgres.json"
-    assert stat.S_IMODE(state.stat().st_mode) == 0o600
-    passwords = json.loads(state.read_text())["passwords"]
+    passwords = {role: read_password(used_home, role) for role in FILES}
     rules = [line.split() for line in (used_home / "postgres" / "pg_hba.conf").read_text().splitlines()]
     assert {rule[-1] for rule in rules if rule and not rule[0].startswith("#")} == {"scram-sha-256"}
     with Store.open(Settings(home=used_home, database_url=None)):

@@ -2,7 +2,9 @@
 
 import os
 import re
+from pathlib import Path
 
+import psycopg2
 import pytest
 from sqlalchemy import make_url, text
 
@@ -11,6 +13,7 @@ from pipeline.store.user_supplied import supplied_url
 from schemas.errors import StoreError, StoreUnavailable
 from schemas.settings import Settings
 from tests.helpers.rows import fill
+from tests.helpers.tls_proxy import OTHER_MACHINE, tls_proxy, write_certificate
 
 
 def test_a_user_supplied_server_is_migrated_by_upgrade_alone(
@@ -116,3 +119,107 @@ def test_what_the_address_leaves_out_comes_from_libpqs_variables(
     monkeypatch.setenv("PGPASSWORD", str(supplied_url(granted).password))
     monkeypatch.setenv("PGDATABASE", "not this one")
     assert revision(granted.model_copy(update={"database_url": without})) == (None, schema.head())
+
+
+# ---- who answers, and who is let in
+
+
+def over_tls(settings: Settings, port: int, **query: str) -> Settings:
+    """The same server as one on another machine, at `port`."""
+    address = supplied_url(settings)
+    moved = address.set(host=OTHER_MACHINE, port=port, query=query)
+    return Settings(home=settings.home, database_url=moved.render_as_string(hide_password=False))
+
+
+def test_a_server_on_another_machine_shows_a_certificate_that_is_verified(
+    granted: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))  # where libpq looks for an authority's certificate
+    unix_socket = f"{supplied_url(granted).query['host']}/.s.PGSQL.5432"
+    authority = write_certificate(tmp_path, OTHER_MACHINE)
+    with tls_proxy(unix_socket, tmp_path) as port:
+        with pytest.raises(
+            StoreError, match=r"root certificate file .* does not exist; .*\?sslrootcert=FILE"
+        ) as refusal:
+            revision(over_tls(granted, port))
+        assert not isinstance(refusal.value, StoreUnavailable) and "p@ss" not in str(refusal.value)
+        assert "\n" not in str(refusal.value)
+        assert revision(over_tls(granted, port, sslrootcert=str(authority))) == (None, schema.head())
+        assert revision(over_tls(granted, port, sslmode="require")) == (None, schema.head())
+        monkeypatch.setenv("PGSSLMODE", "require")
+        assert revision(over_tls(granted, port)) == (None, schema.head())
+        monkeypatch.delenv("PGSSLMODE")
+        write_certificate(tmp_path, "192.0.2.1")
+        (tmp_path / "cert.pem").rename(tmp_path / "other.pem")
+        with pytest.raises(StoreError, match="certificate verify failed"):
+            revision(over_tls(granted, port, sslrootcert=str(tmp_path / "other.pem")))
+
+
+def test_a_certificate_of_another_machine_and_a_server_without_tls_are_refused(
+    granted: Settings, tmp_path: Path
+) -> None:
+    unix_socket = f"{supplied_url(granted).query['host']}/.s.PGSQL.5432"
+    authority = str(write_certificate(tmp_path, "192.0.2.1"))
+    with (
+        tls_proxy(unix_socket, tmp_path) as port,
+        pytest.raises(StoreError, match=r"certificate for \"?192\.0\.2\.1\"? .*does not match host name"),
+    ):
+        revision(over_tls(granted, port, sslrootcert=authority))
+    with tls_proxy(unix_socket, None) as port:
+        refused = over_tls(granted, port, sslrootcert=authority)
+        assert revision(over_tls(granted, port, sslmode="prefer")) == (None, schema.head())
+        assert revision(over_tls(granted, port, hostaddr="127.0.0.1")) == (None, schema.head())
+        with pytest.raises(StoreError, match="does not support SSL"):
+            revision(refused)
+
+
+@pytest.mark.parametrize(
+    ("address", "environment", "verified"),
+    [
+        ("postgresql:///city", {}, False),
+        ("postgresql://me@localhost/city", {}, False),
+        ("postgresql://me@127.8.0.1/city", {}, False),
+        ("postgresql://me@[::1]/city", {}, False),
+        ("postgresql:///city?host=/run/postgresql", {}, False),
+        ("postgresql://me@db.example/city", {}, True),
+        ("postgresql://me@10.0.0.1/city", {}, True),
+        ("postgresql:///city?host=localhost,db.example", {}, True),
+        ("postgresql://me@localhost/city?hostaddr=10.0.0.1", {}, True),
+        ("postgresql://me@db.example/city?hostaddr=127.0.0.1", {}, False),
+        ("postgresql:///city", {"PGHOST": "db.example"}, True),
+        ("postgresql:///city", {"PGHOSTADDR": "10.0.0.1"}, True),
+        ("postgresql:///city?service=far", {}, True),
+        ("postgresql:///city", {"PGSERVICE": "far"}, True),
+        ("postgresql://me@db.example/city", {"PGSSLMODE": "disable"}, False),
+        ("postgresql://me@db.example/city?sslmode=require", {}, False),
+    ],
+)
+def test_which_addresses_are_verified(
+    monkeypatch: pytest.MonkeyPatch, address: str, environment: dict[str, str], verified: bool
+) -> None:
+    given: dict[str, object] = {}
+
+    def note(_: str, **options: object) -> None:
+        given.update(options)
+        raise psycopg2.OperationalError("not here")
+
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(psycopg2, "connect", note)
+    with pytest.raises(psycopg2.OperationalError):
+        user_supplied.connect(supplied_url(Settings(database_url=address)))
+    assert given.get("sslmode") == ("verify-full" if verified else None)
+
+
+def test_a_wrong_password_is_a_refusal_and_no_silence(supplied: Settings) -> None:
+    address = supplied_url(supplied)
+    for wrong, said in (
+        (address.set(password="another"), "password authentication failed"),
+        (address.set(database="nowhere"), 'database "nowhere" does not exist'),
+    ):
+        settings = supplied.model_copy(update={"database_url": wrong.render_as_string(hide_password=False)})
+        for attempt in (Store.open, upgrade, revision):
+            with pytest.raises(StoreError, match=f"refused the connection: {said}") as refusal:
+                attempt(settings)
+            assert type(refusal.value) is StoreError
+            assert "another" not in str(refusal.value) and "\n" not in str(refusal.value)
