@@ -40,3 +40,13 @@ def tracklet_key(crop_keys: Iterable[bytes]) -> bytes:
 def identity_key(level: Level, unit: str, member_keys: Iterable[bytes]) -> bytes:
     """The key of an identity above camera level."""
     return content_hash("identity", (level.value, unit, *sorted(member_keys)))
+
+
+def decision_hash(level: Level, unit: str, window: datetime, verdict: str, left_key: bytes, right_key: bytes) -> bytes:
+    """The hash of a match decision's canonical row. No id, clock time or float enters it."""
+    return content_hash("decision", (unit, level.value, to_us(window), verdict, left_key, right_key))
+
+
+def group_hash(level: Level, unit: str, tracklet_keys: Iterable[bytes]) -> bytes:
+    """The hash of a group's canonical row: what a version of an identity holds, whatever lies between."""
+    return content_hash("group", (unit, level.value, *sorted(tracklet_keys)))

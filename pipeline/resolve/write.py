@@ -8,10 +8,11 @@ from sqlalchemy import Connection, text
 
 from pipeline.association.prototypes import Prototypes
 from pipeline.city import watermarks
-from pipeline.resolve.rows import NewDecision, RunRows
-from pipeline.store.copy import copy_in, new_ids
+from pipeline.resolve.rows import NewDecision, NewIdentity, RunRows
+from pipeline.store.copy import copy_in, copy_out, new_ids
 from schemas.association import PrototypeKind
-from schemas.levels import parent_of
+from schemas.keys import decision_hash, group_hash
+from schemas.levels import level_of, parent_of
 from schemas.times import from_us
 
 
@@ -61,7 +62,7 @@ def write_runs(
     )
     _write_identities(connection, unit, model_id, ids, runs)
     _write_events(connection, ids, runs)
-    _write_decisions(connection, ids, runs)
+    _write_decisions(connection, unit, ids, runs)
 
 
 def _write_events(connection: Connection, run_ids: Sequence[int], runs: Sequence[RunRows]) -> None:
@@ -79,9 +80,10 @@ def _write_events(connection: Connection, run_ids: Sequence[int], runs: Sequence
         )
 
 
-def _write_decisions(connection: Connection, run_ids: Sequence[int], runs: Sequence[RunRows]) -> None:
+def _write_decisions(connection: Connection, unit: str, run_ids: Sequence[int], runs: Sequence[RunRows]) -> None:
     decisions = [(run_id, decision) for run_id, run in zip(run_ids, runs, strict=True) for decision in run.decisions]
     if decisions:
+        level = level_of(unit)
         types = {
             "left_key": "bytea",
             "right_key": "bytea",
@@ -93,6 +95,14 @@ def _write_decisions(connection: Connection, run_ids: Sequence[int], runs: Seque
         names = NewDecision.__dataclass_fields__
         columns = {name: (types.get(name, "float8"), [getattr(d, name) for _, d in decisions]) for name in names}
         columns["run_id"] = ("int8", [run_id for run_id, _ in decisions])
+        columns["row_hash"] = (
+            "bytea",
+            [
+                decision_hash(level, unit, run.window_start, d.verdict, d.left_key, d.right_key)
+                for run in runs
+                for d in run.decisions
+            ],
+        )
         copy_in(connection, "match_decision", columns)
 
 
@@ -123,6 +133,7 @@ def _write_identities(
             "crops": ("int4", np.array([identity.crops for identity in identities])),
             "tracklets": ("int8[]", [identity.tracklets for identity in identities]),
             "retired": ("bool", [identity.retired for identity in identities]),
+            "row_hash": ("bytea", _group_hashes(connection, unit, identities)),
         },
     )
     members = [
@@ -146,6 +157,17 @@ def _write_identities(
         if identity.prototypes is not None
     ]
     write_prototypes(connection, model_id, prototypes)
+
+
+def _group_hashes(connection: Connection, unit: str, identities: Sequence[NewIdentity]) -> list[bytes]:
+    level = level_of(unit)
+    keys = {identity.id: identity.key for identity in identities}  # a camera's identities are the tracklets
+    missing = {tracklet for identity in identities for tracklet in identity.tracklets} - keys.keys()
+    if missing:
+        sql = "SELECT id, key FROM identity WHERE id = ANY(:ids)"
+        rows = copy_out(connection, sql, {"ids": sorted(missing)}, {"id": "int8", "key": "bytea"})
+        keys.update(zip(np.asarray(rows["id"]).tolist(), rows["key"], strict=True))
+    return [group_hash(level, unit, [keys[tracklet] for tracklet in identity.tracklets]) for identity in identities]
 
 
 def write_prototypes(connection: Connection, model_id: int, prototypes: Sequence[tuple[int, date, Prototypes]]) -> int:

@@ -137,6 +137,7 @@ def write_level(
             "id": ("int8", ids),
             "run_id": ("int8", np.array([runs[units[i]] for i in first])),
             "key": ("bytea", [key(level, number) for number in numbers.tolist()]),
+            "row_hash": ("bytea", [key("row", level, number) for number in numbers.tolist()]),
             "persistent_id": ("uuid", [persistent_id(level, (renamed or {}).get(i, i)) for i in numbers.tolist()]),
             "unit": ("text", [units[i] for i in first]),
             "window_start": ("timestamptz", np.full(m, start_us)),

@@ -58,10 +58,9 @@ def insert_run(connection: Connection, model: int, unit: str = "d1/s1/b1", name:
 def insert_identity(connection: Connection, run: int, name: str = "somebody", unit: str = "d1/s1/b1") -> int:
     found: int = connection.execute(
         text(
-            "INSERT INTO identity "
-            "(run_id, key, persistent_id, unit, window_start, first_seen, last_seen, timed, crops, tracklets) VALUES "
-            "(:run, :key, gen_random_uuid(), :unit, '2026-01-01 08:00Z', '2026-01-01 08:01Z', "
-            "'2026-01-01 08:02Z', true, 1, '{}') RETURNING id"
+            "INSERT INTO identity (run_id, key, row_hash, persistent_id, unit, window_start, first_seen, last_seen, "
+            "timed, crops, tracklets) VALUES (:run, :key, :key, gen_random_uuid(), :unit, '2026-01-01 08:00Z', "
+            "'2026-01-01 08:01Z', '2026-01-01 08:02Z', true, 1, '{}') RETURNING id"
         ),
         {"run": run, "key": sha256(name.encode()).digest(), "unit": unit},
     ).scalar_one()

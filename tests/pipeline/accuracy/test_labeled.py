@@ -36,8 +36,9 @@ class Written:
         """Writes a review decision of the unit about two identities."""
         left, right = sorted(sides)
         sql = (
-            "INSERT INTO match_decision (run_id, left_key, right_key, verdict, distance, transit_log_odds, left_at, "
-            "right_at) SELECT id, :left, :right, 'review', 0.1, 0, unit, unit FROM run WHERE unit = :unit"
+            "INSERT INTO match_decision (run_id, left_key, right_key, row_hash, verdict, distance, transit_log_odds, "
+            "left_at, right_at) "
+            "SELECT id, :left, :right, :left, 'review', 0.1, 0, unit, unit FROM run WHERE unit = :unit"
         )
         with self.store.begin() as connection:
             connection.execute(text(sql), {"left": left, "right": right, "unit": unit})

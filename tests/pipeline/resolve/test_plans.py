@@ -50,8 +50,9 @@ INSERT INTO run (run_key, unit, window_start, window_end, model_id, children, co
 SELECT sha256(convert_to(concat_ws(' ', code, w, s), 'UTF8')), code, :day + w * interval '5 min',
     :day + (w + 1) * interval '5 min', :model, 10, 10, CASE WHEN s = 1 THEN now() END
 FROM urban_unit, generate_series(0, :windows - 1) AS w, generate_series(0, 1) AS s WHERE s = 0 OR w % 10 = 0;
-INSERT INTO identity (run_id, key, persistent_id, unit, window_start, first_seen, last_seen, timed, crops, tracklets)
-SELECT r.id, sha256(convert_to(concat_ws(' ', r.id, n), 'UTF8')),
+INSERT INTO identity
+    (run_id, key, row_hash, persistent_id, unit, window_start, first_seen, last_seen, timed, crops, tracklets)
+SELECT r.id, sha256(convert_to(concat_ws(' ', r.id, n), 'UTF8')), sha256(''),
     md5(concat_ws(' ', r.unit, n, CASE WHEN r.level = 'camera' OR n % 2 = 0 THEN r.window_start END))::uuid,
     r.unit, r.window_start, r.window_start, r.window_start + n * interval '20 s', true, 1, '{}'
 FROM run r, generate_series(1, 10) AS n;

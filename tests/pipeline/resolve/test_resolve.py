@@ -18,6 +18,8 @@ from pipeline.city.decision_digest import decision_digest
 from pipeline.city.status import status
 from pipeline.city.watermarks import mark_everything
 from pipeline.resolve import embed_camera, resolve_unit, units_within
+from pipeline.store import embedded, roles
+from pipeline.store.user_supplied import supplied_url
 from schemas.levels import Level, level_of, parent_of
 from schemas.parameters import Period
 from schemas.times import parse_time
@@ -50,6 +52,24 @@ def test_repeat_writes_nothing(town: Town, expected: str) -> None:
     assert town.resolve() == 0  # every window was looked at, and every run stands
     assert status(town.store) == before
     assert before["digest"] == expected and before["pending"] == 0
+
+
+def test_the_digest_outlives_an_erasure_of_the_keys(server: embedded.EmbeddedServer, town: Town, expected: str) -> None:
+    """Nothing that erasing deletes enters the digest: keys become random, distances and ids of tracklets go."""
+    owner = server.connect(roles.OWNER, str(supplied_url(town.store.settings).database))
+    with owner, owner.cursor() as cursor:
+        cursor.execute("CREATE FUNCTION pg_temp.random_key() RETURNS bytea RETURN sha256(uuid_send(gen_random_uuid()))")
+        cursor.execute("UPDATE crop SET key = pg_temp.random_key(), picture = pg_temp.random_key()")
+        cursor.execute("UPDATE identity SET key = pg_temp.random_key(), tracklets = '{}'")
+        cursor.execute(
+            "UPDATE match_decision SET left_key = least(a, b), right_key = greatest(a, b), distance = 0, "
+            "runner_up_key = NULL FROM (SELECT id AS of, pg_temp.random_key() AS a, pg_temp.random_key() AS b "
+            "FROM match_decision) AS tombstone WHERE id = tombstone.of"
+        )
+        cursor.execute("SELECT count(*) FROM watermark WHERE dirty_from IS NOT NULL")
+        assert cursor.fetchone() == (0,)  # and it makes nothing dirty
+    owner.close()
+    assert digest(town) == expected
 
 
 def test_every_level_groups_the_same_tracklets(town: Town, expected: str) -> None:
@@ -189,6 +209,8 @@ import sys
 from pathlib import Path
 from pipeline.crops.crop_store import CropStore
 from pipeline.registry import model_in_use
+from pipeline.store import embedded, roles
+from pipeline.store.user_supplied import supplied_url
 from pipeline.resolve import embed_camera, resolve_unit, units_within
 from pipeline.store import Store
 from reid_core.serving.factory import open_core

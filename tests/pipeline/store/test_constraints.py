@@ -98,6 +98,7 @@ def decide(connection: Connection, run: int, **change: Any) -> None:
         "run_id": run,
         "left_key": LOW,
         "right_key": HIGH,
+        "row_hash": LOW,
         "left_at": "d1/s1/b1/c1",
         "right_at": "d1/s1/b1/c2",
         "verdict": "join",
