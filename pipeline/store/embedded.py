@@ -197,6 +197,8 @@ def _create(home: Path, account: Account) -> None:
         run(home, account, "initdb", *who, *what, pass_fds=(reading,), cwd=new)
     finally:
         os.close(reading)
+    # Without a server, new objects get the ids that follow initdb's; below 16384 pg_dump takes them for built in.
+    run(home, account, "pg_resetwal", "--next-oid=16384", str(new), cwd=new)
     # What only a superuser can create: roles, database, extension.
     logins = [_login("CREATE", role, passwords[role]) for role in (roles.OWNER, roles.APP)]
     _as_superuser(home, account, new, "postgres", *logins, f"CREATE DATABASE {DATABASE} OWNER {roles.OWNER}")

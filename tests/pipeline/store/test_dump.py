@@ -41,7 +41,7 @@ def program(server: embedded.EmbeddedServer, name: str, database: str, *argument
     done = subprocess.run(
         [folder / name, "-d", address, *arguments], capture_output=True, text=True, env={"PGPASSWORD": "dumper"}
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0 and not done.stderr, done.stderr
     return done.stdout
 
 
