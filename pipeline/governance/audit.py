@@ -11,6 +11,8 @@ from sqlalchemy import Connection, text
 class Action(StrEnum):
     """What an audit row records, written `noun.verb`. `Action(stored)` also accepts the spellings of older rows."""
 
+    BACKUP_RESTORE = "backup.restore"
+    BACKUP_WRITE = "backup.write"
     CITY_LOAD = "city.load"
     CROP_LOSE = "crop.lose"  # crops whose pictures are missing were accepted as gone for good
     IDENTITY_CONFIRM = "identity.confirm"

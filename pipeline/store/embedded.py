@@ -65,11 +65,11 @@ class EmbeddedServer:
                     ensure_running(self._home)
                 return connect(self._home, role, database, **options)
 
-    def url(self, database: str = DATABASE) -> str:
-        """The app role's address with its password: `postgresql://urban_reid_app:...@/urban_reid?host=...&port=5432`."""
-        password = read_password(self._home, roles.APP)
+    def url(self, database: str = DATABASE, role: str = roles.APP) -> str:
+        """The role's address with its password: `postgresql://urban_reid_app:...@/urban_reid?host=...&port=5432`."""
+        password = read_password(self._home, role)
         where = f"host={quote(str(socket_folder(self._home)))}&port={PORT}"
-        return f"postgresql://{roles.APP}:{password}@/{database}?{where}"
+        return f"postgresql://{role}:{password}@/{database}?{where}"
 
     def release(self) -> None:
         """Ends the hold; the last program to do so stops the server."""

@@ -20,6 +20,9 @@ from pipeline.store.embedded_secrets import FILES
 from schemas import disk
 from schemas.errors import HomeError
 
+#: Names the backup while one is being restored into the home.
+UNFINISHED = "restore.json"
+
 
 @contextmanager
 def home_errors(home: Path) -> Iterator[None]:
@@ -85,6 +88,15 @@ def exists(home: Path) -> bool:
         f"the database of {home} is missing: there is {' and '.join(left)}, but no database in {data}; bring it back "
         f"(is a disk not mounted?), or move {' and '.join(left)} away to start with an empty database"
     )
+
+
+def check_restored(home: Path) -> None:
+    """Raises HomeError while a restore into the home has not finished."""
+    if (home / UNFINISHED).exists():
+        raise HomeError(
+            f"a restore into {home} is not finished; wait for it, or run `urban-reid db restore DIR` again, "
+            "which goes on where it ended"
+        )
 
 
 def locked(home: Path) -> AbstractContextManager[None]:

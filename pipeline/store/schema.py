@@ -14,7 +14,7 @@ from sqlalchemy import Connection, NullPool, text
 
 import migrations
 from pipeline.store import embedded, roles, user_supplied
-from pipeline.store.embedded_home import exists
+from pipeline.store.embedded_home import check_restored, exists
 from pipeline.store.errors import database_errors
 from schemas.errors import StoreError
 from schemas.settings import Settings
@@ -30,6 +30,7 @@ def upgrade(settings: Settings) -> tuple[str | None, str | None]:
     create roles, or be a member of urban_reid_owner and urban_reid_app; and to create the extension `vector`, unless
     it is there.
     """
+    check_restored(settings.home)
     with database_errors(*whereabouts(settings)):
         if settings.database_url is None:
             with embedded.hold(settings.home) as server:
@@ -74,10 +75,16 @@ def current(connection: Connection) -> str | None:
     if connection.scalar(text("SELECT to_regclass('public.alembic_version')")) is None:
         return None
     found: str | None = connection.scalar(text("SELECT version_num FROM public.alembic_version"))
-    known = {script.revision for script in ScriptDirectory.from_config(_alembic()).walk_revisions()}
-    if found is not None and found not in known:
-        raise StoreError(f"the database has revision {found}, which this program does not know; use a newer program")
+    if found is not None:
+        check_known(found, "the database")
     return found
+
+
+def check_known(revision: str, of: str) -> None:
+    """Raises StoreError if this program has no such revision; `of`: what has it."""
+    known = {script.revision for script in ScriptDirectory.from_config(_alembic()).walk_revisions()}
+    if revision not in known:
+        raise StoreError(f"{of} has revision {revision}, which this program does not know; use a newer program")
 
 
 def migrate(

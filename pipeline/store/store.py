@@ -11,6 +11,7 @@ import sqlalchemy
 from sqlalchemy import Connection, Engine, event
 
 from pipeline.store import embedded, roles, schema, user_supplied
+from pipeline.store.embedded_home import check_restored
 from pipeline.store.errors import database_errors
 from schemas.errors import StoreError
 from schemas.settings import Settings
@@ -59,6 +60,7 @@ class Store:
         Embedded: creates, starts and migrates it as needed. User-supplied server: checks versions and revision. Raises
         HomeError, StoreError, StoreUnavailable.
         """
+        check_restored(settings.home)
         store = cls(settings, application)
         try:
             with store.begin() as connection:

@@ -38,12 +38,9 @@ def supplied_url(settings: Settings) -> URL:
 def connect(url: URL, **options: Any) -> Any:
     """A psycopg2 connection as the address's user."""
     plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
-    named: dict[str, str] = parse_dsn(plain)
-    verified = {} if _says("sslmode", named) or _is_this_machine(named) else {"sslmode": "verify-full"}
+    asked = {"connect_timeout": 10, "client_encoding": "utf8"} | tls(url)
     try:
-        connection = psycopg2.connect(
-            plain, **({"connect_timeout": 10, "client_encoding": "utf8"} | verified | options)
-        )
+        connection = psycopg2.connect(plain, **(asked | options))
     except psycopg2.OperationalError as error:
         if said := next((line for line in str(error).splitlines() if _is_about_tls(line)), None):
             raise StoreError(f"{url.render_as_string(hide_password=True)}: {said}; {_REMEDY}") from None
@@ -52,6 +49,12 @@ def connect(url: URL, **options: Any) -> Any:
         with connection, connection.cursor() as cursor:
             cursor.execute("SET TIME ZONE 'UTC'")
     return connection
+
+
+def tls(url: URL) -> dict[str, str]:
+    """libpq's sslmode for this address; empty where the address or the environment says, or where it is not needed."""
+    named: dict[str, str] = parse_dsn(url.set(drivername="postgresql").render_as_string(hide_password=False))
+    return {} if _says("sslmode", named) or _is_this_machine(named) else {"sslmode": "verify-full"}
 
 
 _REMEDY = (

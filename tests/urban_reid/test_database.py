@@ -51,3 +51,18 @@ def test_a_home_whose_path_is_not_utf_8(home: Path) -> None:
     assert done.returncode in (1, 2) and done.stderr.count(b"\n") == 1
     assert b"URBAN_REID_HOME" in done.stderr
     assert not list(home.iterdir())
+
+
+def test_a_backup_from_the_command_line(home: Path) -> None:
+    assert "there is no database in" in error_of(run(home / "city", "db", "backup", str(home / "backup")), 1)
+    assert run(home / "city", "db", "upgrade").returncode == 0
+    backed_up = run(home / "city", "db", "backup", str(home / "backup"), "--json")
+    manifest = json.loads(backed_up.stdout)["manifest"]
+    assert manifest["decision_digest"] in run(home, "db", "verify", str(home / "backup")).stdout
+    restored = json.loads(run(home / "restored", "db", "restore", str(home / "backup"), "--json").stdout)
+    assert restored["digest"] == manifest["decision_digest"] and restored["manifest"] == manifest
+    assert "is not empty" in error_of(run(home / "city", "db", "backup", str(home / "restored")), 2)
+    (home / "backup" / manifest["database"]["name"]).unlink()
+    found = run(home, "db", "verify", str(home / "backup"), "--json")
+    assert found.returncode == 1 and len(json.loads(found.stdout)["faults"]) == 1
+    assert "has 1 faults" in run(home, "db", "verify", str(home / "backup")).stdout

@@ -1,12 +1,21 @@
 """urban-reid db: the city's database."""
 
+import time
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 from schemas.settings import settings
 from urban_reid.arguments import AsJson
-from urban_reid.output import out, print_json, shown
+from urban_reid.output import out, print_json, say, shown
+from urban_reid.progress import stages
 
-app = typer.Typer(help="The city's database: its state, its migrations, its address.", no_args_is_help=True)
+app = typer.Typer(help="The city's database: its state, migrations, backups, address.", no_args_is_help=True)
+
+Backup = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the backup.")]
+#: Faults that are printed one by one; --json prints all.
+_SHOWN_FAULTS = 20
 
 
 @app.command(epilog="Example: urban-reid db upgrade")
@@ -77,3 +86,104 @@ def url(as_json: AsJson = False) -> None:
         print_json({"url": found})
     else:
         out().print(shown(found), soft_wrap=True)
+
+
+@app.command(epilog="Example: urban-reid db backup /mnt/backup/city")
+def backup(folder: Backup, as_json: AsJson = False) -> None:
+    """Back up database, crops and models into a folder, also while `urban-reid up` runs.
+
+    A further backup into the same folder takes the place of the one before, and copies only the files that are new.
+    """
+    from pipeline.backup import backup as write
+
+    began = time.perf_counter()
+    with stages() as tell:
+        done = write(settings(), folder, tell)
+    manifest, seconds = done.manifest, time.perf_counter() - began
+    if as_json:
+        print_json(
+            {
+                "seconds": round(seconds, 1),
+                "copied": {"files": done.copied_files, "bytes": done.copied_bytes},
+                "manifest": manifest.model_dump(mode="json"),
+            }
+        )
+        return
+    if manifest.missing_pictures:
+        say(
+            f"{manifest.missing_pictures} pictures that the city names are not in its data directory, nor in the backup"
+        )
+    for name in manifest.missing_models:
+        say(f"the files of model {shown(name)} are missing or damaged, and it is not whole in the backup")
+    out().print(
+        f"backed up in {seconds:.1f} s: database {_size(manifest.database.bytes)}, {manifest.count} files "
+        f"{_size(manifest.file_bytes)}, of which {done.copied_files} were copied; "
+        f"decision digest {manifest.decision_digest}",
+        soft_wrap=True,
+    )
+
+
+@app.command(epilog="Example: urban-reid db verify /mnt/backup/city")
+def verify(folder: Backup, as_json: AsJson = False) -> None:
+    """Check a backup: each file against its hash, and that the dump can be read. Needs no data directory."""
+    from pipeline.backup import verify as check
+
+    began = time.perf_counter()
+    with stages() as tell:
+        found = check(folder, tell)
+    manifest, seconds = found.manifest, time.perf_counter() - began
+    if as_json:
+        print_json({"seconds": round(seconds, 1), "faults": found.faults, "manifest": manifest.model_dump(mode="json")})
+    elif found.faults:
+        for fault in found.faults[:_SHOWN_FAULTS]:
+            out().print(shown(fault), soft_wrap=True)
+        out().print(f"the backup has {len(found.faults)} faults; make another one")
+    else:
+        out().print(
+            f"whole, checked in {seconds:.1f} s: taken {manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC, database "
+            f"{_size(manifest.database.bytes)}, {manifest.count} files {_size(manifest.file_bytes)}; "
+            f"decision digest {manifest.decision_digest}",
+            soft_wrap=True,
+        )
+    if found.faults:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: URBAN_REID_HOME=/var/lib/restored urban-reid db restore /mnt/backup/city")
+def restore(folder: Backup, as_json: AsJson = False) -> None:
+    """Restore a backup into an empty data directory, and an empty database if URBAN_REID_DATABASE_URL names one.
+
+    A restore that was interrupted goes on when it is run again.
+    """
+    from pipeline.backup import restore as bring_back
+
+    began = time.perf_counter()
+    with stages() as tell:
+        done = bring_back(settings(), folder, tell)
+    manifest, seconds = done.manifest, time.perf_counter() - began
+    if as_json:
+        print_json(
+            {
+                "seconds": round(seconds, 1),
+                "digest": done.digest,
+                "other_settings": done.other_settings,
+                "manifest": manifest.model_dump(mode="json"),
+            }
+        )
+        return
+    for variable, value in done.other_settings.items():
+        say(f"the city was resolved with {variable}={shown(value)}; set that, or it is resolved again in another way")
+    digest = f"decision digest {done.digest}" if done.digest else f"revision {manifest.revision}, to be migrated"
+    out().print(
+        f"restored in {seconds:.1f} s, as of {manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC: database "
+        f"{_size(manifest.database.bytes)}, {manifest.count} files {_size(manifest.file_bytes)}; {digest}",
+        soft_wrap=True,
+    )
+
+
+def _size(count: int) -> str:
+    """Two or three figures: 12 kB, 3.4 MB, 120 MB, 1.2 GB."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count} bytes"

@@ -1,4 +1,4 @@
-"""What the tests of the database share."""
+"""What the tests of the database and of backups share."""
 
 import shutil
 from collections.abc import Iterator

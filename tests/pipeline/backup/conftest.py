@@ -1,0 +1,16 @@
+"""A resolved city in a home and a database of its own, and a backup of it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.backup import BackedUp, backup
+from tests.helpers.town import Town
+
+
+@pytest.fixture(scope="module")
+def taken(resolved: Town, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, BackedUp]]:
+    """The folder of a backup of `resolved`, and what was said of it. Tests copy it before they change it."""
+    folder = tmp_path_factory.mktemp("backup") / "new" / "city"
+    yield folder, backup(resolved.store.settings, folder)

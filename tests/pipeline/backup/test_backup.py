@@ -1,0 +1,334 @@
+"""Backups: what is written, restored, verified and refused."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from pipeline.backup import BackedUp, backup, restore, verify
+from pipeline.backup.manifest import read_files, read_manifest, write_manifest
+from pipeline.backup.objects import file_hash, object_path
+from pipeline.backup.restore import other_settings
+from pipeline.city.status import status
+from pipeline.city.watermarks import mark_everything
+from pipeline.registry import model_in_use
+from pipeline.resolve import resolve_unit, units_within
+from pipeline.store import Store, dump, embedded, roles, upgrade, url
+from pipeline.store.user_supplied import supplied_url
+from schemas import disk
+from schemas.errors import HomeError, InputError, StoreError
+from schemas.settings import AssociationSettings, Settings
+from tests.helpers.catalog import catalog, rows
+from tests.helpers.command_line import environment_of
+from tests.helpers.rows import fill
+from tests.helpers.town import Town
+
+Taken = tuple[Path, BackedUp]
+
+
+@pytest.fixture
+def copied(taken: Taken, tmp_path: Path) -> Path:
+    return shutil.copytree(taken[0], tmp_path / "copied")
+
+
+def killed_at(step: str, call: str, settings: Settings, folder: Path) -> None:
+    """Runs `backup` or `restore` in a process of its own that is killed, as by the kernel, when `step` begins."""
+    script = (
+        "import os, signal, sys; from pathlib import Path; from pipeline import backup; "
+        "from schemas.settings import settings\n"
+        "def tell(label, done, total):\n"
+        "    if label == sys.argv[3] and done >= total // 2: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "getattr(backup, sys.argv[1])(settings(), Path(sys.argv[2]), tell)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, call, str(folder), step], env=environment_of(settings), capture_output=True
+    )
+    assert done.returncode == -9, done.stderr.decode()
+
+
+# ---- the law
+
+
+def test_a_restored_city_has_the_same_decisions_and_nothing_to_resolve(
+    resolved: Town, taken: Taken, home: Path, server: embedded.EmbeddedServer
+) -> None:
+    before = status(resolved.store)
+    settings = Settings(home=home, database_url=None)
+    done = restore(settings, taken[0])
+    assert done.digest == taken[1].manifest.decision_digest == before["digest"]
+    assert done.other_settings == {}
+    with Store.open(settings) as store:
+        assert status(store) == before
+        with store.begin() as connection:
+            model = model_in_use(connection)
+            mark_everything(connection)  # so that each window is looked at, and its run's key computed, again
+            assert connection.scalar(text("SELECT count(*) FROM audit WHERE action = 'backup.restore'")) == 1
+        written = sum(
+            resolve_unit(store, resolved.core, model, code, settings=settings.association).written
+            for code in units_within(store, "d1")
+        )
+        assert written == 0
+    pictures = [file for file in read_files(taken[0], taken[1].manifest) if file.path.startswith("crops/")]
+    assert len(pictures) == len({path for path in resolved.crops.root.rglob("*") if path.is_file()}) > 0
+    for file in pictures:
+        assert (home / file.path).read_bytes() == (resolved.store.settings.home / file.path).read_bytes()
+
+
+@pytest.fixture
+def target(granted: Settings, home: Path) -> Settings:
+    """An empty home and an empty database on a user-supplied server."""
+    return granted.model_copy(update={"home": home})
+
+
+def test_a_restored_database_has_every_row_right_and_definition(
+    server: embedded.EmbeddedServer, settings: Settings, target: Settings, tmp_path: Path
+) -> None:
+    with Store.open(settings) as store:
+        fill(store)
+    backup(settings, tmp_path / "city")
+    of_old, of_new = (supplied_url(one).database or "" for one in (settings, target))
+    was = rows(lambda: server.connect(roles.OWNER, of_old))
+    restore(target, tmp_path / "city")
+    now = rows(lambda: server.connect(roles.OWNER, of_new))
+    assert catalog(lambda: server.connect(roles.OWNER, of_new)) == catalog(lambda: server.connect(roles.OWNER, of_old))
+    (note,) = set(now.pop("audit")) - set(was.pop("audit"))
+    assert "backup.restore" in note
+    assert now == was
+
+
+def test_a_backup_is_of_one_moment_while_the_city_is_at_work(
+    resolved: Town, lines: list[str], tmp_path: Path, home: Path
+) -> None:
+    before = status(resolved.store)
+    took_in: list[str] = []
+
+    def tell(label: str, done: int, total: int) -> None:
+        if label.startswith("reading the decisions") and not took_in:
+            took_in.append(label)
+            resolved.take_in(lines[150:160])
+            resolved.resolve()
+
+    done = backup(resolved.store.settings, tmp_path / "city", tell)
+    assert took_in and status(resolved.store)["digest"] != before["digest"]
+    assert done.manifest.decision_digest == before["digest"] and done.manifest.missing_pictures == 0
+    assert restore(Settings(home=home, database_url=None), tmp_path / "city").digest == before["digest"]
+
+
+# ---- backups in a row, and interrupted ones
+
+
+def test_a_further_backup_copies_what_is_new_or_damaged_and_drops_what_the_city_dropped(
+    fresh_town: Callable[..., Town], lines: list[str], tmp_path: Path
+) -> None:
+    town, folder = fresh_town(), tmp_path / "city"
+    town.take_in(lines[:20])
+    first = backup(town.store.settings, folder)
+    assert first.copied_files == first.manifest.count > 20
+    assert backup(town.store.settings, folder).copied_files == 0
+    damaged, gone = (file for file in list(read_files(folder, read_manifest(folder)))[:2])
+    object_path(folder, damaged.sha256).write_bytes(b"damaged")
+    (town.store.settings.home / gone.path).unlink()
+    town.take_in(lines[20:25])
+    third = backup(town.store.settings, folder)
+    assert third.copied_files == 6 and third.manifest.missing_pictures == 1
+    assert not object_path(folder, gone.sha256).exists()
+    assert not verify(folder).faults
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        "backup.lock", "manifest.json", "objects", third.manifest.database.name, third.manifest.files.name
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "step", ["reading the decisions", "files copied or found there", "checking and writing to the disk"]
+)
+def test_a_killed_backup_leaves_the_one_before_and_is_made_up_for(resolved: Town, copied: Path, step: str) -> None:
+    before = read_manifest(copied)
+    shutil.rmtree(copied / "objects" / "00", ignore_errors=True)
+    killed_at(step, "backup", resolved.store.settings, copied)
+    assert read_manifest(copied) == before
+    assert not [fault for fault in verify(copied).faults if "crops/00" not in fault]
+    after = backup(resolved.store.settings, copied)
+    assert not verify(copied).faults
+    assert {path.name for path in copied.glob("*-*")} == {after.manifest.database.name, after.manifest.files.name}
+
+
+@pytest.mark.parametrize("step", ["files copied", "checking the decisions"])
+def test_a_killed_restore_is_told_and_goes_on(taken: Taken, copied: Path, home: Path, step: str) -> None:
+    settings = Settings(home=home, database_url=None)
+    killed_at(step, "restore", settings, taken[0])
+    for use in (lambda: Store.open(settings), lambda: upgrade(settings)):
+        with pytest.raises(HomeError, match=r"a restore into .* is not finished; .*`urban-reid db restore DIR` again"):
+            use()
+    with pytest.raises(HomeError, match="holds an unfinished restore of another backup"):
+        (copied / "manifest.json").write_text((copied / "manifest.json").read_text() + " ")
+        restore(settings, copied)
+    assert restore(settings, taken[0]).digest == taken[1].manifest.decision_digest
+    Store.open(settings).close()
+
+
+# ---- what a backup holds, and who may read it
+
+
+def test_a_backup_is_closed_to_others_and_holds_no_password(taken: Taken, resolved: Town) -> None:
+    folder = taken[0]
+    for path in (folder, *folder.rglob("*")):
+        assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path
+    password = supplied_url(resolved.store.settings).password
+    assert isinstance(password, str)
+    for path in (folder / "manifest.json", folder / taken[1].manifest.files.name):
+        assert password not in path.read_text()
+    script = dump._run("pg_restore", "--file=-", str(folder / taken[1].manifest.database.name), environment={})
+    assert "PASSWORD" not in script.upper() and password not in script and "CREATE ROLE" not in script
+
+
+def test_settings_that_decide_are_compared(taken: Taken) -> None:
+    settings = Settings(association=AssociationSettings(window_s=60))
+    assert other_settings(taken[1].manifest, settings) == {"URBAN_REID_ASSOCIATION__WINDOW_S": 300}
+
+
+# ---- verify
+
+
+def damage_object(folder: Path) -> None:
+    file = next(read_files(folder, read_manifest(folder)))
+    object_path(folder, file.sha256).write_bytes(b"other")
+
+
+def lose_object(folder: Path) -> None:
+    file = next(read_files(folder, read_manifest(folder)))
+    object_path(folder, file.sha256).unlink()
+
+
+def truncate_dump(folder: Path) -> None:
+    path = folder / read_manifest(folder).database.name
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def lose_dump(folder: Path) -> None:
+    (folder / read_manifest(folder).database.name).unlink()
+
+
+def lose_list(folder: Path) -> None:
+    (folder / read_manifest(folder).files.name).unlink()
+
+
+def damage_list(folder: Path) -> None:
+    path = folder / read_manifest(folder).files.name
+    path.write_bytes(b"\xff" + path.read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("damage", "fault"),
+    [
+        (damage_object, r"^crops/\S+ is damaged$"),
+        (lose_object, r"^crops/\S+ is missing$"),
+        (truncate_dump, r"^database-\S+ is damaged$"),
+        (lose_dump, r"^database-\S+ cannot be read: No such file"),
+        (lose_list, r"^files-\S+ cannot be read: No such file"),
+        (damage_list, r"^files-\S+ is damaged$"),
+    ],
+)
+def test_a_damaged_backup_is_found_and_not_restored(
+    copied: Path, home: Path, damage: Callable[[Path], None], fault: str
+) -> None:
+    assert verify(copied).faults == ()
+    damage(copied)
+    (found,) = verify(copied).faults
+    assert re.search(fault, found)
+    with pytest.raises(InputError, match=r"is missing or damaged; `urban-reid db verify"):
+        restore(Settings(home=home, database_url=None), copied)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "is damaged, or was written by a newer program"),
+        ('{"format": 2}', "newer program"),
+        (None, "holds no backup"),
+    ],
+)
+def test_a_manifest_that_is_none(copied: Path, home: Path, content: str | None, said: str) -> None:
+    (copied / "manifest.json").unlink()
+    if content is not None:
+        (copied / "manifest.json").write_text(content)
+    for call in (lambda: verify(copied), lambda: restore(Settings(home=home, database_url=None), copied)):
+        with pytest.raises(InputError, match=said):
+            call()
+    assert not list(home.iterdir())
+
+
+@pytest.mark.parametrize("path", ["../x", "crops/../../x", "/etc/passwd", "postgres.json", "crops", "crops/a\0b"])
+def test_a_backup_writes_nothing_outside_the_folders_it_holds(copied: Path, home: Path, path: str) -> None:
+    before = read_manifest(copied)
+    listed = copied / before.files.name
+    listed.write_text(json.dumps({"path": path, "sha256": "0" * 64, "bytes": 0}) + "\n")
+    files = before.files.model_copy(update={"sha256": file_hash(listed)})
+    write_manifest(copied, before.model_copy(update={"files": files}))
+    with pytest.raises(InputError, match=r"line 1, is damaged: .*is not below crops or models"):
+        restore(Settings(home=home, database_url=None), copied)
+
+
+# ---- what is refused
+
+
+def test_places_for_a_backup_that_are_refused(
+    resolved: Town, taken: Taken, fresh_town: Callable[..., Town], copied: Path, tmp_path: Path
+) -> None:
+    settings = resolved.store.settings
+    (tmp_path / "documents").mkdir()
+    (tmp_path / "documents" / "letter").touch()
+    with pytest.raises(InputError, match="is not empty and holds no backup"):
+        backup(settings, tmp_path / "documents")
+    with pytest.raises(InputError, match="lies in the data directory"):
+        backup(settings, settings.home / "crops" / "backup")
+    with pytest.raises(InputError, match="holds the backup of another city"):
+        backup(fresh_town().store.settings, copied)
+    with (copied / "backup.lock").open("rb") as held:
+        disk.lock(held)
+        with pytest.raises(InputError, match="another program is writing a backup"):
+            backup(settings, copied)
+    with pytest.raises(StoreError, match="there is no database in"):
+        backup(Settings(home=tmp_path / "nowhere", database_url=None), copied)
+    assert not (tmp_path / "nowhere").exists()
+    assert not verify(copied).faults
+
+
+def test_data_are_not_overwritten(resolved: Town, taken: Taken, home: Path, used_home: Path) -> None:
+    with pytest.raises(HomeError, match="crops is not empty; restore into an empty data directory"):
+        restore(resolved.store.settings, taken[0])
+    with pytest.raises(HomeError, match="has a database already"):
+        restore(Settings(home=used_home, database_url=None), taken[0])
+    with pytest.raises(StoreError, match=r"has \d+ tables already; restore into an empty database"):
+        restore(resolved.store.settings.model_copy(update={"home": home}), taken[0])
+    assert {path.name for path in home.iterdir()} <= {"restore.lock"}
+
+
+def test_a_backup_of_a_newer_program_is_refused_before_anything_is_created(copied: Path, home: Path) -> None:
+    manifest = json.loads((copied / "manifest.json").read_text()) | {"revision": "9999"}
+    (copied / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(StoreError, match=r"the backup in .* has revision 9999, which this program does not know"):
+        restore(Settings(home=home, database_url=None), copied)
+    assert not list(home.iterdir())
+
+
+# ---- PostgreSQL's own programs
+
+
+def test_pg_dump_and_pg_restore_work_with_the_address_of_db_url(
+    resolved: Town, server: embedded.EmbeddedServer, target: Settings, tmp_path: Path
+) -> None:
+    """Without anything of this program: a dump as an administrator makes and restores it, in one transaction."""
+    file = tmp_path / "plain.dump"
+    address = url(resolved.store.settings)
+    dump._run("pg_dump", "--format=custom", f"--file={file}", f"--dbname={address}", environment={})
+    superuser = server.url(supplied_url(target).database or "", role="postgres")
+    dump._run("pg_restore", "--single-transaction", f"--dbname={superuser}", str(file), environment={})
+    with Store.open(target) as store:
+        assert status(store) == status(resolved.store)
