@@ -54,11 +54,13 @@ class NewCrop(Frozen):
 class IngestReport(Frozen):
     """Counts of pictures read, crops written and crops that were stored already.
 
+    batch: the id of the ingest's batch; None if it found nothing.
     skipped: one line for each of the first hundred pictures left out.
     static_count: crops left out because they show things in which nothing moves, such as a chair; not in read.
     notes: what to look at although nothing was left out, such as a camera clock that was set back.
     """
 
+    batch: int | None = None
     read: int = 0
     written: int = 0
     already_there: int = 0

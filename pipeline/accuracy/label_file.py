@@ -126,7 +126,8 @@ def _check_contradictions(path: Path, names: list[str], crop: Ints, person: Ints
 
 
 _MEMBERS = (
-    "LEFT JOIN identity_member m ON m.crop_id = c.id WHERE c.camera = :unit OR starts_with(c.camera, :unit || '/')"
+    "LEFT JOIN identity_member m ON m.crop_id = c.id WHERE c.withdrawn_at IS NULL "
+    "AND (c.camera = :unit OR starts_with(c.camera, :unit || '/'))"
 )
 _BY_KEY = (
     "SELECT new.n - 1, c.id, coalesce(m.identity_id, 0) "

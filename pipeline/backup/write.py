@@ -171,7 +171,7 @@ def _dump(store: Store, path: Path, tell: Tell) -> _Snapshot:
         revision = schema.current(connection)
         assert revision is not None
         rows = text(
-            "SELECT encode(picture, 'hex') FROM crop WHERE picture_gone_at IS NULL "
+            "SELECT encode(picture, 'hex') FROM crop WHERE picture_gone_at IS NULL AND withdrawn_at IS NULL "
             "UNION SELECT encode(picture, 'hex') FROM probe"
         )
         pictures = connection.execution_options(yield_per=10_000).execute(rows)

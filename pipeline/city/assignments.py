@@ -21,7 +21,8 @@ _ASSIGNMENTS = text(
     "  WHERE m.crop_id IS NOT NULL AND (n.unit = :district OR starts_with(n.unit, :district || '/')) GROUP BY 1) "
     "SELECT encode(c.key, 'hex') AS crop, c.camera, c.captured_at, c.timed, "
     "h.tracklet, h.building, h.street, h.district, t.truth FROM crop c LEFT JOIN held h ON h.crop_id = c.id "
-    "LEFT JOIN crop_truth t ON t.crop_id = c.id WHERE starts_with(c.camera, :district || '/') "
+    "LEFT JOIN crop_truth t ON t.crop_id = c.id "
+    "WHERE starts_with(c.camera, :district || '/') AND c.withdrawn_at IS NULL "
     "ORDER BY c.captured_at, c.key"
 )
 

@@ -2,25 +2,39 @@
 
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from pipeline.city.decision_digest import decision_digest
 from pipeline.store import Store
 from schemas.levels import UPWARD
 
 _COUNTS = text(
-    "SELECT (SELECT count(*) FROM crop) AS crops, (SELECT count(*) FROM run WHERE superseded_at IS NULL) AS runs, "
+    "SELECT (SELECT count(*) FROM crop WHERE withdrawn_at IS NULL) AS crops, "
+    "(SELECT count(*) FROM crop WHERE withdrawn_at IS NOT NULL) AS withdrawn, "
+    "(SELECT count(*) FROM run WHERE superseded_at IS NULL) AS runs, "
     "(SELECT count(*) FROM match_decision d JOIN run r ON r.id = d.run_id WHERE r.superseded_at IS NULL) AS decisions, "
     "(SELECT count(*) FROM watermark WHERE dirty_from IS NOT NULL) AS pending, "
     "(SELECT name FROM model WHERE in_use) AS model"
 )
 
 
+_GONE = text("SELECT count(*) FROM crop WHERE picture_gone_at IS NOT NULL AND withdrawn_at IS NULL")
+
+
+def gone_pictures(connection: Connection) -> int:
+    """Number of crops whose picture was found missing or damaged in the crop store, or accepted as gone.
+
+    Those of them that have no feature take no part in decisions until their picture is there again.
+    """
+    return int(connection.execute(_GONE).scalar_one())
+
+
 def status(store: Store) -> dict[str, Any]:
     """Counts of the whole city.
 
-    Keys: levels {camera, building, street, district: number of identities}, crops, decisions, runs, pending (units to
-    resolve), model (name or None), digest (hex).
+    Keys: levels {camera, building, street, district: number of identities}, crops, withdrawn (crops of undone
+    ingests, which take no part), gone (crops whose picture is gone), decisions, runs, pending (units to resolve), model
+    (name or None), digest (hex).
     """
     with store.begin() as connection:
         counts = connection.execute(_COUNTS).one()
@@ -29,6 +43,8 @@ def status(store: Store) -> dict[str, Any]:
         return {
             "levels": {level.value: levels.get(level.value, 0) for level in UPWARD},
             "crops": counts.crops,
+            "withdrawn": counts.withdrawn,
+            "gone": gone_pictures(connection),
             "decisions": counts.decisions,
             "runs": counts.runs,
             "pending": counts.pending,

@@ -94,25 +94,30 @@ def store_city(store: Store, city: City, *, is_demo: bool = False) -> bool:
 
     Raises CityError if that would remove or change a unit that has crops, or remove one that runs or searches refer to.
     """
+    with store.begin() as connection:
+        return load_city(connection, city, store.settings.operator, is_demo=is_demo)
+
+
+def load_city(connection: Connection, city: City, operator: str, *, is_demo: bool = False) -> bool:
+    """`store_city` in the connection's transaction."""
     new = canonical(city)
     digest = city_digest(new)
-    with store.begin() as connection:
-        connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('urban_reid city', 0))"))
-        stored = connection.scalar(text("SELECT digest FROM city"))
-        if stored is not None and bytes(stored) == digest:
-            return False
-        old = _read(connection)
-        if old is not None:
-            _refuse_changes_under_crops(connection, old, new)
-        _write(connection, new, digest, is_demo)
-        before, after = ({unit.code for unit in known.units} if known else set() for known in (old, new))
-        details = {
-            "digest": digest.hex(),
-            "units": len(after),
-            "added": len(after - before),
-            "removed": len(before - after),
-        }
-        audit(connection, store.settings.operator, Action.CITY_LOAD, details=details)
+    connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('urban_reid city', 0))"))
+    stored = connection.scalar(text("SELECT digest FROM city"))
+    if stored is not None and bytes(stored) == digest:
+        return False
+    old = _read(connection)
+    if old is not None:
+        _refuse_changes_under_crops(connection, old, new)
+    _write(connection, new, digest, is_demo)
+    before, after = ({unit.code for unit in known.units} if known else set() for known in (old, new))
+    details = {
+        "digest": digest.hex(),
+        "units": len(after),
+        "added": len(after - before),
+        "removed": len(before - after),
+    }
+    audit(connection, operator, Action.CITY_LOAD, details=details)
     return True
 
 

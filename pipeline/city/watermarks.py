@@ -1,10 +1,12 @@
 """Watermarks: from which window on each unit has to be resolved. A new mark is never lost to an older one's end."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, text
+
+from schemas.times import window_start
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,14 @@ def mark_all(connection: Connection, dirty_from: Mapping[str, datetime]) -> None
     )
 
 
+def mark_crops(connection: Connection, crops: Iterable[tuple[str, datetime]], window_s: int) -> None:
+    """Marks each camera's windows from its earliest of these crops (camera, time of capture) on."""
+    first: dict[str, datetime] = {}
+    for camera, captured_at in crops:
+        first[camera] = min(captured_at, first.get(camera, captured_at))
+    mark_all(connection, {camera: window_start(moment, window_s) for camera, moment in first.items()})
+
+
 def settle(connection: Connection, unit: str, seen: Watermark, remaining: datetime | None) -> bool:
     """After a resolve: moves the mark to `remaining`, the first window not resolved, or clears it for None.
 
@@ -58,7 +68,8 @@ def mark_everything(connection: Connection) -> None:
     connection.execute(
         text(
             "INSERT INTO watermark (unit, dirty_from, version) SELECT camera, min(captured_at), 1 FROM crop "
-            "GROUP BY camera ON CONFLICT (unit) DO UPDATE SET dirty_from = excluded.dirty_from, "
+            "WHERE withdrawn_at IS NULL GROUP BY camera "
+            "ON CONFLICT (unit) DO UPDATE SET dirty_from = excluded.dirty_from, "
             "version = watermark.version + 1"
         )
     )

@@ -47,6 +47,20 @@ class CropStore:
             raise StoreError(f"crop {path} is damaged: its content does not match its name")
         return data
 
+    def is_there(self) -> bool:
+        """Whether the store's folder exists and holds anything."""
+        return self.root.is_dir() and any(self.root.iterdir())
+
+    def remove(self, sha256: bytes) -> bool:
+        """Removes the picture; False if it was not there. Raises HomeError when the folder is read-only."""
+        try:
+            self.path(sha256).unlink()
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise self._cannot_store(error) from None
+        return True
+
     def _cannot_store(self, error: OSError) -> HomeError:
         if error.errno in _FULL:
             return HomeError(f"no space left for crops in {self.root}: free some and run the command again")

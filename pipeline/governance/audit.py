@@ -14,9 +14,11 @@ class Action(StrEnum):
     BACKUP_RESTORE = "backup.restore"
     BACKUP_WRITE = "backup.write"
     CITY_LOAD = "city.load"
-    CROP_LOSE = "crop.lose"  # crops whose pictures are missing were accepted as gone for good
+    CROP_LOSE = "crop.lose"  # pictures of crops are missing or damaged: found so, or accepted as gone for good
+    CROP_RETURN = "crop.return"  # pictures that were gone are there again
     IDENTITY_CONFIRM = "identity.confirm"
     IDENTITY_DENY = "identity.deny"
+    INGEST_UNDO = "ingest.undo"
     MODEL_CALIBRATE = "model.calibrate"
     MODEL_COMPARE = "model.compare"
     MODEL_PROMOTE = "model.promote"

@@ -1,8 +1,8 @@
 """From candidates to crops in the store: read, decode, store the picture, write the rows, batch by batch.
 
-A batch is one transaction: its crops, their truth, and the watermark of each camera, which says from which window on
-the camera has to be resolved again. An ingest that is killed leaves whole batches, and at most pictures without a row;
-run again, it writes the rest.
+Some hundred crops are one transaction: the crops, their truth, and the watermark of each camera, which says from which
+window on the camera has to be resolved again. An ingest that is killed leaves whole transactions, and at most pictures
+without a row; run again, it writes the rest. A crop that was withdrawn comes back.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,11 +14,12 @@ from sqlalchemy import Connection, text
 from pipeline.city import watermarks
 from pipeline.crops.crop_store import CropStore
 from pipeline.crops.quality import decode, quality
+from pipeline.ingest.batches import Again, Source, check_open, count_written, end_batch, open_batch, others, share_crops
+from pipeline.ingest.undo import undo
 from pipeline.store import Store
 from schemas.crops import IngestReport, NewCrop
 from schemas.errors import InputError, PictureError
 from schemas.keys import crop_key
-from schemas.times import window_start
 
 BATCH = 500
 LISTED = 100
@@ -51,39 +52,61 @@ def is_future(moment: datetime, now: datetime | None = None) -> bool:
 def take_in(
     store: Store,
     crops: CropStore,
-    source: str,
+    source: Source,
     candidates: Iterable[Candidate | None],
     *,
     total: int,
+    operator: str | None = None,
+    again: Again = "refuse",
+    before_first: Callable[[Connection], object] = lambda _: None,
     progress: Progress | None = None,
     now: datetime | None = None,
 ) -> IngestReport:
     """Writes all candidates whose picture can be used; read = written + already_there + skipped_count.
 
-    `source` enters each crop's key. It names the kind of door and nothing that depends on where files lie or how they
-    are split, so that the same pictures from another folder, or in several manifests, are the same crops. A None among
-    the candidates ends a batch early. `progress` gets (candidates done, `total`) after each batch. `now` as for
+    `source.door` enters each crop's key. It names the kind of door and nothing that depends on where files lie or how
+    they are split, so that the same pictures from another folder, or in several manifests, are the same crops. A None
+    among the candidates ends a transaction early.
+
+    `operator`: who takes them in; the settings' unless given. `again`: what happens if the same content was taken in
+    with other options; `replace` undoes that when the first new candidate is there. `before_first` is called in the
+    transaction of the first crops. `progress` gets (candidates done, `total`) after each transaction. `now` as for
     `is_future`.
 
-    Raises InputError when not one picture can be used, for a time in the future, and for a crop with two truths. The
-    batches before that one stay written; the message says how many crops.
+    Raises InputError for the same content with other options, when not one picture can be used, for a time in the
+    future, for a crop with two truths, and when the batch is undone meanwhile. What was written before stays written;
+    the message says how many crops.
     """
     read = written = already_there = skipped_count = 0
     skipped: list[str] = []
-    for batch in _batches(candidates):
-        new: list[NewCrop] = []
+    batch: int | None = None
+    operator = operator or store.settings.operator
+    replaced = others(store, source, again)
+    for part in _parts(candidates):
+        while replaced:
+            reason = f"replaced by another ingest of {source.name}"
+            undo(store, crops, replaced.pop().id, operator=operator, reason=reason)
         try:
-            for candidate in batch:
-                read += 1
-                if is_future(candidate.captured_at, now):
-                    raise InputError(f"{candidate.name}: time {candidate.captured_at.isoformat()} lies in the future")
-                try:
-                    new.append(_keep(crops, source, candidate))
-                except PictureError as error:
-                    skipped_count += 1
-                    if len(skipped) < LISTED:
-                        skipped.append(f"{candidate.name}: {error}")
-            counts = write_crops(store, new)
+            with store.begin() as connection:
+                share_crops(connection)
+                new: list[NewCrop] = []
+                for candidate in part:
+                    read += 1
+                    if is_future(candidate.captured_at, now):
+                        raise InputError(
+                            f"{candidate.name}: time {candidate.captured_at.isoformat()} lies in the future"
+                        )
+                    try:
+                        new.append(_keep(crops, source.door, candidate))
+                    except PictureError as error:
+                        skipped_count += 1
+                        if len(skipped) < LISTED:
+                            skipped.append(f"{candidate.name}: {error}")
+                if new and not written + already_there:
+                    before_first(connection)
+                if batch is None and new:
+                    batch = open_batch(connection, source, operator)
+                counts = write_crops(connection, new, store.settings.association.window_s, batch)
         except InputError as error:
             raise InputError(f"{error}; {written or 'no'} crops were written before this") from None
         written, already_there = written + counts[0], already_there + counts[1]
@@ -92,24 +115,36 @@ def take_in(
     if read and skipped_count == read:
         raise none_usable(read, skipped[0])
     return IngestReport(
-        read=read, written=written, already_there=already_there, skipped=tuple(skipped), skipped_count=skipped_count
+        batch=batch,
+        read=read,
+        written=written,
+        already_there=already_there,
+        skipped=tuple(skipped),
+        skipped_count=skipped_count,
     )
+
+
+def ended(store: Store, report: IngestReport) -> IngestReport:
+    """The report of an ingest that ends now, after writing it to its batch."""
+    if report.batch is not None:
+        end_batch(store, report.batch, report)
+    return report
 
 
 def none_usable(count: int, first: str) -> InputError:
     return InputError(f"none of the {count} pictures can be used; the first: {first}")
 
 
-def _batches(candidates: Iterable[Candidate | None]) -> Iterator[list[Candidate]]:
-    batch: list[Candidate] = []
+def _parts(candidates: Iterable[Candidate | None]) -> Iterator[list[Candidate]]:
+    part: list[Candidate] = []
     for candidate in candidates:
         if candidate is not None:
-            batch.append(candidate)
-        if batch and (candidate is None or len(batch) == BATCH):
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+            part.append(candidate)
+        if part and (candidate is None or len(part) == BATCH):
+            yield part
+            part = []
+    if part:
+        yield part
 
 
 def _keep(crops: CropStore, source: str, candidate: Candidate) -> NewCrop:
@@ -134,16 +169,26 @@ def _keep(crops: CropStore, source: str, candidate: Candidate) -> NewCrop:
     )
 
 
-_INSERT_CROPS = text("""
-    INSERT INTO crop (key, camera, captured_at, timed, source, track, box, picture, width_px, height_px, quality)
-    SELECT key, camera, captured_at, timed, source, track, CASE WHEN x IS NOT NULL THEN ARRAY[x, y, w, h] END,
-           picture, width_px, height_px, quality
-    FROM unnest(CAST(:key AS bytea[]), CAST(:camera AS text[]), CAST(:captured_at AS timestamptz[]),
-                CAST(:timed AS boolean[]), CAST(:source AS text[]), CAST(:track AS text[]), CAST(:x AS float8[]),
-                CAST(:y AS float8[]), CAST(:w AS float8[]), CAST(:h AS float8[]), CAST(:picture AS bytea[]),
-                CAST(:width_px AS int4[]), CAST(:height_px AS int4[]), CAST(:quality AS float4[]))
-         AS new (key, camera, captured_at, timed, source, track, x, y, w, h, picture, width_px, height_px, quality)
-    ON CONFLICT (key) DO NOTHING RETURNING camera, captured_at""")
+_NEW_CROPS = """
+    unnest(CAST(:key AS bytea[]), CAST(:camera AS text[]), CAST(:captured_at AS timestamptz[]),
+           CAST(:timed AS boolean[]), CAST(:source AS text[]), CAST(:track AS text[]), CAST(:x AS float8[]),
+           CAST(:y AS float8[]), CAST(:w AS float8[]), CAST(:h AS float8[]), CAST(:picture AS bytea[]),
+           CAST(:width_px AS int4[]), CAST(:height_px AS int4[]), CAST(:quality AS float4[]), CAST(:truth AS text[]))
+    AS new (key, camera, captured_at, timed, source, track, x, y, w, h, picture, width_px, height_px, quality, truth)"""
+_BOX = "CASE WHEN new.x IS NOT NULL THEN ARRAY[new.x, new.y, new.w, new.h] END"
+_INSERT_CROPS = text(f"""
+    INSERT INTO crop (key, camera, captured_at, timed, source, track, box, picture, width_px, height_px, quality,
+                      batch_id)
+    SELECT key, camera, captured_at, timed, source, track, {_BOX}, picture, width_px, height_px, quality, :batch
+    FROM {_NEW_CROPS} ON CONFLICT (key) DO NOTHING RETURNING key, camera, captured_at""")
+_BRING_BACK = text(f"""
+    UPDATE crop SET batch_id = :batch, track = new.track, box = {_BOX}, withdrawn_at = NULL, picture_gone_at = NULL
+    FROM {_NEW_CROPS} WHERE crop.key = new.key AND crop.withdrawn_at IS NOT NULL
+    RETURNING crop.key, crop.camera, crop.captured_at""")
+_CLAIM = text(f"""
+    INSERT INTO crop_claim (batch_id, crop_id, track, box, truth)
+    SELECT :batch, crop.id, new.track, {_BOX}, new.truth FROM {_NEW_CROPS}
+    JOIN crop ON crop.key = new.key AND crop.batch_id <> :batch ON CONFLICT DO NOTHING""")
 _INSERT_TRUTH = text("""
     INSERT INTO crop_truth (crop_id, truth)
     SELECT crop.id, new.truth FROM unnest(CAST(:key AS bytea[]), CAST(:truth AS text[])) AS new (key, truth)
@@ -151,11 +196,14 @@ _INSERT_TRUTH = text("""
 _READ_TRUTH = text("SELECT key, truth FROM crop JOIN crop_truth ON crop_id = id WHERE key = ANY(CAST(:key AS bytea[]))")
 
 
-def write_crops(store: Store, crops: Sequence[NewCrop]) -> tuple[int, int]:
-    """Writes the crops that are not there yet, in one transaction; returns how many were (written, already there).
+def write_crops(
+    connection: Connection, crops: Sequence[NewCrop], window_s: int, batch: int | None = None
+) -> tuple[int, int]:
+    """Writes the crops of `batch` that are not there yet; returns how many were (written, already there).
 
     A crop that occurs twice among `crops` is written once, as it occurs first, and counts as already there after that.
-    A truth that comes later than its crop is added. Raises InputError for a crop with two truths, with nothing written.
+    One that was withdrawn comes back and counts as written. A truth that comes later than its crop is added. Raises
+    InputError for a crop with two truths, and for a batch that is undone; the transaction must then be rolled back.
     """
     # Sorted by key, so that two ingests of the same crops wait for each other and do not deadlock.
     once: dict[bytes, NewCrop] = {}
@@ -169,22 +217,29 @@ def write_crops(store: Store, crops: Sequence[NewCrop]) -> tuple[int, int]:
     new = [once[key] for key in sorted(once)]
     if not new:
         return 0, 0
-    boxes = [crop.box or (None, None, None, None) for crop in new]
-    columns: dict[str, list[object]] = {
-        name: [getattr(crop, name) for crop in new]
-        for name in ("key", "camera", "captured_at", "timed", "source", "track", "picture", "width_px", "height_px")
-    }
-    columns["quality"] = [crop.quality for crop in new]
-    columns |= {name: [box[i] for box in boxes] for i, name in enumerate("xywh")}
-    with store.begin() as connection:
-        inserted = connection.execute(_INSERT_CROPS, columns).all()
-        if labeled:
-            _write_truth(connection, labeled)
-        window_s = store.settings.association.window_s
-        watermarks.mark_all(
-            connection, {camera: window_start(first, window_s) for camera, first in _earliest(inserted)}
-        )
+    if batch is not None:
+        check_open(connection, batch)
+    columns = _columns(new, batch)
+    columns["truth"] = [labeled[crop.key].truth if crop.key in labeled else None for crop in new]
+    inserted = [*connection.execute(_INSERT_CROPS, columns).all()]
+    if len(inserted) < len(new):
+        inserted += connection.execute(_BRING_BACK, columns).all()
+    if batch is not None:
+        count_written(connection, batch, len(inserted))
+        if len(inserted) < len(new):
+            connection.execute(_CLAIM, columns)
+    if labeled:
+        _write_truth(connection, labeled)
+    watermarks.mark_crops(connection, ((row.camera, row.captured_at) for row in inserted), window_s)
     return len(inserted), len(crops) - len(inserted)
+
+
+def _columns(new: Sequence[NewCrop], batch: int | None) -> dict[str, object]:
+    """The parameters of the statements above."""
+    boxes = [crop.box or (None, None, None, None) for crop in new]
+    names = ["key", "camera", "captured_at", "timed", "source", "track", "picture", "width_px", "height_px", "quality"]
+    columns: dict[str, object] = {name: [getattr(crop, name) for crop in new] for name in names}
+    return columns | {name: [box[i] for box in boxes] for i, name in enumerate("xywh")} | {"batch": batch}
 
 
 def _write_truth(connection: Connection, labeled: Mapping[bytes, NewCrop]) -> None:
@@ -198,12 +253,3 @@ def _write_truth(connection: Connection, labeled: Mapping[bytes, NewCrop]) -> No
 
 def _two_truths(crop: NewCrop, other: str | None, where: str) -> InputError:
     return InputError(f"{crop.name}: truth {crop.truth!r} contradicts {other!r}, the same crop's truth {where}")
-
-
-def _earliest(rows: Iterable[Sequence[object]]) -> Iterator[tuple[str, datetime]]:
-    """The cameras of the rows (camera, captured_at), each with its earliest time."""
-    first: dict[str, datetime] = {}
-    for camera, captured_at in rows:
-        assert isinstance(camera, str) and isinstance(captured_at, datetime)
-        first[camera] = min(captured_at, first.get(camera, captured_at))
-    yield from first.items()

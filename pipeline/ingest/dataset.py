@@ -6,22 +6,23 @@ Market-1501's names are `0002_c1s1_000451_03.jpg`: person 0002, camera c1, seque
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
-from pipeline.city.units import canonical, find_city, store_city
+from pipeline.city.units import canonical, find_city, load_city
 from pipeline.crops.crop_store import CropStore
-from pipeline.crops.quality import decode
-from pipeline.ingest.crop_writer import LISTED, Candidate, Progress, is_future, none_usable, take_in
+from pipeline.ingest.batches import Again, Source, path_text
+from pipeline.ingest.crop_writer import LISTED, Candidate, Progress, ended, is_future, take_in
 from pipeline.ingest.picture_roots import Place
 from pipeline.store import Store
 from reid_core.datasets.market1501 import FOLDERS, SUFFIXES, parse_name
 from schemas.city_file import City
 from schemas.crops import IngestReport
-from schemas.errors import CityError, InputError, PictureError
+from schemas.errors import CityError, InputError
+from schemas.keys import content_hash
 from schemas.times import UNTIMED
 
 Layout = Literal["market1501"]
@@ -54,13 +55,18 @@ def ingest_dataset(
     times: str,
     *,
     splits: Sequence[str] | None = None,
+    again: Again = "refuse",
+    operator: str | None = None,
     progress: Progress | None = None,
 ) -> IngestReport:
     """Writes the crops of a data set, and its city if none is loaded yet. The same data set again writes nothing.
 
+    The city is loaded together with the first crops.
+
     `city` states by each camera's `source` which camera of the data set it is. `times` is `frames:FPS` (a crop's time
     is START, plus a day for each earlier sequence, plus its frame over FPS) or `none` (crops are untimed). `splits`
-    names the folders to take; all that exist unless given.
+    names the folders to take; all that exist unless given. `again`: what happens if the same data set was taken in with
+    other `times` or cameras. `operator`: as for `take_in`.
 
     Raises InputError, with nothing written, for names that do not parse (the first ten), a time in the future, or when
     not one picture can be used; CityError for a camera that the city lacks, or when the store holds another city.
@@ -84,9 +90,8 @@ def ingest_dataset(
             "another city is loaded than the one given for this data set; `urban-reid city load` the given one first, "
             "or use another URBAN_REID_HOME"
         )
-    if loaded is None:
-        _require_usable(people)
-        store_city(store, city)
+    operator = operator or store.settings.operator
+    source = _source(directory, layout, files, by_source, times)
     candidates = (
         Candidate(
             name=file.name,
@@ -98,15 +103,38 @@ def ingest_dataset(
         )
         for file, moment in zip(people, moments, strict=True)
     )
-    report = take_in(store, crops, f"dataset:{layout}", candidates, total=len(people), progress=progress)
-    junk = [f"{file.name}: junk, person -1" for file in files if file.person < 0]
-    return report.model_copy(
-        update={
-            "read": report.read + len(junk),
-            "skipped": (*report.skipped, *junk)[:LISTED],
-            "skipped_count": report.skipped_count + len(junk),
-        }
+    report = take_in(
+        store,
+        crops,
+        source,
+        candidates,
+        total=len(people),
+        operator=operator,
+        again=again,
+        before_first=lambda connection: loaded or load_city(connection, city, operator),
+        progress=progress,
     )
+    junk = [f"{file.name}: junk, person -1" for file in files if file.person < 0]
+    return ended(
+        store,
+        report.model_copy(
+            update={
+                "read": report.read + len(junk),
+                "skipped": (*report.skipped, *junk)[:LISTED],
+                "skipped_count": report.skipped_count + len(junk),
+            }
+        ),
+    )
+
+
+def _source(
+    directory: Path, layout: Layout, files: Sequence[DatasetFile], cameras: Mapping[str, str], times: str
+) -> Source:
+    """The content is that of the file names, which state everything but the pictures, and of their sizes."""
+    names = [part for file in files for part in (file.name, file.path.stat().st_size)]
+    placed = [part for pair in sorted(cameras.items()) for part in pair]
+    options = {"times": times, "cameras": content_hash("cameras", placed).hex()[:8]}
+    return Source(f"dataset:{layout}", path_text(directory), content_hash("dataset", names), options)
 
 
 def dataset_files(directory: Path, splits: Sequence[str] | None = None) -> list[DatasetFile]:
@@ -137,18 +165,6 @@ def _moment(file: DatasetFile, per_second: float | None) -> datetime | None:
             f"{moment.isoformat()} lies in the future; give the true frame rate, or `--times none`"
         )
     return moment
-
-
-def _require_usable(files: Sequence[DatasetFile]) -> None:
-    """Raises InputError when not one picture can be used, so that no city is loaded for it."""
-    first = ""
-    for file in files:
-        try:
-            decode(Place(file.path).read())
-            return
-        except PictureError as error:
-            first = first or f"{file.name}: {error}"
-    raise none_usable(len(files), first)
 
 
 def _split_folders(directory: Path, splits: Sequence[str] | None) -> list[Path]:

@@ -26,9 +26,16 @@ Frame = NDArray[np.uint8]  # (h, w, 3) BGR, as OpenCV reads it
 
 
 class Detector(Protocol):
-    """Finds people. `sure`: the confidence from which a box may begin a track; boxes below it only continue one."""
+    """Finds people.
+
+    `sure`: the confidence from which a box may begin a track; boxes below it only continue one. `name`: equal for
+    detectors that find the same people.
+    """
 
     sure: float
+
+    @property
+    def name(self) -> str: ...
 
     def detect(self, frame: Frame) -> Boxes:
         """The people in a frame (h, w, 3) BGR, in a fixed order."""
@@ -54,6 +61,7 @@ class HogDetector:
     """OpenCV's default people detector. Its confidence is m / (m + 1) of the margin m of the SVM."""
 
     sure = 0.35
+    name = "HOG"
 
     def __init__(self) -> None:
         self._hog = cv2.HOGDescriptor()
@@ -107,6 +115,7 @@ class OpenVinoDetector:
         if len(shape) != 4 or shape[:2] != [1, 3] or result.rank.get_length() != 4 or result[3] != 7:
             raise ModelFileError(f"{file}: is no SSD detector; its input must be 1x3xHxW and its output 1x1xNx7")
         self._model, self._size = model, (shape[3], shape[2])
+        self.name = _name(file, file.with_suffix(".bin"))
 
     def detect(self, frame: Frame) -> Boxes:
         picture = cv2.resize(frame, self._size).transpose(2, 0, 1)[None].astype(np.float32)
@@ -139,7 +148,7 @@ class TorchvisionDetector:
             )
         if hashlib.sha256(file.read_bytes()).hexdigest()[:8] != name[2]:
             raise ModelFileError(f"{file}: its SHA-256 does not begin with {name[2]}; download it again")
-        self._torch = torch
+        self._torch, self.name = torch, _name(file)
         self._model = get_model(name[1], weights=None, weights_backbone=None, num_classes=91).eval()
         try:
             self._model.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
@@ -152,6 +161,12 @@ class TorchvisionDetector:
             found: dict[str, Any] = self._model([self._torch.from_numpy(picture).float() / 255])[0]
         person = (found["labels"] == 1) & (found["scores"] >= self.least)
         return _from_corners(found["boxes"][person].double().numpy(), found["scores"][person].double().numpy())
+
+
+def _name(*files: Path) -> str:
+    """The first file's name, and the first digits of the SHA-256 of all."""
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files if file.is_file()))
+    return f"{files[0].name} {digest.hexdigest()[:8]}"
 
 
 def _from_corners(corners: NDArray[np.float64], confidence: NDArray[np.float64]) -> Boxes:

@@ -16,7 +16,7 @@ from pipeline.store import Store
 from pipeline.store.copy import copy_in, new_ids
 from pipeline.store.partitions import ensure_partitions
 from schemas.keys import crop_key
-from schemas.times import from_us, utc_days, window_start
+from schemas.times import from_us, utc_days
 from synthetic.embedding_city import PassageBatch
 
 SOURCE = "simulated"
@@ -42,8 +42,6 @@ def take_in_features(
     keys = [crop_key(*parts) for parts in zip(codes, moments, [SOURCE] * len(codes), pictures, strict=True)]
     with store.begin() as connection:
         ensure_partitions(connection, "crop_embedding", model.id, utc_days(times))
-    order = np.lexsort((batch.time_us, batch.camera))
-    firsts = order[np.unique(batch.camera[order], return_index=True)[1]].tolist()  # each camera's earliest
     with store.begin() as connection:
         ids = np.array(new_ids(connection, "crop", len(keys)))
         copy_in(
@@ -75,6 +73,5 @@ def take_in_features(
                 "v": ("halfvec", vectors),
             },
         )
-        window_s = store.settings.association.window_s
-        watermarks.mark_all(connection, {codes[row]: window_start(moments[row], window_s) for row in firsts})
+        watermarks.mark_crops(connection, zip(codes, moments, strict=True), store.settings.association.window_s)
     return len(keys)

@@ -19,7 +19,8 @@ from pydantic import ValidationError
 
 from pipeline.city.units import read_city
 from pipeline.crops.crop_store import CropStore
-from pipeline.ingest.crop_writer import Candidate, Progress, is_future, take_in
+from pipeline.ingest.batches import Source, file_digest, path_text
+from pipeline.ingest.crop_writer import Candidate, Progress, ended, is_future, take_in
 from pipeline.ingest.picture_roots import Places
 from pipeline.store import Store
 from schemas.city_file import nearest
@@ -40,12 +41,19 @@ Numbered = tuple[int, ManifestLine | str]
 
 
 def ingest_manifest(
-    store: Store, crops: CropStore, path: Path, progress: Progress | None = None, *, now: datetime | None = None
+    store: Store,
+    crops: CropStore,
+    path: Path,
+    progress: Progress | None = None,
+    *,
+    operator: str | None = None,
+    now: datetime | None = None,
 ) -> IngestReport:
     """Stores the crops that a manifest lists. The same manifest again stores nothing.
 
-    `now`: the present, UTC; by default the machine's clock. Raises InputError with the first ten faults by line, and
-    then stores nothing; CityError if no city is loaded.
+    `operator`: as for `take_in`. `now`: the present, UTC; by default the machine's clock.
+
+    Raises InputError with the first ten faults by line, and then stores nothing; CityError if no city is loaded.
     """
     cameras = {unit.code for unit in read_city(store).cameras()}
     places = Places(path.parent, store.settings.crop_roots)
@@ -66,8 +74,11 @@ def ingest_manifest(
         raise InputError(f"{path}: nothing was written. {'; '.join(faults)}{more}")
     if not total:
         raise InputError(f"{path}: holds no line")
-    report = take_in(store, crops, SOURCE, _candidates(path, places), total=total, progress=progress, now=now)
-    return report.model_copy(update={"notes": tuple(clocks.notes.values())})
+    source = Source(SOURCE, path_text(path), file_digest(path))
+    report = take_in(
+        store, crops, source, _candidates(path, places), total=total, operator=operator, progress=progress, now=now
+    )
+    return ended(store, report.model_copy(update={"notes": tuple(clocks.notes.values())}))
 
 
 def _fault(line: ManifestLine, cameras: set[str], places: Places, now: datetime | None) -> str:

@@ -2,11 +2,13 @@
 
 The detector runs on up to ten frames a second. Of each tracked person the best picture of every half second becomes a
 crop: cut out with a margin around the box, complete in the frame, and not covered by somebody nearer to the camera. The
-crop's track is the time of the first frame followed by the tracker's number. Static things give no crops.
+crop's track is the time of the first frame, the batch's digest and the tracker's number, so that two ingests share no
+track unless they took in the same file in the same way. Static things give no crops.
 """
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,7 +17,8 @@ from numpy.typing import NDArray
 from pipeline.city.units import read_city
 from pipeline.crops.crop_store import CropStore
 from pipeline.crops.quality import quality
-from pipeline.ingest.crop_writer import Box, Candidate, Progress, is_future, take_in
+from pipeline.ingest.batches import Again, Source, file_digest, path_text
+from pipeline.ingest.crop_writer import Box, Candidate, Progress, ended, is_future, take_in
 from pipeline.ingest.detectors import Detector, Frame
 from pipeline.ingest.frames import Frames, open_frames
 from pipeline.ingest.stillness import StaticFilter
@@ -51,14 +54,17 @@ def ingest_video(
     start: datetime | None = None,
     fps: float | None = None,
     region: Region | None = None,
+    again: Again = "refuse",
+    operator: str | None = None,
     progress: Progress | None = None,
     now: datetime | None = None,
 ) -> IngestReport:
     """Detects and tracks the people in a video file or an RTSP stream, and writes their crops as those of `camera`.
 
     `start`: when a file's first frame was taken, with zone; video_file.START unless given. `fps`: the frame rate of a
-    file that states no times, or whose times are wrong. `region`: the part of the frame that is used. `progress` gets
-    (frames read, frames in the file or 0) for each frame. `now` as for `is_future`.
+    file that states no times, or whose times are wrong. `region`: the part of the frame that is used. `again`: what
+    happens if the same file was taken in with another camera, start, rate, region or detector. `operator`: as for
+    `take_in`. `progress` gets (frames read, frames in the file or 0) for each frame. `now` as for `is_future`.
 
     A stream is read until it ends or the program is interrupted (Ctrl-C); what was seen until then is written. The same
     file with the same start, rate, region and detector gives the same crops. Raises InputError, also for a file that
@@ -76,8 +82,9 @@ def ingest_video(
             f"{frames.name}: begins at {start or START:%Y-%m-%d %H:%M:%S %Z} and ends at {last:%Y-%m-%d %H:%M:%S %Z}, "
             "in the future; correct --start or --fps"
         )
-    found = _Crops(frames, camera, detector, region, progress)
-    report = take_in(store, crops, SOURCE, found, total=0, now=now)
+    taken = _source(frames, source, camera, detector, start, fps, region)
+    found = _Crops(frames, taken, camera, detector, region, progress)
+    report = take_in(store, crops, taken, found, total=0, operator=operator, again=again, now=now)
     notes = [] if report.read else [f"no people were found in {frames.read} frames"]
     static = found.static
     if static.first is not None:
@@ -86,16 +93,44 @@ def ingest_video(
             f"nothing moves in {things}, as in a chair that is taken for a person; their {static.crops} crops were "
             f"left out, the first: {static.first.name}, box {static.first.box}"
         )
-    return report.model_copy(update={"static_count": static.crops, "notes": (*notes, *frames.notes)})
+    return ended(store, report.model_copy(update={"static_count": static.crops, "notes": (*notes, *frames.notes)}))
+
+
+def _source(
+    frames: Frames,
+    address: str,
+    camera: str,
+    detector: Detector,
+    start: datetime | None,
+    fps: float | None,
+    region: Region | None,
+) -> Source:
+    options = {"camera": camera, "detector": detector.name}
+    if region is not None:
+        options["region"] = ",".join(map(str, region))
+    if frames.live:
+        return Source(SOURCE, frames.name, options=options)
+    options["start"] = from_us(to_us(start or START)).isoformat()
+    if fps is not None:
+        options["fps"] = f"{fps:g}"
+    path = Path(address)
+    return Source(SOURCE, path_text(path), file_digest(path), options)
 
 
 class _Crops:
     """The crops of one video, as it is read. None between them asks to write those before it."""
 
     def __init__(
-        self, frames: Frames, camera: str, detector: Detector, region: Region | None, progress: Progress | None
+        self,
+        frames: Frames,
+        source: Source,
+        camera: str,
+        detector: Detector,
+        region: Region | None,
+        progress: Progress | None,
     ) -> None:
         self._frames, self._camera, self._region, self._progress = frames, camera, region, progress
+        self._tag = source.digest.hex()[:8]
         self._detector, self._tracker = detector, Tracker(detector.sure)
         self._best: dict[int, tuple[int, float, Candidate]] = {}  # by track: half second, its best rating and crop
         self._first: datetime | None = None
@@ -174,7 +209,7 @@ class _Crops:
             read=data.tobytes,
             camera=self._camera,
             captured_at=moment,
-            track=f"{first:%Y%m%dT%H%M%S}-{track.number}",
+            track=f"{first:%Y%m%dT%H%M%S}-{self._tag}-{track.number}",
             box=box,
         )
 

@@ -45,7 +45,7 @@ _PICTURES = text(
     "  c.height_px, c.captured_at, c.quality, c.key, "
     "  ntile(3) OVER (PARTITION BY m.identity_id ORDER BY c.captured_at, c.key) AS third "
     "  FROM identity_member m JOIN crop c ON c.id = m.crop_id "
-    "  WHERE m.identity_id = ANY(:ids) AND c.source <> :without) AS parts "
+    "  WHERE m.identity_id = ANY(:ids) AND c.source <> :without AND c.withdrawn_at IS NULL) AS parts "
     "ORDER BY tracklet, third, quality DESC, key"
 )
 

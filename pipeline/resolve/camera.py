@@ -22,14 +22,14 @@ from schemas.times import from_us, window_start
 # The newest crop up to :start that follows a pause longer than the gap, or is the first: no tracklet reaches across it.
 _AFTER_PAUSE = text(
     "SELECT max(captured_at) FROM (SELECT captured_at, lag(captured_at) OVER (ORDER BY captured_at) AS before "
-    "FROM crop WHERE camera = :camera AND captured_at <= :start) AS c "
+    "FROM crop WHERE camera = :camera AND captured_at <= :start AND withdrawn_at IS NULL) AS c "
     "WHERE before IS NULL OR captured_at - before > make_interval(secs => :gap)"
 )
 
 _CROPS = (
     "SELECT c.id, c.key, c.captured_at, c.timed, c.track, c.quality, e.v FROM crop c JOIN crop_embedding e "
     "ON e.crop_id = c.id AND e.model_id = :model AND e.day = (c.captured_at AT TIME ZONE 'UTC')::date "
-    "WHERE c.camera = :camera AND c.captured_at >= :start AND c.quality >= :quality "
+    "WHERE c.camera = :camera AND c.captured_at >= :start AND c.quality >= :quality AND c.withdrawn_at IS NULL "
     "ORDER BY c.captured_at, c.key"
 )
 

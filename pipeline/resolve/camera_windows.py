@@ -8,6 +8,7 @@ from pipeline.resolve.camera import first_window, new_versions, read_crops, trac
 from pipeline.resolve.read import read_windows
 from pipeline.resolve.rows import RunRows
 from pipeline.resolve.runs import Job, UnitResult, chunks, identity_ids, in_period, read_current_runs, write_chunk
+from pipeline.resolve.withdrawn import forget_withdrawn
 from pipeline.store import Store
 from schemas.keys import content_hash
 from schemas.parameters import Period
@@ -49,6 +50,7 @@ def camera_windows(
             ]
             emptied = [window for window in chunk if window in versions and not versions[window]]
             total += write_chunk(store, connection, job, chunk, written, emptied, current)
+            forget_withdrawn(connection, job.unit, [window for window in chunk if window in changed])
         if progress is not None:
             progress(total.windows, len(windows))
     return total, remaining

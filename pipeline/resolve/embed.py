@@ -4,11 +4,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Row, TextClause, text
 
 from pipeline.crops.crop_store import CropStore
 from pipeline.crops.quality import decode
 from pipeline.registry import ModelRow
+from pipeline.resolve.pictures import mark_gone, take_back
 from pipeline.store import Store
 from pipeline.store.copy import copy_in
 from pipeline.store.locks import unit_lock
@@ -16,12 +18,13 @@ from pipeline.store.partitions import ensure_partitions
 from reid_core.datasets.dataset import in_threads
 from reid_core.preprocessing import prepare
 from reid_core.serving.core import ReIDCore
+from schemas.errors import PictureError, StoreError
 
 #: Crops of one transaction; a kill loses at most the work on these.
 BATCH = 512
 
 _MISSING = (
-    "c.picture_gone_at IS NULL "
+    "c.picture_gone_at IS NULL AND c.withdrawn_at IS NULL "
     "AND NOT EXISTS (SELECT 1 FROM crop_embedding e WHERE e.model_id = :model AND e.crop_id = c.id "
     "AND e.day = (c.captured_at AT TIME ZONE 'UTC')::date)"
 )
@@ -47,19 +50,21 @@ def embed_camera(
 ) -> int:
     """Embeds all crops of `camera` that have no feature of `model`; returns their number.
 
+    Crops whose picture is missing or damaged are marked as gone; those whose picture is there again take part again.
     One process at a time embeds a camera. `on_wait`: a line that names that process, while this one waits. `progress`:
     crops done, crops in all, after each batch.
     """
-    done = total = 0
+    embedded = done = total = 0
     with unit_lock(store, camera, on_wait):
+        take_back(store, crops, camera)
         while missing := _read(store, _OF_CAMERA, model, camera=camera):
             if progress is not None and not total:
                 total = _count(store, model, camera)
-            _embed(store, core, crops, model, missing)
+            embedded += _embed(store, core, crops, model, camera, missing)
             done += len(missing)
             if progress is not None:
                 progress(done, max(done, total))  # crops that arrive meanwhile are embedded too
-    return done
+    return embedded
 
 
 def embed_city(
@@ -79,8 +84,7 @@ def embed_city(
     total = after = 0
     while missing := _read(store, _OF_CITY, model, after=after, resolved=resolved):
         after = missing[-1].id
-        _embed(store, core, crops, model, missing)
-        total += len(missing)
+        total += _embed(store, core, crops, model, None, missing)
         if progress is not None:
             progress(len(missing))
     return total
@@ -104,20 +108,43 @@ def _count(store: Store, model: ModelRow, camera: str) -> int:
         return int(connection.execute(_COUNT_OF_CAMERA, {"model": model.id, "camera": camera}).scalar_one())
 
 
-def _embed(store: Store, core: ReIDCore, crops: CropStore, model: ModelRow, missing: Sequence[Row[Any]]) -> None:
-    with in_threads(lambda row: prepare(decode(crops.get(bytes(row.picture))), core.card.input), missing) as prepared:
-        pictures = np.stack(list(prepared))
-    features = core.embed(pictures)
+# Waits for an undo that withdraws some of them; one that comes later waits for this transaction.
+_STILL_THERE = text("SELECT id FROM crop WHERE id = ANY(:ids) AND withdrawn_at IS NULL FOR SHARE")
+
+
+def _embed(
+    store: Store, core: ReIDCore, crops: CropStore, model: ModelRow, unit: str | None, missing: Sequence[Row[Any]]
+) -> int:
+    """Embeds crops (rows id, picture, day) and returns how many; those without a usable picture are marked as gone."""
+
+    def read(row: Row[Any]) -> NDArray[np.uint8] | str:
+        try:
+            return prepare(decode(crops.get(bytes(row.picture))), core.card.input)
+        except (StoreError, PictureError) as error:
+            return str(error)
+
+    with in_threads(read, missing) as prepared:
+        found = list(zip(missing, prepared, strict=True))
+    whole = [(row, picture) for row, picture in found if not isinstance(picture, str)]
+    if faults := [(row.id, fault) for row, fault in found if isinstance(fault, str)]:
+        mark_gone(store, crops, unit, [id_ for id_, _ in faults], faults[0][1])
+    if not whole:
+        return 0
+    features = core.embed(np.stack([picture for _, picture in whole]))
     with store.begin() as connection:
-        ensure_partitions(connection, "crop_embedding", model.id, {row.day for row in missing})
+        ensure_partitions(connection, "crop_embedding", model.id, {row.day for row, _ in whole})
     with store.begin() as connection:
+        there = set(connection.execute(_STILL_THERE, {"ids": [row.id for row, _ in whole]}).scalars())
+        kept = np.array([row.id in there for row, _ in whole])
+        rows = [row for row, _ in whole if row.id in there]
         copy_in(
             connection,
             "crop_embedding",
             {
-                "model_id": ("int4", np.full(len(missing), model.id)),
-                "day": ("date", [row.day for row in missing]),
-                "crop_id": ("int8", np.array([row.id for row in missing])),
-                "v": ("halfvec", features),
+                "model_id": ("int4", np.full(len(rows), model.id)),
+                "day": ("date", [row.day for row in rows]),
+                "crop_id": ("int8", np.array([row.id for row in rows])),
+                "v": ("halfvec", features[kept]),
             },
         )
+    return len(rows)

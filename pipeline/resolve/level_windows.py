@@ -14,6 +14,7 @@ from pipeline.resolve.read import read_versions, read_windows
 from pipeline.resolve.rows import Identity, RunRows
 from pipeline.resolve.runs import Job, UnitResult, chunks, identity_ids, in_period, read_current_runs, write_chunk
 from pipeline.resolve.window_nodes import Inputs, LevelRun
+from pipeline.resolve.withdrawn import forget_withdrawn
 from pipeline.store import Store
 from schemas.keys import content_hash
 from schemas.levels import level_of
@@ -100,7 +101,9 @@ def _resolve_chunk(
                     job.run_key(window, *parts), window, *counts, result.identities, result.events, result.decisions
                 )
             )
-    return write_chunk(store, connection, job, chunk, written, emptied, current)
+    total = write_chunk(store, connection, job, chunk, written, emptied, current)
+    forget_withdrawn(connection, job.unit, [*emptied, *(rows.window_start for rows in written)])
+    return total
 
 
 def _inputs(connection: Connection, memory: UnitMemory, window: datetime, versions: Sequence[Identity]) -> Inputs:

@@ -28,7 +28,8 @@ _CHILDREN = text(
 )
 _CROPS = text(
     "SELECT m.identity_id AS holder, c.id, encode(c.key, 'hex') AS key, c.camera, c.captured_at, c.timed "
-    "FROM identity_member m JOIN crop c ON c.id = m.crop_id WHERE m.identity_id = ANY(:holders) "
+    "FROM identity_member m JOIN crop c ON c.id = m.crop_id "
+    "WHERE m.identity_id = ANY(:holders) AND c.withdrawn_at IS NULL "
     "AND (CAST(:from_time AS timestamptz) IS NULL OR c.timed AND c.captured_at >= :from_time) "
     "AND (CAST(:to_time AS timestamptz) IS NULL OR c.timed AND c.captured_at < :to_time) ORDER BY c.key"
 )

@@ -81,12 +81,15 @@ def _check_probe(connection: Connection, parameters: SearchParameters) -> int | 
                 f"no probe {parameters.probe_id} was uploaded; `urban-reid search --probe FILE` uploads one"
             )
         return None
-    crop: int | None = connection.execute(
-        text("SELECT id FROM crop WHERE key = :key"), {"key": bytes.fromhex(parameters.crop_key)}
-    ).scalar_one_or_none()
+    crop = connection.execute(
+        text("SELECT id, batch_id, withdrawn_at FROM crop WHERE key = :key"),
+        {"key": bytes.fromhex(parameters.crop_key)},
+    ).one_or_none()
     if crop is None:
         raise InputError(f"no crop has the key {parameters.crop_key}; `urban-reid resolve --export` lists keys")
-    return crop
+    if crop.withdrawn_at is not None:
+        raise InputError(f"crop {parameters.crop_key} was withdrawn when ingest batch {crop.batch_id} was undone")
+    return int(crop.id)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ _CONFIRMED_CROPS = text(
     "SELECT DISTINCT i.persistent_id, c.id, encode(c.key, 'hex') AS key, c.camera, c.picture, c.captured_at "
     "FROM said JOIN identity i ON i.id = said.identity_id CROSS JOIN unnest(i.tracklets) AS t(id) "
     "JOIN identity_member m ON m.identity_id = t.id JOIN crop c ON c.id = m.crop_id "
-    "WHERE said.is_one_person AND c.picture_gone_at IS NULL AND c.quality >= :quality "
+    "WHERE said.is_one_person AND c.picture_gone_at IS NULL AND c.withdrawn_at IS NULL AND c.quality >= :quality "
     "ORDER BY i.persistent_id, c.captured_at, key"
 )
 

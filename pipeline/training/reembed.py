@@ -44,7 +44,7 @@ _CROPS = (
     "SELECT m.identity_id, c.quality, e.v FROM identity_member m JOIN crop c ON c.id = m.crop_id "
     "JOIN crop_embedding e ON e.crop_id = c.id AND e.model_id = :model "
     "AND e.day = (c.captured_at AT TIME ZONE 'UTC')::date "
-    "WHERE m.identity_id = ANY(:ids) ORDER BY m.identity_id, c.captured_at, c.key"
+    "WHERE m.identity_id = ANY(:ids) AND c.withdrawn_at IS NULL ORDER BY m.identity_id, c.captured_at, c.key"
 )
 
 

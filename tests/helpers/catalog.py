@@ -38,10 +38,10 @@ def catalog(connect: Connect) -> set[str]:
 
 
 def rows(connect: Connect, without: Sequence[str] = ()) -> dict[str, list[str]]:
-    """Every row of every table, as text, without some columns; the tables by today's name."""
+    """Every row of every table, as text, without some columns and tables; the tables by today's name."""
     with schema.session(connect) as connection:
         found = {}
-        for table in connection.scalars(text(_TABLES)).all():
+        for table in set(connection.scalars(text(_TABLES)).all()) - set(without):
             line = f"SELECT (to_jsonb(t) - CAST(:without AS text[]))::text FROM {table} AS t"
             lines = connection.scalars(text(line), {"without": list(without)}).all()
             found["walk" if table == "transit" else table] = sorted(lines)

@@ -3,18 +3,37 @@
 import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from schemas.crops import IngestReport
 from schemas.errors import UsageError
+from schemas.parameters import ApprovalParameters
 from schemas.settings import settings
-from urban_reid.arguments import AsJson, moment
-from urban_reid.output import out, print_json, say, shown
+from urban_reid.arguments import AsJson, Operator, Reason, checked, moment
+from urban_reid.earlier_names import Command
+from urban_reid.output import Table, out, print_json, say, shown
 from urban_reid.progress import progress
 
-app = typer.Typer(help="Take in pictures of people.", no_args_is_help=True)
+app = typer.Typer(help="Take in pictures of people, and undo that.", no_args_is_help=True)
+
+Add = Annotated[
+    bool, typer.Option("--add", help="Add to what an ingest of the same source with other options brought.")
+]
+Replace = Annotated[
+    bool, typer.Option("--replace", help="Undo earlier ingests of the same source with other options first.")
+]
+
+
+def _again(add: bool, replace: bool) -> "Again":
+    if add and replace:
+        raise UsageError("--add and --replace exclude each other")
+    return "add" if add else "replace" if replace else "refuse"
+
+
+if TYPE_CHECKING:
+    from pipeline.ingest.batches import Again, Batch
 
 
 class Layout(StrEnum):
@@ -24,6 +43,7 @@ class Layout(StrEnum):
 @app.command(epilog="Example: urban-reid ingest manifest crops/manifest.jsonl")
 def manifest(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON Lines or Parquet, one crop a line or row.")],
+    operator: Operator = None,
     as_json: AsJson = False,
 ) -> None:
     """Take in the crops that a manifest lists. Repeating it writes nothing."""
@@ -32,7 +52,7 @@ def manifest(
     from pipeline.store import Store
 
     with Store.open(settings(), "urban-reid ingest") as store, progress("crops") as tell:
-        report = ingest_manifest(store, CropStore(settings()), file, tell)
+        report = ingest_manifest(store, CropStore(settings()), file, tell, operator=operator)
     _show(report, as_json)
 
 
@@ -46,6 +66,9 @@ def dataset(
     times: Annotated[
         str, typer.Option(metavar="frames:FPS|none", help="frames:FPS reads times from frame numbers; none: no times.")
     ] = "none",
+    add: Add = False,
+    replace: Replace = False,
+    operator: Operator = None,
     as_json: AsJson = False,
 ) -> None:
     """Take in a data set in a known layout, and its city if no city is loaded."""
@@ -54,9 +77,19 @@ def dataset(
     from pipeline.ingest.dataset import ingest_dataset
     from pipeline.store import Store
 
-    units = read_city_file(city)
+    units, again = read_city_file(city), _again(add, replace)
     with Store.open(settings(), "urban-reid ingest") as store, progress("crops") as tell:
-        report = ingest_dataset(store, CropStore(settings()), directory, layout.value, units, times, progress=tell)
+        report = ingest_dataset(
+            store,
+            CropStore(settings()),
+            directory,
+            layout.value,
+            units,
+            times,
+            again=again,
+            operator=operator,
+            progress=tell,
+        )
     _show(report, as_json)
 
 
@@ -76,6 +109,9 @@ def video(
     detector: Annotated[
         Path | None, typer.Option(metavar="FILE", help="OpenVINO .xml or torchvision .pth; HOG unless given.")
     ] = None,
+    add: Add = False,
+    replace: Replace = False,
+    operator: Operator = None,
     as_json: AsJson = False,
 ) -> None:
     """Detect and track the people in a video, and take in their crops. A stream runs until Ctrl-C."""
@@ -84,7 +120,7 @@ def video(
     from pipeline.ingest.video import ingest_video
     from pipeline.store import Store
 
-    first, part = moment(start), _region(region)
+    first, part, again = moment(start), _region(region), _again(add, replace)
     finder = open_detector(detector)
     with Store.open(settings(), "urban-reid ingest") as store, progress("frames") as tell:
         report = ingest_video(
@@ -96,9 +132,82 @@ def video(
             start=first,
             fps=fps,
             region=part,
+            again=again,
+            operator=operator,
             progress=tell,
         )
     _show(report, as_json)
+
+
+@app.command("list", epilog="Example: urban-reid ingest list")
+def list_batches(as_json: AsJson = False) -> None:
+    """List what was taken in, the newest first. The same source with the same options is one batch."""
+    from pipeline.ingest.batches import batches
+    from pipeline.store import Store
+
+    with Store.open(settings(), "urban-reid ingest") as store, store.begin() as connection:
+        found = batches(connection)
+    if as_json:
+        print_json({"batches": [_as_json(batch) for batch in found]})
+        return
+    table = Table("id", "source", "options", "operator", "begun", "crops", "state")
+    for batch in found:
+        begun = f"{batch.begun_at:%Y-%m-%d %H:%M}"
+        cells = shown(batch.name), shown(batch.with_options()), shown(batch.operator), begun, str(batch.crops)
+        table.add_row(str(batch.id), *cells, _state(batch))
+    out().print(table)
+    for batch in found:
+        for line in batch.notes:
+            say(f"[yellow]note of batch {batch.id}:[/yellow] {shown(line)}")
+
+
+@app.command(
+    cls=Command, epilog='Example: urban-reid ingest undo 3 --operator anna --reason "recorded by another camera"'
+)
+def undo(
+    batch: Annotated[int, typer.Argument(metavar="ID", help="As `urban-reid ingest list` shows it.")],
+    reason: Reason,
+    operator: Operator = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take back an ingest, as if it had never been. The same source may be taken in again.
+
+    Its crops are withdrawn: their rows stay for the audit, their features go, and their pictures unless something else
+    holds them. Crops that another ingest brought too stay. The next resolve decides the windows concerned anew.
+    """
+    from pipeline.crops.crop_store import CropStore
+    from pipeline.ingest.undo import undo as run
+    from pipeline.store import Store
+
+    approval = checked(ApprovalParameters, operator=operator or settings().operator, reason=reason)
+    with Store.open(settings(), "urban-reid ingest") as store:
+        done = run(store, CropStore(settings()), batch, operator=approval.operator, reason=approval.reason)
+    if as_json:
+        print_json(vars(done))
+        return
+    if not done.districts:
+        out().print(f"batch {batch} holds no crops: it was undone before, or brought none")
+        return
+    out().print(
+        f"{done.crops} crops withdrawn, {done.pictures} pictures removed; {done.kept} crops stay, because another "
+        "ingest brought them too"
+    )
+    for district in done.districts:
+        out().print(f"`urban-reid resolve --unit {district}` decides the windows concerned anew")
+
+
+def _state(batch: "Batch") -> str:
+    if batch.undone_at is not None:
+        return f"undone by {shown(batch.undone_by or '')}: {shown(batch.undo_reason or '')}"
+    return "taken in" if batch.ended_at else "in work or interrupted"
+
+
+def _as_json(batch: "Batch") -> dict[str, object]:
+    times = {
+        name: None if (moment := getattr(batch, name)) is None else moment.isoformat()
+        for name in ("begun_at", "ended_at", "undone_at")
+    }
+    return {**vars(batch), **times}
 
 
 def _region(text: str | None) -> tuple[int, int, int, int] | None:
@@ -117,7 +226,7 @@ def _show(report: IngestReport, as_json: bool) -> None:
         return
     out().print(
         f"{report.read} read, {report.written} written, {report.already_there} already there, "
-        f"{report.skipped_count} left out"
+        f"{report.skipped_count} left out" + (f"; batch {report.batch}" if report.batch else "")
     )
     for line in (*report.skipped[:10], *report.notes):
         say(f"[yellow]note:[/yellow] {shown(line)}")

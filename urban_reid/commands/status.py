@@ -25,5 +25,9 @@ def status(as_json: AsJson = False) -> None:
         table.add_row("tracklets of cameras" if level == "camera" else level, str(count))
     out().print(table)
     out().print(f"decisions {found['decisions']}, runs {found['runs']}, units to resolve {found['pending']}")
+    if found["withdrawn"]:
+        out().print(f"{found['withdrawn']} crops withdrawn by `urban-reid ingest undo`")
+    if found["gone"]:
+        out().print(f"[yellow]pictures of {found['gone']} crops are gone[/yellow]; what comes back takes part again")
     out().print(f"model {shown(found['model'] or 'none in use')}")
     out().print(f"decision digest {found['digest']}", soft_wrap=True)

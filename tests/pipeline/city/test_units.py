@@ -128,7 +128,8 @@ def test_the_same_city_again_writes_nothing(store: Store, city_file: Path) -> No
 def test_a_city_may_grow_and_shrink_where_no_crops_are(store: Store, city_file: Path) -> None:
     city = read_city_file(city_file)
     store_city(store, city)
-    write_crops(store, [crop("d1/s1/b1/c1")])
+    with store.begin() as connection:
+        write_crops(connection, [crop("d1/s1/b1/c1")], 300)
     smaller = without(city, "d1/s1/b-2")
     assert store_city(store, smaller)
     assert read_city(store) == canonical(smaller)
@@ -153,7 +154,8 @@ def test_what_decisions_rest_on_cannot_change_under_crops(
 ) -> None:
     city = read_city_file(city_file)
     store_city(store, city)
-    write_crops(store, [crop("d1/s1/b1/c1", 0), crop("d1/s1/b1/c2", 1)])
+    with store.begin() as connection:
+        write_crops(connection, [crop("d1/s1/b1/c1", 0), crop("d1/s1/b1/c2", 1)], 300)
     before = counts(store)
     with pytest.raises(CityError, match=message):
         store_city(store, changed(city, code, **fields))

@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from pipeline.crops.crop_store import CropStore
+from pipeline.ingest.batches import Source
 from pipeline.ingest.crop_writer import BATCH, CLOCK_SLACK, Candidate, is_future, take_in
 from pipeline.ingest.manifest import ingest_manifest
 from pipeline.store import Store
@@ -29,7 +30,7 @@ def truths(store: Store) -> list[tuple[datetime, str | None]]:
 
 def taken(store: Store, crops: CropStore, candidates: Sequence[Candidate | None]) -> tuple[int, int]:
     """How many were written and how many were there already."""
-    report = take_in(store, crops, "test", candidates, total=len(candidates), now=NOW)
+    report = take_in(store, crops, Source("test", "test"), candidates, total=len(candidates), now=NOW)
     return report.written, report.already_there
 
 

@@ -43,7 +43,11 @@ def rows(store: Store) -> list[tuple[str, datetime, bool, str | None]]:
 def test_frames_become_times(store: Store, crops: CropStore, small_city: City, data_set: Path) -> None:
     report = ingest_dataset(store, crops, data_set, "market1501", small_city, "frames:25")
     assert report == IngestReport(
-        read=6, written=5, skipped_count=1, skipped=("bounding_box_test/-1_c1s1_000001_01.jpg: junk, person -1",)
+        batch=1,
+        read=6,
+        written=5,
+        skipped_count=1,
+        skipped=("bounding_box_test/-1_c1s1_000001_01.jpg: junk, person -1",),
     )
     c1, c12 = "d1/s1/b1/c1", "d1/s1/b2/c2"
     assert rows(store) == [
@@ -137,6 +141,32 @@ def test_a_set_without_a_usable_picture_leaves_no_city(
     assert (report.written, report.skipped_count) == (1, 5) and find_city(store) is not None
 
 
+def test_a_set_with_two_truths_of_one_crop_leaves_no_city(
+    store: Store, crops: CropStore, small_city: City, data_set: Path
+) -> None:
+    for name in ("0002_c1s1_000451_03.jpg", "0003_c1s1_000451_04.jpg"):
+        (data_set / "query" / name).write_bytes(picture(99))
+    with pytest.raises(InputError, match=r"truth '3' contradicts '2', .* no crops were written before this"):
+        ingest_dataset(store, crops, data_set, "market1501", small_city, "none")
+    assert find_city(store) is None and rows(store) == []
+
+
+def test_a_set_with_other_times_adds_only_on_request(
+    store: Store, crops: CropStore, small_city: City, data_set: Path
+) -> None:
+    ingest_dataset(store, crops, data_set, "market1501", small_city, "none")
+    untimed = rows(store)
+    message = r"taken in before with other options.*\(batch 1: 5 crops, times none, .*--add .*--replace "
+    with pytest.raises(InputError, match=message):
+        ingest_dataset(store, crops, data_set, "market1501", small_city, "frames:25")
+    assert rows(store) == untimed
+    report = ingest_dataset(store, crops, data_set, "market1501", small_city, "frames:25", again="replace")
+    assert report.written == 5
+    with store.begin() as connection:
+        timed = connection.execute(text("SELECT timed FROM crop WHERE withdrawn_at IS NULL")).scalars().all()
+    assert timed == [True] * 5
+
+
 @pytest.mark.parametrize(
     ("name", "times"),
     [
@@ -172,7 +202,7 @@ def test_a_real_set(store: Store, crops: CropStore) -> None:
     units = [*UNITS[:-1], {"code": "d1/s1/b2/c2", "source": "c2"}]
     city = City.model_validate({"units": units})
     report = ingest_dataset(store, crops, folder, "market1501", city, "none", splits=["query", "bounding_box_test"])
-    assert report == IngestReport(read=938, written=938)
+    assert report == IngestReport(batch=1, read=938, written=938)
     with store.begin() as connection:
         query = "SELECT camera, count(*), count(DISTINCT truth) FROM crop JOIN crop_truth ON crop_id = id GROUP BY 1"
         found = {camera: (count, people) for camera, count, people in connection.execute(text(query))}

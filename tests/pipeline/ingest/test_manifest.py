@@ -59,7 +59,7 @@ def test_crops_come_in_as_the_manifest_says(city_store: Store, crops: CropStore,
     )
     seen: list[tuple[int, int]] = []
     report = ingest_manifest(city_store, crops, path, lambda done, total: seen.append((done, total)))
-    assert report == IngestReport(read=3, written=3)
+    assert report == IngestReport(batch=1, read=3, written=3)
     assert seen == [(3, 3)]
     first, second, third = rows(city_store)
     assert (first.camera, first.captured_at, first.timed) == (C1, datetime(2026, 1, 1, 8, 0, 0, 120_000, UTC), True)
@@ -77,9 +77,9 @@ def test_crops_come_in_as_the_manifest_says(city_store: Store, crops: CropStore,
 
 def test_the_same_manifest_twice_writes_nothing(city_store: Store, crops: CropStore, folder: Path) -> None:
     path = write(folder, [line(n, truth="7") for n in range(10)])
-    assert ingest_manifest(city_store, crops, path) == IngestReport(read=10, written=10)
+    assert ingest_manifest(city_store, crops, path) == IngestReport(batch=1, read=10, written=10)
     before = rows(city_store), versions(city_store)
-    assert ingest_manifest(city_store, crops, path) == IngestReport(read=10, already_there=10)
+    assert ingest_manifest(city_store, crops, path) == IngestReport(batch=1, read=10, already_there=10)
     assert (rows(city_store), versions(city_store)) == before
 
 
@@ -104,7 +104,7 @@ def test_late_data_moves_the_mark_back_and_only_back(city_store: Store, crops: C
 
 def test_a_line_that_stands_twice_is_one_crop(city_store: Store, crops: CropStore, folder: Path) -> None:
     report = ingest_manifest(city_store, crops, write(folder, [line(0), line(0), line(1), line(0)]))
-    assert report == IngestReport(read=4, written=2, already_there=2)
+    assert report == IngestReport(batch=1, read=4, written=2, already_there=2)
 
 
 def test_truth_may_come_later_but_never_changes(city_store: Store, crops: CropStore, folder: Path) -> None:
@@ -233,7 +233,7 @@ def test_pictures_below_an_allowed_root(city_store: Store, folder: Path, tmp_pat
     city_store.settings = city_store.settings.model_copy(update={"crop_roots": (str(elsewhere),)})
     lines = [line(0, path=f"file://{folder}/0.jpg"), line(1, path=f"FILE://{elsewhere}/1.jpg")]
     report = ingest_manifest(city_store, CropStore(city_store.settings), write(folder, lines))
-    assert report == IngestReport(read=2, written=2)
+    assert report == IngestReport(batch=1, read=2, written=2)
 
 
 def test_a_uri_of_an_allowed_scheme_and_root(city_store: Store, folder: Path) -> None:
@@ -252,7 +252,7 @@ def test_names_that_mean_something_to_others_are_just_names(city_store: Store, c
     for number, name in enumerate(names):
         (folder / f"{number}.jpg").rename(folder / name)
     report = ingest_manifest(city_store, crops, write(folder, [line(n, path=name) for n, name in enumerate(names)]))
-    assert report == IngestReport(read=7, written=7)
+    assert report == IngestReport(batch=1, read=7, written=7)
 
 
 def test_parquet_gives_the_same_crops_as_json_lines(city_store: Store, crops: CropStore, folder: Path) -> None:
@@ -262,8 +262,10 @@ def test_parquet_gives_the_same_crops_as_json_lines(city_store: Store, crops: Cr
     pq.write_table(table, folder / "text.parquet")
     moments = pa.array([datetime.fromisoformat(entry["time"]) for entry in lines], pa.timestamp("ns", "Europe/Berlin"))
     pq.write_table(table.set_column(2, "time", moments), folder / "moments.parquet")
-    for name in ("text", "moments"):
-        assert ingest_manifest(city_store, crops, folder / f"{name}.parquet") == IngestReport(read=10, already_there=10)
+    for batch, name in enumerate(("text", "moments"), start=2):
+        assert ingest_manifest(city_store, crops, folder / f"{name}.parquet") == IngestReport(
+            batch=batch, read=10, already_there=10
+        )
 
 
 def test_bad_parquet(city_store: Store, crops: CropStore, folder: Path) -> None:
@@ -338,4 +340,4 @@ def test_what_stops_in_the_middle_leaves_whole_batches(
         ingest_manifest(city_store, crops, path, stop)
     assert [row.truth for row in rows(city_store)] == ["1"] * 8
     assert versions(city_store)[C1][1] == 2
-    assert ingest_manifest(city_store, crops, path) == IngestReport(read=10, written=2, already_there=8)
+    assert ingest_manifest(city_store, crops, path) == IngestReport(batch=1, read=10, written=2, already_there=8)

@@ -34,6 +34,7 @@ class RedDetector:
     """Boxes whatever is red: a real detector for scenes in which people are red."""
 
     sure = 0.5
+    name = "red"
 
     def detect(self, frame: Frame) -> Boxes:
         red = (frame[..., 2] > 120) & (frame[..., 1] < 100)
@@ -65,8 +66,9 @@ def test_a_walker_becomes_two_crops_a_second(city_store: Store, crops: CropStore
     )
     assert seen[-1] == (40, 40)
     found = rows(city_store)
-    assert report == IngestReport(read=len(found), written=len(found))
-    assert 7 <= len(found) <= 9 and {track for _, track, _, _ in found} == {"20260101T080000-1"}
+    assert report == IngestReport(batch=report.batch, read=len(found), written=len(found))
+    assert 7 <= len(found) <= 9 and len({track for _, track, _, _ in found}) == 1
+    assert re.fullmatch(r"20260101T080000-[0-9a-f]{8}-1", found[0][1])
     for moment, _, box, picture in found:
         number = round((moment - start) / timedelta(seconds=0.1))
         assert moment == start + timedelta(seconds=0.1) * number
@@ -77,6 +79,43 @@ def test_a_walker_becomes_two_crops_a_second(city_store: Store, crops: CropStore
         assert decoded[..., 0].mean() > decoded[..., 2].mean() + 50  # red is red
     again = ingest_video(city_store, crops, str(path), C1, detector=RedDetector(), start=start)
     assert (again.written, again.already_there) == (0, len(found))
+
+
+def tracks(store: Store) -> set[str]:
+    with store.begin() as connection:
+        return set(connection.execute(text("SELECT DISTINCT track FROM crop WHERE withdrawn_at IS NULL")).scalars())
+
+
+def test_two_ingests_share_no_track(city_store: Store, crops: CropStore, tmp_path: Path) -> None:
+    """Two files with one start at one camera, and one file with two detectors: each has its track 1."""
+
+    class OtherDetector(RedDetector):
+        name = "other"
+
+        def detect(self, frame: Frame) -> Boxes:
+            return np.asarray(super().detect(frame) + np.array([4, 0, 0, 0, 0]))
+
+    first, second = (write_video(tmp_path / f"{name}.avi", walk(40, step)) for name, step in (("a", 6), ("b", 5)))
+    for path in (first, second):
+        ingest_video(city_store, crops, str(path), C1, detector=RedDetector())
+    assert len(tracks(city_store)) == 2
+    with pytest.raises(InputError, match=r"batch 1: \d crops, camera d1/s1/b1/c1, detector red, start 2000.*--replace"):
+        ingest_video(city_store, crops, str(first), C1, detector=OtherDetector())
+    ingest_video(city_store, crops, str(first), C1, detector=OtherDetector(), again="add")
+    assert len(tracks(city_store)) == 3
+
+
+def test_an_ingest_with_the_wrong_start_is_replaced(city_store: Store, crops: CropStore, tmp_path: Path) -> None:
+    path = str(write_video(tmp_path / "walk.avi", walk(40)))
+    wrong, right = datetime(2026, 1, 1, 8, tzinfo=UTC), datetime(2026, 1, 1, 9, tzinfo=UTC)
+    ingest_video(city_store, crops, path, C1, detector=RedDetector(), start=wrong)
+    first = tracks(city_store)
+    with pytest.raises(InputError, match="--add adds to it, --replace undoes that first"):
+        ingest_video(city_store, crops, path, C1, detector=RedDetector(), start=right)
+    ingest_video(city_store, crops, path, C1, detector=RedDetector(), start=right, again="replace")
+    assert all(track.startswith("20260101T090000-") for track in tracks(city_store))
+    again = ingest_video(city_store, crops, path, C1, detector=RedDetector(), start=wrong, again="replace")
+    assert tracks(city_store) == first and again.written > 0
 
 
 def test_a_thing_that_never_moves_is_left_out_and_counted(city_store: Store, crops: CropStore, tmp_path: Path) -> None:
@@ -103,7 +142,8 @@ def test_a_region_gives_boxes_in_the_whole_frame(city_store: Store, crops: CropS
     assert found[0][0] > START + timedelta(seconds=1.5)
     for region in ((300, 0, 100, 100), (-1, 0, 10, 10), (0, 0, 0, 10)):
         with pytest.raises(InputError, match="does not lie within the frame of 320 x 240 pixels"):
-            ingest_video(city_store, crops, path, C1, detector=RedDetector(), region=region)
+            ingest_video(city_store, crops, path, C1, detector=RedDetector(), region=region, again="replace")
+    assert rows(city_store) == found
 
 
 def test_of_many_frames_a_second_ten_are_used(city_store: Store, crops: CropStore, tmp_path: Path) -> None:

@@ -27,8 +27,9 @@ def as_owner(server: embedded.EmbeddedServer, settings: Settings) -> Connect:
     return lambda: server.connect(roles.OWNER, database)
 
 
-#: Columns that migrations added after 0005.
-_ADDED = ["row_hash"]
+#: Columns and tables that migrations added after 0005. A downgrade loses what they say of batches.
+_BATCHES = ["batch_id", "withdrawn_at", "ingest_batch", "crop_claim"]
+_ADDED = ["row_hash", *_BATCHES]
 
 
 @pytest.fixture
@@ -105,14 +106,14 @@ def test_a_resolved_city_of_the_revision_before_stays_resolved(
     connect = as_owner(server, town.store.settings)
     with town.store.begin() as connection:
         connection.execute(text("INSERT INTO audit (actor, action) VALUES ('anna', 'city load')"))
-    everything = rows(connect)
+    everything = rows(connect, without=_BATCHES)
     schema.migrate(connect, command.downgrade, "0005")
     with schema.session(connect) as connection, connection.begin():
         assert connection.scalar(text("SELECT count(*) FROM transit")) > 0
     of_old = rows(connect, without=_ADDED)
     assert schema.migrate(connect) == ("0005", schema.head())
     assert rows(connect, without=_ADDED) == of_old
-    assert rows(connect) == everything  # what a migration computes is what the program wrote
+    assert rows(connect, without=_BATCHES) == everything  # what a migration computes is what the program wrote
     with town.store.begin() as connection:
         mark_everything(connection)  # so that each window is looked at, and its run's key computed, again
     assert town.resolve() == 0
@@ -137,4 +138,4 @@ def test_migrations_are_read_from_the_package_wherever_we_stand(
     (tmp_path / "migrations").mkdir()
     monkeypatch.chdir(tmp_path)
     schema.head.cache_clear()
-    assert schema.head() == "0010"
+    assert schema.head() == "0011"

@@ -1,0 +1,118 @@
+"""Undo of an ingest: its crops take no part any more, as if the batch had never been taken in.
+
+Rows of crops stay, marked as withdrawn, so that audit and earlier decisions still say what they were about. Their
+features and truth go, and their pictures unless something else holds them. A crop that another batch brought too
+stays, as that batch describes it. The windows concerned are resolved again; runs that they supersede lose the
+prototypes that were made of withdrawn crops (`pipeline/resolve/withdrawn.py`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, text
+
+from pipeline.city import watermarks
+from pipeline.crops.crop_store import CropStore
+from pipeline.governance.audit import Action, audit
+from pipeline.ingest.batches import lock_crops
+from pipeline.store import Store
+from schemas.errors import InputError
+
+
+@dataclass(frozen=True)
+class Undone:
+    """What an undo did: crops withdrawn, crops kept because another batch brought them too, pictures removed."""
+
+    batch: int
+    crops: int
+    kept: int
+    pictures: int
+    districts: tuple[str, ...]  # whose windows must be resolved again
+
+
+# The earliest other batch that brought the crop.
+_HAND_OVER = text("""
+    WITH heir AS (
+        SELECT DISTINCT ON (k.crop_id) k.* FROM crop_claim k JOIN crop c ON c.id = k.crop_id
+        WHERE c.batch_id = :batch ORDER BY k.crop_id, k.batch_id
+    ), taken AS (
+        DELETE FROM crop_claim k USING heir h WHERE k.crop_id = h.crop_id AND k.batch_id = h.batch_id
+    ), without AS (
+        DELETE FROM crop_truth t USING heir h WHERE t.crop_id = h.crop_id AND t.truth IS DISTINCT FROM h.truth
+    )
+    UPDATE crop c SET batch_id = h.batch_id, track = h.track, box = h.box FROM heir h WHERE c.id = h.crop_id
+    RETURNING c.id, c.camera, c.captured_at, h.truth""")
+_ADD_TRUTH = text("INSERT INTO crop_truth (crop_id, truth) VALUES (:crop, :truth) ON CONFLICT DO NOTHING")
+_WITHDRAW = text(
+    "UPDATE crop SET withdrawn_at = now() WHERE batch_id = :batch AND withdrawn_at IS NULL "
+    "RETURNING id, camera, captured_at, (captured_at AT TIME ZONE 'UTC')::date AS day"
+)
+_UNHELD = text("""
+    SELECT DISTINCT w.picture FROM crop w WHERE w.batch_id = :batch AND w.withdrawn_at IS NOT NULL
+    AND NOT EXISTS (SELECT FROM crop c WHERE c.picture = w.picture AND c.withdrawn_at IS NULL)
+    AND NOT EXISTS (SELECT FROM probe p WHERE p.picture = w.picture)""")
+
+
+def undo(store: Store, crops: CropStore, batch: int, *, operator: str, reason: str) -> Undone:
+    """Undoes a batch in one transaction, with an audit row, and removes pictures after it.
+
+    A batch that was undone already is left as it is; pictures that an interrupted undo left are removed. Raises
+    InputError if there is no such batch.
+    """
+    with store.begin() as connection:
+        lock_crops(connection)
+        row = connection.execute(
+            text("SELECT name, undone_at FROM ingest_batch WHERE id = :batch"), {"batch": batch}
+        ).one_or_none()
+        if row is None:
+            raise InputError(f"there is no batch {batch}; `urban-reid ingest list` shows them")
+        withdrawn, kept = ([], []) if row.undone_at is not None else _withdraw(store, connection, batch)
+        if row.undone_at is None:
+            _close(connection, batch, row.name, operator, reason, len(withdrawn), len(kept))
+    return Undone(
+        batch,
+        len(withdrawn),
+        len(kept),
+        _remove_pictures(store, crops, batch),
+        tuple(sorted({changed.camera.partition("/")[0] for changed in (*withdrawn, *kept)})),
+    )
+
+
+def _withdraw(store: Store, connection: Connection, batch: int) -> tuple[Sequence[Row[Any]], Sequence[Row[Any]]]:
+    """The rows of the crops that were withdrawn, and of those that other batches keep."""
+    at = {"batch": batch}
+    connection.execute(text("DELETE FROM crop_claim WHERE batch_id = :batch"), at)
+    kept = connection.execute(_HAND_OVER, at).all()
+    truths = [{"crop": row.id, "truth": row.truth} for row in kept if row.truth is not None]
+    if truths:
+        connection.execute(_ADD_TRUTH, truths)
+    withdrawn = connection.execute(_WITHDRAW, at).all()
+    ids, days = [row.id for row in withdrawn], list({row.day for row in withdrawn})
+    connection.execute(
+        text("DELETE FROM crop_embedding WHERE day = ANY(:days) AND crop_id = ANY(:ids)"), {"days": days, "ids": ids}
+    )
+    connection.execute(text("DELETE FROM crop_truth WHERE crop_id = ANY(:ids)"), {"ids": ids})
+    changed = ((row.camera, row.captured_at) for row in (*withdrawn, *kept))
+    watermarks.mark_crops(connection, changed, store.settings.association.window_s)
+    return withdrawn, kept
+
+
+def _close(
+    connection: Connection, batch: int, name: str, operator: str, reason: str, withdrawn: int, kept: int
+) -> None:
+    connection.execute(
+        text(
+            "UPDATE ingest_batch SET undone_at = now(), undone_by = :operator, undo_reason = :reason WHERE id = :batch"
+        ),
+        {"batch": batch, "operator": operator, "reason": reason},
+    )
+    details = {"batch": batch, "name": name, "crops": withdrawn, "kept": kept}
+    audit(connection, operator, Action.INGEST_UNDO, reason=reason, details=details)
+
+
+def _remove_pictures(store: Store, crops: CropStore, batch: int) -> int:
+    """Removes the pictures of withdrawn crops of the batch that nothing else holds; returns how many were there."""
+    with store.begin() as connection:
+        lock_crops(connection)
+        return sum(crops.remove(bytes(row.picture)) for row in connection.execute(_UNHELD, {"batch": batch}))

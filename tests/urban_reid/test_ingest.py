@@ -1,0 +1,37 @@
+"""urban-reid ingest list and undo."""
+
+import json
+
+import pytest
+
+from tests.helpers.command_line import Run
+from tests.helpers.town import Town
+
+
+@pytest.fixture
+def taken_in(town: Town, lines: list[str]) -> Town:
+    town.take_in(lines[:20])
+    return town
+
+
+def test_an_ingest_is_listed_and_undone(taken_in: Town, run_here: Run) -> None:
+    (batch,) = json.loads(run_here("ingest", "list", "--json").stdout)["batches"]
+    assert (batch["id"], batch["door"], batch["crops"], batch["undone_at"]) == (1, "manifest", 20, None)
+    assert batch["name"].endswith(".jsonl")
+    refused = run_here("ingest", "undo", "1", "--reason", " ")
+    assert refused.returncode == 2 and "--reason: may not be blank" in refused.stderr
+    words = ("ingest", "undo", "1", "--operator", "anna", "--reason", "wrong camera")
+    done = run_here(*words)
+    assert done.returncode == 0, done.stderr
+    assert "20 crops withdrawn, 20 pictures removed; 0 crops stay" in done.stdout
+    assert "`urban-reid resolve --unit d1` decides the windows concerned anew" in done.stdout
+    assert "batch 1 holds no crops" in run_here(*words).stdout
+    assert "undone by anna: wrong camera" in run_here("ingest", "list").stdout
+    status = run_here("status")
+    assert "0 crops" in status.stdout and "20 crops withdrawn by `urban-reid ingest undo`" in status.stdout
+
+
+def test_a_batch_that_is_not_there_is_one_line(taken_in: Town, run_here: Run) -> None:
+    ended = run_here("ingest", "undo", "9", "--reason", "wrong camera")
+    assert ended.returncode == 2
+    assert "there is no batch 9; `urban-reid ingest list` shows them" in ended.stderr
