@@ -8,12 +8,11 @@ share of wrong joins, and whether it is inside the interval that the calibration
 """
 
 import argparse
-import tempfile
-from pathlib import Path
 
 import numpy as np
 from scipy.special import expit
 
+from benchmarks.home import home
 from pipeline.calibration.labeled_city import all_units, labeled_city
 from pipeline.calibration.labeled_pairs import ComparedPairs, PairCollector, tracklet_truths, wrong_joins
 from pipeline.calibration.reliability import judge
@@ -34,8 +33,8 @@ def main() -> None:
     calibrations = {calibration.level: calibration for calibration in read_card(WEIGHTS).calibration}
     print("| level | pairs | ECE, all | ECE, middle | joins | wrong | stated for fresh people |")
     print("|---|---|---|---|---|---|---|")
-    with tempfile.TemporaryDirectory() as home:
-        settings = Settings(home=Path(home))
+    with home() as folder:
+        settings = Settings(home=folder)
         with labeled_city(settings, WEIGHTS, f"simulated:{arguments.seeds}", lambda _: None) as (store, core, model):
             city = read_city(store)
             districts = sorted(unit.code for unit in city.units if unit.level is Level.DISTRICT)

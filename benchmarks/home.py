@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from schemas.disk import keep_private
+
 
 @contextmanager
 def home() -> Iterator[Path]:
-    """The directory, deleted on exit. The embedded server, which may run as another user, has access."""
+    """The directory, deleted on exit, with everything in it closed to other users."""
+    keep_private()
     with tempfile.TemporaryDirectory(prefix="urban-reid-benchmark-") as folder:
-        Path(folder).chmod(0o711)
         yield Path(folder)

@@ -20,6 +20,7 @@ from flows.search import search
 from flows.training import training
 from pipeline.city.units import find_city
 from pipeline.store import Store
+from schemas.disk import keep_private
 from schemas.errors import StoreUnavailable, UrbanReidError
 from schemas.levels import Level
 from schemas.parameters import ResolveParameters
@@ -83,6 +84,7 @@ async def _register(runner: Runner, flow: Flow[..., Any], districts: list[str]) 
 
 
 def main() -> int:
+    keep_private()
     try:
         asyncio.run(_serve())
     except UrbanReidError as error:

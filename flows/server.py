@@ -29,7 +29,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from flows.environment import environment
-from schemas.disk import lock, locked, open_lock, try_lock, unlock, write_whole
+from schemas.disk import keep_private, lock, locked, open_lock, try_lock, unlock, write_whole
 from schemas.errors import FlowError, HomeError, UsageError
 from schemas.settings import Settings
 
@@ -214,6 +214,7 @@ def _keep_record(path: Path, url: str, pid: int) -> None:
 
 def main() -> None:
     """The server process: serves on the socket that it was given until nobody holds it."""
+    keep_private()
     record = (Path("server.json"), os.environ["PREFECT_API_URL"], os.getpid())
     _keep_record(*record)
 

@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from schemas.errors import PictureError
+from schemas.settings import settings
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 MIN_SIDE_PX = 8
 MAX_SIDE_PX = 20_000
-MAX_PIXELS = 64_000_000
 MAX_BYTES = 64_000_000
-_LIMITS = f"at most {MAX_SIDE_PX:,} pixels a side and {MAX_PIXELS // 1_000_000} megapixels are taken"
 
 #: Modes of a 16-bit gray PNG, which Pillow's own conversion clips to white.
 _GRAY_16 = frozenset(("I", "I;16", "I;16B", "I;16L", "I;16N"))
@@ -33,7 +32,7 @@ def decode(data: bytes) -> NDArray[np.uint8]:
     on white. The size is read from the header before pixels are decoded.
 
     Raises PictureError if the file is empty, over 64 MB, truncated or no JPEG, PNG, WebP or BMP, or if the picture is
-    under 8 px or over 20,000 px a side, or over 64 megapixels.
+    under 8 px or over 20,000 px a side, or has more pixels than the setting max_crop_pixels.
     """
     if not data:
         raise PictureError("the file is empty")
@@ -46,7 +45,7 @@ def decode(data: bytes) -> NDArray[np.uint8]:
     except UnidentifiedImageError:
         raise PictureError("is no JPEG, PNG, WebP or BMP picture") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise PictureError(f"the picture is too large: {_LIMITS}") from None
+        raise PictureError(f"the picture is too large: {_limits()}") from None
     except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
         raise PictureError(f"the picture is damaged: {str(error)[:120]}") from None
     return pixels
@@ -55,13 +54,19 @@ def decode(data: bytes) -> NDArray[np.uint8]:
 def read_picture(path: Path) -> NDArray[np.uint8]:
     """Decodes a picture file with `decode`. Raises PictureError with the file's name."""
     try:
-        return decode(path.read_bytes())
+        return decode(read_bytes(path))
     except FileNotFoundError:
         raise PictureError(f"{path}: no such file") from None
     except OSError as error:
         raise PictureError(f"{path}: cannot be read: {error.strerror}") from None
     except PictureError as error:
         raise PictureError(f"{path}: {error}; get it again, or take it out of the data set") from None
+
+
+def read_bytes(path: Path) -> bytes:
+    """The file's first MAX_BYTES + 1 bytes, which are enough for `decode`. Raises OSError."""
+    with path.open("rb") as file:
+        return file.read(MAX_BYTES + 1)
 
 
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:
@@ -80,5 +85,12 @@ def _rgb(image: Image.Image) -> NDArray[np.uint8]:
 def _check_size(width: int, height: int) -> None:
     if min(width, height) < MIN_SIDE_PX:
         raise PictureError(f"the picture is {width} x {height} pixels; at least {MIN_SIDE_PX} a side are needed")
-    if max(width, height) > MAX_SIDE_PX or width * height > MAX_PIXELS:
-        raise PictureError(f"the picture is {width} x {height} pixels; {_LIMITS}")
+    if max(width, height) > MAX_SIDE_PX or width * height > settings().max_crop_pixels:
+        raise PictureError(f"the picture is {width} x {height} pixels; {_limits()}")
+
+
+def _limits() -> str:
+    return (
+        f"at most {MAX_SIDE_PX:,} pixels a side and {settings().max_crop_pixels:,} in all are taken; "
+        "URBAN_REID_MAX_CROP_PIXELS allows more"
+    )

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and lock files."""
+"""Files that are written whole or not at all, lock files, and who may read what we write."""
 
 import fcntl
 import os
@@ -6,6 +6,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+
+def keep_private() -> None:
+    """Closes what this process creates from now on to other users. Each program of ours begins with it."""
+    os.umask(0o077)
+
+
+def make_home(home: Path) -> None:
+    """Creates the data directory, closed to others, and the folders above it that are missing.
+
+    Root's database runs as another user, who must pass through those.
+    """
+    for folder in reversed([parent for parent in home.parents if not parent.exists()]):
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o711 if os.geteuid() == 0 else 0o700)
+    home.mkdir(mode=0o700, exist_ok=True)
 
 
 @contextmanager

@@ -101,6 +101,12 @@ class Settings(BaseSettings):
         (), description="URIs below which manifests may name pictures, beside the manifest's own folder"
     )
     datasets: dict[Line, Line] = Field({}, description='data sets to train on, by name: {"market": "market1501:DIR"}')
+    max_crop_pixels: int = Field(
+        10_000_000,
+        ge=64,
+        le=64_000_000,
+        description="pixels of the largest picture that is decoded; a crop is part of a frame, and 4K has 8.8 million",
+    )
     rtsp_user: SecretStr | None = Field(None, description="user name for RTSP cameras; never part of an address")
     rtsp_password: SecretStr | None = Field(None, description="password for RTSP cameras; never part of an address")
     operator: Text = Field(

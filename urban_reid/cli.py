@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from schemas.disk import keep_private
 from schemas.errors import UrbanReidError
 from urban_reid.commands import (
     city,
@@ -100,6 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = sys.argv[1:] if arguments is None else list(arguments)
     as_json = "--json" in words
     _open_closed_streams()
+    keep_private()
     try:
         code = app(args=words, prog_name="urban-reid", standalone_mode=False)
         sys.stdout.flush()

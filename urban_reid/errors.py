@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from schemas.disk import make_home
 from schemas.errors import HomeError, InputError, UrbanReidError
 from schemas.settings import settings
 from schemas.text import one_line
@@ -70,7 +71,7 @@ def keep_traceback() -> str:
     """Appends the traceback of the current error to errors.log in the data directory. Returns where it is, in words."""
     try:
         log = settings().home / "errors.log"
-        log.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+        make_home(log.parent)
         with log.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(f"{datetime.now(UTC).isoformat()} {' '.join(sys.argv[1:2])}\n{traceback.format_exc()}\n")
     except (OSError, UrbanReidError):

@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from schemas.errors import UrbanReidError
+from schemas.settings import Settings
 from schemas.text import one_line
 
 #: Where there is no terminal nothing is wrapped or cut: a table is as wide as its cells.
@@ -72,6 +73,14 @@ def say(text: str) -> None:
     """Prints a line on stderr. May contain markup; names go through `shown`."""
     with suppress(OSError):
         err().print(text, soft_wrap=True)
+
+
+def warn_if_open(settings: Settings) -> None:
+    """Says in one line on stderr that other users of this machine can open the data directory, if they can."""
+    from pipeline.doctor.permissions import warning
+
+    if line := warning(settings.home):
+        say(f"warning: {shown(line)}")
 
 
 @contextmanager

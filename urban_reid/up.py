@@ -19,7 +19,7 @@ from pathlib import Path
 
 from flows.environment import environment
 from flows.server import PrefectServer
-from schemas.disk import open_lock, try_lock
+from schemas.disk import make_home, open_lock, try_lock
 from schemas.errors import FlowError, HomeError
 from schemas.settings import Settings
 
@@ -146,7 +146,7 @@ def is_up(settings: Settings) -> bool:
 @contextmanager
 def _alone(settings: Settings) -> Iterator[None]:
     try:
-        settings.home.mkdir(mode=0o711, parents=True, exist_ok=True)
+        make_home(settings.home)
         file = open_lock(settings.home / "up.lock")
     except OSError as error:
         raise HomeError(

@@ -44,7 +44,6 @@ def labeled_city(
         )
     # Outside the operator's own folders: the embedded server may run as another user, who needs access.
     home = Path(tempfile.mkdtemp(prefix="urban-reid-calibrate-"))
-    home.chmod(0o711)
     try:
         own_settings = settings.model_copy(update={"home": home, "database_url": None})
         with Store.open(own_settings, "urban-reid models calibrate") as store:

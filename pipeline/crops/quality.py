@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_core.decoding import MAX_BYTES, MAX_PIXELS, decode
+from reid_core.decoding import MAX_BYTES, decode
 
-__all__ = ["MAX_BYTES", "MAX_PIXELS", "decode", "quality"]
+__all__ = ["MAX_BYTES", "decode", "quality"]
 
 
 def quality(picture: NDArray[np.uint8]) -> float:

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 
 import cv2
 
-from pipeline.crops.quality import MAX_PIXELS
 from schemas.errors import InputError
+
+#: Pixels of the largest frame: 8K, and cameras that look all around.
+MAX_FRAME_PIXELS = 64_000_000
 
 # FFmpeg writes to the terminal by itself, and an address with a password may stand in what it writes. OpenCV reads this
 # variable once, when the process opens its first video.
@@ -23,7 +25,7 @@ def open_capture(address: str, name: str, fault: str, options: Sequence[int] = (
     if not capture.isOpened():
         raise InputError(f"{name}: {fault}")
     width, height = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
-    if width * height > MAX_PIXELS:
+    if width * height > MAX_FRAME_PIXELS:
         capture.release()
         raise InputError(f"{name}: frames of {width:.0f} x {height:.0f} pixels are too large")
     return capture

@@ -9,33 +9,29 @@ clock may have been set back; the times are stored as written, and a note says s
 """
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from pipeline.city.units import read_city
 from pipeline.crops.crop_store import CropStore
 from pipeline.ingest.batches import Source, file_digest, path_text
 from pipeline.ingest.crop_writer import Candidate, Progress, ended, is_future, take_in
+from pipeline.ingest.parquet_rows import parquet_rows
 from pipeline.ingest.picture_roots import Places
 from pipeline.store import Store
 from schemas.city_file import nearest
 from schemas.crops import IngestReport, ManifestLine
 from schemas.errors import InputError
-from schemas.times import EPOCH, parse_time
+from schemas.times import parse_time
 from schemas.validation import fault_line
 
 #: Part of each crop's key; the same for all manifests, so that the key does not depend on how they are split.
 SOURCE = "manifest"
 MAX_LINE_BYTES = 65_536
 LISTED = 10
-
-#: Ticks of Arrow's timestamp units in a second.
-_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 #: A line's number, from 1, and and the parsed line or its fault.
 Numbered = tuple[int, ManifestLine | str]
 
@@ -138,7 +134,11 @@ def _lines(path: Path) -> Iterator[Numbered]:
     try:
         with path.open("rb") as file:
             parquet = file.read(4) == b"PAR1"
-        yield from _parquet_rows(path) if parquet else _json_lines(path)
+        if not parquet:
+            yield from _json_lines(path)
+            return
+        for number, row in enumerate(parquet_rows(path, ManifestLine.model_fields), 1):
+            yield number, _parse(row)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
 
@@ -154,39 +154,6 @@ def _json_lines(path: Path) -> Iterator[Numbered]:
             data = data.removeprefix(b"\xef\xbb\xbf").strip() if number == 1 else data.strip()
             if data:
                 yield number, _parse(data)
-
-
-def _parquet_rows(path: Path) -> Iterator[Numbered]:
-    number = 0
-    try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=1000):
-                for row in _with_text_times(batch).to_pylist():
-                    number += 1
-                    yield number, _parse({name: value for name, value in row.items() if value is not None})
-    except (pa.ArrowException, ValueError, OverflowError) as error:
-        where = f" after row {number}" if number else ""
-        raise InputError(f"{path}: cannot be read as Parquet{where}: {' '.join(str(error).split())[:200]}") from None
-
-
-def _with_text_times(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch with a timestamp column `time` as ISO 8601 text: UTC if the column has a zone, else without one."""
-    index = batch.schema.get_field_index("time")
-    if index < 0 or not pa.types.is_timestamp(batch.schema.field(index).type):
-        return batch
-    kind = batch.schema.field(index).type
-    counts = batch.column(index).cast(pa.int64()).to_pylist()
-    texts = [None if count is None else _time_text(count, kind.unit, zoned=kind.tz is not None) for count in counts]
-    return batch.set_column(index, "time", pa.array(texts, pa.string()))
-
-
-def _time_text(count: int, unit: str, *, zoned: bool) -> str:
-    """A timestamp as ISO 8601 text; one outside the years 1 to 9999 as a number, which no time parser takes."""
-    try:
-        moment = EPOCH + timedelta(microseconds=count * _PER_SECOND["us"] // _PER_SECOND[unit])
-    except OverflowError:
-        return f"{count} {unit} since 1970"
-    return (moment if zoned else moment.replace(tzinfo=None)).isoformat()
 
 
 def _parse(line: bytes | dict[str, Any]) -> ManifestLine | str:

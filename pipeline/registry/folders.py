@@ -91,7 +91,8 @@ def _copy(settings: Settings, files: Iterable[Path], card: ModelCard) -> Iterato
     folder = settings.models_dir / f".{card.name}.{uuid.uuid4().hex}"
     try:
         try:
-            folder.mkdir(parents=True)
+            settings.models_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700)
             for file in files:
                 shutil.copyfile(file, folder / file.name)
             write_card(card, folder)

@@ -51,8 +51,7 @@ def prepare_home(home: Path, account: Account) -> None:
     """Creates the folder, closed to others, and lets `account` pass through it. Raises HomeError."""
     if home.exists() and not home.is_dir():
         raise HomeError(f"the data directory {home} is a file; set URBAN_REID_HOME to a folder")
-    home.parent.mkdir(parents=True, exist_ok=True)
-    home.mkdir(mode=0o700, exist_ok=True)
+    disk.make_home(home)
     if not account.is_other:
         return
     for parent in reversed(home.parents):

@@ -20,6 +20,8 @@ from schemas.errors import StoreError
 SERVER_USER = "pgserver"
 #: The folder of PostgreSQL 18 in the package, which also contains an older one.
 INSTALLATION = "pginstall18"
+#: Where in the data directory the programs are copied to if that user cannot reach the package.
+COPIED = "postgres.programs"
 #: initdb runs other programs through a shell, with their paths in double quotes.
 _UNSAFE_IN_QUOTES = set('"$`\\\n')
 
@@ -138,10 +140,10 @@ def _folder(home: Path, account: Account) -> Path:
     programs = installed / "bin"
     if not account.is_other or all(account.reaches(folder) for folder in (programs, *programs.parents)):
         return _safe(programs, "install the package in another folder")
-    copied = home / "postgres.programs"
+    copied = home / COPIED
     _safe(copied, "set URBAN_REID_HOME to another path")
     if not _same_build(programs / "postgres", copied / "bin" / "postgres"):
-        new = home / "postgres.programs.new"
+        new = home / f"{COPIED}.new"
         for old in (new, copied):
             if old.exists():
                 shutil.rmtree(old)
@@ -149,7 +151,8 @@ def _folder(home: Path, account: Account) -> Path:
         for path in (new, *new.rglob("*")):
             if not path.is_symlink():
                 executable = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
-                path.chmod(0o755 if executable else 0o644)
+                os.chown(path, -1, account.gid)
+                path.chmod(0o750 if executable else 0o640)
         new.rename(copied)
     return copied / "bin"
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from reid_core.datasets.dataset import SPLITS, Dataset, Progress, Sample, SplitName, in_threads
 from reid_core.datasets.person_pictures import JUNK
-from reid_core.decoding import decode
+from reid_core.decoding import decode, read_bytes
 from schemas.errors import PictureError
 
 #: A person in a smaller picture can hardly be made out.
@@ -104,7 +104,7 @@ def _look_at_pictures(dataset: Dataset, progress: Progress | None) -> list[_Pict
 
 def _look_at(split: SplitName, sample: Sample) -> _Picture:
     try:
-        data = sample.path.read_bytes() if sample.path else b""
+        data = read_bytes(sample.path) if sample.path else b""
         picture = decode(data) if sample.path else sample.read()
     except FileNotFoundError:
         return _Picture(split, sample, b"", b"", (0, 0), False, "no such file")

@@ -37,6 +37,7 @@ _FOLDERS = ("images_{}", "cuhk03_{}")
 _RELEASE = ("cuhk-03.mat", "cuhk03_release/cuhk-03.mat", "CUHK03_release/cuhk-03.mat")
 #: People under each pair of cameras.
 PAIRS = (843, 440, 77, 58, 49)
+_MAX_PROTOCOL_BYTES = 16_000_000
 _NAME = re.compile(r"([1-5])_(\d{3})_([12])_(\d{2})\.png")
 
 Lists = dict[SplitName, list[str]]  # names of pictures
@@ -68,6 +69,7 @@ def _protocols(directory: Path, boxes: Boxes) -> tuple[Path, Path]:
 def _read_config(path: Path) -> Lists:
     """Picture names by split, from the authors' file: a list of all names, and 1-based indices into it."""
     try:
+        _refuse_large(path)
         found = loadmat(str(path))
         names = [str(cell[0]) for cell in found["filelist"].ravel()]
         rows = {name: found[f"{name}_idx"].ravel().astype(int) - 1 for name in SPLITS}
@@ -81,6 +83,7 @@ def _read_config(path: Path) -> Lists:
 def _read_json(path: Path) -> Lists:
     """Picture names by split, from the common JSON file: one split, whose parts are lists of [path, person, camera]."""
     try:
+        _refuse_large(path)
         found = json.loads(path.read_text(encoding="utf-8"))
         (split,) = found if isinstance(found, list) else [found]
         return {name: [re.split(r"[/\\]", entry[0])[-1] for entry in split[name]] for name in SPLITS}
@@ -90,6 +93,11 @@ def _read_json(path: Path) -> Lists:
             f"{path}: is no JSON of the new protocol, one split with train, query and gallery as lists of "
             f"[path, person, camera] ({said})"
         ) from None
+
+
+def _refuse_large(path: Path) -> None:
+    if path.stat().st_size > _MAX_PROTOCOL_BYTES:
+        raise InputError(f"{path}: larger than {_MAX_PROTOCOL_BYTES // 10**6} MB, which no protocol file is")
 
 
 def _samples(names: list[str], split: str, pictures: Pictures, wrong: list[str]) -> list[Sample]:

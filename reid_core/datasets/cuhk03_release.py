@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.errors import InputError, PictureError
+from schemas.settings import settings
 
 Boxes = Literal["detected", "labeled"]  # as the files call them
 
@@ -39,7 +40,10 @@ class Release:
         where = f"{self._name}{{{pair}}}{{{person}, {number}}}"
         try:
             with self._lock:
-                found = np.asarray(self._file[self._pairs[pair - 1][number - 1, person - 1]])
+                stored = self._file[self._pairs[pair - 1][number - 1, person - 1]]
+                if stored.size > 3 * settings().max_crop_pixels:
+                    raise ValueError(f"{stored.shape} values are more than URBAN_REID_MAX_CROP_PIXELS allows")
+                found = np.asarray(stored)
         except (OSError, IndexError, KeyError, TypeError, ValueError) as error:
             raise PictureError(f"{where}: cannot be read: {str(error)[:120]}") from None
         if found.ndim != 3 or len(found) != 3 or found.dtype != np.uint8:  # MATLAB's empty cell is [0, 0]

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from reid_core.files import model_digest, read_card
 from reid_core.serving import wire
 from reid_core.serving.core import ReIDCore
-from schemas.disk import open_lock, try_lock
+from schemas.disk import keep_private, open_lock, try_lock
 from schemas.errors import CoreError, CoreUnavailable, HomeError, ModelFileError, UrbanReidError
 from schemas.settings import Settings, settings
 
@@ -237,6 +237,7 @@ def run(settings: Settings) -> None:
 
 
 def main() -> None:
+    keep_private()
     # uvicorn stops on a signal and then raises it again: the cleanup after it must still run.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     try:

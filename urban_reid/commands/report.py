@@ -58,7 +58,7 @@ def report_on(store: "Store", district: str, folder: Path) -> Path:
     target = index.parent.resolve()
     if target != link.parent.resolve() / link.name:  # else the report itself is at the link's place
         try:
-            link.parent.mkdir(exist_ok=True)
+            link.parent.mkdir(mode=0o700, exist_ok=True)
             replace_link(link, target)
         except OSError as error:
             raise HomeError(f"{link}: cannot be written: {error.strerror}") from None

@@ -4,7 +4,7 @@ import typer
 
 from schemas.settings import settings
 from urban_reid.arguments import AsJson
-from urban_reid.output import Table, out, print_json, shown
+from urban_reid.output import Table, out, print_json, shown, warn_if_open
 
 app = typer.Typer()
 
@@ -17,6 +17,7 @@ def status(as_json: AsJson = False) -> None:
 
     with Store.open(settings(), "urban-reid status") as store:
         found = read(store)
+    warn_if_open(settings())
     if as_json:
         print_json(found)
         return

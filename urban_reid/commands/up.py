@@ -6,7 +6,7 @@ import typer
 
 from schemas.settings import settings
 from urban_reid.arguments import AsJson
-from urban_reid.output import out, print_json, say, shown
+from urban_reid.output import out, print_json, say, shown, warn_if_open
 
 app = typer.Typer()
 
@@ -26,4 +26,5 @@ def up(as_json: AsJson = False) -> None:
         out().print(f"  flows to run      {shown(url)}/deployments", soft_wrap=True)
         out().print("  Ctrl-C ends everything")
 
+    warn_if_open(settings())
     run(settings(), lambda line: say(shown(line)), ready)
