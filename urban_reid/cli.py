@@ -18,6 +18,7 @@ from urban_reid.commands import (
     database,
     dataset,
     demo,
+    doctor,
     evaluate,
     identities,
     ingest,
@@ -36,7 +37,7 @@ from urban_reid.errors import keep_traceback, refused_path, report_error
 
 #: The program's help, panel by panel: a group of commands under its name, or a command of its own.
 PANELS: dict[str, dict[str, ModuleType]] = {
-    "Start here": {"demo": demo, "status": status},
+    "Start here": {"demo": demo, "status": status, "doctor": doctor},
     "Cameras and crops": {"city": city, "ingest": ingest},
     "Resolve and look": {
         "resolve": resolve,

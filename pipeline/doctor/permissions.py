@@ -5,7 +5,7 @@ The user that runs root's database may pass through the data directory, and read
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline.store.embedded_programs import COPIED, Account, account_of
@@ -35,6 +35,8 @@ def close_to_others(home: Path) -> int:
     Links in it are not followed, unless they lie directly in the data directory and lead to a folder. Raises HomeError
     for what is not ours to change.
     """
+    if not home.is_dir():
+        return 0
     account, closed = _server(home), 0
     for path in _all(home):
         try:
@@ -63,8 +65,13 @@ def warning(home: Path) -> str | None:
         return None  # the command itself says what is wrong with the folder
     if not found:
         return None
-    names = ", ".join(path.name for path in found[:3]) + (" ..." if len(found) > 3 else "")
-    return f"other users of this machine can open {names} in {home}: close it with `urban-reid doctor --fix`"
+    return f"other users of this machine can open {in_words(found, home)} in {home}: close it with `urban-reid doctor --fix`"
+
+
+def in_words(found: Sequence[Path], home: Path) -> str:
+    """The first of `found`, by name."""
+    names = ["the folder itself" if path == home else path.name for path in found]
+    return ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
 
 
 def _server(home: Path) -> Account:

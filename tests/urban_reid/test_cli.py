@@ -44,6 +44,7 @@ def test_each_command_has_help_with_an_example(command: tuple[str, ...]) -> None
 def test_all_commands_are_there() -> None:
     assert {" ".join(command) for command in commands()} == {
         "demo",
+        "doctor",
         *(f"db {name}" for name in ("upgrade", "status", "stop", "reset-passwords", "url")),
         *(f"city {name}" for name in ("load", "show")),
         *(f"ingest {name}" for name in ("manifest", "dataset", "video")),

@@ -1,0 +1,219 @@
+"""Checks of the city's database, and of the files that its rows name. Migrates nothing."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection, text
+
+from pipeline.city.status import gone_pictures
+from pipeline.city.units import find_city
+from pipeline.crops.crop_store import CropStore
+from pipeline.doctor.check import Check, ok, to_do, unknown
+from pipeline.doctor.folder import size
+from pipeline.ingest.features import SOURCE
+from pipeline.registry import models
+from pipeline.store import Store, embedded, revision, schema
+from pipeline.store.embedded_home import exists
+from reid_core.files import model_digest, read_card
+from schemas.errors import UrbanReidError
+from schemas.settings import Settings
+
+_NAMES = ("rows", "pictures", "files", "models", "clock", "growth")
+_SLACK = timedelta(seconds=60)
+_DAYS = 7
+_ENOUGH_DAYS, _YEARS = 30, 1000
+
+
+def check_city(settings: Settings) -> Iterator[Check]:
+    with ExitStack() as stack:
+        try:
+            if settings.database_url is None:
+                if not exists(settings.home):
+                    yield ok("database", "there is none yet; the first command that needs it makes it")
+                    return
+                stack.enter_context(embedded.hold(settings.home))
+            found, newest = revision(settings)
+            if found != newest:
+                yield to_do(
+                    "database",
+                    f"it has revision {found or 'none'}, and this program needs {newest}",
+                    "run `urban-reid db upgrade`, which dumps it first",
+                )
+                yield from (unknown(name, "needs the database at its revision") for name in _NAMES)
+                return
+            store = stack.enter_context(Store.open(settings, "urban-reid doctor"))
+            with store.begin() as connection:
+                schema.check_versions(connection)
+                checks = [_database(connection, settings), _rows(connection)]
+        except UrbanReidError as error:
+            yield to_do("database", str(error), "do what this line says, and look again")
+            yield from (unknown(name, "needs the database") for name in _NAMES)
+            return
+        yield from checks
+        yield from _pictures(store)
+        yield _models(store)
+        yield _clock(store)
+        yield _growth(store)
+
+
+def _database(connection: Connection, settings: Settings) -> Check:
+    server = connection.scalar(text("SHOW server_version"))
+    vector = connection.scalar(text("SELECT extversion FROM pg_extension WHERE extname = 'vector'"))
+    used, most = connection.execute(
+        text("SELECT count(*), current_setting('max_connections')::int FROM pg_stat_activity WHERE datid IS NOT NULL")
+    ).one()
+    kind = "embedded" if settings.database_url is None else "user-supplied"
+    said = (
+        f"{kind} PostgreSQL {server}, pgvector {vector}, revision {schema.head()}, {used} of {most} connections; "
+        f"urban-reid {version('urban-reid')}"
+    )
+    if used > 0.8 * most:
+        return to_do("database", said, "end programs that hold many, or raise max_connections")
+    return ok("database", said)
+
+
+def _rows(connection: Connection) -> Check:
+    """Rows that point to nothing. Foreign keys forbid most of them, unless a restore went around those."""
+    unproved = connection.scalars(
+        text("SELECT conname FROM pg_constraint WHERE contype = 'f' AND NOT convalidated")
+    ).all()
+    lonely = connection.scalar(
+        text("SELECT count(*) FROM identity WHERE NOT EXISTS (SELECT FROM identity_member WHERE identity_id = id)")
+    )
+    if unproved:
+        return to_do("rows", f"foreign keys were never proved: {', '.join(unproved)}", "restore the last backup")
+    if lonely:
+        return to_do(
+            "rows", f"{lonely} identities have no member", "restore the last backup, and report it with the log"
+        )
+    return ok("rows", "each row's references exist")
+
+
+def _pictures(store: Store) -> Iterator[Check]:
+    """Pictures without a file, and files without a picture."""
+    crops = CropStore(store.settings)
+    with store.begin() as connection:
+        gone = gone_pictures(connection)
+        named = connection.execute(
+            text(
+                "SELECT DISTINCT picture, bool_and(gone) AS gone FROM ("
+                "  SELECT picture, picture_gone_at IS NOT NULL AS gone FROM crop "
+                "  WHERE source <> :features AND withdrawn_at IS NULL UNION ALL SELECT picture, false FROM probe"
+                ") AS named GROUP BY picture"
+            ),
+            {"features": SOURCE},
+        )
+        wanted = {str(crops.path(bytes(row.picture))): row.gone for row in named}
+        withdrawn = {
+            str(crops.path(bytes(row.picture)))
+            for row in connection.execute(text("SELECT picture FROM crop WHERE withdrawn_at IS NOT NULL"))
+        }
+    missing, unnamed, parts = {path for path, is_gone in wanted.items() if not is_gone}, 0, 0
+    stale = time.time() - 3600
+    for path in crops.root.rglob("*"):
+        missing.discard(str(path))
+        if path.suffix == ".part":
+            parts += path.stat().st_mtime < stale
+        elif str(path) not in wanted and str(path) not in withdrawn and path.is_file():
+            unnamed += 1
+    if missing:
+        yield to_do(
+            "pictures",
+            f"{len(missing)} of {len(wanted)} pictures have no file, for example {min(missing)}",
+            "bring the files back from a backup, or run `urban-reid resolve`, which marks them as gone and goes on",
+        )
+    elif gone:
+        yield to_do(
+            "pictures", f"{gone} crops have lost their picture", "bring the files back from a backup, if there is one"
+        )
+    else:
+        yield ok("pictures", f"all {len(wanted)} pictures have their file")
+    if unnamed or parts:
+        yield to_do(
+            "files",
+            f"{unnamed} files in {crops.root} are no picture of a crop, and {parts} are parts of one",
+            "repeat ingests that were killed, which need them; what is left then may be removed",
+        )
+    else:
+        yield ok("files", "each file in the crop store is a crop's or a probe's picture")
+
+
+def _models(store: Store) -> Check:
+    found = models(store)
+    faults = []
+    for model in found:
+        directory = model.directory(store.settings)
+        try:
+            if model_digest(read_card(directory)) != model.digest:
+                faults.append(f"{directory} holds another model than {model.name}")
+        except UrbanReidError as error:
+            faults.append(str(error))
+    if faults:
+        return to_do(
+            "models",
+            f"{faults[0]}" + (f"; and {len(faults) - 1} more" if len(faults) > 1 else ""),
+            "bring the folder back from a backup, or from where the model came",
+        )
+    if not found:
+        return ok("models", "none is registered yet")
+    in_use = [model.name for model in found if model.in_use]
+    if not in_use:
+        return to_do("models", f"{len(found)} models, none in use", "`urban-reid models use NAME` puts one in use")
+    return ok("models", f"{len(found)} with all their files; {in_use[0]} is in use")
+
+
+def _clock(store: Store) -> Check:
+    city = find_city(store)
+    zone = ZoneInfo(city.timezone) if city else UTC
+    with store.begin() as connection:
+        now, crop, said = connection.execute(
+            text(
+                "SELECT clock_timestamp(), (SELECT max(captured_at) FROM crop WHERE timed), (SELECT max(at) FROM audit)"
+            )
+        ).one()
+    ours = datetime.now(UTC)
+    if abs(now - ours) > _SLACK:
+        return to_do("clock", f"the database's clock and this machine's are {abs(now - ours)} apart", "set both by NTP")
+    for what, moment in (("a crop was taken", crop), ("an entry of the audit was written", said)):
+        if moment is not None and moment > ours + _SLACK:
+            return to_do(
+                "clock",
+                f"{what} at {moment.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}, which lies in the future",
+                "set this machine's clock, and look at the cameras' clocks",
+            )
+    return ok("clock", f"{ours.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}; no crop and no entry is later")
+
+
+def _growth(store: Store) -> Check:
+    home = store.settings.home
+    taken = sum(path.stat().st_size for path in store.settings.crops_dir.rglob("*") if path.is_file())
+    with store.begin() as connection:
+        database, crops, lately = connection.execute(
+            text(
+                "SELECT pg_database_size(current_database()), count(*), "
+                f"count(*) FILTER (WHERE ingested_at > now() - interval '{_DAYS} days') FROM crop"
+            )
+        ).one()
+    prefect = home / "prefect" / "prefect.db"
+    parts = {"crops": taken, "database": database, "Prefect": _bytes(prefect)}
+    said = ", ".join(f"{name} {size(count)}" for name, count in parts.items())
+    if not lately or not home.is_dir():
+        return ok("growth", f"{said}; no crop came in the last {_DAYS} days")
+    a_day = (taken + (database if store.settings.database_url is None else 0)) / crops * lately / _DAYS
+    days = shutil.disk_usage(home).free / max(a_day, 1)
+    said += (
+        f"; {size(a_day)} a day in the last {_DAYS} days, room for {f'{days:.0f} days' if days < _YEARS else 'years'}"
+    )
+    if days < _ENOUGH_DAYS:
+        return to_do("growth", said, "make room, or keep the data for a shorter time")
+    return ok("growth", said)
+
+
+def _bytes(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

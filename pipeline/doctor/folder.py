@@ -1,0 +1,73 @@
+"""Checks of the data directory that need no database: is it there, is there room, who can open it, which files grew."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.doctor.check import Check, ok, to_do, unknown
+from pipeline.doctor.permissions import in_words, open_to_others
+from schemas.settings import Settings
+
+#: Less room than this, bytes or as a share of the disk, is too little to go on with.
+_LEAST_FREE, _LEAST_SHARE = 2 * 2**30, 0.05
+_LARGE_LOG = 100 * 2**20
+
+
+def check_folder(settings: Settings) -> Iterator[Check]:
+    home = settings.home
+    if not home.is_dir():
+        yield to_do(
+            "home",
+            f"there is no data directory {home}" if not home.exists() else f"{home} is no folder",
+            "set URBAN_REID_HOME to the data directory; the first command that writes makes a new one",
+        )
+        return
+    if os.access(home, os.R_OK | os.W_OK | os.X_OK):
+        yield ok("home", f"{home} can be read and written")
+    else:
+        yield to_do("home", f"{home} cannot be read and written", "give this user its files, or run as their owner")
+        return
+    yield _permissions(home)
+    yield _disk(home)
+    yield _logs(home)
+
+
+def _permissions(home: Path) -> Check:
+    try:
+        found = open_to_others(home)
+    except OSError as error:
+        return unknown("permissions", f"{error.filename}: {error.strerror}")
+    if not found:
+        return ok("permissions", "no other user can open the data directory's files")
+    return to_do("permissions", f"other users can open {in_words(found, home)}", "run `urban-reid doctor --fix`")
+
+
+def _disk(home: Path) -> Check:
+    room, inodes = shutil.disk_usage(home), os.statvfs(home)
+    said = f"{size(room.free)} of {size(room.total)} are free"
+    if room.free < max(_LEAST_FREE, _LEAST_SHARE * room.total):
+        return to_do("disk", said, "free some, or move the data directory to a larger disk")
+    if inodes.f_files and inodes.f_favail < _LEAST_SHARE * inodes.f_files:
+        return to_do(
+            "disk", f"{inodes.f_favail} more files can be made", "move the data directory to another file system"
+        )
+    return ok("disk", said)
+
+
+def _logs(home: Path) -> Check:
+    found = {path: path.stat().st_size for path in (*home.glob("*.log"), *home.glob("*/*.log")) if path.is_file()}
+    large = [path for path, taken in found.items() if taken > _LARGE_LOG]
+    said = f"{len(found)} log files of {size(sum(found.values()))}"
+    if large:
+        return to_do("logs", f"{said}: {', '.join(map(str, large))}", "end `urban-reid up` and remove the large ones")
+    return ok("logs", said)
+
+
+def size(count: float) -> str:
+    """A number of bytes as people write it: 3.2 GB."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

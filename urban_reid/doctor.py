@@ -1,0 +1,80 @@
+"""The doctor's page: what `pipeline.doctor` finds in the data directory, and the processes that serve it.
+
+Starts nothing but the embedded database, and ends that again if nobody else uses it.
+"""
+
+import http.client
+import json
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from pipeline.doctor.check import Check, ok, to_do
+from pipeline.doctor.city import check_city
+from pipeline.doctor.folder import check_folder
+from schemas.disk import try_lock
+from schemas.settings import Settings
+from urban_reid.up import is_up
+
+_ANSWER_WITHIN_S = 5.0
+
+
+def examine(settings: Settings) -> Iterator[Check]:
+    """Each check of the page, in its order; each as soon as it is made."""
+    yield from check_folder(settings)
+    if settings.home.is_dir():
+        yield from check_city(settings)
+        up = is_up(settings)
+        yield ok("up", "`urban-reid up` runs" if up else "`urban-reid up` does not run; commands work alone")
+        yield _prefect(settings)
+        yield _core(settings, up)
+
+
+def _prefect(settings: Settings) -> Check:
+    folder = settings.home / "prefect"
+    url, remedy = settings.prefect_url, "look at URBAN_REID_PREFECT_URL, and whether that server runs"
+    if url is None:
+        if not _held(folder / "server.lock"):
+            return ok("prefect", "its server does not run; a command that needs it starts it")
+        remedy = f"see {folder / 'server.log'}; end `urban-reid up` and start it again"
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            url = str(json.loads((folder / "server.json").read_bytes())["url"])
+        if url is None:
+            return to_do("prefect", f"its server runs, but {folder / 'server.json'} does not say where", remedy)
+    # Our own server is never behind a proxy.
+    opener = urllib.request.build_opener(*([] if settings.prefect_url else [urllib.request.ProxyHandler({})]))
+    try:
+        with opener.open(f"{url.rstrip('/')}/health", timeout=_ANSWER_WITHIN_S):
+            pass
+    except urllib.error.HTTPError as error:
+        if error.code >= 500:
+            return to_do("prefect", f"the server at {url} answers with status {error.code}", remedy)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return to_do("prefect", f"the server at {url} does not answer: {getattr(error, 'reason', error)}", remedy)
+    return ok("prefect", f"the server at {url} answers")
+
+
+def _core(settings: Settings, up: bool) -> Check:
+    path = settings.core_socket
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(_ANSWER_WITHIN_S)
+        try:
+            probe.connect(str(path))
+        except OSError as error:
+            if not up:
+                return ok("core", "no core process runs; a command that needs it computes by itself")
+            said = f"`urban-reid up` runs, but its core process does not listen at {path}: {error.strerror or error}"
+            return to_do("core", said, f"see {settings.home / 'core.log'}; it is started again after a pause")
+    return ok("core", f"the core process listens at {path}")
+
+
+def _held(lock: Path) -> bool:
+    """Whether a process holds a lock file; makes none."""
+    try:
+        with lock.open("rb") as file:
+            return not try_lock(file, shared=True)
+    except OSError:
+        return False
