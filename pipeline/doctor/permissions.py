@@ -65,7 +65,8 @@ def warning(home: Path) -> str | None:
         return None  # the command itself says what is wrong with the folder
     if not found:
         return None
-    return f"other users of this machine can open {in_words(found, home)} in {home}: close it with `urban-reid doctor --fix`"
+    said = in_words(found, home)
+    return f"other users of this machine can open {said} in {home}: close it with `urban-reid doctor --fix`"
 
 
 def in_words(found: Sequence[Path], home: Path) -> str:
