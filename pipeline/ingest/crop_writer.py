@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection, text
 
 from pipeline.city import watermarks
-from pipeline.crops.crop_store import CropStore
+from pipeline.crops.crop_store import CropStore, place_of_crop
 from pipeline.crops.quality import decode, quality
 from pipeline.ingest.batches import Again, Source, check_open, count_written, end_batch, open_batch, others, share_crops
 from pipeline.ingest.undo import undo
@@ -77,6 +77,7 @@ def take_in(
     future, for a crop with two truths, and when the batch is undone meanwhile. What was written before stays written;
     the message says how many crops.
     """
+    crops.sweep()
     read = written = already_there = skipped_count = 0
     skipped: list[str] = []
     batch: int | None = None
@@ -151,7 +152,7 @@ def _keep(crops: CropStore, source: str, candidate: Candidate) -> NewCrop:
     """Checks the candidate's picture and puts it into the crop store. Raises PictureError."""
     data = candidate.read()
     picture = decode(data)
-    sha256 = crops.put(data)
+    sha256 = crops.put(place_of_crop(candidate.camera, candidate.captured_at), data)
     return NewCrop(
         name=candidate.name,
         key=crop_key(candidate.camera, candidate.captured_at, source, sha256),

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, text
 
 from pipeline.city import watermarks
-from pipeline.crops.crop_store import CropStore
+from pipeline.crops.crop_store import CropStore, Place
 from pipeline.governance.audit import Action, audit
 from pipeline.ingest.batches import lock_crops
 from pipeline.store import Store
@@ -46,12 +46,14 @@ _HAND_OVER = text("""
 _ADD_TRUTH = text("INSERT INTO crop_truth (crop_id, truth) VALUES (:crop, :truth) ON CONFLICT DO NOTHING")
 _WITHDRAW = text(
     "UPDATE crop SET withdrawn_at = now() WHERE batch_id = :batch AND withdrawn_at IS NULL "
-    "RETURNING id, camera, captured_at, (captured_at AT TIME ZONE 'UTC')::date AS day"
+    "RETURNING id, camera, captured_at, day"
 )
 _UNHELD = text("""
-    SELECT DISTINCT w.picture FROM crop w WHERE w.batch_id = :batch AND w.withdrawn_at IS NOT NULL
-    AND NOT EXISTS (SELECT FROM crop c WHERE c.picture = w.picture AND c.withdrawn_at IS NULL)
-    AND NOT EXISTS (SELECT FROM probe p WHERE p.picture = w.picture)""")
+    SELECT DISTINCT w.picture, split_part(w.camera, '/', 1) AS district, w.day FROM crop w
+    WHERE w.batch_id = :batch AND w.withdrawn_at IS NOT NULL AND NOT EXISTS (
+        SELECT FROM crop c WHERE c.picture = w.picture AND c.day = w.day AND c.withdrawn_at IS NULL
+        AND split_part(c.camera, '/', 1) = split_part(w.camera, '/', 1)
+    )""")
 
 
 def undo(store: Store, crops: CropStore, batch: int, *, operator: str, reason: str) -> Undone:
@@ -115,4 +117,5 @@ def _remove_pictures(store: Store, crops: CropStore, batch: int) -> int:
     """Removes the pictures of withdrawn crops of the batch that nothing else holds; returns how many were there."""
     with store.begin() as connection:
         lock_crops(connection)
-        return sum(crops.remove(bytes(row.picture)) for row in connection.execute(_UNHELD, {"batch": batch}))
+        unheld = connection.execute(_UNHELD, {"batch": batch})
+        return sum(crops.remove(Place(row.district, row.day), bytes(row.picture)) for row in unheld)

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 from sqlalchemy import Connection, text
 
-from pipeline.crops.crop_store import CropStore
+from pipeline.crops.crop_store import CropStore, place_of_crop
 from pipeline.crops.quality import decode
 from pipeline.ingest.features import SOURCE
 from schemas.disk import write_whole
@@ -24,6 +24,7 @@ _QUALITY = 82  # of the JPEG
 class Picture:
     """The picture of a stored crop."""
 
+    camera: str
     sha256: bytes
     width_px: int
     height_px: int
@@ -41,7 +42,7 @@ class Picture:
 
 # The best crop of each third of a tracklet: several pictures then show a person from several sides.
 _PICTURES = text(
-    "SELECT DISTINCT ON (tracklet, third) * FROM (SELECT m.identity_id AS tracklet, c.picture, c.width_px, "
+    "SELECT DISTINCT ON (tracklet, third) * FROM (SELECT m.identity_id AS tracklet, c.camera, c.picture, c.width_px, "
     "  c.height_px, c.captured_at, c.quality, c.key, "
     "  ntile(3) OVER (PARTITION BY m.identity_id ORDER BY c.captured_at, c.key) AS third "
     "  FROM identity_member m JOIN crop c ON c.id = m.crop_id "
@@ -54,7 +55,7 @@ def pictures_of(connection: Connection, tracklets: Iterable[int]) -> dict[int, l
     """Up to three pictures of each tracklet (id) in time order. Crops ingested as features have none."""
     pictures: dict[int, list[Picture]] = {}
     for row in connection.execute(_PICTURES, {"ids": sorted(set(tracklets)), "without": SOURCE}):
-        picture = Picture(bytes(row.picture), row.width_px, row.height_px, row.captured_at, row.quality)
+        picture = Picture(row.camera, bytes(row.picture), row.width_px, row.height_px, row.captured_at, row.quality)
         pictures.setdefault(row.tracklet, []).append(picture)
     return pictures
 
@@ -74,7 +75,7 @@ def write_thumbnails(
     missing = set()
     for done, (name, picture) in enumerate(pictures, 1):
         try:
-            data = _thumbnail(crops.get(picture.sha256))
+            data = _thumbnail(crops.get(place_of_crop(picture.camera, picture.taken), picture.sha256))
         except (StoreError, PictureError):
             missing.add(name)
         else:

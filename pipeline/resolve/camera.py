@@ -28,7 +28,7 @@ _AFTER_PAUSE = text(
 
 _CROPS = (
     "SELECT c.id, c.key, c.captured_at, c.timed, c.track, c.quality, e.v FROM crop c JOIN crop_embedding e "
-    "ON e.crop_id = c.id AND e.model_id = :model AND e.day = (c.captured_at AT TIME ZONE 'UTC')::date "
+    "ON e.crop_id = c.id AND e.model_id = :model AND e.day = c.day "
     "WHERE c.camera = :camera AND c.captured_at >= :start AND c.quality >= :quality AND c.withdrawn_at IS NULL "
     "ORDER BY c.captured_at, c.key"
 )

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Row, TextClause, text
 
-from pipeline.crops.crop_store import CropStore
+from pipeline.crops.crop_store import CropStore, place_of_crop
 from pipeline.crops.quality import decode
 from pipeline.registry import ModelRow
 from pipeline.resolve.pictures import mark_gone, take_back
@@ -26,9 +26,9 @@ BATCH = 512
 _MISSING = (
     "c.picture_gone_at IS NULL AND c.withdrawn_at IS NULL "
     "AND NOT EXISTS (SELECT 1 FROM crop_embedding e WHERE e.model_id = :model AND e.crop_id = c.id "
-    "AND e.day = (c.captured_at AT TIME ZONE 'UTC')::date)"
+    "AND e.day = c.day)"
 )
-_COLUMNS = "c.id, c.picture, (c.captured_at AT TIME ZONE 'UTC')::date AS day"
+_COLUMNS = "c.id, c.camera, c.captured_at, c.picture, c.day"
 _OF_CAMERA = text(
     f"SELECT {_COLUMNS} FROM crop c WHERE c.camera = :camera AND {_MISSING} ORDER BY c.captured_at, c.key LIMIT :most"
 )
@@ -91,7 +91,7 @@ def embed_city(
 
 
 def missing_crops(store: Store, model: ModelRow) -> Iterator[Sequence[Row[Any]]]:
-    """Batches of rows (id, picture, day) of the crops that have no feature of `model`."""
+    """Batches of rows (id, camera, captured_at, picture, day) of the crops that have no feature of `model`."""
     after = 0
     while missing := _read(store, _OF_CITY, model, after=after, resolved=False):
         after = missing[-1].id
@@ -115,11 +115,12 @@ _STILL_THERE = text("SELECT id FROM crop WHERE id = ANY(:ids) AND withdrawn_at I
 def _embed(
     store: Store, core: ReIDCore, crops: CropStore, model: ModelRow, unit: str | None, missing: Sequence[Row[Any]]
 ) -> int:
-    """Embeds crops (rows id, picture, day) and returns how many; those without a usable picture are marked as gone."""
+    """Embeds crops (rows of missing_crops) and returns how many; those without a usable picture are marked as gone."""
 
     def read(row: Row[Any]) -> NDArray[np.uint8] | str:
         try:
-            return prepare(decode(crops.get(bytes(row.picture))), core.card.input)
+            data = crops.get(place_of_crop(row.camera, row.captured_at), bytes(row.picture))
+            return prepare(decode(data), core.card.input)
         except (StoreError, PictureError) as error:
             return str(error)
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, text
 
 from pipeline.city import watermarks
-from pipeline.crops.crop_store import CropStore
+from pipeline.crops.crop_store import CropStore, Place, place_of_crop
 from pipeline.crops.quality import decode
 from pipeline.governance.audit import Action, audit
 from pipeline.store import Store
@@ -49,7 +49,7 @@ def take_back(store: Store, crops: CropStore, unit: str) -> int:
     """
     with store.begin() as connection:
         gone = connection.execute(_GONE, {"unit": unit}).all()
-    back = [row for row in gone if _is_whole(crops, bytes(row.picture))]
+    back = [row for row in gone if _is_whole(crops, place_of_crop(row.camera, row.captured_at), bytes(row.picture))]
     if not back:
         return 0
     with store.begin() as connection:
@@ -69,9 +69,9 @@ def _mark(
         audit(connection, store.settings.operator, action, unit=unit, reason=reason, details=details)
 
 
-def _is_whole(crops: CropStore, picture: bytes) -> bool:
+def _is_whole(crops: CropStore, place: Place, picture: bytes) -> bool:
     try:
-        decode(crops.get(picture))
+        decode(crops.get(place, picture))
     except (StoreError, PictureError):
         return False
     return True

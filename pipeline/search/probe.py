@@ -3,7 +3,7 @@
 import numpy as np
 from sqlalchemy import Connection, text
 
-from pipeline.crops.crop_store import CropStore
+from pipeline.crops.crop_store import CropStore, place_of_crop, place_of_probe
 from pipeline.crops.quality import decode
 from pipeline.registry import ModelRow
 from pipeline.store.copy import copy_out
@@ -12,6 +12,8 @@ from reid_core.serving.core import ReIDCore
 from schemas.arrays import Floats
 from schemas.parameters import SearchParameters
 
+_CROP = text("SELECT id, camera, captured_at, picture FROM crop WHERE key = :key")
+_PROBE = text("SELECT picture, uploaded_at FROM probe WHERE id = :id")
 _STORED = "SELECT v FROM crop_embedding WHERE model_id = :model AND crop_id = :crop"
 
 
@@ -21,15 +23,17 @@ def probe_feature(
     """(D,) float64, rounded to half precision as stored features are."""
     if parameters.crop_key is not None:
         key = bytes.fromhex(parameters.crop_key)
-        crop = connection.execute(text("SELECT id, picture FROM crop WHERE key = :key"), {"key": key}).one()
+        crop = connection.execute(_CROP, {"key": key}).one()
         stored = copy_out(connection, _STORED, {"model": model.id, "crop": crop.id}, {"v": "halfvec"})["v"]
         if len(stored):
             return np.asarray(stored[0], dtype=np.float64)
-        picture = crop.picture  # a crop that came after the last resolve
+        place, picture = (
+            place_of_crop(crop.camera, crop.captured_at),
+            crop.picture,
+        )  # a crop that came after the last resolve
     else:
-        picture = connection.execute(
-            text("SELECT picture FROM probe WHERE id = :id"), {"id": parameters.probe_id}
-        ).scalar_one()
-    prepared = prepare(decode(crops.get(bytes(picture))), core.card.input)
+        probe = connection.execute(_PROBE, {"id": parameters.probe_id}).one()
+        place, picture = place_of_probe(probe.uploaded_at), probe.picture
+    prepared = prepare(decode(crops.get(place, bytes(picture))), core.card.input)
     feature: Floats = core.embed(prepared[None])[0].astype(np.float16).astype(np.float64)
     return feature

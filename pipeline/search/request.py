@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from uuid import UUID
 
 from sqlalchemy import Connection, text
 
 from pipeline.city.units import read_city
-from pipeline.crops.crop_store import CropStore
+from pipeline.crops.crop_store import CropStore, place_of_probe
 from pipeline.crops.quality import decode
 from pipeline.governance.audit import Action, audit
 from pipeline.registry import ModelRow
@@ -23,11 +24,14 @@ def upload_probe(store: Store, crops: CropStore, data: bytes, operator: str) -> 
     Raises PictureError and HomeError.
     """
     decode(data)
-    picture = crops.put(data)
+    now = datetime.now(UTC)
+    picture = crops.put(place_of_probe(now), data)
     with store.begin() as connection:
         probe: UUID = connection.execute(
-            text("INSERT INTO probe (picture, uploaded_by) VALUES (:picture, :operator) RETURNING id"),
-            {"picture": picture, "operator": operator},
+            text(
+                "INSERT INTO probe (picture, uploaded_by, uploaded_at) VALUES (:picture, :operator, :now) RETURNING id"
+            ),
+            {"picture": picture, "operator": operator, "now": now},
         ).scalar_one()
         audit(connection, operator, Action.PROBE_UPLOAD, details={"probe": str(probe), "picture": picture.hex()})
     return probe

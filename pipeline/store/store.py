@@ -10,6 +10,8 @@ from typing import Any, Self
 import sqlalchemy
 from sqlalchemy import Connection, Engine, event
 
+from pipeline.crops.crop_store import CropStore
+from pipeline.crops.earlier_layout import is_earlier, move_pictures
 from pipeline.store import embedded, roles, schema, user_supplied
 from pipeline.store.embedded_home import check_restored
 from pipeline.store.errors import database_errors
@@ -74,10 +76,18 @@ class Store:
                         f"needs {schema.head()}; run `urban-reid db upgrade`"
                     )
                 schema.upgrade(settings)
+            store._settle_crops()
         except BaseException:
             store.close()
             raise
         return store
+
+    def _settle_crops(self) -> None:
+        """Moves the pictures of an earlier version; a move that was cut short goes on at the next open."""
+        crops = CropStore(self.settings)
+        if is_earlier(crops):
+            with self.begin() as connection:
+                move_pictures(connection, crops)
 
     def listen(self, listener: Callable[[float, float], None]) -> None:
         """Calls `listener` for each wait for the database, with its start and end in seconds of time.perf_counter.

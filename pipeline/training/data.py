@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Row, text
 
-from pipeline.crops.crop_store import CropStore
+from pipeline.crops.crop_store import CropStore, Place, place_of_crop
 from pipeline.crops.quality import decode
 from pipeline.store import Store
 from reid_core.datasets import Dataset, Sample, open_dataset, split_queries
@@ -87,7 +87,7 @@ def confirmed_people(store: Store, crops: CropStore) -> Dataset:
     test: list[Sample] = []
     for number, (person, theirs) in enumerate(sorted(people.items())):
         for row in theirs:
-            read = partial(_read, crops, bytes(row.picture))
+            read = partial(_read, crops, place_of_crop(row.camera, row.captured_at), bytes(row.picture))
             (test if person in held_out else train).append(Sample(row.key, number, cameras[row.camera], read))
     return Dataset(CONFIRMED, tuple(train), *split_queries(test))
 
@@ -115,5 +115,5 @@ def _people(rows: Sequence[Row[Any]]) -> dict[str, list[Row[Any]]]:
     return found
 
 
-def _read(crops: CropStore, picture: bytes) -> NDArray[np.uint8]:
-    return np.asarray(decode(crops.get(picture)))
+def _read(crops: CropStore, place: Place, picture: bytes) -> NDArray[np.uint8]:
+    return np.asarray(decode(crops.get(place, picture)))

@@ -13,7 +13,7 @@ import numpy as np
 from sqlalchemy import Connection, Row, text
 
 from pipeline.association.prototypes import Prototypes, prototypes_of_crops, prototypes_of_members
-from pipeline.crops.crop_store import CropStore
+from pipeline.crops.crop_store import CropStore, place_of_crop
 from pipeline.registry import ModelRow
 from pipeline.resolve.embed import embed_city, missing_crops
 from pipeline.resolve.read import read_prototypes
@@ -43,7 +43,7 @@ _COUNT_NOW = text(
 _CROPS = (
     "SELECT m.identity_id, c.quality, e.v FROM identity_member m JOIN crop c ON c.id = m.crop_id "
     "JOIN crop_embedding e ON e.crop_id = c.id AND e.model_id = :model "
-    "AND e.day = (c.captured_at AT TIME ZONE 'UTC')::date "
+    "AND e.day = c.day "
     "WHERE m.identity_id = ANY(:ids) AND c.withdrawn_at IS NULL ORDER BY m.identity_id, c.captured_at, c.key"
 )
 
@@ -94,7 +94,10 @@ def _count(store: Store, model: ModelRow) -> int:
 def missing_pictures(store: Store, crops: CropStore, model: ModelRow) -> list[int]:
     """Ids of crops to embed with `model` whose picture is missing in the crop store although not marked as gone."""
     return [
-        row.id for batch in missing_crops(store, model) for row in batch if not crops.path(bytes(row.picture)).exists()
+        row.id
+        for batch in missing_crops(store, model)
+        for row in batch
+        if not crops.path(place_of_crop(row.camera, row.captured_at), bytes(row.picture)).exists()
     ]
 
 

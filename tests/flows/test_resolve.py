@@ -10,6 +10,7 @@ from flows.resolve import FLOWS, district
 from flows.work import Work, working
 from pipeline.city.decision_digest import decision_digest
 from pipeline.city.units import read_city, store_city
+from pipeline.crops.crop_store import place_of_crop
 from schemas.errors import CityError, CoreUnavailable, UsageError, VectorError
 from schemas.levels import Level
 from schemas.parameters import ResolveParameters
@@ -109,8 +110,9 @@ def test_a_failing_camera_stops_the_units_above_it_and_no_others(town: Town, lin
     town.take_in(lines[:100])
     broken = next(iter(sorted({line.split('"camera":"')[1].split('"')[0] for line in lines[:100]})))
     with town.store.begin() as connection:
-        picture = connection.scalar(text("SELECT picture FROM crop WHERE camera = :camera LIMIT 1"), {"camera": broken})
-    town.crops.path(bytes(picture)).unlink()
+        sql = text("SELECT captured_at, picture FROM crop WHERE camera = :camera LIMIT 1")
+        crop = connection.execute(sql, {"camera": broken}).one()
+    town.crops.path(place_of_crop(broken, crop.captured_at), bytes(crop.picture)).unlink()
     with working(town.store.settings), pytest.raises(Exception, match="cannot be read"):
         asyncio.run(district(ResolveParameters(unit="d1")))
     with town.store.begin() as connection:

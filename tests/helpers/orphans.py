@@ -3,12 +3,10 @@
 from sqlalchemy import Connection, text
 
 _ORPHANS = {
-    "crop_embedding without crop": "SELECT count(*) FROM crop_embedding e WHERE NOT EXISTS "
-    "(SELECT FROM crop c WHERE c.id = e.crop_id)",
     "prototype without identity": "SELECT count(*) FROM prototype p WHERE NOT EXISTS "
     "(SELECT FROM identity i WHERE i.id = p.identity_id)",
-    "crop_embedding of another day": "SELECT count(*) FROM crop_embedding e JOIN crop c ON c.id = e.crop_id "
-    "WHERE e.day <> (c.captured_at AT TIME ZONE 'UTC')::date",
+    "crop_embedding without crop of its day": "SELECT count(*) FROM crop_embedding e WHERE NOT EXISTS "
+    "(SELECT FROM crop c WHERE c.id = e.crop_id AND (c.captured_at AT TIME ZONE 'UTC')::date = e.day)",
     "prototype of another day": "SELECT count(*) FROM prototype p JOIN identity i ON i.id = p.identity_id "
     "WHERE p.day <> (i.last_seen AT TIME ZONE 'UTC')::date",
     "partition without model": r"""

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import text
 
-from pipeline.crops.crop_store import CropStore
+from pipeline.crops.crop_store import CropStore, place_of_crop
 from pipeline.ingest import crop_writer as crops_in
 from pipeline.ingest.manifest import ingest_manifest
 from pipeline.store import Store
@@ -65,7 +65,7 @@ def test_crops_come_in_as_the_manifest_says(city_store: Store, crops: CropStore,
     assert (first.camera, first.captured_at, first.timed) == (C1, datetime(2026, 1, 1, 8, 0, 0, 120_000, UTC), True)
     assert (first.track, first.truth, first.box) == (TRICKY, TRICKY, [10, 20, 64, 128.5])
     assert (first.width_px, first.height_px) == (32, 64) and 0 < first.quality < 1
-    assert crops.get(bytes(first.picture)) == (folder / "0.jpg").read_bytes()
+    assert crops.get(place_of_crop(C1, first.captured_at), bytes(first.picture)) == (folder / "0.jpg").read_bytes()
     assert (second.camera, second.track, second.truth, second.box) == (C2, None, None, None)
     assert second.captured_at == datetime(2026, 1, 1, 8, 7, tzinfo=UTC)
     assert second.picture == third.picture and second.key != third.key

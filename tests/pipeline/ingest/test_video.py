@@ -13,7 +13,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
 
-from pipeline.crops.crop_store import CropStore
+from pipeline.crops.crop_store import CropStore, place_of_crop
 from pipeline.crops.quality import decode
 from pipeline.ingest.detectors import Boxes, Frame, HogDetector, open_detector
 from pipeline.ingest.frames import open_frames
@@ -74,7 +74,7 @@ def test_a_walker_becomes_two_crops_a_second(city_store: Store, crops: CropStore
         assert moment == start + timedelta(seconds=0.1) * number
         assert box[0] + box[2] / 2 == pytest.approx(10 + 6 * number + 20, abs=3)
         assert box[1] + box[3] / 2 == pytest.approx(120, abs=3) and 100 <= box[3] <= 116
-        decoded = decode(crops.get(picture))
+        decoded = decode(crops.get(place_of_crop(C1, moment), picture))
         assert decoded.shape[:2] == (box[3], box[2])
         assert decoded[..., 0].mean() > decoded[..., 2].mean() + 50  # red is red
     again = ingest_video(city_store, crops, str(path), C1, detector=RedDetector(), start=start)
@@ -303,8 +303,9 @@ def test_real_pedestrians(city_store: Store, crops: CropStore, tmp_path: Path, n
     tracks = {track for _, track, _, _ in found}
     assert report.written == len(found) >= 8
     assert 2 <= len(tracks) <= 12
-    for _, _, box, picture in found:
-        assert box[3] > box[2] and decode(crops.get(picture)).shape[:2] == (box[3], box[2])
+    for moment, _, box, picture in found:
+        decoded = decode(crops.get(place_of_crop(C1, moment), picture))
+        assert box[3] > box[2] and decoded.shape[:2] == (box[3], box[2])
     assert report.static_count == 0
     again = ingest_video(city_store, crops, str(path), C1, detector=detector)
     assert (again.written, again.already_there) == (0, len(found))

@@ -21,7 +21,7 @@ def tracklet(number: int, camera: str, at_s: float, length_s: float = 3.0, truth
 
 
 def pictures(tracklets: list[Tracklet], width: int = 60) -> Mapping[int, list[Picture]]:
-    return {t.id: [Picture(bytes([t.id % 256]) * 32, width, 130, t.first_seen, 0.5)] for t in tracklets}
+    return {t.id: [Picture(t.camera, bytes([t.id % 256]) * 32, width, 130, t.first_seen, 0.5)] for t in tracklets}
 
 
 cameras = st.sampled_from(["d1/s1/b1/c1", "d1/s1/b1/c2", "d1/s1/b2/c1", "d1/s2/b1/c1"])

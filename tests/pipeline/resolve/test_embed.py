@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from sqlalchemy import text
 
+from pipeline.crops.crop_store import place_of_crop
 from pipeline.resolve import embed, embed_camera
 from reid_core.decoding import decode
 from reid_core.preprocessing import prepare
@@ -51,9 +52,9 @@ def test_pictures_are_decoded_side_by_side(town: Town, lines: list[str], monkeyp
     assert embed_camera(town.store, town.core, town.crops, town.model, camera) > 2
     assert met
     with town.store.begin() as connection:
-        rows = connection.execute(
-            text("SELECT c.picture, e.v::real[] AS v FROM crop c JOIN crop_embedding e ON e.crop_id = c.id")
-        ).all()
+        sql = "SELECT captured_at, picture, v::real[] AS v FROM crop JOIN crop_embedding ON crop_id = id"
+        rows = connection.execute(text(sql)).all()
     for row in rows:
-        expected = town.core.embed(prepare(decode(town.crops.get(bytes(row.picture))), town.core.card.input)[None])
+        data = town.crops.get(place_of_crop(camera, row.captured_at), bytes(row.picture))
+        expected = town.core.embed(prepare(decode(data), town.core.card.input)[None])
         assert np.array_equal(np.array(row.v, np.float16), expected[0].astype(np.float16))

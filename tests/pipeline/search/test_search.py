@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
+from pipeline.crops.crop_store import place_of_crop
 from pipeline.search.descent import MOST_CROPS
 from pipeline.search.request import request_search, upload_probe
 from pipeline.search.search import search
@@ -68,8 +69,9 @@ def test_a_search_starts_at_its_unit(resolved: Town, unit: str, depth: int) -> N
 def test_an_uploaded_picture_of_a_crop_gives_the_hits_of_the_crop(resolved: Town) -> None:
     key = some_crop(resolved)
     with resolved.store.begin() as connection:
-        picture = connection.scalar(text("SELECT picture FROM crop WHERE key = :key"), {"key": bytes.fromhex(key)})
-    data = resolved.crops.get(bytes(picture))
+        sql = text("SELECT camera, captured_at, picture FROM crop WHERE key = :key")
+        crop = connection.execute(sql, {"key": bytes.fromhex(key)}).one()
+    data = resolved.crops.get(place_of_crop(crop.camera, crop.captured_at), bytes(crop.picture))
     by_probe = run(resolved, probe_id=upload_probe(resolved.store, resolved.crops, data, "me"))
     by_crop = run(resolved, crop_key=key)
     assert [hit.identity for hit in by_probe] == [hit.identity for hit in by_crop]

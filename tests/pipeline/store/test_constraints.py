@@ -1,6 +1,7 @@
 """Rows that the tables refuse from every role. One database; each test's transaction is rolled back."""
 
 from collections.abc import Iterator
+from datetime import date
 from hashlib import sha256
 from typing import Any
 from uuid import uuid4
@@ -10,6 +11,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from pipeline.store import Store, embedded
+from pipeline.store.partitions import ensure_partitions
 from schemas.association import EventKind
 from tests.helpers.homes import fresh_settings
 from tests.helpers.rows import CAMERA, insert_city, insert_crop, insert_identity, insert_model, insert_run
@@ -188,3 +190,13 @@ def test_one_model_is_in_use(connection: Connection) -> None:
     insert_model(connection, name="other")
     with violates("model_in_use"):
         connection.execute(text("UPDATE model SET in_use = true"))
+
+
+def test_an_embedding_lies_on_the_day_of_its_crop(connection: Connection) -> None:
+    """So that deleting a crop looks at one partition, and dropping a day's partition drops the vectors of its crops."""
+    model, crop = insert_model(connection), insert_crop(connection)
+    ensure_partitions(connection, "crop_embedding", model, [date(2026, 1, 1), date(2026, 1, 2)])
+    insert = text("INSERT INTO crop_embedding VALUES (:model, :day, :crop, '[1,2,3,4]')")
+    connection.execute(insert, {"model": model, "day": date(2026, 1, 1), "crop": crop})
+    with violates("crop_embedding_day_crop_id_fkey"):
+        connection.execute(insert, {"model": model, "day": date(2026, 1, 2), "crop": crop})

@@ -13,6 +13,7 @@ from sqlalchemy import text
 
 from pipeline.city.decision_digest import decision_digest
 from pipeline.city.watermarks import mark_everything
+from pipeline.crops.crop_store import place_of_crop
 from pipeline.registry import ModelRow, find_model, model_in_use, register_model, use_model
 from pipeline.report.pages import render
 from pipeline.report.read_contents import read_contents
@@ -263,13 +264,14 @@ def test_identities_without_pictures_are_found_by_the_earlier_model_and_keep_the
         assert len(partly.tracklets) > 1
         pictures = connection.execute(
             text(
-                "SELECT encode(c.key, 'hex') AS key, c.picture FROM identity_member m JOIN crop c ON c.id = m.crop_id "
+                "SELECT encode(c.key, 'hex') AS key, c.camera, c.captured_at, c.picture "
+                "FROM identity_member m JOIN crop c ON c.id = m.crop_id "
                 "WHERE m.identity_id = ANY(:ids)"
             ),
             {"ids": [*gone.tracklets, partly.tracklets[0]]},
         ).all()
     for row in pictures:
-        two.crops.path(bytes(row.picture)).unlink()
+        two.crops.path(place_of_crop(row.camera, row.captured_at), bytes(row.picture)).unlink()
     with pytest.raises(InputError, match=rf"pictures of {len(pictures)} crops are not in .*--accept-missing"):
         to_second(two)
     assert in_use(two).name == "test"
