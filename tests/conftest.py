@@ -14,6 +14,7 @@ import pytest
 
 from pipeline.store import Store, embedded, roles, schema
 from pipeline.store.embedded import EmbeddedServer
+from pipeline.store.embedded_process import DATABASE
 from reid_core.files import read_card, write_card
 from schemas.calibration import LevelCalibration, straight_line
 from schemas.levels import UPWARD
@@ -69,7 +70,7 @@ def server() -> Iterator[embedded.EmbeddedServer]:
                 cursor.execute(f"ALTER SYSTEM SET {setting}")
             cursor.execute("SELECT pg_reload_conf()")
             schema.migrate(lambda: held.connect(roles.OWNER))
-            cursor.execute(f"CREATE DATABASE template_city TEMPLATE {embedded.DATABASE} OWNER {roles.OWNER}")
+            cursor.execute(f"CREATE DATABASE template_city TEMPLATE {DATABASE} OWNER {roles.OWNER}")
         superuser.close()
         yield held
     shutil.rmtree(home)

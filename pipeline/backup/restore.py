@@ -13,11 +13,12 @@ from pathlib import Path
 
 from sqlalchemy import Connection, text
 
+from pipeline.backup.database import as_owner, database_of
 from pipeline.backup.manifest import FOLDERS, MANIFEST, Manifest, read_files, read_manifest, settings_that_matter
 from pipeline.backup.objects import DamagedFile, copy_whole, file_hash, holds, make_folders, object_path, walk
 from pipeline.city.decision_digest import decision_digest
 from pipeline.governance.audit import Action, audit
-from pipeline.store import dump, roles, schema
+from pipeline.store import dump, schema
 from pipeline.store.embedded_home import UNFINISHED, exists
 from pipeline.store.errors import database_errors
 from schemas.disk import open_lock, try_lock, write_whole
@@ -56,7 +57,7 @@ def restore(settings: Settings, folder: Path, tell: Tell = lambda *_: None) -> R
             _check_empty(settings)
             write_whole(home / UNFINISHED, json.dumps({"backup": seal, "folder": str(folder.absolute())}), mode=0o600)
         _copy_files(folder, home, manifest, tell)
-        with database_errors(*schema.whereabouts(settings)), dump.database(settings) as database:
+        with database_errors(*schema.whereabouts(settings)), database_of(settings) as database:
             tell("restoring the database", 0, 0)
             if settings.database_url is not None:
                 with schema.session(database.connect) as connection, connection.begin():
@@ -66,21 +67,14 @@ def restore(settings: Settings, folder: Path, tell: Tell = lambda *_: None) -> R
             if found is None:  # else a restore that was interrupted came this far
                 dump.read_dump(folder / manifest.database.name, database)
             tell("checking the decisions", 0, 0)
-            with _as_owner(database) as connection:
+            with as_owner(database) as connection:
                 digest = _check_digest(connection, manifest)
-            with _as_owner(database) as connection:
+            with as_owner(database) as connection:
                 details = {"taken_at": manifest.taken_at.isoformat(), "digest": manifest.decision_digest}
                 audit(connection, settings.operator, Action.BACKUP_RESTORE, details=details)
                 connection.execute(text("ANALYZE"))
         (home / UNFINISHED).unlink()
     return Restored(manifest, digest, other_settings(manifest, settings))
-
-
-@contextmanager
-def _as_owner(database: dump.Database) -> Iterator[Connection]:
-    with schema.session(database.connect) as connection, connection.begin():
-        connection.execute(text(f"SET LOCAL ROLE {roles.OWNER}"))
-        yield connection
 
 
 @contextmanager
@@ -117,7 +111,7 @@ def _check_empty(settings: Settings) -> None:
         if exists(home):
             raise HomeError(f"{home} has a database already; restore into an empty data directory: set URBAN_REID_HOME")
         return
-    with dump.database(settings) as database, schema.session(database.connect) as connection:
+    with database_of(settings) as database, schema.session(database.connect) as connection:
         tables = connection.scalar(text("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"))
         if tables:
             raise StoreError(

@@ -17,6 +17,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from pipeline.backup.database import database_of
 from pipeline.backup.manifest import (
     FOLDERS,
     MANIFEST,
@@ -160,7 +161,7 @@ def _began(connection: Connection) -> datetime | None:
 
 def _dump(store: Store, path: Path, tell: Tell) -> _Snapshot:
     """Writes the dump; what the same snapshot says."""
-    with dump.database(store.settings) as database, store.begin() as connection:
+    with database_of(store.settings) as database, store.begin() as connection:
         connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
         name, taken_at, server = connection.execute(
             text("SELECT pg_export_snapshot(), now(), current_setting('server_version')")

@@ -15,13 +15,14 @@ from pathlib import Path
 from subprocess import DEVNULL, PIPE
 from typing import IO, Any
 
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL
 
-from pipeline.store import embedded, roles, user_supplied
-from pipeline.store.embedded_programs import INSTALLATION, package
+from pipeline.store import roles
+from pipeline.store.embedded_process import DATABASE, PORT, connect, socket_folder
+from pipeline.store.embedded_programs import client
+from pipeline.store.embedded_secrets import read_password
 from schemas.disk import replacing
 from schemas.errors import StoreError
-from schemas.settings import Settings
 
 #: Lines at the head of a dump's script that are changed. Functions of revisions before 0008 name types of `public`
 #: without saying so; servers before PostgreSQL 17 do not know the other setting.
@@ -57,24 +58,11 @@ class Database:
         return self.variables | ({"PGPASSWORD": str(password)} if password else {})
 
 
-@contextmanager
-def database(settings: Settings) -> Iterator[Database]:
-    """The database of `settings`, held while the block runs; the embedded one is created and started as needed."""
-    if settings.database_url is not None:
-        url = user_supplied.supplied_url(settings)
-        with closing(user_supplied.connect(url)) as connection, connection.cursor() as cursor:
-            is_owner = roles.may_become(cursor, roles.OWNER)
-        variables = dict(os.environ) | {f"PG{name.upper()}": value for name, value in user_supplied.tls(url).items()}
-        yield Database(url, variables, lambda: user_supplied.connect(url), is_owner)
-        return
-    with embedded.hold(settings.home) as server:
-        yield of_server(server)
-
-
-def of_server(server: embedded.EmbeddedServer) -> Database:
-    """The database of an embedded server that is held."""
-    url = make_url(server.url(role=roles.OWNER))
-    return Database(url, {"PATH": os.defpath, "LC_ALL": "C"}, lambda: server.connect(roles.OWNER), True)
+def of_home(home: Path) -> Database:
+    """The embedded database of a home, whose server runs."""
+    where = {"host": str(socket_folder(home)), "port": str(PORT)}
+    url = URL.create("postgresql", roles.OWNER, read_password(home, roles.OWNER), database=DATABASE, query=where)
+    return Database(url, {"PATH": os.defpath, "LC_ALL": "C"}, lambda: connect(home, roles.OWNER, DATABASE), True)
 
 
 def write_dump(of: Database, path: Path, snapshot: str | None = None) -> None:
@@ -139,13 +127,9 @@ def _copy_script(script: IO[bytes], to: IO[bytes]) -> None:
     shutil.copyfileobj(script, to, 1 << 20)
 
 
-def _program(name: str) -> str:
-    return str(package() / INSTALLATION / "bin" / name)
-
-
 @contextmanager
 def _started(program: str, *arguments: str, **options: Any) -> Iterator["subprocess.Popen[bytes]"]:
-    with subprocess.Popen([_program(program), *arguments], **options) as process:
+    with subprocess.Popen([client(program), *arguments], **options) as process:
         try:
             yield process
         except BaseException:
@@ -155,7 +139,7 @@ def _started(program: str, *arguments: str, **options: Any) -> Iterator["subproc
 
 def _run(program: str, *arguments: str, environment: dict[str, str]) -> str:
     done = subprocess.run(
-        [_program(program), *arguments],
+        [client(program), *arguments],
         stdin=DEVNULL,
         capture_output=True,
         text=True,

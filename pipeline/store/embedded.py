@@ -16,13 +16,13 @@ import psycopg2
 
 from pipeline.store import roles
 from pipeline.store.embedded_home import exists, home_errors, locked, prepare_home, resolved, share, unshared
-from pipeline.store.embedded_process import PORT, answers, connect, ensure_running, socket_folder, stop_server
+from pipeline.store.embedded_process import DATABASE, PORT, answers, connect, ensure_running, socket_folder, stop_server
 from pipeline.store.embedded_programs import Account, account_of, run
 from pipeline.store.embedded_secrets import new_passwords, read_password, settle_passwords, write_passwords
+from pipeline.store.embedded_upgrade import bring_to_major, remove_earlier_major
 from pipeline.store.errors import database_errors
 from schemas.errors import StoreError, StoreUnavailable
 
-DATABASE = "urban_reid"
 _CONFIGURATION = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
@@ -65,11 +65,11 @@ class EmbeddedServer:
                     ensure_running(self._home)
                 return connect(self._home, role, database, **options)
 
-    def url(self, database: str = DATABASE, role: str = roles.APP) -> str:
-        """The role's address with its password: `postgresql://urban_reid_app:...@/urban_reid?host=...&port=5432`."""
-        password = read_password(self._home, role)
+    def url(self, database: str = DATABASE) -> str:
+        """The app role's address with its password: `postgresql://urban_reid_app:...@/urban_reid?host=...&port=5432`."""
+        password = read_password(self._home, roles.APP)
         where = f"host={quote(str(socket_folder(self._home)))}&port={PORT}"
-        return f"postgresql://{role}:{password}@/{database}?{where}"
+        return f"postgresql://{roles.APP}:{password}@/{database}?{where}"
 
     def release(self) -> None:
         """Ends the hold; the last program to do so stops the server."""
@@ -95,6 +95,7 @@ def hold(home: Path) -> EmbeddedServer:
         account = account_of(home)
         prepare_home(home, account)
         with locked(home):
+            bring_to_major(home, account, _create)
             holder = share(home)
             try:
                 if not exists(home):
@@ -104,6 +105,7 @@ def hold(home: Path) -> EmbeddedServer:
             except BaseException:
                 _release(home, holder)
                 raise
+            remove_earlier_major(home)
     return EmbeddedServer(home, holder)
 
 

@@ -20,6 +20,8 @@ from pipeline.store.embedded_secrets import FILES
 from schemas import disk
 from schemas.errors import HomeError
 
+#: An upgrade of PostgreSQL's version: the new data's home, a file in it once they are whole, and the earlier data.
+NEXT, WHOLE, BEFORE = "postgres.next", "whole", "postgres.before"
 #: Names the backup while one is being restored into the home.
 UNFINISHED = "restore.json"
 
@@ -73,7 +75,7 @@ def exists(home: Path) -> bool:
     """
     data = home / "postgres"
     with home_errors(home):
-        if (data / "PG_VERSION").exists():
+        if (data / "PG_VERSION").exists() or (home / NEXT / WHOLE).exists():
             return True
         left = [
             path.name

@@ -23,6 +23,7 @@ from pipeline.store.embedded_secrets import SocketFolder, lost_password, read_pa
 from schemas.errors import HomeError, StoreError
 
 PORT = 5432
+DATABASE = "urban_reid"
 #: Longest wait for a server that lives but does not answer yet, or does not end yet: it may be reading or writing GBs.
 _PATIENCE_S = 300.0
 _POLL_S = 0.05

@@ -18,8 +18,9 @@ from schemas.errors import StoreError
 
 #: The user that runs the server when we are root.
 SERVER_USER = "pgserver"
-#: The folder of PostgreSQL 18 in the package, which also contains an older one.
-INSTALLATION = "pginstall18"
+#: The folders of the package by PostgreSQL's major version, and the version of new databases.
+INSTALLATIONS = {"16": "pginstall", "18": "pginstall18"}
+MAJOR = "18"
 #: Where in the data directory the programs are copied to if that user cannot reach the package.
 COPIED = "postgres.programs"
 #: initdb runs other programs through a shell, with their paths in double quotes.
@@ -134,9 +135,31 @@ def package() -> Path:
     return Path(spec.submodule_search_locations[0]).resolve()
 
 
+def client(name: str) -> str:
+    """The path of a program that talks to servers of this version and of earlier ones, such as pg_dump."""
+    return str(package() / INSTALLATIONS[MAJOR] / "bin" / name)
+
+
+def major_of(home: Path) -> str:
+    """PostgreSQL's major version of the home's data, or of new ones. Raises StoreError if we have no program for it."""
+    try:
+        found = (home / "postgres" / "PG_VERSION").read_text(errors="replace").strip()
+    except FileNotFoundError:
+        return MAJOR
+    if found not in INSTALLATIONS:
+        ours = " and ".join(INSTALLATIONS)
+        raise StoreError(
+            f"the database in {home} is of PostgreSQL {found[:20]}, and this program has {ours}; "
+            "use the version of urban-reid that wrote it, or a newer one"
+        )
+    return found
+
+
 def _folder(home: Path, account: Account) -> Path:
-    """The folder of the programs: in the package, or copied into the home if `account` cannot reach the package."""
-    installed = package() / INSTALLATION
+    """The folder of the programs for the home's data: in the package, or copied into the home where `account` cannot
+    reach the package.
+    """
+    installed = package() / INSTALLATIONS[major_of(home)]
     programs = installed / "bin"
     if not account.is_other or all(account.reaches(folder) for folder in (programs, *programs.parents)):
         return _safe(programs, "install the package in another folder")

@@ -14,8 +14,10 @@ from sqlalchemy import Connection, NullPool, text
 
 import migrations
 from pipeline.store import embedded, roles, user_supplied
-from pipeline.store.embedded_home import check_restored, exists
+from pipeline.store.dump import of_home
+from pipeline.store.embedded_home import check_restored, exists, resolved
 from pipeline.store.errors import database_errors
+from pipeline.store.kept_dumps import keep_dump
 from schemas.errors import StoreError
 from schemas.settings import Settings
 
@@ -26,19 +28,27 @@ _OLDEST_VECTOR = (0, 8, 4)
 def upgrade(settings: Settings) -> tuple[str | None, str | None]:
     """Migrates to the newest revision, and returns (the one before, the one now).
 
-    Embedded: creates the server first if there is none. User-supplied server: the address's user must be allowed to
-    create roles, or be a member of urban_reid_owner and urban_reid_app; and to create the extension `vector`, unless
-    it is there.
+    Embedded: creates the server first if there is none, and dumps a database before it changes it. User-supplied
+    server: the address's user must be allowed to create roles, or be a member of urban_reid_owner and urban_reid_app;
+    and to create the extension `vector`, unless it is there. Its backups are its operator's.
     """
     check_restored(settings.home)
     with database_errors(*whereabouts(settings)):
         if settings.database_url is None:
             with embedded.hold(settings.home) as server:
-                return migrate(lambda: server.connect(roles.OWNER))
+                return migrate(lambda: server.connect(roles.OWNER), before=_keep_dump(settings))
         url = user_supplied.supplied_url(settings)
         with session(lambda: user_supplied.connect(url)) as connection, connection.begin():
             prepare_supplied(connection)
         return migrate(lambda: user_supplied.connect(url))
+
+
+def _keep_dump(settings: Settings) -> Callable[[str], None]:
+    def keep(revision: str) -> None:
+        home = resolved(settings.home)
+        keep_dump(home, of_home(home), revision, f"before its migration from revision {revision} to {head()}")
+
+    return keep
 
 
 def revision(settings: Settings) -> tuple[str | None, str]:
@@ -88,21 +98,27 @@ def check_known(revision: str, of: str) -> None:
 
 
 def migrate(
-    connect: Callable[[], Any], direction: Callable[[Config, str], None] = command.upgrade, target: str = "head"
+    connect: Callable[[], Any],
+    direction: Callable[[Config, str], None] = command.upgrade,
+    target: str = "head",
+    before: Callable[[str], None] = lambda _: None,
 ) -> tuple[str | None, str | None]:
     """Runs the migrations as urban_reid_owner in one transaction, one process at a time.
 
     `direction` is Alembic's upgrade or downgrade; `connect` returns a psycopg2 connection whose user may become the
-    owner. Returns the revisions before and after, None for an empty database.
+    owner; `before` is called with the revision of a database that is going to be migrated. Returns the revisions before
+    and after, None for an empty database.
     """
     with session(connect) as connection, connection.begin():
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('urban_reid migration', 0))"))
         connection.execute(text(f"SET LOCAL ROLE {roles.OWNER}"))
-        before = current(connection)
+        found = current(connection)
+        if found not in (None, head() if target == "head" else target):
+            before(found)
         configuration = _alembic()
         configuration.attributes["connection"] = connection
         direction(configuration, target)
-        return before, current(connection)
+        return found, current(connection)
 
 
 def check_versions(connection: Connection) -> None:

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+import pytest
+
 from flows.server import PrefectServer
-from pipeline.store import embedded, roles
+from pipeline.store import embedded, embedded_programs, embedded_upgrade, roles
 from pipeline.store.embedded_programs import account_of
 from schemas.settings import Settings
 
@@ -36,6 +38,13 @@ def copied_home(home: Path, to: Path) -> Path:
     for path in (to / "postgres", *(to / "postgres").rglob("*")):
         os.chown(path, account.uid, account.gid)
     return to
+
+
+def use_postgresql_16(patch: pytest.MonkeyPatch) -> None:
+    """Makes this process the program that uses PostgreSQL 16, which does not know one of our settings."""
+    patch.setattr(embedded_programs, "MAJOR", "16")
+    patch.setattr(embedded_upgrade, "MAJOR", "16")
+    patch.delitem(embedded._CONFIGURATION, "io_method", raising=False)
 
 
 @contextmanager

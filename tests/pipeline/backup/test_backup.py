@@ -20,6 +20,7 @@ from pipeline.city.watermarks import mark_everything
 from pipeline.registry import model_in_use
 from pipeline.resolve import resolve_unit, units_within
 from pipeline.store import Store, dump, embedded, roles, upgrade, url
+from pipeline.store.embedded_secrets import read_password
 from pipeline.store.user_supplied import supplied_url
 from schemas import disk
 from schemas.errors import HomeError, InputError, StoreError
@@ -326,9 +327,13 @@ def test_pg_dump_and_pg_restore_work_with_the_address_of_db_url(
 ) -> None:
     """Without anything of this program: a dump as an administrator makes and restores it, in one transaction."""
     file = tmp_path / "plain.dump"
-    address = url(resolved.store.settings)
-    dump._run("pg_dump", "--format=custom", f"--file={file}", f"--dbname={address}", environment={})
-    superuser = server.url(supplied_url(target).database or "", role="postgres")
-    dump._run("pg_restore", "--single-transaction", f"--dbname={superuser}", str(file), environment={})
+    dump._run(
+        "pg_dump", "--format=custom", f"--file={file}", f"--dbname={url(resolved.store.settings)}", environment={}
+    )
+    where = supplied_url(target)
+    home = Path(str(where.query["host"])).parent
+    superuser = where.set(drivername="postgresql", username="postgres", password=read_password(home, "postgres"))
+    address = superuser.render_as_string(hide_password=False)
+    dump._run("pg_restore", "--single-transaction", f"--dbname={address}", str(file), environment={})
     with Store.open(target) as store:
         assert status(store) == status(resolved.store)

@@ -11,12 +11,12 @@ from sqlalchemy import text
 import migrations
 from pipeline.city.status import status
 from pipeline.city.watermarks import mark_everything
-from pipeline.store import Store, embedded, embedded_programs, roles, schema, upgrade, user_supplied
+from pipeline.store import Store, embedded, roles, schema, upgrade, user_supplied
 from pipeline.store.user_supplied import supplied_url
 from schemas.errors import StoreError
 from schemas.settings import Settings
 from tests.helpers.catalog import Connect, catalog, rows
-from tests.helpers.homes import new_home, remove_home
+from tests.helpers.homes import new_home, remove_home, use_postgresql_16
 from tests.helpers.orphans import count_orphans
 from tests.helpers.rows import fill
 from tests.helpers.town import Town
@@ -36,8 +36,7 @@ _ADDED = ["row_hash", "day", *_BATCHES]
 @pytest.fixture
 def server_16(monkeypatch: pytest.MonkeyPatch) -> Iterator[embedded.EmbeddedServer]:
     """A server of PostgreSQL 16, which names no NOT NULL constraints."""
-    monkeypatch.setattr(embedded_programs, "INSTALLATION", "pginstall")
-    monkeypatch.delitem(embedded._CONFIGURATION, "io_method")
+    use_postgresql_16(monkeypatch)
     home = new_home()
     with embedded.hold(home) as held:
         with schema.session(lambda: held.connect(roles.OWNER)) as connection:

@@ -1,0 +1,99 @@
+"""The dump that precedes a migration, and a migration that is interrupted."""
+
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alembic import command
+from sqlalchemy import text
+
+from pipeline.store import Store, dump, embedded, kept_dumps, roles, schema, upgrade
+from schemas.errors import HomeError
+from schemas.settings import Settings
+from tests.helpers.catalog import catalog, rows
+from tests.helpers.command_line import environment_of, program
+from tests.helpers.homes import copied_home
+from tests.helpers.rows import fill
+
+#: Its functions do not qualify what they name.
+_EARLIER = "0007"
+_WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'UPDATE alembic%'"
+
+
+@pytest.fixture
+def earlier(used_home: Path, home: Path) -> Iterator[tuple[Settings, embedded.EmbeddedServer]]:
+    """A home with rows, of an earlier revision, held."""
+    settings = Settings(home=copied_home(used_home, home / "city"), database_url=None)
+    with Store.open(settings) as store, embedded.hold(settings.home) as server:
+        fill(store)
+        back(server)
+        yield settings, server
+
+
+def back(server: embedded.EmbeddedServer) -> None:
+    schema.migrate(lambda: server.connect(roles.OWNER), command.downgrade, _EARLIER)
+
+
+def test_a_dump_precedes_every_migration_and_the_newest_few_are_kept(
+    earlier: tuple[Settings, embedded.EmbeddedServer], home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings, server = earlier
+    folder = settings.home / "backups"
+    before = rows(lambda: server.connect(roles.OWNER))
+    names = []
+    for _ in range(5):
+        assert upgrade(settings) == (_EARLIER, schema.head())
+        names.append(max(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns).name)
+        back(server)
+    assert all(re.fullmatch(rf"{_EARLIER}-\d{{8}}T\d{{12}}Z\.dump", name) for name in names)
+    assert {path.name for path in folder.iterdir()} == set(names[-3:]) and folder.stat().st_mode & 0o777 == 0o700
+    kept = folder / names[-1]
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert f"is dumped before its migration from revision {_EARLIER} to {schema.head()}, into {kept}" in caplog.text
+    with embedded.hold(home / "restored") as other:
+        dump.read_dump(kept, dump.of_home(home / "restored"))
+        assert rows(lambda: other.connect(roles.OWNER)) == before
+
+
+def test_without_room_for_the_dump_nothing_is_migrated(
+    earlier: tuple[Settings, embedded.EmbeddedServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, _ = earlier
+    monkeypatch.setattr(kept_dumps, "_ROOM", 1e9)
+    with pytest.raises(HomeError, match=r"needs about \d+ MB, and the disk of .* has \d+ MB free; free some"):
+        Store.open(settings)
+    assert schema.revision(settings)[0] == _EARLIER and not list(settings.home.glob("backups/*"))
+
+
+def test_a_migration_that_is_killed_leaves_the_database_as_it_was(
+    earlier: tuple[Settings, embedded.EmbeddedServer],
+) -> None:
+    settings, server = earlier
+
+    def state() -> tuple[set[str], dict[str, list[str]]]:
+        return catalog(lambda: server.connect(roles.OWNER)), rows(lambda: server.connect(roles.OWNER))
+
+    def waits() -> bool:
+        with schema.session(lambda: server.connect(roles.OWNER)) as connection:
+            return bool(connection.scalar(text(_WAITING)))
+
+    before = state()
+    with (
+        schema.session(lambda: server.connect(roles.OWNER)) as holding,
+        holding.begin(),
+        subprocess.Popen(program("db", "upgrade"), env=environment_of(settings), stderr=subprocess.PIPE) as run,
+    ):
+        holding.execute(text("SELECT * FROM alembic_version FOR UPDATE"))  # each migration ends with an update of it
+        try:
+            until = time.monotonic() + 120
+            while not waits() and time.monotonic() < until:
+                time.sleep(0.1)
+            assert waits()
+        finally:
+            run.kill()
+        assert b"is dumped before its migration" in run.communicate()[1]
+    assert state() == before
+    assert upgrade(settings) == (_EARLIER, schema.head())
