@@ -13,7 +13,7 @@ from sqlalchemy import Connection, text
 
 from pipeline.city.status import gone_pictures
 from pipeline.city.units import find_city
-from pipeline.crops.crop_store import CropStore
+from pipeline.crops.crop_store import PROBES, CropStore, Place
 from pipeline.doctor.check import Check, ok, to_do, unknown
 from pipeline.doctor.folder import size
 from pipeline.ingest.features import SOURCE
@@ -102,18 +102,18 @@ def _pictures(store: Store) -> Iterator[Check]:
         gone = gone_pictures(connection)
         named = connection.execute(
             text(
-                "SELECT DISTINCT picture, bool_and(gone) AS gone FROM ("
-                "  SELECT picture, picture_gone_at IS NOT NULL AS gone FROM crop "
-                "  WHERE source <> :features AND withdrawn_at IS NULL UNION ALL SELECT picture, false FROM probe"
-                ") AS named GROUP BY picture"
+                "SELECT picture, owner, day, bool_and(gone) FILTER (WHERE NOT withdrawn) AS gone, "
+                "bool_and(withdrawn) AS withdrawn FROM ("
+                "  SELECT picture, split_part(camera, '/', 1) AS owner, day, picture_gone_at IS NOT NULL AS gone, "
+                "  withdrawn_at IS NOT NULL AS withdrawn FROM crop WHERE source <> :features UNION ALL "
+                "  SELECT picture, :probes, (uploaded_at AT TIME ZONE 'UTC')::date, false, false FROM probe"
+                ") AS named GROUP BY picture, owner, day"
             ),
-            {"features": SOURCE},
-        )
-        wanted = {str(crops.path(bytes(row.picture))): row.gone for row in named}
-        withdrawn = {
-            str(crops.path(bytes(row.picture)))
-            for row in connection.execute(text("SELECT picture FROM crop WHERE withdrawn_at IS NOT NULL"))
-        }
+            {"features": SOURCE, "probes": PROBES},
+        ).all()
+    paths = {str(crops.path(Place(row.owner, row.day), bytes(row.picture))): row for row in named}
+    wanted = {path: row.gone for path, row in paths.items() if not row.withdrawn}
+    withdrawn = {path for path, row in paths.items() if row.withdrawn}
     missing, unnamed, parts = {path for path, is_gone in wanted.items() if not is_gone}, 0, 0
     stale = time.time() - 3600
     for path in crops.root.rglob("*"):
