@@ -144,3 +144,32 @@ class LevelCalibration(Frozen):
                 **{name: value for name, value in data.items() if name not in ("slope", "intercept")},
             }
         return data
+
+
+class SearchReliability(Frozen):
+    """Reliability of a search's posteriors on labeled searches: of hits, and of "not here"."""
+
+    hits: Judgment = Field(description="the best ten identities of each search")
+    not_here: Reliability = Field(description="half of the searches are for people whose identities were left out")
+
+
+class SearchCalibration(Frozen):
+    """What the distance between a probe and an identity says in a search of one level.
+
+    Distances are standardized by those of the probe to all identities compared, most of which are strangers:
+    z = (distance - center) / spread. See `pipeline.search.likelihood` and `pipeline.search.posterior`.
+    """
+
+    level: Level
+    knots: tuple[float, ...] = Field(description="z at which the slopes change, ascending; pieces are measured from z = 0")
+    terms: DistanceTerms = Field(description="log likelihood ratio of z, for an identity with one prototype")
+    vectors: float = Field(description="decrease of it per unit of the logarithm of the number of prototypes")
+    learned: tuple[float, float] = Field(description="z that were learned from; others count like the nearer end")
+    center: float = Field(description="usual center of a probe's distances, where a search compares few identities")
+    spread: float = Field(gt=0, description="usual spread of a probe's distances")
+    identities: float = Field(ge=1, description="mean number of identities of a person who is there")
+    confusions: float = Field(ge=0, description="number of other identities per search that look like the person's own")
+    here: float = Field(0.5, gt=0, lt=1, description="prior probability that the person is among the identities")
+    searches: int = Field(ge=0, description="labeled searches learned from")
+    fitted_on: str = Field(max_length=500, description="the data, in words")
+    reliability: SearchReliability | None = Field(None, description="on cities that the terms were not fitted on")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, FiniteFloat, field_validator
 
-from schemas.calibration import LevelCalibration
+from schemas.calibration import LevelCalibration, SearchCalibration
 from schemas.settings import Frozen
 from schemas.text import Text, storable
 
@@ -81,6 +81,7 @@ class ModelCard(ModelConfig):
     trained_on: Text = Field(default="", max_length=2000)
     metrics: dict[Text, FiniteFloat] = {}
     calibration: tuple[LevelCalibration, ...] = ()
+    search_calibration: tuple[SearchCalibration, ...] = ()
     operating_point: OperatingPoint | None = None
     sha256: dict[Text, str] = Field(description="hex SHA-256 of each file of the model, by file name")
     details: dict[str, Any] = {}
@@ -91,7 +92,7 @@ class ModelCard(ModelConfig):
         """Reads cards of version 0.1, whose metrics and details have other names, such as `rank_1`."""
         return current_names(value)
 
-    @field_validator("calibration", "details", mode="after")
+    @field_validator("calibration", "search_calibration", "details", mode="after")
     @classmethod
     def _is_storable(cls, value: object) -> object:
         _check_storable(value)

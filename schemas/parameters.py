@@ -129,7 +129,23 @@ class SearchHit(Frozen):
     unit: str
     model: str = Field(description="the model of the distance; distances of two models cannot be compared")
     distance: float
-    probability: float | None
+    log_ratio: float | None = Field(
+        None, description="log likelihood ratio of the distance: the probe's person against a stranger"
+    )
+    probability: float | None = Field(
+        description="that this identity is the probe's person, given all that was compared; None without a calibration"
+    )
     first_seen: datetime | None
     last_seen: datetime | None
     crops: tuple[CropEvidence, ...]
+
+
+class SearchResult(Frozen):
+    """The hits of a search, and what it says as a whole."""
+
+    hits: tuple[SearchHit, ...]
+    compared: int = Field(ge=0, description="identities that the probe was compared with")
+    not_here: float | None = Field(
+        description="probability that none of them is the probe's person; None without a calibration"
+    )
+    note: str = Field("", description="what to know about the probabilities, in words")

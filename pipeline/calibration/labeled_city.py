@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipeline.calibration.withheld import Withheld
 from pipeline.city.units import read_city, read_city_file, store_city
 from pipeline.crops.crop_store import CropStore
 from pipeline.ingest.dataset import SPLITS, dataset_files, ingest_dataset
@@ -34,9 +35,12 @@ _MAX_PEOPLE = 200
 
 @contextmanager
 def labeled_city(
-    settings: Settings, model_directory: Path, source: str, on_step: OnStep
+    settings: Settings, model_directory: Path, source: str, on_step: OnStep, withheld: Withheld | None = None
 ) -> Iterator[tuple[Store, ReIDCore, ModelRow]]:
-    """A store with the labeled crops of `source`, grouped into tracklets; deleted on exit. See `calibrate`."""
+    """A store with the labeled crops of `source`, grouped into tracklets; deleted on exit. See `calibrate`.
+
+    withheld: takes its tracklets out of the city, as probes for searches.
+    """
     kind, _, argument = source.partition(":")
     if kind not in ("rendered", "simulated", "market1501") or not argument:
         raise InputError(
@@ -49,13 +53,13 @@ def labeled_city(
         with Store.open(own_settings, "urban-reid models calibrate") as store:
             crops = CropStore(own_settings)
             if kind == "rendered":
-                _ingest_rendered(store, crops, _seeds(source), home, on_step)
+                _ingest_rendered(store, crops, _seeds(source), home, on_step, withheld)
             elif kind == "market1501":
-                _ingest_market(store, crops, Path(argument), home, on_step)
+                _ingest_market(store, crops, Path(argument), home, on_step, withheld)
             register_model(store, own_settings, model_directory, "calibrated")
             model = use_model(store, "calibrated")
             if kind == "simulated":
-                _ingest_simulated(store, model, _seeds(source), on_step)
+                _ingest_simulated(store, model, _seeds(source), on_step, withheld)
             core = open_core(own_settings, model.directory(own_settings))
             cameras = [unit for unit in all_units(store) if level_of(unit) is Level.CAMERA]
             for number, camera in enumerate(cameras, 1):
@@ -75,7 +79,9 @@ def _seeds(source: str) -> list[int]:
     return [int(seed) for seed in seeds]
 
 
-def _ingest_rendered(store: Store, crops: CropStore, seeds: list[int], home: Path, on_step: OnStep) -> None:
+def _ingest_rendered(
+    store: Store, crops: CropStore, seeds: list[int], home: Path, on_step: OnStep, withheld: Withheld | None
+) -> None:
     """The city of each seed becomes a district."""
     units: list[Unit] = []
     walks: list[Walk] = []
@@ -89,13 +95,17 @@ def _ingest_rendered(store: Store, crops: CropStore, seeds: list[int], home: Pat
         city = read_city_file(folder / "city.yaml")
         units += city.units
         walks += city.walks
+        if withheld is not None:
+            withheld.from_manifest(manifest)
         manifests.append(manifest)
     store_city(store, City(units=tuple(units), walks=tuple(walks)))
     for manifest in manifests:
         ingest_manifest(store, crops, manifest)
 
 
-def _ingest_simulated(store: Store, model: ModelRow, seeds: list[int], on_step: OnStep) -> None:
+def _ingest_simulated(
+    store: Store, model: ModelRow, seeds: list[int], on_step: OnStep, withheld: Withheld | None
+) -> None:
     """The city of each seed becomes a district."""
     cities = {seed: embedding_city(EmbeddingCitySettings(cameras=_CAMERAS, seed=seed)) for seed in seeds}
     units: list[Unit] = []
@@ -116,7 +126,9 @@ def _ingest_simulated(store: Store, model: ModelRow, seeds: list[int], on_step: 
         on_step(f"simulating city {seed}")
         cameras = tuple(_in_district(code, f"d{seed}") for code in simulated.camera_codes)
         for batch in simulated.batches():
-            take_in_features(store, model, cameras, batch, people=f"{seed}-")
+            people = f"{seed}-"
+            left = batch if withheld is None else withheld.from_batch(batch, cameras, people)
+            take_in_features(store, model, cameras, left, people=people)
 
 
 def _in_district(code: str, district: str) -> str:
@@ -124,7 +136,9 @@ def _in_district(code: str, district: str) -> str:
     return "/".join([district, *code.split("/")[1:]])
 
 
-def _ingest_market(store: Store, crops: CropStore, directory: Path, home: Path, on_step: OnStep) -> None:
+def _ingest_market(
+    store: Store, crops: CropStore, directory: Path, home: Path, on_step: OnStep, withheld: Withheld | None
+) -> None:
     """The training people, or all if there is no training folder; at most _MAX_PEOPLE of them, evenly spaced."""
     splits = ["bounding_box_train"] if (directory / "bounding_box_train").is_dir() else None
     files = dataset_files(directory, splits)
@@ -133,9 +147,9 @@ def _ingest_market(store: Store, crops: CropStore, directory: Path, home: Path, 
     on_step(f"{directory}: {len(chosen)} of {len(people)} people")
     subset = home / "market" / SPLITS[0]
     subset.mkdir(parents=True)
-    for file in files:
-        if file.person in chosen:
-            shutil.copy(file.path, subset)
+    taken = [file for file in files if file.person in chosen]
+    for file in taken if withheld is None else withheld.from_files(taken, "d1"):
+        shutil.copy(file.path, subset)
     units = [{"code": "d1"}, {"code": "d1/s1"}]
     for camera in sorted({file.camera for file in files}):
         units += [{"code": f"d1/s1/b-{camera}"}, {"code": f"d1/s1/b-{camera}/{camera}", "source": camera}]

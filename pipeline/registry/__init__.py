@@ -15,7 +15,14 @@ from pipeline.registry.in_use import (
     switch_model,
     use_model,
 )
-from pipeline.registry.rows import ModelRow, find_model, insert_calibration, model_by_id, models
+from pipeline.registry.rows import (
+    ModelRow,
+    find_model,
+    insert_calibration,
+    insert_search_calibration,
+    model_by_id,
+    models,
+)
 
 __all__ = [
     "ModelRow",
@@ -24,6 +31,7 @@ __all__ = [
     "find_model",
     "hold_model_in_use",
     "insert_calibration",
+    "insert_search_calibration",
     "lock_model_in_use",
     "model_by_id",
     "model_in_use",

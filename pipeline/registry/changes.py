@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 from pipeline.governance.audit import Action, audit
 from pipeline.registry.folders import copied_model, is_whole, move_into_place, renamed_model, take_away
 from pipeline.registry.in_use import lock_model_in_use
-from pipeline.registry.rows import ModelRow, find_model, insert_calibration
+from pipeline.registry.rows import ModelRow, find_model, insert_calibration, insert_search_calibration
 from pipeline.store import Store
 from reid_core.files import model_digest
 from schemas.cards import InputConvention, ModelCard
@@ -112,8 +112,9 @@ def remove_model(store: Store, name: str) -> None:
 def references(connection: Connection, model: ModelRow) -> list[str]:
     """What refers to a model besides itself, in words; empty if it can be removed."""
     found = ["it is in use"] if model.in_use else []
+    own = len(model.card.calibration) + len(model.card.search_calibration)
     for words, query in _REFERENCES.items():
-        if connection.scalar(text(f"SELECT EXISTS ({query})"), {"id": model.id, "own": len(model.card.calibration)}):
+        if connection.scalar(text(f"SELECT EXISTS ({query})"), {"id": model.id, "own": own}):
             found.append(words)
     return found
 
@@ -128,6 +129,8 @@ def _insert(connection: Connection, settings: Settings, card: ModelCard, digest:
     ).scalar_one()
     for calibration in card.calibration:
         insert_calibration(connection, model_id, calibration)
+    for search in card.search_calibration:
+        insert_search_calibration(connection, model_id, search)
     audit(connection, settings.operator, Action.MODEL_REGISTER, details={"model": card.name, "digest": digest.hex()})
     return model_id
 

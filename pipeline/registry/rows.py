@@ -7,7 +7,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Row, text
 
 from pipeline.store import Store
-from schemas.calibration import LevelCalibration
+from schemas.calibration import LevelCalibration, SearchCalibration
 from schemas.cards import ModelCard
 from schemas.errors import InputError
 from schemas.settings import Settings
@@ -56,6 +56,17 @@ def insert_calibration(connection: Connection, model_id: int, calibration: Level
         text(
             "INSERT INTO calibration (model_id, level, parameters) "
             "VALUES (:model, CAST(:level AS unit_level), CAST(:parameters AS jsonb))"
+        ),
+        {"model": model_id, "level": calibration.level.value, "parameters": calibration.model_dump_json()},
+    )
+
+
+def insert_search_calibration(connection: Connection, model_id: int, calibration: SearchCalibration) -> None:
+    """Makes `calibration` the newest of its level's searches and the model, in the connection's transaction."""
+    connection.execute(
+        text(
+            "INSERT INTO calibration (model_id, level, kind, parameters) "
+            "VALUES (:model, CAST(:level AS unit_level), 'search', CAST(:parameters AS jsonb))"
         ),
         {"model": model_id, "level": calibration.level.value, "parameters": calibration.model_dump_json()},
     )

@@ -1,4 +1,4 @@
-"""The stored calibration that a model uses at a level: the newest of (model, level)."""
+"""The stored calibration of pairs that a model uses at a level: the newest of (model, level)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class StoredCalibration:
 def current_calibration(connection: Connection, model_id: int, level: Level) -> StoredCalibration | None:
     """The newest calibration of (model, level), None where there is none."""
     parameters = {"model": model_id, "level": level.value}
-    return _read(connection, "model_id = :model AND level = :level ORDER BY id DESC LIMIT 1", parameters)
+    return _read(connection, "model_id = :model AND level = :level AND kind = 'pair' ORDER BY id DESC LIMIT 1", parameters)
 
 
 def current_calibrations(connection: Connection, model_id: int) -> dict[Level, LevelCalibration]:

@@ -1,7 +1,5 @@
-"""The record of a search: before it starts, who searches for which person, where and why; at its end, the hits."""
+"""The record of a search before it starts: who searches for which person, where and why."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -15,7 +13,7 @@ from pipeline.registry import ModelRow
 from pipeline.store import Store
 from schemas.city_file import unknown_unit
 from schemas.errors import InputError
-from schemas.parameters import SearchHit, SearchParameters
+from schemas.parameters import SearchParameters
 
 
 def upload_probe(store: Store, crops: CropStore, data: bytes, operator: str) -> UUID:
@@ -94,36 +92,3 @@ def _check_probe(connection: Connection, parameters: SearchParameters) -> int | 
     if crop.withdrawn_at is not None:
         raise InputError(f"crop {parameters.crop_key} was withdrawn when ingest batch {crop.batch_id} was undone")
     return int(crop.id)
-
-
-@dataclass(frozen=True)
-class Hit:
-    """A hit with the ids of the rows that it refers to."""
-
-    identity_id: int
-    model_id: int
-    shown: SearchHit
-
-    def with_rank(self, rank: int) -> "Hit":
-        return replace(self, shown=self.shown.model_copy(update={"rank": rank}))
-
-
-def write_hits(connection: Connection, request: UUID, hits: Sequence[Hit]) -> None:
-    """Writes the hits of a request and marks it as finished."""
-    if hits:
-        connection.execute(
-            text(
-                "INSERT INTO search_hit (request_id, rank, identity_id, model_id, distance, probability) "
-                "VALUES (:request, :rank, :identity, :model, :distance, :probability)"
-            ),
-            [
-                {
-                    "request": request,
-                    "identity": hit.identity_id,
-                    "model": hit.model_id,
-                    **hit.shown.model_dump(include={"rank", "distance", "probability"}),
-                }
-                for hit in hits
-            ],
-        )
-    connection.execute(text("UPDATE search_request SET finished_at = now() WHERE id = :id"), {"id": request})

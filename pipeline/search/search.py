@@ -3,25 +3,28 @@
 The request must be written before (request.py).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 from sqlalchemy import Connection, Row, text
 
-from pipeline.association.log_odds import appearance_log_odds, probability
 from pipeline.crops.crop_store import CropStore
 from pipeline.registry import ModelRow, check_model_in_use, model_by_id
-from pipeline.resolve.calibrations import current_calibration
+from pipeline.search.calibrations import StoredSearchCalibration, search_calibration
 from pipeline.search.descent import IN_PERIOD, nearest_crops, times_of
-from pipeline.search.nearest import Probe
+from pipeline.search.likelihood import DistanceCounts, Reference, log_ratios
+from pipeline.search.nearest import Gallery, Probe
+from pipeline.search.posterior import Evidence, Posterior, posterior
 from pipeline.search.probe import probe_feature
-from pipeline.search.request import Hit, write_hits
+from pipeline.search.result import Hit, StoredEvidence, write_result
 from pipeline.store import Store
 from reid_core.serving.core import ReIDCore
-from schemas.levels import level_of
-from schemas.parameters import Period, SearchHit, SearchParameters
+from schemas.arrays import Floats
+from schemas.levels import Level, level_of
+from schemas.parameters import Period, SearchHit, SearchParameters, SearchResult
 
 #: Opens the core of a registered model.
 Cores = Callable[[ModelRow], ReIDCore]
@@ -34,15 +37,15 @@ _IDENTITIES = text(
 
 def search(
     store: Store, cores: Cores, crops: CropStore, model: ModelRow, request: UUID, parameters: SearchParameters
-) -> tuple[SearchHit, ...]:
-    """Runs a written request. Returns its hits, at most `parameters.top`, and writes them as its rows.
+) -> SearchResult:
+    """Runs a written request. Returns its hits, at most `parameters.top`, and writes them and what they follow from.
 
     A hit is an identity of the unit that was seen in the period. Its distance is the smallest between the probe and its
-    prototypes (mean and medoids), symmetric and attended. Its probability comes from the calibration of the unit's
-    level, and is None without one. Identities without a prototype of `model` are compared by the earlier model that
-    knows them, which the hit names.
+    prototypes (mean and medoids), symmetric and attended. Its probability is the posterior that it is the probe's
+    person, among all identities that were compared and "not here" (`posterior`); None without a search calibration.
+    Identities without a prototype of `model` are compared by the earlier model that knows them, which the hit names.
 
-    Hits are sorted by probability. Where a hit has none, those of `model` come first, each model's by distance:
+    Hits are sorted by probability. Where one has none, those of `model` come first, each model's by distance:
     distances of two models cannot be compared.
 
     Everything is read from one snapshot of the city; raises ModelChanged if `model` is not in use in it. Can be called
@@ -54,17 +57,25 @@ def search(
         check_model_in_use(connection, model)
         rows = connection.execute(_IDENTITIES, {"unit": parameters.unit, **times_of(period)})
         identities = {row.id: row for row in rows}
-        found = [
-            hit
+        parts = [
+            _compare(connection, cores(known.model), crops, known, parameters)
             for known in _by_model(connection, model, list(identities))
-            for hit in _hits(connection, cores(known.model), crops, known, identities, period, parameters)
+            if known.identities
         ]
+        stated = _posterior(parts)
+        found = [hit for part in parts for hit in _hits(part, stated, identities, period, parameters)]
         # Sorting is stable, so equal probabilities stay in the order of the distance.
         if all(hit.shown.probability is not None for hit in found):
             found.sort(key=lambda hit: -(hit.shown.probability or 0.0))
         ranked = [hit.with_rank(rank) for rank, hit in enumerate(found[: parameters.top], 1)]
-        write_hits(connection, request, ranked)
-    return tuple(hit.shown for hit in ranked)
+        result = SearchResult(
+            hits=tuple(hit.shown for hit in ranked),
+            compared=sum(len(part.gallery.ids) for part in parts),
+            not_here=None if stated is None else stated.not_here,
+            note=" ".join(dict.fromkeys(note for part in parts if (note := part.note(parameters.unit)))),
+        )
+        write_result(connection, request, result, ranked, [part.stored for part in parts if part.stored is not None])
+    return result
 
 
 @dataclass(frozen=True)
@@ -98,40 +109,93 @@ def _by_model(connection: Connection, model: ModelRow, identities: list[int]) ->
     return [known, *(_Known(model_by_id(connection, other), ids) for other, ids in sorted(earlier.items()))]
 
 
+@dataclass(frozen=True)
+class _Compared:
+    """The identities that one model compared with the probe."""
+
+    probe: Probe
+    model: ModelRow
+    gallery: Gallery
+    distance: Floats  # (n,)
+    calibration: StoredSearchCalibration | None
+    reference: Reference
+    log_ratio: Floats  # (n,) 0 without a calibration: they count, and say nothing
+    evidence: Evidence
+
+    @property
+    def stored(self) -> StoredEvidence | None:
+        if self.calibration is None:
+            return None
+        return StoredEvidence(self.model.id, self.calibration.id, self.reference, self.evidence)
+
+    def note(self, unit: str) -> str:
+        """What to know about the probabilities, in words; empty for nothing."""
+        level, name = level_of(unit), self.model.name
+        if self.calibration is None:
+            if level is Level.CAMERA:
+                return "A camera's tracklets have no probability: search the building, street or district."
+            return (
+                f"Model {name} has no calibration of searches, so no probability is known; `urban-reid models "
+                f"calibrate {name} --dataset ...` makes one."
+            )
+        used = self.calibration.value.level
+        return "" if used is level else f"No search calibration of the {level} level: that of the {used} is used."
+
+
+def _compare(
+    connection: Connection, core: ReIDCore, crops: CropStore, known: _Known, parameters: SearchParameters
+) -> _Compared:
+    model = known.model
+    probe = Probe(connection, core, model.id, probe_feature(connection, core, crops, model, parameters))
+    gallery = Gallery.read(connection, model.id, known.identities)
+    distance = gallery.distances(core, probe.feature)
+    calibration = search_calibration(connection, model.id, level_of(parameters.unit))
+    reference = Reference.of(DistanceCounts.of(distance), None if calibration is None else calibration.value)
+    ratios = np.zeros(len(distance))
+    if calibration is not None:
+        ratios = log_ratios(calibration.value, reference.standardized(distance), gallery.vectors)
+    return _Compared(probe, model, gallery, distance, calibration, reference, ratios, Evidence.of(ratios))
+
+
+def _posterior(parts: Sequence[_Compared]) -> Posterior | None:
+    """The posterior over all parts, with the prior of the first that has a calibration; None if none has."""
+    calibration = next((part.calibration for part in parts if part.calibration is not None), None)
+    if calibration is None:
+        return None
+    evidence = parts[0].evidence
+    for part in parts[1:]:
+        evidence += part.evidence
+    return posterior(evidence, calibration.value)
+
+
 def _hits(
-    connection: Connection,
-    core: ReIDCore,
-    crops: CropStore,
-    known: _Known,
+    part: _Compared,
+    stated: Posterior | None,
     identities: Mapping[int, Row[Any]],
     period: Period,
     parameters: SearchParameters,
 ) -> list[Hit]:
-    """The hits of one model, nearest first, at most `parameters.top`."""
-    model = known.model
-    if not known.identities:
-        return []
-    probe = Probe(connection, core, model.id, probe_feature(connection, core, crops, model, parameters))
-    distance = probe.distances_to_identities(known.identities)
-    calibration = current_calibration(connection, model.id, level_of(parameters.unit))
+    """The hits of one model, the most probable first, at most `parameters.top`."""
     hits: list[Hit] = []
-    for identity in (identities[i] for i in sorted(distance, key=lambda i: distance[i])):
-        evidence = nearest_crops(probe, identity, period)
+    for row in np.lexsort((part.distance, -part.log_ratio)).tolist():
+        identity = identities[part.gallery.ids[row]]
+        evidence = nearest_crops(part.probe, identity, period)
         if not evidence:  # its time span covers the period, but no crop lies in it
             continue
-        odds = None if calibration is None else appearance_log_odds(calibration.value.terms, distance[identity.id])
+        ratio = None if part.calibration is None else float(part.log_ratio[row])
         shown = SearchHit(
             rank=len(hits) + 1,
             identity=identity.persistent_id,
             unit=parameters.unit,
-            model=model.name,
-            distance=distance[identity.id],
-            probability=None if odds is None else probability(odds),
+            model=part.model.name,
+            distance=float(part.distance[row]),
+            log_ratio=ratio,
+            probability=None if ratio is None or stated is None else stated.of(ratio),
             first_seen=identity.first_seen if identity.timed else None,
             last_seen=identity.last_seen if identity.timed else None,
             crops=evidence,
         )
-        hits.append(Hit(identity.id, model.id, shown))
+        hits.append(Hit(identity.id, part.model.id, shown))
         if len(hits) == parameters.top:
             break
     return hits

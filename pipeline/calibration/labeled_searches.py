@@ -1,0 +1,107 @@
+"""Searches of a labeled city with withheld probes, and the calibration of each level's searches that follows."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from sqlalchemy import text
+
+from pipeline.calibration.labeled_city import all_units, labeled_city
+from pipeline.calibration.labeled_pairs import majority_person, tracklet_truths
+from pipeline.calibration.search_fit import LabeledSearch, fit_search
+from pipeline.calibration.withheld import Probe, Withheld
+from pipeline.registry import ModelRow
+from pipeline.resolve import resolve_unit
+from pipeline.search.nearest import Gallery
+from pipeline.store import Store
+from reid_core.serving.core import ReIDCore
+from schemas.arrays import Floats
+from schemas.calibration import SearchCalibration
+from schemas.levels import UPWARD, Level, level_of
+from schemas.settings import Settings
+
+#: Probes of each district that are searched for, and units of a level that each is searched in.
+_PROBES, _UNITS = 400, 2
+
+_IDENTITIES = text("SELECT id, tracklets FROM identity_now WHERE unit = :unit ORDER BY key")
+
+
+def calibrate_search(
+    settings: Settings, model_directory: Path, source: str, on_step: Callable[[str], None] = lambda _: None
+) -> tuple[SearchCalibration, ...]:
+    """Calibrates the searches of all levels of the model in `model_directory`, which has pair calibrations. Minutes.
+
+    source, on_step: as for `pipeline.calibration.fit.calibrate`. One tracklet of each person is withheld from the city
+    and searched for in it. Levels with too few searches are left out.
+    """
+    withheld = Withheld()
+    with labeled_city(settings, model_directory, source, on_step, withheld) as (store, core, model):
+        resolve_all(store, core, model)
+        on_step(f"{len(withheld.probes)} probes withheld, the rest resolved")
+        features = withheld.features(core)
+        found = []
+        for level in UPWARD[1:]:
+            searches = labeled_searches(store, core, model, level, withheld.probes, features)
+            calibration = fit_search(level, searches, source)
+            if calibration is None:
+                on_step(f"{level.value}: {len(searches)} searches, too few")
+                continue
+            found.append(calibration)
+            judged = calibration.reliability
+            error = f", calibration error of hits {judged.hits.shortlist.ece:.3f}" if judged else ""
+            on_step(f"{level.value}: {calibration.searches} searches{error}")
+    return tuple(found)
+
+
+def resolve_all(store: Store, core: ReIDCore, model: ModelRow) -> None:
+    """Resolves all units above the cameras."""
+    for unit in all_units(store):
+        if level_of(unit) is not Level.CAMERA:
+            resolve_unit(store, core, model, unit, settings=store.settings.association)
+
+
+def labeled_searches(
+    store: Store, core: ReIDCore, model: ModelRow, level: Level, probes: Sequence[Probe], features: Floats
+) -> list[LabeledSearch]:
+    """The searches for the probes in units of `level` of their district.
+
+    Who is there is searched for in at most _UNITS units in which their passages were seen; who is not in the first ones.
+    features: (p, D) of the probes.
+    """
+    units = [unit for unit in all_units(store) if level_of(unit) is level]
+    with store.begin() as connection:
+        truth = tracklet_truths(connection)
+        galleries = {unit: _read(store, model, unit, truth) for unit in units}
+    counts: dict[str, int] = {}
+    searches: list[LabeledSearch] = []
+    for probe, feature in zip(probes, features, strict=True):
+        counts[probe.district] = counts.get(probe.district, 0) + 1
+        if counts[probe.district] > _PROBES:
+            continue
+        asked = [unit for unit in units if unit.split("/")[0] == probe.district and len(galleries[unit][1])]
+        if probe.there:
+            asked = [unit for unit in asked if any(probe.person in people for people in galleries[unit][2])]
+        for unit in asked[:_UNITS]:
+            gallery, person, people = galleries[unit]
+            searches.append(
+                LabeledSearch(
+                    distance=gallery.distances(core, feature),
+                    vectors=gallery.vectors,
+                    same=np.array([name == probe.person for name in person], dtype=bool),
+                    holds=np.array([probe.person in names for names in people], dtype=bool),
+                    district=probe.district,
+                )
+            )
+    return searches
+
+
+def _read(
+    store: Store, model: ModelRow, unit: str, truth: Mapping[int, str]
+) -> tuple[Gallery, list[str], list[set[str]]]:
+    """A unit's identities with prototypes: their vectors, the person of most tracklets of each, and all its people."""
+    with store.begin() as connection:
+        rows = {row.id: row.tracklets for row in connection.execute(_IDENTITIES, {"unit": unit})}
+        gallery = Gallery.read(connection, model.id, list(rows))
+    tracklets: Iterable[Sequence[int]] = [rows[identity] for identity in gallery.ids]
+    named = [(majority_person(held, truth), {truth[t] for t in held if t in truth}) for held in tracklets]
+    return gallery, [name for name, _ in named], [names for _, names in named]

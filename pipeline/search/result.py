@@ -1,0 +1,97 @@
+"""The record of a search at its end: the hits, and the evidence that their probabilities follow from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+import numpy as np
+from sqlalchemy import Connection, text
+
+from pipeline.search.likelihood import Reference
+from pipeline.search.posterior import Evidence
+from schemas.parameters import SearchHit, SearchResult
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A hit with the ids of the rows that it refers to."""
+
+    identity_id: int
+    model_id: int
+    shown: SearchHit
+
+    def with_rank(self, rank: int) -> "Hit":
+        return replace(self, shown=self.shown.model_copy(update={"rank": rank}))
+
+
+@dataclass(frozen=True)
+class StoredEvidence:
+    """What one model's comparisons say: what `search_evidence` holds, to be merged with other parts."""
+
+    model_id: int
+    calibration_id: int
+    reference: Reference
+    evidence: Evidence
+
+
+def write_result(
+    connection: Connection,
+    request: UUID,
+    result: SearchResult,
+    hits: Sequence[Hit],
+    evidence: Sequence[StoredEvidence],
+) -> None:
+    """Writes the hits and the evidence of a request and marks it as finished."""
+    if hits:
+        connection.execute(
+            text(
+                "INSERT INTO search_hit (request_id, rank, identity_id, model_id, distance, log_ratio, probability) "
+                "VALUES (:request, :rank, :identity, :model, :distance, :log_ratio, :probability)"
+            ),
+            [
+                {
+                    "request": request,
+                    "identity": hit.identity_id,
+                    "model": hit.model_id,
+                    **hit.shown.model_dump(include={"rank", "distance", "log_ratio", "probability"}),
+                }
+                for hit in hits
+            ],
+        )
+    for part in evidence:
+        connection.execute(
+            text(
+                "INSERT INTO search_evidence (request_id, model_id, calibration_id, compared, center, spread, "
+                "log_ratios, log_sum, log_rest) VALUES (:request, :model, :calibration, :compared, :center, :spread, "
+                ":log_ratios, :log_sum, :log_rest)"
+            ),
+            {
+                "request": request,
+                "model": part.model_id,
+                "calibration": part.calibration_id,
+                "compared": part.evidence.count,
+                "center": part.reference.center,
+                "spread": part.reference.spread,
+                "log_ratios": part.evidence.best.tolist(),
+                "log_sum": part.evidence.log_sum,
+                "log_rest": part.evidence.log_rest,
+            },
+        )
+    connection.execute(
+        text(
+            "UPDATE search_request SET finished_at = now(), compared = :compared, not_here = :not_here WHERE id = :id"
+        ),
+        {"id": request, "compared": result.compared, "not_here": result.not_here},
+    )
+
+
+def read_evidence(connection: Connection, request: UUID) -> Evidence:
+    """The evidence of a finished request over all models, to be merged with that of others."""
+    rows = connection.execute(
+        text("SELECT compared, log_ratios, log_rest FROM search_evidence WHERE request_id = :id ORDER BY model_id"),
+        {"id": request},
+    )
+    merged = Evidence.of(np.empty(0))
+    for row in rows:
+        merged += Evidence(np.array(row.log_ratios), row.log_rest, row.compared)
+    return merged
