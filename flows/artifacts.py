@@ -14,7 +14,7 @@ from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 from pipeline.resolve import UnitResult
 from pipeline.training.comparison import Comparison
 from schemas.levels import level_of
-from schemas.parameters import SearchHit, TrainParameters
+from schemas.parameters import SearchResult, TrainParameters
 from schemas.settings import Settings
 from schemas.text import one_line
 from schemas.times import period_text
@@ -67,7 +67,7 @@ async def show_resolve(
     )
 
 
-async def show_search(unit: str, request: str, reason: str, hits: Sequence[SearchHit], zone: ZoneInfo) -> None:
+async def show_search(unit: str, request: str, reason: str, result: SearchResult, zone: ZoneInfo) -> None:
     """The hits as a table, ranked. Times in the city's zone."""
     rows: list[dict[str, Any]] = [
         {
@@ -82,12 +82,13 @@ async def show_search(unit: str, request: str, reason: str, hits: Sequence[Searc
             "cameras": ", ".join(sorted({crop.camera for crop in hit.crops})),
             "nearest crop": hit.crops[0].key,
         }
-        for hit in hits
+        for hit in result.hits
     ]
     await acreate_table_artifact(
         rows,
         artifact_key("search", unit),
-        f"Request `{request}` in `{unit}`: {len(hits)} hits, ranked. Reason: {markdown(reason)}",
+        f"Request `{request}` in `{unit}`: {len(result.hits)} hits, ranked. {markdown(result.summary)} "
+        f"Reason: {markdown(reason)}",
     )
 
 

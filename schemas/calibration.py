@@ -7,7 +7,7 @@ Fields with an alias keep the name of version 0.1 in JSON, because run keys and 
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from schemas.keys import content_hash
 from schemas.levels import Level
@@ -122,6 +122,9 @@ class LevelCalibration(Frozen):
     level: Level
     terms: PairTerms
     transit: TransitTimes | None = Field(None, description="None: the prior, before anything is learned")
+    learned: tuple[float, float] | None = Field(
+        None, description="distances learned from; outside nothing is joined. None: not known (version 0.2 and before)"
+    )
     join_log_odds: float = Field(description="operating point: pairs and clusters at or above it are joined")
     review_log_odds: float = Field(description="from here up to join_log_odds, the operator is asked")
     fitted_on: str = Field(max_length=500, description="the data, in words")
@@ -132,6 +135,14 @@ class LevelCalibration(Frozen):
     decisions: Profile | None = Field(
         None, description="distances of the decisions made at join_log_odds, to detect drift"
     )
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, serialize: SerializerFunctionWrapHandler) -> Any:
+        """Leaves out a range that is not known: run keys hash this JSON."""
+        found = serialize(self)
+        if self.learned is None:
+            del found["learned"]
+        return found
 
     @model_validator(mode="before")
     @classmethod
@@ -161,7 +172,9 @@ class SearchCalibration(Frozen):
     """
 
     level: Level
-    knots: tuple[float, ...] = Field(description="z at which the slopes change, ascending; pieces are measured from z = 0")
+    knots: tuple[float, ...] = Field(
+        description="z at which the slopes change, ascending; pieces are measured from z = 0"
+    )
     terms: DistanceTerms = Field(description="log likelihood ratio of z, for an identity with one prototype")
     vectors: float = Field(description="decrease of it per unit of the logarithm of the number of prototypes")
     learned: tuple[float, float] = Field(description="z that were learned from; others count like the nearer end")

@@ -149,3 +149,15 @@ class SearchResult(Frozen):
         description="probability that none of them is the probe's person; None without a calibration"
     )
     note: str = Field("", description="what to know about the probabilities, in words")
+
+    @property
+    def summary(self) -> str:
+        """What the search says as a whole, in plain words."""
+        compared = f"{self.compared} identities were" if self.compared != 1 else "1 identity was"
+        lines = [f"{compared} compared."]
+        if self.not_here is not None:
+            lines.append(
+                f"Not here: with probability {self.not_here:.2f} none of them is the person. A hit's probability says "
+                "that this identity is the person."
+            )
+        return " ".join([*lines, self.note]).strip()

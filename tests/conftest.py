@@ -16,7 +16,7 @@ from pipeline.store import Store, embedded, roles, schema
 from pipeline.store.embedded import EmbeddedServer
 from pipeline.store.embedded_process import DATABASE
 from reid_core.files import read_card, write_card
-from schemas.calibration import LevelCalibration, straight_line
+from schemas.calibration import DistanceTerms, LevelCalibration, SearchCalibration, straight_line
 from schemas.levels import UPWARD
 from schemas.settings import Settings
 from synthetic.rendered_city import simulate_city, write_city
@@ -149,7 +149,24 @@ def model_folder() -> Iterator[Path]:
         )
         for level in UPWARD[1:]
     )
-    write_card(read_card(folder).model_copy(update={"calibration": calibrations}), folder)
+    searches = tuple(
+        SearchCalibration(
+            level=level,
+            knots=(),
+            terms=DistanceTerms(intercept=-5.0, slopes=(2.0,)),
+            vectors=0.1,
+            learned=(-12.0, 0.0),
+            center=1.3,
+            spread=0.13,
+            identities=1.1,
+            confusions=0.05,
+            searches=0,
+            fitted_on="nothing",
+        )
+        for level in UPWARD[1:]
+    )
+    update = {"calibration": calibrations, "search_calibration": searches}
+    write_card(read_card(folder).model_copy(update=update), folder)
     yield folder
     shutil.rmtree(folder)
 

@@ -123,7 +123,7 @@ def test_from_the_video_to_the_report(store: Store, clip: Path, tmp_path: Path) 
             )
         ).one()
     asked = SearchParameters(unit="d1", crop_key=key, reason="test of the line", operator="pytest", top=3)
-    hits = search(store, lambda _: core, crops, model, request_search(store, model, asked), asked)
+    hits = search(store, lambda _: core, crops, model, request_search(store, model, asked), asked).hits
     assert hits[0].identity == district and hits[0].crops[0].key == key
     assert [hit.rank for hit in hits] == list(range(1, len(hits) + 1))
     assert write_report(store, crops, "d1", tmp_path / "report").exists()

@@ -12,7 +12,7 @@ from flows.server import PrefectServer
 from schemas.city_file import unknown_unit
 from schemas.errors import FlowError
 from schemas.levels import level_of
-from schemas.parameters import ResolveParameters, SearchHit, SearchParameters, TrainParameters
+from schemas.parameters import ResolveParameters, SearchParameters, SearchResult, TrainParameters
 from schemas.settings import Settings
 from urban_reid import STARTED_S
 from urban_reid.up import is_up
@@ -58,8 +58,8 @@ def resolve(
         return Timed(resolved, timing.split(since, time.perf_counter()))
 
 
-def search(settings: Settings, parameters: SearchParameters) -> tuple[SearchHit, ...]:
-    """Runs the search flow in this process and returns its hits. Raises as `resolve` does."""
+def search(settings: Settings, parameters: SearchParameters) -> SearchResult:
+    """Runs the search flow in this process and returns its result. Raises as `resolve` does."""
     with ready(settings, parameters.unit), PrefectServer(settings) as server, connected(settings, server.url):
         from flows.search import search as flow
 

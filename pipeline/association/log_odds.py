@@ -9,8 +9,8 @@ import math
 
 import numpy as np
 
-from schemas.arrays import Floats
-from schemas.calibration import PairTerms
+from schemas.arrays import Bools, Floats
+from schemas.calibration import LevelCalibration, PairTerms
 
 
 def log_odds(terms: PairTerms, distance: Floats, transit: Floats, left_weight: Floats, right_weight: Floats) -> Floats:
@@ -24,6 +24,18 @@ def log_odds(terms: PairTerms, distance: Floats, transit: Floats, left_weight: F
     many_crops = terms.many_crops.intercept - pieces @ np.array(terms.many_crops.slopes)
     few_crops = terms.few_crops.intercept - pieces @ np.array(terms.few_crops.slopes)
     return np.asarray((1 - share) * many_crops + share * few_crops + terms.transit * transit, np.float64)
+
+
+def learned_part(calibration: LevelCalibration, distance: Floats) -> tuple[Floats, Bools]:
+    """Each distance or, outside those that the calibration was learned on, their nearer end; and whether it is outside.
+
+    A calibration says nothing about distances that it has not seen, so such pairs are not joined, whatever the line
+    through the others says there. Without a known range all are inside (see docs/decisions/learned-range.md).
+    """
+    if calibration.learned is None:
+        return distance, np.zeros(len(distance), dtype=bool)
+    within = distance.clip(*calibration.learned)
+    return within, within != distance
 
 
 def appearance_log_odds(

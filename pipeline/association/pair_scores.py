@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.association.geometry import Geometry, TimeGaps, time_gaps
-from pipeline.association.log_odds import log_odds
+from pipeline.association.log_odds import learned_part, log_odds
 from pipeline.association.nodes import Nodes
 from pipeline.association.transit import UnitTransit
 from reid_core.serving.core import ReIDCore, symmetric_distances
@@ -23,7 +23,7 @@ class Scores:
     distance: Floats  # (p,) attended, mean of both orders
     appearance: Floats  # (p,) log-odds from the distance alone
     transit: Floats  # (p,) log-odds from the transit time
-    log_odds: Floats  # (p,) their sum, within +-CLIP
+    log_odds: Floats  # (p,) their sum, within +-CLIP; below the operating point where the distance was not learned
     impossible: Bools  # (p,)
     timed: Bools  # (p,) whether both nodes have times
     gap_us: Ints  # (p,) between the two tracklets that are nearest in time
@@ -53,17 +53,21 @@ class Scorer:
         transit = self.transit.log_odds(left_child, right_child, expected_s, gaps.gap_us / 1e6)
         transit = np.where(timed, transit, 0.0)
         if self.calibration is None:
-            appearance = np.full(len(left), np.nan)
+            appearance = total = np.full(len(left), np.nan)
         else:
             no_transit = np.zeros(len(left))
             weights = self.nodes.weight[left], self.nodes.weight[right]
-            appearance = log_odds(self.calibration.terms, distance, no_transit, *weights)
+            within, outside = learned_part(self.calibration, distance)
+            appearance = log_odds(self.calibration.terms, within, no_transit, *weights)
             transit = self.calibration.terms.transit * transit
+            total = np.clip(appearance + transit, -CLIP, CLIP)
+            below = np.nextafter(self.calibration.join_log_odds, -np.inf)
+            total = np.where(outside, np.minimum(total, below), total)
         return Scores(
             distance=distance,
             appearance=appearance,
             transit=transit,
-            log_odds=np.clip(appearance + transit, -CLIP, CLIP),
+            log_odds=total,
             impossible=gaps.impossible,
             timed=timed,
             gap_us=gaps.gap_us,

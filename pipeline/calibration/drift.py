@@ -1,5 +1,7 @@
 """Drift: whether the distances of the current decisions are still distributed as at calibration."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from pydantic import Field
 from scipy.stats import chi2
@@ -7,7 +9,7 @@ from sqlalchemy import Connection
 
 from pipeline.store.copy import copy_out
 from schemas.arrays import Floats
-from schemas.calibration import Profile
+from schemas.calibration import LevelCalibration, Profile
 from schemas.levels import Level
 from schemas.settings import Frozen
 
@@ -47,6 +49,20 @@ class Drift(Frozen):
     def drifted(self) -> bool:
         """Whether the new values are distributed differently from those of the calibration."""
         return self.psi > self.psi_limit or self.ks > self.ks_limit
+
+
+def drifts(
+    connection: Connection, calibrations: Mapping[Level, LevelCalibration], model_id: int, within: str | None = None
+) -> dict[Level, Drift]:
+    """The drift of the current decisions against those made at calibration, by level; `within` as above.
+
+    Levels whose calibration does not hold its decisions are left out.
+    """
+    return {
+        level: drift(calibration.decisions, decision_distances(connection, level, model_id, within))
+        for level, calibration in calibrations.items()
+        if calibration.decisions is not None
+    }
 
 
 def profile(values: Floats) -> Profile:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.association.nodes import unit_rows
+from pipeline.calibration.level_fit import learned_range
 from pipeline.calibration.pairs import MIN_PAIRS
 from reid_core.datasets import Dataset
 from reid_core.datasets.person_pictures import JUNK
@@ -48,11 +49,13 @@ def calibrate_held_out(
     same = tracklets[left, 0] == tracklets[right, 0]
     if same.sum() < MIN_PAIRS:
         return ()
-    slope, intercept = logistic(symmetric_distances(core, means[left], means[right]), same)
+    distance = symmetric_distances(core, means[left], means[right])
+    slope, intercept = logistic(distance, same)
     return tuple(
         LevelCalibration(
             level=level,
             terms=straight_line(slope, intercept),
+            learned=learned_range(distance),
             join_log_odds=in_use[level].join_log_odds if level in in_use else _JOIN_LOG_ODDS,
             review_log_odds=in_use[level].review_log_odds if level in in_use else _REVIEW_LOG_ODDS,
             fitted_on=f"held-out people of {dataset.source}"[:500],

@@ -65,8 +65,7 @@ def labeled_searches(
 ) -> list[LabeledSearch]:
     """The searches for the probes in units of `level` of their district.
 
-    Who is there is searched for in at most _UNITS units in which their passages were seen; who is not in the first ones.
-    features: (p, D) of the probes.
+    Who is there is searched for in at most _UNITS units that saw them, who is not in the first ones. features: (p, D).
     """
     units = [unit for unit in all_units(store) if level_of(unit) is level]
     with store.begin() as connection:

@@ -13,6 +13,9 @@ from schemas.arrays import Bools, Floats
 from schemas.calibration import Judgment, LevelCalibration, TransitTimes
 from schemas.levels import Level
 
+#: Share of the range of distances by which a calibration reaches beyond it.
+_BEYOND = 0.05
+
 
 def fit_level(
     level: Level, pairs: ComparedPairs, children: Sequence[str], lookback_s: float, source: str
@@ -29,6 +32,7 @@ def fit_level(
         level=level,
         terms=terms,
         transit=times.model_copy(update={"routes": ()}),  # other cities have other routes
+        learned=learned_range(pairs.distance),
         join_log_odds=0.0,
         review_log_odds=0.0,
         fitted_on=source[:500],
@@ -36,6 +40,13 @@ def fit_level(
         positives=int(pairs.same.sum()),
         reliability=_cross_validate(pairs, children, lookback_s),
     )
+
+
+def learned_range(distance: Floats) -> tuple[float, float]:
+    """The distances (n,) learned from, and a little more, because other people's extremes are not exactly these."""
+    low, high = float(distance.min()), float(distance.max())
+    more = _BEYOND * (high - low)
+    return max(0.0, low - more), high + more
 
 
 def _cross_validate(pairs: ComparedPairs, children: Sequence[str], lookback_s: float) -> Judgment | None:

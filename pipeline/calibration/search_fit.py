@@ -29,6 +29,8 @@ _FAR_QUANTILE, _FAR_MORE = 0.999, 1.0
 _SLOPES = (1e-3, 10.0)
 #: L2 penalty on the coefficients of standardized features.
 _PENALTY = 0.05
+#: L2 penalty on the difference of neighboring slopes, so that few pairs of one person give a smooth ratio.
+_BEND_PENALTY = 1.0
 #: Limits of the number of confusions per search.
 _CONFUSIONS = (1e-3, 20.0)
 #: Hits of each search that reliability is judged on.
@@ -136,25 +138,27 @@ def _maximum_likelihood(
     offset: (p,) log-odds of a pair before its distance is known. count: (p,) identities of its search.
     """
     # Columns: slopes (k), decrease by the number of vectors, intercept.
-    x = np.concatenate(
-        [-distance_pieces(z, knots), -np.log(vectors)[:, None], np.ones((len(z), 1))], axis=1
-    )
-    scale = np.where(x.std(axis=0) > 0, x.std(axis=0), 1.0)
+    x = np.concatenate([-distance_pieces(z, knots), -np.log(vectors)[:, None], np.ones((len(z), 1))], axis=1)
+    scale = np.where(x.std(axis=0) > 1e-9, x.std(axis=0), 1.0)
     center = np.append(x[:, :-1].mean(axis=0), 0.0)
     x = (x - center) / scale
     y = same.astype(float)
-    penalty = _PENALTY * np.append(np.ones(x.shape[1] - 1), np.zeros(2))  # not on the intercept and the confusions
+    k = len(knots) + 1
+    penalty = _PENALTY * np.diag(np.append(np.ones(x.shape[1] - 1), np.zeros(2)))  # not on intercept and confusions
+    for piece in range(k - 1):
+        difference = np.zeros(x.shape[1] + 1)
+        difference[[piece, piece + 1]] = [1 / scale[piece], -1 / scale[piece + 1]]
+        penalty += _BEND_PENALTY * np.outer(difference, difference)
 
     def loss(parameters: Floats) -> tuple[float, Floats]:
         ratio = x @ parameters[:-1]
         log_cap = parameters[-1] - np.log(count) + ratio
         odds = offset + ratio - np.logaddexp(0.0, log_cap)
         error, capped = expit(odds) - y, expit(log_cap)
-        value = np.sum(np.logaddexp(0.0, odds) - y * odds) + penalty @ parameters**2
+        value = np.sum(np.logaddexp(0.0, odds) - y * odds) + parameters @ penalty @ parameters
         gradient = np.append(x.T @ (error * (1 - capped)), -np.sum(error * capped))
-        return float(value), gradient + 2 * penalty * parameters
+        return float(value), gradient + 2 * penalty @ parameters
 
-    k = len(knots) + 1
     slopes = [(_SLOPES[0] * float(of), _SLOPES[1] * float(of)) for of in scale[:k]]
     limits = (float(np.log(_CONFUSIONS[0])), float(np.log(_CONFUSIONS[1])))
     bounds = [*slopes, (None, None), (None, None), limits]
@@ -163,4 +167,8 @@ def _maximum_likelihood(
     fitted = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
     found = fitted[:-1] / scale
     intercept = float(found[-1] - found[:-1] @ center[:-1])
-    return DistanceTerms(intercept=intercept, slopes=tuple(found[:k].tolist())), float(found[k]), float(np.exp(fitted[-1]))
+    return (
+        DistanceTerms(intercept=intercept, slopes=tuple(found[:k].tolist())),
+        float(found[k]),
+        float(np.exp(fitted[-1])),
+    )

@@ -65,7 +65,7 @@ def insert_search_calibration(connection: Connection, model_id: int, calibration
     """Makes `calibration` the newest of its level's searches and the model, in the connection's transaction."""
     connection.execute(
         text(
-            "INSERT INTO calibration (model_id, level, kind, parameters) "
+            "INSERT INTO calibration (model_id, level, purpose, parameters) "
             "VALUES (:model, CAST(:level AS unit_level), 'search', CAST(:parameters AS jsonb))"
         ),
         {"model": model_id, "level": calibration.level.value, "parameters": calibration.model_dump_json()},

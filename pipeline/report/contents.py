@@ -105,6 +105,11 @@ class Contents:
         """Number of tracklets with ground truth."""
         return sum(tracklet.truth is not None for tracklet in self.tracklets)
 
+    @property
+    def drifted(self) -> list[Level]:
+        """Levels whose decisions are distributed differently than at calibration."""
+        return [level for level, found in self.drifts.items() if found.drifted]
+
     def of_level(self, level: Level) -> UnitCounts:
         """Sums over all units of a level, under the district's code and name."""
         units = [unit for unit in self.units if unit.level == level]

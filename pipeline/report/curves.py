@@ -73,6 +73,8 @@ def draw_curve(
     if calibration is not None:
         for i in range(_POINTS + 1):
             distance = furthest * i / _POINTS
+            if calibration.learned is not None and not calibration.learned[0] <= distance <= calibration.learned[1]:
+                continue  # nothing is known there
             line.append((x(distance), _y(probability(appearance_log_odds(calibration.terms, distance)))))
         join_y, review_y = _y(probability(calibration.join_log_odds)), _y(probability(calibration.review_log_odds))
         join_distance = distance_at(calibration.terms, calibration.join_log_odds)

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
 from pipeline.accuracy.labeled import labeled_tracklets
 from pipeline.accuracy.scorecard import scorecard
-from pipeline.calibration.drift import Drift, decision_distances, drift
+from pipeline.calibration.drift import drifts
 from pipeline.city.decision_digest import decision_digest
 from pipeline.city.units import read_city
 from pipeline.registry import ModelRow, models
@@ -33,7 +33,6 @@ from pipeline.resolve.calibrations import current_calibrations
 from pipeline.store import Store
 from pipeline.training.reembed import count_unknown
 from schemas.association import Verdict
-from schemas.calibration import LevelCalibration
 from schemas.city_file import unknown_unit
 from schemas.errors import CityError
 from schemas.levels import UPWARD, Level, level_of
@@ -67,7 +66,7 @@ def read_contents(store: Store, district: str) -> Contents:
         joins = read_evidence(connection, district, Verdict.JOIN, JOINS_A_LEVEL, tracklets)
         reviews = read_evidence(connection, district, Verdict.REVIEW, 4 * REVIEWS_A_LEVEL, tracklets)
         calibrations = {} if model is None else current_calibrations(connection, model.id)
-        drifts = {} if model is None else _drifts(connection, district, model.id, calibrations)
+        drifted = {} if model is None else drifts(connection, calibrations, model.id, district)
         clocks = read_clocks(connection, district, city.cameras(district))
         unknown = {} if model is None else count_unknown(connection, model.id, district)
         digest = decision_digest(connection, district)
@@ -104,7 +103,7 @@ def read_contents(store: Store, district: str) -> Contents:
             for level, calibration in calibrations.items()
             if calibration.reliability
         ],
-        drifts=drifts,
+        drifts=drifted,
         clocks=clocks,
         timelines=[draw_timeline(identity, pictures, zone) for identity in drawn],
         joins=joins,
@@ -115,17 +114,6 @@ def read_contents(store: Store, district: str) -> Contents:
         scores={} if model is None else _scores(store, district, model),
         pictures=pictures,
     )
-
-
-def _drifts(
-    connection: Connection, district: str, model_id: int, calibrations: Mapping[Level, LevelCalibration]
-) -> dict[Level, Drift]:
-    """The drift of the district's decisions against those made at calibration, by level."""
-    return {
-        level: drift(calibration.decisions, decision_distances(connection, level, model_id, district))
-        for level, calibration in calibrations.items()
-        if calibration.decisions is not None
-    }
 
 
 def _first_tracklets(identity: DistrictIdentity) -> DistrictIdentity:

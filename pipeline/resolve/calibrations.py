@@ -26,7 +26,9 @@ class StoredCalibration:
 def current_calibration(connection: Connection, model_id: int, level: Level) -> StoredCalibration | None:
     """The newest calibration of (model, level), None where there is none."""
     parameters = {"model": model_id, "level": level.value}
-    return _read(connection, "model_id = :model AND level = :level AND kind = 'pair' ORDER BY id DESC LIMIT 1", parameters)
+    return _read(
+        connection, "model_id = :model AND level = :level AND purpose = 'pair' ORDER BY id DESC LIMIT 1", parameters
+    )
 
 
 def current_calibrations(connection: Connection, model_id: int) -> dict[Level, LevelCalibration]:

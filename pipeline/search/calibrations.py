@@ -9,13 +9,13 @@ from schemas.levels import UPWARD, Level
 
 _NEWEST = text(
     "SELECT DISTINCT ON (level) id, level, parameters FROM calibration "
-    "WHERE model_id = :model AND kind = 'search' ORDER BY level, id DESC"
+    "WHERE model_id = :model AND purpose = 'search' ORDER BY level, id DESC"
 )
 
 
 @dataclass(frozen=True)
 class StoredSearchCalibration:
-    """A row of the table calibration, of the kind search."""
+    """A row of the table calibration, of the purpose search."""
 
     id: int
     value: SearchCalibration

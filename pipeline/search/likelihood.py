@@ -85,4 +85,3 @@ def distance_pieces(standardized: Floats, knots: tuple[float, ...]) -> Floats:
     return np.asarray(
         np.clip(standardized[:, None], edges[:-1], edges[1:]) - np.clip(0.0, edges[:-1], edges[1:]), np.float64
     )
-

@@ -96,8 +96,8 @@ def posterior(evidence: Evidence, calibration: SearchCalibration) -> Posterior:
 
 def poisson_mean(identities: float) -> float:
     """The mean of the Poisson variable that has this mean where it is not zero; `identities` of at least 1."""
-    if identities <= 1 + 1e-6:
-        return 2e-6
+    if identities <= 1 + 1e-9:
+        return 1e-12
     return float(brentq(lambda mean: mean / -math.expm1(-mean) - identities, 1e-9, identities))
 
 

@@ -31,7 +31,8 @@ def test_a_search_is_written_down_and_shown(town: Town, lines: list[str], api: A
     reason = "case 17\n<img src=x onerror=alert(1)> | \u202e"
     asked = SearchParameters(unit="d1", crop_key=key, reason=reason, operator="me", top=3)
     with working(town.store.settings):
-        hits = asyncio.run(search(asked))
+        result = asyncio.run(search(asked))
+    hits = result.hits
     assert hits[0].crops[0].key == key
     with town.store.begin() as connection:
         request = connection.execute(text("SELECT * FROM search_request")).one()

@@ -59,11 +59,15 @@ def search(
         if key is None:
             parameters = checked(SearchParameters, probe_id=_upload(probe, data, parameters.operator), **asked)
         with progress("searching"):
-            hits = running.search(settings(), parameters)
+            result = running.search(settings(), parameters)
     if as_json:
-        print_json({"hits": [hit.model_dump(mode="json") for hit in hits]})
+        print_json(result.model_dump(mode="json"))
         return
-    out().print(hits_table(hits, ZoneInfo(city.timezone)) if hits else f"no identity was seen in {shown(unit)} then")
+    if not result.hits:
+        out().print(f"no identity was seen in {shown(unit)} then")
+        return
+    out().print(hits_table(result.hits, ZoneInfo(city.timezone)))
+    out().print(shown(result.summary))
 
 
 def _read(file: Path) -> bytes:

@@ -12,15 +12,29 @@ app = typer.Typer()
 @app.command(epilog="Example: urban-reid status --json")
 def status(as_json: AsJson = False) -> None:
     """Count crops, identities by level, decisions and runs; and print the decision digest."""
+    from pipeline.calibration.drift import drifts
     from pipeline.city.status import status as read
+    from pipeline.registry import models
+    from pipeline.resolve.calibrations import current_calibrations
     from pipeline.store import Store
 
     with Store.open(settings(), "urban-reid status") as store:
         found = read(store)
+        with store.begin() as connection:
+            model = next((row for row in models(store) if row.in_use), None)
+            calibrations = {} if model is None else current_calibrations(connection, model.id)
+            drifted = {} if model is None else drifts(connection, calibrations, model.id)
+    found["drifted"] = [level.value for level, drift in drifted.items() if drift.drifted]
     warn_if_open(settings())
     if as_json:
         print_json(found)
         return
+    if found["drifted"]:
+        out().print(
+            f"The data have drifted from the calibration at {', '.join(found['drifted'])} level: probabilities may be "
+            "wrong, and the false-merge rate of the calibration does not hold. Run `urban-reid models calibrate` on "
+            "labeled data of this place."
+        )
     table = Table("level", "identities", title=f"{found['crops']} crops", title_justify="left")
     for level, count in found["levels"].items():
         table.add_row("tracklets of cameras" if level == "camera" else level, str(count))

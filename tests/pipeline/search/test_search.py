@@ -11,7 +11,7 @@ from pipeline.search.request import request_search, upload_probe
 from pipeline.search.search import search
 from schemas.calibration import straight_line
 from schemas.errors import CityError, InputError, PictureError
-from schemas.parameters import SearchHit, SearchParameters
+from schemas.parameters import SearchHit, SearchParameters, SearchResult
 from schemas.times import from_us, to_us
 from tests.helpers.town import Town
 
@@ -26,6 +26,10 @@ def some_crop(town: Town, camera: str = "") -> str:
 
 
 def run(town: Town, **parameters: object) -> tuple[SearchHit, ...]:
+    return whole(town, **parameters).hits
+
+
+def whole(town: Town, **parameters: object) -> SearchResult:
     asked = SearchParameters.model_validate({"unit": "d1", "reason": "a test", "operator": "me", "top": 5} | parameters)
     request = request_search(town.store, town.model, asked)
     return search(town.store, lambda _: town.core, town.crops, town.model, request, asked)
@@ -99,7 +103,7 @@ def test_implausible_children_are_not_opened(resolved: Town) -> None:
             connection.execute(
                 text(
                     "INSERT INTO calibration (model_id, level, parameters) SELECT DISTINCT ON (level) model_id, level, "
-                    "jsonb_set(parameters, '{terms}', CAST(:terms AS jsonb)) FROM calibration"
+                    "jsonb_set(parameters, '{terms}', CAST(:terms AS jsonb)) FROM calibration WHERE purpose = 'pair'"
                 ),
                 {"terms": straight_line(6.0, intercept).model_dump_json()},
             )

@@ -120,7 +120,8 @@ def find(town: Town, unit: str = "d1", crop: str | None = None, top: int = 200) 
     key = crop or scalar(town, "SELECT encode(key, 'hex') FROM crop ORDER BY key LIMIT 1")
     asked = SearchParameters(unit=unit, crop_key=key, reason="a test", operator="me", top=top)
     model = in_use(town)
-    return search(town.store, core_of(town), town.crops, model, request_search(town.store, model, asked), asked)
+    request = request_search(town.store, model, asked)
+    return search(town.store, core_of(town), town.crops, model, request, asked).hits
 
 
 def prototypes(town: Town, model: ModelRow) -> dict[str, Any]:

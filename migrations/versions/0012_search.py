@@ -2,11 +2,11 @@
 
 from alembic import op
 
-revision = "0010"
-down_revision = "0009"
+revision = "0012"
+down_revision = "0011"
 
 _UP = """
-ALTER TABLE calibration ADD COLUMN kind text NOT NULL DEFAULT 'pair' CHECK (kind IN ('pair', 'search'));
+ALTER TABLE calibration ADD COLUMN purpose text NOT NULL DEFAULT 'pair' CHECK (purpose IN ('pair', 'search'));
 ALTER TABLE search_hit ADD COLUMN log_ratio double precision;  -- the person against a stranger, from the distance
 ALTER TABLE search_request
     ADD COLUMN compared integer CHECK (compared >= 0),
@@ -32,8 +32,8 @@ DROP TABLE search_evidence;
 REVOKE UPDATE (compared, not_here) ON search_request FROM urban_reid_app;
 ALTER TABLE search_request DROP COLUMN compared, DROP COLUMN not_here;
 ALTER TABLE search_hit DROP COLUMN log_ratio;
-DELETE FROM calibration WHERE kind = 'search';
-ALTER TABLE calibration DROP COLUMN kind;
+DELETE FROM calibration WHERE purpose = 'search';
+ALTER TABLE calibration DROP COLUMN purpose;
 """
 
 
