@@ -5,19 +5,31 @@ the data that its thresholds were chosen on.
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.calibration.fit import Fitted, calibrate
+from pipeline.calibration.labeled_searches import calibrate_search
 from reid_core import DEMO_MODEL
 from reid_core.files import read_card, write_card
 from schemas.settings import settings
 
 SEEDS = (9001, 9002, 9003, 9004)
+#: A search has one person to find and many strangers, so its calibration takes more cities; the same and eight others.
+SEARCH_SEEDS = tuple(range(9001, 9013))
 
 
 def main() -> None:
-    fitted = calibrate(settings(), DEMO_MODEL, f"rendered:{','.join(map(str, SEEDS))}", _say)
-    write_into_card(DEMO_MODEL, fitted)
+    if "--search" not in sys.argv[1:]:
+        fitted = calibrate(settings(), DEMO_MODEL, f"rendered:{','.join(map(str, SEEDS))}", _say)
+        write_into_card(DEMO_MODEL, fitted)
+    write_searches_into_card(DEMO_MODEL, f"rendered:{','.join(map(str, SEARCH_SEEDS))}", _say)
+
+
+def write_searches_into_card(directory: Path, source: str, report: Callable[[str], None]) -> None:
+    """Writes the calibrations of searches, and leaves those of pairs as they are."""
+    found = calibrate_search(settings(), directory, source, report)
+    write_card(read_card(directory).model_copy(update={"search_calibration": found}), directory)
 
 
 def write_into_card(directory: Path, fitted: Fitted) -> None:

@@ -27,6 +27,7 @@ from reid_core.training.sampling import identity_batches
 from schemas.arrays import Floats, Ints
 from schemas.cards import DiffAttentionSettings, ModelCard
 from schemas.settings import AssociationSettings, settings
+from scripts.calibrate_demo import write_searches_into_card
 from synthetic.embedding_city import EmbeddingCity, EmbeddingCitySettings, embedding_city
 
 #: Seeds of the people that the module is trained on, and of the cities on which thresholds are chosen.
@@ -35,6 +36,10 @@ _PEOPLE, _EPOCHS, _RATE = 700, 10, 1e-4
 
 
 def main() -> None:
+    searches = f"simulated:{','.join(map(str, SEEDS))}"
+    if "--search" in sys.argv[1:]:
+        write_searches_into_card(WEIGHTS, searches, _say)
+        return
     module = train_module(_say)
     WEIGHTS.mkdir(parents=True, exist_ok=True)
     data = write_tensors(module, WEIGHTS / DIFF_ATTENTION)
@@ -50,12 +55,13 @@ def main() -> None:
         sha256={DIFF_ATTENTION: hashlib.sha256(data).hexdigest()},
     )
     write_card(card, WEIGHTS)
-    fitted = calibrate(settings(), WEIGHTS, f"simulated:{','.join(map(str, SEEDS))}", _say)
+    fitted = calibrate(settings(), WEIGHTS, searches, _say)
     f1 = {level.value: round(value, 4) for level, value in fitted.pairwise_f1.items()}
     card = card.model_copy(update={"calibration": fitted.levels, "details": {"calibration_pairwise_f1": f1}})
     write_card(card, WEIGHTS)
     details = card.details | {"baseline_thresholds": baseline_thresholds(_say)}
     write_card(card.model_copy(update={"details": details}), WEIGHTS)
+    write_searches_into_card(WEIGHTS, searches, _say)
 
 
 def train_module(report: Callable[[str], None]) -> DiffAttention:

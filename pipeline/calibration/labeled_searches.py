@@ -1,5 +1,6 @@
 """Searches of a labeled city with withheld probes, and the calibration of each level's searches that follows."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -38,10 +39,11 @@ def calibrate_search(
     with labeled_city(settings, model_directory, source, on_step, withheld) as (store, core, model):
         resolve_all(store, core, model)
         on_step(f"{len(withheld.probes)} probes withheld, the rest resolved")
-        features = withheld.features(core)
+        probes = _some(withheld.probes)
+        features = Withheld(probes=probes).features(core)
         found = []
         for level in UPWARD[1:]:
-            searches = labeled_searches(store, core, model, level, withheld.probes, features)
+            searches = labeled_searches(store, core, model, level, probes, features)
             calibration = fit_search(level, searches, source)
             if calibration is None:
                 on_step(f"{level.value}: {len(searches)} searches, too few")
@@ -51,6 +53,17 @@ def calibrate_search(
             error = f", calibration error of hits {judged.hits.shortlist.ece:.3f}" if judged else ""
             on_step(f"{level.value}: {calibration.searches} searches{error}")
     return tuple(found)
+
+
+def _some(probes: Sequence[Probe]) -> list[Probe]:
+    """At most _PROBES probes of each district."""
+    counts: Counter[str] = Counter()
+    found = []
+    for probe in probes:
+        counts[probe.district] += 1
+        if counts[probe.district] <= _PROBES:
+            found.append(probe)
+    return found
 
 
 def resolve_all(store: Store, core: ReIDCore, model: ModelRow) -> None:
@@ -71,12 +84,8 @@ def labeled_searches(
     with store.begin() as connection:
         truth = tracklet_truths(connection)
         galleries = {unit: _read(store, model, unit, truth) for unit in units}
-    counts: dict[str, int] = {}
     searches: list[LabeledSearch] = []
     for probe, feature in zip(probes, features, strict=True):
-        counts[probe.district] = counts.get(probe.district, 0) + 1
-        if counts[probe.district] > _PROBES:
-            continue
         asked = [unit for unit in units if unit.split("/")[0] == probe.district and len(galleries[unit][1])]
         if probe.there:
             asked = [unit for unit in asked if any(probe.person in people for people in galleries[unit][2])]
@@ -84,7 +93,7 @@ def labeled_searches(
             gallery, person, people = galleries[unit]
             searches.append(
                 LabeledSearch(
-                    distance=gallery.distances(core, feature),
+                    distance=gallery.compare(core, feature).distance,
                     vectors=gallery.vectors,
                     same=np.array([name == probe.person for name in person], dtype=bool),
                     holds=np.array([probe.person in names for names in people], dtype=bool),

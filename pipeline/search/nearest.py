@@ -1,4 +1,4 @@
-"""Distances between a probe and stored vectors of one model. Every vector asked for is compared: there is no index."""
+"""Distances between a probe and stored vectors of one model. There is no index: every vector asked for is looked at."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +10,11 @@ from sqlalchemy import Connection
 from pipeline.store.copy import copy_out
 from pipeline.store.copy_format import Column
 from reid_core.serving.core import ReIDCore, symmetric_distances
-from schemas.arrays import Floats, Ints
+from schemas.arrays import Bools, Floats, Ints
 
+#: Identities that a probe is scored against one by one. Of more, half of this many are the nearest ones by cosine, and
+#: half are a sample of the others.
+EXACT = 8000
 #: Vectors compared at once, so that memory does not grow with the history.
 _VECTORS = 4096
 
@@ -38,15 +41,61 @@ class Gallery:
         found, vectors = np.unique(owner, return_counts=True)
         return cls([ids[i] for i in found.tolist()], vectors, np.asarray(rows["v"], np.float16)[order])
 
-    def distances(self, core: ReIDCore, feature: Floats) -> Floats:
-        """(n,) Distance of the feature (D,) to the nearest prototype (mean or medoid) of each identity."""
-        if not len(self.ids):
+    def compare(self, core: ReIDCore, feature: Floats, most: int = EXACT) -> "Compared":
+        """Compares the feature (D,) with each identity, with at most about `most` of them exactly.
+
+        Of more, those nearest by cosine and an even sample of the others are scored exactly. The others are strangers
+        far away, of whom only the distribution matters: each gets the distance that its cosine predicts, by a line
+        through the sample, plus the residual of one of the sample.
+        """
+        n = len(self.ids)
+        if n <= most:
+            return Compared(self._scored(core, feature, np.arange(n)), np.ones(n, dtype=bool))
+        cosine = self._cosine_distances(feature)
+        order = np.argsort(cosine, kind="stable")
+        rest = np.sort(order[most // 2 :])
+        sample = rest[:: -(-len(rest) // (most // 2))]
+        scored = np.sort(np.concatenate([order[: most // 2], sample]))
+        distance = np.empty(n)
+        distance[scored] = self._scored(core, feature, scored)
+        slope, intercept = np.polyfit(cosine[sample], distance[sample], 1)
+        residual = distance[sample] - (intercept + slope * cosine[sample])
+        exact = np.zeros(n, dtype=bool)
+        exact[scored] = True
+        unscored = np.flatnonzero(~exact)
+        predicted = intercept + slope * cosine[unscored] + residual[np.arange(len(unscored)) % len(residual)]
+        distance[unscored] = predicted.clip(0, 2)
+        return Compared(distance, exact)
+
+    def _scored(self, core: ReIDCore, feature: Floats, rows: Ints) -> Floats:
+        """(r,) Attended distance of the feature to the nearest prototype (mean or medoid) of these identities."""
+        if not len(rows):
             return np.empty(0)
-        parts = [
-            _distances(core, feature, self._v[start : start + _VECTORS]) for start in range(0, len(self._v), _VECTORS)
-        ]
-        begin = np.cumsum(self.vectors) - self.vectors
+        count = self.vectors[rows]
+        begin = np.cumsum(count) - count
+        first = (np.cumsum(self.vectors) - self.vectors)[rows]
+        held = np.arange(count.sum()) - np.repeat(begin - first, count)  # rows of _v
+        parts = [_distances(core, feature, self._v[held[i : i + _VECTORS]]) for i in range(0, len(held), _VECTORS)]
         return np.asarray(np.minimum.reduceat(np.concatenate(parts), begin), np.float64)
+
+    def _cosine_distances(self, feature: Floats) -> Floats:
+        """(n,) Cosine distance of the feature to the nearest prototype of each identity."""
+        probe = (feature / np.linalg.norm(feature)).astype(np.float32)
+        parts = []
+        for start in range(0, len(self._v), _VECTORS):
+            vectors = self._v[start : start + _VECTORS].astype(np.float32)
+            parts.append(1 - vectors @ probe / np.linalg.norm(vectors, axis=1))
+        return np.asarray(
+            np.minimum.reduceat(np.concatenate(parts), np.cumsum(self.vectors) - self.vectors), np.float64
+        )
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The distances of one probe to n identities."""
+
+    distance: Floats  # (n,)
+    exact: Bools  # (n,) whether it was scored; else it stands for one of the strangers beyond the nearest
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pipeline.registry import ModelRow, check_model_in_use, model_by_id
 from pipeline.search.calibrations import StoredSearchCalibration, search_calibration
 from pipeline.search.descent import IN_PERIOD, nearest_crops, times_of
 from pipeline.search.likelihood import DistanceCounts, Reference, log_ratios
-from pipeline.search.nearest import Gallery, Probe
+from pipeline.search.nearest import Compared, Gallery, Probe
 from pipeline.search.posterior import Evidence, Posterior, posterior
 from pipeline.search.probe import probe_feature
 from pipeline.search.result import Hit, StoredEvidence, write_result
@@ -110,13 +110,13 @@ def _by_model(connection: Connection, model: ModelRow, identities: list[int]) ->
 
 
 @dataclass(frozen=True)
-class _Compared:
+class _Part:
     """The identities that one model compared with the probe."""
 
     probe: Probe
     model: ModelRow
     gallery: Gallery
-    distance: Floats  # (n,)
+    compared: Compared  # with the n identities of the gallery
     calibration: StoredSearchCalibration | None
     reference: Reference
     log_ratio: Floats  # (n,) 0 without a calibration: they count, and say nothing
@@ -144,20 +144,21 @@ class _Compared:
 
 def _compare(
     connection: Connection, core: ReIDCore, crops: CropStore, known: _Known, parameters: SearchParameters
-) -> _Compared:
+) -> _Part:
     model = known.model
     probe = Probe(connection, core, model.id, probe_feature(connection, core, crops, model, parameters))
     gallery = Gallery.read(connection, model.id, known.identities)
-    distance = gallery.distances(core, probe.feature)
+    compared = gallery.compare(core, probe.feature)
+    distance = compared.distance
     calibration = search_calibration(connection, model.id, level_of(parameters.unit))
     reference = Reference.of(DistanceCounts.of(distance), None if calibration is None else calibration.value)
     ratios = np.zeros(len(distance))
     if calibration is not None:
         ratios = log_ratios(calibration.value, reference.standardized(distance), gallery.vectors)
-    return _Compared(probe, model, gallery, distance, calibration, reference, ratios, Evidence.of(ratios))
+    return _Part(probe, model, gallery, compared, calibration, reference, ratios, Evidence.of(ratios))
 
 
-def _posterior(parts: Sequence[_Compared]) -> Posterior | None:
+def _posterior(parts: Sequence[_Part]) -> Posterior | None:
     """The posterior over all parts, with the prior of the first that has a calibration; None if none has."""
     calibration = next((part.calibration for part in parts if part.calibration is not None), None)
     if calibration is None:
@@ -169,7 +170,7 @@ def _posterior(parts: Sequence[_Compared]) -> Posterior | None:
 
 
 def _hits(
-    part: _Compared,
+    part: _Part,
     stated: Posterior | None,
     identities: Mapping[int, Row[Any]],
     period: Period,
@@ -177,7 +178,9 @@ def _hits(
 ) -> list[Hit]:
     """The hits of one model, the most probable first, at most `parameters.top`."""
     hits: list[Hit] = []
-    for row in np.lexsort((part.distance, -part.log_ratio)).tolist():
+    scored = np.flatnonzero(part.compared.exact)
+    distance = part.compared.distance
+    for row in scored[np.lexsort((distance[scored], -part.log_ratio[scored]))].tolist():
         identity = identities[part.gallery.ids[row]]
         evidence = nearest_crops(part.probe, identity, period)
         if not evidence:  # its time span covers the period, but no crop lies in it
@@ -188,7 +191,7 @@ def _hits(
             identity=identity.persistent_id,
             unit=parameters.unit,
             model=part.model.name,
-            distance=float(part.distance[row]),
+            distance=float(distance[row]),
             log_ratio=ratio,
             probability=None if ratio is None or stated is None else stated.of(ratio),
             first_seen=identity.first_seen if identity.timed else None,
