@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -140,6 +141,20 @@ class Settings(BaseSettings):
     def report_link(self, unit: str) -> Path:
         """The symbolic link to the newest report on `unit`; missing if there is no report."""
         return self.home / "reports" / unit.replace("/", "--")
+
+
+def unknown_variables() -> list[str]:
+    """A line for each variable of the environment that is named like a setting and is none."""
+    prefix, known = "URBAN_REID_", {f"URBAN_REID_{name.upper()}" for name in Settings.model_fields}
+    said = []
+    for name in sorted(os.environ):
+        if name.upper().startswith(prefix) and name.upper().split("__")[0] not in known:
+            near = get_close_matches(
+                name.upper().removeprefix(prefix), sorted(map(str.upper, Settings.model_fields)), n=1
+            )
+            meant = f"; did you mean {prefix}{near[0]}?" if near else ""
+            said.append(f"{name} is no setting and is ignored{meant}")
+    return said
 
 
 @lru_cache(maxsize=1)

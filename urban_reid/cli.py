@@ -13,6 +13,7 @@ import typer
 
 from schemas.disk import keep_private
 from schemas.errors import UrbanReidError
+from schemas.settings import unknown_variables
 from urban_reid.commands import (
     city,
     database,
@@ -34,6 +35,7 @@ from urban_reid.commands import (
     up,
 )
 from urban_reid.errors import keep_traceback, refused_path, report_error
+from urban_reid.output import say, shown
 
 #: The program's help, panel by panel: a group of commands under its name, or a command of its own.
 PANELS: dict[str, dict[str, ModuleType]] = {
@@ -92,6 +94,8 @@ def program(
     ] = False,
 ) -> None:
     """Find the same person again across the cameras of a city: camera, building, street, district."""
+    for line in unknown_variables():
+        say(f"warning: {shown(line)}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -20,7 +20,7 @@ from pipeline.store.embedded_process import DATABASE, PORT, answers, connect, en
 from pipeline.store.embedded_programs import Account, account_of, run
 from pipeline.store.embedded_secrets import new_passwords, read_password, settle_passwords, write_passwords
 from pipeline.store.embedded_upgrade import bring_to_major, remove_earlier_major
-from pipeline.store.errors import database_errors
+from pipeline.store.errors import database_errors, has_no_slot
 from schemas.errors import StoreError, StoreUnavailable
 
 _CONFIGURATION = {
@@ -60,7 +60,9 @@ class EmbeddedServer:
         with home_errors(self._home):
             try:
                 return connect(self._home, role, database, **options)
-            except psycopg2.OperationalError:
+            except psycopg2.OperationalError as error:
+                if has_no_slot(error):
+                    raise
                 with locked(self._home):
                     ensure_running(self._home)
                 return connect(self._home, role, database, **options)

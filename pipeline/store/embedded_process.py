@@ -20,6 +20,7 @@ import psycopg2
 from pipeline.store import roles
 from pipeline.store.embedded_programs import Account, account_of, start
 from pipeline.store.embedded_secrets import SocketFolder, lost_password, read_password, read_state, write_state
+from pipeline.store.errors import has_no_slot
 from schemas.errors import HomeError, StoreError
 
 PORT = 5432
@@ -73,7 +74,7 @@ def answers(home: Path) -> bool:
     try:
         _connect(home, roles.APP, "postgres", require_auth="none").close()
     except psycopg2.OperationalError as error:
-        return "server requested SASL authentication" in str(error)
+        return "server requested SASL authentication" in str(error) or has_no_slot(error)
     return True
 
 

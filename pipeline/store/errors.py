@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from psycopg2 import DataError, Error, ProgrammingError
+from psycopg2 import DataError, Error, OperationalError, ProgrammingError
 from psycopg2.errors import AdminShutdown, CannotConnectNow, CrashShutdown
 from sqlalchemy.exc import DBAPIError
 
@@ -14,8 +14,14 @@ from schemas.errors import StoreError, StoreUnavailable
 _LOST = (AdminShutdown, CrashShutdown, CannotConnectNow)
 #: How the driver writes what a server answered to a connection, in any language; it gives no code of Postgres then.
 _ANSWERED = re.compile(r"failed: \S+:  (.+)")
-#: Answers after which another try may help: the server starts or ends, or all its connections are taken.
-_FOR_NOW = re.compile(r"starting up|shutting down|recovery|not yet accepting|too many|connection slots")
+#: Answers after which another try may help: the server starts or ends; all its connections are taken.
+_FOR_NOW = re.compile(r"starting up|shutting down|recovery|not yet accepting")
+_NO_SLOT = re.compile(r"too many (clients|connections)|connection slots")
+
+
+def has_no_slot(error: object) -> bool:
+    """Whether a connection was refused because all of the server's are taken."""
+    return isinstance(error, OperationalError) and _NO_SLOT.search(str(error)) is not None
 
 
 @contextmanager
@@ -31,6 +37,11 @@ def database_errors(where: str, remedy: str) -> Iterator[None]:
         said = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
         # Without an error code of Postgres, no server answered, unless the driver could not send the values.
         unheard = getattr(cause, "pgcode", None) is None and not isinstance(cause, ProgrammingError | DataError)
+        if has_no_slot(cause):
+            raise StoreUnavailable(
+                f"{where} has no connection left: {said.rpartition(':  ')[2]}; end programs that use it, or raise its "
+                "max_connections"
+            ) from error
         if (answer := _ANSWERED.search(said)) and not _FOR_NOW.search(answer[1]):
             raise StoreError(f"{where} refused the connection: {answer[1]}") from error
         if unheard or isinstance(cause, _LOST):

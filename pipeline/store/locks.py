@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from zoneinfo import ZoneInfo
 
 from psycopg2.errors import LockNotAvailable
 from sqlalchemy import Connection, text
@@ -13,7 +14,7 @@ from pipeline.store.store import Store
 _SLICE_MS = 2_000
 #: pg_locks shows an advisory lock's 64 bits as two halves.
 _HOLDER = text("""
-    SELECT a.application_name, to_char(a.state_change AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS')
+    SELECT a.application_name, a.state_change, (SELECT timezone FROM city)
     FROM pg_locks l JOIN pg_stat_activity a USING (pid)
     WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -26,25 +27,27 @@ def unit_lock(store: Store, unit: str, on_wait: Callable[[str], None] | None = N
     """Holds the lock of `unit`, on a connection of its own, after waiting until no other process holds it.
 
     `on_wait` is called once for each process waited for, with a line such as `waiting for d1/s1: urban-reid resolve
-    (process 4711) has held it since 2026-01-01 08:00:00 UTC`. Raises StoreUnavailable if the connection is lost.
+    (process 4711) has held it since 2026-01-01 09:00:00 CET`, in the city's time zone. Raises StoreUnavailable if the
+    connection is lost.
     """
-    with store.errors():
-        connection = store.engine.connect()
-    unlocked = False
-    try:
+    with store.seats.taken():
         with store.errors():
-            connection = connection.execution_options(isolation_level="AUTOCOMMIT")
-            _acquire(connection, unit, on_wait)
+            connection = store.engine.connect()
+        unlocked = False
         try:
-            yield
+            with store.errors():
+                connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+                _acquire(connection, unit, on_wait)
+            try:
+                yield
+            finally:
+                with suppress(DBAPIError):
+                    connection.execute(text("SELECT pg_advisory_unlock_all()"))
+                    unlocked = True
         finally:
-            with suppress(DBAPIError):
-                connection.execute(text("SELECT pg_advisory_unlock_all()"))
-                unlocked = True
-    finally:
-        if not unlocked:  # whatever happened, such as Ctrl-C: ending the session releases its locks
-            connection.invalidate()
-        connection.close()
+            if not unlocked:  # whatever happened, such as Ctrl-C: ending the session releases its locks
+                connection.invalidate()
+            connection.close()
 
 
 def _acquire(connection: Connection, unit: str, on_wait: Callable[[str], None] | None) -> None:
@@ -55,10 +58,10 @@ def _acquire(connection: Connection, unit: str, on_wait: Callable[[str], None] |
     while True:
         holder = connection.execute(_HOLDER, {"unit": unit}).one_or_none()
         if holder is not None and on_wait is not None:
-            name, since = holder
-            line = f"waiting for {unit}: {name or 'another program'} has held it" + (
-                f" since {since} UTC" if since else ""
-            )
+            name, since, zone = holder
+            line = f"waiting for {unit}: {name or 'another program'} has held it"
+            if since is not None:
+                line += f" since {since.astimezone(ZoneInfo(zone or 'UTC')):%Y-%m-%d %H:%M:%S %Z}"
             if line != told:
                 on_wait(line)
                 told = line

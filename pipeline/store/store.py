@@ -5,14 +5,16 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any, Self
 
 import sqlalchemy
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import URL, Connection, Engine, event
 
 from pipeline.crops.crop_store import CropStore
 from pipeline.crops.earlier_layout import is_earlier, move_pictures
 from pipeline.store import embedded, roles, schema, user_supplied
+from pipeline.store.connections import SEATS, Seats, patient
 from pipeline.store.embedded_home import check_restored
 from pipeline.store.errors import database_errors
 from schemas.errors import StoreError
@@ -49,11 +51,13 @@ class Store:
         self._clock = Clock()
         self._server: embedded.EmbeddedServer | None = None
         if settings.database_url is None:
-            server = self._server = embedded.hold(settings.home)
-            self.engine = _engine(lambda: server.connect(roles.APP, application_name=name), self._clock)
+            self._server = embedded.hold(settings.home)
+            connect = partial(self._server.connect, roles.APP, application_name=name)
         else:
             address = user_supplied.supplied_url(settings)
-            self.engine = _engine(lambda: _as_app(user_supplied.connect(address, application_name=name)), self._clock)
+            connect = partial(_connect_as_app, address, application_name=name)
+        self.seats = Seats(SEATS)
+        self.engine = _engine(patient(connect, schema.whereabouts(settings)[0]), self._clock)
 
     @classmethod
     def open(cls, settings: Settings, application: str = "urban-reid") -> Self:
@@ -102,7 +106,7 @@ class Store:
 
         Raises StoreError for what the database refuses, StoreUnavailable for a lost or missing connection.
         """
-        with self.errors():
+        with self.seats.taken(), self.errors():
             with self._clock.running():
                 connection = self.engine.connect()
             with connection, connection.begin() as transaction:
@@ -153,8 +157,9 @@ def reset_passwords(settings: Settings) -> None:
     embedded.reset_passwords(settings.home)
 
 
-def _as_app(connection: Any) -> Any:
-    """The same connection as urban_reid_app, where its user may become that; unchanged before any migration."""
+def _connect_as_app(address: URL, **options: Any) -> Any:
+    """A connection as urban_reid_app, where the address's user may become that, which nobody may before migrations."""
+    connection = user_supplied.connect(address, **options)
     with connection.cursor() as cursor:
         if roles.may_become(cursor, roles.APP):
             cursor.execute(f"SET ROLE {roles.APP}")
@@ -167,7 +172,7 @@ def _engine(connect: Callable[[], Any], clock: Clock) -> Engine:
         "postgresql+psycopg2://",
         creator=connect,
         pool_pre_ping=True,
-        max_overflow=-1,  # a thread may hold a unit's lock beside its transaction; a full pool could block them all
+        max_overflow=-1,  # bounded by the seats: a full pool could block threads that hold a lock
         hide_parameters=True,
         execution_options={"clock": clock},
     )

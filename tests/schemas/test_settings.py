@@ -1,9 +1,10 @@
+import os
 from pathlib import Path
 
 import pytest
 
 from schemas.errors import UsageError
-from schemas.settings import AssociationSettings, Settings, settings
+from schemas.settings import AssociationSettings, Settings, settings, unknown_variables
 
 
 @pytest.mark.parametrize(
@@ -59,3 +60,17 @@ def test_runs_of_version_0_1_keep_their_keys(monkeypatch: pytest.MonkeyPatch) ->
     assert AssociationSettings().digest().hex() == "58d7be2081e1326fdfcc8fe9d9e61dcdb50c71255d61e08ff25d7e788ae6a08b"
     monkeypatch.setenv("URBAN_REID_ASSOCIATION__NEIGHBOURS", "7")
     assert Settings().association.neighbors == 7
+
+
+def test_a_misspelt_variable_is_named_with_the_nearest_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("URBAN_REID_")]:
+        monkeypatch.delenv(name)
+    for name in ("URBAN_REID_HOME", "urban_reid_device", "URBAN_REID_ASSOCIATION__WINDOW_S"):
+        monkeypatch.setenv(name, "")
+    assert unknown_variables() == []
+    monkeypatch.setenv("URBAN_REID_DATABSE_URL", "postgresql:///city")
+    monkeypatch.setenv("URBAN_REID_XYZZY", "")
+    assert unknown_variables() == [
+        "URBAN_REID_DATABSE_URL is no setting and is ignored; did you mean URBAN_REID_DATABASE_URL?",
+        "URBAN_REID_XYZZY is no setting and is ignored",
+    ]

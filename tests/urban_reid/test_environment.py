@@ -8,7 +8,7 @@ from pathlib import Path
 import prefect.settings
 from prefect.settings.legacy import _get_settings_fields
 
-from tests.helpers.command_line import environment_of, program
+from tests.helpers.command_line import Run, environment_of, program
 from tests.helpers.town import Town
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
@@ -42,3 +42,9 @@ def test_another_prefects_settings_and_unusable_proxies_change_nothing(
     ]
     with sqlite3.connect(town.store.settings.home / "prefect" / "prefect.db") as database:
         assert database.execute("SELECT name, state_type FROM flow_run").fetchall() == [("d1", "COMPLETED")]
+
+
+def test_a_misspelt_variable_is_told_in_one_line(run: Run) -> None:
+    done = run("city", "show", URBAN_REID_OPERATR="me")
+    told = [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
+    assert told == ["warning: URBAN_REID_OPERATR is no setting and is ignored; did you mean URBAN_REID_OPERATOR?"]

@@ -62,6 +62,8 @@ def test_an_interrupt_during_the_release_ends_the_session(store: Store) -> None:
 
 def test_a_wait_names_the_holder_and_ends_when_that_process_is_killed(store: Store) -> None:
     assert store.settings.database_url is not None
+    with store.begin() as connection:
+        connection.execute(text("INSERT INTO city (timezone, digest) VALUES ('Asia/Tokyo', sha256(''))"))
     arguments = [str(store.settings.home), store.settings.database_url]
     with subprocess.Popen([sys.executable, "-c", _LOCK, *arguments], stdin=-1, stdout=-1, text=True) as other:
         assert other.stdout is not None
@@ -77,7 +79,7 @@ def test_a_wait_names_the_holder_and_ends_when_that_process_is_killed(store: Sto
         waiting.start()
         line = lines.get(timeout=60)
         assert re.fullmatch(
-            rf"waiting for d1/s1: urban-reid resolve \(process {other.pid}\) has held it since [0-9: -]{{19}} UTC", line
+            rf"waiting for d1/s1: urban-reid resolve \(process {other.pid}\) has held it since [0-9: -]{{19}} JST", line
         )
         assert not done.is_set()
         other.kill()
