@@ -11,8 +11,8 @@ before it is whole, and after that nothing of the one before is kept.
 """
 
 from pipeline.backup.manifest import Manifest
-from pipeline.backup.restore import Restored, restore
+from pipeline.backup.restore import Restored, restore, restore_dump
 from pipeline.backup.verify import Verified, verify
 from pipeline.backup.write import BackedUp, backup
 
-__all__ = ["BackedUp", "Manifest", "Restored", "Verified", "backup", "restore", "verify"]
+__all__ = ["BackedUp", "Manifest", "Restored", "Verified", "backup", "restore", "restore_dump", "verify"]

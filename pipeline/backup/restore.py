@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
 from pipeline.backup.database import as_owner, database_of
 from pipeline.backup.manifest import FOLDERS, MANIFEST, Manifest, read_files, read_manifest, settings_that_matter
@@ -48,41 +48,67 @@ def restore(settings: Settings, folder: Path, tell: Tell = lambda *_: None) -> R
     for part in (manifest.database, manifest.files):
         if not holds(folder / part.name, part.sha256):
             raise _damaged(folder, part.name)
-    seal = file_hash(folder / MANIFEST)
-    home = settings.home
-    make_folders(home)
-    with _alone(home):
-        goes_on = _goes_on(home, seal)
-        if not goes_on:
-            _check_empty(settings)
-            write_whole(home / UNFINISHED, json.dumps({"backup": seal, "folder": str(folder.absolute())}), mode=0o600)
-        _copy_files(folder, home, manifest, tell)
-        with database_errors(*schema.whereabouts(settings)), database_of(settings) as database:
-            tell("restoring the database", 0, 0)
-            if settings.database_url is not None:
-                with schema.session(database.connect) as connection, connection.begin():
-                    schema.prepare_supplied(connection)
-            with schema.session(database.connect) as connection:
-                found = schema.current(connection)
-            if found is None:  # else a restore that was interrupted came this far
-                dump.read_dump(folder / manifest.database.name, database)
-            tell("checking the decisions", 0, 0)
-            with as_owner(database) as connection:
-                digest = _check_digest(connection, manifest)
-            with as_owner(database) as connection:
-                details = {"taken_at": manifest.taken_at.isoformat(), "digest": manifest.decision_digest}
-                audit(connection, settings.operator, Action.BACKUP_RESTORE, details=details)
-                connection.execute(text("ANALYZE"))
-        (home / UNFINISHED).unlink()
+    details = {"taken_at": manifest.taken_at.isoformat(), "digest": manifest.decision_digest}
+    with _into(settings, file_hash(folder / MANIFEST), folder, FOLDERS):
+        _copy_files(folder, settings.home, manifest, tell)
+        digest = _restore_database(settings, folder / manifest.database.name, details, tell)
+        if digest not in (None, manifest.decision_digest):
+            raise StoreError(
+                f"the restored database has the decision digest {digest}, and the backup's is "
+                f"{manifest.decision_digest}: do not use it; please report this"
+            )
     return Restored(manifest, digest, other_settings(manifest, settings))
 
 
+def restore_dump(settings: Settings, path: Path, tell: Tell = lambda *_: None) -> str | None:
+    """Restores a dump, such as those in HOME/backups, into a home or a server without a database.
+
+    Writes an audit row. Pictures and models of the home stay as they are. Returns the decision digest, None for an
+    earlier revision, which the next command migrates. Raises StoreError for a file that is no dump, and as `restore`.
+    """
+    dump.contents(path)
+    with _into(settings, file_hash(path), path, ()):
+        return _restore_database(settings, path, {"dump": path.name}, tell)
+
+
+def _restore_database(settings: Settings, path: Path, details: dict[str, str], tell: Tell) -> str | None:
+    with database_errors(*schema.whereabouts(settings)), database_of(settings) as database:
+        tell("restoring the database", 0, 0)
+        if settings.database_url is not None:
+            with schema.session(database.connect) as connection, connection.begin():
+                schema.prepare_supplied(connection)
+        with schema.session(database.connect) as connection:
+            is_there = schema.current(connection) is not None  # a restore that was interrupted came this far
+        if not is_there:
+            dump.read_dump(path, database)
+        tell("checking the decisions", 0, 0)
+        with as_owner(database) as connection:
+            # This program's digest needs this program's tables.
+            is_of_today = schema.current(connection) == schema.head()
+            digest = decision_digest(connection) if is_of_today else None
+        with as_owner(database) as connection:
+            audit(connection, settings.operator, Action.BACKUP_RESTORE, details=details)
+            connection.execute(text("ANALYZE"))
+    return digest
+
+
 @contextmanager
-def _alone(home: Path) -> Iterator[None]:
+def _into(settings: Settings, seal: str, source: Path, folders: tuple[str, ...]) -> Iterator[None]:
+    """Keeps others out of a home without a database and without files in `folders` while it is restored from `source`.
+
+    An error leaves the note that the restore has not finished, by which the same `seal` goes on.
+    """
+    home = settings.home
+    make_folders(home)
     with open_lock(home / "restore.lock") as lock:
         if not try_lock(lock):
             raise HomeError(f"another program is restoring a backup into {home}")
+        if not _goes_on(home, seal):
+            _check_empty(settings, folders)
+            note = json.dumps({"backup": seal, "folder": str(source.absolute())})
+            write_whole(home / UNFINISHED, note, mode=0o600, sync=True)
         yield
+        (home / UNFINISHED).unlink()
 
 
 def _goes_on(home: Path, seal: str) -> bool:
@@ -101,10 +127,10 @@ def _goes_on(home: Path, seal: str) -> bool:
     return True
 
 
-def _check_empty(settings: Settings) -> None:
-    """Raises HomeError or StoreError unless the home holds no file of a city and the database no table."""
+def _check_empty(settings: Settings, folders: tuple[str, ...]) -> None:
+    """Raises HomeError or StoreError unless the home holds no file in `folders` and the database no table."""
     home = settings.home
-    for top in FOLDERS:
+    for top in folders:
         if next(walk(home / top), None) is not None:
             raise HomeError(f"{home / top} is not empty; restore into an empty data directory: set URBAN_REID_HOME")
     if settings.database_url is None:
@@ -135,18 +161,6 @@ def _damaged(folder: Path, what: str) -> InputError:
     return InputError(
         f"{folder} cannot be restored: {what} is missing or damaged; `urban-reid db verify {folder}` lists all that is"
     )
-
-
-def _check_digest(connection: Connection, manifest: Manifest) -> str | None:
-    if schema.current(connection) != schema.head():
-        return None  # this program's digest needs this program's tables; the next command migrates
-    digest = decision_digest(connection)
-    if digest != manifest.decision_digest:
-        raise StoreError(
-            f"the restored database has the decision digest {digest}, and the backup's is {manifest.decision_digest}: "
-            "do not use it; please report this"
-        )
-    return digest
 
 
 def other_settings(manifest: Manifest, settings: Settings) -> dict[str, object]:

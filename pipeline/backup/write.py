@@ -39,7 +39,9 @@ from pipeline.backup.objects import (
     walk,
 )
 from pipeline.city.decision_digest import decision_digest
+from pipeline.crops.crop_store import PROBES, CropStore, Place
 from pipeline.governance.audit import Action, audit
+from pipeline.ingest.features import SOURCE
 from pipeline.registry.folders import is_whole
 from pipeline.store import Store, dump, schema
 from pipeline.store.embedded_home import exists
@@ -53,6 +55,13 @@ Tell = Callable[[str, int, int], None]
 _LOCK = "backup.lock"
 #: Names that a backup writes beside its manifest.
 _OURS = re.compile(r"(database|files)-[0-9TZ]+\.(dump|jsonl)(\.partial)?")
+
+#: Pictures that have a file, with the parts of their place.
+_PICTURES = text(
+    "SELECT picture, split_part(camera, '/', 1), day FROM crop "
+    "WHERE picture_gone_at IS NULL AND withdrawn_at IS NULL AND source <> :features "
+    f"UNION SELECT picture, '{PROBES}', (uploaded_at AT TIME ZONE 'UTC')::date FROM probe"
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +82,7 @@ class _Snapshot:
     postgresql: str
     began: datetime | None
     decision_digest: str
-    pictures: set[str]  # hashes (hex) of the pictures that rows name and that are not marked as gone
+    pictures: set[str]  # paths below the crop store's root of the pictures that should be there
     models: dict[str, bytes]  # digest by name
 
 
@@ -171,18 +180,19 @@ def _dump(store: Store, path: Path, tell: Tell) -> _Snapshot:
         tell("reading the decisions", 0, 0)
         revision = schema.current(connection)
         assert revision is not None
-        rows = text(
-            "SELECT encode(picture, 'hex') FROM crop WHERE picture_gone_at IS NULL AND withdrawn_at IS NULL "
-            "UNION SELECT encode(picture, 'hex') FROM probe"
-        )
-        pictures = connection.execution_options(yield_per=10_000).execute(rows)
+        store_of_crops = CropStore(store.settings)
+        named = connection.execution_options(yield_per=10_000).execute(_PICTURES, {"features": SOURCE})
+        pictures = {
+            str(store_of_crops.path(Place(owner, day), bytes(picture)).relative_to(store_of_crops.root))
+            for picture, owner, day in named
+        }
         return _Snapshot(
             taken_at=taken_at,
             revision=revision,
             postgresql=server.split()[0],
             began=_began(connection),
             decision_digest=decision_digest(connection),
-            pictures=set(pictures.scalars()),
+            pictures=pictures,
             models={name: bytes(digest) for name, digest in connection.execute(text("SELECT name, digest FROM model"))},
         )
 
@@ -208,7 +218,7 @@ def _copy_files(settings: Settings, folder: Path, copied: _Copied, tell: Tell) -
         copied.listed += 1
         copied.listed_bytes += size
         if top == "crops":
-            copied.pictures.add(known)
+            copied.pictures.add(str(within))
         yield StoredFile(path=str(Path(top) / within), sha256=known, bytes=size)
 
 

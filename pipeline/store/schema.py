@@ -1,5 +1,6 @@
 """Migrates the database to the revision that this program needs."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import cache
@@ -21,6 +22,8 @@ from pipeline.store.kept_dumps import keep_dump
 from schemas.errors import StoreError
 from schemas.settings import Settings
 
+_log = logging.getLogger(__name__)
+
 _OLDEST_SERVER = 150_000
 _OLDEST_VECTOR = (0, 8, 4)
 
@@ -40,7 +43,7 @@ def upgrade(settings: Settings) -> tuple[str | None, str | None]:
         url = user_supplied.supplied_url(settings)
         with session(lambda: user_supplied.connect(url)) as connection, connection.begin():
             prepare_supplied(connection)
-        return migrate(lambda: user_supplied.connect(url))
+        return migrate(lambda: user_supplied.connect(url), before=_say_no_dump)
 
 
 def _keep_dump(settings: Settings) -> Callable[[str], None]:
@@ -49,6 +52,15 @@ def _keep_dump(settings: Settings) -> Callable[[str], None]:
         keep_dump(home, of_home(home), revision, f"before its migration from revision {revision} to {head()}")
 
     return keep
+
+
+def _say_no_dump(revision: str) -> None:
+    _log.warning(
+        "the database of URBAN_REID_DATABASE_URL goes from revision %s to %s, in one transaction; no dump precedes it, "
+        "because a user-supplied server's backups are its operator's",
+        revision,
+        head(),
+    )
 
 
 def revision(settings: Settings) -> tuple[str | None, str]:

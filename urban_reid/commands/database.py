@@ -20,7 +20,11 @@ _SHOWN_FAULTS = 20
 
 @app.command(epilog="Example: urban-reid db upgrade")
 def upgrade(as_json: AsJson = False) -> None:
-    """Bring the database to this program's revision; the embedded one is created and started if needed."""
+    """Bring the database to this program's revision; the embedded one is created and started if needed.
+
+    The embedded database is dumped into the data directory before. A user-supplied server's backups are its operator's:
+    `urban-reid db backup` makes one.
+    """
     from pipeline.store import upgrade as bring_up
 
     before, after = bring_up(settings())
@@ -150,35 +154,41 @@ def verify(folder: Backup, as_json: AsJson = False) -> None:
 
 
 @app.command(epilog="Example: URBAN_REID_HOME=/var/lib/restored urban-reid db restore /mnt/backup/city")
-def restore(folder: Backup, as_json: AsJson = False) -> None:
+def restore(
+    source: Annotated[Path, typer.Argument(metavar="DIR|DUMP", help="Folder of a backup, or a file of HOME/backups.")],
+    as_json: AsJson = False,
+) -> None:
     """Restore a backup into an empty data directory, and an empty database if URBAN_REID_DATABASE_URL names one.
 
-    A restore that was interrupted goes on when it is run again.
+    A restore that was interrupted goes on when it is run again. A dump that preceded a migration holds the database
+    alone, and is restored into a data directory whose database was moved away.
     """
     from pipeline.backup import restore as bring_back
+    from pipeline.backup import restore_dump
 
     began = time.perf_counter()
-    with stages() as tell:
-        done = bring_back(settings(), folder, tell)
-    manifest, seconds = done.manifest, time.perf_counter() - began
-    if as_json:
-        print_json(
-            {
-                "seconds": round(seconds, 1),
-                "digest": done.digest,
-                "other_settings": done.other_settings,
-                "manifest": manifest.model_dump(mode="json"),
-            }
+    if source.is_file():
+        with stages() as tell:
+            digest = restore_dump(settings(), source, tell)
+        found: dict[str, object] = {"digest": digest, "other_settings": {}, "manifest": None}
+        what = f"database {_size(source.stat().st_size)}"
+    else:
+        with stages() as tell:
+            done = bring_back(settings(), source, tell)
+        manifest, digest = done.manifest, done.digest
+        found = {"digest": digest, "other_settings": done.other_settings, "manifest": manifest.model_dump(mode="json")}
+        what = (
+            f"as of {manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC: database {_size(manifest.database.bytes)}, "
+            f"{manifest.count} files {_size(manifest.file_bytes)}"
         )
-        return
-    for variable, value in done.other_settings.items():
-        say(f"the city was resolved with {variable}={shown(value)}; set that, or it is resolved again in another way")
-    digest = f"decision digest {done.digest}" if done.digest else f"revision {manifest.revision}, to be migrated"
-    out().print(
-        f"restored in {seconds:.1f} s, as of {manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC: database "
-        f"{_size(manifest.database.bytes)}, {manifest.count} files {_size(manifest.file_bytes)}; {digest}",
-        soft_wrap=True,
-    )
+        for variable, value in done.other_settings.items():
+            say(f"the city was resolved with {variable}={shown(value)}; set that, or windows are resolved another way")
+    seconds = time.perf_counter() - began
+    if as_json:
+        print_json({"seconds": round(seconds, 1)} | found)
+    else:
+        state = f"decision digest {digest}" if digest else "of an earlier revision, which the next command migrates"
+        out().print(f"restored in {seconds:.1f} s, {what}; {state}", soft_wrap=True)
 
 
 def _size(count: int) -> str:

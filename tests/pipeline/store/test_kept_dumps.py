@@ -10,7 +10,8 @@ import pytest
 from alembic import command
 from sqlalchemy import text
 
-from pipeline.store import Store, dump, embedded, kept_dumps, roles, schema, upgrade
+from pipeline.backup import restore_dump
+from pipeline.store import Store, embedded, kept_dumps, roles, schema, upgrade
 from schemas.errors import HomeError
 from schemas.settings import Settings
 from tests.helpers.catalog import catalog, rows
@@ -53,9 +54,17 @@ def test_a_dump_precedes_every_migration_and_the_newest_few_are_kept(
     kept = folder / names[-1]
     assert kept.stat().st_mode & 0o777 == 0o600
     assert f"is dumped before its migration from revision {_EARLIER} to {schema.head()}, into {kept}" in caplog.text
-    with embedded.hold(home / "restored") as other:
-        dump.read_dump(kept, dump.of_home(home / "restored"))
-        assert rows(lambda: other.connect(roles.OWNER)) == before
+    restored = Settings(home=home / "restored", database_url=None)
+    with pytest.raises(HomeError, match="has a database already"):
+        restore_dump(settings, kept)
+    assert restore_dump(restored, kept) is None
+    assert schema.revision(restored)[0] == _EARLIER
+    with embedded.hold(restored.home) as other:
+        after = rows(lambda: other.connect(roles.OWNER))
+    (note,) = after.pop("audit")
+    assert "backup.restore" in note and before.pop("audit") == []
+    assert after == before
+    Store.open(restored).close()
 
 
 def test_without_room_for_the_dump_nothing_is_migrated(
