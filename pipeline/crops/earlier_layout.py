@@ -26,10 +26,14 @@ _CLAIMS = text(
 
 
 def is_earlier(crops: CropStore) -> bool:
-    """Whether pictures lie in an earlier version's places. A district's code may look like such a folder's name."""
+    """Whether there are folders of an earlier version: with files, or emptied by a move that was killed.
+
+    A district's code may look like such a folder's name, but below it are folders only.
+    """
     for folder in _folders(crops):
         with os.scandir(folder) as entries:
-            if any(entry.is_file() for entry in entries):
+            first = next(entries, None)
+            if first is None or first.is_file() or any(entry.is_file() for entry in entries):
                 return True
     return False
 

@@ -84,7 +84,10 @@ def _rows(connection: Connection) -> Check:
         text("SELECT conname FROM pg_constraint WHERE contype = 'f' AND NOT convalidated")
     ).all()
     lonely = connection.scalar(
-        text("SELECT count(*) FROM identity WHERE NOT EXISTS (SELECT FROM identity_member WHERE identity_id = id)")
+        text(
+            "SELECT count(*) FROM identity WHERE NOT retired "
+            "AND NOT EXISTS (SELECT FROM identity_member WHERE identity_id = id)"
+        )
     )
     if unproved:
         return to_do("rows", f"foreign keys were never proved: {', '.join(unproved)}", "restore the last backup")

@@ -81,6 +81,7 @@ def check_moved(crops: CropStore) -> None:
     assert all(path.stat().st_nlink == 1 for path in files)
     assert {stat.S_IMODE(path.stat().st_mode) for path in files - {unclaimed}} == {0o600}
     assert stat.S_IMODE(crops.root.stat().st_mode) == 0o700
+    assert {path.name for path in crops.root.iterdir()} == {"d1", OTHER, PROBES, UNCLAIMED}
     assert not is_earlier(crops)
 
 
@@ -88,6 +89,10 @@ def test_opening_the_store_moves_the_pictures(store: Store, crops: CropStore) ->
     assert is_earlier(crops)
     with Store.open(store.settings):
         check_moved(crops)
+    emptied = crops.root / "0f"
+    emptied.mkdir()  # a move was killed before it removed the folder
+    with Store.open(store.settings):
+        assert not emptied.exists()
     inodes = {path: path.stat().st_ino for path in crops.root.rglob("*")}
     with Store.open(store.settings):
         assert {path: path.stat().st_ino for path in crops.root.rglob("*")} == inodes
@@ -134,7 +139,7 @@ def test_a_move_that_is_killed_anywhere_loses_no_picture(store: Store, crops: Cr
     environment["URBAN_REID_DATABASE_URL"] = settings.database_url
     kept = {digest(data) for data in [*PICTURES, SHARED, PROBED, ORPHAN]}
     kills = 0
-    for steps in (3, 10, 25, 20, 15, 10, 5, 3, 1_000):
+    for steps in (3, 10, 25, 20, 15, 10, 35, 5, 3, 1_000):
         command = [sys.executable, "-c", _KILLED, str(steps)]
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
         found = {digest(path.read_bytes()) for path in crops.root.rglob("*") if path.is_file()}
