@@ -4,12 +4,13 @@ BIN := .venv/bin
 # Two processes run the tests, a file at a time, each with one thread for torch. `make test WORKERS=0` runs one process.
 WORKERS ?= 2
 # A crash of one of them ends the run: a new process in its place would leave the tests of its file unrun, for ever.
+CODE := schemas synthetic reid_core pipeline flows urban_reid migrations benchmarks scripts docs examples
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --max-worker-restart 0
 STAMP := .venv/.installed
 LOCK := --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --python-version 3.11
 
 .DEFAULT_GOAL := install
-.PHONY: install demo test test-quick test-slow test-system lint docs lock demo-model simulated-model clean
+.PHONY: install demo test test-quick test-slow test-system lint audit docs lock demo-model simulated-model clean
 
 install: $(STAMP)
 
@@ -26,7 +27,7 @@ demo: export URBAN_REID_HOME ?= $(CURDIR)/.demo
 demo: $(STAMP)
 	$(BIN)/urban-reid demo --out "$(URBAN_REID_HOME)/report"
 
-# Lint, types, import contract, and the suite without its slow and system tests.
+# Lint, security lint, types, import contract, and the suite without its slow and system tests.
 test: $(STAMP) lint
 	$(PYTEST)
 
@@ -46,8 +47,13 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive $(CODE)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Known faults of the locked packages, by the registry's advisories; skipped with a word where there are none to be had.
+audit: $(STAMP)
+	$(BIN)/python -m scripts.audit
 
 # The docs site, into build/docs/site; a warning is an error.
 docs: $(STAMP)

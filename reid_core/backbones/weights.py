@@ -6,7 +6,7 @@ safetensors file with the backbone's names, which everything else reads.
 
 import hashlib
 import math
-import pickle
+import pickle  # for the name of its error: torch reads with weights_only # nosec B403
 import sys
 import warnings
 from collections.abc import Mapping
