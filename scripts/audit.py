@@ -14,7 +14,7 @@ LOCK = Path(__file__).parent.parent / "requirements.lock"
 
 def main() -> int:
     """1 if a locked package has a known fault, else 0."""
-    uv = Path(sys.executable).with_name("uv")
+    uv = str(Path(sys.executable).with_name("uv"))
     command = [uv, "tool", "run", "--quiet", "pip-audit", "--format=json", "--progress-spinner=off", "--disable-pip"]
     done = subprocess.run([*command, "--no-deps", f"--requirement={LOCK}"], capture_output=True, text=True)
     try:
