@@ -112,7 +112,7 @@ def lock_crops(connection: Connection) -> None:
 _OPEN = text(
     "INSERT INTO ingest_batch (digest, content, door, name, options, operator) "
     "VALUES (:digest, :content, :door, :name, CAST(:options AS json), :operator) "
-    "ON CONFLICT (digest) WHERE undone_at IS NULL DO UPDATE SET ended_at = NULL RETURNING id"
+    "ON CONFLICT (digest) WHERE undone_at IS NULL DO UPDATE SET ended_at = NULL, read = 0, left_out = 0 RETURNING id"
 )
 
 
@@ -135,27 +135,49 @@ def check_open(connection: Connection, batch: int) -> None:
         raise InputError(f"batch {batch} was undone while it was taken in; nothing more of it is written")
 
 
-def count_written(connection: Connection, batch: int, written: int) -> None:
+def count(connection: Connection, batch: int, read: int, left_out: int, *, written: int) -> None:
+    """Adds to what the batch has read, left out and written."""
     connection.execute(
-        text("UPDATE ingest_batch SET written = written + :written WHERE id = :id"), {"id": batch, "written": written}
+        text(
+            "UPDATE ingest_batch SET read = read + :read, left_out = left_out + :left_out, "
+            "written = written + :written WHERE id = :id"
+        ),
+        {"id": batch, "read": read, "left_out": left_out, "written": written},
     )
 
 
-def end_batch(store: Store, batch: int, report: IngestReport) -> None:
-    """Writes what the ingest that ends now read and left out, and its notes."""
+def end_batch(store: Store, batch: int, notes: Sequence[str], *, left_out: int = 0) -> None:
+    """Ends a batch with its notes; `left_out`: what was left out besides what was counted."""
     with store.begin() as connection:
         connection.execute(
             text(
-                "UPDATE ingest_batch SET ended_at = now(), read = :read, left_out = :left_out, "
+                "UPDATE ingest_batch SET ended_at = now(), left_out = left_out + :left_out, "
                 "notes = CAST(:notes AS jsonb) WHERE id = :id"
             ),
-            {
-                "id": batch,
-                "read": report.read,
-                "left_out": report.skipped_count + report.static_count,
-                "notes": json.dumps(report.notes),
-            },
+            {"id": batch, "left_out": left_out, "notes": json.dumps(notes)},
         )
+
+
+def ended(store: Store, report: IngestReport, *, left_out: int = 0) -> IngestReport:
+    """The report of an ingest that ends now, after ending its batch; `left_out` as for `end_batch`."""
+    if report.batch is not None:
+        end_batch(store, report.batch, report.notes, left_out=left_out)
+    return report
+
+
+def future_crops(store: Store, batch: int, after: datetime) -> list[str]:
+    """A note, if crops of the batch have later times than `after`, as after a clock that was set back."""
+    with store.begin() as connection:
+        many, last = connection.execute(
+            text("SELECT count(*), max(captured_at) FROM crop WHERE batch_id = :batch AND captured_at > :after"),
+            {"batch": batch, "after": after},
+        ).one()
+    if not many:
+        return []
+    return [
+        f"{many} crops of batch {batch} have times up to {last:%Y-%m-%d %H:%M:%S} UTC, in the future; if the clock is "
+        f"right now, `urban-reid ingest undo {batch}` takes them back"
+    ]
 
 
 _SELECT = (

@@ -6,15 +6,26 @@ without a row; run again, it writes the rest. A crop that was withdrawn comes ba
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, text
 
 from pipeline.city import watermarks
 from pipeline.crops.crop_store import CropStore, place_of_crop
 from pipeline.crops.quality import decode, quality
-from pipeline.ingest.batches import Again, Source, check_open, count_written, end_batch, open_batch, others, share_crops
+from pipeline.ingest import clocks
+from pipeline.ingest.batches import (
+    Again,
+    Source,
+    check_open,
+    count,
+    end_batch,
+    future_crops,
+    open_batch,
+    others,
+    share_crops,
+)
 from pipeline.ingest.undo import undo
 from pipeline.store import Store
 from schemas.crops import IngestReport, NewCrop
@@ -41,12 +52,13 @@ class Candidate:
     timed: bool = True
     track: str | None = None
     box: Box | None = None  # x, y, width, height in the frame, pixels
+    since: timedelta | None = None  # of a stream: when it was taken by the stream's steady clock
     truth: str | None = None
 
 
 def is_future(moment: datetime, now: datetime | None = None) -> bool:
     """Whether a capture time lies in the future. `now` (UTC) is the present; the machine's clock unless given."""
-    return moment > (now or datetime.now(UTC)) + CLOCK_SLACK
+    return moment > (now or clocks.wall()) + CLOCK_SLACK
 
 
 def take_in(
@@ -59,6 +71,7 @@ def take_in(
     operator: str | None = None,
     again: Again = "refuse",
     before_first: Callable[[Connection], object] = lambda _: None,
+    stream: clocks.ArrivalClock | None = None,
     progress: Progress | None = None,
     now: datetime | None = None,
 ) -> IngestReport:
@@ -73,6 +86,9 @@ def take_in(
     transaction of the first crops. `progress` gets (candidates done, `total`) after each transaction. `now` as for
     `is_future`.
 
+    `stream`: the clock of the stream that is being read. When the wall clock jumps, another batch begins. Crops that
+    were not written yet and whose times then lie in the future get their times by the clock as it is now.
+
     Raises InputError for the same content with other options, when not one picture can be used, for a time in the
     future, for a crop with two truths, and when the batch is undone meanwhile. What was written before stays written;
     the message says how many crops.
@@ -81,38 +97,55 @@ def take_in(
     read = written = already_there = skipped_count = 0
     skipped: list[str] = []
     batch: int | None = None
+    uncounted = 0, 0  # read and left out since the batch was written to last
     operator = operator or store.settings.operator
     replaced = others(store, source, again)
-    for part in _parts(candidates):
+    jumps = 0
+    for part in _parts(candidates, stream):
         while replaced:
             reason = f"replaced by another ingest of {source.name}"
             undo(store, crops, replaced.pop().id, operator=operator, reason=reason)
+        if stream is not None and _jumps(part, stream) > jumps:
+            # What was written by the earlier clock is a batch of its own, so that it can be undone.
+            jumps = _jumps(part, stream)
+            if batch is not None:
+                stream.notes += future_crops(store, batch, (now or clocks.wall()) + CLOCK_SLACK)
+                end_batch(store, batch, stream.notes)
+            batch, source = None, replace(source)
         try:
             with store.begin() as connection:
                 share_crops(connection)
                 new: list[NewCrop] = []
+                left_out = skipped_count
                 for candidate in part:
                     read += 1
                     if is_future(candidate.captured_at, now):
-                        raise InputError(
-                            f"{candidate.name}: time {candidate.captured_at.isoformat()} lies in the future"
-                        )
+                        if stream is None or candidate.since is None:
+                            moment = candidate.captured_at.isoformat()
+                            raise InputError(f"{candidate.name}: time {moment} lies in the future")
+                        candidate = replace(candidate, captured_at=stream.at(candidate.since))
                     try:
                         new.append(_keep(crops, source.door, candidate))
                     except PictureError as error:
                         skipped_count += 1
                         if len(skipped) < LISTED:
                             skipped.append(f"{candidate.name}: {error}")
+                uncounted = uncounted[0] + len(part), uncounted[1] + skipped_count - left_out
                 if new and not written + already_there:
                     before_first(connection)
                 if batch is None and new:
                     batch = open_batch(connection, source, operator)
                 counts = write_crops(connection, new, store.settings.association.window_s, batch)
+                if batch is not None:
+                    count(connection, batch, *uncounted, written=counts[0])
+                    uncounted = 0, 0
         except InputError as error:
             raise InputError(f"{error}; {written or 'no'} crops were written before this") from None
         written, already_there = written + counts[0], already_there + counts[1]
         if progress is not None:
             progress(read, total)
+    if stream is not None and batch is not None:
+        stream.notes += future_crops(store, batch, (now or clocks.wall()) + CLOCK_SLACK)
     if read and skipped_count == read:
         raise none_usable(read, skipped[0])
     return IngestReport(
@@ -125,20 +158,22 @@ def take_in(
     )
 
 
-def ended(store: Store, report: IngestReport) -> IngestReport:
-    """The report of an ingest that ends now, after writing it to its batch."""
-    if report.batch is not None:
-        end_batch(store, report.batch, report)
-    return report
-
-
 def none_usable(count: int, first: str) -> InputError:
     return InputError(f"none of the {count} pictures can be used; the first: {first}")
 
 
-def _parts(candidates: Iterable[Candidate | None]) -> Iterator[list[Candidate]]:
+def _jumps(part: Sequence[Candidate], stream: clocks.ArrivalClock | None) -> int:
+    """How often the stream's wall clock had jumped when the last of these was taken."""
+    return 0 if stream is None else max((stream.jumps(c.since) for c in part if c.since is not None), default=0)
+
+
+def _parts(candidates: Iterable[Candidate | None], stream: clocks.ArrivalClock | None) -> Iterator[list[Candidate]]:
+    """What is written in one transaction each; a part holds nothing from before and after a jump of the clock."""
     part: list[Candidate] = []
     for candidate in candidates:
+        if candidate is not None and part and _jumps([candidate], stream) > _jumps(part, stream):
+            yield part
+            part = []
         if candidate is not None:
             part.append(candidate)
         if part and (candidate is None or len(part) == BATCH):
@@ -225,10 +260,8 @@ def write_crops(
     inserted = [*connection.execute(_INSERT_CROPS, columns).all()]
     if len(inserted) < len(new):
         inserted += connection.execute(_BRING_BACK, columns).all()
-    if batch is not None:
-        count_written(connection, batch, len(inserted))
-        if len(inserted) < len(new):
-            connection.execute(_CLAIM, columns)
+    if batch is not None and len(inserted) < len(new):
+        connection.execute(_CLAIM, columns)
     if labeled:
         _write_truth(connection, labeled)
     watermarks.mark_crops(connection, ((row.camera, row.captured_at) for row in inserted), window_s)

@@ -14,8 +14,8 @@ from typing import Literal
 
 from pipeline.city.units import canonical, find_city, load_city
 from pipeline.crops.crop_store import CropStore
-from pipeline.ingest.batches import Again, Source, path_text
-from pipeline.ingest.crop_writer import LISTED, Candidate, Progress, ended, is_future, take_in
+from pipeline.ingest.batches import Again, Source, ended, path_text
+from pipeline.ingest.crop_writer import LISTED, Candidate, Progress, is_future, take_in
 from pipeline.ingest.picture_roots import Place
 from pipeline.store import Store
 from reid_core.datasets.market1501 import FOLDERS, SUFFIXES, parse_name
@@ -124,6 +124,7 @@ def ingest_dataset(
                 "skipped_count": report.skipped_count + len(junk),
             }
         ),
+        left_out=len(junk),
     )
 
 

@@ -1,4 +1,4 @@
-"""Frames of an RTSP camera, each with its time of arrival.
+"""Frames of an RTSP camera, each with its time of arrival by the wall clock and by a steady one.
 
 A camera's user and password appear in no address that others can see: not on the command line, in a log, a message or
 the store. They come from the settings and are joined to the address inside this process only.
@@ -7,13 +7,14 @@ the store. They come from the settings and are joined to the address inside this
 import re
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from urllib.parse import quote, urlsplit
 
 import cv2
 import numpy as np
 
 from pipeline.ingest.capture import open_capture
+from pipeline.ingest.clocks import ArrivalClock
 from pipeline.ingest.detectors import Frame
 from schemas.errors import InputError
 from schemas.settings import Settings
@@ -23,7 +24,9 @@ READ_TIMEOUT_MS = 15_000
 
 
 class LiveCamera:
-    """A camera's stream. Iterate once; gives (time of arrival, frame (h, w, 3) BGR).
+    """A camera's stream. Iterate once; gives (time of arrival, time since it was opened, frame (h, w, 3) BGR).
+
+    `clock` gives these times; `notes` says when the machine's clock was set meanwhile.
 
     Raises InputError in words that hold no more of the address than scheme, host and port.
     """
@@ -33,7 +36,8 @@ class LiveCamera:
 
     def __init__(self, address: str, settings: Settings) -> None:
         self.read = 0
-        self.notes: list[str] = []
+        self.clock = ArrivalClock()
+        self.notes = self.clock.notes
         try:
             parts = urlsplit(address)
             host, port = parts.hostname, parts.port
@@ -54,7 +58,7 @@ class LiveCamera:
         fault = "does not answer, or refuses its user and password"
         self._capture = open_capture(parts.geturl(), self.name, fault, limits)
 
-    def __iter__(self) -> Iterator[tuple[datetime, Frame]]:
+    def __iter__(self) -> Iterator[tuple[datetime, timedelta, Frame]]:
         try:
             yield from self._newest()
         finally:
@@ -65,10 +69,10 @@ class LiveCamera:
     def last_moment(self) -> None:
         """When the stream ends is not known."""
 
-    def _newest(self) -> Iterator[tuple[datetime, Frame]]:
+    def _newest(self) -> Iterator[tuple[datetime, timedelta, Frame]]:
         """Always the newest frame: a slow detector skips frames and does not fall behind."""
         arrived = threading.Condition()
-        newest: list[tuple[datetime, Frame]] = []
+        newest: list[tuple[datetime, timedelta, Frame]] = []
         ended = False
 
         def receive() -> None:
@@ -77,7 +81,7 @@ class LiveCamera:
                 done, frame = self._capture.read()
                 with arrived:
                     if done:
-                        newest[:] = [(datetime.now(UTC), np.asarray(frame, np.uint8))]
+                        newest[:] = [(*self.clock.read(), np.asarray(frame, np.uint8))]
                     else:
                         ended = True
                     arrived.notify()
@@ -90,9 +94,9 @@ class LiveCamera:
                     arrived.wait_for(lambda: newest or ended)
                     if not newest:
                         return
-                    moment, frame = newest.pop()
+                    arrival = newest.pop()
                 self.read += 1
-                yield moment, frame
+                yield arrival
         finally:
             ended = True
             receiver.join(timeout=2 * READ_TIMEOUT_MS / 1000)

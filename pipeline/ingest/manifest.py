@@ -17,8 +17,8 @@ from pydantic import ValidationError
 
 from pipeline.city.units import read_city
 from pipeline.crops.crop_store import CropStore
-from pipeline.ingest.batches import Source, file_digest, path_text
-from pipeline.ingest.crop_writer import Candidate, Progress, ended, is_future, take_in
+from pipeline.ingest.batches import Source, ended, file_digest, path_text
+from pipeline.ingest.crop_writer import Candidate, Progress, is_future, take_in
 from pipeline.ingest.parquet_rows import parquet_rows
 from pipeline.ingest.picture_roots import Places
 from pipeline.store import Store

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from pipeline.city.units import read_city
 from pipeline.crops.crop_store import CropStore
 from pipeline.crops.quality import quality
-from pipeline.ingest.batches import Again, Source, file_digest, path_text
-from pipeline.ingest.crop_writer import Box, Candidate, Progress, ended, is_future, take_in
+from pipeline.ingest.batches import Again, Source, ended, file_digest, path_text
+from pipeline.ingest.crop_writer import Box, Candidate, Progress, is_future, take_in
 from pipeline.ingest.detectors import Detector, Frame
 from pipeline.ingest.frames import Frames, open_frames
 from pipeline.ingest.stillness import StaticFilter
@@ -84,7 +84,17 @@ def ingest_video(
         )
     taken = _source(frames, source, camera, detector, start, fps, region)
     found = _Crops(frames, taken, camera, detector, region, progress)
-    report = take_in(store, crops, taken, found, total=0, operator=operator, again=again, now=now)
+    report = take_in(
+        store,
+        crops,
+        taken,
+        found,
+        total=0,
+        operator=operator,
+        again=again,
+        stream=frames.clock,
+        now=now,
+    )
     notes = [] if report.read else [f"no people were found in {frames.read} frames"]
     static = found.static
     if static.first is not None:
@@ -93,7 +103,8 @@ def ingest_video(
             f"nothing moves in {things}, as in a chair that is taken for a person; their {static.crops} crops were "
             f"left out, the first: {static.first.name}, box {static.first.box}"
         )
-    return ended(store, report.model_copy(update={"static_count": static.crops, "notes": (*notes, *frames.notes)}))
+    report = report.model_copy(update={"static_count": static.crops, "notes": (*notes, *frames.notes)})
+    return ended(store, report, left_out=static.crops)
 
 
 def _source(
@@ -133,7 +144,7 @@ class _Crops:
         self._tag = source.digest.hex()[:8]
         self._detector, self._tracker = detector, Tracker(detector.sure)
         self._best: dict[int, tuple[int, float, Candidate]] = {}  # by track: half second, its best rating and crop
-        self._first: datetime | None = None
+        self._first: tuple[datetime, timedelta] | None = None  # of the first frame that was looked at
         self.static = StaticFilter()
 
     def __iter__(self) -> Iterator[Candidate | None]:
@@ -141,17 +152,17 @@ class _Crops:
         written = None
         next_look = None
         try:
-            for moment, frame in frames:
+            for moment, since, frame in frames:
                 if self._progress is not None:
                     total = self._frames.total
                     self._progress(self._frames.read, max(total, self._frames.read) if total else 0)
                 # A frame that comes a little early is used too; otherwise 30 frames/s would give 7.5 and not 10.
-                if next_look is not None and moment < next_look - timedelta(seconds=0.25 / LOOKS_PER_S):
+                if next_look is not None and since < next_look - timedelta(seconds=0.25 / LOOKS_PER_S):
                     continue
-                next_look = max(moment, next_look or moment) + timedelta(seconds=1 / LOOKS_PER_S)
-                yield from self._look(moment, self._part(frame))
-                if self._frames.live and moment - (written := written or moment) >= WRITE_EVERY:
-                    written = moment
+                next_look = max(since, next_look or since) + timedelta(seconds=1 / LOOKS_PER_S)
+                yield from self._look(moment, since, self._part(frame))
+                if self._frames.live and since - (written := written or since) >= WRITE_EVERY:
+                    written = since
                     yield None
         except KeyboardInterrupt:
             if not self._frames.live:
@@ -169,10 +180,11 @@ class _Crops:
             )
         return np.ascontiguousarray(frame[y : y + height, x : x + width])
 
-    def _look(self, moment: datetime, frame: Frame) -> Iterator[Candidate]:
+    def _look(self, moment: datetime, since: timedelta, frame: Frame) -> Iterator[Candidate]:
         """Tracks the people of one frame; gives the crops of the half seconds that are over."""
-        self._first = first = self._first or moment
-        at_s = (moment - first).total_seconds()
+        self._first = self._first or (moment, since)
+        first, first_since = self._first
+        at_s = (since - first_since).total_seconds()
         shown = self._tracker.step(frame, self._detector.detect(frame), at_s)
         boxes = np.array([track.corner_box() for track in shown]).reshape(-1, 4)
         finished: list[tuple[int, Candidate]] = []
@@ -187,7 +199,7 @@ class _Crops:
                 finished.append((track.number, before[2]))
             elif before is not None and before[1] >= good:
                 continue
-            self._best[track.number] = span, good, self._candidate(moment, first, track, picture, where)
+            self._best[track.number] = span, good, self._candidate(moment, since, first, track, picture, where)
         going_on = {track.number for track in self._tracker.tracks}
         for number in [number for number in self._best if number not in going_on]:
             finished.append((number, self._best.pop(number)[2]))
@@ -201,7 +213,9 @@ class _Crops:
         x, y = self._region[:2] if self._region else (0, 0)
         return frame[top:bottom, left:right], (x + left, y + top, right - left, bottom - top)
 
-    def _candidate(self, moment: datetime, first: datetime, track: Track, picture: Frame, box: Box) -> Candidate:
+    def _candidate(
+        self, moment: datetime, since: timedelta, first: datetime, track: Track, picture: Frame, box: Box
+    ) -> Candidate:
         encoded, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
         assert encoded, picture.shape
         return Candidate(
@@ -209,6 +223,7 @@ class _Crops:
             read=data.tobytes,
             camera=self._camera,
             captured_at=moment,
+            since=since,
             track=f"{first:%Y%m%dT%H%M%S}-{self._tag}-{track.number}",
             box=box,
         )

@@ -25,7 +25,8 @@ _MATROSKA = b"\x1a\x45\xdf\xa3"
 
 
 class VideoFile:
-    """A video file. Iterate once; gives (time, frame (h, w, 3) BGR), with times that rise strictly.
+    """A video file. Iterate once; gives (time, time since the first frame,
+    frame (h, w, 3) BGR), with times that rise strictly.
 
     `start` is when the first frame was taken. `fps` counts the times instead of reading the file's time stamps. `total`
     is how many frames the file states, 0 where it states nothing; `read` counts the frames read so far, `lost` those
@@ -35,6 +36,7 @@ class VideoFile:
     """
 
     live = False
+    clock = None  # its times do not come from the machine's clock
 
     def __init__(self, path: Path, start: datetime | None, fps: float | None = None) -> None:
         if fps is not None and not SLOWEST_FPS <= fps <= FASTEST_FPS:
@@ -58,7 +60,7 @@ class VideoFile:
             self._capture.release()
             raise self._no_times()
 
-    def __iter__(self) -> Iterator[tuple[datetime, Frame]]:
+    def __iter__(self) -> Iterator[tuple[datetime, timedelta, Frame]]:
         try:
             yield from self._timed()
         except NoTimesError:
@@ -78,21 +80,21 @@ class VideoFile:
         capture.release()
         if not found or not 0 <= stamp_s <= LONGEST_GAP_S:
             return None
-        return self._at((self.total - 1) / self._fps if self._fps else stamp_s)
+        return self._start + timedelta(seconds=(self.total - 1) / self._fps if self._fps else stamp_s)
 
-    def _timed(self) -> Iterator[tuple[datetime, Frame]]:
+    def _timed(self) -> Iterator[tuple[datetime, timedelta, Frame]]:
         clock: FrameClock[Frame] = FrameClock()
         end_s = 0.0
         for frame in self._decoded():
             stamp_s = _stamp_s(self._capture)
             end_s = max(end_s, stamp_s)
             if self._fps is not None:
-                yield self._at((self.read + self.lost - 1) / self._fps), frame
+                yield self._at((self.read + self.lost - 1) / self._fps, frame)
                 continue
             for seconds, certain in clock.push(stamp_s, frame):
-                yield self._at(seconds), certain
+                yield self._at(seconds, certain)
         for seconds, certain in clock.flush():
-            yield self._at(seconds), certain
+            yield self._at(seconds, certain)
         if clock.first_bridged_s is not None:
             times = "once" if clock.bridged == 1 else f"{clock.bridged} times"
             self.notes.append(
@@ -121,8 +123,8 @@ class VideoFile:
                 self.total -= int(first)  # a Matroska file's length counts from time 0, not from its first frame
             yield np.asarray(frame, np.uint8)
 
-    def _at(self, seconds: float) -> datetime:
-        return self._start + timedelta(seconds=seconds)
+    def _at(self, seconds: float, frame: Frame) -> tuple[datetime, timedelta, Frame]:
+        return self._start + timedelta(seconds=seconds), timedelta(seconds=seconds), frame
 
     def _no_times(self) -> InputError:
         return InputError(

@@ -15,6 +15,9 @@ from sqlalchemy import text
 
 from pipeline.crops.crop_store import CropStore, place_of_crop
 from pipeline.crops.quality import decode
+from pipeline.ingest import clocks, video
+from pipeline.ingest.batches import batches
+from pipeline.ingest.crop_writer import CLOCK_SLACK
 from pipeline.ingest.detectors import Boxes, Frame, HogDetector, open_detector
 from pipeline.ingest.frames import open_frames
 from pipeline.ingest.video import ingest_video
@@ -280,12 +283,76 @@ def test_interrupting_a_live_camera_writes_what_was_seen(city_store: Store, crop
     assert report.written == len(rows(city_store)) >= 1
 
 
+class SetClock:
+    """The machine's wall clock, set to another time while frames are read."""
+
+    def __init__(self, by_frame: dict[int, timedelta]) -> None:
+        self.by_frame = by_frame
+        self.shift = timedelta()
+        self.read = 0
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self.shift
+
+    def progress(self, read: int, total: int) -> None:
+        self.read, self.shift = read, self.by_frame.get(read, self.shift)
+
+
+@pytest.mark.parametrize(
+    ("by_frame", "jumps"),
+    [
+        ({40: -timedelta(minutes=30)}, ["set back by 1800."]),
+        ({40: timedelta(days=1), 60: timedelta()}, ["set ahead by 86400.", "set back by 86400."]),
+    ],
+)
+def test_a_clock_that_is_set_stops_no_live_camera(
+    city_store: Store,
+    crops: CropStore,
+    monkeypatch: pytest.MonkeyPatch,
+    by_frame: dict[int, timedelta],
+    jumps: list[str],
+) -> None:
+    clock = SetClock(by_frame)
+    looked: list[int] = []  # how many frames were read at each look
+
+    class Counting(RedDetector):
+        def detect(self, frame: Frame) -> Boxes:
+            looked.append(clock.read)
+            return super().detect(frame)
+
+    monkeypatch.setattr(clocks, "wall", clock)
+    monkeypatch.setattr(video, "WRITE_EVERY", timedelta(seconds=0.5))  # so that crops are written before it is set
+    with camera(walk(90, per_frame=3)) as serving:
+        report = ingest_video(
+            with_password(city_store), crops, serving.address, C1, detector=Counting(), progress=clock.progress
+        )
+    # Frames come ten a second, which is as often as they are looked at.
+    assert len([read for read in looked if read > 62]) > 0.3 * (clock.read - 62) > 1
+    said = [note for note in report.notes if "clock was set" in note]
+    assert len(said) == len(jumps) and all(jump in note for jump, note in zip(jumps, said, strict=True))
+    with city_store.begin() as connection:
+        taken = connection.execute(text("SELECT captured_at, batch_id FROM crop ORDER BY id")).all()
+        stretches = {batch.id: batch for batch in batches(connection)}
+    assert len(taken) == report.read == report.written >= 8  # none is left out
+    assert {row.batch_id for row in taken} == stretches.keys() and len(stretches) > 1
+    assert list(report.notes) == stretches[max(stretches)].notes
+    present = clock()
+    if len(jumps) == 1:
+        before = [row for row in taken if row.captured_at > present + CLOCK_SLACK]
+        assert {row.batch_id for row in before} == {1}
+        assert any(f"{len(before)} crops of batch 1 have times up to" in note for note in stretches[1].notes)
+    else:
+        wrong = {row.batch_id for row in taken if row.captured_at > present + CLOCK_SLACK}
+        assert all(any(f"`urban-reid ingest undo {id_}`" in note for note in stretches[id_].notes) for id_ in wrong)
+        assert 1 not in wrong
+
+
 def test_slow_detection_on_a_live_camera_skips_frames() -> None:
     settings = Settings(rtsp_user=SecretStr(USER), rtsp_password=SecretStr(PASSWORD))
     with camera(walk(30)) as serving:
         frames = open_frames(serving.address, None, settings)
         ages = []
-        for moment, _ in frames:
+        for moment, _, _ in frames:
             threading.Event().wait(0.4)
             ages.append((datetime.now(UTC) - moment).total_seconds())
     assert 2 <= frames.read < 20  # of 30

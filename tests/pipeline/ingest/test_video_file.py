@@ -15,7 +15,7 @@ from tests.helpers.video_files import walk, write_matroska, write_video
 
 def seconds(video: VideoFile) -> list[float]:
     """The times of all frames, from START."""
-    return [(moment - START).total_seconds() for moment, _ in video]
+    return [(moment - START).total_seconds() for moment, _, _ in video]
 
 
 def noise(frames: int) -> list[NDArray[np.uint8]]:
