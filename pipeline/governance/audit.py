@@ -30,6 +30,7 @@ class Action(StrEnum):
     MODEL_USE = "model.use"
     PROBE_UPLOAD = "probe.upload"
     REPORT_WRITE = "report.write"
+    RESOLVE_AGAIN = "resolve.again"
     SEARCH_START = "search.start"
     TRANSIT_LEARN = "transit.learn"
 

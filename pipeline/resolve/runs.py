@@ -58,13 +58,15 @@ class CurrentRun:
     model_id: int
     model_digest: bytes
     calibration: StoredCalibration | None
+    decide_again: bool
 
 
 def read_current_runs(connection: Connection, unit: str, start: datetime, end: datetime) -> dict[datetime, CurrentRun]:
     """The current runs of the unit's windows in [start, end)."""
     rows = connection.execute(
         text(
-            "SELECT r.window_start, r.run_key, r.model_id, m.digest, r.calibration_id FROM run r "
+            "SELECT r.window_start, r.run_key, r.model_id, m.digest, r.calibration_id, r.decide_again "
+            "FROM run r "
             "JOIN model m ON m.id = r.model_id "
             "WHERE r.unit = :unit AND r.window_start >= :start AND r.window_start < :end AND r.superseded_at IS NULL"
         ),
@@ -73,7 +75,11 @@ def read_current_runs(connection: Connection, unit: str, start: datetime, end: d
     calibrations = {id_: calibration_by_id(connection, id_) for id_ in {row.calibration_id for row in rows} - {None}}
     return {
         row.window_start: CurrentRun(
-            bytes(row.run_key), row.model_id, bytes(row.digest), calibrations.get(row.calibration_id)
+            bytes(row.run_key),
+            row.model_id,
+            bytes(row.digest),
+            calibrations.get(row.calibration_id),
+            row.decide_again,
         )
         for row in rows
     }
@@ -121,11 +127,13 @@ class Job:
     def stands(self, run: CurrentRun | None, window: datetime, *parts: bytes) -> bool:
         """Whether the window's current run read exactly these inputs, so that the window is not resolved again.
 
-        A run of an earlier model stands as long as nothing else changed: promoting a model rewrites no decision.
+        A run of an earlier model stands as long as nothing else changed, unless it was marked to be decided again:
+        promoting a model rewrites no decision.
         """
         if run is None:
             return False
-        return run.key == self.run_key(window, *parts, by=None if run.model_id == self.model.id else run)
+        by_model_in_use = run.model_id == self.model.id or run.decide_again
+        return run.key == self.run_key(window, *parts, by=None if by_model_in_use else run)
 
 
 def in_period(windows: Iterable[datetime], period: Period, window_s: int) -> tuple[list[datetime], datetime | None]:

@@ -198,6 +198,10 @@ def calibrate(
         "data. ECE: expected calibration error on people kept out of the fit, of all pairs and, in the second line, of "
         "those with a probability of 0.05-0.95. false merges: wrong joins among all joins, with the 95% interval"
     )
+    if model.in_use:
+        out().print("the next `urban-reid resolve` of a district decides anew what this model decided in it")
+    else:
+        out().print(f"nothing that was decided changes: {shown(name)} is not in use; see `urban-reid models promote`")
     over = [level.level for level in fitted.levels if level.false_merges and level.false_merges.rate > most]
     if over:
         out().print(
@@ -266,4 +270,7 @@ def use(name: Annotated[str, typer.Argument(help="A registered model.")], as_jso
     if as_json:
         print_json({"name": row.name, "dims": row.dims})
     else:
-        out().print(f"{shown(row.name)} is in use")
+        out().print(
+            f"{shown(row.name)} is in use; nothing was decided with another model, and the next `urban-reid resolve` "
+            "decides with it"
+        )

@@ -176,6 +176,10 @@ def _switch(run: "Callable[[Store, CropStore, OpenCore, Progress], Promotion]", 
         f"{shown(done.model)} is in use instead of {shown(done.before)}: {done.done.crops} crops and "
         f"{done.done.identities} identities embedded"
     )
+    out().print(
+        "what was decided stays; `urban-reid resolve --unit DISTRICT --again --reason TEXT` decides it anew with "
+        f"{shown(done.model)}"
+    )
     if done.unknown:
         counts = ", ".join(f"{count} at {level.value} level" for level, count in done.unknown.items())
         out().print(f"identities whose pictures are gone: {counts}; searches find them with an earlier model")
