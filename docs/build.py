@@ -28,7 +28,7 @@ from urban_reid.cli import PANELS, app
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 #: Pages that lie at the repository's root, where GitHub looks for them.
-ROOT_PAGES = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md"}
+ROOT_PAGES = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
 #: Docs that are not part of the site.
 LEFT_OUT = {"plan.md", "build.py", "docstrings.py", "__pycache__"}
 #: How a setting's type is called where not by its name in Python.
