@@ -153,7 +153,7 @@ def verify(folder: Backup, as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-@app.command(epilog="Example: URBAN_REID_HOME=/var/lib/restored urban-reid db restore /mnt/backup/city")
+@app.command(epilog="Example: urban-reid db restore /mnt/backup/city   (into the empty data directory URBAN_REID_HOME)")
 def restore(
     source: Annotated[Path, typer.Argument(metavar="DIR|DUMP", help="Folder of a backup, or a file of HOME/backups.")],
     as_json: AsJson = False,
