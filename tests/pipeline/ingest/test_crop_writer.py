@@ -1,3 +1,4 @@
+import hashlib
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -6,10 +7,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from pipeline.crops.crop_store import CropStore
+from pipeline.crops.crop_store import CropStore, place_of_crop
 from pipeline.ingest.batches import Source
 from pipeline.ingest.crop_writer import BATCH, CLOCK_SLACK, Candidate, is_future, take_in
 from pipeline.ingest.manifest import ingest_manifest
+from pipeline.ingest.undo import undo
 from pipeline.store import Store
 from schemas.errors import InputError
 from tests.helpers.pictures import picture
@@ -100,3 +102,25 @@ def test_batches_before_a_fault_stay(city_store: Store, crops: CropStore) -> Non
     with pytest.raises(InputError, match=f"; {BATCH} crops were written before this"):
         taken(city_store, crops, [*many, candidate(1, at=NOW + timedelta(days=1))])
     assert len(truths(city_store)) == BATCH
+
+
+def test_an_ingest_removes_what_killed_ones_left(city_store: Store, crops: CropStore) -> None:
+    part = crops.root / "d1" / "2025-12-31" / "abcdef.0123.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"half a picture")
+    assert taken(city_store, crops, [candidate(1)]) == (1, 0)
+    assert not part.exists()
+
+
+def test_an_undo_removes_a_picture_from_the_places_of_its_own_crops(city_store: Store, crops: CropStore) -> None:
+    """The same picture of two days is two files; of two crops of one day it is one."""
+    yesterday, sha256 = NOW - timedelta(days=1), hashlib.sha256(picture(1)).digest()
+    batches = []
+    for number, moment in enumerate((NOW, NOW - timedelta(seconds=1), yesterday)):
+        source = Source("test", f"source {number}")
+        batches.append(take_in(city_store, crops, source, [candidate(1, at=moment)], total=1, now=NOW).batch)
+    today, before = (crops.path(place_of_crop(C1, moment), sha256) for moment in (NOW, yesterday))
+    for batch, left in zip(reversed(batches), ({today}, {today}, set()), strict=True):
+        assert batch is not None
+        undo(city_store, crops, batch, operator="anna", reason="wrong camera")
+        assert {path for path in (today, before) if path.exists()} == left
