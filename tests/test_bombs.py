@@ -80,6 +80,28 @@ def parquet(file: Path, **columns: pa.Array) -> None:
     pq.write_table(pa.table(columns), file, compression="zstd")
 
 
+def write_false_size(file: Path) -> None:
+    """A value of 300 MB in a column that says that it has a thousand bytes."""
+    pq.write_table(pa.table({"path": ["x" * 300_000_000]}), file, compression="zstd", use_dictionary=False)
+    size = pq.ParquetFile(file).metadata.row_group(0).column(0).total_uncompressed_size
+    written, false = varint(size), bytearray(varint(1000))
+    false[-1] |= 0x80
+    false += b"\x80" * (len(written) - len(false) - 1) + b"\0"
+    head, footer = file.read_bytes()[:-2000], file.read_bytes()[-2000:]
+    assert written in footer
+    file.write_bytes(head + footer.replace(written, bytes(false)))
+    assert pq.ParquetFile(file).metadata.row_group(0).column(0).total_uncompressed_size == 1000
+
+
+def varint(number: int) -> bytes:
+    """As Thrift's compact protocol writes a number."""
+    number, found = 2 * number, bytearray()
+    while number >= 0x80:
+        found.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*found, number])
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bombs")
@@ -92,6 +114,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     parquet(folder / "boxes.parquet", box=pa.array([[1.0] * 8_000_000], pa.list_(pa.float64())))
     parquet(folder / "lists.parquet", path=pa.array([[["x"] * 1_000_000]], pa.list_(pa.list_(pa.string()))))
     parquet(folder / "other.parquet", path=repeated("0.jpg", 2), other=repeated("x" * 100_000_000, 2))
+    write_false_size(folder / "false.parquet")
     (folder / "line.jsonl").write_bytes(b'{"path": "' + b"x" * 50_000_000)
     (folder / "deep.jsonl").write_bytes(b"[" * 60_000 + b"\n")
     (folder / "labels.csv").write_bytes(b"truth,crop\n" + b"x" * 50_000_000)
@@ -126,6 +149,7 @@ CASES = {
     ("manifest", "boxes.parquet"): "the column box has 8000000 values in 1 rows",
     ("manifest", "lists.parquet"): "the column path holds list<.*which no manifest has there",
     ("manifest", "other.parquet"): "unknown key 'other'",
+    ("manifest", "false.parquet"): "cannot be read as Parquet",
     ("manifest", "line.jsonl"): "longer than 65536 bytes",
     ("manifest", "deep.jsonl"): "JSON",
     ("labels", "labels.csv"): "longer than 65536 bytes",

@@ -2,12 +2,18 @@
 
 A kilobyte of Parquet can stand for gigabytes: values are compressed, and stored once for any number of rows. So what it
 stands for is bounded before it is read, by the file's own description of its columns, and before values become Python
-objects, by their lengths; only known columns are read, a thousand rows at a time.
+objects, by their lengths; only known columns are read, a thousand rows at a time. A file may describe itself falsely:
+it is read by a process of its own, which has MEMORY_BYTES and no more. That process is this module too.
 """
 
+import json
+import resource
+import subprocess
+import sys
 from collections.abc import Collection, Iterator
 from datetime import timedelta
 from pathlib import Path
+from subprocess import DEVNULL, PIPE
 from typing import Any
 
 import pyarrow as pa
@@ -21,6 +27,8 @@ from schemas.times import EPOCH
 MAX_VALUE_BYTES = 16_384
 #: Largest column of a row group: a million rows with paths of 100 characters.
 MAX_COLUMN_BYTES = 128 * 2**20
+#: What the process that reads may take beside its programs.
+MEMORY_BYTES = 512 * 2**20
 _HEADERS_BYTES = 65_536  # of a column's pages
 _NUMBERS_IN_BOX = 4
 _ROWS = 1000
@@ -33,6 +41,53 @@ def parquet_rows(path: Path, known: Collection[str]) -> Iterator[dict[str, Any]]
 
     Raises InputError for a file that cannot be read, or that would take too much memory.
     """
+    number = 0
+    command = [sys.executable, "-P", "-m", __name__, str(path), *known]
+    with subprocess.Popen(command, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL) as reader:
+        assert reader.stdout is not None
+        try:
+            for line in reader.stdout:
+                match json.loads(line):
+                    case {"error": str(said)}:
+                        raise InputError(said)
+                    case dict(row):
+                        number += 1
+                        yield row
+                    case None:
+                        return
+        finally:
+            reader.kill()
+    raise InputError(
+        f"{path}: cannot be read as Parquet after row {number}: it needs more than {MEMORY_BYTES // 2**20} MB of "
+        "memory, or is damaged"
+    )
+
+
+def main() -> None:
+    """Writes each row of the file of the command line as a line of JSON, null after the last, or what is wrong."""
+    pa.set_cpu_count(1)
+    if sys.platform == "linux":
+        status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        used = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmData"))
+        _, most = resource.getrlimit(resource.RLIMIT_DATA)
+        allowed = used + MEMORY_BYTES if most == resource.RLIM_INFINITY else min(used + MEMORY_BYTES, most)
+        resource.setrlimit(resource.RLIMIT_DATA, (allowed, most))
+    path, known = Path(sys.argv[1]), sys.argv[2:]
+    try:
+        for row in _rows(path, known):
+            sys.stdout.write(json.dumps(row, default=_text) + "\n")
+        sys.stdout.write("null\n")
+    except InputError as error:
+        sys.stdout.write(json.dumps({"error": str(error)}) + "\n")
+    except OSError as error:
+        sys.stdout.write(json.dumps({"error": f"{path}: cannot be read: {error.strerror or error}"}) + "\n")
+
+
+def _text(value: object) -> str:
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
+
+
+def _rows(path: Path, known: Collection[str]) -> Iterator[dict[str, Any]]:
     number = 0
     try:
         with pq.ParquetFile(path) as file:
@@ -143,3 +198,7 @@ def _time_text(count: int, unit: str, *, zoned: bool) -> str:
     except OverflowError:
         return f"{count} {unit} since 1970"
     return (moment if zoned else moment.replace(tzinfo=None)).isoformat()
+
+
+if __name__ == "__main__":
+    main()
