@@ -41,12 +41,13 @@ def is_earlier(crops: CropStore) -> bool:
 def move_pictures(connection: Connection, crops: CropStore) -> None:
     """Moves every picture to the places of the crops and probes that refer to it, if any is in an earlier place.
 
-    Pictures that none refers to go to UNCLAIMED, for a person to look at. Parts of pictures are removed. One process
-    moves, others wait. Raises HomeError.
+    Pictures that none refers to go to UNCLAIMED, for a person to look at. Parts of pictures are removed. A database
+    without crops moves nothing: it is hardly the one of these pictures. One process moves, others wait. Raises
+    HomeError.
     """
     with crops.errors():
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('urban_reid pictures', 0))"))
-        if is_earlier(crops):
+        if is_earlier(crops) and connection.scalar(text("SELECT EXISTS (SELECT FROM crop)")):
             _move(connection, crops)
 
 
@@ -58,16 +59,23 @@ def _move(connection: Connection, crops: CropStore) -> None:
     os.sync()  # the new places are on the disk before an old one goes
     for old, sha256, places in _claimed(connection, crops):
         if not places:
-            new = crops.root / UNCLAIMED / old.parent.name / old.name
-            new.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            old.rename(new)
+            _set_aside(crops, old)
         elif all(crops.path(place, sha256).exists() for place in places):
             old.unlink(missing_ok=True)
     for folder in _folders(crops):
-        for part in folder.glob("*.part"):
-            part.unlink(missing_ok=True)
+        for other in (path for path in folder.iterdir() if path.is_file() and not _NAME.fullmatch(path.name)):
+            if other.suffix == ".part":
+                other.unlink()
+            else:
+                _set_aside(crops, other)
         if not any(folder.iterdir()):
             folder.rmdir()
+
+
+def _set_aside(crops: CropStore, file: Path) -> None:
+    to = crops.root / UNCLAIMED / file.parent.name / file.name
+    to.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file.rename(to)
 
 
 def _folders(crops: CropStore) -> list[Path]:

@@ -22,6 +22,7 @@ CAMERA = "d1/s1/b1/c1"
 DAY = datetime(2026, 1, 1, 12, tzinfo=UTC)
 PICTURES = [b"picture %d" % number for number in range(40)]
 SHARED, PROBED, ORPHAN = b"at two places", b"a probe", b"of a killed ingest"
+NOTE = b"a file that somebody put there"
 #: A district whose code looks like a folder of the earlier layout.
 OTHER = sha256(SHARED).hexdigest()[:2]
 
@@ -59,7 +60,8 @@ def crops(store: Store) -> Iterator[CropStore]:
         )
     for data in [*PICTURES, SHARED, PROBED, ORPHAN]:
         put_early(crops, data)
-    (put_early(crops, SHARED).with_name("abc.part")).write_bytes(b"half")
+    put_early(crops, SHARED).with_name("abc.part").write_bytes(b"half")
+    put_early(crops, SHARED).with_name("note.txt").write_bytes(NOTE)
     yield crops
 
 
@@ -76,10 +78,12 @@ def check_moved(crops: CropStore) -> None:
     name = digest(ORPHAN).hex()
     unclaimed = crops.root / UNCLAIMED / name[:2] / name[2:]
     assert unclaimed.read_bytes() == ORPHAN
+    note = crops.root / UNCLAIMED / OTHER / "note.txt"
+    assert note.read_bytes() == NOTE
     files = {path for path in crops.root.rglob("*") if path.is_file()}
-    assert files == {crops.path(place, digest(data)) for place, data in places} | {unclaimed}
+    assert files == {crops.path(place, digest(data)) for place, data in places} | {unclaimed, note}
     assert all(path.stat().st_nlink == 1 for path in files)
-    assert {stat.S_IMODE(path.stat().st_mode) for path in files - {unclaimed}} == {0o600}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files - {unclaimed, note}} == {0o600}
     assert stat.S_IMODE(crops.root.stat().st_mode) == 0o700
     assert {path.name for path in crops.root.iterdir()} == {"d1", OTHER, PROBES, UNCLAIMED}
     assert not is_earlier(crops)
@@ -96,6 +100,13 @@ def test_opening_the_store_moves_the_pictures(store: Store, crops: CropStore) ->
     inodes = {path: path.stat().st_ino for path in crops.root.rglob("*")}
     with Store.open(store.settings):
         assert {path: path.stat().st_ino for path in crops.root.rglob("*")} == inodes
+
+
+def test_a_database_without_crops_moves_nothing(store: Store) -> None:
+    crops = CropStore(store.settings)
+    path = put_early(crops, PICTURES[0])
+    with Store.open(store.settings):
+        assert path.read_bytes() == PICTURES[0]
 
 
 def test_a_file_system_without_hard_links_gets_copies(
