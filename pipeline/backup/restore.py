@@ -6,6 +6,7 @@ and the database is restored in one transaction.
 """
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,11 +22,14 @@ from pipeline.governance.audit import Action, audit
 from pipeline.store import dump, schema
 from pipeline.store.embedded_home import UNFINISHED, exists
 from pipeline.store.errors import database_errors
+from pipeline.store.kept_dumps import check_room
 from schemas.disk import open_lock, try_lock, write_whole
 from schemas.errors import HomeError, InputError, StoreError
 from schemas.settings import Settings
 
 Tell = Callable[[str, int, int], None]
+#: Room for a restored database, relative to the size of its dump.
+_ROOM = 2
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,8 @@ def restore(settings: Settings, folder: Path, tell: Tell = lambda *_: None) -> R
         if not holds(folder / part.name, part.sha256):
             raise _damaged(folder, part.name)
     details = {"taken_at": manifest.taken_at.isoformat(), "digest": manifest.decision_digest}
-    with _into(settings, file_hash(folder / MANIFEST), folder, FOLDERS):
+    needed = manifest.file_bytes + _room(settings, manifest.database.bytes)
+    with _into(settings, file_hash(folder / MANIFEST), folder, FOLDERS, needed):
         _copy_files(folder, settings.home, manifest, tell)
         digest = _restore_database(settings, folder / manifest.database.name, details, tell)
         if digest not in (None, manifest.decision_digest):
@@ -67,8 +72,13 @@ def restore_dump(settings: Settings, path: Path, tell: Tell = lambda *_: None) -
     earlier revision, which the next command migrates. Raises StoreError for a file that is no dump, and as `restore`.
     """
     dump.contents(path)
-    with _into(settings, file_hash(path), path, ()):
+    with _into(settings, file_hash(path), path, (), _room(settings, path.stat().st_size)):
         return _restore_database(settings, path, {"dump": path.name}, tell)
+
+
+def _room(settings: Settings, dump_bytes: int) -> int:
+    """Bytes that a restored dump takes in the home."""
+    return _ROOM * dump_bytes if settings.database_url is None else 0
 
 
 def _restore_database(settings: Settings, path: Path, details: dict[str, str], tell: Tell) -> str | None:
@@ -93,7 +103,7 @@ def _restore_database(settings: Settings, path: Path, details: dict[str, str], t
 
 
 @contextmanager
-def _into(settings: Settings, seal: str, source: Path, folders: tuple[str, ...]) -> Iterator[None]:
+def _into(settings: Settings, seal: str, source: Path, folders: tuple[str, ...], needed: int) -> Iterator[None]:
     """Keeps others out of a home without a database and without files in `folders` while it is restored from `source`.
 
     An error leaves the note that the restore has not finished, by which the same `seal` goes on.
@@ -105,9 +115,11 @@ def _into(settings: Settings, seal: str, source: Path, folders: tuple[str, ...])
             raise HomeError(f"another program is restoring a backup into {home}")
         if not _goes_on(home, seal):
             _check_empty(settings, folders)
+            check_room(home, needed, f"{source} is to be restored")
             note = json.dumps({"backup": seal, "folder": str(source.absolute())})
             write_whole(home / UNFINISHED, note, mode=0o600, sync=True)
         yield
+        os.sync()
         (home / UNFINISHED).unlink()
 
 

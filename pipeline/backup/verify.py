@@ -24,15 +24,18 @@ def verify(folder: Path, tell: Tell = lambda *_: None) -> Verified:
     """Reads everything that the backup's manifest names. Raises InputError where there is no manifest to read."""
     manifest = read_manifest(folder)
     tell("checking the dump", 0, 0)
-    faults = [fault for part in (manifest.database, manifest.files) if (fault := _fault_of(folder, part)) is not None]
-    if not faults:
-        try:
-            dump.contents(folder / manifest.database.name)
-        except StoreError as error:
-            faults.append(f"{manifest.database.name} cannot be read: {error}")
-    if manifest.files.name not in " ".join(faults):
-        faults += _faults_of_files(folder, manifest, tell)
-    return Verified(manifest, tuple(faults))
+    of_dump = _fault_of(folder, manifest.database) or _fault_of_contents(folder / manifest.database.name)
+    of_list = _fault_of(folder, manifest.files)
+    of_files = [] if of_list else _faults_of_files(folder, manifest, tell)
+    return Verified(manifest, tuple(fault for fault in (of_dump, of_list, *of_files) if fault))
+
+
+def _fault_of_contents(path: Path) -> str | None:
+    try:
+        dump.contents(path)
+    except StoreError as error:
+        return str(error)
+    return None
 
 
 def _fault_of(folder: Path, content: Content) -> str | None:

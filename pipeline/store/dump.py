@@ -74,12 +74,14 @@ def write_dump(of: Database, path: Path, snapshot: str | None = None) -> None:
         how = ["--format=custom", "--compress=gzip:1", "--exclude-extension=*"]
         how += [f"--role={roles.OWNER}"] if of.is_owner else []
         how += [f"--snapshot={snapshot}"] if snapshot else []
-        _run("pg_dump", *how, f"--file={partial}", f"--dbname={of.address}", environment=of.environment)
+        what = f"{path} cannot be written"
+        _run(what, "pg_dump", *how, f"--file={partial}", f"--dbname={of.address}", environment=of.environment)
 
 
 def contents(path: Path) -> str:
     """The table of contents of a dump, a line an object. Raises StoreError if it is not a dump that can be read."""
-    return _run("pg_restore", "--list", str(path), environment={"PATH": os.defpath, "LC_ALL": "C"})
+    environment = {"PATH": os.defpath, "LC_ALL": "C"}
+    return _run(f"{path} cannot be read", "pg_restore", "--list", str(path), environment=environment)
 
 
 def read_dump(path: Path, to: Database) -> None:
@@ -137,7 +139,7 @@ def _started(program: str, *arguments: str, **options: Any) -> Iterator["subproc
             raise
 
 
-def _run(program: str, *arguments: str, environment: dict[str, str]) -> str:
+def _run(what: str, program: str, *arguments: str, environment: dict[str, str]) -> str:
     done = subprocess.run(
         [client(program), *arguments],
         stdin=DEVNULL,
@@ -147,7 +149,7 @@ def _run(program: str, *arguments: str, environment: dict[str, str]) -> str:
         env=environment,
     )
     if done.returncode:
-        raise StoreError(f"{program} failed: {_complaint(done.stderr)}")
+        raise StoreError(f"{what}: {_complaint(done.stderr)}")
     return done.stdout
 
 

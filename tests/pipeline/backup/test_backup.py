@@ -19,7 +19,8 @@ from pipeline.city.status import status
 from pipeline.city.watermarks import mark_everything
 from pipeline.registry import model_in_use
 from pipeline.resolve import resolve_unit, units_within
-from pipeline.store import Store, dump, embedded, roles, upgrade, url
+from pipeline.store import Store, embedded, roles, upgrade, url
+from pipeline.store.embedded_programs import client
 from pipeline.store.embedded_secrets import read_password
 from pipeline.store.user_supplied import supplied_url
 from schemas import disk
@@ -51,6 +52,11 @@ def killed_at(step: str, call: str, settings: Settings, folder: Path) -> None:
         [sys.executable, "-c", script, call, str(folder), step], env=environment_of(settings), capture_output=True
     )
     assert done.returncode == -9, done.stderr.decode()
+
+
+def pg(program: str, *arguments: str) -> str:
+    """What one of PostgreSQL's programs prints."""
+    return subprocess.run([client(program), *arguments], env={}, check=True, capture_output=True, text=True).stdout
 
 
 # ---- the law
@@ -185,7 +191,7 @@ def test_a_backup_is_closed_to_others_and_holds_no_password(taken: Taken, resolv
     assert isinstance(password, str)
     for path in (folder / "manifest.json", folder / taken[1].manifest.files.name):
         assert password not in path.read_text()
-    script = dump._run("pg_restore", "--file=-", str(folder / taken[1].manifest.database.name), environment={})
+    script = pg("pg_restore", "--file=-", str(folder / taken[1].manifest.database.name))
     assert "PASSWORD" not in script.upper() and password not in script and "CREATE ROLE" not in script
 
 
@@ -319,6 +325,13 @@ def test_a_backup_of_a_newer_program_is_refused_before_anything_is_created(copie
     assert not list(home.iterdir())
 
 
+def test_without_room_nothing_is_restored(copied: Path, home: Path) -> None:
+    write_manifest(copied, read_manifest(copied).model_copy(update={"file_bytes": 10**18}))
+    with pytest.raises(HomeError, match=r"is to be restored: that needs about \d+ MB, and the disk of .*; free some"):
+        restore(Settings(home=home, database_url=None), copied)
+    assert [path.name for path in home.iterdir()] == ["restore.lock"]
+
+
 # ---- PostgreSQL's own programs
 
 
@@ -327,13 +340,11 @@ def test_pg_dump_and_pg_restore_work_with_the_address_of_db_url(
 ) -> None:
     """Without anything of this program: a dump as an administrator makes and restores it, in one transaction."""
     file = tmp_path / "plain.dump"
-    dump._run(
-        "pg_dump", "--format=custom", f"--file={file}", f"--dbname={url(resolved.store.settings)}", environment={}
-    )
+    pg("pg_dump", "--format=custom", f"--file={file}", f"--dbname={url(resolved.store.settings)}")
     where = supplied_url(target)
     home = Path(str(where.query["host"])).parent
     superuser = where.set(drivername="postgresql", username="postgres", password=read_password(home, "postgres"))
     address = superuser.render_as_string(hide_password=False)
-    dump._run("pg_restore", "--single-transaction", f"--dbname={address}", str(file), environment={})
+    pg("pg_restore", "--single-transaction", f"--dbname={address}", str(file))
     with Store.open(target) as store:
         assert status(store) == status(resolved.store)
