@@ -6,18 +6,20 @@ Names come from files that anyone may have written, so all text is escaped. No p
 import html
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
-from zoneinfo import ZoneInfo
 
 from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 
+from flows.failures import reported
 from pipeline.resolve import UnitResult
 from pipeline.training.comparison import Comparison
 from schemas.levels import level_of
-from schemas.parameters import SearchResult, TrainParameters
+from schemas.parameters import TrainParameters
 from schemas.settings import Settings
 from schemas.text import one_line
-from schemas.times import period_text
+
+
+async def _show_markdown(text: str, key: str, description: str) -> None:
+    await reported(lambda: acreate_markdown_artifact(text, key, description))
 
 
 def artifact_key(kind: str, name: str) -> str:
@@ -48,7 +50,8 @@ async def show_resolve(
         }
         for result in reversed(results)
     ]
-    await acreate_table_artifact(rows, artifact_key("resolve", unit), f"The last resolve of {unit}, unit by unit")
+    described = f"The last resolve of {unit}, unit by unit"
+    await reported(lambda: acreate_table_artifact(rows, artifact_key("resolve", unit), described))
     written, reviews = (sum(getattr(result, what) for result in results) for what in ("written", "reviews"))
     lines = [
         f"# {markdown(names.get(unit) or unit)}",
@@ -62,33 +65,18 @@ async def show_resolve(
     index = settings.report_link(unit).resolve() / "index.html"
     if index.exists():
         lines.append(f"- [report]({index.as_uri()}): {markdown(str(index))}")
-    await acreate_markdown_artifact(
+    await _show_markdown(
         "\n".join(lines), artifact_key("resolve-summary", unit), f"Summary of the last resolve of {unit}"
     )
 
 
-async def show_search(unit: str, request: str, reason: str, result: SearchResult, zone: ZoneInfo) -> None:
-    """The hits as a table, ranked. Times in the city's zone."""
-    rows: list[dict[str, Any]] = [
-        {
-            "rank": hit.rank,
-            "identity": str(hit.identity),
-            "model": hit.model,
-            "distance": round(hit.distance, 4),
-            "probability": None if hit.probability is None else round(hit.probability, 4),
-            f"seen ({zone.key})": period_text(hit.first_seen, hit.last_seen, zone)
-            if hit.first_seen and hit.last_seen
-            else None,
-            "cameras": ", ".join(sorted({crop.camera for crop in hit.crops})),
-            "nearest crop": hit.crops[0].key,
-        }
-        for hit in result.hits
-    ]
-    await acreate_table_artifact(
-        rows,
+async def show_search(unit: str, request: str, hits: int) -> None:
+    """Says how many hits there are, and where they can be seen: not here."""
+    await _show_markdown(
+        f"Search `{request}` in `{unit}`: {hits} hits. Whoever asked for it has seen them in the terminal; they stand "
+        "in the table `search_hit` of the city's database.",
         artifact_key("search", unit),
-        f"Request `{request}` in `{unit}`: {len(result.hits)} hits, ranked. {markdown(result.summary)} "
-        f"Reason: {markdown(reason)}",
+        f"The last search in {unit}",
     )
 
 
@@ -97,8 +85,7 @@ async def show_candidate(parameters: TrainParameters, comparison: Comparison | N
     lines = [
         f"# {markdown(parameters.name)}",
         "",
-        f"- trained on {markdown(parameters.dataset)} by {markdown(parameters.operator)}",
-        f"- {markdown(parameters.reason)}",
+        f"- trained on {markdown(parameters.dataset)}; by whom and why stands in the audit",
     ]
     if comparison is None:
         lines.append(f"- no model is in use yet: `urban-reid models use {parameters.name}` puts it in use")
@@ -117,6 +104,6 @@ async def show_candidate(parameters: TrainParameters, comparison: Comparison | N
             if comparison.worse
             else f"`urban-reid models promote {parameters.name} --operator USER --reason TEXT` puts it in use.",
         ]
-    await acreate_markdown_artifact(
+    await _show_markdown(
         "\n".join(lines), artifact_key("candidate", parameters.name), "A candidate beside the model in use"
     )

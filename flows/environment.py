@@ -4,21 +4,58 @@ Prefect takes its settings from PREFECT_ variables, a profile, and from .env, pr
 working directory. Those are the settings of the user's own Prefect, if any: a server and clients of ours that saw them
 might store their runs elsewhere. And its clients look at the proxies of the environment for every server, also for one
 on this machine.
+
+The server of a data directory asks everyone for its secret, HOME/prefect/secret, which only the owner of the data
+directory can read. Processes of ours find it in their environment; it stands in no command line, log or message.
 """
 
 import contextlib
 import os
+import re
+import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from schemas.errors import FlowError
+from schemas.disk import write_whole
+from schemas.errors import FlowError, HomeError
 from schemas.settings import Settings
 
 #: Of the user's variables, those that say how to reach a Prefect server that the user supplies.
 _CLIENT_VARIABLES = ("PREFECT_API_", "PREFECT_CLIENT_")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 _THIS_MACHINE = ("127.0.0.1", "::1", "localhost")
+#: What Prefect calls an authentication string, user:password. Its pages ask for it as it stands in the file.
+_SECRET = re.compile(r"urban-reid:[A-Za-z0-9_-]{43}")
+
+
+def secret_file(settings: Settings) -> Path:
+    """The file that holds the secret of the data directory's Prefect server."""
+    return settings.home.absolute() / "prefect" / "secret"
+
+
+def read_secret(settings: Settings) -> str:
+    """The secret by which processes of ours call the data directory's Prefect server. Raises HomeError."""
+    path = secret_file(settings)
+    try:
+        found = path.read_text(errors="replace").strip()
+    except OSError as error:
+        raise HomeError(f"{path}: the secret of the Prefect server cannot be read: {error.strerror}") from None
+    if not _SECRET.fullmatch(found):
+        raise HomeError(f"{path}: holds no secret of a Prefect server; its next server writes one anew")
+    return found
+
+
+def make_secret(settings: Settings) -> str:
+    """The secret for a server that is about to start: the one of before, or a new one where there is none."""
+    path = secret_file(settings)
+    try:
+        found = read_secret(settings)
+    except HomeError:
+        found = f"urban-reid:{secrets.token_urlsafe(32)}"
+        write_whole(path, f"{found}\n", mode=0o600, sync=True)
+    path.chmod(0o600)
+    return found
 
 
 def environment(settings: Settings, url: str) -> dict[str, str]:
@@ -30,17 +67,23 @@ def environment(settings: Settings, url: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def connected(settings: Settings, url: str) -> Iterator[None]:
-    """Makes the Prefect server at `url` the one that flows called in this process report to.
+def connected(settings: Settings, url: str | None) -> Iterator[None]:
+    """Makes the Prefect server at `url` the one that flows called in this process report to; with None they do not.
 
     An error in a flow reaches the caller as an exception; Prefect's log goes to its server, not to the terminal.
     Raises FlowError where the user's server can be reached by no proxy that the environment names.
     """
-    variables = _variables(settings, url) | {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL"}
+    variables = _variables(settings, url) | {
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+        "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
+        # A server that went away delays the command by seconds, not by minutes.
+        "PREFECT_CLIENT_MAX_RETRIES": "1",
+        "PREFECT_API_REQUEST_TIMEOUT": "10",
+    }
     for name in os.environ.keys() - variables.keys():
         del os.environ[name]
     os.environ.update(variables)
-    if settings.prefect_url:
+    if settings.prefect_url and url:
         _refuse_unusable_proxy()
     with contextlib.ExitStack() as stack:
         with contextlib.chdir(Path(__file__).parent):  # where none of Prefect's files are
@@ -50,7 +93,7 @@ def connected(settings: Settings, url: str) -> Iterator[None]:
         yield
 
 
-def _variables(settings: Settings, url: str) -> dict[str, str]:
+def _variables(settings: Settings, url: str | None) -> dict[str, str]:
     """This process's variables, with those by which Prefect finds the server and keeps to this data directory."""
     home = settings.home.absolute() / "prefect"
     kept = _CLIENT_VARIABLES if settings.prefect_url else ()
@@ -59,17 +102,24 @@ def _variables(settings: Settings, url: str) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.upper().startswith("PREFECT_") or name.startswith(kept)
     }
-    return (inherited if settings.prefect_url else _without_proxies_to_this_machine(inherited)) | {
-        "PREFECT_API_URL": url,
-        "PREFECT_HOME": str(home),
-        "PREFECT_PROFILES_PATH": str(home / "profiles.toml"),
-        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",
-        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
-        "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
-    }
+    if settings.prefect_url is None:
+        inherited = _without_proxies_to_this_machine(inherited)
+        if url is not None:
+            inherited["PREFECT_API_AUTH_STRING"] = read_secret(settings)
+    return (
+        ({} if url is None else {"PREFECT_API_URL": url})
+        | inherited
+        | {
+            "PREFECT_HOME": str(home),
+            "PREFECT_PROFILES_PATH": str(home / "profiles.toml"),
+            "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "DO_NOT_TRACK": "1",
+            "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",
+            "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+            "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
+        }
+    )
 
 
 def _without_proxies_to_this_machine(variables: Mapping[str, str]) -> dict[str, str]:

@@ -6,19 +6,22 @@ buildings; units that do not depend on each other run at the same time.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
 
-from prefect import State, flow, get_run_logger
+from prefect import flow
+from prefect.context import FlowRunContext
+from pydantic import ValidationError
 
 from flows.artifacts import show_resolve
-from flows.work import Work, unit_task, working
+from flows.failures import confidential
+from flows.work import Work, logger_of_run, step, working
+from pipeline.city import watermarks
 from pipeline.city.decision_digest import decision_digest
 from pipeline.city.units import read_city
-from pipeline.registry import ModelRow
-from pipeline.resolve import UnitResult, embed_camera, resolve_unit, units_within
+from pipeline.registry import ModelRow, model_in_use
+from pipeline.resolve import UnitResult, any_missing, embed_camera, resolve_unit, units_within
 from pipeline.resolve.progress import UnitsProgress
 from schemas.city_file import unknown_unit
 from schemas.errors import UsageError
@@ -40,25 +43,38 @@ class Resolved:
         return sum(result.written for result in self.results)
 
 
-@flow(name="camera", flow_run_name="{parameters.unit}")
+def run_name() -> str:
+    """A run's name is its unit."""
+    context = FlowRunContext.get()
+    try:
+        return ResolveParameters.model_validate(((context and context.parameters) or {}).get("parameters")).unit
+    except ValidationError:
+        return "wrong parameters"
+
+
+@flow(name="camera", flow_run_name=run_name, validate_parameters=False)
+@confidential
 async def camera(parameters: ResolveParameters) -> Resolved:
     """Groups a camera's crops into tracklets, one for each passage of a person."""
     return await _resolve(Level.CAMERA, parameters)
 
 
-@flow(name="building", flow_run_name="{parameters.unit}")
+@flow(name="building", flow_run_name=run_name, validate_parameters=False)
+@confidential
 async def building(parameters: ResolveParameters) -> Resolved:
     """Finds the same person at the cameras of a building, after resolving the cameras."""
     return await _resolve(Level.BUILDING, parameters)
 
 
-@flow(name="street", flow_run_name="{parameters.unit}")
+@flow(name="street", flow_run_name=run_name, validate_parameters=False)
+@confidential
 async def street(parameters: ResolveParameters) -> Resolved:
     """Finds the same person in the buildings of a street, after resolving everything below it."""
     return await _resolve(Level.STREET, parameters)
 
 
-@flow(name="district", flow_run_name="{parameters.unit}")
+@flow(name="district", flow_run_name=run_name, validate_parameters=False)
+@confidential
 async def district(parameters: ResolveParameters) -> Resolved:
     """Finds the same person in the streets of a district and in its history, after resolving everything below it."""
     return await _resolve(Level.DISTRICT, parameters)
@@ -68,6 +84,7 @@ FLOWS = {Level.CAMERA: camera, Level.BUILDING: building, Level.STREET: street, L
 
 
 async def _resolve(level: Level, parameters: ResolveParameters) -> Resolved:
+    parameters = ResolveParameters.model_validate(parameters)  # the engine hands on what the API's row says
     unit = parameters.unit
     if level_of(unit) is not level:
         raise UsageError(f"{unit} is a {level_of(unit)}; run the {level_of(unit)} flow for it, not the {level} flow")
@@ -77,11 +94,20 @@ async def _resolve(level: Level, parameters: ResolveParameters) -> Resolved:
         if unit not in names:
             raise unknown_unit(unit, set(names))
         units = await work.run(units_within, work.store, unit)
+        if not await work.run(_is_pending, work, units):
+            return Resolved(tuple(UnitResult(code) for code in units), await work.run(_digest, work, unit))
         results = await _Run(work, parameters, units).all()
         digest = await work.run(_digest, work, unit)
         if any(result.windows for result in results):  # a run that found nothing new keeps the last one's artifacts
             await show_resolve(work.settings, unit, names, results, digest)
         return Resolved(tuple(results), digest)
+
+
+def _is_pending(work: Work, units: list[str]) -> bool:
+    """Whether a window of the units has to be resolved, or a crop of theirs is not embedded."""
+    with work.store.begin() as connection:
+        model = model_in_use(connection)
+        return watermarks.any_pending(connection, units) or any_missing(connection, model, units)
 
 
 def _digest(work: Work, unit: str) -> str:
@@ -100,24 +126,31 @@ class _Run:
         for unit in units[:-1]:
             self._below[parent_of(unit) or ""].append(unit)
         self._tell = UnitsProgress(len(units), work.on_step)
-        self._task = unit_task("resolve unit", self._resolve_unit)
-        self._states: dict[str, State[UnitResult]] = {}
+        self._step = step("resolve unit", self._resolve_unit)
+        self._results: dict[str, UnitResult] = {}
+        self._errors: list[Exception] = []
 
     async def all(self) -> list[UnitResult]:
         """Each unit's result, in dependency order. Raises the first error when all that could run have ended."""
         await self._visit(self._units[-1])
-        # Cameras come first: a camera's error is the reason why the units above it could not start.
-        return [await self._states[unit].aresult() for unit in self._units]
+        if self._errors:
+            raise self._errors[0]
+        return [self._results[unit] for unit in self._units]
 
-    async def _visit(self, unit: str) -> State[UnitResult]:
-        below = await asyncio.gather(*(self._visit(child) for child in self._below[unit]))
-        ended = self._task(unit, wait_for=below, return_state=True)
-        self._states[unit] = await cast(Awaitable[State[UnitResult]], ended)
+    async def _visit(self, unit: str) -> bool:
+        """Resolves the units below, then the unit; nothing above a unit that failed. Returns whether all succeeded."""
+        if not all(await asyncio.gather(*(self._visit(child) for child in self._below[unit]))):
+            return False
+        try:
+            self._results[unit] = await self._step(unit)
+        except Exception as error:
+            self._errors.append(error)
+            return False
         self._tell(unit, 1, 1)
-        return self._states[unit]
+        return True
 
     async def _resolve_unit(self, unit: str) -> UnitResult:
-        logger = get_run_logger()
+        logger = logger_of_run()
 
         def on_wait(line: str) -> None:
             logger.warning("%s", line)

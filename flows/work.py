@@ -1,26 +1,32 @@
 """What the tasks of a run share: the store, the crops and the cores of models, each opened once.
 
 Each task reads at its start which model is in use: that may change during a run.
+
+Whatever is called here runs with Prefect or without: called as a flow, its steps are tasks of the run; called plainly
+(`flow.fn`), they are steps of the same order, with the same new tries.
 """
 
 import asyncio
 import contextlib
 import contextvars
+import logging
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
-from prefect import State, Task, task
+from prefect import State, Task, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import TaskRun
+from prefect.context import FlowRunContext
 
+from flows.failures import RunFailed
 from flows.timing import TimedCore, Timing
 from pipeline.crops.crop_store import CropStore
 from pipeline.registry import ModelRow, model_in_use
 from pipeline.store import Store
 from reid_core.serving.core import ReIDCore
 from reid_core.serving.factory import open_core
-from schemas.errors import CoreUnavailable, ModelChanged, StoreUnavailable, UrbanReidError
+from schemas.errors import CoreUnavailable, ModelChanged, StoreUnavailable
 from schemas.settings import Settings
 
 P = ParamSpec("P")
@@ -71,7 +77,7 @@ class Work:
         context = contextvars.copy_context()
 
         def call() -> T:
-            with self.timing.during("association"), _encodable_messages():
+            with self.timing.during("association"):
                 return context.run(function, *args, **kwargs)
 
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
@@ -79,19 +85,6 @@ class Work:
     def close(self) -> None:
         # Not waited for: a step that is interrupted here is rolled back, as after a kill.
         self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-@contextlib.contextmanager
-def _encodable_messages() -> Iterator[None]:
-    """Writes half characters in messages of our errors with a backslash: Prefect cannot send them to its server.
-
-    A path whose name is not UTF-8 has such.
-    """
-    try:
-        yield
-    except UrbanReidError as error:
-        error.args = (str(error).encode(errors="backslashreplace").decode(),)
-        raise
 
 
 _open: contextvars.ContextVar[Work | None] = contextvars.ContextVar("urban_reid_work", default=None)
@@ -115,14 +108,34 @@ def working(settings: Settings, timing: Timing | None = None) -> Iterator[Work]:
             work.close()
 
 
+def logger_of_run() -> "logging.Logger | logging.LoggerAdapter[Any]":
+    """The log of the flow run, on Prefect's pages; called without Prefect, one that nobody keeps."""
+    return logging.getLogger(__name__) if FlowRunContext.get() is None else get_run_logger()
+
+
+def _is_passing(error: BaseException) -> bool:
+    """Whether a failed step is worth another try, because the database or the core did not answer."""
+    return isinstance(error, StoreUnavailable | CoreUnavailable)
+
+
 async def _may_come_back(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
-    """Whether the failed task is worth another try, because the database or the core did not answer."""
-    return isinstance(await state.aresult(raise_on_failure=False), StoreUnavailable | CoreUnavailable)
+    failed = await state.aresult(raise_on_failure=False)
+    return isinstance(failed, RunFailed) and _is_passing(failed.cause)
 
 
-def unit_task(name: str, function: Callable[[str], Coroutine[Any, Any, T]]) -> Task[[str], Coroutine[Any, Any, T]]:
-    """A task over one unit, with new tries and a time limit; its result stays in this process."""
-    decorate = task(
+def step(name: str, function: Callable[[str], Coroutine[Any, Any, T]]) -> Callable[[str], Coroutine[Any, Any, T]]:
+    """A step over one unit, with new tries: a task of the flow run that it is called in, with a time limit.
+
+    Its result stays in this process. Raises what `function` raises, within a flow run as RunFailed.
+    """
+
+    async def told(unit: str) -> T:
+        try:
+            return await function(unit)
+        except Exception as error:
+            raise RunFailed(error) from None
+
+    decorated = task(
         name=name,
         task_run_name="{unit}",
         retries=len(_RETRY_DELAYS_S),
@@ -131,5 +144,18 @@ def unit_task(name: str, function: Callable[[str], Coroutine[Any, Any, T]]) -> T
         timeout_seconds=_TIMEOUT_S,
         cache_policy=NO_CACHE,
         persist_result=False,
-    )
-    return decorate(function)
+    )(told)
+
+    async def call(unit: str) -> T:
+        if FlowRunContext.get() is not None:
+            return await decorated(unit)
+        for delay_s in _RETRY_DELAYS_S:
+            try:
+                return await function(unit)
+            except Exception as error:
+                if not _is_passing(error):
+                    raise
+                await asyncio.sleep(delay_s)
+        return await function(unit)
+
+    return call

@@ -52,6 +52,27 @@ def write_whole(path: Path, content: bytes | str, *, mode: int = 0o666, sync: bo
             os.fsync(file.fileno())
 
 
+#: With less than this a database or a server cannot work, bytes.
+_TOO_LITTLE = 4 << 20
+
+
+def full_disk(path: Path) -> str | None:
+    """A clause such as `the disk of /x is full (12 kB are free): ...`, for messages; None where space is left.
+
+    `path`: a folder; where it does not exist, the nearest above it that does.
+    """
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    try:
+        found = os.statvfs(path)
+    except OSError:
+        return None
+    free = found.f_bavail * found.f_frsize
+    if free >= _TOO_LITTLE:
+        return None
+    return f"the disk of {path} is full ({free // 1000} kB are free): make room, and try again"
+
+
 def replace_link(path: Path, target: Path) -> None:
     """Makes `path` a symbolic link to the folder `target`, at once in place of an earlier link or file."""
     partial = path.with_name(f"{path.name}.partial")

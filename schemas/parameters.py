@@ -64,6 +64,12 @@ class SearchParameters(Period):
         return self
 
 
+class RequestParameters(Frozen):
+    """What was asked for before, with the reason, in the city's database."""
+
+    request: UUID = Field(title="Request", description="id of the request, which the command that asked printed")
+
+
 class TrainParameters(Frozen):
     """A training run: the data it learns from, the reason, and the model it makes."""
 

@@ -116,6 +116,12 @@ class Settings(BaseSettings):
     prefect_url: Line | None = Field(
         None, description="API address of a Prefect server supplied by the user; else one is started on loopback"
     )
+    prefect_port: int | None = Field(
+        None, ge=1, le=65_535, description="port of Prefect's pages; unset: a free one, which stays the same"
+    )
+    prefect_days: int = Field(
+        30, ge=1, le=3_650, description="days after which ended runs are deleted from Prefect's database"
+    )
     association: AssociationSettings = AssociationSettings()
 
     def compiles(self, device: str) -> bool:

@@ -24,7 +24,7 @@ from tests.helpers.homes import fresh_settings, new_home, remove_home
 from tests.helpers.town import PACKAGED, Town
 
 #: Fixtures that start a database, a Prefect server or a process of the command line.
-SERVERS = {"server", "home", "used_home", "prefect_url", "run"}
+SERVERS = {"server", "home", "used_home", "prefect_server", "run"}
 #: Tests that train, convert or run networks, or simulate whole cities: seconds each. `make test-quick` leaves them out.
 HEAVY = (
     "reid_core/backbones",

@@ -3,23 +3,27 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from flows.environment import connected
+from flows.names import TRAINING, deployment_name
 from flows.server import PrefectServer
 from schemas.city_file import unknown_unit
-from schemas.errors import FlowError
+from schemas.errors import FlowError, HomeError
 from schemas.levels import level_of
-from schemas.parameters import ResolveParameters, SearchParameters, SearchResult, TrainParameters
+from schemas.parameters import RequestParameters, ResolveParameters, SearchParameters, SearchResult, TrainParameters
 from schemas.settings import Settings
 from urban_reid import STARTED_S
+from urban_reid.output import say, shown
 from urban_reid.up import is_up
 
 if TYPE_CHECKING:
     from flows.resolve import Resolved
     from flows.training import Trained
+    from pipeline.store import Store
     from schemas.city_file import City
 
 
@@ -41,10 +45,10 @@ def resolve(
     """Runs the flow of the unit's level in this process and returns when it has ended.
 
     `on_step` is called with (what is being done, how much of it is done, how much there is); `on_wait` with a line that
-    names the process that this one waits for. Time is counted from `since`, in seconds of time.perf_counter.
-    Raises what the work raises; FlowError when the Prefect server does not answer.
+    names the process that this one waits for. Time is counted from `since`, in seconds of time.perf_counter. Raises
+    what the work raises.
     """
-    with ready(settings, parameters.unit), PrefectServer(settings) as server, connected(settings, server.url):
+    with ready(settings, parameters.unit), reported(settings) as run:
         from flows.resolve import FLOWS
         from flows.timing import Timing
         from flows.work import working
@@ -52,33 +56,81 @@ def resolve(
         timing = Timing()
         with working(settings, timing) as work:
             work.on_step, work.on_wait = on_step, on_wait
-            server.wait()
             with timing.during("prefect"):
-                resolved = asyncio.run(FLOWS[level_of(parameters.unit)](parameters))
+                resolved = run(FLOWS[level_of(parameters.unit)], parameters)
         return Timed(resolved, timing.split(since, time.perf_counter()))
 
 
-def search(settings: Settings, parameters: SearchParameters) -> SearchResult:
-    """Runs the search flow in this process and returns its result. Raises as `resolve` does."""
-    with ready(settings, parameters.unit), PrefectServer(settings) as server, connected(settings, server.url):
+def search(settings: Settings, parameters: SearchParameters) -> tuple[UUID, SearchResult]:
+    """Writes the request down and runs the search flow in this process. Returns the request's id and the result.
+
+    Raises as `resolve`, and InputError for a crop that does not exist.
+    """
+    with ready(settings, parameters.unit) as opened, reported(settings) as run:
         from flows.search import search as flow
+        from pipeline.registry import model_in_use
+        from pipeline.search.request import request_search
 
-        server.wait()
-        return asyncio.run(flow(parameters))
+        with opened.store.begin() as connection:
+            model = model_in_use(connection)
+        request = request_search(opened.store, model, parameters)
+        return request, run(flow, RequestParameters(request=request))
 
 
-def train(settings: Settings, parameters: TrainParameters, on_step: Callable[[str, int, int], None]) -> "Trained":
+def train(
+    settings: Settings,
+    parameters: TrainParameters,
+    on_step: Callable[[str, int, int], None],
+) -> "Trained":
     """Runs the training flow in this process, up to the registered candidate. `on_step`, errors: as for `resolve`."""
     from pipeline.store import Store
+    from pipeline.training.request import request_training
 
-    with Store.open(settings, "urban-reid train"), PrefectServer(settings) as server, connected(settings, server.url):
+    with Store.open(settings, "urban-reid train") as store, reported(settings) as run:
         from flows.training import training
         from flows.work import working
 
         with working(settings) as work:
             work.on_step = on_step
-            server.wait()
-            return asyncio.run(training(parameters))
+            request = request_training(store, parameters)
+            trained: Trained = run(training, RequestParameters(request=request))
+            return trained
+
+
+@contextmanager
+def reported(settings: Settings) -> Iterator[Callable[[Any, Any], Any]]:
+    """Yields a function that calls a flow with its parameters, and returns or raises what the flow's work does.
+
+    The run is reported to Prefect where that answers. Where it does not, or stops to answer, the work is done all the
+    same, and one line on stderr warns of it.
+    """
+    with ExitStack() as holds:
+        server: PrefectServer | None = None
+        try:
+            server = holds.enter_context(PrefectServer(settings))
+            holds.enter_context(connected(settings, server.url))
+        except (FlowError, HomeError) as error:
+            server = None
+            _warn(error)
+            holds.enter_context(connected(settings, None))
+
+        def run(flow: Any, parameters: Any) -> Any:
+            from flows.failures import call, call_unreported
+
+            if server is None:
+                return call_unreported(flow, parameters)
+            try:
+                server.wait()
+            except FlowError as error:
+                _warn(error)
+                return call_unreported(flow, parameters)
+            return call(flow, parameters, _warn)
+
+        yield run
+
+
+def _warn(reason: object) -> None:
+    say(f"warning: Prefect does not show this run, or not all of it: {shown(reason)}")
 
 
 def hand_over(settings: Settings, parameters: ResolveParameters) -> dict[str, Any]:
@@ -86,16 +138,34 @@ def hand_over(settings: Settings, parameters: ResolveParameters) -> dict[str, An
 
     Raises FlowError when nothing is up.
     """
+    _refuse_if_nothing_is_up(settings)
+    name = deployment_name(level_of(parameters.unit))
+    with ready(settings, parameters.unit):
+        return _hand_over(settings, name, parameters)
+
+
+def hand_over_training(settings: Settings, parameters: TrainParameters) -> dict[str, Any]:
+    """As `hand_over`, for a training run."""
+    from pipeline.store import Store
+    from pipeline.training.request import request_training
+
+    _refuse_if_nothing_is_up(settings)
+    with Store.open(settings, "urban-reid train") as store:
+        request = request_training(store, parameters)
+    return _hand_over(settings, TRAINING, RequestParameters(request=request))
+
+
+def _refuse_if_nothing_is_up(settings: Settings) -> None:
     if not is_up(settings) and settings.prefect_url is None:
         raise FlowError("nothing is up to run it: start `urban-reid up` on this data directory, or omit --no-wait")
-    with ready(settings, parameters.unit), PrefectServer(settings) as server, connected(settings, server.url):
+
+
+def _hand_over(settings: Settings, name: str, parameters: ResolveParameters | RequestParameters) -> dict[str, Any]:
+    with PrefectServer(settings) as server, connected(settings, server.url):
         from prefect.deployments import arun_deployment
         from prefect.exceptions import ObjectNotFound
 
-        from flows.deployments import deployment_name
-
         server.wait()
-        name = deployment_name(level_of(parameters.unit))
         try:
             run = asyncio.run(
                 arun_deployment(name, parameters={"parameters": parameters.model_dump(mode="json")}, timeout=0)
@@ -105,9 +175,15 @@ def hand_over(settings: Settings, parameters: ResolveParameters) -> dict[str, An
         return {"flow_run": str(run.id), "url": f"{server.ui_url}/runs/flow-run/{run.id}"}
 
 
+@dataclass(frozen=True)
+class Ready:
+    store: "Store"
+    city: "City"
+
+
 @contextmanager
-def ready(settings: Settings, unit: str) -> Iterator["City"]:
-    """Holds the database and yields the city. Raises if the city has no such unit or no model is in use.
+def ready(settings: Settings, unit: str) -> Iterator[Ready]:
+    """Holds the database and yields it, with the city. Raises if the city has no such unit or no model is in use.
 
     Both are checked before the wait for Prefect.
     """
@@ -122,4 +198,4 @@ def ready(settings: Settings, unit: str) -> Iterator["City"]:
             raise unknown_unit(unit, known)
         with store.begin() as connection:
             model_in_use(connection)
-        yield city
+        yield Ready(store, city)

@@ -16,19 +16,32 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
 
 from flows.environment import environment
 from flows.server import PrefectServer
-from schemas.disk import make_home, open_lock, try_lock
-from schemas.errors import FlowError, HomeError
+from schemas.disk import full_disk, make_home, open_lock, try_lock
+from schemas.errors import FlowError, HomeError, StoreError, UrbanReidError
 from schemas.settings import Settings
+from urban_reid.service_manager import tell_manager
+
+if TYPE_CHECKING:
+    from pipeline.store import Store
 
 _LOOK_EVERY_S = 0.5
+_LOOK_AT_DATABASE_EVERY_S = 2.0
 _READY_WITHIN_S = 180.0
 #: Pauses before a child that died is started again; after a life longer than the last of them, the first one counts.
 _PAUSES_S = (1.0, 2.0, 5.0, 15.0, 60.0)
 #: A child that was asked to end gets this long; the runner first cancels its flow runs.
 _END_WITHIN_S = 20.0
+
+
+def _pause_s(deaths: int) -> float:
+    """How long ago a child must have been started before it is started again, seconds."""
+    return _PAUSES_S[min(deaths, len(_PAUSES_S) - 1)]
 
 
 @dataclass
@@ -62,8 +75,7 @@ class Child:
         if self.process is None or self.process.poll() is None:
             return
         lived_s = time.monotonic() - self.started_at
-        pause_s = _PAUSES_S[min(self.deaths, len(_PAUSES_S) - 1)]
-        if lived_s < pause_s:
+        if lived_s < _pause_s(self.deaths):
             return
         self.deaths = 1 if lived_s > _PAUSES_S[-1] else self.deaths + 1
         say(f"{self.name} ended with status {self.process.returncode} and is started again; see {self.log}")
@@ -87,11 +99,63 @@ class Child:
             os.killpg(self.process.pid, signal.SIGKILL)
 
 
+class Database:
+    """The database, which any program of ours starts again at its next connection; here each few seconds."""
+
+    def __init__(self, store: "Store") -> None:
+        self._store = store
+        self._looked_at = time.monotonic()
+        self._began = self._start_time()
+
+    def look(self, say: Callable[[str], None]) -> None:
+        if time.monotonic() - self._looked_at < _LOOK_AT_DATABASE_EVERY_S:
+            return
+        self._looked_at = time.monotonic()
+        try:
+            began = self._start_time()
+        except StoreError as error:
+            if self._began is not None:
+                say(f"the database does not answer: {full_disk(self._store.settings.home) or error}")
+            began = None
+        else:
+            if began != self._began:
+                say("the database ended and was started again")
+        self._began = began
+
+    def _start_time(self) -> object:
+        with self._store.begin() as connection:
+            return connection.scalar(text("SELECT pg_postmaster_start_time()"))
+
+
+class Served:
+    """The Prefect server, started again like a child if it dies."""
+
+    def __init__(self, server: PrefectServer, log: Path) -> None:
+        self.server = server
+        self._log = log
+        self._deaths = 0
+        self._started_at = time.monotonic()
+
+    def look(self, say: Callable[[str], None]) -> None:
+        if self.server.alive():
+            return
+        lived_s = time.monotonic() - self._started_at
+        if lived_s < _pause_s(self._deaths):
+            return
+        self._deaths = 1 if lived_s > _PAUSES_S[-1] else self._deaths + 1
+        say(f"the Prefect server ended and is started again; see {self._log}")
+        self._started_at = time.monotonic()
+        try:
+            self.server.restart()
+        except UrbanReidError as error:  # tried again after the next pause; the city's work goes on without it
+            say(f"the Prefect server does not start: {full_disk(self._log.parent) or error}")
+
+
 def run(settings: Settings, say: Callable[[str], None], on_ready: Callable[[str], None]) -> None:
     """Keeps everything up until SIGINT, SIGTERM or SIGHUP. Calls `on_ready` with the address of Prefect's pages.
 
     Raises HomeError when another `up` runs on this data directory, or its path is too long for the core's socket;
-    FlowError when the Prefect server or its runner does not start.
+    FlowError when the Prefect server or its runner does not start; UsageError for a port that cannot be used.
     """
     from pipeline.store import Store
     from reid_core.serving.wire import socket_path
@@ -103,8 +167,8 @@ def run(settings: Settings, say: Callable[[str], None], on_ready: Callable[[str]
     with ExitStack() as stack:
         stack.enter_context(_alone(settings))
         stack.enter_context(_on_signals(ended.set))
-        stack.enter_context(Store.open(settings, "urban-reid up"))
-        server = stack.enter_context(PrefectServer(settings))
+        store = stack.enter_context(Store.open(settings, "urban-reid up"))
+        server = stack.enter_context(PrefectServer(settings, supervising=True))
         stack.callback(server.stop)
         prefect.mkdir(mode=0o700, exist_ok=True)  # not made yet where the user supplies the server
         variables = environment(settings, server.url)
@@ -117,18 +181,26 @@ def run(settings: Settings, say: Callable[[str], None], on_ready: Callable[[str]
             stack.callback(child.end)
             child.start()
         server.wait()
+        served = Served(server, prefect / "server.log")
+        database = Database(store)
         give_up_at = time.monotonic() + _READY_WITHIN_S
         ready = False
         while not ended.wait(_LOOK_EVERY_S):
-            core.look(say)
-            runner.look(say)
-            if not server.alive():
-                raise FlowError(f"the Prefect server ended; its log is {prefect / 'server.log'}")
+            for part in (database, served, core, runner):
+                part.look(say)
+            tell_manager("WATCHDOG=1")
+            if runner.environment["PREFECT_API_URL"] != server.url:  # another program took the port
+                runner.end()
+                runner.environment = environment(settings, server.url)
+                runner.start()
             if not ready and serving.exists() and _listens(core_socket):
                 ready = True
                 on_ready(server.ui_url)
+                tell_manager(f"READY=1\nSTATUS=Prefect's pages: {server.ui_url}")
             if not ready and time.monotonic() > give_up_at:
-                raise FlowError(f"not ready within {_READY_WITHIN_S:.0f} s; see {core.log} and {runner.log}")
+                why = full_disk(settings.home) or f"see {core.log} and {runner.log}"
+                raise FlowError(f"not ready within {_READY_WITHIN_S:.0f} s: {why}")
+        tell_manager("STOPPING=1")
         say("ending")
 
 

@@ -1,6 +1,6 @@
 """Watermarks: from which window on each unit has to be resolved. A new mark is never lost to an older one's end."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -23,6 +23,12 @@ def read(connection: Connection, unit: str) -> Watermark | None:
         text("SELECT dirty_from, version FROM watermark WHERE unit = :unit AND dirty_from IS NOT NULL"), {"unit": unit}
     ).one_or_none()
     return None if row is None else Watermark(row.dirty_from, row.version)
+
+
+def any_pending(connection: Connection, units: Sequence[str]) -> bool:
+    """Whether one of the units has a mark."""
+    query = text("SELECT EXISTS (SELECT FROM watermark WHERE unit = ANY(:units) AND dirty_from IS NOT NULL)")
+    return bool(connection.execute(query, {"units": list(units)}).scalar_one())
 
 
 def mark(connection: Connection, unit: str, dirty_from: datetime) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Row, TextClause, text
+from sqlalchemy import Connection, Row, TextClause, text
 
 from pipeline.crops.crop_store import CropStore, place_of_crop
 from pipeline.crops.quality import decode
@@ -96,6 +96,12 @@ def missing_crops(store: Store, model: ModelRow) -> Iterator[Sequence[Row[Any]]]
     while missing := _read(store, _OF_CITY, model, after=after, resolved=False):
         after = missing[-1].id
         yield missing
+
+
+def any_missing(connection: Connection, model: ModelRow, cameras: Sequence[str]) -> bool:
+    """Whether a crop of one of the cameras has no feature of `model`."""
+    query = text(f"SELECT EXISTS (SELECT FROM crop c WHERE c.camera = ANY(:cameras) AND {_MISSING})")
+    return bool(connection.execute(query, {"model": model.id, "cameras": list(cameras)}).scalar_one())
 
 
 def _read(store: Store, query: TextClause, model: ModelRow, **parameters: str | int | bool) -> Sequence[Row[Any]]:

@@ -74,6 +74,42 @@ def request_search(store: Store, model: ModelRow, parameters: SearchParameters) 
     return request
 
 
+@dataclass(frozen=True)
+class Request:
+    """A written request that was not answered yet."""
+
+    id: UUID
+    model_id: int  # in use when it was written
+    parameters: SearchParameters
+
+
+def read_request(store: Store, request: UUID) -> Request:
+    """The request of that id. Raises InputError if there is none, or if it was answered: a search is asked for once."""
+    with store.begin() as connection:
+        row = connection.execute(_REQUEST, {"id": request}).one_or_none()
+    if row is None:
+        raise InputError(f"no search was asked for as {request}; `urban-reid search` writes a request")
+    if row.finished_at is not None:
+        raise InputError(f"the search {request} was answered at {row.finished_at:%Y-%m-%d %H:%M} UTC; ask for it anew")
+    parameters = SearchParameters(
+        unit=row.unit,
+        from_time=row.from_time,
+        to_time=row.to_time,
+        crop_key=row.crop_key,
+        probe_id=row.probe_id,
+        reason=row.reason,
+        operator=row.operator,
+        top=row.top,
+    )
+    return Request(request, row.model_id, parameters)
+
+
+_REQUEST = text(
+    "SELECT r.unit, r.from_time, r.to_time, encode(c.key, 'hex') AS crop_key, r.probe_id, r.reason, r.operator, r.top, "
+    "r.model_id, r.finished_at FROM search_request r LEFT JOIN crop c ON c.id = r.crop_id WHERE r.id = :id"
+)
+
+
 def _check_probe(connection: Connection, parameters: SearchParameters) -> int | None:
     """The id of the crop that is the probe; None for an uploaded picture. Raises InputError if there is no such one."""
     if parameters.crop_key is None:

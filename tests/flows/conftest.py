@@ -4,6 +4,7 @@ import gc
 import shutil
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -15,15 +16,26 @@ from tests.helpers.prefect_api import Ask, ask
 
 
 @pytest.fixture(scope="session")
-def prefect_url() -> Iterator[str]:
-    """The API of a real server, which flows called in this process report to."""
+def prefect_server() -> Iterator[tuple[Path, str]]:
     home = new_home()
     settings = Settings(home=home)
     with PrefectServer(settings) as server:
         with connected(settings, server.url):
-            yield server.wait()
+            yield home, server.wait()
         server.stop()
     shutil.rmtree(home)
+
+
+@pytest.fixture(scope="session")
+def prefect_url(prefect_server: tuple[Path, str]) -> str:
+    """The API of a real server, which flows called in this process report to."""
+    return prefect_server[1]
+
+
+@pytest.fixture(scope="session")
+def prefect_home(prefect_server: tuple[Path, str]) -> Path:
+    """The data directory of that server."""
+    return prefect_server[0]
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import prefect.settings
 import pytest
 from prefect.settings.legacy import _get_settings_fields
 
-from flows.environment import connected, environment
+from flows.environment import connected, environment, make_secret
 from schemas.errors import FlowError
 from schemas.settings import Settings
 
@@ -18,6 +18,7 @@ URL = "http://127.0.0.1:1/api"
 #: Every variable that Prefect reads, and one that it may read one day.
 VARIABLES = sorted({name for name in _get_settings_fields(prefect.settings.Settings) if name.startswith("PREFECT")})
 OURS = {
+    "PREFECT_API_AUTH_STRING",
     "PREFECT_API_URL",
     "PREFECT_HOME",
     "PREFECT_PROFILES_PATH",
@@ -29,6 +30,14 @@ OURS = {
 }
 VALUES = ("http://127.0.0.1:9", "socks5://127.0.0.1:9", "ftp:]x")
 PROXIES = [spell(name) for name in ("http_proxy", "https_proxy", "all_proxy") for spell in (str.lower, str.upper)]
+
+
+@pytest.fixture
+def home(home: Path) -> Path:
+    """A data directory whose Prefect server was started once."""
+    (home / "prefect").mkdir(mode=0o700)
+    make_secret(Settings(home=home))
+    return home
 
 
 def test_children_neither_report_home_nor_look_into_the_working_directory(home: Path) -> None:

@@ -2,50 +2,43 @@
 
 import asyncio
 from typing import Any
+from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.exceptions import Pause
 from prefect.flow_engine import run_flow_async
-from prefect.flow_runs import aresume_flow_run
 from sqlalchemy import text
 
-from flows.training import Trained, training
+from flows.failures import call
+from flows.training import Trained, resume_promoted, training
 from flows.work import working
 from pipeline.registry import model_in_use, models
+from pipeline.training.promotion import promote
+from pipeline.training.request import request_training
 from schemas.errors import InputError
 from schemas.levels import UPWARD
-from schemas.parameters import TrainParameters
+from schemas.parameters import RequestParameters, TrainParameters
 from tests.helpers.prefect_api import Ask
 from tests.helpers.town import Town
+from tests.helpers.training import PARAMETERS
 
 pytestmark = pytest.mark.usefixtures("prefect_url")
-
-PARAMETERS = TrainParameters(
-    name="Better.1",
-    dataset="rendered:5:24",
-    reason="a <b>test</b>",
-    operator="anna",
-    strategy="plain",
-    architecture="resnet10s",
-    height=64,
-    width=32,
-    epochs=1,
-    identities_per_batch=6,
-)
 
 
 def run_here(town: Town, parameters: TrainParameters = PARAMETERS) -> Trained:
     with working(town.store.settings):
-        return asyncio.run(training(parameters))
+        request = RequestParameters(request=request_training(town.store, parameters))
+        trained: Trained = call(training, request, print)
+        return trained
 
 
-async def from_pages(parameters: TrainParameters) -> FlowRun:
-    """A run as somebody starts it from Prefect's pages."""
+async def handed_over(request: UUID) -> FlowRun:
+    """A run as `urban-reid train --no-wait` starts it."""
     async with get_client() as client:
         deployment = await client.create_deployment(await client.create_flow(training), "urban-reid")
-        given = {"parameters": parameters.model_dump(mode="json")}
+        given = {"parameters": {"request": str(request)}}
         return await client.create_flow_run_from_deployment(deployment, parameters=given)
 
 
@@ -59,11 +52,16 @@ async def carry_on(town: Town, run: FlowRun) -> State[Any]:
     return state
 
 
-def test_a_candidate_waits_for_approval_and_is_then_put_in_use(town: Town, lines: list[str], api: Ask) -> None:
+async def resume(town: Town) -> int:
+    async with get_client() as client:
+        return await resume_promoted(client, town.store)
+
+
+def test_a_candidate_waits_until_it_is_promoted(town: Town, lines: list[str], api: Ask) -> None:
     town.take_in(lines[:30])
     town.resolve()
     done = run_here(town)
-    assert done.promotion is None and done.comparison is not None
+    assert not done.in_use and done.comparison is not None
     row = next(row for row in models(town.store) if row.name == "Better.1")
     assert not row.in_use
     assert row.card.metrics == row.card.metrics | dict(done.comparison.metrics)
@@ -73,12 +71,14 @@ def test_a_candidate_waits_for_approval_and_is_then_put_in_use(town: Town, lines
     artifact = api("/artifacts/latest/filter", {"artifacts": {"key": {"any_": ["candidate-better-1"]}}})[0]
     assert "difference" in artifact["data"] and "<b>" not in artifact["data"]
 
-    run = asyncio.run(from_pages(PARAMETERS))
+    run = asyncio.run(handed_over(request_training(town.store, PARAMETERS)))
     with pytest.raises(Pause) as waits:  # the runner's process ends with it
         asyncio.run(carry_on(town, run))
     assert waits.value.state is not None and waits.value.state.name == "Suspended"
     assert len(models(town.store)) == 2  # nothing was registered twice
-    asyncio.run(aresume_flow_run(run.id, {"operator": "bert", "reason": "order 12", "force": True}))
+    assert asyncio.run(resume(town)) == 0
+    promote(town.store, town.crops, lambda _: town.core, "Better.1", operator="bert", reason="order 12", force=True)
+    assert asyncio.run(resume(town)) == 1
     ended = asyncio.run(carry_on(town, run))
     assert ended.is_completed(), ended
     with town.store.begin() as connection:

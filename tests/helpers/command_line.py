@@ -14,7 +14,9 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
-    variables = {**os.environ, "URBAN_REID_HOME": str(settings.home), "URBAN_REID_OPERATOR": "tester"}
+    # Tests that call flows in this process leave variables of Prefect.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    variables = {**inherited, "URBAN_REID_HOME": str(settings.home), "URBAN_REID_OPERATOR": "tester"}
     if settings.database_url:
         variables["URBAN_REID_DATABASE_URL"] = settings.database_url
     return variables

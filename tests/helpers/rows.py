@@ -77,6 +77,9 @@ def fill(store: Store) -> None:
         crop = insert_crop(connection)
         run = insert_run(connection, model)
         identity = insert_identity(connection, run)
+        connection.execute(
+            text("INSERT INTO training_request (operator, reason, parameters) VALUES ('anna', 'a test', '{}')")
+        )
         event = text("INSERT INTO identity_event (run_id, kind, persistent_id, other_id) VALUES (:run, :kind, :a, :b)")
         for kind, other in (("create", None), ("split", uuid4()), ("move", uuid4()), ("retire", None)):
             connection.execute(event, {"run": run, "kind": kind, "a": uuid4(), "b": other})

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from flows.server import PrefectServer
@@ -20,8 +19,11 @@ from pipeline.crops.crop_store import CropStore
 from pipeline.ingest.manifest import ingest_manifest
 from pipeline.registry import register_model, use_model
 from pipeline.store import Store
+from schemas.disk import keep_private
 from schemas.settings import Settings
 from tests.helpers.command_line import environment_of, error_of, program
+from tests.helpers.prefect_api import ask as ask_prefect
+from tests.helpers.prefect_api import secret_of
 
 PATIENCE_S = 240.0
 
@@ -70,6 +72,7 @@ def here(home: Path, city_files: Path, model_folder: Path, tmp_path: Path) -> It
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise RuntimeError('not ours')\n")
     settings = Settings(home=home)
+    keep_private()  # as every command does
     with Store.open(settings, "pytest") as store:
         store_city(store, read_city_file(city_files / "city.yaml"))
         register_model(store, settings, model_folder, "test")
@@ -100,7 +103,7 @@ def test_up(home: Path, here: Path) -> None:
         assert "runs already" in error_of(run("up"), 1)
 
         def ask(path: str, body: dict[str, Any]) -> Any:
-            return httpx.post(f"{url}/api{path}", json=body, timeout=30, trust_env=False).raise_for_status().json()
+            return ask_prefect(f"{url}/api", path, body, secret_of(home))
 
         deployments = {found["entrypoint"]: found for found in ask("/deployments/filter", {})}
         assert set(deployments) == {
@@ -110,7 +113,7 @@ def test_up(home: Path, here: Path) -> None:
         }
         every_five_minutes = deployments["flows.resolve.district"]["schedules"]
         assert [(s["slug"], s["schedule"]["interval"]) for s in every_five_minutes] == [("d1", 300)]
-        assert deployments["flows.search.search"]["parameter_openapi_schema"]["definitions"]["SearchParameters"]
+        assert deployments["flows.search.search"]["parameter_openapi_schema"]["definitions"]["RequestParameters"]
         wait_until(lambda: ask("/flow_runs/count", {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}))
 
         core = process_of(home, "reid_core.serving.service")
@@ -145,7 +148,10 @@ def test_up(home: Path, here: Path) -> None:
 
 def test_up_with_a_prefect_server_that_the_user_supplies(settings: Settings, home: Path, tmp_path: Path) -> None:
     with PrefectServer(Settings(home=home)) as theirs:
-        environment = environment_of(settings) | {"URBAN_REID_PREFECT_URL": theirs.wait()}
+        environment = environment_of(settings) | {
+            "URBAN_REID_PREFECT_URL": theirs.wait(),
+            "PREFECT_API_AUTH_STRING": secret_of(home),
+        }
         up = subprocess.Popen(
             program("up", "--json"),
             env=environment,

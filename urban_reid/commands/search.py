@@ -55,18 +55,18 @@ def search(
     # All other options are checked before a picture is read and stored.
     parameters = checked(SearchParameters, crop_key=key or "0" * 64, **asked)
     data = b"" if key else _read(Path(probe))
-    with running.ready(settings(), unit) as city:
+    with running.ready(settings(), unit) as opened:
         if key is None:
             parameters = checked(SearchParameters, probe_id=_upload(probe, data, parameters.operator), **asked)
         with progress("searching"):
-            result = running.search(settings(), parameters)
+            request, result = running.search(settings(), parameters)
     if as_json:
-        print_json(result.model_dump(mode="json"))
+        print_json({"request": str(request), **result.model_dump(mode="json")})
         return
     if not result.hits:
         out().print(f"no identity was seen in {shown(unit)} then")
         return
-    out().print(hits_table(result.hits, ZoneInfo(city.timezone)))
+    out().print(hits_table(result.hits, ZoneInfo(opened.city.timezone)))
     out().print(shown(result.summary))
 
 

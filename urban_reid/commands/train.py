@@ -74,6 +74,9 @@ def train(
         int, typer.Option("--pictures-per-identity", metavar="K", help="Pictures of each identity in a batch.")
     ] = 4,
     seed: Annotated[int, typer.Option(metavar="S", min=0, help="Seed of the run's random choices.")] = 0,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Wait for the end, or hand the run over to `up`.")
+    ] = True,
     as_json: AsJson = False,
 ) -> None:
     """Train a model, compare it with the one in use on people neither was trained on, and register it as a candidate.
@@ -109,6 +112,13 @@ def train(
         from reid_core.models import refuse_config
 
         refuse_config(config_of(parameters))
+    if not wait:
+        handed = running.hand_over_training(settings(), parameters)
+        if as_json:
+            print_json(handed)
+        else:
+            out().print(f"started in `up`: {shown(handed['url'])}", soft_wrap=True)
+        return
     with stages() as tell:
         done = running.train(settings(), parameters, tell)
     found = done.comparison

@@ -1,6 +1,7 @@
 """urban-reid up: keeps all services running until Ctrl-C."""
 
 import sys
+from typing import Annotated
 
 import typer
 
@@ -11,20 +12,37 @@ from urban_reid.output import out, print_json, say, shown, warn_if_open
 app = typer.Typer()
 
 
-@app.command(epilog="Example: urban-reid up   (then open the address that it prints)")
-def up(as_json: AsJson = False) -> None:
+@app.command(epilog="Example: urban-reid up --port 4200   (then open the address that it prints)")
+def up(
+    port: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            max=65_535,
+            help="Port of Prefect's pages. Unless given: URBAN_REID_PREFECT_PORT, or a free one that stays the same.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Run the database, the core process, the Prefect server and all deployments until Ctrl-C."""
+    from flows.environment import secret_file
     from urban_reid.up import run
+
+    ours = settings() if port is None else settings().model_copy(update={"prefect_port": port})
+    secret = None if ours.prefect_url else str(secret_file(ours))
 
     def ready(url: str) -> None:
         if as_json:
-            print_json({"url": url, "home": str(settings().home)})
+            print_json({"url": url, "home": str(ours.home), "secret_file": secret})
             sys.stdout.flush()
             return
-        out().print(f"up on {shown(settings().home)}")
+        out().print(f"up on {shown(ours.home)}")
         out().print(f"  Prefect's pages   [bold]{shown(url)}[/bold]")
+        if secret is not None:
+            out().print(f"  to sign in        the line in {shown(secret)}", soft_wrap=True)
         out().print(f"  flows to run      {shown(url)}/deployments", soft_wrap=True)
         out().print("  Ctrl-C ends everything")
 
-    warn_if_open(settings())
-    run(settings(), lambda line: say(shown(line)), ready)
+    warn_if_open(ours)
+    run(ours, lambda line: say(shown(line)), ready)

@@ -1,0 +1,86 @@
+"""Which process runs which flow run, so that a run whose process was killed does not stay "Running" for ever.
+
+While a run lasts, HOME/prefect/runs/ID names its host and process. A process is told from a later one with the same
+number by when it started.
+"""
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from uuid import UUID
+
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import StateType
+from prefect.context import FlowRunContext
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Crashed
+
+from schemas.disk import write_whole
+from schemas.settings import Settings, settings
+
+
+def _folder(of: Settings) -> Path:
+    return of.home / "prefect" / "runs"
+
+
+def _started(process: int) -> str | None:
+    """When a process of this host started, in a form that no later process has; None where it is dead or a zombie."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else f"{boot} {fields[19]}"
+
+
+@contextmanager
+def recorded() -> Iterator[None]:
+    """Records that this process runs the flow run of this context, as long as it does."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        yield
+        return
+    file = _folder(settings()) / str(context.flow_run.id)
+    with suppress(OSError):  # such as a full disk; then the run is not marked if this process is killed
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        process = os.getpid()
+        record = {"host": socket.gethostname(), "process": process, "started": _started(process)}
+        write_whole(file, json.dumps(record), mode=0o600)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            file.unlink(missing_ok=True)
+
+
+def _dead(file: Path) -> bool | None:
+    """Whether the recorded process is dead; None where that cannot be known here."""
+    try:
+        record = json.loads(file.read_bytes())
+        host, process, started = str(record["host"]), int(record["process"]), str(record["started"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if host != socket.gethostname() or started == "None":
+        return None
+    return _started(process) != started
+
+
+async def mark_crashed(client: PrefectClient, of: Settings) -> int:
+    """Marks the runs whose recorded process is dead as crashed, and only those. Returns their number."""
+    marked = 0
+    for file in sorted(_folder(of).glob("*-*")):
+        if _dead(file) is not True:
+            continue
+        run = UUID(file.name)
+        try:
+            state = (await client.read_flow_run(run)).state
+        except ObjectNotFound:
+            state = None
+        if state is not None and state.type is StateType.RUNNING:
+            await client.set_flow_run_state(run, Crashed(message="Its process was killed."), force=True)
+            marked += 1
+        file.unlink(missing_ok=True)
+    return marked

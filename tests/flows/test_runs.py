@@ -1,0 +1,78 @@
+"""Runs whose process was killed: they, and no others, are marked as crashed."""
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.states import Running
+
+from flows.resolve import district
+from flows.runs import mark_crashed
+from schemas.parameters import ResolveParameters
+from schemas.settings import Settings
+
+
+async def _runs(count: int) -> list[UUID]:
+    async with get_client() as client:
+        parameters = {"parameters": ResolveParameters(unit="d1").model_dump(mode="json")}
+        return [
+            (await client.create_flow_run(district, parameters=parameters, state=Running())).id for _ in range(count)
+        ]
+
+
+async def _mark(settings: Settings) -> int:
+    async with get_client() as client:
+        return await mark_crashed(client, settings)
+
+
+async def _states(runs: list[UUID]) -> list[str]:
+    async with get_client() as client:
+        return [str((await client.read_flow_run(run)).state_name) for run in runs]
+
+
+@pytest.mark.usefixtures("prefect_url")
+def test_only_runs_whose_process_is_dead_are_marked(home: Path) -> None:
+    folder = home / "prefect" / "runs"
+    folder.mkdir(parents=True)
+    runs = asyncio.run(_runs(6))
+    program = (
+        "import sys, time; from uuid import UUID; from types import SimpleNamespace as N; import flows.runs as r\n"
+        "r.FlowRunContext = N(get=lambda: N(flow_run=N(id=UUID(sys.argv[1]))))\n"
+        "with r.recorded():\n    print('recorded', flush=True); time.sleep(600)"
+    )
+    variables = {**os.environ, "URBAN_REID_HOME": str(home)}
+    processes = [
+        subprocess.Popen([sys.executable, "-c", program, str(run)], env=variables, stdout=subprocess.PIPE, text=True)
+        for run in runs[:2]
+    ]
+    try:
+        for process in processes:
+            assert process.stdout is not None and process.stdout.readline() == "recorded\n"
+        killed, alive = processes
+        killed.kill()  # and not waited for: a zombie runs nothing
+        record = json.loads((folder / str(runs[0])).read_text())
+        assert record["host"] == socket.gethostname() and record["process"] == killed.pid
+        (folder / str(runs[2])).write_text(json.dumps(record | {"host": "another"}))
+        boot, ticks = record["started"].split()
+        later = {"host": socket.gethostname(), "process": alive.pid, "started": f"{boot} {int(ticks) - 500}"}
+        (folder / str(runs[3])).write_text(json.dumps(later))  # the number is another process's now
+        (folder / str(runs[4])).write_text("damaged")  # and of the last one there is no record
+        while True:
+            stat = Path(f"/proc/{killed.pid}/stat").read_text().rpartition(")")[2].split()
+            if stat[0] == "Z":
+                break
+        assert asyncio.run(_mark(Settings(home=home))) == 2
+        crashed = [state == "Crashed" for state in asyncio.run(_states(runs))]
+        assert crashed == [True, False, False, True, False, False]
+        assert asyncio.run(_mark(Settings(home=home))) == 0
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
