@@ -1,5 +1,6 @@
 """The record of a search before it starts: who searches for which person, where and why."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 

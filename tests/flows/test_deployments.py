@@ -60,7 +60,9 @@ class Api:
 
         def ended() -> dict[str, Any] | None:
             state = self.state(run)
-            return state if state["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED") else None
+            return (
+                state if state["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED") else None
+            )  # codespell:ignore
 
         found: dict[str, Any] = wait_until(ended)
         return found
