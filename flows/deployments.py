@@ -6,8 +6,10 @@ environment, a block) is never run. See docs/decisions/prefect-runner.md.
 """
 
 import asyncio
+import math
 import signal
 import sys
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -21,7 +23,7 @@ from prefect.types.entrypoint import EntrypointType
 
 from flows.names import DEPLOYMENT
 from flows.resolve import FLOWS
-from flows.runs import mark_crashed
+from flows.runs import delete_empty, mark_crashed
 from flows.search import search
 from flows.training import resume_promoted, training
 from pipeline.city.units import find_city
@@ -37,6 +39,7 @@ from schemas.settings import settings
 _POLL_S = 2.0
 _DISTRICT_EVERY = timedelta(minutes=5)
 _LOOK_S = 10.0
+_SWEEP_EVERY_S = 3600.0
 #: Runs at a time, each in a process of its own; further ones wait.
 _LIMIT = 4
 
@@ -54,6 +57,7 @@ async def _serve() -> None:
             for flow in flows:
                 await _register(runner, flow, districts)
             await resume_promoted(client, store)
+            swept = -math.inf
             running = asyncio.create_task(runner.start())
             await asyncio.sleep(0)  # it has set its own handler, which ends no run
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
@@ -68,6 +72,9 @@ async def _serve() -> None:
                         await _register(runner, FLOWS[Level.DISTRICT], districts)
                     if model != before[1]:
                         await resume_promoted(client, store)
+                    if time.monotonic() - swept > _SWEEP_EVERY_S:
+                        swept = time.monotonic()
+                        await delete_empty(client)
                 except (StoreUnavailable, httpx.HTTPError, PrefectException):
                     districts, model = before  # tried again after the pause; the runs report it too
             if ended.is_set():

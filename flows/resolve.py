@@ -15,7 +15,8 @@ from prefect.context import FlowRunContext
 from pydantic import ValidationError
 
 from flows.artifacts import show_resolve
-from flows.failures import confidential
+from flows.failures import confidential, reported
+from flows.runs import mark_empty
 from flows.work import Work, logger_of_run, step, working
 from pipeline.city import watermarks
 from pipeline.city.decision_digest import decision_digest
@@ -95,6 +96,7 @@ async def _resolve(level: Level, parameters: ResolveParameters) -> Resolved:
             raise unknown_unit(unit, set(names))
         units = await work.run(units_within, work.store, unit)
         if not await work.run(_is_pending, work, units):
+            await reported(mark_empty)
             return Resolved(tuple(UnitResult(code) for code in units), await work.run(_digest, work, unit))
         results = await _Run(work, parameters, units).all()
         digest = await work.run(_digest, work, unit)

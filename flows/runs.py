@@ -9,17 +9,24 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
 
 from schemas.disk import write_whole
 from schemas.settings import Settings, settings
+
+#: Tag of a run that found nothing to do, and how long it is kept.
+_EMPTY = "nothing to do"
+_KEPT = timedelta(days=1)
 
 
 def _folder(of: Settings) -> Path:
@@ -66,6 +73,25 @@ def _dead(file: Path) -> bool | None:
     if host != socket.gethostname() or started == "None":
         return None
     return _started(process) != started
+
+
+async def mark_empty() -> None:
+    """Marks the flow run of this context as one that found nothing to do, so that it is deleted after a day."""
+    context = FlowRunContext.get()
+    if context is not None and context.flow_run is not None and isinstance(context.client, PrefectClient):
+        await context.client.update_flow_run(context.flow_run.id, tags=[_EMPTY])
+
+
+async def delete_empty(client: PrefectClient) -> int:
+    """Deletes the runs that found nothing to do, a day after their end. Returns their number."""
+    deleted = 0
+    yesterday = datetime.now(UTC) - _KEPT
+    what = FlowRunFilter.model_validate({"tags": {"all_": [_EMPTY]}, "end_time": {"before_": yesterday}})
+    while runs := await client.read_flow_runs(flow_run_filter=what, sort=FlowRunSort.ID_DESC, limit=200):
+        for run in runs:
+            await client.delete_flow_run(run.id)
+        deleted += len(runs)
+    return deleted
 
 
 async def mark_crashed(client: PrefectClient, of: Settings) -> int:

@@ -267,10 +267,11 @@ def _server_variables(settings: Settings, url: str, secret: str) -> dict[str, st
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": url.removesuffix("/api"),
         # Automations would call addresses and run blocks that rows of the API name.
         "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
-        # Written one by one, a run's events keep SQLite busy, and a caller that meets its lock waits 2 s.
+        # Task runs, written one by one, keep SQLite busy, and a caller that meets its lock waits 2 s.
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "500",
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
-        "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "500",
+        # Events only draw dots on its pages, and are most of what a run writes; see docs/decisions/prefect-events.md.
+        "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED": "false",
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
         "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(kept_s),
         "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": "P1D",

@@ -60,9 +60,7 @@ class Api:
 
         def ended() -> dict[str, Any] | None:
             state = self.state(run)
-            return (
-                state if state["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED") else None
-            )  # codespell:ignore
+            return None if state["type"] in ("SCHEDULED", "PENDING", "RUNNING") else state
 
         found: dict[str, Any] = wait_until(ended)
         return found

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -13,10 +14,15 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.states import Running
 
+from flows import runs
+from flows.failures import call
 from flows.resolve import district
-from flows.runs import mark_crashed
+from flows.runs import delete_empty, mark_crashed
+from flows.work import working
 from schemas.parameters import ResolveParameters
 from schemas.settings import Settings
+from tests.helpers.prefect_api import Ask
+from tests.helpers.town import Town
 
 
 async def _runs(count: int) -> list[UUID]:
@@ -32,16 +38,38 @@ async def _mark(settings: Settings) -> int:
         return await mark_crashed(client, settings)
 
 
+async def _delete() -> int:
+    async with get_client() as client:
+        return await delete_empty(client)
+
+
 async def _states(runs: list[UUID]) -> list[str]:
     async with get_client() as client:
         return [str((await client.read_flow_run(run)).state_name) for run in runs]
 
 
 @pytest.mark.usefixtures("prefect_url")
+def test_a_run_that_found_nothing_is_deleted_after_a_day(town: Town, api: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    def tagged() -> list[str]:
+        body = {"flow_runs": {"tags": {"all_": ["nothing to do"]}}}
+        return [run["id"] for run in api("/flow_runs/filter", body)]
+
+    before = set(tagged())
+    with working(town.store.settings):
+        done = call(district, ResolveParameters(unit="d1"), pytest.fail)
+    assert done.written == 0 and len(done.results) > 1
+    (run,) = set(tagged()) - before
+    assert api("/task_runs/filter", {"flow_runs": {"id": {"any_": [run]}}}) == []
+    assert asyncio.run(_delete()) == 0
+    monkeypatch.setattr(runs, "_KEPT", timedelta(0))
+    assert asyncio.run(_delete()) >= 1 and tagged() == []
+
+
+@pytest.mark.usefixtures("prefect_url")
 def test_only_runs_whose_process_is_dead_are_marked(home: Path) -> None:
     folder = home / "prefect" / "runs"
     folder.mkdir(parents=True)
-    runs = asyncio.run(_runs(6))
+    ids = asyncio.run(_runs(6))
     program = (
         "import sys, time; from uuid import UUID; from types import SimpleNamespace as N; import flows.runs as r\n"
         "r.FlowRunContext = N(get=lambda: N(flow_run=N(id=UUID(sys.argv[1]))))\n"
@@ -50,26 +78,26 @@ def test_only_runs_whose_process_is_dead_are_marked(home: Path) -> None:
     variables = {**os.environ, "URBAN_REID_HOME": str(home)}
     processes = [
         subprocess.Popen([sys.executable, "-c", program, str(run)], env=variables, stdout=subprocess.PIPE, text=True)
-        for run in runs[:2]
+        for run in ids[:2]
     ]
     try:
         for process in processes:
             assert process.stdout is not None and process.stdout.readline() == "recorded\n"
         killed, alive = processes
         killed.kill()  # and not waited for: a zombie runs nothing
-        record = json.loads((folder / str(runs[0])).read_text())
+        record = json.loads((folder / str(ids[0])).read_text())
         assert record["host"] == socket.gethostname() and record["process"] == killed.pid
-        (folder / str(runs[2])).write_text(json.dumps(record | {"host": "another"}))
+        (folder / str(ids[2])).write_text(json.dumps(record | {"host": "another"}))
         boot, ticks = record["started"].split()
         later = {"host": socket.gethostname(), "process": alive.pid, "started": f"{boot} {int(ticks) - 500}"}
-        (folder / str(runs[3])).write_text(json.dumps(later))  # the number is another process's now
-        (folder / str(runs[4])).write_text("damaged")  # and of the last one there is no record
+        (folder / str(ids[3])).write_text(json.dumps(later))  # the number is another process's now
+        (folder / str(ids[4])).write_text("damaged")  # and of the last one there is no record
         while True:
             stat = Path(f"/proc/{killed.pid}/stat").read_text().rpartition(")")[2].split()
             if stat[0] == "Z":
                 break
         assert asyncio.run(_mark(Settings(home=home))) == 2
-        crashed = [state == "Crashed" for state in asyncio.run(_states(runs))]
+        crashed = [state == "Crashed" for state in asyncio.run(_states(ids))]
         assert crashed == [True, False, False, True, False, False]
         assert asyncio.run(_mark(Settings(home=home))) == 0
     finally:
