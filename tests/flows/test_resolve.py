@@ -12,8 +12,8 @@ from flows.resolve import FLOWS, district
 from flows.work import Work, working
 from pipeline.city.decision_digest import decision_digest
 from pipeline.city.units import read_city, store_city
-from pipeline.crops.crop_store import place_of_crop
-from schemas.errors import CityError, CoreUnavailable, UsageError, VectorError
+from pipeline.resolve import embed_camera
+from schemas.errors import CityError, CoreUnavailable, PictureError, UsageError, VectorError
 from schemas.levels import Level
 from schemas.parameters import ResolveParameters
 from tests.helpers.prefect_api import Ask
@@ -108,14 +108,19 @@ def test_only_failures_that_may_pass_are_tried_again(town: Town, lines: list[str
     assert resolved.written > 0
 
 
-def test_a_failing_camera_stops_the_units_above_it_and_no_others(town: Town, lines: list[str]) -> None:
+def test_a_failing_camera_stops_the_units_above_it_and_no_others(
+    town: Town, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     town.take_in(lines[:100])
     broken = next(iter(sorted({line.split('"camera":"')[1].split('"')[0] for line in lines[:100]})))
-    with town.store.begin() as connection:
-        sql = text("SELECT captured_at, picture FROM crop WHERE camera = :camera LIMIT 1")
-        crop = connection.execute(sql, {"camera": broken}).one()
-    town.crops.path(place_of_crop(broken, crop.captured_at), bytes(crop.picture)).unlink()
-    with working(town.store.settings), pytest.raises(Exception, match="cannot be read"):
+
+    def embed(*arguments: Any) -> int:
+        if broken in arguments:
+            raise PictureError("a picture cannot be read")
+        return embed_camera(*arguments)
+
+    monkeypatch.setattr("flows.resolve.embed_camera", embed)
+    with working(town.store.settings), pytest.raises(PictureError, match="cannot be read"):
         call(district, ResolveParameters(unit="d1"), print)
     with town.store.begin() as connection:
         done = set(connection.scalars(text("SELECT DISTINCT unit FROM run")))
