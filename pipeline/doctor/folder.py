@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipeline.doctor.check import Check, ok, to_do, unknown
 from pipeline.doctor.permissions import in_words, open_to_others
+from pipeline.store.embedded_home import UNFINISHED
 from schemas.settings import Settings
 
 #: Less room than this, bytes or as a share of the disk, is too little to go on with.
@@ -28,6 +29,8 @@ def check_folder(settings: Settings) -> Iterator[Check]:
     else:
         yield to_do("home", f"{home} cannot be read and written", "give this user its files, or run as their owner")
         return
+    if (home / UNFINISHED).exists():
+        yield to_do("restore", "a restore into it is not finished", "run the same `urban-reid db restore` again")
     yield _permissions(home)
     yield _disk(home)
     yield _logs(home)

@@ -17,6 +17,7 @@ from pipeline.backup.objects import file_hash, object_path
 from pipeline.backup.restore import other_settings
 from pipeline.city.status import status
 from pipeline.city.watermarks import mark_everything
+from pipeline.doctor.folder import check_folder
 from pipeline.registry import model_in_use
 from pipeline.resolve import resolve_unit, units_within
 from pipeline.store import Store, embedded, roles, upgrade, url
@@ -173,11 +174,19 @@ def test_a_killed_restore_is_told_and_goes_on(taken: Taken, copied: Path, home: 
     for use in (lambda: Store.open(settings), lambda: upgrade(settings)):
         with pytest.raises(HomeError, match=r"a restore into .* is not finished; .*`urban-reid db restore DIR` again"):
             use()
+    assert "restore" in {check.name for check in check_folder(settings)}
     with pytest.raises(HomeError, match="holds an unfinished restore of another backup"):
         (copied / "manifest.json").write_text((copied / "manifest.json").read_text() + " ")
         restore(settings, copied)
     assert restore(settings, taken[0]).digest == taken[1].manifest.decision_digest
     Store.open(settings).close()
+    assert "restore" not in {check.name for check in check_folder(settings)}
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_manifest(resolved: Town, small_disk: Path) -> None:
+    with pytest.raises(StoreError, match=r"database-\S+ cannot be written: .*(No space left|File too large)"):
+        backup(resolved.store.settings, small_disk / "city")
+    assert [path.name for path in (small_disk / "city").iterdir()] == ["backup.lock"]
 
 
 # ---- what a backup holds, and who may read it

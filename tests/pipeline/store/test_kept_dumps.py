@@ -11,7 +11,8 @@ from alembic import command
 from sqlalchemy import text
 
 from pipeline.backup import restore_dump
-from pipeline.store import Store, embedded, kept_dumps, roles, schema, upgrade
+from pipeline.store import Store, embedded, kept_dumps, roles, schema, upgrade, user_supplied
+from pipeline.store.user_supplied import supplied_url
 from schemas.errors import HomeError
 from schemas.settings import Settings
 from tests.helpers.catalog import catalog, rows
@@ -106,3 +107,14 @@ def test_a_migration_that_is_killed_leaves_the_database_as_it_was(
         assert b"is dumped before its migration" in run.communicate()[1]
     assert state() == before
     assert upgrade(settings) == (_EARLIER, schema.head())
+
+
+def test_the_migration_of_a_user_supplied_server_says_that_no_dump_precedes_it(
+    granted: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    upgrade(granted)
+    assert not caplog.messages
+    schema.migrate(lambda: user_supplied.connect(supplied_url(granted)), command.downgrade, _EARLIER)
+    assert upgrade(granted) == (_EARLIER, schema.head())
+    (said,) = caplog.messages
+    assert f"goes from revision {_EARLIER} to {schema.head()}, in one transaction; no dump precedes it" in said
