@@ -177,7 +177,8 @@ def _clock(store: Store) -> Check:
     with store.begin() as connection:
         now, crop, said = connection.execute(
             text(
-                "SELECT clock_timestamp(), (SELECT max(captured_at) FROM crop WHERE timed), (SELECT max(at) FROM audit)"
+                "SELECT clock_timestamp(), "
+                "(SELECT max(captured_at) FROM crop WHERE timed AND withdrawn_at IS NULL), (SELECT max(at) FROM audit)"
             )
         ).one()
     ours = datetime.now(UTC)
