@@ -1,4 +1,4 @@
-"""urban-reid ingest list and undo."""
+"""urban-reid ingest list and undo, and the resolve after it."""
 
 import json
 
@@ -35,3 +35,17 @@ def test_a_batch_that_is_not_there_is_one_line(taken_in: Town, run_here: Run) ->
     ended = run_here("ingest", "undo", "9", "--reason", "wrong camera")
     assert ended.returncode == 2
     assert "there is no batch 9; `urban-reid ingest list` shows them" in ended.stderr
+
+
+def test_a_resolve_after_an_undo_and_one_that_finds_nothing(taken_in: Town, run: Run) -> None:
+    resolve = ("resolve", "--unit", "d1")
+    assert "nothing to do" not in run(*resolve).stdout
+    before = run(*resolve)
+    assert "nothing to do: nothing came in since d1 was resolved last" in before.stdout
+    again = run(*resolve, "--again", "--reason", "to be sure", "--json")
+    assert again.returncode == 0, again.stderr
+    found = json.loads(again.stdout)
+    assert found["written"] == 0 and found["digest"] in before.stdout  # the model in use has decided all of it
+    assert run("ingest", "undo", "1", "--reason", "wrong camera").returncode == 0
+    assert "nothing to do" not in run(*resolve).stdout
+    assert "nothing to do: there are no crops in d1" in run(*resolve).stdout

@@ -8,7 +8,9 @@ from sqlalchemy import text
 
 from pipeline.city.assignments import assignments
 from pipeline.city.status import status
+from pipeline.ingest import crop_writer
 from pipeline.ingest.batches import Batch, batches
+from pipeline.ingest.manifest import ingest_manifest
 from pipeline.ingest.undo import Undone, undo
 from pipeline.store import Store
 from schemas.errors import InputError
@@ -136,3 +138,20 @@ def test_undo_is_audited_and_done_once(town: Town, lines: list[str]) -> None:
         rows = connection.execute(text("SELECT actor, reason, details FROM audit WHERE action = 'ingest.undo'")).all()
     assert len(rows) == 1 and rows[0].actor == "anna" and rows[0].details["crops"] == 20
     assert listed(town.store)[batch].undo_reason == "wrong camera"
+
+
+def test_an_ingest_whose_batch_is_undone_meanwhile_ends(
+    town: Town, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crop_writer, "BATCH", 10)
+    manifest = town.files / "undone.jsonl"
+    manifest.write_text("\n".join(lines[:40]) + "\n")
+    done: list[int] = []
+
+    def undo_once(read: int, total: int) -> None:
+        done.append(undone(town, 1).crops)
+
+    with pytest.raises(InputError, match="batch 1 was undone while it was taken in; nothing more of it is written; 10"):
+        ingest_manifest(town.store, town.crops, manifest, undo_once)
+    manifest.unlink()
+    assert done == [10] and status(town.store)["crops"] == 0
