@@ -3,7 +3,7 @@
     python -m benchmarks.search_reliability rendered --seeds 61,62,63,64,65,66
     python -m benchmarks.search_reliability simulated --seeds 51,52 --cameras 100
     python -m benchmarks.search_reliability simulated --seeds 41 --cameras 1000 --people 32000 --days 0.125
-    python -m benchmarks.search_reliability manifest --learn DIR --test DIR --model DIR
+    python -m benchmarks.search_reliability manifest --learn DIR --test DIR --model FILE --pairs market1501:DIR
 
 One tracklet of each person is withheld, and all tracklets of a share of the people; the rest is resolved, and a crop of
 each withheld tracklet is searched for in its district. Prints, for the ten best hits of each search: the expected
@@ -12,7 +12,8 @@ pair calibration's probability, which a hit had before; and the error of "not he
 as JSON, `--plot FILE` draws them.
 
 rendered: districts of 100 people with pictures, the packaged demo model. simulated: features only, the packaged model.
-manifest: folders with city.yaml and manifest.jsonl with truth and tracks; the model in DIR is calibrated on `--learn`.
+manifest: folders with city.yaml and manifest.jsonl with truth and tracks. The model's pairs are calibrated on `--pairs`
+(unless its card has calibrations), its searches on `--learn`. `--stored`: the probes are crops that lie in the city.
 """
 
 import argparse
@@ -27,6 +28,7 @@ import numpy as np
 
 from benchmarks.home import home
 from pipeline.association.log_odds import appearance_log_odds, probability
+from pipeline.calibration.fit import calibrate
 from pipeline.calibration.labeled_city import all_units
 from pipeline.calibration.labeled_searches import labeled_searches, resolve_all
 from pipeline.calibration.reliability import judge, reliability
@@ -36,10 +38,12 @@ from pipeline.city.units import read_city_file, store_city
 from pipeline.crops.crop_store import CropStore
 from pipeline.ingest.features import take_in_features
 from pipeline.ingest.manifest import ingest_manifest
-from pipeline.registry import ModelRow, register_model, use_model
+from pipeline.registry import ModelRow, insert_calibration, register_model, use_model
 from pipeline.resolve import embed_camera, resolve_unit
+from pipeline.resolve.calibrations import current_calibrations
 from pipeline.simulation import WEIGHTS
 from pipeline.store import Store
+from pipeline.store.copy import copy_out
 from reid_core import DEMO_MODEL
 from reid_core.serving.core import ReIDCore
 from reid_core.serving.factory import open_core
@@ -91,14 +95,19 @@ def main() -> None:
     parser.add_argument("--learn", type=Path)
     parser.add_argument("--test", type=Path)
     parser.add_argument("--model", type=Path)
+    parser.add_argument("--pairs", help="data to calibrate the model's pairs on, such as market1501:DIR")
+    parser.add_argument("--stored", action="store_true", help="search for crops that lie in the city")
     parser.add_argument("--curves", type=Path)
     parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()
     figures = Figures()
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
     if arguments.kind == "manifest":
-        calibration = learn(arguments.learn, arguments.model, arguments.probes)
-        fills: list[Fill] = [lambda store, withheld: from_manifest(store, withheld, arguments.test, arguments.model)]
+        levels = calibrated(arguments.model, arguments.pairs) if arguments.pairs else ()
+        calibration = learn(arguments.learn, arguments.model, levels, arguments.probes)
+        fills: list[Fill] = [
+            lambda store, withheld: from_manifest(store, withheld, arguments.test, arguments.model, levels)
+        ]
     elif arguments.kind == "rendered":
         calibration = None
         fills = [lambda store, withheld, seed=seed: rendered(store, withheld, seed) for seed in seeds]  # type: ignore[misc]
@@ -111,9 +120,12 @@ def main() -> None:
         fills = [lambda store, withheld, plan=plan: simulated(store, withheld, plan) for plan in plans]  # type: ignore[misc]
     for fill in fills:
         with filled(fill, arguments.absent) as (store, core, model, withheld):
+            if arguments.stored:
+                withheld.probes[:] = stored_probes(store, model)
             chosen = evenly(withheld.probes, arguments.probes)
             stated = calibration or next(c for c in model.card.search_calibration if c.level is Level.DISTRICT)
-            pairs = next((c for c in model.card.calibration if c.level is Level.DISTRICT), None)
+            with store.begin() as connection:
+                pairs = current_calibrations(connection, model.id).get(Level.DISTRICT)
             for search in searches(store, core, model, withheld, chosen):
                 figures.add(search, stated, pairs)
         print(f"{figures.searches} searches done", flush=True)
@@ -157,9 +169,13 @@ def searches(
     return labeled_searches(store, core, model, Level.DISTRICT, probes, features)
 
 
-def learn(folder: Path, model: Path, most: int) -> SearchCalibration:
+def learn(folder: Path, model: Path, levels: Sequence[LevelCalibration], most: int) -> SearchCalibration:
     """The district's calibration from a labeled manifest."""
-    with filled(lambda store, withheld: from_manifest(store, withheld, folder, model), 0.0) as (store, core, row, held):
+
+    def fill(store: Store, withheld: Withheld) -> ModelRow:
+        return from_manifest(store, withheld, folder, model, levels)
+
+    with filled(fill, 0.0) as (store, core, row, held):
         found = fit_search(Level.DISTRICT, searches(store, core, row, held, evenly(held.probes, 2 * most)), folder.name)
     assert found is not None, "too few people to learn from"
     return found
@@ -171,7 +187,31 @@ def rendered(store: Store, withheld: Withheld, seed: int) -> ModelRow:
     return from_manifest(store, withheld, folder, DEMO_MODEL)
 
 
-def from_manifest(store: Store, withheld: Withheld, folder: Path, model: Path) -> ModelRow:
+def calibrated(model: Path, source: str) -> tuple[LevelCalibration, ...]:
+    """The calibrations of the model's pairs on labeled data."""
+    with home() as folder, Store.open(Settings(home=folder), "benchmark") as store:
+        row = registered(store, model)
+        return calibrate(store.settings, row.directory(store.settings), source).levels
+
+
+def stored_probes(store: Store, model: ModelRow) -> list[Probe]:
+    """One stored crop of each person."""
+    query = (
+        "SELECT DISTINCT ON (t.truth) t.truth, c.camera, e.v FROM crop c JOIN crop_truth t ON t.crop_id = c.id "
+        "JOIN crop_embedding e ON e.crop_id = c.id AND e.model_id = :model ORDER BY t.truth, c.key"
+    )
+    with store.begin() as connection:
+        rows = copy_out(connection, query, {"model": model.id}, {"truth": "text", "camera": "text", "v": "halfvec"})
+    features = np.asarray(rows["v"], np.float64)
+    return [
+        Probe(person, camera.split("/")[0], True, feature, None)
+        for person, camera, feature in zip(rows["truth"], rows["camera"], features, strict=True)
+    ]
+
+
+def from_manifest(
+    store: Store, withheld: Withheld, folder: Path, model: Path, levels: Sequence[LevelCalibration] = ()
+) -> ModelRow:
     store_city(store, read_city_file(folder / "city.yaml"))
     manifest = folder / "manifest.jsonl"
     whole = manifest.read_bytes()
@@ -180,7 +220,11 @@ def from_manifest(store: Store, withheld: Withheld, folder: Path, model: Path) -
         ingest_manifest(store, CropStore(store.settings), manifest)
     finally:
         manifest.write_bytes(whole)
-    return registered(store, model)
+    row = registered(store, model)
+    with store.begin() as connection:
+        for level in levels:
+            insert_calibration(connection, row.id, level)
+    return row
 
 
 def simulated(store: Store, withheld: Withheld, plan: EmbeddingCitySettings) -> ModelRow:

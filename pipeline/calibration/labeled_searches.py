@@ -11,13 +11,14 @@ from pipeline.calibration.labeled_city import all_units, labeled_city
 from pipeline.calibration.labeled_pairs import majority_person, tracklet_truths
 from pipeline.calibration.search_fit import LabeledSearch, fit_search
 from pipeline.calibration.withheld import Probe, Withheld
-from pipeline.registry import ModelRow
+from pipeline.governance.audit import Action, audit
+from pipeline.registry import ModelRow, insert_calibration, insert_search_calibration
 from pipeline.resolve import resolve_unit
 from pipeline.search.nearest import Gallery
 from pipeline.store import Store
 from reid_core.serving.core import ReIDCore
 from schemas.arrays import Floats
-from schemas.calibration import SearchCalibration
+from schemas.calibration import LevelCalibration, SearchCalibration
 from schemas.levels import UPWARD, Level, level_of
 from schemas.settings import Settings
 
@@ -28,15 +29,24 @@ _IDENTITIES = text("SELECT id, tracklets FROM identity_now WHERE unit = :unit OR
 
 
 def calibrate_search(
-    settings: Settings, model_directory: Path, source: str, on_step: Callable[[str], None] = lambda _: None
+    settings: Settings,
+    model_directory: Path,
+    source: str,
+    on_step: Callable[[str], None] = lambda _: None,
+    *,
+    pairs: Sequence[LevelCalibration] = (),
 ) -> tuple[SearchCalibration, ...]:
-    """Calibrates the searches of all levels of the model in `model_directory`, which has pair calibrations. Minutes.
+    """Calibrates the searches of all levels of the model in `model_directory`. Takes minutes.
 
-    source, on_step: as for `pipeline.calibration.fit.calibrate`. One tracklet of each person is withheld from the city
-    and searched for in it. Levels with too few searches are left out.
+    source, on_step: as for `pipeline.calibration.fit.calibrate`. pairs: the calibrations to resolve with; those of the
+    model's card unless given. One tracklet of each person is withheld from the city and searched for in it. Levels with
+    too few searches are left out.
     """
     withheld = Withheld()
     with labeled_city(settings, model_directory, source, on_step, withheld) as (store, core, model):
+        with store.begin() as connection:
+            for calibration in pairs:
+                insert_calibration(connection, model.id, calibration)
         resolve_all(store, core, model)
         on_step(f"{len(withheld.probes)} probes withheld, the rest resolved")
         probes = _some(withheld.probes)
@@ -44,15 +54,24 @@ def calibrate_search(
         found = []
         for level in UPWARD[1:]:
             searches = labeled_searches(store, core, model, level, probes, features)
-            calibration = fit_search(level, searches, source)
-            if calibration is None:
+            fitted = fit_search(level, searches, source)
+            if fitted is None:
                 on_step(f"{level.value}: {len(searches)} searches, too few")
                 continue
-            found.append(calibration)
-            judged = calibration.reliability
+            found.append(fitted)
+            judged = fitted.reliability
             error = f", calibration error of hits {judged.hits.shortlist.ece:.3f}" if judged else ""
-            on_step(f"{level.value}: {calibration.searches} searches{error}")
+            on_step(f"{level.value}: {fitted.searches} searches{error}")
     return tuple(found)
+
+
+def write_search_calibrations(store: Store, model_id: int, found: Sequence[SearchCalibration]) -> None:
+    """Makes these the newest calibrations of the model's searches."""
+    with store.begin() as connection:
+        for calibration in found:
+            insert_search_calibration(connection, model_id, calibration)
+        details = {"model": model_id, "searches": [calibration.level.value for calibration in found]}
+        audit(connection, store.settings.operator, Action.MODEL_CALIBRATE, details=details)
 
 
 def _some(probes: Sequence[Probe]) -> list[Probe]:

@@ -12,9 +12,9 @@ from pipeline.store.copy_format import Column
 from reid_core.serving.core import ReIDCore, symmetric_distances
 from schemas.arrays import Bools, Floats, Ints
 
-#: Identities that a probe is scored against one by one. Of more, half of this many are the nearest ones by cosine, and
-#: half are a sample of the others.
-EXACT = 8000
+#: Identities that a probe is scored against one by one. Of more, a quarter of this many are the nearest ones by cosine,
+#: and the rest a sample of the others.
+EXACT = 16_000
 #: Vectors compared at once, so that memory does not grow with the history.
 _VECTORS = 4096
 
@@ -42,30 +42,36 @@ class Gallery:
         return cls([ids[i] for i in found.tolist()], vectors, np.asarray(rows["v"], np.float16)[order])
 
     def compare(self, core: ReIDCore, feature: Floats, most: int = EXACT) -> "Compared":
-        """Compares the feature (D,) with each identity, with at most about `most` of them exactly.
+        """Compares the feature (D,) with each identity, at most about `most` of them exactly.
 
-        Of more, those nearest by cosine and an even sample of the others are scored exactly. The others are strangers
-        far away, of whom only the distribution matters: each gets the distance that its cosine predicts, by a line
-        through the sample, plus the residual of one of the sample.
+        Of more, those nearest by cosine and an even sample of the others, ordered by cosine, are scored exactly. The
+        others are strangers far away, of whom only the distribution matters: each gets the distance that its cosine
+        predicts, by a line through the sample, plus the residual of the one of the sample that is nearest in the order.
         """
         n = len(self.ids)
         if n <= most:
             return Compared(self._scored(core, feature, np.arange(n)), np.ones(n, dtype=bool))
         cosine = self._cosine_distances(feature)
-        order = np.argsort(cosine, kind="stable")
-        rest = np.sort(order[most // 2 :])
-        sample = rest[:: -(-len(rest) // (most // 2))]
-        scored = np.sort(np.concatenate([order[: most // 2], sample]))
+        # Of more prototypes one is nearer by chance, so each identity stands beside those that have as many.
+        order = np.argsort(cosine - self._usual(cosine)[self.vectors], kind="stable")
+        nearest, rest = np.split(order, [most // 4])
+        every = -(-len(rest) // (most - most // 4))
+        sample = rest[every // 2 :: every]
+        exact = np.zeros(n, dtype=bool)
+        exact[nearest] = exact[sample] = True
         distance = np.empty(n)
-        distance[scored] = self._scored(core, feature, scored)
+        distance[exact] = self._scored(core, feature, np.flatnonzero(exact))
         slope, intercept = np.polyfit(cosine[sample], distance[sample], 1)
         residual = distance[sample] - (intercept + slope * cosine[sample])
-        exact = np.zeros(n, dtype=bool)
-        exact[scored] = True
-        unscored = np.flatnonzero(~exact)
-        predicted = intercept + slope * cosine[unscored] + residual[np.arange(len(unscored)) % len(residual)]
-        distance[unscored] = predicted.clip(0, 2)
+        stratum = (np.arange(len(rest)) // every).clip(max=len(sample) - 1)
+        predicted = intercept + slope * cosine[rest] + residual[stratum]
+        distance[rest] = np.where(exact[rest], distance[rest], predicted.clip(0, 2))
         return Compared(distance, exact)
+
+    def _usual(self, cosine: Floats) -> Floats:
+        """(most vectors + 1,) Mean cosine distance of the identities with each number of prototypes."""
+        count = np.bincount(self.vectors)
+        return np.asarray(np.bincount(self.vectors, cosine) / np.maximum(count, 1), np.float64)
 
     def _scored(self, core: ReIDCore, feature: Floats, rows: Ints) -> Floats:
         """(r,) Attended distance of the feature to the nearest prototype (mean or medoid) of these identities."""

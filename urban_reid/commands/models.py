@@ -168,10 +168,11 @@ def calibrate(
 ) -> None:
     """Fit the probability of a distance at each level to labeled data, and choose the operating points.
 
-    Takes minutes.
+    Then fits what a search says: one tracklet of each person is withheld and searched for. Takes minutes.
     """
     from pipeline.calibration.fit import MAX_FALSE_MERGE_RATE, write_calibrations
     from pipeline.calibration.fit import calibrate as fit
+    from pipeline.calibration.labeled_searches import calibrate_search, write_search_calibrations
     from pipeline.registry import find_model
     from pipeline.store import Store
 
@@ -182,12 +183,15 @@ def calibrate(
         directory = model.directory(settings())
         with steps() as begin:
             fitted = fit(settings(), directory, dataset, begin, max_false_merge_rate=most)
+            searches = calibrate_search(settings(), directory, dataset, begin, pairs=fitted.levels)
         write_calibrations(store, model.id, fitted)
+        write_search_calibrations(store, model.id, searches)
     if as_json:
         print_json(
             {
                 "false_merges": most,
                 "levels": {fit.level.value: fit.model_dump(mode="json") for fit in fitted.levels},
+                "searches": {found.level.value: found.model_dump(mode="json") for found in searches},
                 "pairwise_f1": {level.value: f1 for level, f1 in fitted.pairwise_f1.items()},
             }
         )
@@ -202,6 +206,14 @@ def calibrate(
         out().print("the next `urban-reid resolve` of a district decides anew what this model decided in it")
     else:
         out().print(f"nothing that was decided changes: {shown(name)} is not in use; see `urban-reid models promote`")
+    if searches:
+        errors = ", ".join(
+            f"{found.level} {found.reliability.hits.shortlist.ece:.3f}" if found.reliability else f"{found.level}"
+            for found in searches
+        )
+        out().print(f"searches, with the calibration error of their hits on people kept out of the fit: {errors}")
+    else:
+        out().print("too few people are seen twice to calibrate searches, so a search will state no probability")
     over = [level.level for level in fitted.levels if level.false_merges and level.false_merges.rate > most]
     if over:
         out().print(
