@@ -141,7 +141,7 @@ class LevelCalibration(Frozen):
         """Leaves out a range that is not known: run keys hash this JSON."""
         found = serialize(self)
         if self.learned is None:
-            del found["learned"]
+            found.pop("learned", None)
         return found
 
     @model_validator(mode="before")

@@ -63,11 +63,17 @@ def test_the_data_of_the_calibration_have_no_drift(resolved: Town, page_of: Call
 
 
 def test_a_level_that_drifted_is_named_with_what_to_do(resolved: Town, page_of: Callable[..., Page]) -> None:
+    merges = false_merges(Joins(0.0, np.arange(400) % 20 == 0, np.arange(400) // 4))
+
     def change(level: Level) -> dict[str, Any]:
         shift = 0.5 if level is Level.BUILDING else 0.0
-        return {"decisions": profile(np.tile(distances(resolved, level) + shift, 10))}
+        return {"decisions": profile(np.tile(distances(resolved, level) + shift, 10)), "false_merges": merges}
 
     index = page_of(change)
+    # At the head of the page; and the rate that was measured elsewhere is not stated where it does not hold.
+    assert index.text.index("have drifted from the calibration") < index.text.index("From cameras to the district")
+    assert index.text.count("False merges: not known here") == 1
+    assert index.text.count("False merges on those data") == 2
     assert "drifted from the calibration at building level" in index.text
     assert "urban-reid models calibrate test --dataset" in index.text
     assert index.text.count("Drift: drifted in the distances of") == 1

@@ -1,18 +1,26 @@
 """A search: hits with lineage, the unit and period searched, uploaded pictures, and what is refused."""
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 import pytest
 from sqlalchemy import text
 
 from pipeline.crops.crop_store import place_of_crop
+from pipeline.registry import insert_search_calibration
+from pipeline.search.calibrations import search_calibration
 from pipeline.search.descent import MOST_CROPS
+from pipeline.search.posterior import posterior
 from pipeline.search.request import request_search, upload_probe
+from pipeline.search.result import read_evidence
 from pipeline.search.search import search
 from schemas.calibration import straight_line
 from schemas.errors import CityError, InputError, PictureError
+from schemas.levels import Level
 from schemas.parameters import SearchHit, SearchParameters, SearchResult
 from schemas.times import from_us, to_us
+from tests.helpers.rows import insert_model
 from tests.helpers.town import Town
 
 
@@ -90,6 +98,55 @@ def test_only_crops_of_the_period_are_returned(resolved: Town) -> None:
     assert hits
     assert all(crop.time is not None and start <= crop.time < end for hit in hits for crop in hit.crops)
     assert run(resolved, crop_key=key, from_time=from_us(times[-1] + 10**9)) == ()
+
+
+def test_probabilities_follow_from_what_is_stored_and_not_here_is_stated(resolved: Town) -> None:
+    found = whole(resolved, crop_key=some_crop(resolved), top=200)
+    best = found.hits[0]
+    assert found.not_here is not None and found.note == ""
+    assert f"{found.compared} identities were compared." in found.summary
+    assert f"Not here: with probability {found.not_here:.2f}" in found.summary
+    with resolved.store.begin() as connection:
+        request = connection.execute(
+            text("SELECT id, compared, not_here FROM search_request ORDER BY requested_at DESC LIMIT 1")
+        ).one()
+        hits = connection.execute(
+            text("SELECT log_ratio, probability FROM search_hit WHERE request_id = :id ORDER BY rank"),
+            {"id": request.id},
+        ).all()
+        log_sum = connection.scalar(
+            text("SELECT log_sum FROM search_evidence WHERE request_id = :id"), {"id": request.id}
+        )
+        evidence = read_evidence(connection, request.id)
+        calibration = search_calibration(connection, resolved.model.id, Level.DISTRICT)
+    assert calibration is not None and calibration.value.level is Level.DISTRICT
+    assert (request.compared, request.not_here) == (found.compared, found.not_here) == (evidence.count, found.not_here)
+    assert log_sum == pytest.approx(evidence.log_sum)
+    assert [(hit.log_ratio, hit.probability) for hit in found.hits] == [tuple(hit) for hit in hits]
+    stated = posterior(evidence, calibration.value)
+    assert stated.not_here == pytest.approx(found.not_here)
+    assert best.log_ratio is not None and stated.of(best.log_ratio) == pytest.approx(best.probability)
+    shown = [hit.probability or 0.0 for hit in found.hits]
+    assert shown == sorted(shown, reverse=True)
+
+
+def test_another_levels_calibration_is_used_with_a_word_and_none_states_nothing(
+    fresh_town: Callable[..., Town], lines: list[str]
+) -> None:
+    town = fresh_town(calibrated=False)  # without calibrations of pairs; those of searches are there
+    town.take_in(lines[:60])
+    town.resolve()
+    with town.store.begin() as connection:
+        street = search_calibration(connection, town.model.id, Level.STREET)
+        assert street is not None
+        bare = insert_model(connection, dims=town.model.dims, name="bare")
+        assert search_calibration(connection, bare, Level.STREET) is None
+        insert_search_calibration(connection, bare, street.value)
+        borrowed = search_calibration(connection, bare, Level.BUILDING)
+        assert borrowed is not None and borrowed.value.level is Level.STREET
+    found = whole(town, unit="d1/s1/b1/c1", crop_key=some_crop(town, "d1/s1/b1/c1"))
+    assert found.not_here is None and "search the building, street or district" in found.note
+    assert {hit.probability for hit in found.hits} == {None}
 
 
 def test_implausible_children_are_not_opened(resolved: Town) -> None:
