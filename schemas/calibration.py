@@ -182,6 +182,9 @@ class SearchCalibration(Frozen):
     spread: float = Field(gt=0, description="usual spread of a probe's distances")
     identities: float = Field(ge=1, description="mean number of identities of a person who is there")
     confusions: float = Field(ge=0, description="number of other identities per search that look like the person's own")
+    confusion_power: float = Field(
+        1.0, gt=0, le=1, description="log likelihood ratio of a confusion's distance over that of the person's"
+    )
     here: float = Field(0.5, gt=0, lt=1, description="prior probability that the person is among the identities")
     searches: int = Field(ge=0, description="labeled searches learned from")
     fitted_on: str = Field(max_length=500, description="the data, in words")

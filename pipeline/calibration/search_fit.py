@@ -33,6 +33,7 @@ _PENALTY = 0.05
 _BEND_PENALTY = 1.0
 #: Limits of the number of confusions per search.
 _CONFUSIONS = (1e-3, 20.0)
+_POWERS = (0.3, 1.0)
 #: Hits of each search that reliability is judged on.
 _HITS = 10
 
@@ -112,7 +113,7 @@ def _fit(level: Level, searches: Sequence[LabeledSearch], source: str) -> Search
     far = float(np.quantile(z[same], _FAR_QUANTILE) + _FAR_MORE)
     near = z < far
     knots = tuple(np.unique(np.quantile(z[same], _KNOT_QUANTILES)).tolist())
-    terms, by_vectors, confusions = _maximum_likelihood(
+    terms, by_vectors, confusions, power = _maximum_likelihood(
         z[near], vectors[near], same[near], np.log(identities / count[near]), count[near], knots
     )
     return SearchCalibration(
@@ -125,6 +126,7 @@ def _fit(level: Level, searches: Sequence[LabeledSearch], source: str) -> Search
         spread=float(np.mean([reference.spread for reference in references])),
         identities=max(identities, 1.0),
         confusions=confusions,
+        confusion_power=power,
         searches=len(there),
         fitted_on=source[:500],
     )
@@ -132,8 +134,8 @@ def _fit(level: Level, searches: Sequence[LabeledSearch], source: str) -> Search
 
 def _maximum_likelihood(
     z: Floats, vectors: Ints, same: Bools, offset: Floats, count: Floats, knots: tuple[float, ...]
-) -> tuple[DistanceTerms, float, float]:
-    """The terms, the decrease by the log number of vectors, and the number of confusions, of p pairs.
+) -> tuple[DistanceTerms, float, float, float]:
+    """The terms, the decrease by the log number of vectors, and the number and power of confusions, of p pairs.
 
     offset: (p,) log-odds of a pair before its distance is known. count: (p,) identities of its search.
     """
@@ -144,31 +146,30 @@ def _maximum_likelihood(
     x = (x - center) / scale
     y = same.astype(float)
     k = len(knots) + 1
-    penalty = _PENALTY * np.diag(np.append(np.ones(x.shape[1] - 1), np.zeros(2)))  # not on intercept and confusions
+    penalty = _PENALTY * np.diag(np.append(np.ones(x.shape[1] - 1), np.zeros(3)))  # not on intercept and confusions
     for piece in range(k - 1):
-        difference = np.zeros(x.shape[1] + 1)
+        difference = np.zeros(x.shape[1] + 2)
         difference[[piece, piece + 1]] = [1 / scale[piece], -1 / scale[piece + 1]]
         penalty += _BEND_PENALTY * np.outer(difference, difference)
 
     def loss(parameters: Floats) -> tuple[float, Floats]:
-        ratio = x @ parameters[:-1]
-        log_cap = parameters[-1] - np.log(count) + ratio
-        odds = offset + ratio - np.logaddexp(0.0, log_cap)
-        error, capped = expit(odds) - y, expit(log_cap)
+        ratio, power = x @ parameters[:-2], parameters[-1]
+        log_confusions = parameters[-2] - np.log(count) + power * ratio
+        odds = offset + ratio - np.logaddexp(0.0, log_confusions)
+        error, share = expit(odds) - y, expit(log_confusions)
         value = np.sum(np.logaddexp(0.0, odds) - y * odds) + parameters @ penalty @ parameters
-        gradient = np.append(x.T @ (error * (1 - capped)), -np.sum(error * capped))
+        gradient = np.concatenate(
+            [x.T @ (error * (1 - power * share)), [-np.sum(error * share), -np.sum(error * share * ratio)]]
+        )
         return float(value), gradient + 2 * penalty @ parameters
 
     slopes = [(_SLOPES[0] * float(of), _SLOPES[1] * float(of)) for of in scale[:k]]
     limits = (float(np.log(_CONFUSIONS[0])), float(np.log(_CONFUSIONS[1])))
-    bounds = [*slopes, (None, None), (None, None), limits]
-    start = np.append([low for low, _ in slopes], [0.0, 0.0, np.log(0.1)])
+    bounds = [*slopes, (None, None), (None, None), limits, _POWERS]
+    start = np.append([low for low, _ in slopes], [0.0, 0.0, np.log(0.1), _POWERS[1]])
     options = {"maxiter": 3000, "maxfun": 20_000, "ftol": 1e-10, "gtol": 1e-6}
     fitted = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
-    found = fitted[:-1] / scale
+    found = fitted[:-2] / scale
     intercept = float(found[-1] - found[:-1] @ center[:-1])
-    return (
-        DistanceTerms(intercept=intercept, slopes=tuple(found[:k].tolist())),
-        float(found[k]),
-        float(np.exp(fitted[-1])),
-    )
+    terms = DistanceTerms(intercept=intercept, slopes=tuple(found[:k].tolist()))
+    return terms, float(found[k]), float(np.exp(fitted[-2])), float(fitted[-1])

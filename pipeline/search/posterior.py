@@ -11,8 +11,9 @@ each, and the prior probability h that the person is here,
 With m near 0 (one identity) this is prior_i r_i / (prior_absent + sum_j prior_j r_j). Several identities of one person
 do not take each other's probability away.
 
-Look-alikes and identities that mix people are near the probe as well, at any size of the city: of c of them per search
-each identity is one with probability c / N, so that r_i counts as r_i / (1 + r_i c / N).
+Look-alikes and identities that mix people are near the probe as well, at any size of the city. Each identity is one of
+the c of them with probability c / N. The likelihood ratio of their distances against other strangers is r^a, a <= 1:
+they are less near than the person. So r_i counts as r_i / (1 + r_i^a c / N).
 
 Parts of a city are merged by `Evidence`: add it up, then compute the posterior of the sum.
 """
@@ -65,12 +66,13 @@ class Posterior:
 
     not_here: float
     _log_odds: float  # o
-    _log_cap: float  # c / N
+    _log_confusions: float  # c / N
+    _power: float  # a
     _log_here: float  # log of h prod_i (1 + o r_i) / ((1 + o)^N - 1) / Z
 
     def of(self, log_ratio: float) -> float:
         """The probability that an identity with this log likelihood ratio, one of those compared, is the person."""
-        odds = self._log_odds + log_ratio - _log1p_exp(log_ratio + self._log_cap)
+        odds = self._log_odds + log_ratio - _log1p_exp(self._power * log_ratio + self._log_confusions)
         return float(min(1.0, math.exp(self._log_here) * expit(odds)))
 
 
@@ -78,9 +80,10 @@ def posterior(evidence: Evidence, calibration: SearchCalibration) -> Posterior:
     """The posterior over everything that `evidence` adds up."""
     n = max(evidence.count, 1)
     log_odds = math.log(poisson_mean(calibration.identities) / n)
-    log_cap = math.log(calibration.confusions / n) if calibration.confusions else -math.inf
+    log_confusions = math.log(calibration.confusions / n) if calibration.confusions else -math.inf
+    power = calibration.confusion_power
     best = np.asarray(evidence.best)
-    each = np.logaddexp(0.0, log_odds + best - np.logaddexp(0.0, best + log_cap))
+    each = np.logaddexp(0.0, log_odds + best - np.logaddexp(0.0, power * best + log_confusions))
     # Those beyond the kept ones are small: log(1 + o r) is o r.
     product = float(each.sum()) + math.exp(log_odds + evidence.log_rest)
     log_all = _log_expm1(n * _log1p_exp(log_odds))  # (1 + o)^N - 1
@@ -89,7 +92,8 @@ def posterior(evidence: Evidence, calibration: SearchCalibration) -> Posterior:
     return Posterior(
         not_here=math.exp(log_absent - log_z),
         _log_odds=log_odds,
-        _log_cap=log_cap,
+        _log_confusions=log_confusions,
+        _power=power,
         _log_here=log_h - log_all + product - log_z,
     )
 
