@@ -48,7 +48,7 @@ def test_all_commands_are_there() -> None:
         *(f"db {name}" for name in ("upgrade", "status", "stop", "reset-passwords", "url")),
         *(f"db {name}" for name in ("backup", "verify", "restore")),
         *(f"city {name}" for name in ("load", "show")),
-        *(f"ingest {name}" for name in ("manifest", "dataset", "video")),
+        *(f"ingest {name}" for name in ("manifest", "dataset", "video", "list", "undo")),
         *(
             f"models {name}"
             for name in ("list", "register", "calibrate", "transit", "use", "compare", "promote", "rollback")
