@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from pipeline.doctor.check import Check, ok, to_do
+from pipeline.doctor.check import Check, State, ok, to_do
 from pipeline.doctor.city import check_city
 from pipeline.doctor.folder import check_folder
 from schemas.disk import try_lock
@@ -24,13 +24,15 @@ _ANSWER_WITHIN_S = 5.0
 
 def examine(settings: Settings) -> Iterator[Check]:
     """Each check of the page, in its order; each as soon as it is made."""
-    yield from check_folder(settings)
-    if settings.home.is_dir():
-        yield from check_city(settings)
-        up = is_up(settings)
-        yield ok("up", "`urban-reid up` runs" if up else "`urban-reid up` does not run; commands work alone")
-        yield _prefect(settings)
-        yield _core(settings, up)
+    first, *others = check_folder(settings)
+    yield from (first, *others)
+    if first.state is State.TO_DO:
+        return
+    yield from check_city(settings)
+    up = is_up(settings)
+    yield ok("up", "`urban-reid up` runs" if up else "`urban-reid up` does not run; commands work alone")
+    yield _prefect(settings)
+    yield _core(settings, up)
 
 
 def _prefect(settings: Settings) -> Check:
