@@ -23,6 +23,7 @@ from pipeline.city.decision_digest import decision_digest
 from pipeline.city.units import read_city
 from pipeline.registry import ModelRow, model_in_use
 from pipeline.resolve import UnitResult, any_missing, embed_camera, resolve_unit, units_within
+from pipeline.resolve.pictures import take_back
 from pipeline.resolve.progress import UnitsProgress
 from schemas.city_file import unknown_unit
 from schemas.errors import UsageError
@@ -95,7 +96,7 @@ async def _resolve(level: Level, parameters: ResolveParameters) -> Resolved:
         if unit not in names:
             raise unknown_unit(unit, set(names))
         units = await work.run(units_within, work.store, unit)
-        if not await work.run(_is_pending, work, units):
+        if not await work.run(_is_pending, work, unit, units):
             await reported(mark_empty)
             return Resolved(tuple(UnitResult(code) for code in units), await work.run(_digest, work, unit))
         results = await _Run(work, parameters, units).all()
@@ -105,8 +106,12 @@ async def _resolve(level: Level, parameters: ResolveParameters) -> Resolved:
         return Resolved(tuple(results), digest)
 
 
-def _is_pending(work: Work, units: list[str]) -> bool:
-    """Whether a window of the units has to be resolved, or a crop of theirs is not embedded."""
+def _is_pending(work: Work, unit: str, units: list[str]) -> bool:
+    """Whether a window of the units has to be resolved, or a crop of theirs is not embedded.
+
+    Crops whose picture was gone and is there again are among these from now on.
+    """
+    take_back(work.store, work.crops, unit)
     with work.store.begin() as connection:
         model = model_in_use(connection)
         return watermarks.any_pending(connection, units) or any_missing(connection, model, units)

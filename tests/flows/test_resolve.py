@@ -1,5 +1,6 @@
 import asyncio
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from flows.failures import call
 from flows.resolve import FLOWS, district
 from flows.work import Work, working
 from pipeline.city.decision_digest import decision_digest
+from pipeline.city.status import status
 from pipeline.city.units import read_city, store_city
 from pipeline.resolve import embed_camera
 from schemas.errors import CityError, CoreUnavailable, PictureError, UsageError, VectorError
@@ -125,3 +127,18 @@ def test_a_failing_camera_stops_the_units_above_it_and_no_others(
     with town.store.begin() as connection:
         done = set(connection.scalars(text("SELECT DISTINCT unit FROM run")))
     assert done and not {broken, broken.rpartition("/")[0], "d1"} & done
+
+
+def test_a_picture_that_is_back_is_embedded_although_nothing_else_is_pending(
+    town: Town, lines: list[str], tmp_path: Path
+) -> None:
+    town.take_in(lines[:20])
+    picture = min(path for path in town.crops.root.rglob("*") if path.is_file())
+    picture.rename(tmp_path / "away")
+    with working(town.store.settings):
+        assert asyncio.run(district(ResolveParameters(unit="d1"))).written > 0
+        assert asyncio.run(district(ResolveParameters(unit="d1"))).written == 0
+        assert status(town.store)["gone"] == 1
+        (tmp_path / "away").rename(picture)
+        assert asyncio.run(district(ResolveParameters(unit="d1"))).written > 0
+    assert status(town.store)["gone"] == 0
