@@ -8,12 +8,11 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Connection, text
 
@@ -24,6 +23,7 @@ from pipeline.backup.manifest import (
     Content,
     Manifest,
     StoredFile,
+    read_files,
     read_manifest,
     settings_that_matter,
     write_manifest,
@@ -56,11 +56,11 @@ _LOCK = "backup.lock"
 #: Names that a backup writes beside its manifest.
 _OURS = re.compile(r"(database|files)-[0-9TZ]+\.(dump|jsonl)(\.partial)?")
 
-#: Pictures that have a file, with the parts of their place.
+#: Pictures with the parts of their place, and whether they were given up as gone.
 _PICTURES = text(
-    "SELECT picture, split_part(camera, '/', 1), day FROM crop "
-    "WHERE picture_gone_at IS NULL AND withdrawn_at IS NULL AND source <> :features "
-    f"UNION SELECT picture, '{PROBES}', (uploaded_at AT TIME ZONE 'UTC')::date FROM probe"
+    "SELECT picture, split_part(camera, '/', 1), day, picture_gone_at IS NOT NULL FROM crop "
+    "WHERE withdrawn_at IS NULL AND source <> :features "
+    f"UNION SELECT picture, '{PROBES}', (uploaded_at AT TIME ZONE 'UTC')::date, false FROM probe"
 )
 
 
@@ -82,7 +82,7 @@ class _Snapshot:
     postgresql: str
     began: datetime | None
     decision_digest: str
-    pictures: set[str]  # paths below the crop store's root of the pictures that should be there
+    pictures: dict[str, bool]  # paths below the crop store's root that rows name; whether they were given up as gone
     models: dict[str, bytes]  # digest by name
 
 
@@ -106,10 +106,10 @@ def backup(settings: Settings, folder: Path, tell: Tell = lambda *_: None) -> Ba
         dump_path, list_path = folder / f"database-{stamp}.dump", folder / f"files-{stamp}.jsonl"
         snapshot = _dump(store, dump_path, tell)
         copied = _Copied()
+        kept = _kept_models(settings, folder, before, snapshot)
         with replacing(list_path, mode=0o600) as partial, partial.open("w", encoding="utf-8") as lines:
-            for file in _copy_files(settings, folder, copied, tell):
+            for file in _copy_files(settings, folder, snapshot, kept, copied, tell):
                 lines.write(json.dumps(file.model_dump(), ensure_ascii=False) + "\n")
-        lost = (name for name, digest in snapshot.models.items() if not is_whole(settings.models_dir / name, digest))
         tell("checking and writing to the disk", 0, 0)
         manifest = Manifest(
             taken_at=snapshot.taken_at,
@@ -123,8 +123,8 @@ def backup(settings: Settings, folder: Path, tell: Tell = lambda *_: None) -> Ba
             files=_content(list_path),
             count=copied.listed,
             file_bytes=copied.listed_bytes,
-            missing_pictures=len(snapshot.pictures - copied.pictures),
-            missing_models=tuple(sorted(lost)),
+            missing_pictures=sum(not gone and p not in copied.pictures for p, gone in snapshot.pictures.items()),
+            missing_models=tuple(sorted(name for name, files in kept.items() if not files)),
         )
         os.sync()  # one for all files: the manifest names only what is on the disk
         write_manifest(folder, manifest)
@@ -139,6 +139,16 @@ class _Copied:
         self.listed = self.listed_bytes = self.files = self.bytes = 0
         self.objects: set[str] = set()
         self.pictures: set[str] = set()
+
+    def listed_file(self, folder: Path, path: str, sha256: str) -> StoredFile:
+        """Counts a file, whose content the backup has by now."""
+        size = object_path(folder, sha256).stat().st_size
+        self.objects.add(sha256)
+        self.listed += 1
+        self.listed_bytes += size
+        if path.startswith("crops/"):
+            self.pictures.add(path.removeprefix("crops/"))
+        return StoredFile(path=path, sha256=sha256, bytes=size)
 
 
 def _check_place(settings: Settings, folder: Path) -> None:
@@ -183,8 +193,8 @@ def _dump(store: Store, path: Path, tell: Tell) -> _Snapshot:
         store_of_crops = CropStore(store.settings)
         named = connection.execution_options(yield_per=10_000).execute(_PICTURES, {"features": SOURCE})
         pictures = {
-            str(store_of_crops.path(Place(owner, day), bytes(picture)).relative_to(store_of_crops.root))
-            for picture, owner, day in named
+            str(store_of_crops.path(Place(owner, day), bytes(picture)).relative_to(store_of_crops.root)): gone
+            for picture, owner, day, gone in named
         }
         return _Snapshot(
             taken_at=taken_at,
@@ -197,29 +207,58 @@ def _dump(store: Store, path: Path, tell: Tell) -> _Snapshot:
         )
 
 
-def _copy_files(settings: Settings, folder: Path, copied: _Copied, tell: Tell) -> Iterator[StoredFile]:
-    """Copies what is not there yet; yields each file of the data directory. Damaged pictures are left out."""
+def _kept_models(
+    settings: Settings, folder: Path, before: Manifest | None, snapshot: _Snapshot
+) -> dict[str, list[StoredFile]]:
+    """By name: models that are not whole in the data directory, with their files in the backup before, if there are."""
+    lost = {name for name, digest in snapshot.models.items() if not is_whole(settings.models_dir / name, digest)}
+    kept: dict[str, list[StoredFile]] = {name: [] for name in lost}
+    if lost and before is not None:
+        with suppress(InputError):  # that list is damaged
+            for file in read_files(folder, before):
+                top, name = Path(file.path).parts[:2]
+                if top == "models" and name in lost:
+                    kept[name].append(file)
+    return {name: files if all(_is_kept(folder, one.sha256) for one in files) else [] for name, files in kept.items()}
+
+
+def _is_kept(folder: Path, sha256: str) -> bool:
+    return holds(object_path(folder, sha256), sha256)
+
+
+def _copy_files(
+    settings: Settings,
+    folder: Path,
+    snapshot: _Snapshot,
+    kept: dict[str, list[StoredFile]],
+    copied: _Copied,
+    tell: Tell,
+) -> Iterator[StoredFile]:
+    """Copies what is not there yet; yields each file that the backup holds.
+
+    What the city lost though rows name it stays in the backup, because it may be the last copy. A damaged picture is
+    left out.
+    """
     paths = [(top, path) for top in FOLDERS for path in walk(settings.home / top)]
     for done, (top, path) in enumerate(paths):
         tell("files copied or found there", done, len(paths))
         within = path.relative_to(settings.home / top)
         try:
             known = named_hash(within) if top == "crops" else file_hash(path)
-            if known is None:  # no picture: a part of one that is just being written
-                continue
-            to = object_path(folder, known)
-            if known not in copied.objects and not holds(to, known):
-                copied.bytes += copy_whole(path, to, known)
+            if known is None or (top == "models" and kept.get(within.parts[0])):
+                continue  # no picture but a part of one that is just being written; a model that is not whole
+            if known not in copied.objects and not _is_kept(folder, known):
+                copied.bytes += copy_whole(path, object_path(folder, known), known)
                 copied.files += 1
-            size = to.stat().st_size
         except (DamagedFile, FileNotFoundError):  # a picture removed meanwhile; if a row names it, it is reported
             continue
-        copied.objects.add(known)
-        copied.listed += 1
-        copied.listed_bytes += size
-        if top == "crops":
-            copied.pictures.add(str(within))
-        yield StoredFile(path=str(Path(top) / within), sha256=known, bytes=size)
+        yield copied.listed_file(folder, f"{top}/{within}", known)
+    for picture in sorted(snapshot.pictures.keys() - copied.pictures):
+        lost = named_hash(Path(picture))
+        if lost is not None and _is_kept(folder, lost):
+            yield copied.listed_file(folder, f"crops/{picture}", lost)
+    for file in (file for files in kept.values() for file in files):
+        yield copied.listed_file(folder, file.path, file.sha256)
 
 
 def _content(path: Path) -> Content:
@@ -235,8 +274,3 @@ def _prune(folder: Path, manifest: Manifest, objects: set[str]) -> None:
     for path in walk(folder / "objects"):
         if named_hash(path.relative_to(folder)) not in objects:
             path.unlink()
-
-
-def as_plain(done: BackedUp) -> dict[str, Any]:
-    """For --json."""
-    return asdict(done) | {"manifest": done.manifest.model_dump(mode="json")}

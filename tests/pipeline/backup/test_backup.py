@@ -18,6 +18,7 @@ from pipeline.backup.restore import other_settings
 from pipeline.city.status import status
 from pipeline.city.watermarks import mark_everything
 from pipeline.doctor.folder import check_folder
+from pipeline.ingest.undo import undo
 from pipeline.registry import model_in_use
 from pipeline.resolve import resolve_unit, units_within
 from pipeline.store import Store, embedded, roles, upgrade, url
@@ -139,18 +140,46 @@ def test_a_further_backup_copies_what_is_new_or_damaged_and_drops_what_the_city_
     first = backup(town.store.settings, folder)
     assert first.copied_files == first.manifest.count > 20
     assert backup(town.store.settings, folder).copied_files == 0
-    damaged, gone = (file for file in list(read_files(folder, read_manifest(folder)))[:2])
+    damaged = next(read_files(folder, read_manifest(folder)))
     object_path(folder, damaged.sha256).write_bytes(b"damaged")
-    (town.store.settings.home / gone.path).unlink()
     town.take_in(lines[20:25])
     third = backup(town.store.settings, folder)
-    assert third.copied_files == 6 and third.manifest.missing_pictures == 1
-    assert not object_path(folder, gone.sha256).exists()
+    assert third.copied_files == 6 and third.manifest.count == first.manifest.count + 5
+    with town.store.begin() as connection:
+        newest = connection.scalar(text("SELECT max(id) FROM ingest_batch"))
+    undo(town.store, town.crops, int(newest or 0), operator="anna", reason="wrong camera")
+    fourth = backup(town.store.settings, folder)
+    assert fourth.manifest.count == first.manifest.count and fourth.manifest.missing_pictures == 0
+    assert len([path for path in (folder / "objects").rglob("*") if path.is_file()]) == first.manifest.count
     assert not verify(folder).faults
     names = {path.name for path in folder.iterdir()}
     assert names == {
-        "backup.lock", "manifest.json", "objects", third.manifest.database.name, third.manifest.files.name
+        "backup.lock", "manifest.json", "objects", fourth.manifest.database.name, fourth.manifest.files.name
     }  # fmt: skip
+
+
+def test_what_the_city_lost_stays_in_its_backup(
+    fresh_town: Callable[..., Town], lines: list[str], tmp_path: Path, home: Path
+) -> None:
+    """It may be the last copy; a backup made every night must not remove it."""
+    town, folder = fresh_town(), tmp_path / "city"
+    settings = town.store.settings
+    town.take_in(lines[:20])
+    before = backup(settings, folder).manifest
+    pictures = [settings.home / file.path for file in read_files(folder, before) if file.path.startswith("crops/")]
+    content = {path: path.read_bytes() for path in (pictures[0], pictures[1], *settings.models_dir.glob("test/*"))}
+    pictures[0].unlink()
+    pictures[1].write_bytes(b"damaged")
+    for path in settings.models_dir.glob("test/*.safetensors"):
+        path.write_bytes(b"damaged")
+    for _ in range(2):
+        after = backup(settings, folder).manifest
+        assert (after.count, after.missing_pictures, after.missing_models) == (before.count, 0, ())
+    restore(Settings(home=home, database_url=None), folder)
+    for path, was in content.items():
+        assert (home / path.relative_to(settings.home)).read_bytes() == was
+    other = backup(settings, tmp_path / "another").manifest
+    assert (other.missing_pictures, other.missing_models) == (2, ("test",))
 
 
 @pytest.mark.parametrize(
