@@ -26,7 +26,8 @@ READ_TIMEOUT_MS = 15_000
 class LiveCamera:
     """A camera's stream. Iterate once; gives (time of arrival, time since it was opened, frame (h, w, 3) BGR).
 
-    `clock` gives these times; `notes` says when the machine's clock was set meanwhile.
+    `passed_over` counts the frames that were left out because a newer one came while an earlier one was looked at.
+    `clock` gives the times; `notes` says when the machine's clock was set meanwhile.
 
     Raises InputError in words that hold no more of the address than scheme, host and port.
     """
@@ -35,7 +36,7 @@ class LiveCamera:
     total = 0  # frames; not known
 
     def __init__(self, address: str, settings: Settings) -> None:
-        self.read = 0
+        self.read = self.passed_over = 0
         self.clock = ArrivalClock()
         self.notes = self.clock.notes
         try:
@@ -81,6 +82,7 @@ class LiveCamera:
                 done, frame = self._capture.read()
                 with arrived:
                     if done:
+                        self.passed_over += len(newest)
                         newest[:] = [(*self.clock.read(), np.asarray(frame, np.uint8))]
                     else:
                         ended = True

@@ -96,6 +96,12 @@ def ingest_video(
         now=now,
     )
     notes = [] if report.read else [f"no people were found in {frames.read} frames"]
+    if frames.passed_over:
+        came = frames.read + frames.passed_over
+        notes.append(
+            f"{frames.passed_over} of {came} frames came while an earlier one was looked at, and were left out; a "
+            "faster detector or a smaller --region looks at more"
+        )
     static = found.static
     if static.first is not None:
         things = "1 track" if len(static.tracks) == 1 else f"{len(static.tracks)} tracks"

@@ -37,6 +37,7 @@ class VideoFile:
 
     live = False
     clock = None  # its times do not come from the machine's clock
+    passed_over = 0  # frames
 
     def __init__(self, path: Path, start: datetime | None, fps: float | None = None) -> None:
         if fps is not None and not SLOWEST_FPS <= fps <= FASTEST_FPS:

@@ -31,7 +31,8 @@ def test_a_model_is_registered_renamed_and_removed(run_here: Run, settings: Sett
     assert renamed.returncode == 0 and json.loads(renamed.stdout) == {"before": "first", "name": "second"}
     assert read_card(settings.models_dir / "second").name == "second"
     assert "second is now third" in run_here("models", "rename", "second", "third").stdout
-    assert run_here("models", "use", "third").returncode == 0
+    used = run_here("models", "use", "third")
+    assert used.returncode == 0 and "the next `urban-reid resolve` decides with it" in used.stdout
     assert "model third cannot be removed: it is in use, it was in use before" in error_of(
         run_here("models", "remove", "third"), 2
     )

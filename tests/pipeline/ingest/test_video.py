@@ -356,6 +356,7 @@ def test_slow_detection_on_a_live_camera_skips_frames() -> None:
             threading.Event().wait(0.4)
             ages.append((datetime.now(UTC) - moment).total_seconds())
     assert 2 <= frames.read < 20  # of 30
+    assert 20 <= frames.read + frames.passed_over <= 30
     assert max(ages) < 2.5  # one after the other they would be 9 s old at the end
 
 
