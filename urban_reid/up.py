@@ -34,7 +34,7 @@ _LOOK_EVERY_S = 0.5
 _LOOK_AT_DATABASE_EVERY_S = 2.0
 _READY_WITHIN_S = 180.0
 #: Pauses before a child that died is started again; after a life longer than the last of them, the first one counts.
-_PAUSES_S = (1.0, 2.0, 5.0, 15.0, 60.0)
+_PAUSES_S = (1.0, 2.0, 5.0, 10.0)
 #: A child that was asked to end gets this long; the runner first cancels its flow runs.
 _END_WITHIN_S = 20.0
 

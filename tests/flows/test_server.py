@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from flows.server import PrefectServer
+from schemas.disk import full_disk
 from schemas.errors import FlowError, HomeError, UsageError
 from schemas.settings import Settings
 from tests.helpers.prefect_api import process_of, wait_for_end
@@ -69,3 +70,15 @@ def test_a_damaged_record_is_written_again(home: Path, content: bytes | None) ->
             assert second.url == first.url
         first.stop()
     assert not second.alive()
+
+
+def test_a_full_disk_is_named(small_disk: Path) -> None:
+    if not os.path.ismount(small_disk):
+        pytest.skip("no file system can be mounted here")
+    assert full_disk(small_disk.parent) is None
+    settings = Settings(home=small_disk / "home")
+    with (
+        pytest.raises(FlowError, match=r"because the disk of .*disk/home/prefect is full"),
+        PrefectServer(settings) as s,
+    ):
+        s.wait()

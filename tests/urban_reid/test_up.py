@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ from schemas.disk import keep_private
 from schemas.settings import Settings
 from tests.helpers.command_line import environment_of, error_of, program
 from tests.helpers.prefect_api import ask as ask_prefect
+from tests.helpers.prefect_api import process_of as prefect_of
 from tests.helpers.prefect_api import secret_of
 
 PATIENCE_S = 240.0
@@ -93,13 +95,26 @@ def test_up(home: Path, here: Path) -> None:
         return subprocess.run(program(*arguments), env=environment, cwd=here, capture_output=True, text=True)
 
     assert "nothing is up" in error_of(run("resolve", "--unit", "d1", "--no-wait"), 1)
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    manager.bind(str(here / "manager.sock"))
     up = subprocess.Popen(
-        program("up", "--json"), env=environment, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        program("up", "--json"),
+        env=environment | {"NOTIFY_SOCKET": str(here / "manager.sock")},
+        cwd=here,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     try:
         assert up.stdout is not None and up.stderr is not None
-        url = json.loads(up.stdout.readline())["url"]
-        assert url.startswith("http://127.0.0.1:")
+        told = json.loads(up.stdout.readline())
+        url = told["url"]
+        assert url.startswith("http://127.0.0.1:") and Path(told["secret_file"]).read_text().startswith("urban-reid:")
+        manager.settimeout(PATIENCE_S)
+        messages = iter(lambda: manager.recv(1000), b"STOPPING=1")
+        assert next(message for message in messages if message.startswith(b"READY=1\n"))
+        assert next(messages) == b"WATCHDOG=1"
+        manager.close()
         assert "runs already" in error_of(run("up"), 1)
 
         def ask(path: str, body: dict[str, Any]) -> Any:
@@ -119,6 +134,8 @@ def test_up(home: Path, here: Path) -> None:
         core = process_of(home, "reid_core.serving.service")
         assert core is not None
         os.kill(core, signal.SIGKILL)  # it is started again, and a run that meets the gap tries again
+        os.kill(prefect_of(home), signal.SIGKILL)  # so is the Prefect server, at its address: callers wait
+        os.kill(int((home / "postgres" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
         handed = run("resolve", "--unit", "d1", "--no-wait", "--json")
         assert handed.returncode == 0, handed.stderr
         flow_run = json.loads(handed.stdout)["flow_run"]
@@ -138,7 +155,9 @@ def test_up(home: Path, here: Path) -> None:
         assert runner is not None
         up.send_signal(signal.SIGTERM)
         assert up.wait(PATIENCE_S) == 0
-        assert "is started again" in up.stderr.read()
+        said = up.stderr.read()
+        for part in ("the core process ended", "the Prefect server ended and is started again", "the database ended"):
+            assert part in said, said
         left = {number: command for number, command in processes(home).items() if "urban_reid.cli" not in command}
         assert not any("-m flows" in command or "-m reid_core" in command for command in left.values()), left
     finally:
