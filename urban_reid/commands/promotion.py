@@ -100,7 +100,8 @@ def promote(
     """Replace the model in use by another.
 
     First all crops are embedded with it and all identities get prototypes of it; until then the earlier model stays in
-    use. Decisions stay as they are. After an interruption the same command continues where it was.
+    use. Decisions stay as they are. After an interruption the same command continues where it was. A
+    training run of `up` that waits for it goes on.
     """
     from pipeline.training.promotion import promote as run
 
