@@ -30,7 +30,7 @@ from pipeline.city.units import find_city
 from pipeline.registry import models
 from pipeline.store import Store
 from schemas.disk import keep_private
-from schemas.errors import StoreUnavailable, UrbanReidError
+from schemas.errors import StoreError, UrbanReidError
 from schemas.levels import Level
 from schemas.parameters import ResolveParameters
 from schemas.settings import settings
@@ -75,7 +75,7 @@ async def _serve() -> None:
                     if time.monotonic() - swept > _SWEEP_EVERY_S:
                         swept = time.monotonic()
                         await delete_empty(client)
-                except (StoreUnavailable, httpx.HTTPError, PrefectException):
+                except (StoreError, httpx.HTTPError, PrefectException):
                     districts, model = before  # tried again after the pause; the runs report it too
             if ended.is_set():
                 await runner.astop()
@@ -101,7 +101,10 @@ async def _register(runner: Runner, flow: Flow[..., Any], districts: list[str]) 
         if flow is FLOWS[Level.DISTRICT]
     ]
     # add_flow, not add_deployment: a deployment alone is started from the entry point that its row names.
-    await runner.aadd_flow(flow, DEPLOYMENT, schedules=schedules, entrypoint_type=EntrypointType.MODULE_PATH)
+    # paused=False: the runner that ended before has paused them.
+    await runner.aadd_flow(
+        flow, DEPLOYMENT, schedules=schedules, paused=False, entrypoint_type=EntrypointType.MODULE_PATH
+    )
 
 
 def main() -> int:

@@ -12,13 +12,16 @@ from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.runner import Runner
 from prefect.states import Running
 
-from flows import runs
+from flows import deployments, runs
 from flows.failures import call
-from flows.resolve import district
+from flows.names import deployment_name
+from flows.resolve import FLOWS, district
 from flows.runs import delete_empty, mark_crashed
 from flows.work import working
+from schemas.levels import Level
 from schemas.parameters import ResolveParameters
 from schemas.settings import Settings
 from tests.helpers.prefect_api import Ask
@@ -104,3 +107,22 @@ def test_only_runs_whose_process_is_dead_are_marked(home: Path) -> None:
         for process in processes:
             process.kill()
             process.communicate()
+
+
+@pytest.mark.usefixtures("prefect_url")
+def test_deployments_that_a_runner_paused_at_its_end_go_on_with_the_next() -> None:
+    async def register() -> tuple[UUID, bool]:
+        await deployments._register(Runner(name="test"), FLOWS[Level.DISTRICT], ["d1"])
+        async with get_client() as client:
+            found = await client.read_deployment_by_name(deployment_name(Level.DISTRICT))
+            (schedule,) = found.schedules
+            return found.id, found.paused or not schedule.active
+
+    async def pause(deployment: UUID) -> None:
+        async with get_client() as client:
+            await client.pause_deployment(deployment)
+
+    made, paused = asyncio.run(register())
+    assert not paused
+    asyncio.run(pause(made))
+    assert asyncio.run(register()) == (made, False)
