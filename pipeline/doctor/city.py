@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
-from importlib.metadata import version
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -69,10 +68,7 @@ def _database(connection: Connection, settings: Settings) -> Check:
         text("SELECT count(*), current_setting('max_connections')::int FROM pg_stat_activity WHERE datid IS NOT NULL")
     ).one()
     kind = "embedded" if settings.database_url is None else "user-supplied"
-    said = (
-        f"{kind} PostgreSQL {server}, pgvector {vector}, revision {schema.head()}, {used} of {most} connections; "
-        f"urban-reid {version('urban-reid')}"
-    )
+    said = f"{kind} PostgreSQL {server}, pgvector {vector}, revision {schema.head()}, {used} of {most} connections"
     if used > 0.8 * most:
         return to_do("database", said, "end programs that hold many, or raise max_connections")
     return ok("database", said)

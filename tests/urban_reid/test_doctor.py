@@ -45,7 +45,20 @@ def test_a_whole_home_has_nothing_to_do(town: Town, lines: list[str], doctor: Do
     assert {name: check["state"] for name, check in found.items() if check["state"] != "ok"} == {}
     assert code == 0
     assert list(found) == [
-        *("home", "permissions", "disk", "logs", "database", "rows", "pictures", "files", "models", "clock", "growth"),
+        *(
+            "home",
+            "permissions",
+            "disk",
+            "logs",
+            "versions",
+            "database",
+            "rows",
+            "pictures",
+            "files",
+            "models",
+            "clock",
+            "growth",
+        ),
         *("up", "prefect", "core"),
     ]
     assert "12 pictures" in found["pictures"]["found"] and "is in use" in found["models"]["found"]
