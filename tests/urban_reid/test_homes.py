@@ -6,12 +6,12 @@ import subprocess
 import time
 from pathlib import Path
 
-import httpx
 import pytest
 
 from schemas.settings import Settings
 from tests.helpers.command_line import Run, environment_of, error_of, program
 from tests.helpers.homes import remove_home
+from tests.helpers.prefect_api import secret_of, send
 from tests.helpers.town import Town
 
 NAMES = ('it\'s $HOME `id` "q"; & <b>', "new\nline\t", "caf\u00e9", "?a=b&c#d%20e:@f.db", "-x")
@@ -63,7 +63,11 @@ def test_up_in_a_data_directory_of_any_name(town: Town, lines: list[str], tmp_pa
         )
         assert handed.returncode == 0, handed.stderr
         url = json.loads(handed.stdout)["url"].replace("/runs/flow-run/", "/api/flow_runs/")
-        while (run := httpx.get(url, trust_env=False).json())["state_type"] not in ("COMPLETED", "FAILED", "CRASHED"):
+        while (run := send("GET", url, secret_of(strange)).json())["state_type"] not in (
+            "COMPLETED",
+            "FAILED",
+            "CRASHED",
+        ):
             time.sleep(0.5)
         assert run["state_type"] == "COMPLETED", (strange / "prefect" / "runner.log").read_text()[-2000:]
         up.send_signal(signal.SIGTERM)
