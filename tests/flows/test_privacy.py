@@ -65,7 +65,7 @@ def test_no_file_of_prefects_identifies_a_person(town: Town, lines: list[str], p
                 call(search, RequestParameters(request=request_search(town.store, town.model, asked)), pytest.fail)
     assert hits and of_probe is not None
     ids = {UUID(str(id)) for hit in hits for crop in hit.crops for id in crop.lineage}
-    needles = {OPERATOR, "Quartermaine", REASON, "4711", key, *map(str, ids), *(id.hex for id in ids)}
+    needles = {OPERATOR, "Quartermaine", REASON, "blue notebook", key, *map(str, ids), *(id.hex for id in ids)}
     found = ended_runs(prefect_home, ["district", "search", "training"])
     assert not [needle for needle in needles if needle in found]
     assert "InputError" in found  # the kind of an error may be seen
