@@ -113,9 +113,12 @@ def test_the_settings_page_has_every_setting_with_its_default() -> None:
 
 def test_hooks_and_lint_are_the_same_commands() -> None:
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]
-    recipe = (ROOT / "Makefile").read_text(encoding="utf-8").split("\nlint: $(STAMP)\n")[1].split("\n\n")[0]
-    commands = [line.strip().replace("$(BIN)", ".venv/bin") for line in recipe.splitlines()]
-    assert [hook["entry"] for hook in hooks] == commands and len(commands) == 5
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    variables = {f"$({name})": value for name, value in re.findall(r"^(BIN|CODE) := (.+)$", makefile, re.M)}
+    recipe = makefile.split("\nlint: $(STAMP)\n")[1].split("\n\n")[0]
+    for name, value in variables.items():
+        recipe = recipe.replace(name, value)
+    assert [hook["entry"] for hook in hooks] == [line.strip() for line in recipe.splitlines()] and len(hooks) == 6
 
 
 def test_the_changelog_has_the_projects_version() -> None:

@@ -26,7 +26,8 @@ def test_an_ingest_is_listed_and_undone(taken_in: Town, run_here: Run) -> None:
     assert "20 crops withdrawn, 20 pictures removed; 0 crops stay" in done.stdout
     assert "`urban-reid resolve --unit d1` decides the windows concerned anew" in done.stdout
     assert "batch 1 holds no crops" in run_here(*words).stdout
-    assert "undone by anna: wrong camera" in run_here("ingest", "list").stdout
+    listed = run_here("ingest", "list").stdout
+    assert "undone by anna: wrong camera" in listed and "begun (Europe/Berlin)" in listed
     status = run_here("status")
     assert "0 crops" in status.stdout and "20 crops withdrawn by `urban-reid ingest undo`" in status.stdout
 

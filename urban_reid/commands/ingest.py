@@ -4,6 +4,7 @@ import re
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from zoneinfo import ZoneInfo
 
 import typer
 
@@ -142,17 +143,21 @@ def video(
 @app.command("list", epilog="Example: urban-reid ingest list")
 def list_batches(as_json: AsJson = False) -> None:
     """List what was taken in, the newest first. The same source with the same options is one batch."""
+    from pipeline.city.units import find_city
     from pipeline.ingest.batches import batches
     from pipeline.store import Store
 
-    with Store.open(settings(), "urban-reid ingest") as store, store.begin() as connection:
-        found = batches(connection)
+    with Store.open(settings(), "urban-reid ingest") as store:
+        city = find_city(store)
+        with store.begin() as connection:
+            found = batches(connection)
     if as_json:
         print_json({"batches": [_as_json(batch) for batch in found]})
         return
-    table = Table("id", "source", "options", "operator", "begun", "crops", "state")
+    zone = city.timezone if city is not None else "UTC"
+    table = Table("id", "source", "options", "operator", f"begun ({zone})", "crops", "state")
     for batch in found:
-        begun = f"{batch.begun_at:%Y-%m-%d %H:%M}"
+        begun = f"{batch.begun_at.astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M}"
         cells = shown(batch.name), shown(batch.with_options()), shown(batch.operator), begun, str(batch.crops)
         table.add_row(str(batch.id), *cells, _state(batch))
     out().print(table)

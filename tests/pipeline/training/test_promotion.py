@@ -24,7 +24,7 @@ from pipeline.store.copy import copy_out
 from pipeline.training.comparison import Comparison, read_comparison, write_comparison
 from pipeline.training.promotion import Promotion, promote, rollback
 from pipeline.training.reembed import count_unknown, reembed
-from reid_core.files import read_card, save_model
+from reid_core.files import read_card, save_model, write_card
 from reid_core.models import build_model
 from reid_core.serving.core import ReIDCore
 from reid_core.serving.factory import open_core
@@ -45,7 +45,9 @@ def second_folder(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) 
     """An untrained model with the calibrations of the first."""
     folder = tmp_path_factory.mktemp("second")
     torch.manual_seed(7)
-    save_model(build_model(SECOND), folder, name="second", calibration=read_card(model_folder).calibration)
+    first = read_card(model_folder)
+    card = save_model(build_model(SECOND), folder, name="second", calibration=first.calibration)
+    write_card(card.model_copy(update={"search_calibration": first.search_calibration}), folder)
     return folder
 
 
