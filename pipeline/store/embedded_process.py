@@ -87,10 +87,11 @@ def ensure_running(home: Path) -> None:
     pid = server_pid(data)
     if pid is not None and _comes_up(home, pid):  # one that is still starting; or it was ending
         return
-    # Postgres itself refuses to start with a damaged pid file, or if another program has the process id by now.
-    (data / "postmaster.pid").unlink(missing_ok=True)
     said_before = log.stat().st_size if log.exists() else 0
     folder = _make_socket_folder(home, account)
+    # Postgres itself refuses to start with a damaged file of these, or if another program has the process id by now.
+    for left in (data / "postmaster.pid", folder / f".s.PGSQL.{PORT}.lock"):
+        left.unlink(missing_ok=True)
     # Relative to the data, in whose path a comma or a quote would need escaping.
     where = "." if folder == data else '"{}"'.format(str(folder).replace('"', '""'))
     pid = start(home, account, "-D", str(data), "-k", where, cwd=data, log=log)

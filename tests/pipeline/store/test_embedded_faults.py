@@ -90,6 +90,14 @@ def test_the_pid_file_of_a_dead_server_names_the_server_of_another_home(
     assert server_pid(data) is not None
 
 
+def test_the_socket_of_a_dead_server_names_a_process_that_lives(server: embedded.EmbeddedServer, town: Path) -> None:
+    other = psycopg2.connect(server.url())
+    pid = server_pid(Path(other.info.host))
+    other.close()
+    (town / "postgres" / ".s.PGSQL.5432.lock").write_text(f"{pid}\n{town / 'postgres'}\n0\n5432\n.\n")
+    assert number_of_units(town) == 1
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_the_server_of_another_user_is_not_waited_for(server: embedded.EmbeddedServer, tmp_path: Path) -> None:
     """Whose folder that user's processes may not see."""
