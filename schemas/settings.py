@@ -149,9 +149,14 @@ class Settings(BaseSettings):
         return self.home / "reports" / unit.replace("/", "--")
 
 
+#: Of the project's tests and benchmarks: where real pictures lie.
+_OF_TESTS = {"URBAN_REID_TEST_ASSETS", "URBAN_REID_REAL_SET"}
+
+
 def unknown_variables() -> list[str]:
     """A line for each variable of the environment that is named like a setting and is none."""
-    prefix, known = "URBAN_REID_", {f"URBAN_REID_{name.upper()}" for name in Settings.model_fields}
+    prefix = "URBAN_REID_"
+    known = {f"{prefix}{name.upper()}" for name in Settings.model_fields} | _OF_TESTS
     said = []
     for name in sorted(os.environ):
         if name.upper().startswith(prefix) and name.upper().split("__")[0] not in known:

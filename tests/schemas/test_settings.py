@@ -70,6 +70,7 @@ def test_a_misspelt_variable_is_named_with_the_nearest_setting(monkeypatch: pyte
     assert unknown_variables() == []
     monkeypatch.setenv("URBAN_REID_DATABSE_URL", "postgresql:///city")
     monkeypatch.setenv("URBAN_REID_XYZZY", "")
+    monkeypatch.setenv("URBAN_REID_TEST_ASSETS", "/somewhere")
     assert unknown_variables() == [
         "URBAN_REID_DATABSE_URL is no setting and is ignored; did you mean URBAN_REID_DATABASE_URL?",
         "URBAN_REID_XYZZY is no setting and is ignored",

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from pipeline.doctor.check import State
 from pipeline.store import Store, roles
 from pipeline.store.embedded import EmbeddedServer
 from pipeline.store.user_supplied import supplied_url
@@ -19,6 +21,7 @@ from schemas.disk import lock, open_lock
 from schemas.settings import Settings
 from tests.helpers.command_line import Run, environment_of
 from tests.helpers.town import Town
+from urban_reid.doctor import examine
 
 Doctor = Callable[..., tuple[int, dict[str, dict[str, Any]]]]
 
@@ -158,3 +161,15 @@ def test_the_embedded_database_is_started_for_the_look_and_ended(home: Path, run
     with Store.open(own) as store, store.begin() as connection:
         assert connection.scalar(text("SELECT count(*) FROM audit")) == 0
     shutil.rmtree(own.home)
+
+
+def test_a_prefect_server_that_just_ends_is_no_fault(settings: Settings) -> None:
+    (settings.home / "prefect").mkdir()
+    (settings.home / "prefect" / "server.json").write_text(json.dumps({"url": "http://127.0.0.1:1/api", "pid": 1}))
+    ending = open_lock(settings.home / "prefect" / "server.lock")
+    lock(ending)
+    end = threading.Timer(0.5, ending.close)
+    end.start()
+    (found,) = (check for check in examine(settings) if check.name == "prefect")
+    end.join()
+    assert (found.state, found.found) == (State.OK, "its server has just ended; a command that needs it starts it")
