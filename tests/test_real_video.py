@@ -97,7 +97,7 @@ def test_from_the_video_to_the_report(store: Store, clip: Path, tmp_path: Path) 
     crops = CropStore(store.settings)
     store_city(store, CITY)
     for camera, region in REGIONS.items():
-        ingest_video(store, crops, str(clip), camera, detector=detector, start=START, region=region)
+        ingest_video(store, crops, str(clip), camera, detector=detector, start=START, region=region, again="add")
 
     embedder = models / "person-reidentification-retail-0277" / "person-reidentification-retail-0277.xml"
     model_id = register_model(store, store.settings, embedder, "retail-0277", CONVENTION)

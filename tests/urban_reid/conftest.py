@@ -1,7 +1,6 @@
 """The command line as its users meet it: a process of its own."""
 
 import json
-import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -50,9 +49,7 @@ def run_here(
             check_names(json.loads(shown.out))
         return subprocess.CompletedProcess(arguments, int(ended.value.code or 0), shown.out, shown.err)
 
-    before = os.umask(0o022)
     yield call
-    os.umask(before)
     read_settings.cache_clear()
 
 
