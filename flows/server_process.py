@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 from schemas.disk import keep_private, open_lock, try_lock, unlock, write_whole
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 #: The last run's events are still on their way into Prefect's tables when its command ends; and the next command may
 #: come soon.
 POLL_S, LINGER_POLLS = 0.5, 20
 #: A page of another site whose name was made to lead to this machine (DNS rebinding) names that site as the host.
-_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
+_ADDRESS = "127.0.0.1"
+_HOSTS = [_ADDRESS, "localhost", "[::1]"]
 
 
 def read_record(path: Path) -> tuple[str, int] | None:
@@ -45,7 +46,23 @@ def make_app() -> "ASGIApp":
     from prefect.server.api.server import create_app
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-    return TrustedHostMiddleware(create_app(), allowed_hosts=_HOSTS, www_redirect=False)
+    return TrustedHostMiddleware(_pages_at_their_address(create_app()), allowed_hosts=_HOSTS, www_redirect=False)
+
+
+def _pages_at_their_address(app: "ASGIApp") -> "ASGIApp":
+    """Leads a browser that opened a page as http://localhost to 127.0.0.1, the only origin whose calls are answered."""
+    from starlette.requests import Request
+    from starlette.responses import RedirectResponse
+
+    async def lead(scope: "Scope", receive: "Receive", send: "Send") -> None:
+        if scope["type"] == "http" and not scope["path"].startswith("/api"):
+            url = Request(scope).url
+            if url.hostname != _ADDRESS:
+                await RedirectResponse(str(url.replace(hostname=_ADDRESS)))(scope, receive, send)
+                return
+        await app(scope, receive, send)
+
+    return lead
 
 
 def main() -> None:

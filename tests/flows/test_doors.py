@@ -70,6 +70,15 @@ def test_no_page_of_another_site_reads_or_changes_anything(served: PrefectServer
             assert client.get("/health", headers={"Host": host}).status_code == 200
 
 
+def test_a_page_opened_as_localhost_is_led_to_the_address_that_is_answered(served: PrefectServer) -> None:
+    port = served.ui_url.rpartition(":")[2]
+    with httpx.Client(trust_env=False, base_url=served.ui_url) as client:
+        for host in (f"localhost:{port}", f"[::1]:{port}"):
+            led = client.get("/runs?page=2", headers={"Host": host})
+            assert (led.status_code, led.headers["location"]) == (307, f"{served.ui_url}/runs?page=2")
+        assert client.get("/").status_code == 200
+
+
 def test_the_port_stays_and_can_be_set(home: Path) -> None:
     settings = Settings(home=home)
     ports = []
