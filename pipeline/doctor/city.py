@@ -19,6 +19,7 @@ from pipeline.ingest.features import SOURCE
 from pipeline.registry import models
 from pipeline.store import Store, embedded, revision, schema
 from pipeline.store.embedded_home import exists
+from pipeline.store.embedded_programs import MAJOR, major_of
 from reid_core.files import model_digest, read_card
 from schemas.errors import UrbanReidError
 from schemas.settings import Settings
@@ -35,6 +36,14 @@ def check_city(settings: Settings) -> Iterator[Check]:
             if settings.database_url is None:
                 if not exists(settings.home):
                     yield ok("database", "there is none yet; the first command that needs it makes it")
+                    return
+                if (major := major_of(settings.home)) != MAJOR:
+                    yield to_do(
+                        "database",
+                        f"it is of PostgreSQL {major}, and this program has {MAJOR}",
+                        "run `urban-reid db upgrade`, which dumps it first",
+                    )
+                    yield from (unknown(name, "needs the database at its version") for name in _NAMES)
                     return
                 stack.enter_context(embedded.hold(settings.home))
             found, newest = revision(settings)
