@@ -26,6 +26,8 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
+import psutil
+
 from flows.environment import environment, make_secret
 from flows.server_process import LINGER_POLLS, POLL_S, read_record
 from schemas.disk import full_disk, lock, locked, open_lock, try_lock, write_whole
@@ -34,7 +36,7 @@ from schemas.settings import Settings
 
 #: The first start on a data directory runs all of Prefect's migrations: 6 s on two cores.
 _START_DEADLINE_S = 120.0
-#: A user's server that gives no answer within this does without the run's reports.
+#: A server that runs and gives no answer within this does without the run's reports.
 _ANSWER_DEADLINE_S = 10.0
 #: One request waits this long; then the server is looked at, and it is asked again.
 _ASK_S = 5.0
@@ -142,7 +144,7 @@ class PrefectServer:
     def wait(self) -> str:
         """Returns the API's URL once the server answers. Raises FlowError."""
         embedded = self._settings.prefect_url is None
-        deadline = time.monotonic() + (_START_DEADLINE_S if embedded else _ANSWER_DEADLINE_S)
+        deadline = time.monotonic() + self._patience_s()
         while (failure := self._unhealthy(min(_ASK_S, deadline - time.monotonic()))) is not None:
             if time.monotonic() > deadline or not embedded or not self.alive():
                 if embedded and (full := full_disk(self._home)):
@@ -151,6 +153,16 @@ class PrefectServer:
                 raise FlowError(f"the Prefect server at {self.url} does not answer ({failure}); {hint}")
             time.sleep(0.1)
         return self.url
+
+    def _patience_s(self) -> float:
+        """How long an answer is waited for: long while the server starts, else briefly."""
+        if self._settings.prefect_url:
+            return _ANSWER_DEADLINE_S
+        age_s = 0.0
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if (record := self._record()) is not None:
+                age_s = time.time() - psutil.Process(record[1]).create_time()
+        return max(_ANSWER_DEADLINE_S, _START_DEADLINE_S - age_s)
 
     def _outlast_other_port(self) -> None:
         """Waits for the end of a server that nobody uses, and that serves another port than the one asked for."""

@@ -27,6 +27,22 @@ def test_one_server_for_all_that_ends_when_nobody_holds_it(home: Path) -> None:
     wait_for_end(home)  # by itself, once the events of the last run are written
 
 
+def test_a_server_that_hangs_is_not_waited_for_as_one_that_starts(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with PrefectServer(Settings(home=home)) as server:
+        server.wait()
+        assert server._patience_s() > 60
+        monkeypatch.setattr("flows.server._START_DEADLINE_S", 1.0)  # as if it had been started long ago
+        monkeypatch.setattr("flows.server._ANSWER_DEADLINE_S", 2.0)
+        assert server._patience_s() == 2
+        os.kill(process_of(home), signal.SIGSTOP)
+        try:
+            with pytest.raises(FlowError, match=r"does not answer \(timed out\); its log is"):
+                server.wait()
+        finally:
+            os.kill(process_of(home), signal.SIGCONT)
+        server.stop()
+
+
 def test_a_home_that_cannot_be_used_is_one_line(home: Path) -> None:
     (home / "prefect").write_text("a file")
     with pytest.raises(HomeError, match="Prefect's folder: File exists"), PrefectServer(Settings(home=home)):
