@@ -26,10 +26,8 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-import psutil
-
 from flows.environment import environment, make_secret
-from flows.server_process import LINGER_POLLS, POLL_S, read_record
+from flows.server_process import LINGER_POLLS, POLL_S, Record, read_record
 from schemas.disk import full_disk, lock, locked, open_lock, try_lock, write_whole
 from schemas.errors import FlowError, HomeError, UsageError
 from schemas.settings import Settings
@@ -116,7 +114,7 @@ class PrefectServer:
                 time.sleep(POLL_S / 10)
             if not alone or (record := self._record()) is None:
                 return
-            _, pid = record
+            pid = record.pid
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
                 while self._runs() and time.monotonic() < deadline:
@@ -156,13 +154,8 @@ class PrefectServer:
 
     def _patience_s(self) -> float:
         """How long an answer is waited for: long while the server starts, else briefly."""
-        if self._settings.prefect_url:
-            return _ANSWER_DEADLINE_S
-        age_s = 0.0
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if (record := self._record()) is not None:
-                age_s = time.time() - psutil.Process(record[1]).create_time()
-        return max(_ANSWER_DEADLINE_S, _START_DEADLINE_S - age_s)
+        starts = self._settings.prefect_url is None and ((record := self._record()) is None or not record.ready)
+        return _START_DEADLINE_S if starts else _ANSWER_DEADLINE_S
 
     def _outlast_other_port(self) -> None:
         """Waits for the end of a server that nobody uses, and that serves another port than the one asked for."""
@@ -202,10 +195,10 @@ class PrefectServer:
     def _find(self) -> str | None:
         """The URL of the server that runs, if one does."""
         record = self._record()
-        return record and record[0]
+        return record and record.url
 
-    def _record(self) -> tuple[str, int] | None:
-        """The URL and the process id of the server that runs, if one does. Raises FlowError if it does not say."""
+    def _record(self) -> Record | None:
+        """The record of the server that runs, if one does. Raises FlowError if it does not say."""
         path = self._home / "server.json"
         deadline = time.monotonic() + _RECORD_WITHIN_S
         while self._runs():

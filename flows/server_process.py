@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from schemas.disk import keep_private, open_lock, try_lock, unlock, write_whole
 
@@ -26,19 +26,27 @@ _ADDRESS = "127.0.0.1"
 _HOSTS = [_ADDRESS, "localhost", "[::1]"]
 
 
-def read_record(path: Path) -> tuple[str, int] | None:
-    """The URL and the process id that server.json holds; None where it is missing or damaged."""
+class Record(NamedTuple):
+    """What server.json says of the server that runs."""
+
+    url: str
+    pid: int
+    ready: bool  # whether it has begun to answer
+
+
+def read_record(path: Path) -> Record | None:
+    """What server.json holds; None where it is missing or damaged."""
     try:
         found = json.loads(path.read_bytes())
-        return str(found["url"]), int(found["pid"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return Record(str(found["url"]), int(found["pid"]), bool(found.get("ready")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
-def _keep_record(path: Path, url: str, pid: int) -> None:
+def _keep_record(path: Path, record: Record) -> None:
     """Writes server.json, by which others find this server, unless it is there."""
-    if read_record(path) != (url, pid):
-        write_whole(path, json.dumps({"url": url, "pid": pid}), mode=0o600)
+    if read_record(path) != record:
+        write_whole(path, json.dumps(record._asdict()), mode=0o600)
 
 
 def make_app() -> "ASGIApp":
@@ -68,8 +76,8 @@ def _pages_at_their_address(app: "ASGIApp") -> "ASGIApp":
 def main() -> None:
     """Serves on the socket that it was given until nobody holds the server."""
     keep_private()
-    record = (Path("server.json"), os.environ["PREFECT_API_URL"], os.getpid())
-    _keep_record(*record)
+    path, record = Path("server.json"), Record(os.environ["PREFECT_API_URL"], os.getpid(), ready=False)
+    _keep_record(path, record)
 
     import uvicorn
 
@@ -82,7 +90,7 @@ def main() -> None:
             while unheld_polls < LINGER_POLLS:
                 time.sleep(POLL_S)
                 with contextlib.suppress(OSError):  # such as a full disk; tried again in a moment
-                    _keep_record(*record)
+                    _keep_record(path, record._replace(ready=server.started))
                 unheld_polls = unheld_polls + 1 if try_lock(holders) else 0
                 if unheld_polls < LINGER_POLLS:
                     unlock(holders)
