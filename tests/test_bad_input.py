@@ -343,7 +343,7 @@ def test_unusable_pictures_among_good_ones_are_counted_and_told(
         before = everything(empty_settings)
         shown = run("ingest", "manifest", "mixed.jsonl", on=empty_settings)
         assert shown.returncode == 0
-        assert shown.stdout == "9 read, 0 written, 3 already there, 6 left out\n"
+        assert shown.stdout == "9 read, 0 written, 3 already there, 6 left out; batch 1\n"
         assert shown.stderr.count("note: ") == 7
         assert everything(empty_settings) == before
     finally:
