@@ -62,8 +62,8 @@ def test_a_home_of_the_earlier_version_is_upgraded_with_a_word(
     server: embedded.EmbeddedServer,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    first, *_ = check_city(settings_of(town))
-    assert (first.state, first.found) == (State.TO_DO, "it is of PostgreSQL 16, and this program has 18")
+    check, *_ = check_city(settings_of(town))
+    assert (check.state, check.found) == (State.TO_DO, "it is of PostgreSQL 16, and this program has 18")
     assert major_of(town) == "16"  # the doctor only says it
     with Store.open(settings_of(town)):
         pass
