@@ -94,11 +94,8 @@ def test_a_compiled_model_computes_the_same_whatever_its_neighbors(home: Path) -
     assert np.array_equal(features[::-1], core.embed(many[::-1]))
 
 
-def test_without_a_compiler_there_is_one_line(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch._inductor.config as inductor
-
-    monkeypatch.setattr(inductor.cpp, "cxx", (None, "/nonexistent/c++"))
-    monkeypatch.setattr(inductor, "force_disable_caches", True)
+@pytest.mark.usefixtures("no_compiler")
+def test_without_a_compiler_there_is_one_line(home: Path) -> None:
     with pytest.raises(CoreError, match=r"model plain cannot be compiled here .*URBAN_REID_COMPILE=auto") as caught:
         LocalCore.open(Settings(home=home, device="cpu", compile="on"), home / "plain")
     assert "\n" not in str(caught.value)

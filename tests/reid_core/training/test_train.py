@@ -390,14 +390,6 @@ def test_a_checkpoint_of_version_0_1_is_resumed(people: PersonPictures, tmp_path
     assert [record.losses for record in again] == [record.losses for record in records]
 
 
-@pytest.fixture
-def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch._inductor.config as inductor
-
-    monkeypatch.setattr(inductor.cpp, "cxx", (None, "/nonexistent/c++"))
-    monkeypatch.setattr(inductor, "force_disable_caches", True)
-
-
 @pytest.mark.usefixtures("no_compiler")
 @pytest.mark.filterwarnings("ignore:dynamo_pgo force disabled")
 def test_a_compiler_that_fails_is_one_line_or_a_warning(
