@@ -103,6 +103,24 @@ def try_lock(file: IO[bytes], *, shared: bool = False) -> bool:
     return True
 
 
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock file at `path`, which need not be there and is not made. Raises OSError."""
+    try:
+        with path.open("rb") as file:
+            return not try_lock(file, shared=True)
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def alone(path: Path, refusal: Exception) -> Iterator[None]:
+    """Holds the lock file at `path`; raises `refusal` where another process does."""
+    with open_lock(path) as file:
+        if not try_lock(file):
+            raise refusal
+        yield
+
+
 def unlock(file: IO[bytes]) -> None:
     """Releases the lock of an open lock file."""
     fcntl.flock(file, fcntl.LOCK_UN)

@@ -18,7 +18,7 @@ from pathlib import Path
 from pipeline.doctor.check import Check, State, ok, to_do
 from pipeline.doctor.city import check_city
 from pipeline.doctor.folder import check_folder
-from schemas.disk import try_lock
+from schemas.disk import is_held
 from schemas.settings import Settings
 from urban_reid.up import is_up
 
@@ -91,9 +91,7 @@ def _ends(lock: Path) -> bool:
 
 
 def _held(lock: Path) -> bool:
-    """Whether a process holds a lock file; makes none."""
-    try:
-        with lock.open("rb") as file:
-            return not try_lock(file, shared=True)
-    except OSError:
-        return False
+    """Whether a process holds a lock file, as far as can be seen."""
+    with suppress(OSError):
+        return is_held(lock)
+    return False

@@ -75,6 +75,14 @@ def say(text: str) -> None:
         err().print(text, soft_wrap=True)
 
 
+def show_handed_over(handed: dict[str, Any], as_json: bool) -> None:
+    """Says where the run can be seen that was handed over to the runner of `up`; `handed`: flow_run and url."""
+    if as_json:
+        print_json(handed)
+    else:
+        out().print(f"started in `up`: {shown(handed['url'])}", soft_wrap=True)
+
+
 def warn_if_open(settings: Settings) -> None:
     """Says in one line on stderr that other users of this machine can open the data directory, if they can."""
     from pipeline.doctor.permissions import warning

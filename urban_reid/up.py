@@ -22,7 +22,7 @@ from sqlalchemy import text
 
 from flows.environment import environment
 from flows.server import PrefectServer
-from schemas.disk import full_disk, make_home, open_lock, try_lock
+from schemas.disk import full_disk, is_held, make_home, open_lock, try_lock
 from schemas.errors import FlowError, HomeError, StoreError, UrbanReidError
 from schemas.settings import Settings
 from urban_reid.service_manager import tell_manager
@@ -207,10 +207,7 @@ def run(settings: Settings, say: Callable[[str], None], on_ready: Callable[[str]
 def is_up(settings: Settings) -> bool:
     """Whether `urban-reid up` runs on this data directory."""
     try:
-        with (settings.home / "up.lock").open("rb") as file:
-            return not try_lock(file, shared=True)
-    except FileNotFoundError:
-        return False
+        return is_held(settings.home / "up.lock")
     except OSError as error:
         raise HomeError(f"{settings.home / 'up.lock'}: {error.strerror}") from None
 

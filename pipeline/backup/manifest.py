@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, Field, StringConstraints, ValidationError, f
 from schemas.disk import write_whole
 from schemas.errors import InputError
 from schemas.settings import Frozen, Settings
+from schemas.validation import fault_line
 
 MANIFEST = "manifest.json"
 #: The folders of a data directory that a backup holds.
@@ -82,10 +83,8 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         return Manifest.model_validate_json(content)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
         raise InputError(
-            f"{path} is damaged, or was written by a newer program: {where + ': ' if where else ''}{first['msg']}"
+            f"{path} is damaged, or was written by a newer program: {fault_line(error, Manifest)}"
         ) from None
 
 
@@ -103,8 +102,7 @@ def read_files(folder: Path, manifest: Manifest) -> Iterator[StoredFile]:
                 try:
                     yield StoredFile.model_validate_json(line)
                 except ValidationError as error:
-                    said = error.errors(include_url=False)[0]["msg"]
-                    raise InputError(f"{path}, line {number}, is damaged: {said}") from None
+                    raise InputError(f"{path}, line {number}, is damaged: {fault_line(error, StoredFile)}") from None
     except FileNotFoundError:
         raise InputError(f"{path}, the backup's list of files, is missing") from None
     except UnicodeDecodeError:

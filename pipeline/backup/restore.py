@@ -23,7 +23,7 @@ from pipeline.store import dump, schema
 from pipeline.store.embedded_home import UNFINISHED, exists
 from pipeline.store.errors import database_errors
 from pipeline.store.kept_dumps import check_room
-from schemas.disk import open_lock, try_lock, write_whole
+from schemas.disk import alone, write_whole
 from schemas.errors import HomeError, InputError, StoreError
 from schemas.settings import Settings
 
@@ -110,9 +110,7 @@ def _into(settings: Settings, seal: str, source: Path, folders: tuple[str, ...],
     """
     home = settings.home
     make_folders(home)
-    with open_lock(home / "restore.lock") as lock:
-        if not try_lock(lock):
-            raise HomeError(f"another program is restoring a backup into {home}")
+    with alone(home / "restore.lock", HomeError(f"another program is restoring a backup into {home}")):
         if not _goes_on(home, seal):
             _check_empty(settings, folders)
             check_room(home, needed, f"{source} is to be restored")

@@ -8,7 +8,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -45,7 +45,7 @@ from pipeline.ingest.features import SOURCE
 from pipeline.registry.folders import is_whole
 from pipeline.store import Store, dump, schema
 from pipeline.store.embedded_home import exists
-from schemas.disk import open_lock, replacing, try_lock
+from schemas.disk import alone, replacing
 from schemas.errors import InputError, StoreError
 from schemas.settings import Settings
 
@@ -93,7 +93,8 @@ def backup(settings: Settings, folder: Path, tell: Tell = lambda *_: None) -> Ba
     an earlier backup in it is as it was.
     """
     _check_place(settings, folder)
-    with Store.open(settings, "urban-reid db backup") as store, _alone(folder):
+    busy = InputError(f"another program is writing a backup into {folder}")
+    with Store.open(settings, "urban-reid db backup") as store, alone(folder / _LOCK, busy):
         before = read_manifest(folder) if (folder / MANIFEST).exists() else None
         with store.begin() as connection:
             if before is not None and before.began not in (None, found := _began(connection)):
@@ -163,14 +164,6 @@ def _check_place(settings: Settings, folder: Path) -> None:
         make_folders(folder)
     elif any(folder.iterdir()) and not (folder / _LOCK).exists():
         raise InputError(f"{folder} is not empty and holds no backup; choose a new or an empty folder")
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    with open_lock(folder / _LOCK) as lock:
-        if not try_lock(lock):
-            raise InputError(f"another program is writing a backup into {folder}")
-        yield
 
 
 def _began(connection: Connection) -> datetime | None:

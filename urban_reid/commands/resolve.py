@@ -11,7 +11,7 @@ from schemas.parameters import ApprovalParameters, ResolveParameters
 from schemas.settings import settings
 from urban_reid.arguments import AsJson, FromTime, Operator, ToTime, checked, moment
 from urban_reid.earlier_names import Command
-from urban_reid.output import Table, out, print_json, say, shown
+from urban_reid.output import Table, out, print_json, say, show_handed_over, shown
 from urban_reid.progress import stages
 
 app = typer.Typer()
@@ -63,11 +63,7 @@ def resolve(
     if approval is not None:
         parameters = _again(parameters, approval)
     if not wait:
-        handed = running.hand_over(settings(), parameters)
-        if as_json:
-            print_json(handed)
-        else:
-            out().print(f"started in `up`: {shown(handed['url'])}", soft_wrap=True)
+        show_handed_over(running.hand_over(settings(), parameters), as_json)
         return
     with stages() as tell:
         timed = running.resolve(settings(), parameters, tell, lambda line: say(shown(line)))

@@ -10,7 +10,7 @@ from schemas.settings import settings
 from urban_reid.arguments import AsJson, Operator, Reason, TripletDistance, checked
 from urban_reid.commands.promotion import comparison_table, figures
 from urban_reid.earlier_names import Command
-from urban_reid.output import out, print_json, say, shown
+from urban_reid.output import out, print_json, say, show_handed_over, shown
 from urban_reid.progress import stages
 
 app = typer.Typer()
@@ -113,11 +113,7 @@ def train(
 
         refuse_config(config_of(parameters))
     if not wait:
-        handed = running.hand_over_training(settings(), parameters)
-        if as_json:
-            print_json(handed)
-        else:
-            out().print(f"started in `up`: {shown(handed['url'])}", soft_wrap=True)
+        show_handed_over(running.hand_over_training(settings(), parameters), as_json)
         return
     with stages() as tell:
         done = running.train(settings(), parameters, tell)
