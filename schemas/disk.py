@@ -24,6 +24,13 @@ def make_home(home: Path) -> None:
     home.mkdir(mode=0o700, exist_ok=True)
 
 
+def make_folders(folder: Path) -> None:
+    """Creates a folder and those above it that are missing, all closed to others whatever the umask."""
+    if not folder.is_dir():
+        make_folders(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
 @contextmanager
 def replacing(path: Path, *, mode: int = 0o666) -> Iterator[Path]:
     """Yields a path beside `path` to write to; on success that file replaces `path`, on an error it is removed.

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from schemas.disk import replacing
+from schemas.disk import make_folders, replacing
 
 _READ_BYTES = 1 << 20
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -52,13 +52,6 @@ def copy_whole(source: Path, to: Path, sha256: str) -> int:
         if digest.hexdigest() != sha256:
             raise DamagedFile(str(source))
     return size
-
-
-def make_folders(folder: Path) -> None:
-    """Makes a folder and those above it, closed to others."""
-    if not folder.is_dir():
-        make_folders(folder.parent)
-        folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def walk(folder: Path) -> Iterator[Path]:

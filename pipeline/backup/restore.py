@@ -16,14 +16,14 @@ from sqlalchemy import text
 
 from pipeline.backup.database import as_owner, database_of
 from pipeline.backup.manifest import FOLDERS, MANIFEST, Manifest, read_files, read_manifest, settings_that_matter
-from pipeline.backup.objects import DamagedFile, copy_whole, file_hash, holds, make_folders, object_path, walk
+from pipeline.backup.objects import DamagedFile, copy_whole, file_hash, holds, object_path, walk
 from pipeline.city.decision_digest import decision_digest
 from pipeline.governance.audit import Action, audit
 from pipeline.store import dump, schema
 from pipeline.store.embedded_home import UNFINISHED, exists
 from pipeline.store.errors import database_errors
 from pipeline.store.kept_dumps import check_room
-from schemas.disk import alone, write_whole
+from schemas.disk import alone, make_home, write_whole
 from schemas.errors import HomeError, InputError, StoreError
 from schemas.settings import Settings
 
@@ -109,7 +109,7 @@ def _into(settings: Settings, seal: str, source: Path, folders: tuple[str, ...],
     An error leaves the note that the restore has not finished, by which the same `seal` goes on.
     """
     home = settings.home
-    make_folders(home)
+    make_home(home)
     with alone(home / "restore.lock", HomeError(f"another program is restoring a backup into {home}")):
         if not _goes_on(home, seal):
             _check_empty(settings, folders)

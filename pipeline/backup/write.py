@@ -33,7 +33,6 @@ from pipeline.backup.objects import (
     copy_whole,
     file_hash,
     holds,
-    make_folders,
     named_hash,
     object_path,
     walk,
@@ -45,7 +44,7 @@ from pipeline.ingest.features import SOURCE
 from pipeline.registry.folders import is_whole
 from pipeline.store import Store, dump, schema
 from pipeline.store.embedded_home import exists
-from schemas.disk import alone, replacing
+from schemas.disk import alone, make_folders, replacing
 from schemas.errors import InputError, StoreError
 from schemas.settings import Settings
 

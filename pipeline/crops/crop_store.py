@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from schemas.disk import open_lock, try_lock
+from schemas.disk import make_folders, open_lock, try_lock
 from schemas.errors import HomeError, StoreError
 from schemas.settings import Settings
 
@@ -101,7 +101,7 @@ class CropStore:
         with self.errors():
             if path.exists() or not file.exists():
                 return
-            self._make_folder(path.parent)
+            make_folders(path.parent)
             file.chmod(0o600)
             if file.stat().st_nlink == 1:
                 try:
@@ -124,7 +124,7 @@ class CropStore:
 
         The part lies in the folder of its day. It is locked until it is complete, so that `sweep` knows it is used.
         """
-        self._make_folder(path.parent)
+        make_folders(path.parent)
         while True:
             part = path.parent.parent / f"{path.parent.name}{path.name}.{uuid.uuid4().hex}.part"
             with open_lock(part) as file:
@@ -138,11 +138,6 @@ class CropStore:
                 finally:
                     part.unlink(missing_ok=True)
             return
-
-    def _make_folder(self, folder: Path) -> None:
-        if not folder.is_dir():
-            self._make_folder(folder.parent)
-            folder.mkdir(mode=0o700, exist_ok=True)
 
     @contextmanager
     def errors(self) -> Iterator[None]:

@@ -68,6 +68,7 @@ def test_a_restored_city_has_the_same_decisions_and_nothing_to_resolve(
     resolved: Town, taken: Taken, home: Path, server: embedded.EmbeddedServer
 ) -> None:
     before = status(resolved.store)
+    home = home / "new" / "city"  # made by the restore; root's database must be able to pass through
     settings = Settings(home=home, database_url=None)
     done = restore(settings, taken[0])
     assert done.digest == taken[1].manifest.decision_digest == before["digest"]
