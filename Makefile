@@ -35,7 +35,7 @@ test: $(STAMP) lint
 test-quick: $(STAMP)
 	$(PYTEST) -m "not server and not heavy and not slow and not system"
 
-# What takes longer and must not rot: examples, docs site, the wheel in an environment of its own.
+# What takes longer and must not rot: examples, docs site, the wheel in an environment of its own, odd data directories.
 test-system: $(STAMP)
 	$(BIN)/python -m pytest -m "system and not slow"
 

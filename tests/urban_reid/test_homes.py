@@ -14,6 +14,8 @@ from tests.helpers.homes import remove_home
 from tests.helpers.prefect_api import secret_of, send
 from tests.helpers.town import Town
 
+pytestmark = pytest.mark.system
+
 NAMES = ('it\'s $HOME `id` "q"; & <b>', "new\nline\t", "caf\u00e9", "?a=b&c#d%20e:@f.db", "-x")
 
 

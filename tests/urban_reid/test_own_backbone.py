@@ -11,6 +11,8 @@ from schemas.settings import Settings
 from tests.helpers.command_line import Run, error_of
 from tests.helpers.own_backbone import install_backbone
 
+pytestmark = pytest.mark.system
+
 
 def test_it_works_in_every_command(run: Run, store: Store, settings: Settings, tmp_path: Path) -> None:
     installed = {"PYTHONPATH": str(install_backbone(tmp_path / "site"))}
