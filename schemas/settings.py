@@ -110,6 +110,9 @@ class Settings(BaseSettings):
     )
     rtsp_user: SecretStr | None = Field(None, description="user name for RTSP cameras; never part of an address")
     rtsp_password: SecretStr | None = Field(None, description="password for RTSP cameras; never part of an address")
+    camera_secrets: dict[Line, SecretStr] = Field(
+        {}, description='users and passwords of cameras, by name: {"gate": "user:password"}; else camera-secrets.toml'
+    )
     operator: Text = Field(
         default_factory=lambda: os.environ.get("USER", "unknown"), description="name of the operator, for the audit"
     )

@@ -80,6 +80,16 @@ def fill(store: Store) -> None:
         connection.execute(
             text("INSERT INTO training_request (operator, reason, parameters) VALUES ('anna', 'a test', '{}')")
         )
+        camera = {"camera": CAMERA, "address": "rtsp://10.0.0.5/stream"}
+        connection.execute(
+            text("INSERT INTO camera_feed (camera, address, looks_per_s) VALUES (:camera, :address, 5)"), camera
+        )
+        connection.execute(
+            text("INSERT INTO camera_health (camera, state, at) VALUES (:camera, 'down', now())"), camera
+        )
+        connection.execute(
+            text("INSERT INTO camera_outage (camera, down_at, reason) VALUES (:camera, now(), 'stalled')"), camera
+        )
         event = text("INSERT INTO identity_event (run_id, kind, persistent_id, other_id) VALUES (:run, :kind, :a, :b)")
         for kind, other in (("create", None), ("split", uuid4()), ("move", uuid4()), ("retire", None)):
             connection.execute(event, {"run": run, "kind": kind, "a": uuid4(), "b": other})

@@ -1,0 +1,1 @@
+"""Cameras that are looked at all the time: their feeds, health and outages."""
