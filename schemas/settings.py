@@ -139,6 +139,10 @@ class Settings(BaseSettings):
     def models_dir(self) -> Path:
         return self.home / "models"
 
+    @property
+    def detectors_dir(self) -> Path:
+        return self.home / "detectors"
+
     def training_dir(self, model: str) -> Path:
         """The folder with a training run's checkpoint, log and curves."""
         return self.home / "training" / model

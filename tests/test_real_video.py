@@ -16,7 +16,6 @@ from pipeline.calibration.fit import Fitted, write_calibrations
 from pipeline.city.status import status
 from pipeline.city.units import store_city
 from pipeline.crops.crop_store import CropStore
-from pipeline.ingest.detectors import open_detector
 from pipeline.ingest.video import ingest_video
 from pipeline.registry import model_in_use, register_model, use_model
 from pipeline.report import write_report
@@ -24,6 +23,7 @@ from pipeline.resolve import embed_camera, resolve_unit, units_within
 from pipeline.search.request import request_search
 from pipeline.search.search import search
 from pipeline.store import Store
+from reid_core.detection import open_detector
 from reid_core.serving.factory import open_core
 from schemas.calibration import LevelCalibration, straight_line
 from schemas.city_file import City
@@ -93,7 +93,9 @@ def test_from_the_video_to_the_report(store: Store, clip: Path, tmp_path: Path) 
     pytest.importorskip("openvino")
     assert ASSETS is not None
     models = ASSETS / "models"
-    detector = open_detector(models / "person-detection-retail-0013" / "person-detection-retail-0013.xml")
+    detector = open_detector(
+        store.settings, models / "person-detection-retail-0013" / "person-detection-retail-0013.xml"
+    )
     crops = CropStore(store.settings)
     store_city(store, CITY)
     for camera, region in REGIONS.items():

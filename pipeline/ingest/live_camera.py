@@ -15,7 +15,7 @@ import numpy as np
 
 from pipeline.ingest.capture import open_capture
 from pipeline.ingest.clocks import ArrivalClock
-from pipeline.ingest.detectors import Frame
+from reid_core.detection import Frame
 from schemas.errors import InputError
 from schemas.settings import Settings
 

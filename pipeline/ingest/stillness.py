@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.ingest.crop_writer import Candidate
-from pipeline.ingest.detectors import Frame
 from pipeline.ingest.tracking import Track
+from reid_core.detection import Frame
 
 STILL_S = 5.0
 #: A track that stays in its place and within which something has moved all this time is a person's.

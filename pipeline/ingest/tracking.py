@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from pipeline.ingest.detectors import Boxes, Frame
+from reid_core.detection import Boxes, Frame
 
 LEAST_OVERLAP = 0.25  # intersection over union of a sure box and a track's prediction
 LEAST_OVERLAP_UNSURE = 0.5

@@ -19,12 +19,12 @@ from pipeline.crops.crop_store import CropStore
 from pipeline.crops.quality import quality
 from pipeline.ingest.batches import Again, Source, ended, file_digest, path_text
 from pipeline.ingest.crop_writer import Box, Candidate, Progress, is_future, take_in
-from pipeline.ingest.detectors import Detector, Frame
 from pipeline.ingest.frames import Frames, open_frames
 from pipeline.ingest.stillness import StaticFilter
 from pipeline.ingest.tracking import Track, Tracker, shared_areas
 from pipeline.ingest.video_file import START
 from pipeline.store import Store
+from reid_core.detection import Detector, Frame
 from schemas.city_file import unknown_unit
 from schemas.crops import IngestReport
 from schemas.errors import InputError
@@ -191,7 +191,7 @@ class _Crops:
         self._first = self._first or (moment, since)
         first, first_since = self._first
         at_s = (since - first_since).total_seconds()
-        shown = self._tracker.step(frame, self._detector.detect(frame), at_s)
+        shown = self._tracker.step(frame, self._detector.detect([frame])[0], at_s)
         boxes = np.array([track.corner_box() for track in shown]).reshape(-1, 4)
         finished: list[tuple[int, Candidate]] = []
         for track, box, usable in zip(shown, boxes, _usable(boxes, frame), strict=True):

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 from pipeline.ingest.capture import open_capture
-from pipeline.ingest.detectors import Frame
 from pipeline.ingest.frame_clock import LONGEST_GAP_S, FrameClock, NoTimesError
+from reid_core.detection import Frame
 from schemas.errors import InputError
 
 #: Start of a file for which no start is given. Times within it, and against other such files, still hold.

@@ -108,7 +108,11 @@ def video(
         str | None, typer.Option(metavar="x,y,w,h", help="Look at this part of the frame only, in pixels.")
     ] = None,
     detector: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="OpenVINO .xml or torchvision .pth; HOG unless given.")
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="A detector of this home, or an OpenVINO .xml or torchvision .pth file; else the home's default.",
+        ),
     ] = None,
     add: Add = False,
     replace: Replace = False,
@@ -117,12 +121,12 @@ def video(
 ) -> None:
     """Detect and track the people in a video, and take in their crops. A stream runs until Ctrl-C."""
     from pipeline.crops.crop_store import CropStore
-    from pipeline.ingest.detectors import open_detector
     from pipeline.ingest.video import ingest_video
     from pipeline.store import Store
+    from reid_core.detection import open_detector
 
     first, part, again = moment(start), _region(region), _again(add, replace)
-    finder = open_detector(detector)
+    finder = open_detector(settings(), detector)
     with Store.open(settings(), "urban-reid ingest") as store, progress("frames") as tell:
         report = ingest_video(
             store,

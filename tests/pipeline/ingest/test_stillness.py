@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.ingest.crop_writer import Candidate
-from pipeline.ingest.detectors import Frame
 from pipeline.ingest.stillness import HOLD_S, STILL_S, ChangeMap, StaticFilter
 from pipeline.ingest.tracking import Tracker
+from reid_core.detection import Frame
 from synthetic.figure import Light, draw_figure
 from synthetic.pedestrians import draw_person
 from synthetic.skeleton import Pose

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.ingest.detectors import Boxes, Frame
 from pipeline.ingest.tracking import SEEN_BEFORE_SHOWN, Tracker, box_colors, overlaps, shared_areas
+from reid_core.detection import Boxes, Frame
 
 RED, BLUE, GREEN = (0, 0, 200), (200, 0, 0), (0, 160, 0)
 

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,11 +19,12 @@ from pipeline.crops.quality import decode
 from pipeline.ingest import clocks, video
 from pipeline.ingest.batches import batches
 from pipeline.ingest.crop_writer import CLOCK_SLACK
-from pipeline.ingest.detectors import Boxes, Frame, HogDetector, open_detector
 from pipeline.ingest.frames import open_frames
 from pipeline.ingest.video import ingest_video
 from pipeline.ingest.video_file import START
 from pipeline.store import Store
+from reid_core.detection import Boxes, Frame, open_detector
+from reid_core.detection.hog import HogDetector
 from schemas.crops import IngestReport
 from schemas.errors import CityError, InputError
 from schemas.settings import Settings
@@ -39,7 +41,10 @@ class RedDetector:
     sure = 0.5
     name = "red"
 
-    def detect(self, frame: Frame) -> Boxes:
+    def detect(self, frames: Sequence[Frame]) -> list[Boxes]:
+        return [self._detect(frame) for frame in frames]
+
+    def _detect(self, frame: Frame) -> Boxes:
         red = (frame[..., 2] > 120) & (frame[..., 1] < 100)
         count, _, stats, _ = cv2.connectedComponentsWithStats(red.astype(np.uint8))
         found = [[*stats[n, :4], 0.9] for n in range(1, count) if stats[n, 4] > 500]
@@ -95,8 +100,8 @@ def test_two_ingests_share_no_track(city_store: Store, crops: CropStore, tmp_pat
     class OtherDetector(RedDetector):
         name = "other"
 
-        def detect(self, frame: Frame) -> Boxes:
-            return np.asarray(super().detect(frame) + np.array([4, 0, 0, 0, 0]))
+        def detect(self, frames: Sequence[Frame]) -> list[Boxes]:
+            return [boxes + np.array([4, 0, 0, 0, 0]) for boxes in super().detect(frames)]
 
     first, second = (write_video(tmp_path / f"{name}.avi", walk(40, step)) for name, step in (("a", 6), ("b", 5)))
     for path in (first, second):
@@ -153,9 +158,9 @@ def test_of_many_frames_a_second_ten_are_used(city_store: Store, crops: CropStor
     detected: list[int] = []
 
     class Counting(RedDetector):
-        def detect(self, frame: Frame) -> Boxes:
+        def detect(self, frames: Sequence[Frame]) -> list[Boxes]:
             detected.append(1)
-            return super().detect(frame)
+            return super().detect(frames)
 
     path = str(write_video(tmp_path / "walk.avi", walk(90, per_frame=2), per_second=30.0))
     report = ingest_video(city_store, crops, path, C1, detector=Counting())
@@ -316,9 +321,9 @@ def test_a_clock_that_is_set_stops_no_live_camera(
     looked: list[int] = []  # how many frames were read at each look
 
     class Counting(RedDetector):
-        def detect(self, frame: Frame) -> Boxes:
+        def detect(self, frames: Sequence[Frame]) -> list[Boxes]:
             looked.append(clock.read)
-            return super().detect(frame)
+            return super().detect(frames)
 
     monkeypatch.setattr(clocks, "wall", clock)
     monkeypatch.setattr(video, "WRITE_EVERY", timedelta(seconds=0.5))  # so that crops are written before it is set
@@ -365,7 +370,7 @@ def test_real_pedestrians(city_store: Store, crops: CropStore, tmp_path: Path, n
     """The first four seconds of a public video, in which eight people walk."""
     capture = cv2.VideoCapture(str(asset("data/vtest.avi")))
     path = write_video(tmp_path / "part.avi", [np.asarray(capture.read()[1], np.uint8) for _ in range(40)])
-    detector = open_detector(None if name == "hog" else asset(f"models/{name}/{name}.xml"))
+    detector = open_detector(city_store.settings, name if name == "hog" else asset(f"models/{name}/{name}.xml"))
     report = ingest_video(city_store, crops, str(path), C1, detector=detector)
     found = rows(city_store)
     tracks = {track for _, track, _, _ in found}

@@ -9,11 +9,21 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.ingest.detectors import Detector, Frame, HogDetector, open_detector
+from reid_core.detection import Boxes, Detector, Frame, open_detector
+from reid_core.detection.hog import HogDetector
 from schemas.errors import ModelFileError, UsageError
+from schemas.settings import Settings
 from tests.helpers.assets import asset
 
 SSD = "ssdlite320_mobilenet_v3_large"
+
+
+def find(detector: Detector, frame: Frame) -> Boxes:
+    return detector.detect([frame])[0]
+
+
+def open_file(file: Path) -> Detector:
+    return open_detector(Settings(home=file.parent / "home"), file)
 
 
 @pytest.fixture
@@ -28,28 +38,28 @@ def plaza() -> Frame:
 @pytest.fixture(params=["hog", "person-detection-retail-0013"])
 def detector(request: pytest.FixtureRequest) -> Detector:
     if request.param == "hog":
-        return open_detector()
-    return open_detector(asset(f"models/{request.param}/{request.param}.xml"))
+        return HogDetector()
+    return open_file(asset(f"models/{request.param}/{request.param}.xml"))
 
 
 def test_people_are_found_in_pixels_of_the_frame(detector: Detector, plaza: Frame) -> None:
-    boxes = detector.detect(plaza)
+    boxes = find(detector, plaza)
     sure = boxes[boxes[:, 4] >= detector.sure]
     assert boxes.shape[1] == 5 and 2 <= len(sure) <= 8
     assert (boxes[:, 4] >= 0).all() and (boxes[:, 4] <= 1).all()
     assert (np.diff(boxes[:, 4]) <= 0).all()
     assert ((sure[:, 3] / sure[:, 2]) > 1.2).all()  # people are upright
     assert (sure[:, :2] > -20).all() and (sure[:, 0] + sure[:, 2] < 788).all() and (sure[:, 1] + sure[:, 3] < 596).all()
-    assert np.array_equal(detector.detect(plaza), boxes)
+    assert np.array_equal(find(detector, plaza), boxes)
 
 
 def test_no_sure_box_in_an_empty_scene(detector: Detector) -> None:
-    boxes = detector.detect(np.full((288, 384, 3), 90, np.uint8))
+    boxes = find(detector, np.full((288, 384, 3), 90, np.uint8))
     assert (boxes[:, 4] < detector.sure).all()
 
 
 def test_hog_finds_nothing_in_frames_smaller_than_its_window() -> None:
-    assert HogDetector().detect(np.zeros((100, 50, 3), np.uint8)).shape == (0, 5)
+    assert find(HogDetector(), np.zeros((100, 50, 3), np.uint8)).shape == (0, 5)
 
 
 def test_hog_runs_in_one_thread(plaza: Frame) -> None:
@@ -65,7 +75,7 @@ def test_hog_runs_in_one_thread(plaza: Frame) -> None:
     watcher = threading.Thread(target=watch)
     try:
         watcher.start()
-        detector.detect(plaza)
+        find(detector, plaza)
     finally:
         done.set()
         watcher.join()
@@ -76,11 +86,11 @@ def test_hog_runs_in_one_thread(plaza: Frame) -> None:
 
 def test_hog_gives_the_same_boxes_however_many_threads_there_are(plaza: Frame) -> None:
     hog = HogDetector()
-    first, threads = hog.detect(plaza), cv2.getNumThreads()
+    first, threads = find(hog, plaza), cv2.getNumThreads()
     try:
         for number in (1, 2, 8):
             cv2.setNumThreads(number)
-            assert np.array_equal(hog.detect(plaza), first)
+            assert np.array_equal(find(hog, plaza), first)
     finally:
         cv2.setNumThreads(threads)
 
@@ -99,8 +109,8 @@ def test_torchvision_weights_are_read_and_used(tmp_path: Path, plaza: Frame) -> 
     torch.manual_seed(0)
     model = getattr(detection, SSD)(weights=None, weights_backbone=None, num_classes=91)
     torch.save(model.state_dict(), tmp_path / "weights")
-    found = open_detector(published(tmp_path, (tmp_path / "weights").read_bytes()))
-    boxes = found.detect(plaza)
+    found = open_file(published(tmp_path, (tmp_path / "weights").read_bytes()))
+    boxes = find(found, plaza)
     assert boxes.ndim == 2 and boxes.shape[1] == 5
     reference = model.eval()([torch.from_numpy(np.ascontiguousarray(plaza[..., ::-1])).permute(2, 0, 1) / 255])[0]
     person = (reference["labels"] == 1) & (reference["scores"] >= 0.2)
@@ -116,28 +126,28 @@ def test_files_that_cannot_be_trusted_are_refused(tmp_path: Path) -> None:
     import pickle
 
     with pytest.raises(ModelFileError, match="no such file"):
-        open_detector(tmp_path / "missing.xml")
+        open_file(tmp_path / "missing.xml")
     (tmp_path / "a.onnx").write_bytes(b"x")
     with pytest.raises(UsageError, match=r"is no detector; give an OpenVINO .xml or a torchvision .pth"):
-        open_detector(tmp_path / "a.onnx")
+        open_file(tmp_path / "a.onnx")
     (tmp_path / "a.xml").write_text("<net/>")
     with pytest.raises(ModelFileError, match="OpenVINO cannot read it"):
-        open_detector(tmp_path / "a.xml")
+        open_file(tmp_path / "a.xml")
     (tmp_path / "weights.pth").write_bytes(b"x")
     with pytest.raises(ModelFileError, match=f"MODEL is one of .*{SSD}"):
-        open_detector(tmp_path / "weights.pth")
+        open_file(tmp_path / "weights.pth")
     (tmp_path / f"{SSD}_coco-00000000.pth").write_bytes(b"x")
     with pytest.raises(ModelFileError, match="SHA-256 does not begin with 00000000"):
-        open_detector(tmp_path / f"{SSD}_coco-00000000.pth")
+        open_file(tmp_path / f"{SSD}_coco-00000000.pth")
     with pytest.raises(ModelFileError, match=f"does not fit {SSD}"):
-        open_detector(published(tmp_path, pickle.dumps(Evil())))
+        open_file(published(tmp_path, pickle.dumps(Evil())))
     assert not Path("evil").exists()
 
 
 def test_a_model_of_another_shape_is_refused() -> None:
     with pytest.raises(ModelFileError, match="is no SSD detector"):
         name = "person-reidentification-retail-0277"
-        open_detector(asset(f"models/{name}/{name}.xml"))
+        open_file(asset(f"models/{name}/{name}.xml"))
 
 
 @pytest.mark.parametrize("folder", [b"\xff\xfe", b"with space", "\u00fc".encode()])
@@ -147,9 +157,9 @@ def test_a_model_below_any_folder_is_read(tmp_path: Path, folder: bytes, plaza: 
     target.mkdir()
     for suffix in (".xml", ".bin"):
         shutil.copy(asset(f"models/{name}/{name}{suffix}"), target)
-    assert len(open_detector(target / f"{name}.xml").detect(plaza))
+    assert len(find(open_file(target / f"{name}.xml"), plaza))
     (target / f"{SSD}_coco-00000000.pth").write_bytes(b"x")
     with pytest.raises(ModelFileError, match="SHA-256 does not begin with 00000000"):
-        open_detector(target / f"{SSD}_coco-00000000.pth")
+        open_file(target / f"{SSD}_coco-00000000.pth")
     with pytest.raises(ModelFileError, match=f"does not fit {SSD}"):
-        open_detector(published(target, b"no weights"))
+        open_file(published(target, b"no weights"))
