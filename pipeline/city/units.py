@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
 
+from pipeline.city.geometry_changes import keep_geometry, links
 from pipeline.city.plain_yaml import Document, parse
 from pipeline.governance.audit import Action, audit
 from pipeline.store import Store
@@ -110,6 +111,8 @@ def load_city(connection: Connection, city: City, operator: str, *, is_demo: boo
     if old is not None:
         _refuse_changes_under_crops(connection, old, new)
     _write(connection, new, digest, is_demo)
+    if old is not None:
+        keep_geometry(connection, old, new, digest)
     before, after = ({unit.code for unit in known.units} if known else set() for known in (old, new))
     details = {
         "digest": digest.hex(),
@@ -193,17 +196,9 @@ def _refuse_changes_under_crops(connection: Connection, old: City, new: City) ->
         for field in ("source", "position", "clock_uncertainty_s"):
             if getattr(unit, field) != getattr(now[unit.code], field):
                 raise CityError(f"unit {unit.code}: its {field} cannot change: {advice}")
-    for link in sorted(_links(old) ^ _links(new)):
+    for link in sorted(links(old) ^ links(new)):
         if all(has_crops(code) for code in link[1:3]):
             raise CityError(f"{link[0]} {link[1]} -> {link[2]} cannot change: {advice}")
-
-
-def _links(city: City) -> set[tuple[str, str, str, float]]:
-    """Overlaps and walks, each once: (kind, one unit, the other, shortest walk in seconds or 0)."""
-    overlaps = {
-        ("overlap", unit.code, other, 0.0) for unit in city.units for other in unit.overlaps if unit.code < other
-    }
-    return overlaps | {("walk", walk.from_, walk.to, walk.shortest_s) for walk in city.walks}
 
 
 def _write(connection: Connection, city: City, digest: bytes, is_demo: bool) -> None:
@@ -212,10 +207,11 @@ def _write(connection: Connection, city: City, digest: bytes, is_demo: bool) -> 
             **unit.model_dump(include={"code", "name", "kind", "source", "clock_uncertainty_s"}),
             "x_m": unit.position[0] if unit.position else None,
             "y_m": unit.position[1] if unit.position else None,
+            "geometry": digest,
         }
         for unit in city.units
     ]
-    links = [{"kind": kind, "a": a, "b": b, "s": s} for kind, a, b, s in sorted(_links(city))]
+    linked = [{"kind": kind, "a": a, "b": b, "s": s} for kind, a, b, s in sorted(links(city))]
     connection.execute(text("DELETE FROM camera_overlap"))
     connection.execute(text("DELETE FROM walk"))
     try:
@@ -226,15 +222,15 @@ def _write(connection: Connection, city: City, digest: bytes, is_demo: bool) -> 
         line = str(error.orig).strip().splitlines()[-1].removeprefix("DETAIL:").strip()
         raise CityError(f"a unit that runs or searches refer to cannot be removed: {line}") from None
     connection.execute(  # canonical order: a parent comes before its children
-        text("""INSERT INTO urban_unit (code, name, kind, source, x_m, y_m, clock_uncertainty_s)
-                VALUES (:code, :name, :kind, :source, :x_m, :y_m, :clock_uncertainty_s)
+        text("""INSERT INTO urban_unit (code, name, kind, source, x_m, y_m, clock_uncertainty_s, geometry)
+                VALUES (:code, :name, :kind, :source, :x_m, :y_m, :clock_uncertainty_s, :geometry)
                 ON CONFLICT (code) DO UPDATE SET name = excluded.name, kind = excluded.kind, source = excluded.source,
                 x_m = excluded.x_m, y_m = excluded.y_m, clock_uncertainty_s = excluded.clock_uncertainty_s"""),
         units,
     )
     # The database decides which of two codes is less, because its collation may not order '-' and '/' by their bytes.
-    overlaps = [link for link in links if link["kind"] == "overlap"]
-    walks = [link for link in links if link["kind"] == "walk"]
+    overlaps = [link for link in linked if link["kind"] == "overlap"]
+    walks = [link for link in linked if link["kind"] == "walk"]
     if overlaps:
         connection.execute(text("INSERT INTO camera_overlap VALUES (least(:a, :b), greatest(:a, :b))"), overlaps)
     if walks:

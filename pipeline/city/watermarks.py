@@ -79,10 +79,16 @@ def mark_everything(connection: Connection) -> None:
             "version = watermark.version + 1"
         )
     )
-    connection.execute(
-        text(
-            "INSERT INTO watermark (unit, dirty_from, version) SELECT unit, min(window_start), 1 FROM run "
-            "WHERE superseded_at IS NULL AND level <> 'camera' GROUP BY unit ON CONFLICT (unit) DO UPDATE "
-            "SET dirty_from = least(watermark.dirty_from, excluded.dirty_from), version = watermark.version + 1"
-        )
-    )
+    connection.execute(text(_MARK_RUNS.format(which="level <> 'camera'")))
+
+
+def mark_history(connection: Connection, units: Iterable[str]) -> None:
+    """Marks all windows of these units that have a run."""
+    connection.execute(text(_MARK_RUNS.format(which="unit = ANY(:units)")), {"units": sorted(units)})
+
+
+_MARK_RUNS = (
+    "INSERT INTO watermark (unit, dirty_from, version) SELECT unit, min(window_start), 1 FROM run "
+    "WHERE superseded_at IS NULL AND {which} GROUP BY unit ORDER BY unit ON CONFLICT (unit) DO UPDATE "
+    "SET dirty_from = least(watermark.dirty_from, excluded.dirty_from), version = watermark.version + 1"
+)

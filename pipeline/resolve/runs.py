@@ -95,7 +95,7 @@ class Job:
     calibration: StoredCalibration | None
     settings: AssociationSettings
     geometry: Geometry
-    city_digest: bytes
+    geometry_digest: bytes  # the unit's mark, which changes with its geometry
     observe: Observer | None
     days: set[date] = field(default_factory=set)  # whose partitions are known to exist
 
@@ -121,7 +121,7 @@ class Job:
         """
         model, calibration = (self.model.digest, self.calibration) if by is None else (by.model_digest, by.calibration)
         calibrated = b"none" if calibration is None else calibration.digest
-        fixed = (self.unit, to_us(window), model, calibrated, self.settings_digest, self.city_digest)
+        fixed = (self.unit, to_us(window), model, calibrated, self.settings_digest, self.geometry_digest)
         return content_hash("run", (*fixed, *parts))
 
     def stands(self, run: CurrentRun | None, window: datetime, *parts: bytes) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from sqlalchemy import text
 
-from pipeline.association.geometry import Geometry, unit_geometry
+from pipeline.association.geometry import unit_geometry
 from pipeline.city import watermarks
 from pipeline.city.units import read_city
 from pipeline.registry import ModelRow
@@ -20,6 +20,8 @@ from reid_core.serving.core import ReIDCore
 from schemas.levels import UPWARD, Level, is_within, level_of
 from schemas.parameters import Period
 from schemas.settings import AssociationSettings
+
+_GEOMETRY = text("SELECT geometry FROM urban_unit WHERE code = :unit")
 
 
 def units_within(store: Store, unit: str) -> list[str]:
@@ -52,7 +54,6 @@ def resolve_unit(
     total = UnitResult(unit)
     level = level_of(unit)
     calibration_level = Level.BUILDING if level is Level.CAMERA else level  # links a camera's crops without a track
-    geometry: Geometry | None = None
     with unit_lock(store, unit, on_wait):
         while True:
             with store.begin() as connection:
@@ -60,10 +61,11 @@ def resolve_unit(
                 if pending is None:
                     return total
                 calibration = current_calibration(connection, model.id, calibration_level)
-                city_digest = bytes(connection.execute(text("SELECT digest FROM city")).scalar_one())
-            geometry = geometry or unit_geometry(read_city(store), unit, settings)
+                # Read before the city: if that changes in between, the unit is marked again, and this key is outdated.
+                geometry_digest = bytes(connection.execute(_GEOMETRY, {"unit": unit}).scalar_one())
+            geometry = unit_geometry(read_city(store), unit, settings)
             analyze_grown(store)  # after the ingest and the units below wrote rows
-            job = Job(unit, core, model, calibration, settings, geometry, city_digest, observe)
+            job = Job(unit, core, model, calibration, settings, geometry, geometry_digest, observe)
             resolve_windows = camera_windows if level is Level.CAMERA else level_windows
             result, remaining = resolve_windows(store, job, pending.dirty_from, period or Period(), progress)
             total += result

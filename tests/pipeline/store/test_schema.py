@@ -32,7 +32,7 @@ def as_owner(server: embedded.EmbeddedServer, settings: Settings) -> Connect:
 _BATCHES = ["batch_id", "withdrawn_at", "ingest_batch", "crop_claim"]
 _SEARCH = ["purpose", "compared", "not_here", "log_ratio", "search_evidence"]
 _CAMERAS = ["camera_feed", "camera_health", "camera_outage"]
-_ADDED = ["row_hash", "day", "decide_again", "training_request", *_BATCHES, *_SEARCH, *_CAMERAS]
+_ADDED = ["row_hash", "day", "decide_again", "training_request", "geometry", *_BATCHES, *_SEARCH, *_CAMERAS]
 
 
 @pytest.fixture

@@ -1,0 +1,58 @@
+"""Which units' decisions a change of the city concerns: those between cameras that were moved, linked or cut off.
+
+Each unit has a mark, `urban_unit.geometry`, which enters the keys of its runs (`pipeline/resolve/runs.py`): the digest
+of the city with which its geometry changed last. So units that a change does not concern keep their runs, and a camera
+that is new changes no earlier decision.
+"""
+
+from sqlalchemy import Connection, text
+
+from pipeline.city import watermarks
+from schemas.city_file import City
+from schemas.levels import parent_of
+
+
+def links(city: City) -> set[tuple[str, str, str, float]]:
+    """Overlaps and walks, each once: (kind, one unit, the other, shortest walk in seconds or 0)."""
+    overlaps = {
+        ("overlap", unit.code, other, 0.0) for unit in city.units for other in unit.overlaps if unit.code < other
+    }
+    return overlaps | {("walk", walk.from_, walk.to, walk.shortest_s) for walk in city.walks}
+
+
+def changed_geometry(old: City, new: City) -> set[str]:
+    """The units of both cities, none of them a camera, in which gates or walking times between known cameras changed.
+
+    These are all units above a camera whose position or clock uncertainty changed, and above two that an overlap or a
+    walk between them changed. Both cities in canonical form.
+    """
+    before, after = ({unit.code: unit for unit in city.units} for city in (old, new))
+    known = before.keys() & after.keys()
+    below = {
+        code
+        for code in known
+        if (before[code].position, before[code].clock_uncertainty_s)
+        != (after[code].position, after[code].clock_uncertainty_s)
+    }
+    below |= {one for _, one, other, _ in links(old) ^ links(new) if {one, other} <= known}
+    changed: set[str] = set()
+    for code in below:
+        above = parent_of(code)
+        while above is not None:
+            changed.add(above)
+            above = parent_of(above)
+    return changed
+
+
+def keep_geometry(connection: Connection, old: City, new: City, digest: bytes) -> set[str]:
+    """Gives the units whose geometry changed another mark, and marks all their windows; returns the units.
+
+    `digest`: of the new city. To be called in the transaction that writes the new city.
+    """
+    changed = changed_geometry(old, new)
+    connection.execute(
+        text("UPDATE urban_unit SET geometry = :digest WHERE code = ANY(:codes)"),
+        {"digest": digest, "codes": sorted(changed)},
+    )
+    watermarks.mark_history(connection, changed)
+    return changed
