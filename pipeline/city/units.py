@@ -1,15 +1,17 @@
 """The city's units: read from the YAML file, stored, and read back.
 
-A store holds one city. The city may grow at any time, but what earlier decisions depend on (a camera's source,
-position, clock uncertainty and overlaps, the walks between units) may not change once there are crops.
+A store holds one city. It may grow and change at any time; what its geometry (positions, clock uncertainties, overlaps,
+walks) had decided is decided anew by the next resolve. Units that have crops stay, and so do their sources.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import ValidationError
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
 
+from pipeline.city.differences import differences
 from pipeline.city.geometry_changes import keep_geometry, links
 from pipeline.city.plain_yaml import Document, parse
 from pipeline.governance.audit import Action, audit
@@ -93,7 +95,9 @@ def city_digest(city: City) -> bytes:
 def store_city(store: Store, city: City, *, is_demo: bool = False) -> bool:
     """Makes `city` the store's city in one transaction, with an audit row; False if it is the store's city already.
 
-    Raises CityError if that would remove or change a unit that has crops, or remove one that runs or searches refer to.
+    Units whose geometry this changes are marked, and the next resolve decides their windows anew. Raises CityError if
+    it would remove a unit that has crops or a feed, or that runs or searches refer to, or change the source of one that
+    has crops.
     """
     with store.begin() as connection:
         return load_city(connection, city, store.settings.operator, is_demo=is_demo)
@@ -101,26 +105,48 @@ def store_city(store: Store, city: City, *, is_demo: bool = False) -> bool:
 
 def load_city(connection: Connection, city: City, operator: str, *, is_demo: bool = False) -> bool:
     """`store_city` in the connection's transaction."""
+    _lock(connection)
+    return _replace(connection, _read(connection), city, operator, Action.CITY_LOAD, is_demo)
+
+
+def change_city(connection: Connection, change: Callable[[City | None], City], operator: str) -> bool:
+    """Makes what `change` returns for the store's city (None: there is none) the store's city, as `load_city` does."""
+    _lock(connection)
+    old = _read(connection)
+    is_demo = bool(connection.scalar(text("SELECT is_demo FROM city")))
+    return _replace(connection, old, change(old), operator, Action.CITY_CHANGE, is_demo)
+
+
+def _lock(connection: Connection) -> None:
+    connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('urban_reid city', 0))"))
+
+
+def _replace(
+    connection: Connection,
+    old: City | None,
+    city: City,
+    operator: str,
+    action: Action,
+    is_demo: bool,
+) -> bool:
     new = canonical(city)
     digest = city_digest(new)
-    connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('urban_reid city', 0))"))
-    stored = connection.scalar(text("SELECT digest FROM city"))
-    if stored is not None and bytes(stored) == digest:
+    if old is not None and city_digest(old) == digest:
         return False
-    old = _read(connection)
     if old is not None:
-        _refuse_changes_under_crops(connection, old, new)
+        _refuse(connection, old, new)
     _write(connection, new, digest, is_demo)
-    if old is not None:
-        keep_geometry(connection, old, new, digest)
+    concerned = set() if old is None else keep_geometry(connection, old, new, digest)
     before, after = ({unit.code for unit in known.units} if known else set() for known in (old, new))
     details = {
         "digest": digest.hex(),
         "units": len(after),
         "added": len(after - before),
         "removed": len(before - after),
+        "changed": {} if old is None else differences(old, new),
+        "geometry_changed": sorted(concerned),
     }
-    audit(connection, operator, Action.CITY_LOAD, details=details)
+    audit(connection, operator, action, details=details)
     return True
 
 
@@ -179,26 +205,29 @@ def _read(connection: Connection) -> City | None:
     return city
 
 
-def _refuse_changes_under_crops(connection: Connection, old: City, new: City) -> None:
-    with_crops = "SELECT code FROM urban_unit WHERE EXISTS (SELECT FROM crop WHERE camera = code)"
-    cameras = set(connection.scalars(text(with_crops)))
-
-    def has_crops(code: str) -> bool:
-        return any(is_within(camera, code) for camera in cameras)
-
-    advice = "it has crops, and decisions depend on it; load the changed city into a new data directory"
+def _refuse(connection: Connection, old: City, new: City) -> None:
+    cameras = set(
+        connection.scalars(text("SELECT code FROM urban_unit WHERE EXISTS (SELECT FROM crop WHERE camera = code)"))
+    )
     now = {unit.code: unit for unit in new.units}
     for unit in old.units:
-        if not has_crops(unit.code):
-            continue
-        if unit.code not in now:
-            raise CityError(f"unit {unit.code} cannot be removed: {advice}")
-        for field in ("source", "position", "clock_uncertainty_s"):
-            if getattr(unit, field) != getattr(now[unit.code], field):
-                raise CityError(f"unit {unit.code}: its {field} cannot change: {advice}")
-    for link in sorted(links(old) ^ links(new)):
-        if all(has_crops(code) for code in link[1:3]):
-            raise CityError(f"{link[0]} {link[1]} -> {link[2]} cannot change: {advice}")
+        if unit.code in now:
+            if unit.source != now[unit.code].source and unit.code in cameras:
+                raise CityError(
+                    f"unit {unit.code}: its source cannot change, because it has crops: it says which camera of a data "
+                    "set they are of"
+                )
+        elif any(is_within(camera, unit.code) for camera in cameras):
+            raise CityError(
+                f"unit {unit.code} cannot be removed: it has crops, and decisions depend on it; load the changed city "
+                "into a new data directory"
+            )
+    for camera in connection.scalars(text("SELECT camera FROM camera_feed ORDER BY camera")):
+        if camera not in now:
+            raise CityError(
+                f"unit {camera} cannot be removed: it has a feed; `urban-reid cameras remove {camera} --reason TEXT` "
+                "first"
+            )
 
 
 def _write(connection: Connection, city: City, digest: bytes, is_demo: bool) -> None:

@@ -13,6 +13,12 @@ class Action(StrEnum):
 
     BACKUP_RESTORE = "backup.restore"
     BACKUP_WRITE = "backup.write"
+    CAMERA_ADD = "camera.add"
+    CAMERA_CHANGE = "camera.change"
+    CAMERA_PAUSE = "camera.pause"
+    CAMERA_REMOVE = "camera.remove"
+    CAMERA_RESUME = "camera.resume"
+    CITY_CHANGE = "city.change"
     CITY_LOAD = "city.load"
     CROP_LOSE = "crop.lose"  # pictures of crops are missing or damaged: found so, or accepted as gone for good
     CROP_RETURN = "crop.return"  # pictures that were gone are there again

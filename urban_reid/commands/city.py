@@ -21,7 +21,11 @@ def load(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="City file in YAML: units, walks, time zone.")],
     as_json: AsJson = False,
 ) -> None:
-    """Check a city file and make it the city of this data directory. Units that have crops may not change."""
+    """Check a city file and make it the city of this data directory.
+
+    Units may be added and changed at any time. Those whose geometry changes (positions, clocks, overlaps, walks) are
+    decided anew by the next resolve. A unit that has crops or a feed cannot be removed.
+    """
     from pipeline.city.units import read_city_file, store_city
     from pipeline.store import Store
 

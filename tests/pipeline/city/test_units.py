@@ -4,12 +4,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from pipeline.cameras.rows import write_feed
 from pipeline.city.units import canonical, read_city, read_city_file, store_city
 from pipeline.ingest.crop_writer import write_crops
 from pipeline.store import Store
 from schemas.city_file import City
 from schemas.crops import NewCrop
 from schemas.errors import CityError, UsageError
+from schemas.feeds import Feed
 from schemas.levels import is_within, parent_of
 
 CITY = """
@@ -140,29 +142,51 @@ def test_a_city_may_grow_and_shrink_where_no_crops_are(store: Store, city_file: 
     assert [(entry["added"], entry["removed"]) for entry in details] == [(7, 0), (0, 2), (2, 0)]
 
 
-@pytest.mark.parametrize(
-    ("code", "fields", "message"),
-    [
-        ("d1/s1/b1/c1", {"source": "c9"}, "unit d1/s1/b1/c1: its source cannot change"),
-        ("d1/s1/b1/c1", {"position": (0.0, 0.0)}, "its position cannot change"),
-        ("d1/s1/b1/c1", {"clock_uncertainty_s": 9}, "its clock_uncertainty_s cannot change"),
-        ("d1/s1/b1/c1", {"overlaps": ()}, "overlap d1/s1/b1/c1 -> d1/s1/b1/c2 cannot change"),
-    ],
-)
-def test_what_decisions_rest_on_cannot_change_under_crops(
-    store: Store, city_file: Path, code: str, fields: dict[str, object], message: str
-) -> None:
+def test_what_names_the_crops_of_a_unit_stays_with_them(store: Store, city_file: Path) -> None:
     city = read_city_file(city_file)
     store_city(store, city)
     with store.begin() as connection:
         write_crops(connection, [crop("d1/s1/b1/c1", 0), crop("d1/s1/b1/c2", 1)], 300)
     before = counts(store)
-    with pytest.raises(CityError, match=message):
-        store_city(store, changed(city, code, **fields))
+    with pytest.raises(CityError, match="unit d1/s1/b1/c1: its source cannot change"):
+        store_city(store, changed(city, "d1/s1/b1/c1", source="c9"))
     for removed in ("d1/s1/b1/c1", "d1/s1/b1"):
-        with pytest.raises(CityError, match=f"unit {removed} cannot be removed"):
+        with pytest.raises(CityError, match=f"unit {removed} cannot be removed: it has crops"):
             store_city(store, without(changed(city, "d1/s1/b1/c1", overlaps=()), removed))
     assert counts(store) == before and read_city(store) == canonical(city)
+
+
+def test_a_camera_that_is_taken_in_stays_in_the_city(store: Store, city_file: Path) -> None:
+    city = read_city_file(city_file)
+    store_city(store, city)
+    with store.begin() as connection:
+        write_feed(connection, Feed(camera="d1/s1/b-2/c1", address="rtsp://10.0.0.5/stream"))
+    with pytest.raises(CityError, match=r"d1/s1/b-2/c1 cannot be removed: it has a feed; `urban-reid cameras remove"):
+        store_city(store, without(city, "d1/s1/b-2"))
+
+
+def test_geometry_changes_under_crops_and_the_audit_says_what_it_was(store: Store, city_file: Path) -> None:
+    city = read_city_file(city_file)
+    store_city(store, city)
+    with store.begin() as connection:
+        write_crops(connection, [crop("d1/s1/b1/c1", 0), crop("d1/s1/b1/c2", 1)], 300)
+    new = changed(city, "d1/s1/b1/c1", position=(0.0, 1.5), overlaps=(), clock_uncertainty_s=9)
+    walk = new.walks[0].model_copy(update={"shortest_s": 31.0})
+    new = new.model_copy(update={"walks": (walk,), "timezone": "UTC"})
+    assert store_city(store, new) and read_city(store) == canonical(new)
+    with store.begin() as connection:
+        details = connection.scalars(text("SELECT details FROM audit ORDER BY id DESC LIMIT 1")).one()
+    assert details["changed"] == {
+        "d1/s1/b1/c1": {
+            "position": [[12.0, 40.5], [0.0, 1.5]],
+            "clock_uncertainty_s": [0.5, 9.0],
+            "overlaps": [["d1/s1/b1/c2"], []],
+        },
+        "d1/s1/b1/c2": {"overlaps": [["d1/s1/b1/c1"], []]},
+        "d1/s1/b-2 -> d1/s1/b1": {"shortest_s": [30.0, 31.0]},
+        "timezone": ["Europe/Berlin", "UTC"],
+    }
+    assert details["geometry_changed"] == ["d1", "d1/s1", "d1/s1/b1"]
 
 
 def test_a_unit_that_a_watermark_names_is_not_removed(store: Store, city_file: Path) -> None:

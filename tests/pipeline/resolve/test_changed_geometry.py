@@ -1,56 +1,129 @@
-"""A change of one building's geometry, with crops there: other buildings' runs stand."""
+"""Geometry that is given late counts as if it had been there from the start, and touches no other unit."""
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+
+import pytest
 from sqlalchemy import text
 
-from pipeline.city.geometry_changes import keep_geometry
-from pipeline.city.units import canonical, city_digest, read_city
+from pipeline.city.decision_digest import decision_digest
+from pipeline.city.units import read_city, store_city
 from pipeline.city.watermarks import mark_everything
-from tests.helpers.town import Town
+from pipeline.resolve import resolve_unit, units_within
+from pipeline.store import Store
+from pipeline.store.embedded import EmbeddedServer
+from schemas.city_file import City
+from tests.helpers.homes import fresh_settings
+from tests.helpers.thin_town import Crowd, ThinTown, crowd
 
 
-def current_runs(town: Town) -> dict[str, set[int]]:
-    """The ids of each unit's current runs."""
-    runs: dict[str, set[int]] = {}
+@pytest.fixture(scope="module")
+def people() -> Crowd:
+    return crowd(cameras=12, people=25, days=0.05)
+
+
+@pytest.fixture
+def make(server: EmbeddedServer, people: Crowd) -> Iterator[Callable[[City], ThinTown]]:
+    with ExitStack() as ends:
+
+        def town(city: City) -> ThinTown:
+            """A town whose city is `city` at first; all crops are taken in."""
+            store = ends.enter_context(Store.open(ends.enter_context(fresh_settings(server)), "pytest"))
+            made = ThinTown(store, replace(people, city=city))
+            made.take_in()
+            return made
+
+        yield town
+
+
+def bare(city: City) -> City:
+    """The city without positions, overlaps and walks."""
+    units = tuple(unit.model_copy(update={"position": None, "overlaps": ()}) for unit in city.units)
+    return city.model_copy(update={"units": units, "walks": ()})
+
+
+def digest(town: ThinTown) -> str:
     with town.store.begin() as connection:
-        for row in connection.execute(text("SELECT unit, id FROM run WHERE superseded_at IS NULL")):
-            runs.setdefault(row.unit, set()).add(row.id)
-    return runs
+        return decision_digest(connection)
 
 
-def pending(town: Town) -> set[str]:
+def pending(town: ThinTown) -> list[str]:
     with town.store.begin() as connection:
-        return set(connection.scalars(text("SELECT unit FROM watermark WHERE dirty_from IS NOT NULL")))
+        return sorted(connection.scalars(text("SELECT unit FROM watermark WHERE dirty_from IS NOT NULL")))
 
 
-def spoil_clock(town: Town, camera: str, uncertainty_s: float) -> None:
-    """What a change of the camera's clock writes."""
-    old = read_city(town.store)
-    units = tuple(
-        unit.model_copy(update={"clock_uncertainty_s": uncertainty_s}) if unit.code == camera else unit
-        for unit in old.units
-    )
-    new = canonical(old.model_copy(update={"units": units}))
+def runs(town: ThinTown) -> dict[str, int]:
     with town.store.begin() as connection:
-        keep_geometry(connection, old, new, city_digest(new))
-        connection.execute(text("UPDATE city SET digest = :digest"), {"digest": city_digest(new)})
-        connection.execute(
-            text("UPDATE urban_unit SET clock_uncertainty_s = :s WHERE code = :camera"),
-            {"s": uncertainty_s, "camera": camera},
-        )
+        counts = connection.execute(text("SELECT unit, count(*) AS runs FROM run GROUP BY unit"))
+        return {row.unit: row.runs for row in counts}
 
 
-def test_other_buildings_runs_stand(town: Town, lines: list[str]) -> None:
-    town.take_in(lines)
+def test_late_geometry_decides_as_if_it_had_been_there(make: Callable[[City], ThinTown], people: Crowd) -> None:
+    known, town = make(people.city), make(bare(people.city))
+    known.resolve()
     town.resolve()
-    before = current_runs(town)
-    changed = {"d1", "d1/s1", "d1/s1/b1"}
-    assert len(before.keys() - changed) > len(changed)
-    spoil_clock(town, "d1/s1/b1/c1", 60.0)
-    assert pending(town) == changed
-    assert town.resolve() > 0
-    after = current_runs(town)
-    assert {unit for unit in before if before[unit] != after[unit]} == changed
-    assert all(not before[unit] & after[unit] for unit in changed), "each of their windows was decided anew"
+    assert digest(town) != digest(known)
+    store_city(town.store, people.city)
+    assert "d1" in pending(town)
+    town.resolve()
+    assert digest(town) == digest(known) and not pending(town)
+    store_city(town.store, bare(people.city))
+    store_city(town.store, people.city)  # there and back
+    assert not sum(done.written for done in town.resolve())
+
+
+def test_geometry_that_changes_during_a_resolve_counts(make: Callable[[City], ThinTown], people: Crowd) -> None:
+    known, town = make(people.city), make(bare(people.city))
+    known.resolve()
+
+    def change(done: int, total: int) -> None:
+        store_city(town.store, people.city)
+
+    for code in units_within(town.store, "d1"):
+        above = code.count("/") < 3
+        resolve_unit(
+            town.store,
+            town.core,
+            town.model,
+            code,
+            settings=town.store.settings.association,
+            progress=change if above else None,
+        )
+    assert digest(town) == digest(known) and not pending(town)
+
+
+def test_only_units_whose_geometry_changes_are_resolved_again(make: Callable[[City], ThinTown], people: Crowd) -> None:
+    town, city = make(people.city), people.city
+    town.resolve()
+    before = runs(town)
+    camera = next(unit for unit in city.cameras() if before.get(unit.code))
+    above = {camera.code.rsplit("/", cut)[0] for cut in (1, 2, 3)}
+
+    def change(**fields: object) -> None:
+        units = [unit.model_copy(update=fields) if unit.code == camera.code else unit for unit in city.units]
+        store_city(town.store, city.model_copy(update={"units": tuple(units)}))
+
+    change(name="Renamed")
+    assert pending(town) == []
+    assert camera.position is not None
+    change(position=(camera.position[0] + 500, camera.position[1]))
+    concerned = set(pending(town))
+    assert "d1" in concerned and concerned <= above and len(before.keys() - above) > len(above)
+    town.resolve()
+    now = runs(town)
+    assert now["d1"] > before["d1"]
+    assert {unit for unit in now if now[unit] != before.get(unit)} <= above
     with town.store.begin() as connection:
         mark_everything(connection)
-    assert town.resolve() == 0, "every run stands, also of units that were not concerned"
+    assert not sum(done.written for done in town.resolve()), "every run stands, also of units that were not concerned"
+
+
+def test_a_new_camera_marks_nothing(make: Callable[[City], ThinTown], people: Crowd) -> None:
+    town = make(people.city)
+    town.resolve()
+    city = read_city(town.store)
+    camera = city.cameras()[0]
+    new = camera.model_copy(update={"code": camera.code + "-new", "overlaps": (), "source": None})
+    store_city(town.store, city.model_copy(update={"units": (*city.units, new)}))
+    assert pending(town) == []
