@@ -13,6 +13,7 @@ from pipeline.registry.in_use import (
     lock_model_in_use,
     model_in_use,
     switch_model,
+    use_first_model,
     use_model,
 )
 from pipeline.registry.rows import (
@@ -40,5 +41,6 @@ __all__ = [
     "remove_model",
     "rename_model",
     "switch_model",
+    "use_first_model",
     "use_model",
 ]

@@ -32,6 +32,18 @@ def use_model(store: Store, name: str) -> ModelRow:
         return replace(model, in_use=True)
 
 
+def use_first_model(store: Store, name: str) -> ModelRow:
+    """Puts a model in use where none is, and returns the one in use. Raises InputError for an unknown name."""
+    with store.begin() as connection:
+        lock_model_in_use(connection)
+        model = find_model(connection, name)
+        row = connection.execute(text(f"{SELECT} WHERE in_use")).one_or_none()
+        if row is not None:
+            return row_of(row)
+        switch_model(connection, SwitchKind.USE, model, store.settings.operator)
+        return replace(model, in_use=True)
+
+
 class SwitchKind(StrEnum):
     """How a model came into use."""
 

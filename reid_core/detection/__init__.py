@@ -1,6 +1,7 @@
 """Detectors: boxes of the people in frames.
 
-`open_detector` opens one. Importing this package loads no engine: each is loaded by the detector that needs it.
+`open_detector` opens one; `files` keeps those of a home. Importing this package loads no engine: each is loaded by the
+detector that needs it.
 """
 
 from reid_core.detection.detector import Boxes, Detector, Frame

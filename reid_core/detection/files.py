@@ -1,13 +1,21 @@
 """Files of detectors: those of this home, `detectors/NAME/`, and others."""
 
 import hashlib
+import shutil
+import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
-from schemas.errors import ModelFileError
+from schemas.disk import make_folders
+from schemas.errors import HomeError, ModelFileError
 from schemas.settings import Settings
 
+#: The name of the detector that needs no file.
+HOG = "hog"
+#: The link to the default among the detectors of a home.
+DEFAULT = "default"
 #: What the engines open; an IR's weights lie beside it.
-SUFFIXES = (".xml", ".pth")
+SUFFIXES = (".xml", ".onnx", ".pth")
 
 
 def name_of(*files: Path) -> str:
@@ -19,7 +27,43 @@ def name_of(*files: Path) -> str:
 def detector_names(settings: Settings) -> list[str]:
     """The detectors of this home."""
     place = settings.detectors_dir
-    return sorted(folder.name for folder in place.glob("[!.]*/") if folder.name != "default") if place.is_dir() else []
+    return sorted(folder.name for folder in place.glob("[!.]*/") if folder.name != DEFAULT) if place.is_dir() else []
+
+
+def default_detector(settings: Settings) -> str | None:
+    """The name of this home's default detector; None where HOG is."""
+    link = settings.detectors_dir / DEFAULT
+    return link.readlink().name if link.is_symlink() else None
+
+
+def keep_detector(settings: Settings, name: str, files: Sequence[Path]) -> None:
+    """Copies `files` as the detector `name` of this home, in place of one that has this name. Raises HomeError."""
+    place = settings.detectors_dir / name
+    new = place.with_name(f".{name}.{uuid.uuid4().hex}")
+    try:
+        make_folders(new)
+        for file in files:
+            shutil.copyfile(file, new / file.name)
+        if place.exists():
+            old = place.with_name(f".{name}.{uuid.uuid4().hex}")
+            place.rename(old)
+            shutil.rmtree(old, ignore_errors=True)
+        new.rename(place)
+    except OSError as error:
+        raise HomeError(f"{place}: cannot keep the detector there: {error.strerror}") from None
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def make_default(settings: Settings, name: str) -> None:
+    """Makes a detector of this home its default. Raises HomeError."""
+    link = settings.detectors_dir / DEFAULT
+    new = link.with_name(f".{DEFAULT}.{uuid.uuid4().hex}")
+    try:
+        new.symlink_to(name)
+        new.replace(link)
+    except OSError as error:
+        raise HomeError(f"{link}: cannot be written: {error.strerror}") from None
 
 
 def detector_file(folder: Path) -> Path:

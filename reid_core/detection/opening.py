@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from reid_core.detection.detector import Detector, ModelDetector
-from reid_core.detection.files import detector_file, detector_names
+from reid_core.detection.detector import DetectionModel, Detector, ModelDetector
+from reid_core.detection.files import HOG, default_detector, detector_file, detector_names
 from reid_core.detection.hog import HogDetector
 from schemas.errors import ModelFileError, UsageError
 from schemas.settings import Settings
@@ -12,32 +12,33 @@ from schemas.settings import Settings
 def open_detector(settings: Settings, which: str | Path | None = None) -> Detector:
     """The detector of a model file, or the one of this home with this name; None: the home's default.
 
-    A file is an OpenVINO `.xml` or a torchvision `.pth`. The home's detectors lie in `detectors/NAME/`, and
-    `detectors/default` is a link to one of them; HOG is the default without it, and can be named as `hog`. Raises
-    UsageError for another kind of file, ModelFileError for one that is not there or cannot be read or trusted.
+    A file is an OpenVINO `.xml`, an `.onnx` (YOLOX, NanoDet) or a torchvision `.pth`. The home's detectors lie in
+    `detectors/NAME/`, and `detectors/default` is a link to one of them; without it the default is HOG, whose name is
+    `hog`. Raises UsageError for another kind of file, ModelFileError for one that is not there or cannot be read or
+    trusted.
     """
-    place = settings.detectors_dir
     if which is None:
-        return _open(detector_file(place / "default")) if (place / "default").is_symlink() else HogDetector()
-    if which == "hog":
+        which = default_detector(settings) or HOG
+    if which == HOG:
         return HogDetector()
     names = detector_names(settings)
     if which in names:
-        return _open(detector_file(place / which))
+        return ModelDetector(open_model(detector_file(settings.detectors_dir / which), settings))
     if not Path(which).is_file():
         raise ModelFileError(
-            f"{which}: no such file, and no detector of this home, which has {', '.join(['hog', *names])}"
+            f"{which}: no such file, and no detector of this home, which has {', '.join([HOG, *names])}"
         )
-    return _open(Path(which))
+    return ModelDetector(open_model(Path(which), settings))
 
 
-def _open(file: Path) -> Detector:
-    if file.suffix == ".xml":
+def open_model(file: Path, settings: Settings) -> DetectionModel:
+    """The network of a detector's file in this process. Raises as `open_detector`."""
+    if file.suffix in (".xml", ".onnx"):
         from reid_core.detection.openvino_model import OpenVinoModel
 
-        return ModelDetector(OpenVinoModel(file))
+        return OpenVinoModel(file, settings)
     if file.suffix == ".pth":
         from reid_core.detection.torchvision_model import TorchvisionModel
 
-        return ModelDetector(TorchvisionModel(file))
-    raise UsageError(f"{file}: is no detector; give an OpenVINO .xml or a torchvision .pth file")
+        return TorchvisionModel(file, settings)
+    raise UsageError(f"{file}: is no detector; give an OpenVINO .xml, an .onnx or a torchvision .pth file")

@@ -1,44 +1,92 @@
-"""Detection networks that OpenVINO reads."""
+"""Detection networks that OpenVINO reads: IR and ONNX files of a known layout (`layouts`)."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_core.detection.detector import Found, PictureInput
+from reid_core.detection.detector import Found
 from reid_core.detection.files import name_of
-from reid_core.serving.extras import openvino_core
-from schemas.errors import ModelFileError
+from reid_core.detection.layouts import Layout, layout_of
+from reid_core.serving.engines import openvino_device, weights_of
+from reid_core.serving.extras import load_extra, openvino_core
+from schemas.errors import ModelFileError, UrbanReidError
+from schemas.settings import Settings
 
 
 class OpenVinoModel:
-    """An SSD detector in OpenVINO IR: input 1 x 3 x H x W, BGR, 0..255; output 1 x 1 x n x 7.
+    """A `DetectionModel`: each picture is a request of its own, so that what is found in it depends on no other one.
 
-    An output row is picture, label (1: person), confidence, left, top, right, bottom, the last four in shares of the
-    frame.
+    Requests are queued, and where the device has room several run at a time.
     """
 
-    sure = 0.5
-    least = 0.2
-
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, settings: Settings) -> None:
+        """Raises ModelFileError for a file that is no detector of a known layout, CoreError without its device."""
+        core = openvino_core()
+        device = openvino_device(core.available_devices, settings)
         try:
-            model = openvino_core().compile_model(str(file), "CPU", {"PERFORMANCE_HINT": "LATENCY"})
-            shape, result = list(model.input(0).shape), model.output(0).partial_shape
+            parts = (str(file), str(weights_of(file))) if file.suffix == ".xml" else (str(file),)
+            network = core.read_model(*parts)
+            self._layout = _layout(network, file)
+            network.reshape([1, 3, self._layout.input.height, self._layout.input.width])
+            self._compiled = core.compile_model(network, device, _options(device, settings))
+        except UrbanReidError:
+            raise
         except RuntimeError as error:
             raise ModelFileError(f"{file}: OpenVINO cannot read it: {str(error).strip().splitlines()[-1]}") from None
-        if len(shape) != 4 or shape[:2] != [1, 3] or result.rank.get_length() != 4 or result[3] != 7:
-            raise ModelFileError(f"{file}: is no SSD detector; its input must be 1x3xHxW and its output 1x1xNx7")
-        self._model, self.input = model, PictureInput(shape[2], shape[3])
+        self.input, self.sure = self._layout.input, self._layout.sure
         self.name = name_of(file, file.with_suffix(".bin"))
+        self._found: dict[int, Found] = {}
+        self._queue = load_extra("openvino").AsyncInferQueue(self._compiled)
+        self._queue.set_callback(self._keep)
 
     def find(self, pictures: NDArray[np.uint8]) -> list[Found]:
-        return [self._find(picture) for picture in pictures]
+        self._found.clear()
+        images = (pictures.astype(np.float32) - self._layout.mean) / self._layout.std
+        for number, image in enumerate(images.astype(np.float32).transpose(0, 3, 1, 2)):
+            self._queue.start_async({0: image[None]}, number)
+        self._queue.wait_all()
+        return [self._found[number] for number in range(len(pictures))]
 
-    def _find(self, picture: NDArray[np.uint8]) -> Found:
-        images = picture.transpose(2, 0, 1)[None].astype(np.float32)
-        rows = np.asarray(next(iter(self._model(images).values())), np.float64).reshape(-1, 7)
-        ended = np.flatnonzero(rows[:, 0] < 0)
-        rows = rows[: ended[0]] if len(ended) else rows
-        rows = rows[(rows[:, 1] == 1) & (rows[:, 2] >= self.least)]
-        return np.asarray(rows[:, [3, 4, 5, 6, 2]])
+    def _keep(self, request: Any, number: int) -> None:
+        self._found[number] = self._layout.decode([output.data for output in request.output_tensors])
+
+
+def _layout(network: Any, file: Path) -> Layout:
+    """The layout of a network. Raises ModelFileError."""
+    shape = _sizes(network.inputs[0].partial_shape)
+    outputs = [_sizes(output.partial_shape) for output in network.outputs]
+    if len(network.inputs) == 1 and len(shape) == 4 and shape[0] in (1, -1) and shape[1] == 3 and min(shape[2:]) > 0:
+        found = layout_of(shape[2], shape[3], outputs, _label_of_people(network))
+        if found is not None:
+            return found
+    raise ModelFileError(
+        f"{file}: is no detector of a layout that is known here (SSD, boxes and labels, NanoDet, YOLOX); its input is "
+        f"{shape} and its outputs are {', '.join(map(str, outputs))}"
+    )
+
+
+def _sizes(shape: Any) -> list[int]:
+    """The sizes of a tensor, -1 where the file leaves one open."""
+    if shape.rank.is_dynamic:
+        return []
+    return [int(size.get_length()) if size.is_static else -1 for size in shape]
+
+
+def _label_of_people(network: Any) -> int:
+    """The first label that is not the background's: 1 in Open Model Zoo's retail-0013, 0 in its 0200 to 0202."""
+    for operation in network.get_ops():
+        if operation.get_type_name() == "DetectionOutput":
+            return 1 if operation.get_attributes()["background_label_id"] == 0 else 0
+    return 1
+
+
+def _options(device: str, settings: Settings) -> dict[str, Any]:
+    """How it is compiled. On a CPU `precision=auto` leaves the choice to OpenVINO, which knows the processor."""
+    hint = {"bfloat16": "bf16", "float32": "f32", "auto": None if device == "CPU" else "f32"}[settings.precision]
+    return {
+        "PERFORMANCE_HINT": "LATENCY",
+        **({"INFERENCE_PRECISION_HINT": hint} if hint else {}),
+        **({"INFERENCE_NUM_THREADS": settings.threads} if settings.threads and device == "CPU" else {}),
+    }

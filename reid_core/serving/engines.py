@@ -18,10 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from reid_core.serving.devices import use_bfloat16
 from reid_core.serving.extras import load_extra, openvino_core
 from reid_core.tensors import refuse_pickles
 from schemas.errors import CoreError, ModelFileError
@@ -103,6 +101,10 @@ def _open_openvino(file: Path, settings: Settings) -> OpenedFile:
     if settings.precision == "auto" and precision:
         bfloat16 = precision == "bf16"
     else:
+        import torch
+
+        from reid_core.serving.devices import use_bfloat16
+
         bfloat16 = use_bfloat16(settings, torch.device("cpu"))
     on_cpu = device == "CPU"
     options: dict[str, Any] = {

@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from reid_core.catalog import published_convention
 from reid_core.files import CARD, DIFF_ATTENTION, WEIGHTS
 from reid_core.preprocessing import normalized
 from reid_core.serving.engines import OpenedFile, engine_of, open_file, weights_of
 from reid_core.serving.extras import load_extra
-from reid_core.serving.published import published_convention
 from reid_core.serving.trial import try_embedder
 from reid_core.tensors import sha256_of
 from schemas.cards import MAX_DIMS, InputConvention, ModelCard
@@ -96,7 +96,7 @@ def foreign_card(file: Path, name: str | None, convention: InputConvention | Non
     """The card of a foreign file after a trial; `name` is taken from the file's name if None.
 
     `convention`: the fields that were set in it count, and its defaults do not. What it leaves out is taken from the
-    file's metadata or, for a published file, from `published`. Raises InputError if a field is stated nowhere,
+    file's metadata or, for a published file, from the catalog. Raises InputError if a field is stated nowhere,
     ModelFileError and VectorError for a file that is no embedder, CoreError if its engine or device is missing.
     """
     files = foreign_files(file)
@@ -176,7 +176,8 @@ def _whole_convention(file: Path, opened: OpenedFile, given: InputConvention | N
         stated |= given.model_dump(include=given.model_fields_set)
     fixed = _fixed_size(opened)
     if not stated.keys() | fixed.keys() >= _OPTIONS.keys():
-        stated = published_convention(file) | stated
+        published = published_convention(file)
+        stated = (published.model_dump() if published else {}) | stated
     stated |= fixed
     missing = list(dict.fromkeys(option for field, option in _OPTIONS.items() if field not in stated))
     if missing:

@@ -20,7 +20,7 @@ from urban_reid.arguments import (
     checked,
     input_convention,
 )
-from urban_reid.commands import convert, export, promotion
+from urban_reid.commands import catalog, convert, export, promotion
 from urban_reid.commands.promotion import figures
 from urban_reid.earlier_names import Command
 from urban_reid.output import Table, out, print_json, shown
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pipeline.calibration.fit import Fitted
 
 app = typer.Typer(help="The models that turn pictures into features.", no_args_is_help=True)
+app.add_typer(catalog.app)
 app.add_typer(promotion.app)
 app.add_typer(export.app)
 app.add_typer(convert.app)
@@ -37,11 +38,14 @@ app.add_typer(convert.app)
 
 @app.command("list", epilog="Example: urban-reid models list")
 def list_(as_json: AsJson = False) -> None:
-    """List the registered models, and how each compares with the one in use."""
+    """List the registered models, how each compares with the one in use, and the detectors of this data directory."""
     from pipeline.registry import models
     from pipeline.store import Store
     from pipeline.training.comparison import read_comparison
+    from reid_core.detection.files import HOG, default_detector, detector_names
 
+    detectors = [HOG, *detector_names(settings())]
+    detector = default_detector(settings()) or HOG
     with Store.open(settings(), "urban-reid models") as store:
         rows = models(store)
         used = next((row for row in rows if row.in_use), None)
@@ -63,7 +67,9 @@ def list_(as_json: AsJson = False) -> None:
                         "comparison": figures(compared[row.name]) if row.name in compared else None,
                     }
                     for row in rows
-                ]
+                ],
+                "detectors": detectors,
+                "default_detector": detector,
             }
         )
         return
@@ -80,9 +86,13 @@ def list_(as_json: AsJson = False) -> None:
             card.diff_attention.transform if card.diff_attention else "",
             f"{found.metrics['mAP']:.1f} ({found.difference['mAP']:+.1f})" if found else "",
         )
-    out().print(table if rows else "no model is registered; `urban-reid models register NAME FILE` registers one")
+    out().print(
+        table if rows else "no model is registered; `urban-reid models get NAME` or `models register NAME FILE`"
+    )
     if compared and used is not None:
         out().print(f"mAP: in percent, with the difference to {shown(used.name)} on the same held-out people")
+    marked = (f"{name} (default)" if name == detector else name for name in detectors)
+    out().print(f"detectors: {shown(', '.join(marked))}")
 
 
 @app.command(

@@ -1,0 +1,119 @@
+"""urban-reid models catalog, urban-reid models get: published models, and how they come here."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.box import SIMPLE
+
+from schemas.errors import UsageError
+from schemas.settings import settings
+from urban_reid.arguments import AsJson
+from urban_reid.output import Table, out, print_json, shown
+from urban_reid.progress import stages
+
+if TYPE_CHECKING:
+    from reid_core.catalog import CatalogModel
+    from urban_reid.progress import Tell
+
+app = typer.Typer()
+
+#: What was done with one model, for --json.
+Done = dict[str, Any]
+
+
+@app.command(epilog="Example: urban-reid models catalog")
+def catalog(as_json: AsJson = False) -> None:
+    """List the published models that `models get` brings here: what for, how large, under which licenses."""
+    from reid_core.catalog import catalog as read_catalog
+
+    models = read_catalog()
+    if as_json:
+        print_json({"models": [model.model_dump(mode="json", exclude_none=True) for model in models]})
+        return
+    table = Table("name", "task", "MB", "license", "training data", "measured", box=SIMPLE, padding=(0, 1))
+    for model in models:
+        sizes = [file.bytes for file in model.releases[0].files]
+        table.add_row(
+            model.name,
+            model.task,
+            f"{sum(size or 0 for size in sizes) / 1e6:.1f}" if all(sizes) else "",
+            model.license_code,
+            model.license_data,
+            "; ".join(f"{found.figures} on {found.on} ({found.by})" for found in model.measured),
+        )
+    out().print(table)
+    out().print("without MB: its publisher states no whole hash, and `models get` asks for one. --json has all figures")
+
+
+@app.command(
+    epilog="Example: urban-reid models get person-detection-retail-0013 person-reidentification-retail-0286 --from DIR"
+)
+def get(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="As `urban-reid models catalog` lists them.")],
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="DIR|URL", help="A folder or mirror that holds NAME/FILE; else the publisher's address."
+        ),
+    ] = None,
+    sha256: Annotated[
+        str | None, typer.Option(metavar="HEX", help="The hash that you trust, of a file whose publisher states none.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bring published models here, each file with the hash that the catalog states.
+
+    A model for re-identification is registered, and put in use where none is. A detector becomes this data directory's
+    default, also where it is here already. A download that was cut goes on. Proxies: HTTPS_PROXY and NO_PROXY.
+    """
+    from reid_core.catalog import Task, find_model
+
+    models = [find_model(name) for name in dict.fromkeys(names)]
+    if sha256 is not None and len(models) > 1:
+        raise UsageError("--sha256 is the hash of one model's file; get one model at a time with it")
+    done = []
+    with stages() as tell:
+        for model in models:
+            keep = {Task.RE_IDENTIFICATION: _register, Task.DETECTION: _keep_detector}.get(model.task, _refuse)
+            done.append(keep(model, source, sha256, tell, as_json))
+    if as_json:
+        print_json({"models": done})
+
+
+def _register(model: "CatalogModel", source: str | None, sha256: str | None, tell: "Tell", quiet: bool) -> Done:
+    from pipeline.registry import models, register_model, use_first_model
+    from pipeline.store import Store
+    from reid_core.catalog import is_obtained, obtain
+
+    with Store.open(settings(), "urban-reid models get") as store:
+        registered = {row.name for row in models(store)}
+        here = model.name in registered and is_obtained(settings().models_dir / model.name, model)
+        if not here:
+            with obtain(settings(), model, source, sha256, tell) as obtained:
+                register_model(store, settings(), obtained.files[0], model.name, model.input)
+        used = use_first_model(store, model.name)
+    if not quiet:
+        what = "is here already" if here else "is registered"
+        if used.name == model.name:
+            out().print(f"{model.name} {what}, and is the model in use")
+        else:
+            out().print(f"{model.name} {what}; {shown(used.name)} is in use")
+    return {"name": model.name, "fetched": not here, "in_use": used.name == model.name}
+
+
+def _keep_detector(model: "CatalogModel", source: str | None, sha256: str | None, tell: "Tell", quiet: bool) -> Done:
+    from reid_core.catalog import is_obtained, obtain
+    from reid_core.detection.files import keep_detector, make_default
+
+    here = is_obtained(settings().detectors_dir / model.name, model)
+    if not here:
+        with obtain(settings(), model, source, sha256, tell) as obtained:
+            keep_detector(settings(), model.name, obtained.files)
+    make_default(settings(), model.name)
+    if not quiet:
+        out().print(f"{model.name} {'is here already' if here else 'is here'}, and is the default detector")
+    return {"name": model.name, "fetched": not here, "default": True}
+
+
+def _refuse(model: "CatalogModel", *_: object) -> Done:
+    raise UsageError(f"{model.name}: nothing here uses models for {model.task} yet")
