@@ -1,5 +1,7 @@
 """The six flows as deployments, which Prefect's own pages can run, and the process that starts their runs.
 
+Nothing is scheduled: `urban_reid/resolver.py` resolves windows as they close.
+
 `python -P -m flows.deployments`, started by `urban-reid up` with the environment of `flows.environment`. The runner
 starts the flow objects of this process: what a row of Prefect's API names (an entry point, pull steps, a command, an
 environment, a block) is never run. See docs/decisions/prefect-runner.md.
@@ -10,34 +12,28 @@ import math
 import signal
 import sys
 import time
-from datetime import timedelta
 from typing import Any
 
 import httpx
 from prefect import Flow
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import PrefectClient, get_client
 from prefect.exceptions import PrefectException
 from prefect.runner import Runner
-from prefect.schedules import Interval
 from prefect.types.entrypoint import EntrypointType
 
 from flows.names import DEPLOYMENT
 from flows.resolve import FLOWS
-from flows.runs import delete_empty, mark_crashed
+from flows.runs import delete_passing, mark_crashed
 from flows.search import search
 from flows.training import resume_promoted, training
-from pipeline.city.units import find_city
 from pipeline.registry import models
 from pipeline.store import Store
 from schemas.disk import keep_private
 from schemas.errors import StoreError, UrbanReidError
-from schemas.levels import Level
-from schemas.parameters import ResolveParameters
 from schemas.settings import settings
 
-#: Pause between looks for runs that are due; between looks for another city or another model in use, seconds.
+#: Pause between looks for runs that are due; between looks for another model in use, seconds.
 _POLL_S = 2.0
-_DISTRICT_EVERY = timedelta(minutes=5)
 _LOOK_S = 10.0
 _SWEEP_EVERY_S = 3600.0
 #: Runs at a time, each in a process of its own; further ones wait.
@@ -52,10 +48,10 @@ async def _serve() -> None:
         await mark_crashed(client, settings())
         runner = Runner(name="urban-reid", query_seconds=_POLL_S, limit=_LIMIT, pause_on_shutdown=True)
         with Store.open(settings(), "urban-reid deployments") as store:
-            districts, model = await asyncio.to_thread(_look, store)
+            model = await asyncio.to_thread(_model_in_use, store)
             flows: list[Flow[..., Any]] = [*FLOWS.values(), search, training]
             for flow in flows:
-                await _register(runner, flow, districts)
+                await _register(runner, client, flow)
             await resume_promoted(client, store)
             swept = -math.inf
             running = asyncio.create_task(runner.start())
@@ -65,46 +61,32 @@ async def _serve() -> None:
             (settings().home / "prefect" / "serving").touch()  # `up` waits for it
             while not running.done() and not ended.is_set():
                 await asyncio.wait((running, asked_to_end), timeout=_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
-                before = districts, model
+                before = model
                 try:
-                    districts, model = await asyncio.to_thread(_look, store)
-                    if districts != before[0]:
-                        await _register(runner, FLOWS[Level.DISTRICT], districts)
-                    if model != before[1]:
+                    model = await asyncio.to_thread(_model_in_use, store)
+                    if model != before:
                         await resume_promoted(client, store)
                     if time.monotonic() - swept > _SWEEP_EVERY_S:
                         swept = time.monotonic()
-                        await delete_empty(client)
+                        await delete_passing(client)
                 except (StoreError, httpx.HTTPError, PrefectException):
-                    districts, model = before  # tried again after the pause; the runs report it too
+                    model = before  # tried again after the pause; the runs report it too
             if ended.is_set():
                 await runner.astop()
             await running
 
 
-def _look(store: Store) -> tuple[list[str], str | None]:
-    """The city's districts and the name of the model in use."""
-    city = find_city(store)
-    districts = [] if city is None else sorted(unit.code for unit in city.units if unit.level is Level.DISTRICT)
-    return districts, next((row.name for row in models(store) if row.in_use), None)
+def _model_in_use(store: Store) -> str | None:
+    return next((row.name for row in models(store) if row.in_use), None)
 
 
-async def _register(runner: Runner, flow: Flow[..., Any], districts: list[str]) -> None:
-    """Registers the flow as a deployment; the district flow with a schedule for each district of the city."""
-    schedules = [
-        Interval(
-            _DISTRICT_EVERY,
-            parameters={"parameters": ResolveParameters(unit=code).model_dump(mode="json")},
-            slug=code,
-        )
-        for code in districts
-        if flow is FLOWS[Level.DISTRICT]
-    ]
+async def _register(runner: Runner, client: PrefectClient, flow: Flow[..., Any]) -> None:
+    """Registers the flow as a deployment, without the schedules that up to 0.2 that of districts had."""
     # add_flow, not add_deployment: a deployment alone is started from the entry point that its row names.
     # paused=False: the runner that ended before has paused them.
-    await runner.aadd_flow(
-        flow, DEPLOYMENT, schedules=schedules, paused=False, entrypoint_type=EntrypointType.MODULE_PATH
-    )
+    deployment = await runner.aadd_flow(flow, DEPLOYMENT, paused=False, entrypoint_type=EntrypointType.MODULE_PATH)
+    for schedule in await client.read_deployment_schedules(deployment):
+        await client.delete_deployment_schedule(deployment, schedule.id)
 
 
 def main() -> int:

@@ -1,13 +1,14 @@
 """The four resolve flows: camera, building, street, district. Each resolves its unit and everything below it.
 
-A task is a unit over all its pending windows. A building waits for its own cameras only, a street for its own
-buildings; units that do not depend on each other run at the same time.
+A task is a unit over all its pending windows; a unit without any has none. A building waits for its own cameras only, a
+street for its own buildings; units that do not depend on each other run at the same time.
 """
 
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 
 from prefect import flow
@@ -96,25 +97,31 @@ async def _resolve(level: Level, parameters: ResolveParameters) -> Resolved:
         if unit not in names:
             raise unknown_unit(unit, set(names))
         units = await work.run(units_within, work.store, unit)
-        if not await work.run(_is_pending, work, unit, units):
+        found = await work.run(_look, work, unit, units)
+        if found is _Found.NOTHING:
             await reported(mark_empty)
             return Resolved(tuple(UnitResult(code) for code in units), await work.run(_digest, work, unit))
-        results = await _Run(work, parameters, units).all()
+        results = await _Run(work, parameters, units, every=found is _Found.CROPS).all()
         digest = await work.run(_digest, work, unit)
         if any(result.windows for result in results):  # a run that found nothing new keeps the last one's artifacts
             await show_resolve(work.settings, unit, names, results, digest)
         return Resolved(tuple(results), digest)
 
 
-def _is_pending(work: Work, unit: str, units: list[str]) -> bool:
-    """Whether a window of the units has to be resolved, or a crop of theirs is not embedded.
+class _Found(Enum):
+    """What there is to do: nothing, windows of some units, or only crops that are not embedded, at whatever camera."""
 
-    Crops whose picture was gone and is there again are among these from now on.
-    """
+    NOTHING, WINDOWS, CROPS = range(3)
+
+
+def _look(work: Work, unit: str, units: list[str]) -> _Found:
+    """What there is to do in the units. Crops whose picture was gone and is there again count from now on."""
     take_back(work.store, work.crops, unit)
     with work.store.begin() as connection:
         model = model_in_use(connection)
-        return watermarks.any_pending(connection, units) or any_missing(connection, model, units)
+        if watermarks.any_pending(connection, units):
+            return _Found.WINDOWS
+        return _Found.CROPS if any_missing(connection, model, units) else _Found.NOTHING
 
 
 def _digest(work: Work, unit: str) -> str:
@@ -123,10 +130,10 @@ def _digest(work: Work, unit: str) -> str:
 
 
 class _Run:
-    """The tasks of one flow run; each starts when those below it have ended."""
+    """The tasks of one flow run, of the units with pending windows or `every` unit; below before above."""
 
-    def __init__(self, work: Work, parameters: ResolveParameters, units: list[str]) -> None:
-        self._work = work
+    def __init__(self, work: Work, parameters: ResolveParameters, units: list[str], *, every: bool) -> None:
+        self._work, self._every = work, every
         self._period = Period(from_time=parameters.from_time, to_time=parameters.to_time)
         self._units = units
         self._below: dict[str, list[str]] = defaultdict(list)
@@ -149,12 +156,19 @@ class _Run:
         if not all(await asyncio.gather(*(self._visit(child) for child in self._below[unit]))):
             return False
         try:
-            self._results[unit] = await self._step(unit)
+            pending = self._every or await self._work.run(self._is_pending, unit)
+            self._results[unit] = await self._step(unit) if pending else UnitResult(unit)
         except Exception as error:
             self._errors.append(error)
             return False
         self._tell(unit, 1, 1)
         return True
+
+    def _is_pending(self, unit: str) -> bool:
+        """Whether a window of the unit has to be resolved that may lie in the period."""
+        with self._work.store.begin() as connection:
+            pending = watermarks.read(connection, unit)
+        return pending is not None and (self._period.to_time is None or pending.dirty_from < self._period.to_time)
 
     async def _resolve_unit(self, unit: str) -> UnitResult:
         logger = logger_of_run()

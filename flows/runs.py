@@ -8,11 +8,12 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
+from prefect import tags
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import StateType
@@ -24,8 +25,9 @@ from prefect.states import Crashed
 from schemas.disk import write_whole
 from schemas.settings import Settings, settings
 
-#: Tag of a run that found nothing to do, and how long it is kept.
-_EMPTY = "nothing to do"
+#: Tags of runs that are deleted after a day: those that found nothing to do, and those that `up` starts as windows
+#: close, of which a city has hundreds a day.
+_EMPTY, _WINDOWS = "nothing to do", "windows"
 _KEPT = timedelta(days=1)
 
 
@@ -82,11 +84,16 @@ async def mark_empty() -> None:
         await context.client.update_flow_run(context.flow_run.id, tags=[_EMPTY])
 
 
-async def delete_empty(client: PrefectClient) -> int:
-    """Deletes the runs that found nothing to do, a day after their end. Returns their number."""
+def of_windows() -> AbstractContextManager[object]:
+    """Flow runs that begin in this context are those of windows that have closed."""
+    return tags(_WINDOWS)
+
+
+async def delete_passing(client: PrefectClient) -> int:
+    """Deletes runs that found nothing, and runs of closed windows, a day after their end. Returns their number."""
     deleted = 0
     yesterday = datetime.now(UTC) - _KEPT
-    what = FlowRunFilter.model_validate({"tags": {"all_": [_EMPTY]}, "end_time": {"before_": yesterday}})
+    what = FlowRunFilter.model_validate({"tags": {"any_": [_EMPTY, _WINDOWS]}, "end_time": {"before_": yesterday}})
     while runs := await client.read_flow_runs(flow_run_filter=what, sort=FlowRunSort.ID_DESC, limit=200):
         for run in runs:
             await client.delete_flow_run(run.id)

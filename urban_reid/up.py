@@ -1,4 +1,4 @@
-"""urban-reid up: the database, the core process, the Prefect server and its runner, until Ctrl-C.
+"""urban-reid up: the database, the core process, the Prefect server, its runner and the resolver, until Ctrl-C.
 
 Only one `up` runs on a data directory: it holds HOME/up.lock. It ends what it started, by process id; a child that
 dies is started again, each time after a longer pause.
@@ -174,11 +174,13 @@ def run(settings: Settings, say: Callable[[str], None], on_ready: Callable[[str]
         variables = environment(settings, server.url)
         core = Child("the core process", "reid_core.serving.service", variables, home / "core.log")
         runner = Child("the runner of flows", "flows.deployments", variables, prefect / "runner.log")
+        resolver = Child("the resolver", "urban_reid.resolver", variables, home / "resolver.log")
         serving = prefect / "serving"  # made by the runner when it serves all flows
         serving.unlink(missing_ok=True)
         stack.callback(serving.unlink, missing_ok=True)
-        for child in (core, runner):
+        for child in (core, runner, resolver):
             stack.callback(child.end)
+        for child in (core, runner):
             child.start()
         server.wait()
         served = Served(server, prefect / "server.log")
@@ -186,7 +188,7 @@ def run(settings: Settings, say: Callable[[str], None], on_ready: Callable[[str]
         give_up_at = time.monotonic() + _READY_WITHIN_S
         ready = False
         while not ended.wait(_LOOK_EVERY_S):
-            for part in (database, served, core, runner):
+            for part in (database, served, core, runner, resolver):
                 part.look(say)
             tell_manager("WATCHDOG=1")
             if runner.environment["PREFECT_API_URL"] != server.url:  # another program took the port
@@ -195,6 +197,7 @@ def run(settings: Settings, say: Callable[[str], None], on_ready: Callable[[str]
                 runner.start()
             if not ready and serving.exists() and _listens(core_socket):
                 ready = True
+                resolver.start()  # not before: without the core process it would load the model itself
                 on_ready(server.ui_url)
                 tell_manager(f"READY=1\nSTATUS=Prefect's pages: {server.ui_url}")
             if not ready and time.monotonic() > give_up_at:

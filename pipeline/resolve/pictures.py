@@ -20,7 +20,8 @@ _NAMED = 20
 
 _GONE = text(
     "SELECT c.id, c.camera, c.captured_at, c.picture FROM crop c WHERE c.picture_gone_at IS NOT NULL "
-    "AND c.withdrawn_at IS NULL AND (c.camera = :unit OR starts_with(c.camera, :unit || '/')) "
+    "AND c.withdrawn_at IS NULL AND (CAST(:unit AS text) IS NULL OR c.camera = :unit "
+    "OR starts_with(c.camera, :unit || '/')) "
     "ORDER BY c.captured_at, c.key"
 )
 _MARK = text(
@@ -42,8 +43,10 @@ def mark_gone(store: Store, crops: CropStore, unit: str | None, ids: Sequence[in
         _mark(store, connection, unit, ids, Action.CROP_LOSE, reason)
 
 
-def take_back(store: Store, crops: CropStore, unit: str) -> int:
-    """Crops at and below `unit` whose picture was gone and is there again take part again; returns their number.
+def take_back(store: Store, crops: CropStore, unit: str | None = None) -> int:
+    """Crops whose picture was gone and is there again take part again; returns their number.
+
+    `unit`: crops at and below it; None: all.
 
     Their windows are marked, so that the next resolve looks at them.
     """

@@ -13,13 +13,14 @@ from uuid import UUID
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.runner import Runner
+from prefect.schedules import Interval
 from prefect.states import Running
 
 from flows import deployments, runs
 from flows.failures import call
-from flows.names import deployment_name
+from flows.names import DEPLOYMENT, deployment_name
 from flows.resolve import FLOWS, district
-from flows.runs import delete_empty, mark_crashed
+from flows.runs import delete_passing, mark_crashed
 from flows.work import working
 from schemas.levels import Level
 from schemas.parameters import ResolveParameters
@@ -43,7 +44,7 @@ async def _mark(settings: Settings) -> int:
 
 async def _delete() -> int:
     async with get_client() as client:
-        return await delete_empty(client)
+        return await delete_passing(client)
 
 
 async def _states(runs: list[UUID]) -> list[str]:
@@ -112,11 +113,10 @@ def test_only_runs_whose_process_is_dead_are_marked(home: Path) -> None:
 @pytest.mark.usefixtures("prefect_url")
 def test_deployments_that_a_runner_paused_at_its_end_go_on_with_the_next() -> None:
     async def register() -> tuple[UUID, bool]:
-        await deployments._register(Runner(name="test"), FLOWS[Level.DISTRICT], ["d1"])
         async with get_client() as client:
+            await deployments._register(Runner(name="test"), client, FLOWS[Level.DISTRICT])
             found = await client.read_deployment_by_name(deployment_name(Level.DISTRICT))
-            (schedule,) = found.schedules
-            return found.id, found.paused or not schedule.active
+            return found.id, found.paused
 
     async def pause(deployment: UUID) -> None:
         async with get_client() as client:
@@ -126,3 +126,15 @@ def test_deployments_that_a_runner_paused_at_its_end_go_on_with_the_next() -> No
     assert not paused
     asyncio.run(pause(made))
     assert asyncio.run(register()) == (made, False)
+
+
+@pytest.mark.usefixtures("prefect_url")
+def test_the_schedules_of_earlier_versions_go() -> None:
+    async def register() -> tuple[int, int]:
+        async with get_client() as client:
+            await Runner(name="test").aadd_flow(FLOWS[Level.DISTRICT], DEPLOYMENT, schedules=[Interval(300, slug="d1")])
+            before = await client.read_deployment_by_name(deployment_name(Level.DISTRICT))
+            await deployments._register(Runner(name="test"), client, FLOWS[Level.DISTRICT])
+            return len(before.schedules), len(await client.read_deployment_schedules(before.id))
+
+    assert asyncio.run(register()) == (1, 0)

@@ -1,0 +1,94 @@
+"""The resolver: the process of `urban-reid up` that resolves windows soon after they have closed.
+
+`python -P -m urban_reid.resolver`. One process that stays: a run of it begins within a second, where one that Prefect's
+runner starts takes ten to twenty. Its runs are flow runs as those of `urban-reid resolve`, with the tag "windows".
+"""
+
+import os
+import signal
+import sys
+import time
+from types import FrameType
+
+from schemas.disk import keep_private
+from schemas.errors import UrbanReidError
+from schemas.parameters import ResolveParameters
+from schemas.settings import settings
+from schemas.text import one_line
+from urban_reid.errors import keep_traceback
+
+_LOOK_EVERY_S = 1.0
+#: How often pictures that were gone are looked for.
+_PICTURES_EVERY_S = 300.0
+_AFTER_ERROR_S = 10.0
+
+
+def main() -> int:
+    """Looks and resolves until SIGTERM or SIGINT."""
+    keep_private()
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        _watch()
+    except KeyboardInterrupt:
+        # Threads may still be at work on a window; what they have not committed is rolled back, as after a kill.
+        os._exit(0)
+    except UrbanReidError as error:
+        _say(error)
+        return error.exit_code
+    return 0
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _watch() -> None:
+    from pipeline.crops.crop_store import CropStore
+    from pipeline.resolve.closing import Closing
+    from pipeline.resolve.pictures import take_back
+    from pipeline.store import Store
+
+    with Store.open(settings(), "urban-reid resolver") as store:
+        closing, crops = Closing(settings().association), CropStore(settings())
+        looked_for_pictures = time.monotonic()
+        while True:
+            try:
+                if time.monotonic() - looked_for_pictures > _PICTURES_EVERY_S:
+                    looked_for_pictures = time.monotonic()
+                    take_back(store, crops)
+                with store.begin() as connection:
+                    due = closing.look(connection, time.monotonic())
+                for parameters in due:
+                    began = time.monotonic()
+                    _resolve(parameters)
+                    closing.resolved(parameters, began, time.monotonic())
+            except UrbanReidError as error:  # such as a database that is started again
+                _say(error)
+                time.sleep(_AFTER_ERROR_S)
+            time.sleep(_LOOK_EVERY_S)
+
+
+def _resolve(parameters: ResolveParameters) -> None:
+    """Runs the district's flow, and says what went wrong with it."""
+    from flows.resolve import district
+    from flows.runs import of_windows
+    from flows.work import working
+    from urban_reid.running import reported
+
+    try:
+        with reported(settings()) as run, working(settings()) as work, of_windows():
+            work.on_wait = _say
+            run(district, parameters)
+    except UrbanReidError as error:
+        _say(f"{parameters.unit}: {error}")
+    except Exception as error:
+        _say(f"{parameters.unit}: unexpected {type(error).__name__}: {error}; {keep_traceback()}")
+
+
+def _say(what: object) -> None:
+    sys.stderr.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {one_line(what)}\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
