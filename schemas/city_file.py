@@ -8,23 +8,16 @@ from functools import cached_property
 from typing import Annotated, Self, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BeforeValidator, Field, FiniteFloat, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from schemas.errors import CityError
+from schemas.feeds import FeedOptions
 from schemas.levels import Code, Level, level_of, parent_of
+from schemas.numbers import Number
 from schemas.settings import Frozen
 from schemas.text import Line, Text
 
 T = TypeVar("T")
-
-
-def _no_truth_value(value: object) -> object:
-    if isinstance(value, bool):  # which pydantic would take for 1 or 0
-        raise ValueError(f"{str(value).lower()} is not a number")
-    return value
-
-
-Number = Annotated[FiniteFloat, BeforeValidator(_no_truth_value)]
 
 
 def _zone(name: str) -> str:
@@ -45,6 +38,7 @@ class Unit(Frozen):
     position: tuple[Number, Number] | None = Field(None, description="camera: meters east and north of any fixed point")
     overlaps: tuple[Code, ...] = Field((), description="camera: cameras that see some of the same ground")
     clock_uncertainty_s: Number = Field(0.5, ge=0, le=3600, description="camera: largest error of its clock, seconds")
+    feed: FeedOptions | None = Field(None, description="camera: how `urban-reid cameras import` takes it in")
 
     @property
     def level(self) -> Level:
@@ -52,7 +46,8 @@ class Unit(Frozen):
 
     @model_validator(mode="after")
     def _camera_fields(self) -> Self:
-        if self.level is not Level.CAMERA and (self.source or self.position or self.overlaps or self.kind == "camera"):
+        of_camera = self.source or self.position or self.overlaps or self.feed or self.kind == "camera"
+        if self.level is not Level.CAMERA and of_camera:
             raise ValueError(
                 f"{self.code} is a {self.level} by its depth, but is written as a camera; "
                 "a camera's code has four segments: district/street/building/camera"

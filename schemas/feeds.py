@@ -1,14 +1,15 @@
 """Feeds: what a camera of the city is looked at through, and how it fares."""
 
+import os
 import re
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, AwareDatetime, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, Field, ValidationInfo, model_validator
 
-from schemas.city_file import Number
 from schemas.levels import Code, Level, level_of
+from schemas.numbers import Number
 from schemas.settings import Frozen
 from schemas.text import Line, Text
 
@@ -33,8 +34,13 @@ def shown_address(address: str) -> str:
     return f"{parts.scheme}://{host}" + (f":{port}" if port else "")
 
 
-def _address(address: str) -> str:
+def _address(address: str, info: ValidationInfo) -> str:
     if "://" not in address:
+        if not address:
+            raise ValueError("is empty; write rtsp://host:port/path, or the path of a file or folder")
+        if info.context and "folder" in info.context:
+            end = "/" if address.endswith("/") else ""
+            address = os.path.normpath(info.context["folder"] / address) + end
         if not PurePosixPath(address).is_absolute():
             raise ValueError(f"{address[:200]!r} is no absolute path")
         return address
@@ -73,10 +79,12 @@ Mask = Annotated[tuple[tuple[Share, Share], ...], Field(min_length=3, max_length
 Pixels = Annotated[int, Field(ge=0, le=99_999)]
 
 
-class Feed(Frozen):
-    """How a camera of the city is taken in."""
+class FeedOptions(Frozen):
+    """How a camera is taken in: where from, and what of it is looked at.
 
-    camera: CameraCode
+    `model_validate(..., context={"folder": Path})` reads relative paths from there.
+    """
+
     address: Address = Field(
         max_length=2000,
         description="rtsp(s)://host:port/path without user and password, or the absolute path of a file; of a folder, "
@@ -115,6 +123,12 @@ class Feed(Frozen):
         if self.kind == "folder" and self.start is not None:
             raise ValueError("start is of one file; files of a folder have times in their names or data")
         return self
+
+
+class Feed(FeedOptions):
+    """How a camera of the city is taken in."""
+
+    camera: CameraCode
 
 
 class Health(Frozen):

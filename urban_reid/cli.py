@@ -15,6 +15,7 @@ from schemas.disk import keep_private
 from schemas.errors import UrbanReidError
 from schemas.settings import unknown_variables
 from urban_reid.commands import (
+    cameras,
     city,
     database,
     dataset,
@@ -40,7 +41,7 @@ from urban_reid.output import say, shown
 #: The program's help, panel by panel: a group of commands under its name, or a command of its own.
 PANELS: dict[str, dict[str, ModuleType]] = {
     "Start here": {"demo": demo, "status": status, "doctor": doctor},
-    "Cameras and crops": {"city": city, "ingest": ingest},
+    "Cameras and crops": {"cameras": cameras, "city": city, "ingest": ingest},
     "Resolve and look": {
         "resolve": resolve,
         "search": search,
@@ -58,7 +59,7 @@ PANELS: dict[str, dict[str, ModuleType]] = {
     },
     "Service": {"up": up, "db": database},
 }
-_GROUPS = (city, database, dataset, identities, ingest, models)
+_GROUPS = (cameras, city, database, dataset, identities, ingest, models)
 
 app = typer.Typer(
     name="urban-reid",

@@ -43,7 +43,7 @@ def read_city_file(path: Path) -> City:
     if not isinstance(document.data, dict):
         raise CityError(f"{path}: is not a city; a city file begins with `timezone:` and `units:`")
     try:
-        return City.model_validate(document.data)
+        return City.model_validate(document.data, context={"folder": path.absolute().parent})
     except ValidationError as error:
         raise CityError(f"{path}, {_first_fault(error, document)}") from None
 
@@ -66,7 +66,8 @@ def _first_fault(error: ValidationError, document: Document) -> str:
 
 
 def canonical(city: City) -> City:
-    """The same city in the form that `read_city` returns: units by code, overlaps on both sides, each walk once.
+    """The same city as `read_city` returns it: units by code and without feeds, overlaps on both sides, each walk
+    once.
 
     Raises CityError if two walks between the same units differ.
     """
@@ -79,7 +80,9 @@ def canonical(city: City) -> City:
         ends = min(walk.from_, walk.to), max(walk.from_, walk.to)
         if walks.setdefault(ends, walk.shortest_s) != walk.shortest_s:
             raise CityError(f"walk {ends[0]} -> {ends[1]} is there twice with different times; a walk counts both ways")
-    units = [unit.model_copy(update={"overlaps": tuple(sorted(overlaps[unit.code]))}) for unit in city.units]
+    units = [
+        unit.model_copy(update={"overlaps": tuple(sorted(overlaps[unit.code])), "feed": None}) for unit in city.units
+    ]
     return City(
         timezone=city.timezone,
         units=tuple(sorted(units, key=lambda unit: unit.code)),
@@ -88,8 +91,8 @@ def canonical(city: City) -> City:
 
 
 def city_digest(city: City) -> bytes:
-    """SHA-256 of a city in canonical form."""
-    return content_hash("city", [city.model_dump_json(by_alias=True)])
+    """SHA-256 of a city in canonical form. Feeds are no part of it."""
+    return content_hash("city", [city.model_dump_json(by_alias=True, exclude={"units": {"__all__": {"feed"}}})])
 
 
 def store_city(store: Store, city: City, *, is_demo: bool = False) -> bool:

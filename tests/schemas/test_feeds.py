@@ -34,7 +34,7 @@ def test_an_address_tells_the_kind(address: str, kind: str) -> None:
         ("rtsp://:verysecret", "has no usable host"),
         ("rtsp://10.0.0.5:verysecret/", "has no usable host"),
         ("videos/plaza.avi", "is no absolute path"),
-        ("", "is no absolute path"),
+        ("", "is empty"),
         ("/videos/a\nb.avi", "control character"),
     ],
 )

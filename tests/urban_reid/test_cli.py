@@ -47,6 +47,8 @@ def test_all_commands_are_there() -> None:
         "doctor",
         *(f"db {name}" for name in ("upgrade", "status", "stop", "reset-passwords", "url")),
         *(f"db {name}" for name in ("backup", "verify", "restore")),
+        *(f"cameras {name}" for name in ("add", "set", "list", "test", "pause", "resume", "remove", "import")),
+        *(f"cameras secret {name}" for name in ("set", "list", "remove")),
         *(f"city {name}" for name in ("load", "show")),
         *(f"ingest {name}" for name in ("manifest", "dataset", "video", "list", "undo")),
         *(

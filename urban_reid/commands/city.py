@@ -11,7 +11,7 @@ from schemas.city_file import City, Unit
 from schemas.levels import Level, parent_of
 from schemas.settings import settings
 from urban_reid.arguments import AsJson
-from urban_reid.output import out, print_json, shown
+from urban_reid.output import out, print_json, say, shown
 
 app = typer.Typer(help="The city: districts, streets, buildings, cameras.", no_args_is_help=True)
 
@@ -32,12 +32,16 @@ def load(
     city = read_city_file(file)
     with Store.open(settings(), "urban-reid city load") as store:
         changed = store_city(store, city)
+    feeds = sum(unit.feed is not None for unit in city.units)
     counts = {level.value: sum(unit.level is level for unit in city.units) for level in Level}
     if as_json:
         print_json({"changed": changed, "units": counts})
         return
     numbers = ", ".join(f"{count} {level}{'' if count == 1 else 's'}" for level, count in reversed(counts.items()))
     out().print(f"{'loaded' if changed else 'already loaded'}: {numbers}")
+    if feeds:
+        have = "1 camera has a feed" if feeds == 1 else f"{feeds} cameras have feeds"
+        say(f"{have}: `urban-reid cameras import {shown(file)}` takes them in")
 
 
 @app.command(epilog="Example: urban-reid city show")

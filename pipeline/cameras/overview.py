@@ -1,0 +1,50 @@
+"""What there is to say of each camera that is taken in: its feed, how it fares, and since when."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from sqlalchemy import Connection, text
+
+from pipeline.cameras.rows import read_feeds, read_health
+from schemas.feeds import Feed, Health, State
+
+#: Health that is older says nothing about now.
+STALE_AFTER = timedelta(seconds=60)
+
+Seen = State | Literal["unknown"]
+
+
+@dataclass(frozen=True)
+class Overview:
+    """`state` unknown: nothing looks at the camera now. `since`: None where it is not known."""
+
+    feed: Feed
+    state: Seen
+    since: datetime | None
+    health: Health | None
+
+
+_SINCE = text(
+    "SELECT DISTINCT ON (camera) camera, coalesce(up_at, down_at) AS since FROM camera_outage ORDER BY camera, id DESC"
+)
+
+
+def overview(connection: Connection, now: datetime) -> Sequence[Overview]:
+    """All cameras that are taken in, in the order of their codes."""
+    health = read_health(connection)
+    turned = {row.camera: row.since for row in connection.execute(_SINCE)}
+    return [_overview(feed, health.get(feed.camera), turned.get(feed.camera), now) for feed in read_feeds(connection)]
+
+
+def _overview(feed: Feed, health: Health | None, turned: datetime | None, now: datetime) -> Overview:
+    if feed.paused:
+        return Overview(feed, "paused", None, health)
+    if health is None:
+        return Overview(feed, "unknown", None, None)
+    if health.state == "ended":
+        return Overview(feed, "ended", health.last_frame_at, health)
+    if now - health.at > STALE_AFTER:
+        return Overview(feed, "unknown", health.at, health)
+    return Overview(feed, health.state, turned if health.state in ("up", "down") else None, health)
