@@ -4,7 +4,7 @@ import re
 from datetime import datetime
 from pathlib import Path
 
-from pipeline.ingest.live_camera import LiveCamera
+from pipeline.ingest.live_camera import PATIENCE_S, LiveCamera, public_name, with_credentials
 from pipeline.ingest.video_file import VideoFile
 from schemas.errors import InputError
 from schemas.settings import Settings
@@ -12,15 +12,18 @@ from schemas.settings import Settings
 Frames = VideoFile | LiveCamera
 
 
-def open_frames(source: str, start: datetime | None, settings: Settings, fps: float | None = None) -> Frames:
-    """Opens a video file, or a camera's rtsp:// or rtsps:// address; `start` and `fps` as for VideoFile.
+def open_frames(
+    source: str, start: datetime | None, settings: Settings, fps: float | None = None, *, looks_per_s: float = 10.0
+) -> Frames:
+    """Opens a video file, or a camera's rtsp:// or rtsps:// address, which is given up after PATIENCE_S.
 
-    Raises InputError.
+    `start` and `fps` as for VideoFile, `looks_per_s` as for LiveCamera. Raises InputError.
     """
     if re.match(r"rtsps?://", source, re.IGNORECASE):
         if start is not None or fps is not None:
             raise InputError("--start and --fps belong to a file; a live camera's frames carry their time of arrival")
-        return LiveCamera(source, settings)
+        name = public_name(source)
+        return LiveCamera(with_credentials(source, settings), name, looks_per_s=looks_per_s, patience_s=PATIENCE_S)
     if "://" in source:
         raise InputError(f"{source.partition('://')[0][:20]}:// is not supported; give a file or an rtsp:// address")
     return VideoFile(Path(source), start, fps)

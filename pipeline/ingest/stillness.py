@@ -92,6 +92,7 @@ class _Seen:
     since_s: float  # the start of the track, or when it was last still
     box: NDArray[np.float64]  # (4,) its last box: left, top, width, height
     moved: bool = False
+    was_static: bool = False
     state: _State = _State.OPEN
     held: list[Candidate] = field(default_factory=list)
 
@@ -99,12 +100,12 @@ class _Seen:
 class StaticFilter:
     """Lets the crops of people pass and keeps back those of static things.
 
-    `tracks` holds the numbers of tracks that were static at some time; `crops` counts the crops that were kept back;
+    `tracks` counts the tracks that were static at some time, `crops` the crops that were kept back;
     `first` is the first of them.
     """
 
     def __init__(self) -> None:
-        self.tracks: set[int] = set()
+        self.tracks = 0
         self.crops = 0
         self.first: Candidate | None = None
         self._changes = ChangeMap()
@@ -133,7 +134,8 @@ class StaticFilter:
             ended = number not in going_on
             too_short = ended and seen.state is _State.OPEN and self._changes.is_known()
             if not seen.moved and self._changes.is_still(seen.box):
-                self.tracks.add(number)
+                self.tracks += not seen.was_static
+                seen.was_static = True
                 seen.state, seen.since_s = _State.STATIC, at_s
             elif seen.moved or at_s - seen.since_s >= HOLD_S or too_short:
                 seen.state = _State.PERSON
@@ -143,10 +145,15 @@ class StaticFilter:
                     del self._seen[number]
 
     def end(self, crops: Iterable[tuple[int, Candidate]]) -> Iterator[Candidate]:
-        """Takes the last crops by track; gives those, among these and those held back, that are not static."""
+        """Takes the last crops by track; gives those, among these and those held back, that are not static.
+
+        Frames that come after this are another view, of any size.
+        """
         self._hold(crops)
         for seen in self._seen.values():
             yield from self._decided(seen)
+        self._seen.clear()
+        self._changes = ChangeMap()
 
     def _hold(self, crops: Iterable[tuple[int, Candidate]]) -> None:
         for number, crop in crops:

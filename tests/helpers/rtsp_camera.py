@@ -20,7 +20,7 @@ _SDP = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=test\r\nt=0 0\r\nm=video 0 RTP/AVP 
 
 
 class Camera:
-    """Serves `frames` once to each client that plays it, ten a second. `authorized`: a client gave the password."""
+    """Serves `frames` once, ten a second, and is gone then. `authorized`: a client gave the password."""
 
     def __init__(self, frames: Sequence[NDArray[np.uint8]]) -> None:
         self.frames = frames
@@ -69,6 +69,7 @@ class Camera:
             head = f"RTSP/1.0 {answer}\r\nCSeq: {headers['cseq']}\r\n{extra}Content-Length: {len(body)}\r\n\r\n"
             connection.sendall((head + body).encode())
             if method == "PLAY" and answer == "200 OK":
+                self.close()
                 self._play(connection)
                 return
 

@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from sqlalchemy import text
 
 from pipeline.crops.crop_store import CropStore, place_of_crop
 from pipeline.crops.quality import decode
-from pipeline.ingest import clocks, video
+from pipeline.ingest import clocks, frames, looks
 from pipeline.ingest.batches import batches
 from pipeline.ingest.crop_writer import CLOCK_SLACK
 from pipeline.ingest.frames import open_frames
@@ -248,12 +248,24 @@ def with_password(store: Store, password: str = PASSWORD) -> Store:
     return store
 
 
+def interrupt_at(frame: int) -> Callable[[int, int], None]:
+    """A progress that interrupts the program, as Ctrl-C does, when a frame is read."""
+    return lambda read, total: os.kill(os.getpid(), signal.SIGINT) if read == frame else None
+
+
 def test_a_live_camera_behind_a_password(
     city_store: Store, crops: CropStore, capfd: pytest.CaptureFixture[str]
 ) -> None:
     before = datetime.now(UTC)
     with camera(walk(40)) as serving:
-        report = ingest_video(with_password(city_store), crops, serving.address, C1, detector=RedDetector())
+        report = ingest_video(
+            with_password(city_store),
+            crops,
+            serving.address,
+            C1,
+            detector=RedDetector(),
+            progress=interrupt_at(25),
+        )
     after = datetime.now(UTC)
     assert serving.authorized
     found = rows(city_store)
@@ -277,15 +289,21 @@ def test_a_wrong_password_is_one_line_without_it(
 
 
 def test_interrupting_a_live_camera_writes_what_was_seen(city_store: Store, crops: CropStore) -> None:
-    def interrupt(read: int, total: int) -> None:
-        if read == 40:
-            os.kill(os.getpid(), signal.SIGINT)
-
     with camera(walk(300, per_frame=1)) as serving:
         report = ingest_video(
-            with_password(city_store), crops, serving.address, C1, detector=RedDetector(), progress=interrupt
+            with_password(city_store), crops, serving.address, C1, detector=RedDetector(), progress=interrupt_at(40)
         )
     assert report.written == len(rows(city_store)) >= 1
+
+
+def test_a_live_camera_that_does_not_come_back_is_an_error_after_what_was_seen_is_written(
+    city_store: Store, crops: CropStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frames, "PATIENCE_S", 2.0)
+    with camera(walk(30)) as serving, pytest.raises(InputError, match=r"did not come back; \d+ crops were w") as caught:
+        ingest_video(with_password(city_store), crops, serving.address, C1, detector=RedDetector())
+    assert f" {len(rows(city_store))} crops were written" in str(caught.value) and len(rows(city_store)) >= 2
+    assert PASSWORD not in str(caught.value)
 
 
 class SetClock:
@@ -300,6 +318,8 @@ class SetClock:
         return datetime.now(UTC) + self.shift
 
     def progress(self, read: int, total: int) -> None:
+        if read == 80:
+            os.kill(os.getpid(), signal.SIGINT)
         self.read, self.shift = read, self.by_frame.get(read, self.shift)
 
 
@@ -326,7 +346,7 @@ def test_a_clock_that_is_set_stops_no_live_camera(
             return super().detect(frames)
 
     monkeypatch.setattr(clocks, "wall", clock)
-    monkeypatch.setattr(video, "WRITE_EVERY", timedelta(seconds=0.5))  # so that crops are written before it is set
+    monkeypatch.setattr(looks, "WRITE_EVERY", timedelta(seconds=0.5))  # so that crops are written before it is set
     with camera(walk(90, per_frame=3)) as serving:
         report = ingest_video(
             with_password(city_store), crops, serving.address, C1, detector=Counting(), progress=clock.progress
@@ -352,16 +372,17 @@ def test_a_clock_that_is_set_stops_no_live_camera(
         assert 1 not in wrong
 
 
-def test_slow_detection_on_a_live_camera_skips_frames() -> None:
+def test_slow_detection_on_a_live_camera_skips_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "PATIENCE_S", 2.0)
     settings = Settings(rtsp_user=SecretStr(USER), rtsp_password=SecretStr(PASSWORD))
     with camera(walk(30)) as serving:
-        frames = open_frames(serving.address, None, settings)
+        live = open_frames(serving.address, None, settings)
         ages = []
-        for moment, _, _ in frames:
+        for moment, _, _ in live:
             threading.Event().wait(0.4)
             ages.append((datetime.now(UTC) - moment).total_seconds())
-    assert 2 <= frames.read < 20  # of 30
-    assert 20 <= frames.read + frames.passed_over <= 30
+    assert 2 <= live.read < 20  # of 30
+    assert 20 <= live.read + live.passed_over <= 30
     assert max(ages) < 2.5  # one after the other they would be 9 s old at the end
 
 

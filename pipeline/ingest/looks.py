@@ -1,0 +1,212 @@
+"""From frames to crops: detector -> tracker -> the best picture of each half second, for files and live cameras alike.
+
+Of the frames at most so many a second are looked at. Each tracked person's best picture of every half second becomes a
+crop: cut out with a margin around the box, complete in the frame, and not covered by somebody nearer to the camera.
+Static things give no crops. What lies in a mask is black before anything looks at it.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.crops.quality import quality
+from pipeline.ingest.crop_writer import Box, Candidate
+from reid_core.detection import Detector, Frame
+from pipeline.ingest.frames import Frames
+from pipeline.ingest.motion import MotionGate
+from pipeline.ingest.stillness import StaticFilter
+from pipeline.ingest.tracking import Track, Tracker, shared_areas
+from schemas.errors import InputError
+
+LOOKS_PER_S = 10.0
+CROP_EVERY_S = 0.5
+PADDING = 0.05  # of the box's width and height, on each side
+LEAST_HEIGHT_PX = 40
+MOST_COVERED = 0.35  # share of a box behind another box that reaches lower in the frame
+MOST_CUT_OFF = 0.1  # share of a box outside the frame
+JPEG_QUALITY = 95
+#: The crops of a live camera are written at least this often.
+WRITE_EVERY = timedelta(seconds=10)
+
+Region = tuple[int, int, int, int]  # x, y, width, height in the frame, pixels
+Polygon = tuple[tuple[float, float], ...]  # corners x, y in shares of the frame's width and height
+
+
+@dataclass(frozen=True)
+class View:
+    """How a camera's frames are looked at.
+
+    `region`: the part of the frame that is used. `masks`: areas of the frame that are never looked at. `motion_gate`:
+    frames in which nothing has changed are not looked at.
+    """
+
+    camera: str
+    region: Region | None = None
+    masks: tuple[Polygon, ...] = ()
+    looks_per_s: float = LOOKS_PER_S
+    motion_gate: bool = False
+
+    def options(self) -> dict[str, str]:
+        """What of this decides which crops there are, as options of a batch."""
+        found = {"camera": self.camera}
+        if self.region is not None:
+            found["region"] = ",".join(map(str, self.region))
+        if self.masks:
+            found["masks"] = "; ".join(" ".join(f"{x:g},{y:g}" for x, y in mask) for mask in self.masks)
+        if self.looks_per_s != LOOKS_PER_S:
+            found["looks a second"] = f"{self.looks_per_s:g}"
+        if self.motion_gate:
+            found["motion gate"] = "on"
+        return found
+
+    def part(self, frame: Frame) -> Frame:
+        """The part (h, w, 3) of a frame that is looked at, black where it is masked. Raises InputError."""
+        if self.masks:
+            scale = np.array(frame.shape[1::-1])
+            corners = [np.round(np.array(mask) * scale).astype(np.int32) for mask in self.masks]
+            frame = np.asarray(cv2.fillPoly(frame.copy(), corners, (0, 0, 0)), np.uint8)
+        if self.region is None:
+            return frame
+        x, y, width, height = self.region
+        if min(x, y) < 0 or min(width, height) < 1 or x + width > frame.shape[1] or y + height > frame.shape[0]:
+            raise InputError(
+                f"the region {x},{y},{width},{height} does not lie within the frame of {frame.shape[1]} x "
+                f"{frame.shape[0]} pixels; it is written x,y,width,height"
+            )
+        return np.ascontiguousarray(frame[y : y + height, x : x + width])
+
+
+@dataclass
+class Seen:
+    """What the looks at a camera have seen so far; read by whoever reports on it."""
+
+    looks: int = 0
+    gated: int = 0  # looks left out by the motion gate
+    people: int = 0  # tracks in the frame that was looked at last
+    last_at: datetime | None = None  # the time of that frame
+    picture: Frame | None = field(default=None, repr=False)  # that frame, as `View.part` gives it
+
+
+class Looks:
+    """The crops of one video or camera, as it is read. None between them asks to write those before it.
+
+    `tag` tells the tracks of this ingest from those of others. `progress` gets (frames read, frames in all or 0).
+    """
+
+    def __init__(
+        self,
+        frames: Frames,
+        view: View,
+        detector: Detector,
+        tag: str,
+        progress: Callable[[int, int], None] | None = None,
+        seen: Seen | None = None,
+    ) -> None:
+        self._frames, self._view, self._tag, self._progress = frames, view, tag, progress
+        self._detector, self._tracker = detector, Tracker(detector.sure)
+        self._gate = MotionGate() if view.motion_gate else None
+        self._best: dict[int, tuple[int, float, Candidate]] = {}  # by track: half second, its best rating and crop
+        self._first: tuple[datetime, timedelta] | None = None  # of the first frame that was looked at
+        self._size: tuple[int, ...] | None = None
+        self.static = StaticFilter()
+        self.seen = seen or Seen()
+
+    def __iter__(self) -> Iterator[Candidate | None]:
+        interval = timedelta(seconds=1 / self._view.looks_per_s)
+        written = None
+        next_look = None
+        try:
+            for moment, since, frame in self._frames:
+                if self._progress is not None:
+                    total = self._frames.total
+                    self._progress(self._frames.read, max(total, self._frames.read) if total else 0)
+                # A frame that comes a little early is used too; otherwise 30 frames/s would give 7.5 and not 10.
+                if next_look is not None and since < next_look - interval / 4:
+                    continue
+                next_look = max(since, next_look or since) + interval
+                yield from self._look(moment, since, self._view.part(frame))
+                if self._frames.live and since - (written := written or since) >= WRITE_EVERY:
+                    written = since
+                    yield None
+        except KeyboardInterrupt:
+            if not self._frames.live:
+                raise
+        yield from self._end_tracks()
+
+    def _look(self, moment: datetime, since: timedelta, frame: Frame) -> Iterator[Candidate]:
+        """Tracks the people of one frame; gives the crops of the half seconds that are over."""
+        self._first = self._first or (moment, since)
+        first, first_since = self._first
+        at_s = (since - first_since).total_seconds()
+        if frame.shape != self._size:  # the camera was set to another size: nothing of before can be compared
+            yield from self._end_tracks()
+            self._size = frame.shape
+        self.seen.last_at, self.seen.picture = moment, frame
+        if self._gate is not None and not self._gate.is_open(frame, at_s) and not self._tracker.tracks:
+            self.seen.gated, self.seen.people = self.seen.gated + 1, 0
+            return
+        shown = self._tracker.step(frame, self._detector.detect([frame])[0], at_s)
+        self.seen.looks, self.seen.people = self.seen.looks + 1, len(shown)
+        boxes = np.array([track.corner_box() for track in shown]).reshape(-1, 4)
+        finished: list[tuple[int, Candidate]] = []
+        for track, box, usable in zip(shown, boxes, _usable(boxes, frame), strict=True):
+            if not usable:
+                continue
+            picture, where = self._cut(frame, box)
+            good = quality(np.ascontiguousarray(picture[..., ::-1])) * track.confidence
+            span = int(at_s / CROP_EVERY_S)
+            before = self._best.get(track.number)
+            if before is not None and before[0] != span:
+                finished.append((track.number, before[2]))
+            elif before is not None and before[1] >= good:
+                continue
+            self._best[track.number] = span, good, self._candidate(moment, since, first, track, picture, where)
+        going_on = {track.number for track in self._tracker.tracks}
+        for number in [number for number in self._best if number not in going_on]:
+            finished.append((number, self._best.pop(number)[2]))
+        yield from self.static.step(frame, at_s, shown, going_on, finished)
+
+    def _end_tracks(self) -> Iterator[Candidate]:
+        """Gives the crops of all tracks, which end."""
+        best = [(number, crop) for number, (_, _, crop) in self._best.items()]
+        self._best.clear()
+        self._tracker.tracks.clear()
+        yield from self.static.end(best)
+
+    def _cut(self, frame: Frame, box: NDArray[np.float64]) -> tuple[Frame, Box]:
+        """The picture of a box with a margin, and its place in the whole frame."""
+        margin = box[2:] * PADDING
+        left, top = np.maximum(np.floor(box[:2] - margin), 0).astype(int).tolist()
+        right, bottom = np.minimum(np.ceil(box[:2] + box[2:] + margin), frame.shape[1::-1]).astype(int).tolist()
+        x, y = self._view.region[:2] if self._view.region else (0, 0)
+        return frame[top:bottom, left:right], (x + left, y + top, right - left, bottom - top)
+
+    def _candidate(
+        self, moment: datetime, since: timedelta, first: datetime, track: Track, picture: Frame, box: Box
+    ) -> Candidate:
+        encoded, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        assert encoded, picture.shape
+        return Candidate(
+            name=f"{moment.isoformat()}, track {track.number}",
+            read=data.tobytes,
+            camera=self._view.camera,
+            captured_at=moment,
+            since=since,
+            track=f"{first:%Y%m%dT%H%M%S}-{self._tag}-{track.number}",
+            box=box,
+        )
+
+
+def _usable(boxes: NDArray[np.float64], frame: Frame) -> NDArray[np.bool_]:
+    """Which of the boxes (n, 4) are large enough, within the frame, and not covered by one nearer to the camera."""
+    area = np.maximum(boxes[:, 2] * boxes[:, 3], 1e-9)
+    whole = np.array([[0, 0, frame.shape[1], frame.shape[0]]], np.float64)
+    inside = shared_areas(boxes, whole)[:, 0] / area >= 1 - MOST_CUT_OFF
+    lowest = boxes[:, 1] + boxes[:, 3]
+    nearer = lowest[None, :] > lowest[:, None]
+    covered = (shared_areas(boxes, boxes) * nearer / area[:, None]).max(axis=1, initial=0.0)
+    return np.asarray((boxes[:, 3] >= LEAST_HEIGHT_PX) & inside & (covered <= MOST_COVERED))
