@@ -1,4 +1,6 @@
-"""urban-reid up: the database, the core process, the Prefect server, its runner and the resolver, until Ctrl-C.
+"""urban-reid up: the database, the core process, the Prefect server, its runner, the resolver and the cameras.
+
+It runs until Ctrl-C.
 
 Only one `up` runs on a data directory: it holds HOME/up.lock. It ends what it started, by process id; a child that
 dies is started again, each time after a longer pause.
@@ -127,6 +129,25 @@ class Database:
             return connection.scalar(text("SELECT pg_postmaster_start_time()"))
 
 
+class Cameras:
+    """The cameras' process, which is started when the city has a feed."""
+
+    def __init__(self, store: "Store", child: Child) -> None:
+        self._store, self._child = store, child
+        self._looked_at = -_LOOK_AT_DATABASE_EVERY_S
+
+    def look(self, say: Callable[[str], None]) -> None:
+        if self._child.process is not None:
+            self._child.look(say)
+            return
+        if time.monotonic() - self._looked_at < _LOOK_AT_DATABASE_EVERY_S:
+            return
+        self._looked_at = time.monotonic()
+        with suppress(StoreError), self._store.begin() as connection:  # `Database` says that it does not answer
+            if connection.scalar(text("SELECT EXISTS (SELECT FROM camera_feed)")):
+                self._child.start()
+
+
 class Served:
     """The Prefect server, started again like a child if it dies."""
 
@@ -178,18 +199,21 @@ def run(settings: Settings, say: Callable[[str], None], on_ready: Callable[[str]
         serving = prefect / "serving"  # made by the runner when it serves all flows
         serving.unlink(missing_ok=True)
         stack.callback(serving.unlink, missing_ok=True)
-        for child in (core, runner, resolver):
+        cameras = Child("the cameras' process", "pipeline.cameras.service", variables, home / "cameras.log")
+        for child in (core, runner, resolver, cameras):
             stack.callback(child.end)
         for child in (core, runner):
             child.start()
         server.wait()
         served = Served(server, prefect / "server.log")
-        database = Database(store)
+        database, feeds = Database(store), Cameras(store, cameras)
         give_up_at = time.monotonic() + _READY_WITHIN_S
         ready = False
         while not ended.wait(_LOOK_EVERY_S):
             for part in (database, served, core, runner, resolver):
                 part.look(say)
+            if ready:
+                feeds.look(say)  # not before: without the core process each camera would load the detector itself
             tell_manager("WATCHDOG=1")
             if runner.environment["PREFECT_API_URL"] != server.url:  # another program took the port
                 runner.end()

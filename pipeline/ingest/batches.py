@@ -89,7 +89,7 @@ def others(store: Store, source: Source, again: Again) -> list[Batch]:
     Raises InputError if there are such batches and `again` is `refuse`.
     """
     with store.begin() as connection:
-        same = [batch for batch in _same_content(connection, source) if batch.crops]
+        same = [batch for batch in same_content(connection, source) if batch.crops]
     if same and again == "refuse":
         there = "; ".join(f"batch {batch.id}: {batch.crops} crops, {batch.with_options()}" for batch in same)
         raise InputError(
@@ -192,7 +192,7 @@ def batches(connection: Connection) -> list[Batch]:
     return _read(connection, "ORDER BY b.id DESC", {})
 
 
-def _same_content(connection: Connection, source: Source) -> list[Batch]:
+def same_content(connection: Connection, source: Source) -> list[Batch]:
     """Batches, not undone, that took in the same content through the same door with other options."""
     return _read(
         connection,

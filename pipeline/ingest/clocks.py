@@ -41,6 +41,10 @@ class ArrivalClock:
         moment, now = self._both()
         return moment - (now - since)
 
+    def since(self) -> timedelta:
+        """The time since the clock was made, which never goes back."""
+        return timedelta(seconds=time.clock_gettime(_STEADY) - self._begun_s)
+
     def read(self) -> tuple[datetime, timedelta]:
         """The present by the wall clock, UTC, and the time since the clock was made, which never goes back."""
         moment, since = self._both()

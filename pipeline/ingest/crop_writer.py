@@ -86,8 +86,9 @@ def take_in(
     transaction of the first crops. `progress` gets (candidates done, `total`) after each transaction. `now` as for
     `is_future`.
 
-    `stream`: the clock of the stream that is being read. When the wall clock jumps, another batch begins. Crops that
-    were not written yet and whose times then lie in the future get their times by the clock as it is now.
+    `stream`: the clock of the stream that is being read. When the wall clock jumps, and each day (UTC), another batch
+    begins. Crops that were not written yet when it jumps and whose times then lie in the future get their times by the
+    clock as it is now.
 
     Raises InputError for the same content with other options, when not one picture can be used, for a time in the
     future, for a crop with two truths, and when the batch is undone meanwhile. What was written before stays written;
@@ -100,18 +101,19 @@ def take_in(
     uncounted = 0, 0  # read and left out since the batch was written to last
     operator = operator or store.settings.operator
     replaced = others(store, source, again)
-    jumps = 0
+    jumps, day = 0, None  # of the stream, as of the batch
     for part in _parts(candidates, stream):
         while replaced:
             reason = f"replaced by another ingest of {source.name}"
             undo(store, crops, replaced.pop().id, operator=operator, reason=reason)
-        if stream is not None and _jumps(part, stream) > jumps:
-            # What was written by the earlier clock is a batch of its own, so that it can be undone.
-            jumps = _jumps(part, stream)
+        today = part[-1].captured_at.date()
+        if stream is not None and (_jumps(part, stream) > jumps or day is None or today > day):
+            # What was written by the earlier clock, or on an earlier day, is a batch of its own, to be undone alone.
+            jumps, day = _jumps(part, stream), today
             if batch is not None:
                 stream.notes += future_crops(store, batch, (now or clocks.wall()) + CLOCK_SLACK)
                 end_batch(store, batch, stream.notes)
-            batch, source = None, replace(source)
+                batch, source = None, replace(source)
         try:
             with store.begin() as connection:
                 share_crops(connection)

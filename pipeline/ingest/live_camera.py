@@ -9,6 +9,7 @@ address stands in it.
 """
 
 import errno
+import os
 import random
 import re
 import struct
@@ -20,9 +21,11 @@ from urllib.parse import SplitResult, quote, urlsplit
 import av
 import numpy as np
 from av.container import InputContainer
+from av.video.stream import VideoStream
 
 from pipeline.ingest.capture import MAX_FRAME_PIXELS
 from pipeline.ingest.clocks import ArrivalClock
+from pipeline.ingest.pace import Pace
 from reid_core.detection import Frame
 from schemas.errors import InputError
 from schemas.feeds import shown_address
@@ -75,18 +78,17 @@ class LiveCamera:
         self.notes = self.clock.notes
         self.clock_offset_s: float | None = None
         self.last_frame_at: datetime | None = None
-        self._address, self._interval = address, timedelta(seconds=1 / looks_per_s)
+        self._address, self._pace = address, Pace(looks_per_s)
         self._patience_s, self._stop, self._tell = patience_s, stop or threading.Event(), tell
         self._arrived = threading.Condition()
         self._newest: tuple[datetime, timedelta, av.VideoFrame] | None = None
-        self._next_look = timedelta()
         self._last_frame = timedelta()  # by the steady clock; the opening of the stream before the first
         self._failed, self._is_up = "", False
 
     def __iter__(self) -> Iterator[tuple[datetime, timedelta, Frame]]:
         receiver = threading.Thread(target=self._receive, name="rtsp receiver", daemon=True)
         receiver.start()
-        waited_from = self.clock.read()[1]
+        waited_from = self.clock.since()
         try:
             while not self._stop.is_set():
                 with self._arrived:
@@ -110,7 +112,7 @@ class LiveCamera:
     def _is_given_up(self, waited_from: timedelta) -> bool:
         if self._patience_s is None:
             return False
-        waited_s = (self.clock.read()[1] - waited_from).total_seconds()
+        waited_s = (self.clock.since() - waited_from).total_seconds()
         if self._failed and not self.read:
             raise InputError(f"{self.name}: {self._failed}")
         if waited_s < self._patience_s:
@@ -125,7 +127,7 @@ class LiveCamera:
         failures = 0
         while not self._stop.is_set():
             before = self.connections
-            opened = self._last_frame = self.clock.read()[1]
+            opened = self._last_frame = self.clock.since()
             try:
                 with av.open(self._address, options=_OPTIONS, timeout=(OPEN_WITHIN_S, STALLED_AFTER_S)) as container:
                     self._read(container)
@@ -176,16 +178,14 @@ class LiveCamera:
             self._is_up, self._failed = True, ""
             self.connections += 1
             self._tell(True, moment, "")
-        # A frame that comes a little early is used too; otherwise 30 frames/s would give 7.5 and not 10.
-        if since < self._next_look - self._interval / 4:
+        if not self._pace.is_due(since):
             return
-        self._next_look = max(since, self._next_look) + self._interval
         with self._arrived:
             self.passed_over += self._newest is not None
             self._newest = moment, since, frame
             self._arrived.notify()
 
-    def _read_clock(self, packet: av.Packet, moment: datetime) -> None:
+    def _read_clock(self, packet: "av.Packet[VideoStream]", moment: datetime) -> None:
         """The camera's own time, which RTCP's sender reports state: AVProducerReferenceTime, microseconds of UTC."""
         if packet.has_sidedata("prft"):
             stated_us = struct.unpack_from("<q", bytes(packet.get_sidedata("prft")))[0]
@@ -213,9 +213,9 @@ def _reason(error: Exception, *, opened: bool) -> str:
         return "does not answer: the connection is refused"
     if isinstance(error, av.InvalidDataError):
         return "sends what is no video"
-    if isinstance(error, OSError) and error.errno in errno.errorcode and error.errno != errno.EIO:
-        return ("broke off: " if opened else "does not answer: ") + errno.errorcode[error.errno]
-    return "broke off" if opened else "does not answer"
+    what = "broke off" if opened else "does not answer"
+    known = (error.errno or 0) if isinstance(error, OSError) else 0
+    return f"{what}: {os.strerror(known)}" if known in errno.errorcode and known != errno.EIO else what
 
 
 def public_name(address: str) -> str:

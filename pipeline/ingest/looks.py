@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from pipeline.crops.quality import quality
 from pipeline.ingest.crop_writer import Box, Candidate
-from reid_core.detection import Detector, Frame
 from pipeline.ingest.frames import Frames
 from pipeline.ingest.motion import MotionGate
+from pipeline.ingest.pace import Pace
 from pipeline.ingest.stillness import StaticFilter
 from pipeline.ingest.tracking import Track, Tracker, shared_areas
+from reid_core.detection import Detector, Frame
 from schemas.errors import InputError
 
 LOOKS_PER_S = 10.0
@@ -87,6 +88,7 @@ class Seen:
     looks: int = 0
     gated: int = 0  # looks left out by the motion gate
     people: int = 0  # tracks in the frame that was looked at last
+    lag_s: float | None = None  # of a live camera: from a frame's arrival to the end of its look
     last_at: datetime | None = None  # the time of that frame
     picture: Frame | None = field(default=None, repr=False)  # that frame, as `View.part` gives it
 
@@ -116,19 +118,18 @@ class Looks:
         self.seen = seen or Seen()
 
     def __iter__(self) -> Iterator[Candidate | None]:
-        interval = timedelta(seconds=1 / self._view.looks_per_s)
+        pace = Pace(self._view.looks_per_s)
         written = None
-        next_look = None
         try:
             for moment, since, frame in self._frames:
                 if self._progress is not None:
                     total = self._frames.total
                     self._progress(self._frames.read, max(total, self._frames.read) if total else 0)
-                # A frame that comes a little early is used too; otherwise 30 frames/s would give 7.5 and not 10.
-                if next_look is not None and since < next_look - interval / 4:
+                if not (self._frames.live or pace.is_due(since)):  # a live camera keeps the pace itself
                     continue
-                next_look = max(since, next_look or since) + interval
                 yield from self._look(moment, since, self._view.part(frame))
+                if self._frames.clock is not None:
+                    self.seen.lag_s = (self._frames.clock.since() - since).total_seconds()
                 if self._frames.live and since - (written := written or since) >= WRITE_EVERY:
                     written = since
                     yield None

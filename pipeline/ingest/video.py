@@ -11,12 +11,12 @@ from pipeline.city.units import read_city
 from pipeline.crops.crop_store import CropStore
 from pipeline.ingest.batches import Again, Source, ended, file_digest, path_text
 from pipeline.ingest.crop_writer import Progress, is_future, take_in
-from reid_core.detection import Detector
 from pipeline.ingest.frames import Frames, open_frames
 from pipeline.ingest.live_camera import LiveCamera
 from pipeline.ingest.looks import LOOKS_PER_S, Looks, Polygon, Region, Seen, View
 from pipeline.ingest.video_file import START, VideoFile
 from pipeline.store import Store
+from reid_core.detection import Detector
 from schemas.city_file import unknown_unit
 from schemas.crops import IngestReport
 from schemas.errors import InputError
@@ -55,10 +55,13 @@ def ingest_video(
     ends in the future, and for a stream that is gone for live_camera.PATIENCE_S; CityError for a camera that the city
     lacks.
     """
+    if start is not None and is_future(from_us(to_us(start)), now):
+        raise InputError(f"the start {start.isoformat()} lies in the future")
     view = View(camera, region, masks, looks_per_s, motion_gate)
     frames = open_frames(source, start, store.settings, fps, looks_per_s=looks_per_s)
+    source_ = source_of(frames, view, detector, start, fps)
     report = ingest_frames(
-        store, crops, frames, view, detector, start, fps, again=again, operator=operator, progress=progress, now=now
+        store, crops, frames, source_, view, detector, again=again, operator=operator, progress=progress, now=now
     )
     if isinstance(frames, LiveCamera) and frames.gone:
         raise InputError(
@@ -72,10 +75,9 @@ def ingest_frames(
     store: Store,
     crops: CropStore,
     frames: Frames,
+    source: Source,
     view: View,
     detector: Detector,
-    start: datetime | None = None,
-    fps: float | None = None,
     *,
     again: Again = "refuse",
     operator: str | None = None,
@@ -83,19 +85,19 @@ def ingest_frames(
     seen: Seen | None = None,
     now: datetime | None = None,
 ) -> IngestReport:
-    """Takes in the people of frames; `seen` is kept up to date meanwhile. The rest as for ingest_video."""
+    """Takes in the people of frames, whose `source` is that of source_of; `seen` is kept up to date meanwhile.
+
+    The rest as for ingest_video.
+    """
     cameras = {unit.code for unit in read_city(store).cameras()}
     if view.camera not in cameras:
         raise unknown_unit(view.camera, cameras)
-    if start is not None and is_future(from_us(to_us(start)), now):
-        raise InputError(f"the start {start.isoformat()} lies in the future")
     last = frames.last_moment()
-    if last is not None and is_future(last, now):
+    if isinstance(frames, VideoFile) and last is not None and is_future(last, now):
         raise InputError(
-            f"{frames.name}: begins at {start or START:%Y-%m-%d %H:%M:%S %Z} and ends at {last:%Y-%m-%d %H:%M:%S %Z}, "
+            f"{frames.name}: begins at {frames.start:%Y-%m-%d %H:%M:%S %Z} and ends at {last:%Y-%m-%d %H:%M:%S %Z}, "
             "in the future; correct --start or --fps"
         )
-    source = source_of(frames, view, detector, start, fps)
     looks = Looks(frames, view, detector, source.digest.hex()[:8], progress, seen)
     report = take_in(store, crops, source, looks, total=0, operator=operator, again=again, stream=frames.clock, now=now)
     notes = [] if report.read else [f"no people were found in {frames.read} frames"]

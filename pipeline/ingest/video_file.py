@@ -45,7 +45,7 @@ class VideoFile:
         if not path.is_file():
             raise InputError(f"{path}: no such file")
         self.name, self._path = str(path), path
-        self._start, self._fps = start or START, fps
+        self.start, self._fps = start or START, fps
         self._capture = _open(path)
         count, stated_fps = self._capture.get(cv2.CAP_PROP_FRAME_COUNT), self._capture.get(cv2.CAP_PROP_FPS)
         known = 0 < count < 1e9 and math.isfinite(stated_fps) and stated_fps > 0
@@ -81,7 +81,7 @@ class VideoFile:
         capture.release()
         if not found or not 0 <= stamp_s <= LONGEST_GAP_S:
             return None
-        return self._start + timedelta(seconds=(self.total - 1) / self._fps if self._fps else stamp_s)
+        return self.start + timedelta(seconds=(self.total - 1) / self._fps if self._fps else stamp_s)
 
     def _timed(self) -> Iterator[tuple[datetime, timedelta, Frame]]:
         clock: FrameClock[Frame] = FrameClock()
@@ -125,7 +125,7 @@ class VideoFile:
             yield np.asarray(frame, np.uint8)
 
     def _at(self, seconds: float, frame: Frame) -> tuple[datetime, timedelta, Frame]:
-        return self._start + timedelta(seconds=seconds), timedelta(seconds=seconds), frame
+        return self.start + timedelta(seconds=seconds), timedelta(seconds=seconds), frame
 
     def _no_times(self) -> InputError:
         return InputError(

@@ -1,3 +1,5 @@
+# mypy: ignore-errors
+# It runs in the system's Python; `gi` is known there only.
 """An RTSP server for tests, on loopback, made of GStreamer's. It needs the system's Python, where `gi` is.
 
     /usr/bin/python3 gst_rtsp_server.py PORT USER PASSWORD FPS MOUNT=VIDEO[:WIDTHxHEIGHT] ...

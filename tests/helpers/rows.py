@@ -90,6 +90,13 @@ def fill(store: Store) -> None:
         connection.execute(
             text("INSERT INTO camera_outage (camera, down_at, reason) VALUES (:camera, now(), 'stalled')"), camera
         )
+        connection.execute(
+            text(
+                "INSERT INTO camera_file (camera, path, bytes, modified_ns, state) "
+                "VALUES (:camera, '/srv/plaza.mp4', 1, 1, 'refused')"
+            ),
+            camera,
+        )
         event = text("INSERT INTO identity_event (run_id, kind, persistent_id, other_id) VALUES (:run, :kind, :a, :b)")
         for kind, other in (("create", None), ("split", uuid4()), ("move", uuid4()), ("retire", None)):
             connection.execute(event, {"run": run, "kind": kind, "a": uuid4(), "b": other})

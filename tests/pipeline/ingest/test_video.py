@@ -29,26 +29,11 @@ from schemas.crops import IngestReport
 from schemas.errors import CityError, InputError
 from schemas.settings import Settings
 from tests.helpers.assets import asset
+from tests.helpers.red_detector import RedDetector
 from tests.helpers.rtsp_camera import PASSWORD, USER, camera
 from tests.helpers.video_files import walk, write_matroska, write_video
 
 C1 = "d1/s1/b1/c1"
-
-
-class RedDetector:
-    """Boxes whatever is red: a real detector for scenes in which people are red."""
-
-    sure = 0.5
-    name = "red"
-
-    def detect(self, frames: Sequence[Frame]) -> list[Boxes]:
-        return [self._detect(frame) for frame in frames]
-
-    def _detect(self, frame: Frame) -> Boxes:
-        red = (frame[..., 2] > 120) & (frame[..., 1] < 100)
-        count, _, stats, _ = cv2.connectedComponentsWithStats(red.astype(np.uint8))
-        found = [[*stats[n, :4], 0.9] for n in range(1, count) if stats[n, 4] > 500]
-        return np.array(found, np.float64).reshape(-1, 5)
 
 
 def rows(store: Store) -> list[tuple[datetime, str, list[float], bytes]]:
@@ -264,7 +249,7 @@ def test_a_live_camera_behind_a_password(
             serving.address,
             C1,
             detector=RedDetector(),
-            progress=interrupt_at(25),
+            progress=interrupt_at(15),
         )
     after = datetime.now(UTC)
     assert serving.authorized
@@ -318,7 +303,7 @@ class SetClock:
         return datetime.now(UTC) + self.shift
 
     def progress(self, read: int, total: int) -> None:
-        if read == 80:
+        if read == 75:
             os.kill(os.getpid(), signal.SIGINT)
         self.read, self.shift = read, self.by_frame.get(read, self.shift)
 

@@ -1,0 +1,312 @@
+"""The cameras' process of `urban-reid up`: a worker for each feed, health, outages, and features ahead of time.
+
+Feeds that are added, changed, paused or removed take effect within seconds and touch no other. A worker that ends is
+started again. `python -P -m pipeline.cameras.service` writes its lines to HOME/cameras.log, where `up` leads them.
+"""
+
+import logging
+import multiprocessing
+import multiprocessing.context
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+
+from pipeline.cameras.rows import came_up, read_feeds, read_health, went_down, write_health
+from pipeline.cameras.worker import Change, Report, Said, work
+from pipeline.store import Store
+from schemas.disk import keep_private
+from schemas.errors import StoreError, UrbanReidError
+from schemas.feeds import Feed, Health
+from schemas.settings import Settings, settings
+
+LOOK_EVERY_S = 0.5
+#: Feeds are read and health is written this often.
+ROWS_EVERY_S = 2.0
+#: A stream that is back sooner was not down.
+DEBOUNCE = timedelta(seconds=10)
+#: Pauses before a worker that ended is started again, the last one for ever.
+PAUSES_S = (1.0, 2.0, 5.0, 10.0, 30.0)
+#: A worker that lived so long is started again after the first pause.
+LIVED_S = 60.0
+#: A worker that was asked to end is killed after so long.
+END_WITHIN_S = 8.0
+#: From this share of frames left out, over the last minute, the machine is too slow. It is said again after an hour.
+TOO_SLOW, SLOW_OVER_S, SAID_AGAIN_S = 0.1, 60.0, 3600.0
+
+STARTING = Report("starting")
+
+_log = logging.getLogger("urban_reid.cameras")
+
+
+@dataclass
+class Outages:
+    """When a stream was down, debounced: an outage begins with the last frame, once there was none for DEBOUNCE."""
+
+    camera: str
+    down: Change | None = None
+    written: bool = False
+
+    def take(self, change: Change, store: Store) -> None:
+        if not change.up:
+            if self.down is None or change.reason != self.down.reason:
+                _log.warning("%s: %s; tries again", self.camera, change.reason)
+            self.down = change if self.down is None else Change(False, self.down.at, change.reason)
+            return
+        if self.down is not None:
+            lasted = change.at - self.down.at
+            _log.info("%s: is back after %.0f s", self.camera, lasted.total_seconds())
+            if lasted >= DEBOUNCE:
+                self._write(store)
+        with store.begin() as connection:
+            came_up(connection, self.camera, change.at)
+        self.down, self.written = None, False
+
+    def look(self, store: Store) -> None:
+        if self.down is not None and datetime.now(UTC) - self.down.at >= DEBOUNCE:
+            self._write(store)
+
+    def _write(self, store: Store) -> None:
+        if self.written or self.down is None:
+            return
+        with store.begin() as connection:
+            went_down(connection, self.camera, self.down.at, self.down.reason)
+        self.written = True
+
+
+@dataclass
+class Running:
+    """A feed, its worker and what that said last."""
+
+    feed: Feed
+    outages: Outages
+    process: BaseProcess | None = None
+    pipe: Connection | None = None
+    report: Report = STARTING
+    started_at: float = 0.0
+    ends: int = 0
+    counted: list[tuple[float, int, int]] = field(default_factory=list)  # when, looks, missed
+
+    def start(self, context: multiprocessing.context.ForkServerContext, of: Settings) -> None:
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=work, args=(self.feed, of, theirs), name=f"camera {self.feed.camera}")
+        self.process.start()
+        theirs.close()
+        self.started_at, self.report = time.monotonic(), STARTING
+        self.counted.clear()
+
+    def ask_to_end(self) -> None:
+        if self.process is not None and self.process.is_alive():
+            self.process.terminate()
+
+    def end(self, until: float) -> None:
+        """Waits for the worker to end, and kills it at `until`, by the monotonic clock."""
+        if self.process is None:
+            return
+        self.process.join(max(until - time.monotonic(), 0))
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+        self.process.close()
+        self.process = None
+
+    def messages(self) -> list[Change | Report | Said]:
+        found: list[Change | Report | Said] = []
+        try:
+            while self.pipe is not None and self.pipe.poll():
+                found.append(self.pipe.recv())
+        except (EOFError, OSError):
+            self.pipe = None
+        return found
+
+
+class Service:
+    """All feeds of a home. `step` is called again and again, and `close` at the end."""
+
+    def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
+        self._store, self._clock = store, clock
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["pipeline.cameras.worker"])
+        self._running: dict[str, Running] = {}
+        self._rows_at = self._said_slow_at = -float("inf")
+        self._store_fault = ""
+        with store.begin() as connection:
+            self._before = read_health(connection)
+
+    def step(self) -> None:
+        """Looks after all feeds once. A database that does not answer is waited for."""
+        try:
+            for running in self._running.values():
+                self._look(running)
+            if self._clock() - self._rows_at >= ROWS_EVERY_S:
+                self._rows_at = self._clock()
+                self._follow_feeds()
+                self._write_health()
+                self._say_if_too_slow()
+        except StoreError as error:
+            if str(error) != self._store_fault:
+                self._store_fault = str(error)
+                _log.warning("%s", error)
+        else:
+            self._store_fault = ""
+
+    def close(self) -> None:
+        """Ends all workers. Until the next `up` the cameras are blind."""
+        for running in self._running.values():
+            running.ask_to_end()
+        until = time.monotonic() + END_WITHIN_S
+        for running in self._running.values():
+            running.end(until)
+        now = datetime.now(UTC)
+        try:
+            with self._store.begin() as connection:
+                for camera, running in self._running.items():
+                    if running.feed.kind == "stream" and not running.feed.paused:
+                        went_down(connection, camera, now, "`urban-reid up` was ended")
+                        health = Health(camera=camera, state="down", at=now, detail="`urban-reid up` was ended")
+                        last = running.report.last_frame_at
+                        write_health(connection, health.model_copy(update={"last_frame_at": last}))
+        except StoreError as error:
+            _log.warning("%s", error)
+
+    def _follow_feeds(self) -> None:
+        with self._store.begin() as connection:
+            feeds = {feed.camera: feed for feed in read_feeds(connection)}
+        changed: dict[str, Change] = {}
+        for camera in [camera for camera, running in self._running.items() if feeds.get(camera) != running.feed]:
+            running = self._running.pop(camera)
+            if camera in feeds and running.report.last_frame_at is not None:
+                changed[camera] = Change(False, running.report.last_frame_at, "its feed was changed")
+            running.ask_to_end()
+            running.end(time.monotonic() + END_WITHIN_S)
+            _log.info("%s: %s", camera, "its feed was changed" if camera in feeds else "its feed was removed")
+        for camera, feed in feeds.items():
+            if camera not in self._running:
+                self._add(feed, changed.get(camera))
+
+    def _add(self, feed: Feed, changed: Change | None) -> None:
+        running = self._running[feed.camera] = Running(feed, Outages(feed.camera))
+        now = datetime.now(UTC)
+        before = self._before.pop(feed.camera, None)
+        if feed.paused:
+            running.report = Report("paused")
+            _log.info("%s: is paused", feed.camera)
+            if feed.kind == "stream":
+                with self._store.begin() as connection:
+                    went_down(connection, feed.camera, now, "it was paused")
+            return
+        if feed.kind == "stream":
+            running.outages.down = changed
+            if before is not None and before.last_frame_at is not None:  # an `up` that was killed could not say so
+                running.outages.down = Change(False, before.last_frame_at, "`urban-reid up` did not run")
+        running.start(self._context, self._store.settings)
+
+    def _look(self, running: Running) -> None:
+        for message in running.messages():
+            if isinstance(message, Report):
+                running.report = message
+                running.counted.append((self._clock(), message.looks, message.missed))
+            elif isinstance(message, Said):
+                _log.info("%s: %s", running.feed.camera, message.line)
+            elif running.feed.kind == "stream":
+                running.outages.take(message, self._store)
+            elif not message.up:
+                _log.warning("%s: %s", running.feed.camera, message.reason)
+        while running.counted and self._clock() - running.counted[0][0] > SLOW_OVER_S:
+            running.counted.pop(0)
+        running.outages.look(self._store)
+        process = running.process
+        if process is None or process.is_alive() or running.report.state == "ended":
+            return
+        if running.pipe is not None and running.pipe.poll():
+            return  # what it said last is read first
+        lived_s = time.monotonic() - running.started_at
+        if running.report.state != "down":  # it did not say why
+            reason = f"its process ended with status {process.exitcode}"
+            _log.warning("%s: %s; started again", running.feed.camera, reason)
+            at = running.report.last_frame_at or datetime.now(UTC)
+            running.report = Report("down", reason, last_frame_at=running.report.last_frame_at)
+            if running.feed.kind == "stream":
+                running.outages.take(Change(False, at, reason), self._store)
+        if lived_s < PAUSES_S[min(running.ends, len(PAUSES_S) - 1)]:
+            return
+        running.ends = 0 if lived_s > LIVED_S else running.ends + 1
+        running.end(time.monotonic())
+        running.start(self._context, self._store.settings)
+
+    def _write_health(self) -> None:
+        now = datetime.now(UTC)
+        with self._store.begin() as connection:
+            for camera, running in self._running.items():
+                report = running.report
+                write_health(
+                    connection,
+                    Health(
+                        camera=camera,
+                        state=report.state,
+                        at=now,
+                        detail=report.detail,
+                        last_frame_at=report.last_frame_at,
+                        looks_per_s=report.looks_per_s,
+                        people=report.people,
+                        lag_s=report.lag_s,
+                        reconnects=report.reconnects,
+                        clock_offset_s=report.clock_offset_s,
+                        frozen=report.frozen,
+                        black=report.black,
+                    ),
+                )
+
+    def _say_if_too_slow(self) -> None:
+        """One line when the machine cannot look as often as asked for, and no more of them for an hour."""
+        looks = missed = 0
+        for running in self._running.values():
+            if running.counted and running.counted[-1][0] - running.counted[0][0] > SLOW_OVER_S / 2:
+                looks += running.counted[-1][1] - running.counted[0][1]
+                missed += running.counted[-1][2] - running.counted[0][2]
+        if missed <= TOO_SLOW * (looks + missed) or self._clock() - self._said_slow_at < SAID_AGAIN_S:
+            return
+        self._said_slow_at = self._clock()
+        _log.warning(
+            "this machine is too slow for its cameras: over the last minute %.0f %% of the looks were left out, at "
+            "all cameras alike; fewer looks a second, smaller regions, the motion gate or a faster detector need less",
+            100 * missed / (looks + missed),
+        )
+
+
+def run(of: Settings, ended: threading.Event) -> None:
+    """Runs all feeds of a home until `ended` is set. Raises StoreError, HomeError."""
+    from pipeline.cameras.features import embed_always
+
+    with Store.open(of, "urban-reid cameras") as store:
+        service = Service(store)
+        embedding = threading.Thread(target=embed_always, args=(store, ended), name="features", daemon=True)
+        embedding.start()
+        try:
+            while not ended.wait(LOOK_EVERY_S):
+                service.step()
+        finally:
+            ended.set()
+            service.close()
+            embedding.join(timeout=END_WITHIN_S)
+
+
+def main() -> None:
+    keep_private()
+    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
+    _log.setLevel(logging.INFO)
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    try:
+        run(settings(), ended)
+    except UrbanReidError as error:
+        raise SystemExit(f"urban-reid cameras: {error}") from None
+
+
+if __name__ == "__main__":
+    main()
