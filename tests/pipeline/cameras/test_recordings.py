@@ -128,7 +128,7 @@ def test_a_file_is_taken_in_once_and_a_broken_one_is_refused(city_store: Store, 
     assert len(done(city_store, C1)) == 4
     assert {each.path for each in finished(folder)} == {path for path, _, _ in done(city_store, C1)}
     states = rows(city_store, "SELECT state, start_from FROM camera_file ORDER BY path")
-    assert states == [("refused", None), ("taken", "its name"), ("taken", "its name"), ("refused", "its name")]
+    assert states == [("refused", "its name"), ("taken", "its name"), ("taken", "its name"), ("refused", "its name")]
     assert done(city_store, C2) == set()
 
 
