@@ -1,10 +1,12 @@
 """The current state of the city in a few numbers."""
 
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Connection, text
 
 from pipeline.city.decision_digest import decision_digest
+from pipeline.city.lag import resolve_lag
 from pipeline.store import Store
 from schemas.levels import UPWARD
 
@@ -33,8 +35,8 @@ def status(store: Store) -> dict[str, Any]:
     """Counts of the whole city.
 
     Keys: levels {camera, building, street, district: number of identities}, crops, withdrawn (crops of undone
-    ingests, which take no part), gone (crops whose picture is gone), decisions, runs, pending (units to resolve), model
-    (name or None), digest (hex).
+    ingests, which take no part), gone (crops whose picture is gone), decisions, runs, pending (units to resolve), lag
+    (of the last hour, see `pipeline.city.lag`), model (name or None), digest (hex).
     """
     with store.begin() as connection:
         counts = connection.execute(_COUNTS).one()
@@ -48,6 +50,7 @@ def status(store: Store) -> dict[str, Any]:
             "decisions": counts.decisions,
             "runs": counts.runs,
             "pending": counts.pending,
+            "lag": asdict(resolve_lag(connection)),
             "model": counts.model,
             "digest": decision_digest(connection),
         }

@@ -107,11 +107,14 @@ def _resolve_chunk(
 
 
 def _inputs(connection: Connection, memory: UnitMemory, window: datetime, versions: Sequence[Identity]) -> Inputs:
-    """The inputs of a window's run. Children and identities without a prototype of the model are skipped."""
-    context = memory.context(window)
+    """The inputs of a window's run.
+
+    Children without a prototype of the model are skipped, and identities without one that hold none of the others.
+    """
     children = [version for version in versions if not version.retired and version.prototypes is not None]
     gone = {version.persistent_id: version.key for version in versions if version.retired}
     held = memory.holders([*(child.persistent_id for child in children), *gone])
+    context = memory.context(window, held)
     touched = [identity.persistent_id for identity in context if identity.persistent_id in held]
     return Inputs(children, gone, context, memory.members(connection, touched))
 

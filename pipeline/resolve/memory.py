@@ -4,7 +4,7 @@ It holds what the store would return: vectors in half precision, the newest vers
 identities that were not seen for some time are dropped and read again when they are needed.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -58,8 +58,8 @@ class UnitMemory:
                 self._put(version.as_stored(self.unit), [child.persistent_id for child in version.children])
                 self._members[version.persistent_id] = list(version.children)
 
-    def context(self, window: datetime) -> list[Identity]:
-        """Identities seen within the window's horizon that have a prototype of the model, by key.
+    def context(self, window: datetime, touched: Collection[UUID] = ()) -> list[Identity]:
+        """Identities seen within the window's horizon that have a prototype of the model or are `touched`, by key.
 
         Drops identities beyond the horizon: later windows do not compare with them.
         """
@@ -67,23 +67,21 @@ class UnitMemory:
         for old in [id_ for id_, identity in self._now.items() if identity.last_seen_us < horizon_us]:
             self._drop(old)
             self._others[old] = True
-        known = [identity for identity in self._now.values() if identity.prototypes is not None]
-        return sorted(known, key=lambda identity: identity.key)
+        found = [one for id_, one in self._now.items() if one.prototypes is not None or id_ in touched]
+        return sorted(found, key=lambda identity: identity.key)
 
     def holders(self, children: Iterable[UUID]) -> set[UUID]:
         """Identities that hold an earlier version of one of these children."""
         return {self._holder[child] for child in children if child in self._holder}
 
-    def ids_in_use(self, connection: Connection, ids: Iterable[UUID]) -> set[UUID]:
-        """Those of `ids` that an identity has: one with a prototype of the model, or one beyond the horizon."""
-        asked = set(ids)
-        new = [id_ for id_ in asked if id_ not in self._now and id_ not in self._others]
+    def ids_in_use(self, connection: Connection, ids: Collection[UUID]) -> set[UUID]:
+        """Those of `ids` that an identity has, also one beyond the horizon or without a prototype of the model."""
+        asked = set(ids) - self._now.keys()
+        new = [id_ for id_ in asked if id_ not in self._others]
         assert self._read_at is not None, "read() comes first"
         in_use = read_ids_in_use(connection, self.unit, new, self._read_at)
         self._others.update((id_, id_ in in_use) for id_ in new)
-        return {
-            id_ for id_ in asked if (self._now[id_].prototypes is not None if id_ in self._now else self._others[id_])
-        }
+        return (set(ids) & self._now.keys()) | {id_ for id_ in asked if self._others[id_]}
 
     def members(self, connection: Connection, identities: Iterable[UUID]) -> dict[UUID, list[Identity]]:
         """The children of each identity, by key."""

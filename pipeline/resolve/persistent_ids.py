@@ -1,6 +1,6 @@
 """Which persistent id a new version of an identity gets: one that its members had before and that is free, if any."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from uuid import UUID, uuid4
 
@@ -50,7 +50,7 @@ class FreeIds:
         self,
         connection: Connection,
         unit: str,
-        in_use: Callable[[Iterable[UUID]], set[UUID]],
+        in_use: Callable[[Collection[UUID]], set[UUID]],
         children: Iterable[UUID],
     ) -> None:
         """`in_use`: those of some ids that an identity has now. `children` are read at once, others when asked for."""
@@ -64,7 +64,7 @@ class FreeIds:
         wanted = list(children)
         self._read(child for child in wanted if child not in self._stored)
         earlier = {child: dict.fromkeys([*self._stored[child], *self._added.get(child, ())]) for child in wanted}
-        in_use = self._in_use(id_ for ids in earlier.values() for id_ in ids)
+        in_use = self._in_use({id_ for ids in earlier.values() for id_ in ids})
         return {child: [id_ for id_ in ids if id_ not in in_use] for child, ids in earlier.items()}
 
     def add(self, versions: Sequence[NewIdentity]) -> None:

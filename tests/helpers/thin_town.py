@@ -107,13 +107,19 @@ class ThinTown:
 
 
 def looks(*passages: tuple[str, float, float]) -> Crowd:
-    """Tracklets of one crop each in one building: camera, second, and the direction of the feature in degrees."""
-    codes = ("d1/s1/b1/c1", "d1/s1/b1/c2")
-    city = City.model_validate({"units": [{"code": code} for code in ("d1", "d1/s1", "d1/s1/b1", *codes)]})
+    """Tracklets of one crop each in one street: camera, second, and the direction of the feature in degrees.
+
+    Cameras are b1/c1, b1/c2 and b2/c1; without a building they are of b1.
+    """
+    codes = tuple(f"d1/s1/{camera}" for camera in ("b1/c1", "b1/c2", "b2/c1"))
+    above = ("d1", "d1/s1", "d1/s1/b1", "d1/s1/b2")
+    city = City.model_validate({"units": [{"code": code} for code in (*above, *codes)]})
     n = len(passages)
     angles = np.radians([angle for _, _, angle in passages])
     crops = PassageBatch(
-        camera=np.array([codes.index(f"d1/s1/b1/{camera}") for camera, _, _ in passages], np.int32),
+        camera=np.array(
+            [codes.index(f"d1/s1/b1/{c}" if "/" not in c else f"d1/s1/{c}") for c, _, _ in passages], np.int32
+        ),
         track=np.arange(n),
         time_us=1_767_225_600_000_000 + np.array([round(at * 1e6) for _, at, _ in passages]),
         person=np.arange(n),

@@ -40,6 +40,12 @@ def status(as_json: AsJson = False) -> None:
         table.add_row("tracklets of cameras" if level == "camera" else level, str(count))
     out().print(table)
     out().print(f"decisions {found['decisions']}, runs {found['runs']}, units to resolve {found['pending']}")
+    if found["lag"]["people"]:
+        lag = found["lag"]
+        out().print(
+            f"in the last hour {lag['people']} passages were decided on, half of them within {lag['p50_s']:.0f} s of "
+            f"the last frame and 95 % within {lag['p95_s']:.0f} s"
+        )
     if found["withdrawn"]:
         out().print(f"{found['withdrawn']} crops withdrawn by `urban-reid ingest undo`")
     if found["gone"]:

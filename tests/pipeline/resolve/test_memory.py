@@ -315,3 +315,39 @@ def test_an_id_beyond_the_horizon_is_not_given_to_another_identity(store: Store)
     town.resolve()
     assert sorted(len(crops) for unit, _, crops in rows(town, HELD) if unit == "d1/s1/b1") == [1, 1, 2]
     check_held_once(town)
+
+
+def forget(town: ThinTown, *identities: tuple[str, int]) -> None:
+    """Takes the prototypes of a unit's identities in a window, as a model has them whose pictures are gone."""
+    gone = text(
+        "DELETE FROM prototype WHERE identity_id IN (SELECT i.id FROM identity i JOIN run r ON r.id = i.run_id "
+        "WHERE i.unit = :unit AND r.superseded_at IS NULL AND r.window_start = to_timestamp(:start))"
+    )
+    with town.store.begin() as connection:
+        for unit, window in identities:
+            connection.execute(gone, {"unit": unit, "start": 1_767_225_600 + 300 * window})
+
+
+def test_members_that_the_model_does_not_know_are_not_lost_with_their_identitys_id(store: Store) -> None:
+    """A later window is resolved again, whose member the identity has to do without: it gets an id of its own."""
+    town = ThinTown(store, looks(("c1", 10, 0), ("c2", 400, 5), ("c1", 450, 90)), slope=20, intercept=15, transit=0)
+    town.take_in(np.arange(2))
+    town.resolve()
+    assert [len(crops) for unit, _, crops in rows(town, HELD) if unit == "d1/s1/b1"] == [2]
+    forget(town, ("d1/s1/b1/c1", 0), ("d1/s1/b1", 0))
+    town.take_in(np.array([2]))
+    town.resolve()
+    check_held_once(town)
+
+
+def test_an_identity_that_the_model_does_not_know_keeps_its_members_beside_a_new_version_of_one(store: Store) -> None:
+    """Its window is resolved again because of another building; there it was not known before, and now it is."""
+    passages = looks(("c1", 10, 0), ("b2/c1", 20, 3), ("c2", 400, 2), ("b2/c1", 410, 90))
+    town = ThinTown(store, passages, slope=20, intercept=15, transit=0)
+    town.take_in(np.arange(3))
+    town.resolve()
+    assert [len(crops) for unit, _, crops in rows(town, HELD) if unit == "d1/s1"] == [3]
+    forget(town, *((unit, 0) for unit in ("d1/s1/b1/c1", "d1/s1/b2/c1", "d1/s1/b1", "d1/s1/b2", "d1/s1", "d1")))
+    town.take_in(np.array([3]))
+    town.resolve()
+    check_held_once(town)
