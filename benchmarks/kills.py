@@ -110,7 +110,7 @@ class City:
                 return int((self._home / "postgres" / "postmaster.pid").read_text().split()[0])
             if name == "prefect":
                 return int(json.loads((self._home / "prefect" / "server.json").read_bytes())["pid"])
-        module = {"core": "reid_core.serving.service", "runner": "flows.deployments"}.get(name)
+        module = {"core": "reid_core.core_process.service", "runner": "flows.deployments"}.get(name)
         mine = f"URBAN_REID_HOME={self._home}\0".encode()
         for folder in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):

@@ -28,6 +28,7 @@ SERVERS = {"server", "home", "used_home", "prefect_server", "run"}
 #: Tests that train, convert or run networks, or simulate whole cities: seconds each. `make test-quick` leaves them out.
 HEAVY = (
     "reid_core/backbones",
+    "reid_core/core_process",
     "reid_core/evaluation/test_evaluate.py",
     "reid_core/evaluation/test_pairs.py",
     "reid_core/export",

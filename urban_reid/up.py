@@ -193,7 +193,7 @@ def run(settings: Settings, say: Callable[[str], None], on_ready: Callable[[str]
         stack.callback(server.stop)
         prefect.mkdir(mode=0o700, exist_ok=True)  # not made yet where the user supplies the server
         variables = environment(settings, server.url)
-        core = Child("the core process", "reid_core.serving.service", variables, home / "core.log")
+        core = Child("the core process", "reid_core.core_process.service", variables, home / "core.log")
         runner = Child("the runner of flows", "flows.deployments", variables, prefect / "runner.log")
         resolver = Child("the resolver", "urban_reid.resolver", variables, home / "resolver.log")
         serving = prefect / "serving"  # made by the runner when it serves all flows

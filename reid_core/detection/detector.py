@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.errors import CoreError, UrbanReidError
+
 #: Boxes of people: (n, 5) x, y, width, height in pixels of the frame, and confidence in 0..1.
 Boxes = NDArray[np.float64]
 Frame = NDArray[np.uint8]  # (h, w, 3) BGR, as OpenCV reads it
@@ -16,7 +18,7 @@ Found = NDArray[np.float64]
 
 
 class Detector(Protocol):
-    """Finds people.
+    """Finds people. Safe to call from several threads, which then wait for each other.
 
     `sure`: the confidence from which a box may begin a track; boxes below it only continue one. `name`: equal for
     detectors that find the same people.
@@ -69,6 +71,12 @@ class PictureInput:
             scale *= [self.width / width, self.height / height]
         return from_corners(found[:, :4] * np.tile(scale, 2), found[:, 4])
 
+    def takes(self, shape: tuple[int, ...]) -> bool:
+        """Whether a picture of this shape, (h, w, 3), is one that the network takes."""
+        if self.fit == "within":
+            return len(shape) == 3 and 0 < shape[0] <= self.height and 0 < shape[1] <= self.width and shape[2] == 3
+        return shape == (self.height, self.width, 3)
+
     def _size_of(self, frame: Frame) -> tuple[int, int]:
         """Height and width of a frame that keeps its aspect."""
         ratio = min(self.height / frame.shape[0], self.width / frame.shape[1])
@@ -89,6 +97,22 @@ class DetectionModel(Protocol):
         ...
 
 
+def find_people(model: DetectionModel, pictures: NDArray[np.uint8]) -> list[Found]:
+    """What a network finds in its pictures. Raises CoreError for pictures of another size, and where it fails."""
+    if pictures.ndim != 4 or not model.input.takes(pictures.shape[1:]):
+        size = f"{model.input.height}, {model.input.width}"
+        raise CoreError(
+            f"pictures of {pictures.dtype} {pictures.shape}; detector {model.name} takes uint8 (n, {size}, 3)"
+        )
+    try:
+        return model.find(pictures)
+    except UrbanReidError:
+        raise
+    except Exception as error:  # an engine's errors have no narrower base
+        reason = " ".join(str(error).split())[:300]
+        raise CoreError(f"detector {model.name} failed on {len(pictures)} pictures: {reason}") from error
+
+
 class ModelDetector:
     """A `Detector` by a network: frames are made its pictures here, so that only pictures go to another process."""
 
@@ -101,9 +125,10 @@ class ModelDetector:
         found: list[Found] = [np.empty((0, 5))] * len(frames)
         for shape in dict.fromkeys(picture.shape for picture in pictures):  # one, unless it fits them `within`
             rows = [row for row, picture in enumerate(pictures) if picture.shape == shape]
-            for row, people in zip(rows, self._model.find(np.stack([pictures[row] for row in rows])), strict=True):
-                found[row] = people
-        return [self._model.input.boxes(people, frame) for people, frame in zip(found, frames, strict=True)]
+            people = find_people(self._model, np.stack([pictures[row] for row in rows]))
+            for row, those in zip(rows, people, strict=True):
+                found[row] = those
+        return [self._model.input.boxes(those, frame) for those, frame in zip(found, frames, strict=True)]
 
 
 def from_corners(corners: NDArray[np.float64], confidence: NDArray[np.float64]) -> Boxes:

@@ -18,10 +18,15 @@ DEFAULT = "default"
 SUFFIXES = (".xml", ".onnx", ".pth")
 
 
-def name_of(*files: Path) -> str:
-    """The first file's name, and the first digits of the SHA-256 of all."""
-    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files if file.is_file()))
-    return f"{files[0].name} {digest.hexdigest()[:8]}"
+def digest_of(file: Path) -> str:
+    """The SHA-256 of a detector's file and of the weights beside an IR, in hexadecimal digits. Raises OSError."""
+    parts = [file, file.with_suffix(".bin")]
+    return hashlib.sha256(b"".join(part.read_bytes() for part in parts if part.is_file())).hexdigest()
+
+
+def name_of(file: Path) -> str:
+    """A detector's name: its file's, and the first digits of its digest."""
+    return f"{file.name} {digest_of(file)[:8]}"
 
 
 def detector_names(settings: Settings) -> list[str]:

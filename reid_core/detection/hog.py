@@ -1,5 +1,6 @@
 """HOG and a linear SVM, OpenCV's default people detector (Dalal and Triggs, 2005): upright people from 100 px on."""
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -7,6 +8,9 @@ import cv2
 import numpy as np
 
 from reid_core.detection.detector import Boxes, Frame, in_order
+
+#: Held while OpenCV's number of threads, which is the process's, is changed.
+_THREADS = threading.Lock()
 
 
 class HogDetector:
@@ -43,9 +47,10 @@ def _one_thread() -> Iterator[None]:
     In several, HOG's detectMultiScale appends the boxes of a scale under one lock and their margins under another, so
     that now and then boxes get the margins of another scale, and the same frame has other confidences.
     """
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(threads)
+    with _THREADS:
+        threads = cv2.getNumThreads()
+        cv2.setNumThreads(1)
+        try:
+            yield
+        finally:
+            cv2.setNumThreads(threads)

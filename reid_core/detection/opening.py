@@ -5,6 +5,7 @@ from pathlib import Path
 from reid_core.detection.detector import DetectionModel, Detector, ModelDetector
 from reid_core.detection.files import HOG, default_detector, detector_file, detector_names
 from reid_core.detection.hog import HogDetector
+from reid_core.detection.remote_model import RemoteModel
 from schemas.errors import ModelFileError, UsageError
 from schemas.settings import Settings
 
@@ -14,8 +15,8 @@ def open_detector(settings: Settings, which: str | Path | None = None) -> Detect
 
     A file is an OpenVINO `.xml`, an `.onnx` (YOLOX, NanoDet) or a torchvision `.pth`. The home's detectors lie in
     `detectors/NAME/`, and `detectors/default` is a link to one of them; without it the default is HOG, whose name is
-    `hog`. Raises UsageError for another kind of file, ModelFileError for one that is not there or cannot be read or
-    trusted.
+    `hog`. A detector of the home runs in the core process if that has it, otherwise in this process. Raises UsageError
+    for another kind of file, ModelFileError for one that is not there or cannot be read or trusted.
     """
     if which is None:
         which = default_detector(settings) or HOG
@@ -23,7 +24,8 @@ def open_detector(settings: Settings, which: str | Path | None = None) -> Detect
         return HogDetector()
     names = detector_names(settings)
     if which in names:
-        return ModelDetector(open_model(detector_file(settings.detectors_dir / which), settings))
+        file = detector_file(settings.detectors_dir / which)
+        return ModelDetector(RemoteModel.connect(settings, file) or open_model(file, settings))
     if not Path(which).is_file():
         raise ModelFileError(
             f"{which}: no such file, and no detector of this home, which has {', '.join([HOG, *names])}"

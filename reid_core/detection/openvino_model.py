@@ -1,5 +1,6 @@
 """Detection networks that OpenVINO reads: IR and ONNX files of a known layout (`layouts`)."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +30,23 @@ class OpenVinoModel:
             parts = (str(file), str(weights_of(file))) if file.suffix == ".xml" else (str(file),)
             network = core.read_model(*parts)
             self._layout = _layout(network, file)
-            network.reshape([1, 3, self._layout.input.height, self._layout.input.width])
             self._compiled = core.compile_model(network, device, _options(device, settings))
         except UrbanReidError:
             raise
         except RuntimeError as error:
             raise ModelFileError(f"{file}: OpenVINO cannot read it: {str(error).strip().splitlines()[-1]}") from None
         self.input, self.sure = self._layout.input, self._layout.sure
-        self.name = name_of(file, file.with_suffix(".bin"))
+        self.name = name_of(file)
         self._found: dict[int, Found] = {}
+        self._lock = threading.Lock()
         self._queue = load_extra("openvino").AsyncInferQueue(self._compiled)
         self._queue.set_callback(self._keep)
 
     def find(self, pictures: NDArray[np.uint8]) -> list[Found]:
+        with self._lock:
+            return self._find(pictures)
+
+    def _find(self, pictures: NDArray[np.uint8]) -> list[Found]:
         self._found.clear()
         images = (pictures.astype(np.float32) - self._layout.mean) / self._layout.std
         for number, image in enumerate(images.astype(np.float32).transpose(0, 3, 1, 2)):
@@ -54,13 +59,15 @@ class OpenVinoModel:
 
 
 def _layout(network: Any, file: Path) -> Layout:
-    """The layout of a network. Raises ModelFileError."""
+    """The layout of a network, whose batch is fixed at one picture. Raises ModelFileError."""
     shape = _sizes(network.inputs[0].partial_shape)
-    outputs = [_sizes(output.partial_shape) for output in network.outputs]
     if len(network.inputs) == 1 and len(shape) == 4 and shape[0] in (1, -1) and shape[1] == 3 and min(shape[2:]) > 0:
+        network.reshape([1, *shape[1:]])
+        outputs = [_sizes(output.partial_shape) for output in network.outputs]
         found = layout_of(shape[2], shape[3], outputs, _label_of_people(network))
         if found is not None:
             return found
+    outputs = [_sizes(output.partial_shape) for output in network.outputs]
     raise ModelFileError(
         f"{file}: is no detector of a layout that is known here (SSD, boxes and labels, NanoDet, YOLOX); its input is "
         f"{shape} and its outputs are {', '.join(map(str, outputs))}"

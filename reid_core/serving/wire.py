@@ -3,6 +3,8 @@
     GET  /models/DIGEST                 200 if the home has an undamaged model with this digest
     POST /models/DIGEST/embed           uint8 (n, H, W, 3)    -> float32 (n, D)
     POST /models/DIGEST/distances       float64 (2, n, D)     -> float64 (n,)
+    GET  /detectors/DIGEST              which pictures the home's detector with this digest takes
+    POST /detectors/DIGEST/find         uint8 (n, h, w, 3)    -> float64 (m, 6): picture, corners in shares, confidence
 
 An error is {"error": a class of schemas.errors, "message": one line}. Byte order is the machine's, for both ends run on
 it.
@@ -26,6 +28,13 @@ MAX_BODY_BYTES = 16 * 2**20
 DEADLINE_S = 600.0
 #: Bytes of a Unix socket's address, with its closing zero, on the strictest system.
 MAX_SOCKET_PATH = 104
+
+
+def rows_of_chunk(row_bytes: int, *multiples: int) -> int:
+    """Rows of a chunk: a multiple of the first of `multiples` that fits, otherwise as many as fit, and at least 1."""
+    fitting = max(1, CHUNK_BYTES // max(1, row_bytes))
+    return next((fitting // multiple * multiple for multiple in multiples if multiple <= fitting), fitting)
+
 
 ERRORS = {kind.__name__: kind for kind in (CoreError, CoreUnavailable, OutOfDeviceMemory, ModelFileError, VectorError)}
 

@@ -133,7 +133,7 @@ def test_up(home: Path, here: Path) -> None:
         (of_windows,) = ask("/flow_runs/filter", {"flow_runs": {"tags": {"all_": ["windows"]}}})
         assert of_windows["name"] == "d1"
 
-        core = process_of(home, "reid_core.serving.service")
+        core = process_of(home, "reid_core.core_process.service")
         assert core is not None
         os.kill(core, signal.SIGKILL)  # it is started again, and a run that meets the gap tries again
         os.kill(prefect_of(home), signal.SIGKILL)  # so is the Prefect server, at its address: callers wait
@@ -147,7 +147,7 @@ def test_up(home: Path, here: Path) -> None:
             return state["type"] if state["type"] in ("COMPLETED", "FAILED", "CRASHED") else None
 
         assert wait_until(ended) == "COMPLETED"
-        assert process_of(home, "reid_core.serving.service") not in (None, core)
+        assert process_of(home, "reid_core.core_process.service") not in (None, core)
         again = json.loads(run("resolve", "--unit", "d1", "--json").stdout)
         assert again["written"] == 0
         status = json.loads(run("status", "--json").stdout)

@@ -5,13 +5,11 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -19,16 +17,21 @@ import numpy as np
 import pytest
 import torch
 
+from reid_core.core_process import embedding, places
+from reid_core.core_process.detection import Detectors
+from reid_core.core_process.embedding import Embedders, digest_of
+from reid_core.core_process.folders import Folders
+from reid_core.core_process.service import application
 from reid_core.files import model_digest, read_card, save_model
 from reid_core.models import build_model
-from reid_core.serving import service, wire
+from reid_core.serving import wire
 from reid_core.serving.factory import open_core
 from reid_core.serving.local import LocalCore
 from reid_core.serving.remote import RemoteCore
-from reid_core.serving.service import Device, ModelFolders, application
 from schemas.cards import DiffAttentionSettings, InputConvention, ModelCard, ModelConfig
 from schemas.errors import CoreError, CoreUnavailable, HomeError, ModelFileError, VectorError
 from schemas.settings import Settings
+from tests.helpers.core_process import answers, core_process
 
 INPUT = InputConvention(height=64, width=32)
 
@@ -45,35 +48,14 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     return found
 
 
-@contextmanager
-def core_process(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
-    """`reid_core.serving.service` as a process of its own, once it answers."""
-    environment = os.environ | {"URBAN_REID_HOME": str(settings.home), "URBAN_REID_BATCH_SIZE": "8"}
-    process = subprocess.Popen([sys.executable, "-P", "-m", "reid_core.serving.service"], env=environment)
-    try:
-        deadline = time.monotonic() + 60
-        while not answers(settings):
-            assert process.poll() is None and time.monotonic() < deadline, "the core process did not start"
-            time.sleep(0.05)
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
 @pytest.fixture(scope="module")
 def process(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
-    with core_process(settings) as running:
+    with core_process(settings, URBAN_REID_BATCH_SIZE="8") as running:
         yield running
 
 
 def client(settings: Settings) -> httpx.Client:
     return httpx.Client(transport=httpx.HTTPTransport(uds=str(settings.core_socket)), base_url="http://core")
-
-
-def answers(settings: Settings) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(str(settings.core_socket)) == 0
 
 
 def pictures(count: int, seed: int = 0) -> np.ndarray:
@@ -183,7 +165,7 @@ def test_a_deadline_is_at_most_the_default() -> None:
 
 
 def test_a_job_that_outlives_its_deadline_is_counted_until_it_ends(settings: Settings) -> None:
-    device, digest, release = Device(settings), model_digest(card_of(settings)).hex(), threading.Event()
+    device, digest, release = Embedders(settings), model_digest(card_of(settings)).hex(), threading.Event()
     began = threading.Event()
 
     def slow(core: object) -> np.ndarray:
@@ -201,9 +183,9 @@ def test_a_job_that_outlives_its_deadline_is_counted_until_it_ends(settings: Set
             running.result(0.01)  # its client gives up
         assert not running.cancel() and device.jobs == 2
         assert waiting.cancel() and device.jobs == 1  # it has not begun
-        for _ in range(service.QUEUE - 1):
+        for _ in range(places.QUEUE - 1):
             device.enter()
-        with pytest.raises(CoreUnavailable, match=f"busy with {service.QUEUE} requests"):
+        with pytest.raises(CoreUnavailable, match=f"busy with {places.QUEUE} requests"):
             device.enter()
         release.set()
         running.result(60)
@@ -215,11 +197,11 @@ def test_a_job_that_outlives_its_deadline_is_counted_until_it_ends(settings: Set
 
 def test_a_client_that_gives_up_leaves_its_job_counted(settings: Settings) -> None:
     """From the request to the end of its job, over the interface itself."""
-    device, release = Device(settings), threading.Event()
+    device, detectors, release = Embedders(settings), Detectors(settings), threading.Event()
     path = f"/models/{model_digest(card_of(settings)).hex()}/embed"
 
     async def ask(deadline_s: float, count: int) -> httpx.Response:
-        transport = httpx.ASGITransport(app=application(device))
+        transport = httpx.ASGITransport(app=application(device, detectors))
         headers = {wire.SHAPE: f"{count},64,32,3", wire.DEADLINE: str(deadline_s)}
         async with httpx.AsyncClient(transport=transport, base_url="http://core") as opened:
             return await opened.post(path, content=pictures(count).tobytes(), headers=headers)
@@ -239,6 +221,7 @@ def test_a_client_that_gives_up_leaves_its_job_counted(settings: Settings) -> No
     finally:
         release.set()
         device.close()
+        detectors.close()
 
 
 def test_threads_that_ask_at_once_load_a_model_once(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,7 +233,7 @@ def test_threads_that_ask_at_once_load_a_model_once(settings: Settings, monkeypa
         return load(settings, folder)
 
     monkeypatch.setattr(LocalCore, "open", counting)
-    device, digest = Device(settings), model_digest(card_of(settings)).hex()
+    device, digest = Embedders(settings), model_digest(card_of(settings)).hex()
     try:
         jobs = []
         for seed in range(4):
@@ -276,8 +259,8 @@ def test_a_lookup_reads_a_model_again_only_after_a_change(
         read.append(folder.name)
         return read_card(folder)
 
-    monkeypatch.setattr(service, "read_card", counting)
-    folders, digest = ModelFolders(home), model_digest(card_of(settings)).hex()
+    monkeypatch.setattr(embedding, "read_card", counting)
+    folders, digest = Folders(home.models_dir, digest_of), model_digest(card_of(settings)).hex()
     for _ in range(3):
         assert folders.find(digest).name == "one"
     assert read == ["damaged", "one"]
@@ -313,7 +296,7 @@ def test_the_socket_is_its_owners_and_one_process_serves_it(settings: Settings) 
     assert settings.core_socket.stat().st_mode & 0o777 == 0o600
     environment = os.environ | {"URBAN_REID_HOME": str(settings.home)}
     second = subprocess.run(
-        [sys.executable, "-P", "-m", "reid_core.serving.service"],
+        [sys.executable, "-P", "-m", "reid_core.core_process.service"],
         env=environment,
         capture_output=True,
         text=True,

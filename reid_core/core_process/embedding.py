@@ -1,0 +1,60 @@
+"""The embedders of a home: loaded on first use, and the one thread that computes with them, in order of arrival."""
+
+import importlib
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reid_core.core_process.folders import Folders
+from reid_core.core_process.places import Places
+from reid_core.files import model_digest, read_card
+from reid_core.serving.core import ReIDCore
+from schemas.errors import ModelFileError
+from schemas.settings import Settings
+
+Job = Callable[[ReIDCore], NDArray[np.floating]]
+Result = tuple[NDArray[np.floating], float]
+
+
+class Embedders(Places):
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.folders = Folders(settings.models_dir, digest_of)
+        self._cores: dict[str, ReIDCore] = {}
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embedding")
+        # torch takes seconds to import: that begins now, and the socket answers meanwhile.
+        self._worker.submit(importlib.import_module, "reid_core.serving.local")
+
+    def submit(self, digest: str, job: Job) -> Future[Result]:
+        """Queues a job, whose result is an array and the seconds that it computed.
+
+        The caller's place in the queue is given back when the job ends, or is canceled before it begins.
+        """
+        future = self._worker.submit(self._compute, digest, job)
+        future.add_done_callback(lambda _: self.leave())
+        return future
+
+    def close(self) -> None:
+        self._worker.shutdown(cancel_futures=True)
+
+    def _compute(self, digest: str, job: Job) -> Result:
+        from reid_core.serving.local import LocalCore
+
+        try:
+            folder = self.folders.find(digest)
+        except ModelFileError:
+            self._cores.pop(digest, None)  # removed, or changed, since it was loaded
+            raise
+        core = self._cores.get(digest)
+        if core is None:
+            core = self._cores[digest] = LocalCore.open(self.settings, folder)
+        before = core.seconds
+        return job(core), core.seconds - before
+
+
+def digest_of(folder: Path) -> str:
+    return model_digest(read_card(folder)).hex()

@@ -1,0 +1,31 @@
+"""The places of a bounded queue."""
+
+import threading
+
+from schemas.errors import CoreUnavailable
+
+#: Requests for one kind of work that may be read, wait or compute at a time; one more is refused.
+QUEUE = 32
+
+
+class Places:
+    """Requests that are read, wait or compute, also those whose client has given up."""
+
+    def __init__(self) -> None:
+        self._jobs = 0
+        self._places = threading.Lock()
+
+    @property
+    def jobs(self) -> int:
+        return self._jobs
+
+    def enter(self) -> None:
+        """Takes a place, which `leave` gives back. Raises CoreUnavailable if there is none."""
+        with self._places:
+            if self._jobs >= QUEUE:
+                raise CoreUnavailable(f"the core process is busy with {self._jobs} requests; try again")
+            self._jobs += 1
+
+    def leave(self) -> None:
+        with self._places:
+            self._jobs -= 1
