@@ -227,11 +227,12 @@ class Service:
         lived_s = time.monotonic() - running.started_at
         if running.report.state != "down":  # it did not say why
             reason = f"its process ended with status {process.exitcode}"
-            _log.warning("%s: %s; started again", running.feed.camera, reason)
             at = running.report.last_frame_at or datetime.now(UTC)
             running.report = Report("down", reason, last_frame_at=running.report.last_frame_at)
             if running.feed.kind == "stream":
                 running.outages.take(Change(False, at, reason), self._store)
+            else:
+                _log.warning("%s: %s; tries again", running.feed.camera, reason)
         if lived_s < PAUSES_S[min(running.ends, len(PAUSES_S) - 1)]:
             return
         running.ends = 0 if lived_s > LIVED_S else running.ends + 1

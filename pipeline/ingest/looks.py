@@ -31,7 +31,7 @@ MOST_COVERED = 0.35  # share of a box behind another box that reaches lower in t
 MOST_CUT_OFF = 0.1  # share of a box outside the frame
 JPEG_QUALITY = 95
 #: The crops of a live camera are written at least this often.
-WRITE_EVERY = timedelta(seconds=10)
+WRITE_EVERY = timedelta(seconds=5)
 
 Region = tuple[int, int, int, int]  # x, y, width, height in the frame, pixels
 Polygon = tuple[tuple[float, float], ...]  # corners x, y in shares of the frame's width and height

@@ -1,0 +1,274 @@
+"""How many cameras this machine looks at, what they cost, and whether memory stays flat.
+
+    python -m benchmarks.cameras streams --video vtest.avi --models DIR [--cameras 2] [--looks 5] [--size 1920x1080]
+    python -m benchmarks.cameras memory --video vtest.avi --models DIR [--minutes 30] [--pace 20]
+    python -m benchmarks.cameras looks --video vtest.avi --models DIR
+    python -m benchmarks.cameras gate --video people.264 --fps 12 --models DIR
+
+`streams` serves the video as H.264 over RTSP (GStreamer's server, tests/helpers/rtsp_server.py) to as many cameras. The
+core process and the cameras' process of `urban-reid up` look at them with person-detection-retail-0013 and embed with
+person-reidentification-retail-0286. It prints how often the cameras were looked at, and how much processor time each
+part took, in seconds a second and camera; two cores have two. Decoding, detection and embedding are measured by
+themselves, in one process with one thread; the rest of the processes' time is what following, cutting, sending and
+waiting cost. `memory` plays the video again and again for so many minutes of its own time and prints the process's
+memory. `looks` takes the video in at several rates. `gate` compares the motion gate with none.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import psutil
+from sqlalchemy import text
+
+from benchmarks.home import home
+from pipeline.cameras.pacing import PacedFile
+from pipeline.cameras.rows import write_feed
+from pipeline.cameras.secrets import FILE, address_with_secret, write_secret
+from pipeline.city.units import store_city
+from pipeline.crops.crop_store import CropStore
+from pipeline.ingest.looks import Seen, View
+from pipeline.ingest.video import ingest_frames, source_of
+from pipeline.ingest.video_file import VideoFile
+from pipeline.registry import register_model, use_model
+from pipeline.store import Store
+from reid_core.detection import open_detector
+from reid_core.serving.factory import open_core
+from schemas.city_file import City
+from schemas.feeds import Feed
+from schemas.settings import Settings
+from tests.helpers.rtsp_server import PASSWORD, USER, serving
+
+DETECTOR, EMBEDDER = "person-detection-retail-0013", "person-reidentification-retail-0286"
+WARM_S = 20.0
+
+
+def city(cameras: int) -> City:
+    units = [{"code": code} for code in ("d1", "d1/s1", "d1/s1/b1")]
+    return City.model_validate({"units": [*units, *({"code": f"d1/s1/b1/c{n}"} for n in range(cameras))]})
+
+
+@contextmanager
+def store_of(settings: Settings, cameras: int) -> Iterator[Store]:
+    with Store.open(settings, "benchmark") as store:
+        store_city(store, city(cameras))
+        yield store
+
+
+def mjpeg(video: Path, folder: Path, size: str, seconds: int, rate: int) -> Path:
+    """Part of the video as MJPEG, from which the server makes H.264."""
+    width, height = map(int, size.split("x"))
+    path = folder / "served.avi"
+    fourcc = cv2.VideoWriter.fourcc(*"MJPG")
+    writer, capture = (
+        cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, fourcc, rate, (width, height)),
+        cv2.VideoCapture(str(video)),
+    )
+    for _ in range(seconds * rate):
+        done, frame = capture.read()
+        if not done:
+            break
+        writer.write(cv2.resize(frame, (width, height), interpolation=cv2.INTER_CUBIC))
+    writer.release()
+    return path
+
+
+def processor_s(process: psutil.Process) -> dict[int, float]:
+    """Processor seconds of a process and all below it, by process id."""
+    found = {}
+    for each in (process, *process.children(recursive=True)):
+        try:
+            used = each.cpu_times()
+            found[each.pid] = used.user + used.system
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def used_s(work: Callable[[], object], times: int) -> float:
+    """Processor seconds of one of so many calls, after a first one."""
+    work()
+    before = time.process_time()
+    for _ in range(times):
+        work()
+    return (time.process_time() - before) / times
+
+
+def decoding_s(address: str) -> float:
+    """Processor seconds of decoding one frame of a stream."""
+    with av.open(address, options={"rtsp_transport": "tcp", "fpsprobesize": "0"}) as container:
+        video = container.streams.video[0]
+        video.codec_context.thread_count = 1
+        frames = container.decode(video)
+        return used_s(lambda: next(frames), 100)
+
+
+def streams(arguments: argparse.Namespace) -> None:
+    with home() as folder, tempfile.TemporaryDirectory() as scratch:
+        settings = Settings(home=folder, threads=1)
+        served = mjpeg(arguments.video, Path(scratch), arguments.size, 20, arguments.rate)
+        detectors = folder / "detectors"
+        shutil.copytree(arguments.models / DETECTOR, detectors / DETECTOR)
+        (detectors / "default").symlink_to(DETECTOR)
+        write_secret(folder / FILE, "all", USER, PASSWORD)
+        with store_of(settings, arguments.cameras) as store, serving({"a": [str(served)]}, arguments.rate) as server:
+            register_model(store, settings, arguments.models / EMBEDDER / f"{EMBEDDER}.xml", EMBEDDER)
+            model = use_model(store, EMBEDDER)
+            alone = {"decoding": 0.0, "detection": 0.0, "embedding": 0.0}
+            with store.begin() as connection:
+                for number in range(arguments.cameras):
+                    feed = {"camera": f"d1/s1/b1/c{number}", "address": server.address("a"), "secret": "all"}
+                    made = Feed.model_validate(feed | {"looks_per_s": arguments.looks})
+                    write_feed(connection, made)
+            alone["decoding"] = decoding_s(address_with_secret(made, settings)) * arguments.rate
+            frame = cv2.VideoCapture(str(served)).read()[1]
+            detector = open_detector(settings)
+            alone["detection"] = used_s(lambda: detector.detect([np.asarray(frame, np.uint8)]), 100)
+            core = open_core(settings, model.directory(settings))
+            shape = 16, model.card.input.height, model.card.input.width, 3
+            pictures = np.random.default_rng(1).integers(0, 255, shape, dtype=np.uint8)
+            alone["embedding"] = used_s(lambda: core.embed(pictures), 5) / 16
+            environment = {**os.environ, "URBAN_REID_HOME": str(folder)}
+            started = [
+                subprocess.Popen([sys.executable, "-P", "-m", module], env=environment, cwd=folder)
+                for module in ("reid_core.serving.service", "pipeline.cameras.service")
+            ]
+            try:
+                measure(arguments, store, [psutil.Process(each.pid) for each in started], alone)
+            finally:
+                for each in reversed(started):
+                    each.terminate()
+                    each.wait()
+
+
+def measure(
+    arguments: argparse.Namespace, store: Store, processes: list[psutil.Process], alone: dict[str, float]
+) -> None:
+    def counted() -> tuple[int, int, int]:
+        with store.begin() as connection:
+            return (
+                int(connection.scalar(text("SELECT count(*) FROM camera_health WHERE state = 'up'")) or 0),
+                int(connection.scalar(text("SELECT count(*) FROM crop")) or 0),
+                int(connection.scalar(text("SELECT count(*) FROM crop_embedding")) or 0),
+            )
+
+    while counted()[0] < arguments.cameras:
+        time.sleep(0.5)
+    time.sleep(WARM_S)
+    [server] = [
+        each
+        for each in psutil.process_iter()
+        if str(store.settings.home) in " ".join(each.cmdline()[:4]) and each.name() == "postgres"
+    ]
+    parts = [*processes, server]
+    before, was, began = [processor_s(each) for each in parts], counted(), time.monotonic()
+    looked = []
+    while time.monotonic() - began < arguments.seconds:
+        time.sleep(5)
+        with store.begin() as connection:
+            looked.append(float(connection.scalar(text("SELECT avg(looks_per_s) FROM camera_health")) or 0))
+    after, now, passed = [processor_s(each) for each in parts], counted(), time.monotonic() - began
+    per = arguments.cameras * passed
+    core, cameras, database = (
+        sum(used - start.get(pid, 0.0) for pid, used in end.items()) / per
+        for start, end in zip(before, after, strict=True)
+    )
+    looks, crops, features = float(np.mean(looked)), (now[1] - was[1]) / per, (now[2] - was[2]) / per
+    detection, embedding = looks * alone["detection"], features * alone["embedding"]
+    print(
+        f"{arguments.cameras} cameras, {arguments.size} at {arguments.rate} frames/s: {looks:.2f} of "
+        f"{arguments.looks:g} looks/s, {crops:.2f} crops/s, {features:.2f} features/s"
+    )
+    shares = {
+        "decoding": alone["decoding"],
+        "the rest of the cameras' processes": cameras - alone["decoding"],
+        "detection": detection,
+        "embedding": embedding,
+        "the rest of the core process": core - detection - embedding,
+        "database": database,
+    }
+    print("processor seconds a second and camera: " + ", ".join(f"{name} {used:.3f}" for name, used in shares.items()))
+    used, cores = sum(shares.values()), os.cpu_count() or 1
+    print(f"in all {used:.3f}, so {cores} cores have room for {cores / used:.1f}")
+
+
+def memory(arguments: argparse.Namespace) -> None:
+    """Half an hour of video in one process at some times its pace."""
+    with home() as folder:
+        settings = Settings(home=folder)
+        detector = open_detector(settings, arguments.models / DETECTOR / f"{DETECTOR}.xml")
+        process = psutil.Process()
+        with store_of(settings, 1) as store:
+            played, began, number = timedelta(), time.monotonic(), 0
+            print("minutes of video, MB")
+            while played < timedelta(minutes=arguments.minutes):
+                start = datetime(2026, 1, 1, tzinfo=UTC) + played
+                frames = PacedFile(arguments.video, start, pace=arguments.pace)
+                view = View("d1/s1/b1/c0", looks_per_s=arguments.looks)
+                ingest_frames(
+                    store, CropStore(settings), frames, source_of(frames, view, detector, start), view, detector
+                )
+                played, number = played + timedelta(seconds=frames.read / 10), number + 1
+                print(f"{played.total_seconds() / 60:.1f}, {process.memory_info().rss / 1e6:.0f}", flush=True)
+        took = time.monotonic() - began
+        print(f"{played.total_seconds() / took:.1f} times its pace (of {arguments.pace:g})")
+
+
+def taken(arguments: argparse.Namespace, looks: float, gate: bool) -> tuple[int, int, int, float]:
+    """Looks, tracks and crops of the video, and processor seconds."""
+    with home() as folder:
+        settings = Settings(home=folder)
+        detector = open_detector(settings, arguments.models / DETECTOR / f"{DETECTOR}.xml")
+        view = View("d1/s1/b1/c0", looks_per_s=looks, motion_gate=gate)
+        with store_of(settings, 1) as store:
+            seen, before = Seen(), time.process_time()
+            frames = VideoFile(arguments.video, None, arguments.fps)
+            source = source_of(frames, view, detector, None, arguments.fps)
+            ingest_frames(store, CropStore(settings), frames, source, view, detector, seen=seen)
+            with store.begin() as connection:
+                tracks, crops = connection.execute(text("SELECT count(DISTINCT track), count(*) FROM crop")).one()
+        return seen.looks, int(tracks), int(crops), time.process_time() - before
+
+
+def looks(arguments: argparse.Namespace) -> None:
+    for rate in (10, 5, 3, 2, 1):
+        looked, tracks, crops, used = taken(arguments, rate, False)
+        print(f"{rate} looks/s: {looked} looks, {tracks} tracks, {crops} crops, {used:.0f} s of processor")
+
+
+def gate(arguments: argparse.Namespace) -> None:
+    for closed in (False, True):
+        looked, tracks, crops, used = taken(arguments, arguments.looks, closed)
+        print(f"motion gate {closed}: {looked} looks, {tracks} tracks, {crops} crops, {used:.0f} s of processor")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("streams", "memory", "looks", "gate"))
+    parser.add_argument("--video", type=Path, required=True)
+    parser.add_argument("--models", type=Path, required=True)
+    parser.add_argument("--cameras", type=int, default=2)
+    parser.add_argument("--looks", type=float, default=5.0)
+    parser.add_argument("--size", default="768x576")
+    parser.add_argument("--rate", type=int, default=10, help="frames a second of the streams")
+    parser.add_argument("--fps", type=float)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--pace", type=float, default=20.0)
+    arguments = parser.parse_args()
+    {"streams": streams, "memory": memory, "looks": looks, "gate": gate}[arguments.what](arguments)
+
+
+if __name__ == "__main__":
+    main()
