@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0019"
-down_revision = "0018"
+revision = "0018"
+down_revision = "0017"
 
 _UP = """
 CREATE INDEX run_of_district_ended ON run (finished_at) WHERE level = 'district';
