@@ -30,7 +30,7 @@ LEAST_HEIGHT_PX = 40
 MOST_COVERED = 0.35  # share of a box behind another box that reaches lower in the frame
 MOST_CUT_OFF = 0.1  # share of a box outside the frame
 JPEG_QUALITY = 95
-#: The crops of a live camera are written at least this often.
+#: Crops are written at least this often, in the time of the frames: what is looked at is then soon in the store.
 WRITE_EVERY = timedelta(seconds=5)
 
 Region = tuple[int, int, int, int]  # x, y, width, height in the frame, pixels
@@ -130,7 +130,7 @@ class Looks:
                 yield from self._look(moment, since, self._view.part(frame))
                 if self._frames.clock is not None:
                     self.seen.lag_s = (self._frames.clock.since() - since).total_seconds()
-                if self._frames.live and since - (written := written or since) >= WRITE_EVERY:
+                if since - (written := written or since) >= WRITE_EVERY:
                     written = since
                     yield None
         except KeyboardInterrupt:

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, text
 
+from pipeline.ingest.looks import WRITE_EVERY
 from schemas.levels import Level, level_of
 from schemas.parameters import ResolveParameters
 from schemas.settings import AssociationSettings
@@ -24,6 +25,8 @@ from schemas.times import from_us, window_start
 GRACE_S = 30.0
 #: Between a district's runs: where further windows have closed, and where late crops came for windows resolved before.
 PAUSE_S, LATE_S = 5.0, 30.0
+#: Crops of a frame that was looked at are in the store when the camera has gone on by this.
+_WRITTEN_WITHIN = WRITE_EVERY + timedelta(seconds=1)
 #: A run is followed by a pause of at least this many times its own length.
 _REST = 1.0
 
@@ -77,7 +80,7 @@ class Closing:
         looked_at: dict[str, datetime] = {row.camera: row.last_frame_at for row in connection.execute(_LOOKED_AT)}
         signs: dict[str, object] = {row.unit: row.version for row in marks if level_of(row.unit) is Level.CAMERA}
         moving = self._moving(signs | looked_at, now)
-        reached = {camera: looked_at[camera] for camera in moving & looked_at.keys()}
+        reached = {camera: looked_at[camera] - _WRITTEN_WITHIN for camera in moving & looked_at.keys()}
         asked = {"cameras": sorted(moving - looked_at.keys())}
         reached |= {row.camera: row.captured_at for row in connection.execute(_TAKEN_IN, asked)}
         due = []
