@@ -37,7 +37,7 @@ HEAD = "camera,address,fps\n"
     [
         ("", "holds no camera; its first line names the columns: camera, address, secret"),
         ("camera,address\n", "holds no camera"),
-        ("camera,addres\n", r"line 1: unknown column 'addres'; did you mean 'address'\?"),
+        ("camera,addres\n", r"line 1: unknown column 'addres'; did you mean 'address'\?"),  # codespell:ignore addres
         ("camera,address,camera\n", "line 1: the column camera is there twice"),
         ("address\n", "line 1: there is no column camera"),
         (HEAD + "\nd1/s1/b1/c1,rtsp://a/b,1,2\n", "line 3: has 4 cells for 3 columns"),
