@@ -2,6 +2,7 @@
 
 import os
 import re
+from datetime import tzinfo
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ from schemas.levels import Code, Level, level_of
 from schemas.numbers import Number
 from schemas.settings import Frozen
 from schemas.text import Line, Text
+from schemas.times import period_text
 
 Kind = Literal["stream", "file", "folder"]
 State = Literal["starting", "up", "down", "ended", "paused"]
@@ -155,3 +157,9 @@ class Outage(Frozen):
     down_at: AwareDatetime
     up_at: AwareDatetime | None
     reason: str
+
+    def when(self, zone: tzinfo) -> str:
+        """Such as `1 Jan 2026 14:02:10-14:31:00`, or `since 1 Jan 2026 14:02:10`."""
+        if self.up_at is None:
+            return f"since {period_text(self.down_at, self.down_at, zone)}"
+        return period_text(self.down_at, self.up_at, zone)

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BeforeValidator, Field, model_validator
 
+from schemas.feeds import Outage
 from schemas.levels import Code
 from schemas.settings import Frozen
 from schemas.text import Line, Text
@@ -155,6 +156,9 @@ class SearchResult(Frozen):
         description="probability that none of them is the probe's person; None without a calibration"
     )
     note: str = Field("", description="what to know about the probabilities, in words")
+    blind: tuple[Outage, ...] = Field(
+        (), description="when cameras of the unit saw nothing, within the period; the latest first, at most a hundred"
+    )
 
     @property
     def summary(self) -> str:

@@ -82,17 +82,22 @@ def came_up(connection: Connection, camera: str, at: datetime) -> bool:
 
 
 def read_outages(
-    connection: Connection, unit: str, start: datetime | None = None, end: datetime | None = None
+    connection: Connection,
+    unit: str,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    *,
+    newest: int | None = None,
 ) -> list[Outage]:
-    """Outages at or below `unit` that touch [start, end), by camera and time; None: no bound."""
+    """Outages at or below `unit` that touch [start, end), None: no bound; the latest first, at most `newest`."""
     rows = connection.execute(
         text(
             "SELECT camera, down_at, up_at, reason FROM camera_outage "
             "WHERE (camera = :unit OR starts_with(camera, :unit || '/')) "
             "AND (CAST(:start AS timestamptz) IS NULL OR coalesce(up_at, 'infinity') > :start) "
-            "AND (CAST(:end AS timestamptz) IS NULL OR down_at < :end)"
+            "AND (CAST(:end AS timestamptz) IS NULL OR down_at < :end) "
+            'ORDER BY down_at DESC, camera COLLATE "C", id DESC LIMIT :newest'
         ),
-        {"unit": unit, "start": start, "end": end},
+        {"unit": unit, "start": start, "end": end, "newest": newest},
     )
-    outages = [Outage(**row._mapping) for row in rows]
-    return sorted(outages, key=lambda outage: (outage.camera, outage.down_at))
+    return [Outage(**row._mapping) for row in rows]

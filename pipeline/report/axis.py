@@ -45,6 +45,13 @@ class Axis:
         inside = min(max(us, self.starts_us[piece]), self.ends_us[piece]) - self.starts_us[piece]
         return self.starts[piece] + inside * self.scale
 
+    def end_x(self, us: int) -> float:
+        """As `x`, but a time within a shortened pause lies at the pause's end."""
+        piece = max((i for i, start in enumerate(self.starts_us) if start <= us), default=0)
+        if us > self.ends_us[piece] and piece + 1 < len(self.starts):
+            return self.starts[piece + 1]
+        return self.x(us)
+
 
 def time_axis(spans_us: Sequence[tuple[int, int]], left: float, right: float, zone: ZoneInfo) -> Axis:
     """An axis from `left` to `right` pixels over spans (start, end) in microseconds UTC; at least one."""

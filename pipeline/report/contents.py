@@ -20,6 +20,7 @@ from pipeline.report.timeline import Timeline
 from pipeline.report.tree import Tree
 from pipeline.report.unit_counts import UnitCounts
 from schemas.calibration import LevelCalibration
+from schemas.feeds import Outage
 from schemas.levels import Level
 
 #: Most entries that a page shows; the files beside the pages hold all.
@@ -47,6 +48,7 @@ class Contents:
     reliabilities: list[Reliabilities]  # of levels whose calibration has a reliability curve
     drifts: Mapping[Level, Drift]  # of levels whose calibration holds the distribution of its decisions' distances
     clocks: list[CameraClock]  # the worst first
+    outages: list[Outage]  # from the first tracklet on, the latest first
     timelines: list[Timeline]
     joins: list[Evidence]
     reviews: list[OpenPair]

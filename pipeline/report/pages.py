@@ -26,6 +26,7 @@ PAGES = ("index.html", "identities.html", "joins.html", "review.html")
 _FIRST_TIMELINES = 4
 _FIRST_PAIRS = 2  # of each level
 _CLOCKS = 20
+_OUTAGES = 50
 
 
 def render(contents: Contents, missing: Collection[str], decisions: int) -> dict[str, str]:
@@ -50,6 +51,7 @@ def render(contents: Contents, missing: Collection[str], decisions: int) -> dict
         "first_timelines": _FIRST_TIMELINES,
         "first_pairs": _FIRST_PAIRS,
         "most_clocks": _CLOCKS,
+        "most_outages": _OUTAGES,
         "tree_layout": tree,
         "curve_layout": curves,
         "timeline_layout": timeline,
@@ -92,6 +94,7 @@ def _environment(contents: Contents) -> Environment:
         "brief": lambda moment: f"{moment.day} {moment:%b}" if contents.several_days else f"{moment:%H:%M}",
         "when": lambda seen: _when(seen, zone, dated=contents.several_days),
         "duration": duration,
+        "outage": lambda outage: outage.when(zone).replace("-", "–"),
         "fixed": lambda value, digits=2: f"{value:.{digits}f}",
         "signed": lambda value, digits=2: f"{value:+.{digits}f}".replace("-", "−"),
         "probability": probability,

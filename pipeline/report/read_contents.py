@@ -9,6 +9,7 @@ from sqlalchemy import text
 from pipeline.accuracy.labeled import labeled_tracklets
 from pipeline.accuracy.scorecard import scorecard
 from pipeline.calibration.drift import drifts
+from pipeline.cameras.rows import read_outages
 from pipeline.city.decision_digest import decision_digest
 from pipeline.city.units import read_city
 from pipeline.registry import ModelRow, models
@@ -71,6 +72,8 @@ def read_contents(store: Store, district: str) -> Contents:
         unknown = {} if model is None else count_unknown(connection, model.id, district)
         digest = decision_digest(connection, district)
         pending = connection.execute(_PENDING, {"district": district}).scalar_one()
+        first_seen = min((tracklet.first_seen for tracklet in tracklets if tracklet.timed), default=None)
+        outages = read_outages(connection, district, first_seen)
         identities = identities_of(tracklets)
         drawn = [_first_tracklets(identity) for identity in identities[:TIMELINES]]
         waiting = open_pairs(reviews)
@@ -105,7 +108,8 @@ def read_contents(store: Store, district: str) -> Contents:
         ],
         drifts=drifted,
         clocks=clocks,
-        timelines=[draw_timeline(identity, pictures, zone) for identity in drawn],
+        outages=outages,
+        timelines=[draw_timeline(identity, pictures, zone, outages) for identity in drawn],
         joins=joins,
         reviews=pairs,
         waiting=len(waiting),

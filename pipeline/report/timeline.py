@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 from pipeline.report.axis import Axis, span_us, time_axis
 from pipeline.report.identities import DistrictIdentity, Tracklet
 from pipeline.report.thumbnails import Picture, best
+from schemas.feeds import Outage
 from schemas.times import to_us
 
 WIDTH = 1080.0
@@ -45,6 +46,16 @@ class DrawnTracklet:
 
 
 @dataclass(frozen=True)
+class Blind:
+    """A camera's lane from `x` on, while it was blind."""
+
+    outage: Outage
+    x: float
+    y: float
+    width: float
+
+
+@dataclass(frozen=True)
 class Link:
     """A curve from one tracklet to the next."""
 
@@ -66,12 +77,18 @@ class Timeline:
     lane: float  # height of each lane
     axis: Axis | None  # None: the tracklets have no times
     lanes: list[Lane]
+    blind: list[Blind]
     drawn: list[DrawnTracklet]
     links: list[Link]
     cameras_left_out: int
 
 
-def draw_timeline(identity: DistrictIdentity, pictures: Mapping[int, Sequence[Picture]], zone: ZoneInfo) -> Timeline:
+def draw_timeline(
+    identity: DistrictIdentity,
+    pictures: Mapping[int, Sequence[Picture]],
+    zone: ZoneInfo,
+    outages: Sequence[Outage] = (),
+) -> Timeline:
     """Lays out the lanes by camera code, so that a street's and a building's lanes are adjacent.
 
     `pictures`: of tracklets, by id. Of more than 24 cameras those with the most tracklets are drawn. Tracklets without
@@ -131,7 +148,15 @@ def draw_timeline(identity: DistrictIdentity, pictures: Mapping[int, Sequence[Pi
         for a, b in pairwise(tracklets if axis is not None else [])
     ]
     height, left_out = _TOP + len(kept) * lane, len(cameras) - len(kept)
-    return Timeline(identity, WIDTH, height, lane, axis, lanes, drawn, links, left_out)
+    blind = [] if axis is None else [b for o in outages if o.camera in tops and (b := _blind(o, axis, tops[o.camera]))]
+    return Timeline(identity, WIDTH, height, lane, axis, lanes, blind, drawn, links, left_out)
+
+
+def _blind(outage: Outage, axis: Axis, y: float) -> Blind | None:
+    """None where the whole outage lies before or after the time that is drawn."""
+    start = axis.x(to_us(outage.down_at))
+    end = _RIGHT if outage.up_at is None else axis.end_x(to_us(outage.up_at))
+    return Blind(outage, start, y, end - start) if end > start else None
 
 
 def _place_pictures(

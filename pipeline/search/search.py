@@ -11,6 +11,7 @@ from uuid import UUID
 import numpy as np
 from sqlalchemy import Connection, Row, text
 
+from pipeline.cameras.rows import read_outages
 from pipeline.crops.crop_store import CropStore
 from pipeline.registry import ModelRow, check_model_in_use, model_by_id
 from pipeline.search.calibrations import StoredSearchCalibration, search_calibration
@@ -25,6 +26,9 @@ from reid_core.serving.core import ReIDCore
 from schemas.arrays import Floats
 from schemas.levels import Level, level_of
 from schemas.parameters import Period, SearchHit, SearchParameters, SearchResult
+
+#: Most times that a result says a camera was blind.
+_OUTAGES = 100
 
 #: Opens the core of a registered model.
 Cores = Callable[[ModelRow], ReIDCore]
@@ -73,6 +77,7 @@ def search(
             compared=sum(len(part.gallery.ids) for part in parts),
             not_here=None if stated is None else stated.not_here,
             note=" ".join(dict.fromkeys(note for part in parts if (note := part.note(parameters.unit)))),
+            blind=tuple(read_outages(connection, parameters.unit, period.from_time, period.to_time, newest=_OUTAGES)),
         )
         write_result(connection, request, result, ranked, [part.stored for part in parts if part.stored is not None])
     return result

@@ -1,8 +1,13 @@
 """The city with hostile names and its report, as tests of the pages get it."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
+from sqlalchemy import text
+
+from pipeline.cameras.rows import came_up, went_down
+from pipeline.store import Store
 from tests.helpers.town import Town
 
 HOSTILE = (
@@ -20,3 +25,17 @@ LINES = 260  # of the manifest, taken in
 class Reported:
     town: Town
     out: Path  # the report's folder
+
+
+def blind_cameras(store: Store) -> None:
+    """Two outages: one that ended, and one that lasts."""
+    with store.begin() as connection:
+        rows = connection.execute(
+            text("SELECT camera, min(captured_at) AS first FROM crop GROUP BY camera ORDER BY count(*) DESC LIMIT 2")
+        ).all()
+        day = min(row.first for row in rows).replace(hour=8, minute=0, second=0, microsecond=0)
+        for row, minutes in zip(rows, (29, None), strict=True):
+            begun = day if minutes else day + timedelta(minutes=5)
+            went_down(connection, row.camera, begun, f"no route {HOSTILE[0]}")
+            if minutes:
+                came_up(connection, row.camera, begun + timedelta(minutes=minutes))

@@ -8,8 +8,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from rich.console import Console
 
+from schemas.feeds import Outage
 from schemas.parameters import CropEvidence, SearchHit
-from urban_reid.commands.search import hits_table
+from urban_reid.commands.search import blind_lines, hits_table
 
 CROP = CropEvidence(key="ab" * 32, camera="d1/s1/b1/c1", time=None, distance=0.1, lineage=(UUID(int=1),))
 
@@ -52,3 +53,15 @@ def test_the_whole_table_is_printed_at_any_width(width: int) -> None:
     for word in ("13:00:00", "2026", "00000000", "by", "older", "abababab"):
         assert word in words, (word, lines)
     assert not any("…" in line for line in lines)
+
+
+def test_a_few_outages_are_told_and_the_others_counted() -> None:
+    noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    outages = [
+        Outage(camera=f"d1/s1/b1/c{number}", down_at=noon, up_at=None if number == 0 else noon, reason="stalled")
+        for number in range(7)
+    ]
+    lines = blind_lines(outages, ZoneInfo("Europe/Berlin"))
+    assert lines[0] == "camera d1/s1/b1/c0 blind since 1 Jan 2026 13:00:00: stalled"
+    assert len(lines) == 6 and lines[-1] == "and 2 more such times; --json lists them"
+    assert len(blind_lines(outages[:5], ZoneInfo("UTC"))) == 5 and blind_lines([], ZoneInfo("UTC")) == []

@@ -196,7 +196,7 @@ def list_(as_json: AsJson = False) -> None:
         rate, people = (None, None) if health is None else (health.looks_per_s, health.people)
         table.add_row(
             one.feed.camera,
-            _STATES[one.state],
+            STATES[one.state],
             _time(one.since, zone),
             _time(None if health is None else health.last_frame_at, zone),
             "" if rate is None else f"{rate:.1f} of {one.feed.looks_per_s:g}",
@@ -369,7 +369,8 @@ def _option(field: str) -> str:
     return "--mask" if field == "masks" else f"--{field.replace('_', '-')}"
 
 
-_STATES = {
+#: A camera's state in words.
+STATES = {
     "up": "[green]up[/green]",
     "down": "[red]down[/red]",
     "starting": "starting",

@@ -11,6 +11,7 @@ import typer
 from rich.box import SIMPLE
 
 from schemas.errors import InputError, PictureError
+from schemas.feeds import Outage
 from schemas.parameters import SearchHit, SearchParameters
 from schemas.settings import settings
 from schemas.times import period_text
@@ -20,6 +21,9 @@ from urban_reid.output import Table, out, print_json, shown
 from urban_reid.progress import progress
 
 app = typer.Typer()
+
+#: Most outages that are printed.
+_OUTAGES = 5
 
 
 @app.command(
@@ -63,11 +67,21 @@ def search(
     if as_json:
         print_json({"request": str(request), **result.model_dump(mode="json")})
         return
-    if not result.hits:
+    zone = ZoneInfo(opened.city.timezone)
+    if result.hits:
+        out().print(hits_table(result.hits, zone))
+        out().print(shown(result.summary))
+    else:
         out().print(f"no identity was seen in {shown(unit)} then")
-        return
-    out().print(hits_table(result.hits, ZoneInfo(opened.city.timezone)))
-    out().print(shown(result.summary))
+    for line in blind_lines(result.blind, zone):
+        out().print(shown(line), soft_wrap=True)
+
+
+def blind_lines(outages: Sequence[Outage], zone: ZoneInfo) -> list[str]:
+    """What a search may have missed, the latest first: a line for each of a few outages, and how many more."""
+    lines = [f"camera {one.camera} blind {one.when(zone)}: {one.reason}" for one in outages[:_OUTAGES]]
+    more = len(outages) - len(lines)
+    return [*lines, f"and {more} more such times; --json lists them"] if more else lines
 
 
 def _read(file: Path) -> bytes:

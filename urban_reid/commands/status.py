@@ -1,9 +1,13 @@
 """urban-reid status: the current state of the city."""
 
+from collections import Counter
+from datetime import UTC, datetime
+
 import typer
 
 from schemas.settings import settings
 from urban_reid.arguments import AsJson
+from urban_reid.commands.cameras import STATES
 from urban_reid.output import Table, out, print_json, shown, warn_if_open
 
 app = typer.Typer()
@@ -11,8 +15,9 @@ app = typer.Typer()
 
 @app.command(epilog="Example: urban-reid status --json")
 def status(as_json: AsJson = False) -> None:
-    """Count crops, identities by level, decisions and runs; and print the decision digest."""
+    """Count crops, identities by level, decisions and runs; say how cameras fare; and print the decision digest."""
     from pipeline.calibration.drift import drifts
+    from pipeline.cameras.overview import overview
     from pipeline.city.status import status as read
     from pipeline.registry import models
     from pipeline.resolve.calibrations import current_calibrations
@@ -24,7 +29,9 @@ def status(as_json: AsJson = False) -> None:
             model = next((row for row in models(store) if row.in_use), None)
             calibrations = {} if model is None else current_calibrations(connection, model.id)
             drifted = {} if model is None else drifts(connection, calibrations, model.id)
+            cameras = overview(connection, datetime.now(UTC))
     found["drifted"] = [level.value for level, drift in drifted.items() if drift.drifted]
+    found["cameras"] = dict(Counter(camera.state for camera in cameras))
     warn_if_open(settings())
     if as_json:
         print_json(found)
@@ -50,5 +57,8 @@ def status(as_json: AsJson = False) -> None:
         out().print(f"{found['withdrawn']} crops withdrawn by `urban-reid ingest undo`")
     if found["gone"]:
         out().print(f"[yellow]pictures of {found['gone']} crops are gone[/yellow]; what comes back takes part again")
+    if cameras:
+        counts = ", ".join(f"{count} {STATES[state]}" for state, count in sorted(found["cameras"].items()))
+        out().print(f"cameras: {counts}" + ("; `urban-reid cameras list`" if found["cameras"].keys() - {"up"} else ""))
     out().print(f"model {shown(found['model'] or 'none in use')}")
     out().print(f"decision digest {found['digest']}", soft_wrap=True)

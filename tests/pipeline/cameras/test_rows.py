@@ -1,4 +1,5 @@
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import text
@@ -15,7 +16,7 @@ from pipeline.cameras.rows import (
 )
 from pipeline.store import Store
 from schemas.errors import StoreError
-from schemas.feeds import Feed, Health
+from schemas.feeds import Feed, Health, Outage
 from tests.helpers.rows import CAMERA, insert_city
 
 OTHER = "d1/s1/b2/c1"
@@ -92,8 +93,8 @@ def test_an_outage_begins_once_and_ends_once(city: Store) -> None:
         found = [(o.camera, o.down_at, o.up_at, o.reason) for o in read_outages(connection, "d1")]
     later = NOON + timedelta(hours=1)
     assert found == [
-        (CAMERA, NOON, NOON + timedelta(minutes=29), "stalled"),
         (CAMERA, later, later, "no route"),
+        (CAMERA, NOON, NOON + timedelta(minutes=29), "stalled"),
         (OTHER, NOON, None, "wrong password"),
     ]
 
@@ -109,11 +110,19 @@ def test_outages_of_a_unit_and_a_period(city: Store) -> None:
         def begun(unit: str, start: datetime | None, end: datetime | None) -> list[datetime]:
             return [outage.down_at for outage in read_outages(connection, unit, start, end)]
 
-        assert begun("d1/s1/b1", None, None) == [NOON, NOON + 20 * minute]
+        assert begun("d1/s1/b1", None, None) == [NOON + 20 * minute, NOON]
+        assert [outage.camera for outage in read_outages(connection, "d1", newest=2)] == [CAMERA, CAMERA]
         assert begun("d1/s1/b1", NOON + 9 * minute, NOON + 20 * minute) == [NOON]
         assert begun("d1/s1/b1", NOON + 10 * minute, None) == [NOON + 20 * minute]
         assert begun("d1/s1/b2", NOON + 60 * minute, None) == [NOON]
         assert begun("d1/s1/b", None, None) == []
+
+
+def test_an_outage_says_when_it_was() -> None:
+    outage = Outage(camera=CAMERA, down_at=NOON, up_at=NOON + timedelta(minutes=29), reason="stalled")
+    zone = ZoneInfo("Europe/Berlin")
+    assert outage.when(zone) == "1 Jan 2026 13:00:00-13:29:00"
+    assert outage.model_copy(update={"up_at": None}).when(zone) == "since 1 Jan 2026 13:00:00"
 
 
 def test_a_feed_goes_and_its_outages_stay(city: Store) -> None:

@@ -12,7 +12,7 @@ from pipeline.report import write_report
 from pipeline.store import Store
 from pipeline.store.embedded import EmbeddedServer
 from tests.helpers.homes import fresh_settings
-from tests.helpers.reported import HOSTILE, LINES, Reported
+from tests.helpers.reported import HOSTILE, LINES, Reported, blind_cameras
 from tests.helpers.town import Town
 
 
@@ -44,6 +44,7 @@ def reported(
             town = Town(store, hostile_files, model_folder)
             town.take_in((hostile_files / "manifest.jsonl").read_text().splitlines()[:LINES])
             town.resolve()
+            blind_cameras(store)
             out = tmp_path_factory.mktemp("reported") / "report"
             write_report(store, town.crops, "d1", out)
             yield Reported(town, out)

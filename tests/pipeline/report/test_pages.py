@@ -61,6 +61,17 @@ def test_no_name_becomes_an_element_or_attribute(pages: dict[str, Page]) -> None
         assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]", "".join(page.texts))
 
 
+def test_it_says_when_cameras_were_blind(pages: dict[str, Page]) -> None:
+    index = pages["index.html"]
+    rows = [row for row in index.rows if row[-1].startswith("no route")]
+    assert [row[2] for row in rows] == ["still", "29 min"]
+    assert rows[1][1] == "1 Jan 2026 09:00:00–09:29:00"
+    assert rows[0][1].startswith("since ") and rows[0][1].endswith("09:05:00")
+    assert rows[1][3] == one_line(f"no route {HOSTILE[0]}")
+    assert [names for tag, names in index.elements if tag == "rect" and names.get("class") == "blind"]
+    assert "the camera was blind" in index.text
+
+
 def test_names_truths_and_operator_are_shown_as_they_were_written(pages: dict[str, Page]) -> None:
     index = pages["index.html"]
     for name in HOSTILE:

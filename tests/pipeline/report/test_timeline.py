@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pipeline.report.identities import DistrictIdentity, Tracklet
 from pipeline.report.thumbnails import Picture
 from pipeline.report.timeline import LANE, LEFT, THUMB, WIDTH, draw_timeline
+from schemas.feeds import Outage
 
 START = datetime(2026, 1, 1, 8, tzinfo=UTC)
 ZONE = ZoneInfo("Europe/Berlin")
@@ -18,6 +19,11 @@ ZONE = ZoneInfo("Europe/Berlin")
 def tracklet(number: int, camera: str, at_s: float, length_s: float = 3.0, truth: str | None = None) -> Tracklet:
     first = START + timedelta(seconds=at_s)
     return Tracklet(number, uuid4(), camera, first, first + timedelta(seconds=length_s), True, 5, truth)
+
+
+def outage(camera: str, down_s: float, up_s: float | None) -> Outage:
+    down, up = (None if s is None else START + timedelta(seconds=s) for s in (down_s, up_s))
+    return Outage(camera=camera, down_at=down or START, up_at=up, reason="no route")
 
 
 def pictures(tracklets: list[Tracklet], width: int = 60) -> Mapping[int, list[Picture]]:
@@ -87,3 +93,24 @@ def test_without_times_there_are_pictures_but_no_links() -> None:
     assert timeline.axis is None
     assert timeline.links == []
     assert all(d.picture for d in timeline.drawn)
+
+
+def test_a_lane_is_shaded_while_its_camera_was_blind() -> None:
+    tracklets = [tracklet(1, "d1/s1/b1/c1", 0), tracklet(2, "d1/s1/b1/c2", 3600)]  # with a shortened pause between them
+    timeline = draw_timeline(
+        DistrictIdentity(UUID(int=1), tracklets),
+        {},
+        ZONE,
+        [
+            outage("d1/s1/b1/c1", 20, 40),
+            outage("d1/s1/b1/c2", -900, None),
+            outage("d1/s1/b1/c2", -900, -800),  # before the time that is drawn
+            outage("d1/s1/b1/c9", 20, 40),  # not in this timeline
+        ],
+    )
+    first, second = timeline.blind
+    lanes = {lane.camera: lane.y for lane in timeline.lanes}
+    bars = {d.tracklet.id: d for d in timeline.drawn}
+    assert (first.y, second.y) == (lanes["d1/s1/b1/c1"], lanes["d1/s1/b1/c2"])
+    assert bars[1].bar_x + bars[1].bar_width < first.x < first.x + first.width < bars[2].bar_x
+    assert second.x == LEFT and second.x + second.width > bars[2].bar_x + bars[2].bar_width

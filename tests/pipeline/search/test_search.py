@@ -1,12 +1,14 @@
 """A search: hits with lineage, the unit and period searched, uploaded pictures, and what is refused."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import cv2
 import numpy as np
 import pytest
 from sqlalchemy import text
 
+from pipeline.cameras.rows import came_up, went_down
 from pipeline.crops.crop_store import place_of_crop
 from pipeline.registry import insert_search_calibration
 from pipeline.search.calibrations import search_calibration
@@ -98,6 +100,23 @@ def test_only_crops_of_the_period_are_returned(resolved: Town) -> None:
     assert hits
     assert all(crop.time is not None and start <= crop.time < end for hit in hits for crop in hit.crops)
     assert run(resolved, crop_key=key, from_time=from_us(times[-1] + 10**9)) == ()
+
+
+def test_a_result_says_which_cameras_were_blind_then(resolved: Town) -> None:
+    key, noon = some_crop(resolved), datetime(2026, 1, 1, 12, tzinfo=UTC)
+    hour = timedelta(hours=1)
+    with resolved.store.begin() as connection:
+        for camera, at in (("d1/s1/b1/c1", noon), ("d1/s1/b2/c1", noon), ("d1/s1/b1/c1", noon + 3 * hour)):
+            went_down(connection, camera, at, "stalled")
+            came_up(connection, camera, at + hour)
+
+    def blind(unit: str, start: datetime | None, end: datetime | None) -> list[tuple[str, datetime]]:
+        found = whole(resolved, crop_key=key, unit=unit, from_time=start, to_time=end)
+        return [(outage.camera, outage.down_at) for outage in found.blind]
+
+    assert blind("d1/s1/b1", None, None) == [("d1/s1/b1/c1", noon + 3 * hour), ("d1/s1/b1/c1", noon)]
+    assert blind("d1/s1", noon + hour / 2, noon + hour) == [("d1/s1/b1/c1", noon), ("d1/s1/b2/c1", noon)]
+    assert blind("d1", noon + hour, noon + 2 * hour) == []
 
 
 def test_probabilities_follow_from_what_is_stored_and_not_here_is_stated(resolved: Town) -> None:
