@@ -140,10 +140,12 @@ def streams(arguments: argparse.Namespace) -> None:
             pictures = np.random.default_rng(1).integers(0, 255, shape, dtype=np.uint8)
             alone["embedding"] = used_s(lambda: core.embed(pictures), 5) / 16
             environment = {**os.environ, "URBAN_REID_HOME": str(folder)}
-            started = [
-                subprocess.Popen([sys.executable, "-P", "-m", module], env=environment, cwd=folder)
-                for module in ("reid_core.serving.service", "pipeline.cameras.service")
-            ]
+            started = []
+            for module in ("reid_core.core_process.service", "pipeline.cameras.service"):
+                command = [sys.executable, "-P", "-m", module]
+                started.append(subprocess.Popen(command, env=environment, cwd=folder))
+                while not settings.core_socket.exists():
+                    time.sleep(0.1)
             try:
                 measure(arguments, store, [psutil.Process(each.pid) for each in started], alone)
             finally:
@@ -166,11 +168,8 @@ def measure(
     while counted()[0] < arguments.cameras:
         time.sleep(0.5)
     time.sleep(WARM_S)
-    [server] = [
-        each
-        for each in psutil.process_iter()
-        if str(store.settings.home) in " ".join(each.cmdline()[:4]) and each.name() == "postgres"
-    ]
+    pid_file = next(store.settings.home.rglob("postmaster.pid"))
+    server = psutil.Process(int(pid_file.read_text().split()[0]))
     parts = [*processes, server]
     before, was, began = [processor_s(each) for each in parts], counted(), time.monotonic()
     looked = []

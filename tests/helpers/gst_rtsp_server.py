@@ -51,7 +51,7 @@ class Mount(GstRtspServer.RTSPMediaFactory):
         super().__init__()
         self.videos, self.fps = videos, fps
         self.units, self.at, self.mode = videos[0], 0, "go"
-        self.source, self.pushed = None, 0
+        self.sources = []  # one for each media: two clients that come at once may get one each
         self.set_shared(True)
         self.set_launch(
             f"( appsrc name=source is-live=true format=time do-timestamp=true caps={CAPS} "
@@ -60,18 +60,21 @@ class Mount(GstRtspServer.RTSPMediaFactory):
         GLib.timeout_add(round(1000 / fps), self.push)
 
     def do_configure(self, media):
-        self.source = media.get_element().get_by_name("source")
+        source = media.get_element().get_by_name("source")
+        media.connect("unprepared", lambda _: self.sources.remove(source))
+        self.sources.append(source)
         self.at = 0
 
     def push(self):
-        if self.source is None or self.mode == "stall":
+        if not self.sources or self.mode == "stall":
             return True
         unit, key = self.units[self.at]
         if not (self.mode == "freeze" and key):
             self.at = (self.at + 1) % len(self.units)
         if self.mode == "garbage":
             unit = unit[:6] + random.randbytes(len(unit) - 6)
-        self.source.emit("push-buffer", Gst.Buffer.new_wrapped(unit))
+        for source in self.sources:
+            source.emit("push-buffer", Gst.Buffer.new_wrapped(unit))
         return True
 
     def obey(self, order, number=None):
