@@ -42,3 +42,12 @@ def one_line(text: object) -> str:
 Text = Annotated[str, AfterValidator(storable)]
 #: A name for programs to compare, such as a track's.
 Line = Annotated[str, AfterValidator(_one_line)]
+
+
+def byte_size(count: float) -> str:
+    """A number of bytes as people write it: 3.2 GB."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

@@ -69,9 +69,10 @@ def restore_dump(settings: Settings, path: Path, tell: Tell = lambda *_: None) -
     """Restores a dump, such as those in HOME/backups, into a home or a server without a database.
 
     Writes an audit row. Pictures and models of the home stay as they are. Returns the decision digest, None for an
-    earlier revision, which the next command migrates. Raises StoreError for a file that is no dump, and as `restore`.
+    earlier revision, which the next command migrates. Raises StoreError for a file that is no dump of a city, or one of
+    a newer program, and as `restore`.
     """
-    dump.contents(path)
+    schema.check_known(dump.revision(path), f"the dump {path}")
     with _into(settings, file_hash(path), path, (), _room(settings, path.stat().st_size)):
         return _restore_database(settings, path, {"dump": path.name}, tell)
 

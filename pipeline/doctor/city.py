@@ -14,7 +14,6 @@ from pipeline.city.status import gone_pictures
 from pipeline.city.units import find_city
 from pipeline.crops.crop_store import PROBES, CropStore, Place
 from pipeline.doctor.check import Check, ok, to_do, unknown
-from pipeline.doctor.folder import size
 from pipeline.ingest.features import SOURCE
 from pipeline.registry import models
 from pipeline.store import Store, embedded, revision, schema
@@ -23,6 +22,7 @@ from pipeline.store.embedded_programs import MAJOR, major_of
 from reid_core.files import model_digest, read_card
 from schemas.errors import UrbanReidError
 from schemas.settings import Settings
+from schemas.text import byte_size
 
 _NAMES = ("rows", "pictures", "files", "models", "clock", "growth")
 _SLACK = timedelta(seconds=60)
@@ -211,14 +211,12 @@ def _growth(store: Store) -> Check:
         ).one()
     prefect = home / "prefect" / "prefect.db"
     parts = {"crops": taken, "database": database, "Prefect": _bytes(prefect)}
-    said = ", ".join(f"{name} {size(count)}" for name, count in parts.items())
+    said = ", ".join(f"{name} {byte_size(count)}" for name, count in parts.items())
     if not lately or not home.is_dir():
         return ok("growth", f"{said}; no crop came in the last {_DAYS} days")
     a_day = (taken + (database if store.settings.database_url is None else 0)) / crops * lately / _DAYS
     days = shutil.disk_usage(home).free / max(a_day, 1)
-    said += (
-        f"; {size(a_day)} a day in the last {_DAYS} days, room for {f'{days:.0f} days' if days < _YEARS else 'years'}"
-    )
+    said += f"; {byte_size(a_day)} a day in the last {_DAYS} days, room for {f'{days:.0f} days' if days < _YEARS else 'years'}"
     if days < _ENOUGH_DAYS:
         return to_do("growth", said, "make room, or keep the data for a shorter time")
     return ok("growth", said)

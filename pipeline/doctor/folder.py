@@ -3,12 +3,15 @@
 import os
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pipeline.doctor.check import Check, ok, to_do, unknown
 from pipeline.doctor.permissions import in_words, open_to_others
 from pipeline.store.embedded_home import UNFINISHED
+from pipeline.store.kept_dumps import KEPT_DAYS, kept
 from schemas.settings import Settings
+from schemas.text import byte_size
 
 #: Less room than this, bytes or as a share of the disk, is too little to go on with.
 _LEAST_FREE, _LEAST_SHARE = 2 * 2**30, 0.05
@@ -34,6 +37,7 @@ def check_folder(settings: Settings) -> Iterator[Check]:
     yield _permissions(home)
     yield _disk(home)
     yield _logs(home)
+    yield from _dumps(home)
 
 
 def _permissions(home: Path) -> Check:
@@ -48,7 +52,7 @@ def _permissions(home: Path) -> Check:
 
 def _disk(home: Path) -> Check:
     room, inodes = shutil.disk_usage(home), os.statvfs(home)
-    said = f"{size(room.free)} of {size(room.total)} are free"
+    said = f"{byte_size(room.free)} of {byte_size(room.total)} are free"
     if room.free < max(_LEAST_FREE, _LEAST_SHARE * room.total):
         return to_do("disk", said, "free some, or move the data directory to a larger disk")
     if inodes.f_files and inodes.f_favail < _LEAST_SHARE * inodes.f_files:
@@ -58,19 +62,20 @@ def _disk(home: Path) -> Check:
     return ok("disk", said)
 
 
+def _dumps(home: Path) -> Iterator[Check]:
+    if dumps := kept(home):
+        oldest = datetime.fromtimestamp(dumps[0].stat().st_mtime, UTC)
+        yield ok(
+            "dumps",
+            f"{len(dumps)} of before upgrades, the oldest of {oldest:%Y-%m-%d}, which hold also what has been erased "
+            f"since; each is removed after {KEPT_DAYS} days",
+        )
+
+
 def _logs(home: Path) -> Check:
     found = {path: path.stat().st_size for path in (*home.glob("*.log"), *home.glob("*/*.log")) if path.is_file()}
     large = [path for path, taken in found.items() if taken > _LARGE_LOG]
-    said = f"{len(found)} log files of {size(sum(found.values()))}"
+    said = f"{len(found)} log files of {byte_size(sum(found.values()))}"
     if large:
         return to_do("logs", f"{said}: {', '.join(map(str, large))}", "end `urban-reid up` and remove the large ones")
     return ok("logs", said)
-
-
-def size(count: float) -> str:
-    """A number of bytes as people write it: 3.2 GB."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "bytes" or count >= 100 else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"

@@ -228,8 +228,8 @@ _CLAIM = text(f"""
     SELECT :batch, crop.id, new.track, {_BOX}, new.truth FROM {_NEW_CROPS}
     JOIN crop ON crop.key = new.key AND crop.batch_id <> :batch ON CONFLICT DO NOTHING""")
 _INSERT_TRUTH = text("""
-    INSERT INTO crop_truth (crop_id, truth)
-    SELECT crop.id, new.truth FROM unnest(CAST(:key AS bytea[]), CAST(:truth AS text[])) AS new (key, truth)
+    INSERT INTO crop_truth (crop_id, truth, batch_id)
+    SELECT crop.id, new.truth, :batch FROM unnest(CAST(:key AS bytea[]), CAST(:truth AS text[])) AS new (key, truth)
     JOIN crop USING (key) ON CONFLICT DO NOTHING""")
 _READ_TRUTH = text("SELECT key, truth FROM crop JOIN crop_truth ON crop_id = id WHERE key = ANY(CAST(:key AS bytea[]))")
 
@@ -265,7 +265,7 @@ def write_crops(
     if batch is not None and len(inserted) < len(new):
         connection.execute(_CLAIM, columns)
     if labeled:
-        _write_truth(connection, labeled)
+        _write_truth(connection, labeled, batch)
     watermarks.mark_crops(connection, ((row.camera, row.captured_at) for row in inserted), window_s)
     return len(inserted), len(crops) - len(inserted)
 
@@ -278,10 +278,11 @@ def _columns(new: Sequence[NewCrop], batch: int | None) -> dict[str, object]:
     return columns | {name: [box[i] for box in boxes] for i, name in enumerate("xywh")} | {"batch": batch}
 
 
-def _write_truth(connection: Connection, labeled: Mapping[bytes, NewCrop]) -> None:
+def _write_truth(connection: Connection, labeled: Mapping[bytes, NewCrop], batch: int | None) -> None:
     """Writes the truth of stored crops by key. Raises InputError for a crop that has another truth already."""
     keys = sorted(labeled)
-    connection.execute(_INSERT_TRUTH, {"key": keys, "truth": [labeled[key].truth for key in keys]})
+    truths = [labeled[key].truth for key in keys]
+    connection.execute(_INSERT_TRUTH, {"key": keys, "truth": truths, "batch": batch})
     for key, stored in connection.execute(_READ_TRUTH, {"key": keys}):
         if stored != labeled[bytes(key)].truth:
             raise _two_truths(labeled[bytes(key)], stored, "in the store")

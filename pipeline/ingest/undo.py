@@ -2,8 +2,8 @@
 
 Rows of crops stay, marked as withdrawn, so that audit and earlier decisions still say what they were about. Their
 features and truth go, and their pictures unless something else holds them. A crop that another batch brought too
-stays, as that batch describes it. The windows concerned are resolved again; runs that they supersede lose the
-prototypes that were made of withdrawn crops (`pipeline/resolve/withdrawn.py`).
+stays, as that batch describes it; a truth that no other batch stated goes. The windows concerned are resolved again;
+runs that they supersede lose the prototypes that were made of withdrawn crops (`pipeline/resolve/withdrawn.py`).
 """
 
 from collections.abc import Sequence
@@ -31,6 +31,16 @@ class Undone:
     districts: tuple[str, ...]  # whose windows must be resolved again
 
 
+# A truth counts to the batch that stated it first, and now to the earliest other batch that stated it too.
+_LEAVE_TRUTHS = text("""
+    WITH heir AS (
+        SELECT DISTINCT ON (t.crop_id) t.crop_id, k.batch_id FROM crop_truth t
+        LEFT JOIN crop_claim k ON k.crop_id = t.crop_id AND k.truth = t.truth
+        WHERE t.batch_id = :batch ORDER BY t.crop_id, k.batch_id
+    ), without AS (
+        DELETE FROM crop_truth t USING heir h WHERE t.crop_id = h.crop_id AND h.batch_id IS NULL
+    )
+    UPDATE crop_truth t SET batch_id = h.batch_id FROM heir h WHERE t.crop_id = h.crop_id AND h.batch_id IS NOT NULL""")
 # The earliest other batch that brought the crop.
 _HAND_OVER = text("""
     WITH heir AS (
@@ -38,12 +48,9 @@ _HAND_OVER = text("""
         WHERE c.batch_id = :batch ORDER BY k.crop_id, k.batch_id
     ), taken AS (
         DELETE FROM crop_claim k USING heir h WHERE k.crop_id = h.crop_id AND k.batch_id = h.batch_id
-    ), without AS (
-        DELETE FROM crop_truth t USING heir h WHERE t.crop_id = h.crop_id AND t.truth IS DISTINCT FROM h.truth
     )
     UPDATE crop c SET batch_id = h.batch_id, track = h.track, box = h.box FROM heir h WHERE c.id = h.crop_id
-    RETURNING c.id, c.camera, c.captured_at, h.truth""")
-_ADD_TRUTH = text("INSERT INTO crop_truth (crop_id, truth) VALUES (:crop, :truth) ON CONFLICT DO NOTHING")
+    RETURNING c.id, c.camera, c.captured_at""")
 _WITHDRAW = text(
     "UPDATE crop SET withdrawn_at = now() WHERE batch_id = :batch AND withdrawn_at IS NULL "
     "RETURNING id, camera, captured_at, day"
@@ -85,10 +92,8 @@ def _withdraw(store: Store, connection: Connection, batch: int) -> tuple[Sequenc
     """The rows of the crops that were withdrawn, and of those that other batches keep."""
     at = {"batch": batch}
     connection.execute(text("DELETE FROM crop_claim WHERE batch_id = :batch"), at)
+    connection.execute(_LEAVE_TRUTHS, at)
     kept = connection.execute(_HAND_OVER, at).all()
-    truths = [{"crop": row.id, "truth": row.truth} for row in kept if row.truth is not None]
-    if truths:
-        connection.execute(_ADD_TRUTH, truths)
     withdrawn = connection.execute(_WITHDRAW, at).all()
     ids, days = [row.id for row in withdrawn], list({row.day for row in withdrawn})
     connection.execute(

@@ -5,6 +5,7 @@ holds no roles, no passwords and no extension, which the target has before a res
 """
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -82,6 +83,17 @@ def contents(path: Path) -> str:
     """The table of contents of a dump, a line an object. Raises StoreError if it is not a dump that can be read."""
     environment = {"PATH": os.defpath, "LC_ALL": "C"}
     return _run(f"{path} cannot be read", "pg_restore", "--list", str(path), environment=environment)
+
+
+def revision(path: Path) -> str:
+    """The revision of the city's tables in a dump. Raises StoreError if it is no dump of a city, or cannot be read."""
+    environment = {"PATH": os.defpath, "LC_ALL": "C"}
+    rows = ["--data-only", "--table=alembic_version", "--file=-"]
+    said = _run(f"{path} cannot be read", "pg_restore", *rows, str(path), environment=environment)
+    found = re.search(r"^COPY public\.alembic_version .*\n(\w+)$", said, re.MULTILINE)
+    if found is None:
+        raise StoreError(f"{path} is no dump of a city: it names no revision of its tables")
+    return found[1]
 
 
 def read_dump(path: Path, to: Database) -> None:

@@ -17,6 +17,7 @@ from pipeline.store import embedded, roles, schema, user_supplied
 from pipeline.store.connections import SEATS, Seats, patient
 from pipeline.store.embedded_home import check_restored
 from pipeline.store.errors import database_errors
+from pipeline.store.kept_dumps import remove_old
 from schemas.errors import StoreError
 from schemas.settings import Settings
 
@@ -81,6 +82,7 @@ class Store:
                     )
                 schema.upgrade(settings)
             store._settle_crops()
+            remove_old(settings.home)
         except BaseException:
             store.close()
             raise

@@ -76,7 +76,8 @@ def test_no_file_or_folder_of_a_home_is_open_to_others(
             assert open_files(home / out) == [] and (home / out).stat().st_mode & 0o777 == 0o700
         (ours / "crops").chmod(0o755)
         ours.chmod(0o711)
-        assert "warning: other users of this machine can open crops" in run("status")
+        for command in (("status",), ("ingest", "manifest", str(home / "manifest.jsonl"))):
+            assert "warning: other users of this machine can open crops" in run(*command)
         up.send_signal(signal.SIGTERM)
         assert up.wait(240) == 0
     finally:

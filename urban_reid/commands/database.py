@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from schemas.settings import settings
+from schemas.text import byte_size
 from urban_reid.arguments import AsJson
 from urban_reid.output import out, print_json, say, shown
 from urban_reid.progress import stages
@@ -120,8 +121,8 @@ def backup(folder: Backup, as_json: AsJson = False) -> None:
     for name in manifest.missing_models:
         say(f"the files of model {shown(name)} are missing or damaged, and it is not whole in the backup")
     out().print(
-        f"backed up in {seconds:.1f} s: database {_size(manifest.database.bytes)}, {manifest.count} files "
-        f"{_size(manifest.file_bytes)}, of which {done.copied_files} were copied; "
+        f"backed up in {seconds:.1f} s: database {byte_size(manifest.database.bytes)}, {manifest.count} files "
+        f"{byte_size(manifest.file_bytes)}, of which {done.copied_files} were copied; "
         f"decision digest {manifest.decision_digest}",
         soft_wrap=True,
     )
@@ -145,7 +146,7 @@ def verify(folder: Backup, as_json: AsJson = False) -> None:
     else:
         out().print(
             f"whole, checked in {seconds:.1f} s: taken {manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC, database "
-            f"{_size(manifest.database.bytes)}, {manifest.count} files {_size(manifest.file_bytes)}; "
+            f"{byte_size(manifest.database.bytes)}, {manifest.count} files {byte_size(manifest.file_bytes)}; "
             f"decision digest {manifest.decision_digest}",
             soft_wrap=True,
         )
@@ -171,15 +172,15 @@ def restore(
         with stages() as tell:
             digest = restore_dump(settings(), source, tell)
         found: dict[str, object] = {"digest": digest, "other_settings": {}, "manifest": None}
-        what = f"database {_size(source.stat().st_size)}"
+        what = f"database {byte_size(source.stat().st_size)}"
     else:
         with stages() as tell:
             done = bring_back(settings(), source, tell)
         manifest, digest = done.manifest, done.digest
         found = {"digest": digest, "other_settings": done.other_settings, "manifest": manifest.model_dump(mode="json")}
         what = (
-            f"as of {manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC: database {_size(manifest.database.bytes)}, "
-            f"{manifest.count} files {_size(manifest.file_bytes)}"
+            f"as of {manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC: database {byte_size(manifest.database.bytes)}, "
+            f"{manifest.count} files {byte_size(manifest.file_bytes)}"
         )
         for variable, value in done.other_settings.items():
             say(f"the city was resolved with {variable}={shown(value)}; set that, or windows are resolved another way")
@@ -189,11 +190,3 @@ def restore(
     else:
         state = f"decision digest {digest}" if digest else "of an earlier revision, which the next command migrates"
         out().print(f"restored in {seconds:.1f} s, {what}; {state}", soft_wrap=True)
-
-
-def _size(count: int) -> str:
-    """Two or three figures: 12 kB, 3.4 MB, 120 MB, 1.2 GB."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return f"{count} bytes"

@@ -14,7 +14,7 @@ from schemas.parameters import ApprovalParameters
 from schemas.settings import settings
 from urban_reid.arguments import AsJson, Operator, Reason, checked, moment
 from urban_reid.earlier_names import Command
-from urban_reid.output import Table, out, print_json, say, shown
+from urban_reid.output import Table, out, print_json, say, shown, warn_if_open
 from urban_reid.progress import progress
 
 app = typer.Typer(help="Take in pictures of people, and undo that.", no_args_is_help=True)
@@ -230,6 +230,7 @@ def _region(text: str | None) -> tuple[int, int, int, int] | None:
 
 
 def _show(report: IngestReport, as_json: bool) -> None:
+    warn_if_open(settings())
     if as_json:
         print_json(report.model_dump(mode="json"))
         return

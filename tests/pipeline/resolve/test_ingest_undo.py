@@ -1,5 +1,6 @@
 """Undo of an ingest: after a resolve the city is as if the batch had never been taken in."""
 
+import json
 import random
 from collections.abc import Callable
 
@@ -107,6 +108,26 @@ def test_what_another_batch_brought_too_stays(
     assert sum(path.is_file() for path in town.crops.root.rglob("*")) == count(
         town, "SELECT count(DISTINCT picture) FROM crop WHERE withdrawn_at IS NULL"
     )
+
+
+def test_a_truth_goes_with_the_last_batch_that_stated_it(town: Town, lines: list[str]) -> None:
+    labeled = lines[:20]
+    bare = [
+        json.dumps({name: value for name, value in json.loads(line).items() if name != "truth"}) for line in labeled
+    ]
+    truths = "SELECT count(*) FROM crop_truth"
+    town.take_in(bare)
+    town.take_in(labeled[:15])
+    town.take_in(labeled[5:])
+    first, second, third = sorted(listed(town.store))
+    assert count(town, truths) == 20
+    assert undone(town, second).crops == 0
+    assert count(town, truths) == 15, "five were stated by nobody else"
+    undone(town, first)
+    assert count(town, truths) == 15 == status(town.store)["crops"]
+    town.take_in(bare)
+    undone(town, third)
+    assert count(town, truths) == 0 and status(town.store)["crops"] == 20
 
 
 def test_undo_and_the_same_again_before_a_resolve_changes_nothing(town: Town, lines: list[str]) -> None:

@@ -1,5 +1,6 @@
 """The dump that precedes a migration, and a migration that is interrupted."""
 
+import os
 import re
 import subprocess
 import time
@@ -11,9 +12,11 @@ from alembic import command
 from sqlalchemy import text
 
 from pipeline.backup import restore_dump
+from pipeline.doctor.folder import check_folder
 from pipeline.store import Store, embedded, kept_dumps, roles, schema, upgrade, user_supplied
+from pipeline.store.dump import of_home, write_dump
 from pipeline.store.user_supplied import supplied_url
-from schemas.errors import HomeError
+from schemas.errors import HomeError, StoreError
 from schemas.settings import Settings
 from tests.helpers.catalog import catalog, rows
 from tests.helpers.command_line import environment_of, program
@@ -37,6 +40,36 @@ def earlier(used_home: Path, home: Path) -> Iterator[tuple[Settings, embedded.Em
 
 def back(server: embedded.EmbeddedServer) -> None:
     schema.migrate(lambda: server.connect(roles.OWNER), command.downgrade, _EARLIER)
+
+
+def test_a_dump_of_a_newer_program_is_refused_before_anything_is_created(
+    used_home: Path, home: Path, tmp_path: Path
+) -> None:
+    of = copied_home(used_home, home / "city")
+    with embedded.hold(of) as server:
+        with schema.session(lambda: server.connect(roles.OWNER)) as connection, connection.begin():
+            connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        write_dump(of_home(of), tmp_path / "newer.dump")
+        with schema.session(lambda: server.connect(roles.OWNER)) as connection, connection.begin():
+            connection.execute(text("DROP TABLE alembic_version"))
+        write_dump(of_home(of), tmp_path / "other.dump")
+    for name, why in (("newer", "has revision 9999, which this program does not know"), ("other", "no dump of a city")):
+        with pytest.raises(StoreError, match=why):
+            restore_dump(Settings(home=home / "new", database_url=None), tmp_path / f"{name}.dump")
+    assert not (home / "new").exists()
+
+
+def test_old_dumps_go_with_the_next_command(used_home: Path, home: Path) -> None:
+    settings = Settings(home=copied_home(used_home, home / "city"), database_url=None)
+    folder = settings.home / "backups"
+    folder.mkdir()
+    for name, days in (("0007-old.dump", 31), ("0008-young.dump", 29)):
+        (folder / name).touch()
+        os.utime(folder / name, (time.time() - days * 24 * 3600,) * 2)
+    said = next(check.found for check in check_folder(settings) if check.name == "dumps")
+    assert said.startswith("2 of before upgrades, the oldest of 20") and said.endswith("each is removed after 30 days")
+    Store.open(settings).close()
+    assert [path.name for path in folder.iterdir()] == ["0008-young.dump"]
 
 
 def test_a_dump_precedes_every_migration_and_the_newest_few_are_kept(
@@ -73,7 +106,7 @@ def test_without_room_for_the_dump_nothing_is_migrated(
 ) -> None:
     settings, _ = earlier
     monkeypatch.setattr(kept_dumps, "_ROOM", 1e9)
-    with pytest.raises(HomeError, match=r"needs about \d+ MB, and the disk of .* has \d+ MB free; free some"):
+    with pytest.raises(HomeError, match=r"needs about [\d.]+ TB, and the disk of .* has [\d.]+ \wB free; free some"):
         Store.open(settings)
     assert schema.revision(settings)[0] == _EARLIER and not list(settings.home.glob("backups/*"))
 
