@@ -113,6 +113,15 @@ class Settings(BaseSettings):
     camera_secrets: dict[Line, SecretStr] = Field(
         {}, description='users and passwords of cameras, by name: {"gate": "user:password"}; else camera-secrets.toml'
     )
+    webhook_url: SecretStr | None = Field(
+        None, description="http(s) address that `up` tells when a camera goes down and comes up, signed"
+    )
+    webhook_secret: SecretStr | None = Field(
+        None, description="what the webhook's messages are signed with; else the file webhook-secret, made if missing"
+    )
+    metrics: Line | None = Field(
+        None, description="where `up` serves Prometheus metrics, such as 127.0.0.1:9464; unset: nowhere"
+    )
     operator: Text = Field(
         default_factory=lambda: os.environ.get("USER", "unknown"), description="name of the operator, for the audit"
     )

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -178,6 +179,8 @@ def run(settings: Settings, say: Callable[[str], None], on_ready: Callable[[str]
     Raises HomeError when another `up` runs on this data directory, or its path is too long for the core's socket;
     FlowError when the Prefect server or its runner does not start; UsageError for a port that cannot be used.
     """
+    from pipeline.cameras.webhook import telling
+    from pipeline.metrics.server import serving_metrics
     from pipeline.store import Store
     from reid_core.serving.wire import socket_path
 
@@ -189,6 +192,8 @@ def run(settings: Settings, say: Callable[[str], None], on_ready: Callable[[str]
         stack.enter_context(_alone(settings))
         stack.enter_context(_on_signals(ended.set))
         store = stack.enter_context(Store.open(settings, "urban-reid up"))
+        stack.enter_context(serving_metrics(store))
+        stack.enter_context(telling(store, say, lambda: datetime.now(UTC)))
         server = stack.enter_context(PrefectServer(settings, supervising=True))
         stack.callback(server.stop)
         prefect.mkdir(mode=0o700, exist_ok=True)  # not made yet where the user supplies the server

@@ -8,12 +8,12 @@ from typing import Literal
 from sqlalchemy import Connection, text
 
 from pipeline.cameras.rows import read_feeds, read_health
-from schemas.feeds import Feed, Health, State
+from schemas.feeds import Feed, Health
 
 #: Health that is older says nothing about now.
 STALE_AFTER = timedelta(seconds=60)
 
-Seen = State | Literal["unknown"]
+Seen = Literal["up", "starting", "down", "ended", "paused", "unknown"]
 
 
 @dataclass(frozen=True)

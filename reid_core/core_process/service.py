@@ -43,6 +43,10 @@ def application(embedders: Embedders, detectors: Detectors) -> FastAPI:
         kind = name if name in wire.ERRORS else CoreError.__name__
         return JSONResponse({"error": kind, "message": str(error)}, status, {"connection": "close"})
 
+    @app.get("/jobs")
+    async def _jobs() -> dict[str, int]:
+        return {"embedding": embedders.jobs, "detection": detectors.jobs}
+
     @app.get("/models/{digest}")
     async def _model(digest: str) -> dict[str, str]:
         await asyncio.to_thread(embedders.folders.find, digest)

@@ -1,5 +1,6 @@
 """The protocol between the core process and its clients: raw tensors in bodies, shapes in headers, bounded sizes.
 
+    GET  /jobs                          requests that wait or compute: {"embedding": n, "detection": n}
     GET  /models/DIGEST                 200 if the home has an undamaged model with this digest
     POST /models/DIGEST/embed           uint8 (n, H, W, 3)    -> float32 (n, D)
     POST /models/DIGEST/distances       float64 (2, n, D)     -> float64 (n,)

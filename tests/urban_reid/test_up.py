@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -95,11 +96,17 @@ def test_up(home: Path, here: Path) -> None:
         return subprocess.run(program(*arguments), env=environment, cwd=here, capture_output=True, text=True)
 
     assert "nothing is up" in error_of(run("resolve", "--unit", "d1", "--no-wait"), 1)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        metrics = f"127.0.0.1:{free.getsockname()[1]}"
     manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     manager.bind(str(here / "manager.sock"))
     up = subprocess.Popen(
         program("up", "--json"),
-        env=environment | {"NOTIFY_SOCKET": str(here / "manager.sock")},
+        env=environment
+        | {
+            "NOTIFY_SOCKET": str(here / "manager.sock"),
+            "URBAN_REID_METRICS": metrics,
+        },
         cwd=here,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -132,6 +139,11 @@ def test_up(home: Path, here: Path) -> None:
         wait_until(lambda: json.loads(run("status", "--json").stdout)["levels"]["district"])
         (of_windows,) = ask("/flow_runs/filter", {"flow_runs": {"tags": {"all_": ["windows"]}}})
         assert of_windows["name"] == "d1"
+
+        with urllib.request.urlopen(f"http://{metrics}/metrics") as answer:
+            page = answer.read().decode()
+        assert "urban_reid_core_up 1.0" in page and "urban_reid_database_up 1.0" in page
+        assert 'urban_reid_core_jobs{queue="embedding"}' in page
 
         core = process_of(home, "reid_core.core_process.service")
         assert core is not None

@@ -114,6 +114,11 @@ def test_a_model_that_the_home_does_not_have_runs_in_process(settings: Settings,
 
 
 @pytest.mark.usefixtures("process")
+def test_it_says_how_many_requests_it_has(settings: Settings, process: object) -> None:
+    with client(settings) as core:
+        assert core.get("/jobs").json() == {"embedding": 0, "detection": 0}
+
+
 @pytest.mark.parametrize(
     ("what", "body", "shape", "message"),
     [

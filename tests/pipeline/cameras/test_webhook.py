@@ -1,0 +1,165 @@
+"""The webhook, with a real receiver on loopback that checks signatures as the guide says."""
+
+import hashlib
+import hmac
+import json
+import stat
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from pipeline.cameras import webhook
+from pipeline.cameras.rows import came_up, went_down
+from pipeline.cameras.webhook import FILE, Hook, hook_of, tell, telling, untold
+from pipeline.store import Store
+from schemas.errors import UsageError
+from schemas.settings import Settings
+from tests.helpers.rows import CAMERA, insert_city
+
+SECRET = "a secret of the test"
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+class Receiver(ThreadingHTTPServer):
+    """Takes messages with a right signature; `status` is what it answers to those."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.status, self.wait_s = 200, 0.0
+        self.taken: list[dict[str, Any]] = []
+        self.arrived = threading.Event()
+        self.url = f"http://127.0.0.1:{self.server_address[1]}/hook"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Receiver
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        timestamp, signed = self.headers["X-Urban-Reid-Timestamp"], self.headers["X-Urban-Reid-Signature"]
+        expected = hmac.new(SECRET.encode(), f"{timestamp}.".encode() + body, hashlib.sha256).hexdigest()
+        fresh = abs(time.time() - int(timestamp)) < 300
+        right = fresh and hmac.compare_digest(signed, f"v1={expected}")
+        time.sleep(self.server.wait_s)
+        self.send_response(self.server.status if right else 401)
+        self.end_headers()
+        if right and self.server.status == 200:
+            self.server.taken.append(json.loads(body))
+            self.server.arrived.set()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def outage(store: Store) -> Store:
+    """A city with a camera that was down from noon on for a minute."""
+    with store.begin() as connection:
+        insert_city(connection)
+        went_down(connection, CAMERA, NOON, "does not answer")
+        came_up(connection, CAMERA, NOON + timedelta(minutes=1))
+    return store
+
+
+def test_down_and_up_are_told_once_and_signed(outage: Store, receiver: Receiver) -> None:
+    hook = Hook(receiver.url, SECRET)
+    assert tell(outage, hook, NOON + timedelta(minutes=2)) is None
+    assert [message.pop("id") for message in receiver.taken] == ["1-down", "1-up"]
+    common = {"camera": CAMERA, "reason": "does not answer"}
+    assert receiver.taken == [
+        {"event": "camera.down", "at": "2026-01-01T12:00:00+00:00", **common},
+        {"event": "camera.up", "at": "2026-01-01T12:01:00+00:00", "down_at": "2026-01-01T12:00:00+00:00", **common},
+    ]
+    assert tell(outage, hook, NOON + timedelta(minutes=3)) is None and len(receiver.taken) == 2
+    assert SECRET not in repr(hook) and receiver.url not in repr(hook)
+
+
+@pytest.mark.parametrize("fault", ["status", "wrong secret", "slow", "nobody"])
+def test_what_is_not_taken_waits_and_the_reason_holds_no_address(
+    outage: Store, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    monkeypatch.setattr(webhook, "ANSWER_WITHIN_S", 0.3)
+    secret, url = ("another" if fault == "wrong secret" else SECRET), receiver.url
+    receiver.status = 500 if fault == "status" else 200
+    receiver.wait_s = 1.0 if fault == "slow" else 0.0
+    if fault == "nobody":
+        url = "http://127.0.0.1:9/verysecret"
+    why = tell(outage, Hook(url, secret), NOON)
+    expected = {
+        "status": "answers with status 500",
+        "wrong secret": "answers with status 401",
+        "slow": "does not answer within 0 s",
+        "nobody": "cannot be reached (ConnectError)",
+    }
+    assert why == expected[fault] and len(untold(outage, NOON)) == 2
+    receiver.status, receiver.wait_s = 200, 0.0
+    monkeypatch.setattr(webhook, "ANSWER_WITHIN_S", 10.0)
+    receiver.taken.clear()
+    assert tell(outage, Hook(receiver.url, SECRET), NOON) is None and len(receiver.taken) == 2
+
+
+def test_what_nobody_took_for_a_day_is_not_told_and_a_late_up_is(outage: Store) -> None:
+    with outage.begin() as connection:
+        went_down(connection, CAMERA, NOON + timedelta(hours=1), "no route")
+    day = NOON + timedelta(days=1, minutes=1)
+    assert [message.content["id"] for message in untold(outage, day)] == ["2-down"]
+    with outage.begin() as connection:
+        came_up(connection, CAMERA, day + timedelta(hours=2))
+    assert [message.content["id"] for message in untold(outage, day + timedelta(hours=3))] == ["2-up"]
+
+
+def test_a_thread_tells_and_says_when_it_cannot_once(
+    outage: Store, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook, "LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr(webhook, "PAUSES_S", (0.02,))
+    outage.settings = outage.settings.model_copy(
+        update={"webhook_url": SecretStr(receiver.url), "webhook_secret": SecretStr(SECRET)}
+    )
+    said: list[str] = []
+    receiver.status = 503
+    with telling(outage, said.append, lambda: NOON):
+        for _ in range(500):
+            if said:
+                break
+            time.sleep(0.01)
+        time.sleep(0.2)
+        receiver.status = 200
+        assert receiver.arrived.wait(5)
+        for _ in range(500):
+            if len(said) > 1:
+                break
+            time.sleep(0.01)
+    assert said == [
+        "the webhook answers with status 503; its messages wait, and are sent again for a day",
+        "the webhook takes messages again",
+    ]
+    assert [message["id"] for message in receiver.taken] == ["1-down", "1-up"]
+
+
+def test_the_secret_is_made_once_for_this_user(settings: Settings) -> None:
+    assert hook_of(settings) is None
+    with_url = settings.model_copy(update={"webhook_url": SecretStr("https://alarms.example/x")})
+    hook = hook_of(with_url)
+    path = settings.home / FILE
+    assert hook is not None and hook.secret == path.read_text().strip() and len(hook.secret) > 40
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600 and hook_of(with_url) == hook
+    for url in ("alarms.example", "ftp://alarms.example", "https://", "https://alarms.example:x/"):
+        with pytest.raises(UsageError, match="URBAN_REID_WEBHOOK_URL: is no address; write https://host/path"):
+            hook_of(settings.model_copy(update={"webhook_url": SecretStr(url)}))
