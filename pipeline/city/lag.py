@@ -18,6 +18,16 @@ class Lag:
     p95_s: float | None = None
     longest_s: float | None = None
 
+    @property
+    def in_words(self) -> str:
+        """Of the last hour."""
+        if self.p50_s is None or self.p95_s is None:
+            return "nobody was decided on in the last hour"
+        return (
+            f"in the last hour {self.people} passages were decided on, half of them within {self.p50_s:.0f} s of the "
+            f"last frame and 95 % within {self.p95_s:.0f} s"
+        )
+
 
 # A tracklet is decided on by the first run of its window in its district that ended after its last crop came in.
 _LAGS = text("""

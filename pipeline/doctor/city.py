@@ -13,6 +13,7 @@ from sqlalchemy import Connection, text
 from pipeline.city.status import gone_pictures
 from pipeline.city.units import find_city
 from pipeline.crops.crop_store import PROBES, CropStore, Place
+from pipeline.doctor.cameras import check_cameras
 from pipeline.doctor.check import Check, ok, to_do, unknown
 from pipeline.ingest.features import SOURCE
 from pipeline.registry import models
@@ -68,6 +69,7 @@ def check_city(settings: Settings) -> Iterator[Check]:
         yield _models(store)
         yield _clock(store)
         yield _growth(store)
+        yield from check_cameras(store)
 
 
 def _database(connection: Connection, settings: Settings) -> Check:
@@ -216,7 +218,8 @@ def _growth(store: Store) -> Check:
         return ok("growth", f"{said}; no crop came in the last {_DAYS} days")
     a_day = (taken + (database if store.settings.database_url is None else 0)) / crops * lately / _DAYS
     days = shutil.disk_usage(home).free / max(a_day, 1)
-    said += f"; {byte_size(a_day)} a day in the last {_DAYS} days, room for {f'{days:.0f} days' if days < _YEARS else 'years'}"
+    room = f"{days:.0f} days" if days < _YEARS else "years"
+    said += f"; {byte_size(a_day)} a day in the last {_DAYS} days, room for {room}"
     if days < _ENOUGH_DAYS:
         return to_do("growth", said, "make room, or keep the data for a shorter time")
     return ok("growth", said)

@@ -18,6 +18,7 @@ def status(as_json: AsJson = False) -> None:
     """Count crops, identities by level, decisions and runs; say how cameras fare; and print the decision digest."""
     from pipeline.calibration.drift import drifts
     from pipeline.cameras.overview import overview
+    from pipeline.city.lag import Lag
     from pipeline.city.status import status as read
     from pipeline.registry import models
     from pipeline.resolve.calibrations import current_calibrations
@@ -48,11 +49,7 @@ def status(as_json: AsJson = False) -> None:
     out().print(table)
     out().print(f"decisions {found['decisions']}, runs {found['runs']}, units to resolve {found['pending']}")
     if found["lag"]["people"]:
-        lag = found["lag"]
-        out().print(
-            f"in the last hour {lag['people']} passages were decided on, half of them within {lag['p50_s']:.0f} s of "
-            f"the last frame and 95 % within {lag['p95_s']:.0f} s"
-        )
+        out().print(Lag(**found["lag"]).in_words)
     if found["withdrawn"]:
         out().print(f"{found['withdrawn']} crops withdrawn by `urban-reid ingest undo`")
     if found["gone"]:

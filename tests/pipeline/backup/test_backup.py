@@ -366,9 +366,7 @@ def test_a_backup_of_a_newer_program_is_refused_before_anything_is_created(copie
 
 def test_without_room_nothing_is_restored(copied: Path, home: Path) -> None:
     write_manifest(copied, read_manifest(copied).model_copy(update={"file_bytes": 10**18}))
-    with pytest.raises(
-        HomeError, match=r"to be restored: that needs about [\d.]+ \wB, and the disk of .*; free some"
-    ):
+    with pytest.raises(HomeError, match=r"to be restored: that needs about [\d.]+ \wB, and the disk of .*; free some"):
         restore(Settings(home=home, database_url=None), copied)
     assert [path.name for path in home.iterdir()] == ["restore.lock"]
 

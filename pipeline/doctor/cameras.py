@@ -1,0 +1,72 @@
+"""Checks of the cameras that are taken in, and of how soon people are decided on."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+
+from pipeline.cameras.overview import Overview, overview
+from pipeline.city.lag import resolve_lag
+from pipeline.doctor.check import Check, ok, to_do
+from pipeline.store import Store
+
+#: A stream that is looked at less often than this share of what is asked for is too much for the machine.
+_ENOUGH_LOOKS = 0.8
+#: A person is decided on after a window's length at most, and what the resolve takes; more than this is falling behind.
+_SOON_S = 300.0
+_NAMED = 3
+
+
+def check_cameras(store: Store) -> Iterator[Check]:
+    now = datetime.now(UTC)
+    with store.begin() as connection:
+        cameras = overview(connection, now)
+        lag = resolve_lag(connection)
+    if cameras:
+        yield _cameras(cameras, now)
+        yield _looks(cameras)
+    if lag.p95_s is not None:
+        late = lag.p95_s > store.settings.association.window_s + _SOON_S
+        remedy = f"see {store.settings.home / 'resolver.log'}, and whether the machine has enough processors"
+        yield to_do("lag", lag.in_words, remedy) if late else ok("lag", lag.in_words)
+
+
+def _cameras(cameras: Sequence[Overview], now: datetime) -> Check:
+    counts = Counter(camera.state for camera in cameras)
+    said = ", ".join(f"{many} {state}" for state, many in sorted(counts.items()))
+    odd = [f"{camera.feed.camera}: {why}" for camera in cameras if (why := _odd(camera, now))]
+    if odd:
+        more = f"; and {len(odd) - _NAMED} more" if len(odd) > _NAMED else ""
+        remedy = "see cameras.log; `urban-reid cameras test CAMERA` opens its stream once"
+        return to_do("cameras", f"{said}; {'; '.join(odd[:_NAMED])}{more}", remedy)
+    if counts["unknown"] == len(cameras):
+        said += ", because `urban-reid up` does not run"
+    return ok("cameras", said)
+
+
+def _odd(camera: Overview, now: datetime) -> str | None:
+    """What is wrong with a camera, in words."""
+    health = camera.health
+    if camera.state == "down":
+        since = "" if camera.since is None else f" for {(now - camera.since).total_seconds() / 60:.0f} min"
+        return f"down{since}: {health.detail if health else ''}".rstrip(": ")
+    if camera.state == "up" and health is not None and (health.frozen or health.black):
+        return "its picture is black" if health.black else "its picture does not change"
+    return None
+
+
+def _looks(cameras: Sequence[Overview]) -> Check:
+    """Whether streams are looked at as often as asked for."""
+    streams = [
+        (camera.feed.camera, camera.health.looks_per_s, camera.feed.looks_per_s)
+        for camera in cameras
+        if camera.state == "up" and camera.feed.kind == "stream" and camera.health and camera.health.looks_per_s
+    ]
+    few = [f"{code} {found:.1f} of {asked:g}" for code, found, asked in streams if found < _ENOUGH_LOOKS * asked]
+    if few:
+        return to_do(
+            "looks",
+            f"{len(few)} of {len(streams)} streams are looked at less often than asked, per second: "
+            f"{', '.join(few[:_NAMED])}{' ...' if len(few) > _NAMED else ''}",
+            "ask for fewer looks, a smaller region or a faster detector (`urban-reid cameras set`)",
+        )
+    return ok("looks", f"{len(streams)} streams are looked at as often as asked")

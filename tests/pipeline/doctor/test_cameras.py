@@ -1,0 +1,44 @@
+"""What the doctor says of cameras and of how soon people are decided on."""
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import text
+
+from pipeline.cameras.rows import went_down, write_feed, write_health
+from pipeline.doctor.cameras import check_cameras
+from pipeline.doctor.check import State
+from pipeline.store import Store
+from schemas.feeds import Feed, Health
+from tests.helpers.rows import insert_city
+
+DOWN, FEW, FINE = (f"d1/s1/b1/c{n}" for n in (1, 2, 3))
+
+
+def test_cameras_that_are_down_and_looks_that_are_missing(store: Store) -> None:
+    assert list(check_cameras(store)) == []
+    now = datetime.now(UTC)
+    with store.begin() as connection:
+        insert_city(connection)
+        for camera in (DOWN, FEW, FINE):
+            write_feed(connection, Feed(camera=camera, address="rtsp://10.0.0.5/stream"))
+        went_down(connection, DOWN, now - timedelta(minutes=12), "no picture for 15 s")
+        write_health(connection, Health(camera=DOWN, state="down", at=now, detail="no picture for 15 s"))
+        write_health(connection, Health(camera=FEW, state="up", at=now, looks_per_s=2.1))
+        write_health(connection, Health(camera=FINE, state="up", at=now, looks_per_s=4.9))
+    cameras, looks = check_cameras(store)
+    assert (cameras.state, cameras.found) == (
+        State.TO_DO,
+        f"1 down, 2 up; {DOWN}: down for 12 min: no picture for 15 s",
+    )
+    assert looks.found == f"1 of 2 streams are looked at less often than asked, per second: {FEW} 2.1 of 5"
+    with store.begin() as connection:
+        for camera in (DOWN, FEW):
+            write_health(connection, Health(camera=camera, state="up", at=now, looks_per_s=5))
+        write_health(connection, Health(camera=FINE, state="up", at=now, looks_per_s=5, black=True))
+    cameras, looks = check_cameras(store)
+    assert cameras.found == f"3 up; {FINE}: its picture is black"
+    assert looks.state is State.OK
+    with store.begin() as connection:
+        connection.execute(text("UPDATE camera_health SET at = at - interval '2 minutes'"))
+    cameras, _ = check_cameras(store)
+    assert (cameras.state, cameras.found) == (State.OK, "3 unknown, because `urban-reid up` does not run")
