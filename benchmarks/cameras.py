@@ -128,7 +128,7 @@ def streams(arguments: argparse.Namespace) -> None:
             alone = {"decoding": 0.0, "detection": 0.0, "embedding": 0.0}
             with store.begin() as connection:
                 for number in range(arguments.cameras):
-                    feed = {"camera": f"d1/s1/b1/c{number}", "address": server.address("a"), "secret": "all"}
+                    feed = {"camera": f"d1/s1/b1/c{number}", "address": server.address("a"), "secret": "all"}  # nosec B105
                     made = Feed.model_validate(feed | {"looks_per_s": arguments.looks})
                     write_feed(connection, made)
             alone["decoding"] = decoding_s(address_with_secret(made, settings)) * arguments.rate

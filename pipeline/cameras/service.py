@@ -10,6 +10,7 @@ import multiprocessing.context
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,7 @@ from multiprocessing.process import BaseProcess
 from pipeline.cameras.rows import came_up, read_feeds, read_health, went_down, write_health
 from pipeline.cameras.worker import Change, Report, Said, work
 from pipeline.store import Store
+from reid_core.detection.files import default_detector
 from schemas.disk import keep_private
 from schemas.errors import StoreError, UrbanReidError
 from schemas.feeds import Feed, Health
@@ -57,13 +59,13 @@ class Outages:
                 _log.warning("%s: %s; tries again", self.camera, change.reason)
             self.down = change if self.down is None else Change(False, self.down.at, change.reason)
             return
-        if self.down is not None:
-            lasted = change.at - self.down.at
-            _log.info("%s: is back after %.0f s", self.camera, lasted.total_seconds())
-            if lasted >= DEBOUNCE:
-                self._write(store)
+        lasted = change.at - self.down.at if self.down is not None else timedelta()
+        if lasted >= DEBOUNCE:
+            self._write(store)
         with store.begin() as connection:
             came_up(connection, self.camera, change.at)
+        if self.down is not None:
+            _log.info("%s: is back after %.0f s", self.camera, lasted.total_seconds())
         self.down, self.written = None, False
 
     def look(self, store: Store) -> None:
@@ -80,16 +82,19 @@ class Outages:
 
 @dataclass
 class Running:
-    """A feed, its worker and what that said last."""
+    """A feed with the detector that it uses, its worker and what that said last."""
 
     feed: Feed
+    detector: str | None
     outages: Outages
     process: BaseProcess | None = None
     pipe: Connection | None = None
     report: Report = STARTING
     started_at: float = 0.0
     ends: int = 0
-    counted: list[tuple[float, int, int]] = field(default_factory=list)  # when, looks, missed
+    inbox: deque[Change | Report | Said] = field(default_factory=deque)
+    said: str = ""  # why it is down, as the log has it
+    counted: deque[tuple[float, int, int]] = field(default_factory=deque)  # when, looks, missed
 
     def start(self, context: multiprocessing.context.ForkServerContext, of: Settings) -> None:
         self.pipe, theirs = context.Pipe()
@@ -114,14 +119,12 @@ class Running:
         self.process.close()
         self.process = None
 
-    def messages(self) -> list[Change | Report | Said]:
-        found: list[Change | Report | Said] = []
+    def read(self) -> None:
         try:
             while self.pipe is not None and self.pipe.poll():
-                found.append(self.pipe.recv())
+                self.inbox.append(self.pipe.recv())
         except (EOFError, OSError):
             self.pipe = None
-        return found
 
 
 class Service:
@@ -176,8 +179,11 @@ class Service:
     def _follow_feeds(self) -> None:
         with self._store.begin() as connection:
             feeds = {feed.camera: feed for feed in read_feeds(connection)}
+        default = default_detector(self._store.settings)
+        wanted = {camera: (feed, feed.detector or default) for camera, feed in feeds.items()}
+        running_now = {camera: (running.feed, running.detector) for camera, running in self._running.items()}
         changed: dict[str, Change] = {}
-        for camera in [camera for camera, running in self._running.items() if feeds.get(camera) != running.feed]:
+        for camera in [camera for camera, now in running_now.items() if wanted.get(camera) != now]:
             running = self._running.pop(camera)
             if camera in feeds and running.report.last_frame_at is not None:
                 changed[camera] = Change(False, running.report.last_frame_at, "its feed was changed")
@@ -186,10 +192,10 @@ class Service:
             _log.info("%s: %s", camera, "its feed was changed" if camera in feeds else "its feed was removed")
         for camera, feed in feeds.items():
             if camera not in self._running:
-                self._add(feed, changed.get(camera))
+                self._add(feed, feed.detector or default, changed.get(camera))
 
-    def _add(self, feed: Feed, changed: Change | None) -> None:
-        running = self._running[feed.camera] = Running(feed, Outages(feed.camera))
+    def _add(self, feed: Feed, detector: str | None, changed: Change | None) -> None:
+        running = self._running[feed.camera] = Running(feed, detector, Outages(feed.camera))
         now = datetime.now(UTC)
         before = self._before.pop(feed.camera, None)
         if feed.paused:
@@ -206,24 +212,19 @@ class Service:
         running.start(self._context, self._store.settings)
 
     def _look(self, running: Running) -> None:
-        for message in running.messages():
-            if isinstance(message, Report):
-                running.report = message
-                running.counted.append((self._clock(), message.looks, message.missed))
-            elif isinstance(message, Said):
-                _log.info("%s: %s", running.feed.camera, message.line)
-            elif running.feed.kind == "stream":
-                running.outages.take(message, self._store)
-            elif not message.up:
-                _log.warning("%s: %s", running.feed.camera, message.reason)
+        running.read()
+        while running.inbox:
+            self._take(running, running.inbox[0])
+            running.inbox.popleft()  # not before: what the database refused is taken again
         while running.counted and self._clock() - running.counted[0][0] > SLOW_OVER_S:
-            running.counted.pop(0)
+            running.counted.popleft()
         running.outages.look(self._store)
         process = running.process
         if process is None or process.is_alive() or running.report.state == "ended":
             return
-        if running.pipe is not None and running.pipe.poll():
-            return  # what it said last is read first
+        running.read()
+        if running.inbox:
+            return  # what it said last counts first
         lived_s = time.monotonic() - running.started_at
         if running.report.state != "down":  # it did not say why
             reason = f"its process ended with status {process.exitcode}"
@@ -238,6 +239,19 @@ class Service:
         running.ends = 0 if lived_s > LIVED_S else running.ends + 1
         running.end(time.monotonic())
         running.start(self._context, self._store.settings)
+
+    def _take(self, running: Running, message: Change | Report | Said) -> None:
+        if isinstance(message, Report):
+            running.report = message
+            running.counted.append((self._clock(), message.looks, message.missed))
+            running.said = "" if message.state in {"up", "ended"} else running.said
+        elif isinstance(message, Said):
+            _log.info("%s: %s", running.feed.camera, message.line)
+        elif running.feed.kind == "stream":
+            running.outages.take(message, self._store)
+        elif not message.up and message.reason != running.said:
+            running.said = message.reason
+            _log.warning("%s: %s; tries again", running.feed.camera, message.reason)
 
     def _write_health(self) -> None:
         now = datetime.now(UTC)

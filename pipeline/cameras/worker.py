@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
@@ -133,7 +134,8 @@ class _Camera:
         self._reporter.join(timeout=5)
 
     def _stream(self, store: Store, crops: CropStore, detector: Detector) -> None:
-        name, address = shown_address(self.feed.address), address_with_secret(self.feed, self.settings)
+        address = partial(address_with_secret, self.feed, self.settings)
+        name = shown_address(self.feed.address)
         frames = LiveCamera(address, name, looks_per_s=self.feed.looks_per_s, stop=self.stop, tell=self.tell)
         self._live = frames
         ingest_frames(store, crops, frames, source_of(frames, self.view, detector), self.view, detector, seen=self.seen)
@@ -143,6 +145,7 @@ class _Camera:
         refused = 0
         while not self.stop.is_set():
             there = watch.finished()
+            finished &= {(each.path, each.bytes, each.modified_ns) for each in there}
             left = [each for each in there if (each.path, each.bytes, each.modified_ns) not in finished]
             self._state, self._detail = "up", f"{len(there) - len(left)} of {len(there)} files are done"
             if self.feed.kind == "file" and there and not left:

@@ -2,6 +2,7 @@
 
 import re
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from pipeline.ingest.live_camera import PATIENCE_S, LiveCamera, public_name, with_credentials
@@ -22,8 +23,8 @@ def open_frames(
     if re.match(r"rtsps?://", source, re.IGNORECASE):
         if start is not None or fps is not None:
             raise InputError("--start and --fps belong to a file; a live camera's frames carry their time of arrival")
-        name = public_name(source)
-        return LiveCamera(with_credentials(source, settings), name, looks_per_s=looks_per_s, patience_s=PATIENCE_S)
+        address = partial(with_credentials, source, settings)
+        return LiveCamera(address, public_name(source), looks_per_s=looks_per_s, patience_s=PATIENCE_S)
     if "://" in source:
         raise InputError(f"{source.partition('://')[0][:20]}:// is not supported; give a file or an rtsp:// address")
     return VideoFile(Path(source), start, fps)

@@ -49,7 +49,8 @@ Tell = Callable[[bool, datetime, str], None]
 class LiveCamera:
     """A camera's stream. Iterate once; gives (time of arrival, time since it was opened, frame (h, w, 3) BGR).
 
-    `name`: the address as others may see it. At most `looks_per_s` frames a second are given, always the newest;
+    `address` is asked each time that the stream is opened, so that a new password counts; `name` is what others may see
+    of it. At most `looks_per_s` frames a second are given, always the newest;
     `passed_over` counts those that should have been given and came while an earlier one was looked at, `lost` those
     that could not be decoded. `clock` gives the times; `notes` says when the machine's clock was set meanwhile.
     `clock_offset_s`: by how much the camera's clock is ahead of ours, where the stream states its time, else None.
@@ -64,7 +65,7 @@ class LiveCamera:
 
     def __init__(
         self,
-        address: str,
+        address: Callable[[], str],
         name: str,
         *,
         looks_per_s: float,
@@ -129,12 +130,12 @@ class LiveCamera:
             before = self.connections
             opened = self._last_frame = self.clock.since()
             try:
-                with av.open(self._address, options=_OPTIONS, timeout=(OPEN_WITHIN_S, STALLED_AFTER_S)) as container:
+                with av.open(self._address(), options=_OPTIONS, timeout=(OPEN_WITHIN_S, STALLED_AFTER_S)) as container:
                     self._read(container)
                 reason = "ended the stream"
             except (av.FFmpegError, OSError) as error:
                 reason = _reason(error, opened=self.connections > before)
-            except _LostError as lost:
+            except (_LostError, InputError) as lost:  # the second where there is no password
                 reason = str(lost)
             if self._stop.is_set():
                 return
