@@ -8,6 +8,7 @@ environment, a block) is never run. See docs/decisions/prefect-runner.md.
 """
 
 import asyncio
+import logging
 import math
 import signal
 import sys
@@ -30,6 +31,7 @@ from pipeline.registry import models
 from pipeline.store import Store
 from schemas.disk import keep_private
 from schemas.errors import StoreError, UrbanReidError
+from schemas.logs import begin_logging
 from schemas.settings import settings
 
 #: Pause between looks for runs that are due; between looks for another model in use, seconds.
@@ -92,9 +94,10 @@ async def _register(runner: Runner, client: PrefectClient, flow: Flow[..., Any])
 def main() -> int:
     keep_private()
     try:
+        begin_logging(settings().log, "runner")
         asyncio.run(_serve())
     except UrbanReidError as error:
-        sys.stderr.write(f"error: {error}\n")
+        logging.getLogger("urban_reid.runner").critical("%s", error)
         return error.exit_code
     return 0
 

@@ -21,6 +21,11 @@ from schemas.disk import write_whole
 from schemas.errors import FlowError, HomeError
 from schemas.settings import Settings
 
+#: Has Prefect's processes write their lines as ours do (`schemas.logs`).
+_JSON_LINES = {
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_FORMATTER": "json",
+    "PREFECT_LOGGING_FORMATTERS_JSON_CLASS": "schemas.logs.JsonLines",
+}
 #: Of the user's variables, those that say how to reach a Prefect server that the user supplies.
 _CLIENT_VARIABLES = ("PREFECT_API_", "PREFECT_CLIENT_")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
@@ -116,6 +121,7 @@ def _variables(settings: Settings, url: str | None) -> dict[str, str]:
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "DO_NOT_TRACK": "1",
             "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",
+            **(_JSON_LINES if settings.log == "json" else {}),
             "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
             "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
         }

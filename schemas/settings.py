@@ -122,6 +122,7 @@ class Settings(BaseSettings):
     metrics: Line | None = Field(
         None, description="where `up` serves Prometheus metrics, such as 127.0.0.1:9464; unset: nowhere"
     )
+    log: Literal["text", "json"] = Field("text", description="what the lines of `up` and of its processes' logs are")
     operator: Text = Field(
         default_factory=lambda: os.environ.get("USER", "unknown"), description="name of the operator, for the audit"
     )

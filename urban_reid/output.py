@@ -6,7 +6,7 @@ calls it.
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -83,12 +83,12 @@ def show_handed_over(handed: dict[str, Any], as_json: bool) -> None:
         out().print(f"started in `up`: {shown(handed['url'])}", soft_wrap=True)
 
 
-def warn_if_open(settings: Settings) -> None:
-    """Says in one line on stderr that other users of this machine can open the data directory, if they can."""
+def warn_if_open(settings: Settings, tell: Callable[[str], None] = lambda line: say(shown(line))) -> None:
+    """Tells in one line, on stderr unless given, that other users of this machine can open the data directory."""
     from pipeline.doctor.permissions import warning
 
     if line := warning(settings.home):
-        say(f"warning: {shown(line)}")
+        tell(f"warning: {line}")
 
 
 @contextmanager

@@ -4,6 +4,7 @@
 runner starts takes ten to twenty. Its runs are flow runs as those of `urban-reid resolve`, with the tag "windows".
 """
 
+import logging
 import os
 import signal
 import sys
@@ -12,6 +13,7 @@ from types import FrameType
 
 from schemas.disk import keep_private
 from schemas.errors import UrbanReidError
+from schemas.logs import begin_logging
 from schemas.parameters import ResolveParameters
 from schemas.settings import settings
 from schemas.text import one_line
@@ -28,6 +30,7 @@ def main() -> int:
     keep_private()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
+        begin_logging(settings().log, "resolver")
         _watch()
     except KeyboardInterrupt:
         # Threads may still be at work on a window; what they have not committed is rolled back, as after a kill.
@@ -86,8 +89,7 @@ def _resolve(parameters: ResolveParameters) -> None:
 
 
 def _say(what: object) -> None:
-    sys.stderr.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {one_line(what)}\n")
-    sys.stderr.flush()
+    logging.getLogger("urban_reid.resolver").warning("%s", one_line(what))
 
 
 if __name__ == "__main__":

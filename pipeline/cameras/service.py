@@ -24,6 +24,7 @@ from reid_core.detection.files import default_detector
 from schemas.disk import keep_private
 from schemas.errors import StoreError, UrbanReidError
 from schemas.feeds import Feed, Health
+from schemas.logs import begin_logging
 from schemas.settings import Settings, settings
 
 LOOK_EVERY_S = 0.5
@@ -312,15 +313,16 @@ def run(of: Settings, ended: threading.Event) -> None:
 
 def main() -> None:
     keep_private()
-    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
     _log.setLevel(logging.INFO)
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     try:
+        begin_logging(settings().log, "cameras")
         run(settings(), ended)
     except UrbanReidError as error:
-        raise SystemExit(f"urban-reid cameras: {error}") from None
+        _log.critical("%s", error)
+        raise SystemExit(error.exit_code) from None
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ python -P -m reid_core.core_process.service
 """
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -27,6 +28,7 @@ from reid_core.serving import wire
 from reid_core.serving.core import ReIDCore
 from schemas.disk import keep_private, open_lock, try_lock
 from schemas.errors import CoreError, CoreUnavailable, HomeError, ModelFileError, UrbanReidError
+from schemas.logs import begin_logging
 from schemas.settings import Settings, settings
 
 T = TypeVar("T")
@@ -154,6 +156,7 @@ def run(settings: Settings) -> None:
         app = application(embedders, detectors)
         config = uvicorn.Config(
             app,
+            log_config=None,  # warnings go where those of this process go
             log_level="warning",
             access_log=False,
             lifespan="off",
@@ -171,11 +174,13 @@ def main() -> None:
     # uvicorn stops on a signal and then raises it again: the cleanup after it must still run.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     try:
+        begin_logging(settings().log, "core")
         run(settings())
     except KeyboardInterrupt:
         return
     except UrbanReidError as error:
-        raise SystemExit(f"urban-reid core: {error}") from None
+        logging.getLogger("urban_reid.core").critical("%s", error)
+        raise SystemExit(error.exit_code) from None
 
 
 if __name__ == "__main__":

@@ -106,6 +106,7 @@ def test_up(home: Path, here: Path) -> None:
         | {
             "NOTIFY_SOCKET": str(here / "manager.sock"),
             "URBAN_REID_METRICS": metrics,
+            "URBAN_REID_LOG": "json",
         },
         cwd=here,
         stdout=subprocess.PIPE,
@@ -169,7 +170,13 @@ def test_up(home: Path, here: Path) -> None:
         assert runner is not None
         up.send_signal(signal.SIGTERM)
         assert up.wait(PATIENCE_S) == 0
-        said = up.stderr.read()
+        lines = [json.loads(line) for line in up.stderr.read().splitlines()]
+        assert {line["process"] for line in lines} == {"up"}
+        said = "\n".join(line["message"] for line in lines)
+        logs = [*home.glob("*.log"), *(home / "prefect").glob("*.log")]
+        for log in logs:
+            for line in log.read_text().splitlines():
+                assert {"time", "level", "process", "message"} <= json.loads(line).keys(), (log, line)
         for part in ("the core process ended", "the Prefect server ended and is started again", "the database ended"):
             assert part in said, said
         left = {number: command for number, command in processes(home).items() if "urban_reid.cli" not in command}

@@ -1,10 +1,12 @@
 """urban-reid up: keeps all services running until Ctrl-C."""
 
+import logging
 import sys
 from typing import Annotated
 
 import typer
 
+from schemas.logs import begin_logging
 from schemas.settings import settings
 from urban_reid.arguments import AsJson
 from urban_reid.output import out, print_json, say, shown, warn_if_open
@@ -44,5 +46,13 @@ def up(
         out().print(f"  flows to run      {shown(url)}/deployments", soft_wrap=True)
         out().print("  Ctrl-C ends everything")
 
-    warn_if_open(ours)
-    run(ours, lambda line: say(shown(line)), ready)
+    def tell(line: str) -> None:
+        if ours.log == "json":
+            logging.getLogger("urban_reid.up").warning("%s", line)
+        else:
+            say(shown(line))
+
+    if ours.log == "json":
+        begin_logging("json", "up")
+    warn_if_open(ours, tell)
+    run(ours, tell, ready)

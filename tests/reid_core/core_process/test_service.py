@@ -308,7 +308,8 @@ def test_the_socket_is_its_owners_and_one_process_serves_it(settings: Settings) 
         check=False,
     )
     assert second.returncode == 1
-    assert second.stderr == f"urban-reid core: {settings.core_socket}: a core process serves this home already\n"
+    assert second.stderr.endswith(f" {settings.core_socket}: a core process serves this home already\n")
+    assert second.stderr.count("\n") == 1
     assert answers(settings)
 
 
