@@ -120,6 +120,20 @@ class Running:
         self.process.close()
         self.process = None
 
+    def count(self, now_s: float) -> None:
+        """Counts the looks of the last report; a feed that is not up makes none, and starts again at 0."""
+        if self.report.state == "up":
+            self.counted.append((now_s, self.report.looks, self.report.missed))
+        else:
+            self.counted.clear()
+
+    def looks_and_missed(self) -> tuple[int, int]:
+        """Looks that were made and left out while they were counted; none while that is too short to tell."""
+        if not self.counted or self.counted[-1][0] - self.counted[0][0] <= SLOW_OVER_S / 2:
+            return 0, 0
+        (_, *first), (_, *last) = self.counted[0], self.counted[-1]
+        return last[0] - first[0], last[1] - first[1]
+
     def read(self) -> None:
         try:
             while self.pipe is not None and self.pipe.poll():
@@ -244,7 +258,7 @@ class Service:
     def _take(self, running: Running, message: Change | Report | Said) -> None:
         if isinstance(message, Report):
             running.report = message
-            running.counted.append((self._clock(), message.looks, message.missed))
+            running.count(self._clock())
             running.said = "" if message.state in {"up", "ended"} else running.said
         elif isinstance(message, Said):
             _log.info("%s: %s", running.feed.camera, message.line)
@@ -281,9 +295,8 @@ class Service:
         """One line when the machine cannot look as often as asked for, and no more of them for an hour."""
         looks = missed = 0
         for running in self._running.values():
-            if running.counted and running.counted[-1][0] - running.counted[0][0] > SLOW_OVER_S / 2:
-                looks += running.counted[-1][1] - running.counted[0][1]
-                missed += running.counted[-1][2] - running.counted[0][2]
+            made, left_out = running.looks_and_missed()
+            looks, missed = looks + made, missed + left_out
         if missed <= TOO_SLOW * (looks + missed) or self._clock() - self._said_slow_at < SAID_AGAIN_S:
             return
         self._said_slow_at = self._clock()
