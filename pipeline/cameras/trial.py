@@ -5,11 +5,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 
 from pipeline.cameras.secrets import address_with_secret
 from pipeline.ingest.capture import open_capture
+from pipeline.ingest.live_camera import OPTIONS, fault_of
+from pipeline.ingest.looks import View
 from reid_core.detection import Boxes, Detector, Frame
 from schemas.disk import write_whole
 from schemas.errors import InputError
@@ -18,16 +21,25 @@ from schemas.settings import Settings
 
 
 @dataclass(frozen=True)
-class Trial:
-    """`fps`: as the source states it; None where it does not. `seconds`: from opening to the first frame."""
+class First:
+    """A first frame (h, w, 3) BGR, with the codec and the frames a second that its source states, None: it does not."""
 
-    width: int
-    height: int
+    frame: Frame
     codec: str
     fps: float | None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """`first`: the whole frame. `part`: what is looked at of it, black where it is masked. `people`: boxes in the part.
+
+    `seconds`: from opening to the first frame.
+    """
+
+    first: First
     seconds: float
-    people: Boxes  # in pixels of the whole frame
-    frame: Frame
+    part: Frame
+    people: Boxes
 
 
 def try_camera(feed: Feed, settings: Settings, detector: Detector, limit_s: float) -> Trial:
@@ -37,12 +49,13 @@ def try_camera(feed: Feed, settings: Settings, detector: Detector, limit_s: floa
     """
     name = shown_address(feed.address)
     address = _newest(Path(feed.address)) if feed.kind == "folder" else address_with_secret(feed, settings)
-    found: list[tuple[Frame, str, float, float]] = []
+    began = time.monotonic()
+    found: list[First] = []
     faults: list[InputError] = []
 
     def read() -> None:
         try:
-            found.append(_first_frame(address, name, feed.kind == "stream", limit_s))
+            found.append(_of_stream(address, name, limit_s) if feed.kind == "stream" else _of_file(address, name))
         except InputError as error:
             faults.append(error)
 
@@ -53,14 +66,18 @@ def try_camera(feed: Feed, settings: Settings, detector: Detector, limit_s: floa
         raise faults[0]
     if not found:
         raise InputError(f"{name}: no frame within {limit_s:g} s")
-    frame, codec, fps, seconds = found[0]
-    height, width = frame.shape[:2]
-    return Trial(width, height, codec, fps if 0 < fps < 1000 else None, seconds, _people(feed, frame, detector), frame)
+    seconds = time.monotonic() - began
+    part = View(feed.camera, feed.region, feed.masks).part(found[0].frame)
+    (boxes,) = detector.detect([part])
+    return Trial(found[0], seconds, part, boxes[boxes[:, 4] >= detector.sure])
 
 
 def write_picture(trial: Trial, path: Path) -> None:
-    """Writes the frame with the boxes of people, as PNG or JPEG, readable by this user only. Raises InputError."""
-    picture = trial.frame.copy()
+    """Writes the part that is looked at with the boxes of people, as PNG or JPEG, readable by this user only.
+
+    Raises InputError.
+    """
+    picture = trial.part.copy()
     for x, y, width, height, _ in trial.people.round().astype(int).tolist():
         cv2.rectangle(picture, (x, y), (x + width, y + height), (0, 200, 255), 2)
     try:
@@ -82,31 +99,32 @@ def _newest(folder: Path) -> str:
     return max(files)[1]
 
 
-def _first_frame(address: str, name: str, is_stream: bool, limit_s: float) -> tuple[Frame, str, float, float]:
-    began = time.monotonic()
-    limit_ms = int(limit_s * 1000)
-    options = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit_ms] if is_stream else []
-    fault = "does not answer, or refuses its user and password" if is_stream else "is no video that can be read"
-    capture = open_capture(address, name, fault, options)
+def _of_stream(address: str, name: str, limit_s: float) -> First:
+    opened = False
+    try:
+        with av.open(address, options=OPTIONS, timeout=(limit_s, limit_s)) as container:
+            opened = True
+            if not container.streams.video:
+                raise InputError(f"{name}: has no video")
+            video = container.streams.video[0]
+            for frame in container.decode(video):
+                if not frame.is_corrupt:
+                    picture = np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
+                    rate = video.average_rate or video.guessed_rate
+                    return First(picture, video.codec_context.name, float(rate) if rate else None)
+    except (av.FFmpegError, OSError) as error:
+        raise InputError(f"{name}: {fault_of(error, opened=opened)}") from None
+    raise InputError(f"{name}: sends no frame that can be read")
+
+
+def _of_file(path: str, name: str) -> First:
+    capture = open_capture(path, name, "is no video that can be read")
     try:
         done, frame = capture.read()
         if not done:
-            raise InputError(f"{name}: sends no frame that can be read")
-        four = int(capture.get(cv2.CAP_PROP_FOURCC))
+            raise InputError(f"{name}: holds no frame that can be read")
+        four, fps = int(capture.get(cv2.CAP_PROP_FOURCC)), capture.get(cv2.CAP_PROP_FPS)
         codec = bytes(four >> shift & 0xFF for shift in (0, 8, 16, 24)).decode("ascii", "replace").strip("\0 ")
-        return np.asarray(frame, np.uint8), codec, capture.get(cv2.CAP_PROP_FPS), time.monotonic() - began
+        return First(np.asarray(frame, np.uint8), codec, fps if 0 < fps < 1000 else None)
     finally:
         capture.release()
-
-
-def _people(feed: Feed, frame: Frame, detector: Detector) -> Boxes:
-    """The people that the detector is sure of, in pixels of the whole frame."""
-    height, width = frame.shape[:2]
-    seen = frame.copy()
-    for mask in feed.masks:
-        cv2.fillPoly(seen, [np.round(np.array(mask) * [width, height]).astype(np.int32)], (0, 0, 0))
-    x, y, w, h = feed.region or (0, 0, width, height)
-    if x >= width or y >= height:
-        raise InputError(f"{feed.camera}: its region lies outside the frame of {width} x {height} pixels")
-    (boxes,) = detector.detect([np.ascontiguousarray(seen[y : y + h, x : x + w])])
-    return boxes[boxes[:, 4] >= detector.sure] + [x, y, 0, 0, 0]

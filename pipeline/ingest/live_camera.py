@@ -40,7 +40,7 @@ PAUSES_S = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
 PATIENCE_S = 60.0
 
 #: Without `fpsprobesize` FFmpeg reads two seconds before it gives the first frame, and all of these come at once.
-_OPTIONS = {"rtsp_transport": "tcp", "analyzeduration": "1000000", "fpsprobesize": "0"}
+OPTIONS = {"rtsp_transport": "tcp", "analyzeduration": "1000000", "fpsprobesize": "0"}
 
 #: Called with whether the stream is up, since when, and in words why it is not.
 Tell = Callable[[bool, datetime, str], None]
@@ -130,11 +130,11 @@ class LiveCamera:
             before = self.connections
             opened = self._last_frame = self.clock.since()
             try:
-                with av.open(self._address(), options=_OPTIONS, timeout=(OPEN_WITHIN_S, STALLED_AFTER_S)) as container:
+                with av.open(self._address(), options=OPTIONS, timeout=(OPEN_WITHIN_S, STALLED_AFTER_S)) as container:
                     self._read(container)
                 reason = "ended the stream"
             except (av.FFmpegError, OSError) as error:
-                reason = _reason(error, opened=self.connections > before)
+                reason = fault_of(error, opened=self.connections > before)
             except (_LostError, InputError) as lost:  # the second where there is no password
                 reason = str(lost)
             if self._stop.is_set():
@@ -199,7 +199,8 @@ class _LostError(Exception):
     """The stream is of no more use; the message says why, in words that follow the camera's name."""
 
 
-def _reason(error: Exception, *, opened: bool) -> str:
+def fault_of(error: Exception, *, opened: bool) -> str:
+    """What an error of FFmpeg's means, in words that follow the camera's name and hold nothing of its address."""
     if isinstance(error, av.HTTPUnauthorizedError | av.HTTPForbiddenError):
         return "refuses its user and password"
     if isinstance(error, av.HTTPNotFoundError):

@@ -101,6 +101,8 @@ def test_the_list_says_how_each_camera_fares(run_here: Run, store: Store, tmp_pa
     assert "5.0 of 5" in rows[up] and "picture frozen, its clock is 7 s behind" in rows[up]
     assert "no route, opened anew 4 times" in rows[down] and "not running" in rows[stale]
     assert "stream" not in rows[up], "an address may hold a key in its path"
+    assert plain(run_here("status", "--json"))["cameras"] == {"up": 1, "down": 1, "unknown": 1}
+    assert "cameras: 1 down, 1 not running, 1 up; `urban-reid cameras list`" in run_here("status").stdout
 
 
 def test_cameras_of_a_file_come_all_or_none(run_here: Run, tmp_path: Path) -> None:
@@ -162,7 +164,7 @@ def test_a_trial_opens_the_stream_with_its_secret(run_here: Run, settings: Setti
     with camera(walk(30)) as serving:
         run_here("cameras", "set", C1, "--secret", "wrong", "--address", serving.address)
         refused = run_here("cameras", "test", C1, "--limit-s", "5")
-    assert refused.returncode == 2 and "refuses its user and password" in refused.stderr
+    assert refused.returncode == 2 and f"{serving.address.removesuffix('/street')}: refuses its user" in refused.stderr
     assert "hushhush" not in refused.stderr and not serving.authorized
 
 
@@ -182,4 +184,10 @@ def test_a_trial_of_files(run_here: Run, tmp_path: Path) -> None:
     odd = run_here("cameras", "set", C1, "--region", "400,0,10,10")
     assert odd.returncode == 0
     write_video(folder / "part.avi", walk(5))
-    assert "region lies outside the frame of 320 x 240" in run_here("cameras", "test", C1).stderr
+    assert "does not lie within the frame of 320 x 240" in run_here("cameras", "test", C1).stderr
+    masked = run_here("cameras", "set", C1, "--region", "100,0,200,240", "--mask", "0,0 0.5,0 0.5,1 0,1")
+    assert masked.returncode == 0
+    picture = tmp_path / "masked.png"
+    assert run_here("cameras", "test", C1, "--picture", str(picture)).returncode == 0
+    saved = np.asarray(cv2.imread(str(picture)))
+    assert saved.shape == (240, 200, 3) and not saved[:, :60].any() and saved[:, 62:].all()

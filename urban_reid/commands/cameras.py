@@ -215,7 +215,7 @@ def test(
     ] = 15,
     picture: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Save the frame with the people found, readable by you only."),
+        typer.Option(metavar="FILE", help="Save what is looked at, with the people found, readable by you only."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -232,26 +232,31 @@ def test(
     found = try_camera(feed, settings(), detector, limit_s)
     if picture is not None:
         write_picture(found, picture)
+    height, width = found.first.frame.shape[:2]
     if as_json:
+        x, y, *_ = feed.region or (0, 0)
         print_json(
             {
                 "camera": camera,
-                "width": found.width,
-                "height": found.height,
-                "codec": found.codec,
-                "fps": found.fps,
+                "width": width,
+                "height": height,
+                "codec": found.first.codec,
+                "fps": found.first.fps,
                 "seconds": round(found.seconds, 3),
                 "detector": detector.name,
                 "people": [
-                    {"box": [round(number, 1) for number in box], "confidence": round(sure, 3)}
-                    for *box, sure in found.people.tolist()
+                    {
+                        "box": [round(left + x, 1), round(top + y, 1), round(w, 1), round(h, 1)],
+                        "confidence": round(sure, 3),
+                    }
+                    for left, top, w, h, sure in found.people.tolist()
                 ],
             }
         )
         return
-    rate = "at an unknown rate" if found.fps is None else f"{found.fps:g} frames/s"
-    codec = shown(found.codec) or "unknown codec"
-    out().print(f"{camera}: {found.width} x {found.height}, {codec}, {rate}; a frame after {found.seconds:.1f} s")
+    rate = "at an unknown rate" if found.first.fps is None else f"{found.first.fps:g} frames/s"
+    codec = shown(found.first.codec) or "unknown codec"
+    out().print(f"{camera}: {width} x {height}, {codec}, {rate}; a frame after {found.seconds:.1f} s")
     sure = ", ".join(f"{confidence:.2f}" for confidence in found.people[:, 4].tolist())
     many = len(found.people)
     out().print(
