@@ -61,16 +61,17 @@ def _alone(folder: Path) -> Iterator[None]:
     """The folder, made, for one process at a time; it goes again if nothing came into it. Raises HomeError."""
     try:
         make_folders(folder)
-        with open_lock(folder.with_name(f"{folder.name}.lock")) as lock:
-            if not try_lock(lock):
-                raise HomeError(f"{folder}: another program fetches this model now; wait for it")
-            try:
-                yield
-            finally:
-                with suppress(OSError):
-                    folder.rmdir()
+        lock = open_lock(folder.with_name(f"{folder.name}.lock"))
     except OSError as error:
         raise HomeError(f"{folder}: cannot be written: {error.strerror}") from None
+    with lock:
+        if not try_lock(lock):
+            raise HomeError(f"{folder}: another program fetches this model now; wait for it")
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # something came into it
+                folder.rmdir()
 
 
 def _address(file: CatalogFile, model: CatalogModel, mirror: str | None) -> str:
@@ -114,21 +115,35 @@ def _from_folder(source: Path, model: CatalogModel, releases: list[Release], fol
         raise InputError(f"--from {source}: no such folder")
     names = list(dict.fromkeys(file.name for release in releases for file in release.files))
     there = {name: place for name in names for place in (source / name, source / model.name / name) if place.is_file()}
-    for release in releases:
-        if all(file.name in there and _is(file, there[file.name]) for file in release.files):
-            for file in release.files:
-                shutil.copyfile(there[file.name], folder / file.name)
-                verify(file, folder / file.name, str(there[file.name]))
-            return release
+    published = [file for release in releases for file in release.files]
+    try:
+        right = {name: {file.hash for file in published if _is(file, place)} for name, place in there.items()}
+        for release in releases:
+            if all(file.hash in right.get(file.name, ()) for file in release.files):
+                return _copied(release, there, folder)
+        wrong = next((there[name] for name, hashes in right.items() if not hashes), None)
+        found = hash_of(wrong, "sha384")[:16] if wrong is not None else ""
+    except OSError as error:
+        raise InputError(f"--from {source}: {error.filename or model.name} cannot be read: {error.strerror}") from None
+    if wrong is not None:
+        raise ModelFileError(
+            f"{wrong}: is not the published file of {model.name}: its SHA-384 {found}... is not in the catalog, so "
+            f"it was changed or is of another release; {_INSTEAD[model.task]}"
+        )
     missing = [name for name in names if name not in there]
     if missing:
         raise InputError(f"--from {source}: holds neither {model.name}/{missing[0]} nor {missing[0]}")
-    published = [file for release in releases for file in release.files]
-    wrong = next(place for place in there.values() if not any(_is(file, place) for file in published))
-    raise ModelFileError(
-        f"{wrong}: is not the published file of {model.name}: its SHA-384 {hash_of(wrong, 'sha384')[:16]}... is not in "
-        f"the catalog, so it was changed or is of another release; {_INSTEAD[model.task]}"
-    )
+    raise InputError(f"--from {source}: the files of {model.name} there are of different releases; take them from one")
+
+
+def _copied(release: Release, there: dict[str, Path], folder: Path) -> Release:
+    for file in release.files:
+        try:
+            shutil.copyfile(there[file.name], folder / file.name)
+        except OSError as error:
+            raise HomeError(f"{folder}: cannot be written: {error.strerror}") from None
+        verify(file, folder / file.name, str(there[file.name]))
+    return release
 
 
 #: How a file that the catalog does not know is used all the same, by a user who trusts it.

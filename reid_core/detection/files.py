@@ -6,13 +6,13 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-from schemas.disk import make_folders
+from schemas.disk import make_folders, write_whole
 from schemas.errors import HomeError, ModelFileError
 from schemas.settings import Settings
 
 #: The name of the detector that needs no file.
 HOG = "hog"
-#: The link to the default among the detectors of a home.
+#: The file that names the default among the detectors of a home.
 DEFAULT = "default"
 #: What the engines open; an IR's weights lie beside it.
 SUFFIXES = (".xml", ".onnx", ".pth")
@@ -32,13 +32,18 @@ def name_of(file: Path) -> str:
 def detector_names(settings: Settings) -> list[str]:
     """The detectors of this home."""
     place = settings.detectors_dir
-    return sorted(folder.name for folder in place.glob("[!.]*/") if folder.name != DEFAULT) if place.is_dir() else []
+    return sorted(folder.name for folder in place.glob("[!.]*/")) if place.is_dir() else []
 
 
 def default_detector(settings: Settings) -> str | None:
-    """The name of this home's default detector; None where HOG is."""
-    link = settings.detectors_dir / DEFAULT
-    return link.readlink().name if link.is_symlink() else None
+    """The name of this home's default detector; None where HOG is. Raises HomeError."""
+    place = settings.detectors_dir / DEFAULT
+    try:
+        return place.read_text("utf-8").strip()[:200]
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise HomeError(f"{place}: cannot be read ({error}); `urban-reid models get NAME` writes it anew") from None
 
 
 def keep_detector(settings: Settings, name: str, files: Sequence[Path]) -> None:
@@ -62,13 +67,11 @@ def keep_detector(settings: Settings, name: str, files: Sequence[Path]) -> None:
 
 def make_default(settings: Settings, name: str) -> None:
     """Makes a detector of this home its default. Raises HomeError."""
-    link = settings.detectors_dir / DEFAULT
-    new = link.with_name(f".{DEFAULT}.{uuid.uuid4().hex}")
+    place = settings.detectors_dir / DEFAULT
     try:
-        new.symlink_to(name)
-        new.replace(link)
+        write_whole(place, f"{name}\n", mode=0o600)
     except OSError as error:
-        raise HomeError(f"{link}: cannot be written: {error.strerror}") from None
+        raise HomeError(f"{place}: cannot be written: {error.strerror}") from None
 
 
 def detector_file(folder: Path) -> Path:

@@ -14,7 +14,7 @@ def open_detector(settings: Settings, which: str | Path | None = None) -> Detect
     """The detector of a model file, or the one of this home with this name; None: the home's default.
 
     A file is an OpenVINO `.xml`, an `.onnx` (YOLOX, NanoDet) or a torchvision `.pth`. The home's detectors lie in
-    `detectors/NAME/`, and `detectors/default` is a link to one of them; without it the default is HOG, whose name is
+    `detectors/NAME/`, and `detectors/default` names one of them; without it the default is HOG, whose name is
     `hog`. A detector of the home runs in the core process if that has it, otherwise in this process. Raises UsageError
     for another kind of file, ModelFileError for one that is not there or cannot be read or trusted.
     """

@@ -25,6 +25,7 @@ from pipeline.store import Store, embedded, roles, upgrade, url
 from pipeline.store.embedded_programs import client
 from pipeline.store.embedded_secrets import read_password
 from pipeline.store.user_supplied import supplied_url
+from reid_core.detection.files import default_detector, keep_detector, make_default
 from schemas import disk
 from schemas.errors import HomeError, InputError, StoreError
 from schemas.settings import AssociationSettings, Settings
@@ -94,6 +95,17 @@ def test_a_restored_city_has_the_same_decisions_and_nothing_to_resolve(
 def target(granted: Settings, home: Path) -> Settings:
     """An empty home and an empty database on a user-supplied server."""
     return granted.model_copy(update={"home": home})
+
+
+def test_the_detectors_of_a_home_come_along(settings: Settings, target: Settings, tmp_path: Path) -> None:
+    """Without them a restored home would detect with HOG, and see other people."""
+    (tmp_path / "net.onnx").write_bytes(b"a network")
+    keep_detector(settings, "net", [tmp_path / "net.onnx"])
+    make_default(settings, "net")
+    backup(settings, tmp_path / "city")
+    restore(target, tmp_path / "city")
+    assert default_detector(target) == "net"
+    assert (target.detectors_dir / "net" / "net.onnx").read_bytes() == b"a network"
 
 
 def test_a_restored_database_has_every_row_right_and_definition(

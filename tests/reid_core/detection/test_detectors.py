@@ -2,6 +2,7 @@ import hashlib
 import os
 import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,19 @@ def test_hog_gives_the_same_boxes_however_many_threads_there_are(plaza: Frame) -
         for number in (1, 2, 8):
             cv2.setNumThreads(number)
             assert np.array_equal(find(hog, plaza), first)
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def test_hog_in_several_threads_leaves_opencv_its_threads() -> None:
+    """Else one that begins within another's one thread keeps all that come later at one."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(4)
+    try:
+        frame = np.zeros((160, 96, 3), np.uint8)
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda _: HogDetector().detect([frame] * 3), range(100)))
+        assert cv2.getNumThreads() == 4
     finally:
         cv2.setNumThreads(threads)
 
