@@ -10,8 +10,8 @@ core process and the cameras' process of `urban-reid up` look at them with perso
 person-reidentification-retail-0286. It prints how often the cameras were looked at, and how much processor time each
 part took, in seconds a second and camera; two cores have two. Decoding, detection and embedding are measured by
 themselves, in one process with one thread; the rest of the processes' time is what following, cutting, sending and
-waiting cost. `memory` plays the video again and again for so many minutes of its own time and prints the process's
-memory. `looks` takes the video in at several rates. `gate` compares the motion gate with none.
+waiting cost. `memory` takes in so many minutes of the video, played again and again, and prints the process's memory.
+`looks` takes the video in at several rates. `gate` compares the motion gate with none.
 """
 
 import argparse
@@ -23,7 +23,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import av
@@ -202,26 +201,41 @@ def measure(
     print(f"in all {used:.3f}, so {cores} cores have room for {cores / used:.1f}")
 
 
+def looped(video: Path, path: Path, minutes: float) -> Path:
+    """The video again and again, not encoded anew, until it is so long."""
+    with av.open(str(video)) as source, av.open(str(path), "w") as target:
+        stream = source.streams.video[0]
+        copied, interval = target.add_stream_from_template(stream), 1 / float(stream.average_rate or 10)
+        count = 0
+        while count * interval < 60 * minutes:
+            source.seek(0)
+            for packet in source.demux(stream):
+                if packet.size:
+                    packet.stream = copied
+                    packet.pts = packet.dts = round(count * interval / float(packet.time_base or 1))
+                    target.mux(packet)
+                    count += 1
+    return path
+
+
 def memory(arguments: argparse.Namespace) -> None:
-    """Half an hour of video in one process at some times its pace."""
-    with home() as folder:
+    """The memory of one process while it takes in a long file at some times its pace."""
+    with home() as folder, tempfile.TemporaryDirectory() as scratch:
         settings = Settings(home=folder)
         detector = open_detector(settings, arguments.models / DETECTOR / f"{DETECTOR}.xml")
-        process = psutil.Process()
+        video, process = looped(arguments.video, Path(scratch) / "long.mkv", arguments.minutes), psutil.Process()
+        frames = PacedFile(video, None, pace=arguments.pace)
+        view = View("d1/s1/b1/c0", looks_per_s=arguments.looks)
+        source, began = source_of(frames, view, detector), time.monotonic()
+
+        def tell(read: int, _: int) -> None:
+            if read % 1200 == 1:
+                print(f"{read / 600:.0f} min of video, {process.memory_info().rss / 1e6:.0f} MB", flush=True)
+
         with store_of(settings, 1) as store:
-            played, began, number = timedelta(), time.monotonic(), 0
-            print("minutes of video, MB")
-            while played < timedelta(minutes=arguments.minutes):
-                start = datetime(2026, 1, 1, tzinfo=UTC) + played
-                frames = PacedFile(arguments.video, start, pace=arguments.pace)
-                view = View("d1/s1/b1/c0", looks_per_s=arguments.looks)
-                ingest_frames(
-                    store, CropStore(settings), frames, source_of(frames, view, detector, start), view, detector
-                )
-                played, number = played + timedelta(seconds=frames.read / 10), number + 1
-                print(f"{played.total_seconds() / 60:.1f}, {process.memory_info().rss / 1e6:.0f}", flush=True)
+            ingest_frames(store, CropStore(settings), frames, source, view, detector, progress=tell)
         took = time.monotonic() - began
-        print(f"{played.total_seconds() / took:.1f} times its pace (of {arguments.pace:g})")
+        print(f"{process.memory_info().rss / 1e6:.0f} MB; {frames.read / 10 / took:.1f} times its pace")
 
 
 def taken(arguments: argparse.Namespace, looks: float, gate: bool) -> tuple[int, int, int, float]:

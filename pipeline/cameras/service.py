@@ -13,12 +13,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
-from pipeline.cameras.rows import came_up, read_feeds, read_health, went_down, write_health
-from pipeline.cameras.worker import Change, Report, Said, work
+from pipeline.cameras.outages import Change, Outages
+from pipeline.cameras.rows import read_feeds, read_health, went_down, write_health
+from pipeline.cameras.worker import Report, Said, work
 from pipeline.store import Store
 from reid_core.detection.files import default_detector
 from schemas.disk import keep_private
@@ -30,8 +31,6 @@ from schemas.settings import Settings, settings
 LOOK_EVERY_S = 0.5
 #: Feeds are read and health is written this often.
 ROWS_EVERY_S = 2.0
-#: A stream that is back sooner was not down.
-DEBOUNCE = timedelta(seconds=10)
 #: Pauses before a worker that ended is started again, the last one for ever.
 PAUSES_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 #: A worker that lived so long is started again after the first pause.
@@ -44,41 +43,6 @@ TOO_SLOW, SLOW_OVER_S, SAID_AGAIN_S = 0.1, 60.0, 3600.0
 STARTING = Report("starting")
 
 _log = logging.getLogger("urban_reid.cameras")
-
-
-@dataclass
-class Outages:
-    """When a stream was down, debounced: an outage begins with the last frame, once there was none for DEBOUNCE."""
-
-    camera: str
-    down: Change | None = None
-    written: bool = False
-
-    def take(self, change: Change, store: Store) -> None:
-        if not change.up:
-            if self.down is None or change.reason != self.down.reason:
-                _log.warning("%s: %s; tries again", self.camera, change.reason)
-            self.down = change if self.down is None else Change(False, self.down.at, change.reason)
-            return
-        lasted = change.at - self.down.at if self.down is not None else timedelta()
-        if lasted >= DEBOUNCE:
-            self._write(store)
-        with store.begin() as connection:
-            came_up(connection, self.camera, change.at)
-        if self.down is not None:
-            _log.info("%s: is back after %.0f s", self.camera, lasted.total_seconds())
-        self.down, self.written = None, False
-
-    def look(self, store: Store) -> None:
-        if self.down is not None and datetime.now(UTC) - self.down.at >= DEBOUNCE:
-            self._write(store)
-
-    def _write(self, store: Store) -> None:
-        if self.written or self.down is None:
-            return
-        with store.begin() as connection:
-            went_down(connection, self.camera, self.down.at, self.down.reason)
-        self.written = True
 
 
 @dataclass

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from multiprocessing.connection import Connection
@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.cameras.outages import Change
 from pipeline.cameras.recordings import Recording, Watch, done, interrupted, take
 from pipeline.cameras.secrets import address_with_secret
 from pipeline.crops.crop_store import CropStore
@@ -41,15 +42,6 @@ COUNTED_OVER_S = 30.0
 #: A picture that has not changed at all for so long is frozen. Between two key frames a still view may not change.
 FROZEN_AFTER_S = 30.0
 BLACK_MEAN, BLACK_STD = 16.0, 4.0  # gray levels of 255; video's black is 16
-
-
-@dataclass(frozen=True)
-class Change:
-    """The feed came up or went down `at` a time; `reason`: one line on why it is down."""
-
-    up: bool
-    at: datetime
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -189,7 +181,7 @@ class _Camera:
 
     def _report(self) -> Report:
         if self.ended is not None:
-            return self.ended
+            return replace(self.ended, last_frame_at=self.seen.last_at)
         live, seen, now = self._live, self.seen, time.monotonic()
         self._looked.append((now, seen.looks + seen.gated))
         while now - self._looked[0][0] > COUNTED_OVER_S:

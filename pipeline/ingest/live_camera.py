@@ -38,6 +38,7 @@ STALLED_AFTER_S = 10.0
 PAUSES_S = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
 #: `urban-reid ingest video` gives up a stream that has given no frame for so long.
 PATIENCE_S = 60.0
+MOST_NOTES = 100
 
 #: Without `fpsprobesize` FFmpeg reads two seconds before it gives the first frame, and all of these come at once.
 OPTIONS = {"rtsp_transport": "tcp", "analyzeduration": "1000000", "fpsprobesize": "0"}
@@ -50,11 +51,11 @@ class LiveCamera:
     """A camera's stream. Iterate once; gives (time of arrival, time since it was opened, frame (h, w, 3) BGR).
 
     `address` is asked each time that the stream is opened, so that a new password counts; `name` is what others may see
-    of it. At most `looks_per_s` frames a second are given, always the newest;
-    `passed_over` counts those that should have been given and came while an earlier one was looked at, `lost` those
-    that could not be decoded. `clock` gives the times; `notes` says when the machine's clock was set meanwhile.
-    `clock_offset_s`: by how much the camera's clock is ahead of ours, where the stream states its time, else None.
-    `connections` counts how often the stream was opened.
+    of it. At most `looks_per_s` frames a second are given, always the newest; `passed_over` counts those that should
+    have been given and came while an earlier one was looked at, `lost` those that could not be decoded. `clock` gives
+    the times; `notes` says when the machine's clock was set meanwhile, and when the stream was lost. `clock_offset_s`: by
+    how much the camera's clock is ahead of ours, where the stream states its time, else None. `connections` counts how
+    often the stream was opened.
 
     Ends when `stop` is set. With `patience_s` it also ends when there was no frame for so long, and `gone` says why;
     InputError is raised when the first try fails, or no frame comes at all.
@@ -174,8 +175,11 @@ class LiveCamera:
                 raise _LostError("sends nothing that can be decoded")
 
     def _offer(self, moment: datetime, since: timedelta, frame: av.VideoFrame) -> None:
-        self.last_frame_at, self._last_frame = moment, since
+        before, self.last_frame_at, self._last_frame = self.last_frame_at, moment, since
         if not self._is_up:
+            if before is not None and len(self.notes) < MOST_NOTES:
+                gone_s = (moment - before).total_seconds()
+                self.notes.append(f"no frames for {gone_s:.0f} s from {before:%Y-%m-%d %H:%M:%S} UTC: {self._failed}")
             self._is_up, self._failed = True, ""
             self.connections += 1
             self._tell(True, moment, "")

@@ -119,7 +119,10 @@ def video(
     operator: Operator = None,
     as_json: AsJson = False,
 ) -> None:
-    """Detect and track the people in a video, and take in their crops. A stream runs until Ctrl-C."""
+    """Detect and track the people in a video, and take in their crops.
+
+    A stream runs until Ctrl-C. When it is lost it is opened again; one that is gone for a minute is an error.
+    """
     from pipeline.crops.crop_store import CropStore
     from pipeline.ingest.video import ingest_video
     from pipeline.store import Store

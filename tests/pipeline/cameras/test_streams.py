@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.cameras.outages import DEBOUNCE
 from pipeline.cameras.secrets import FILE, write_secret
-from pipeline.cameras.service import DEBOUNCE
 from tests.helpers.rtsp_server import PASSWORD, USER, serving
 from tests.pipeline.cameras.conftest import Stepped, stepped
 
