@@ -53,7 +53,7 @@ class LiveCamera:
     `address` is asked each time that the stream is opened, so that a new password counts; `name` is what others may see
     of it. At most `looks_per_s` frames a second are given, always the newest; `passed_over` counts those that should
     have been given and came while an earlier one was looked at, `lost` those that could not be decoded. `clock` gives
-    the times; `notes` says when the machine's clock was set meanwhile, and when the stream was lost. `clock_offset_s`: by
+    the times; `notes` says when the machine's clock was set, and when the stream was lost. `clock_offset_s`: by
     how much the camera's clock is ahead of ours, where the stream states its time, else None. `connections` counts how
     often the stream was opened.
 
