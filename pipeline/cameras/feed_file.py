@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pipeline.cameras.changes import Wanted
 from pipeline.cameras.feed_text import FEED_FIELDS, UNIT_FIELDS, fields_of
 from pipeline.city.units import read_city_file
-from schemas.city_file import City
+from schemas.city_file import City, Unit
 from schemas.errors import InputError, UrbanReidError
 from schemas.feeds import Feed
 from schemas.validation import first_fault
@@ -108,9 +108,13 @@ def _wanted(columns: Sequence[str], row: Sequence[str], folder: Path) -> Wanted:
         raise InputError(f"has {len(row)} cells for {len(columns)} columns; put a cell that holds a comma in quotes")
     cells = {name: cell.strip() for name, cell in zip(columns, row, strict=False) if cell.strip()}
     own = {name: cells.pop(name, "") for name in ("camera", "address")}
-    feed, unit = fields_of(cells)
+    given, unit = fields_of(cells)
+    model: type[Feed] | type[Unit] = Feed
     try:
-        return Wanted(Feed.model_validate(own | feed, context={"folder": folder}), unit)
+        feed = Feed.model_validate(own | given, context={"folder": folder})
+        model = Unit
+        Unit.model_validate({"code": feed.camera} | unit)
     except ValidationError as error:
-        place, message = first_fault(error, Feed)
+        place, message = first_fault(error, model)
         raise InputError(f"{place[0]}: {message}" if place else message) from None
+    return Wanted(feed, unit)

@@ -1,5 +1,6 @@
 """Feeds as text: the values of options, and of the cells of a CSV file."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,10 +46,9 @@ def _numbers(text: str, many: int, shape: str) -> tuple[float, ...]:
 
 
 def _region(text: str) -> tuple[int, ...]:
-    numbers = _numbers(text, 4, "x,y,width,height in pixels, such as 0,0,384,288")
-    if any(number != int(number) for number in numbers):
-        raise ValueError(f"{text[:40]!r}: pixels are whole numbers")
-    return tuple(int(number) for number in numbers)
+    if re.fullmatch(r"\s*\d{1,5}(\s*,\s*\d{1,5}){3}\s*", text, re.ASCII) is None:
+        raise ValueError(f"{text[:40]!r}: write x,y,width,height in pixels, such as 0,0,384,288")
+    return tuple(int(part) for part in text.split(","))
 
 
 def _masks(text: str) -> tuple[tuple[tuple[float, ...], ...], ...]:

@@ -49,6 +49,11 @@ HEAD = "camera,address,fps\n"
         (HEAD + 'd1/s1/b1/c1,"a.avi\n', "line 2: unexpected end of data"),
         (HEAD + "d1/s1/b1/c1,rtsp://u:hushhush@a/b\n", "line 2: address: rtsp://a: an address holds no user"),
         ("camera,address,position\nd1/s1/b1/c1,a.avi,12\n", "line 2: position: '12': write x,y in meters"),
+        ("camera,address,position\nd1/s1/b1/c1,a.avi,'1,nan'\n".replace("'", '"'), "line 2: position: .* finite"),
+        (
+            "camera,address,region\nd1/s1/b1/c1,a.avi,'0,0,9,inf'\n".replace("'", '"'),
+            "line 2: region: '0,0,9,inf': write",
+        ),
         ("camera,address,overlaps\nd1/s1/b1/c1,a.avi,D2\n", "line 2: overlaps: 'D2' is not a unit code"),
         ("camera,address,start\nd1/s1/b1/c1,a.avi,08:00\n", "line 2: start: '08:00' is not a time"),
         ("camera,address,masks\nd1/s1/b1/c1,a.avi,0.5\n", "line 2: masks: '0.5': write corners x,y"),

@@ -1,15 +1,9 @@
-"""The webhook, with a real receiver on loopback that checks signatures as the guide says."""
+"""The webhook, with a real receiver on loopback."""
 
-import hashlib
-import hmac
-import json
 import stat
-import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -20,51 +14,16 @@ from pipeline.cameras.webhook import FILE, Hook, hook_of, tell, telling, untold
 from pipeline.store import Store
 from schemas.errors import UsageError
 from schemas.settings import Settings
+from tests.helpers.receiver import SECRET, Receiver, receiving
 from tests.helpers.rows import CAMERA, insert_city
 
-SECRET = "a secret of the test"
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-
-
-class Receiver(ThreadingHTTPServer):
-    """Takes messages with a right signature; `status` is what it answers to those."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.status, self.wait_s = 200, 0.0
-        self.taken: list[dict[str, Any]] = []
-        self.arrived = threading.Event()
-        self.url = f"http://127.0.0.1:{self.server_address[1]}/hook"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        timestamp, signed = self.headers["X-Urban-Reid-Timestamp"], self.headers["X-Urban-Reid-Signature"]
-        expected = hmac.new(SECRET.encode(), f"{timestamp}.".encode() + body, hashlib.sha256).hexdigest()
-        fresh = abs(time.time() - int(timestamp)) < 300
-        right = fresh and hmac.compare_digest(signed, f"v1={expected}")
-        time.sleep(self.server.wait_s)
-        self.send_response(self.server.status if right else 401)
-        self.end_headers()
-        if right and self.server.status == 200:
-            self.server.taken.append(json.loads(body))
-            self.server.arrived.set()
-
-    def log_message(self, *_: Any) -> None:
-        pass
 
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    with Receiver() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
+    with receiving() as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
