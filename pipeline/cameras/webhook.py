@@ -21,7 +21,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -201,3 +201,6 @@ def _tell_always(store: Store, hook: Hook, ended: threading.Event, say: Say, clo
             say(f"the webhook {fault}; its messages wait, and are sent again for a day")
         pause_s = PAUSES_S[min(failures, len(PAUSES_S) - 1)]
         failures += 1
+    if not failures:  # what ended `up` has ended the cameras too, which wrote that they are blind now
+        with suppress(StoreError):
+            tell(store, hook, clock())

@@ -112,6 +112,15 @@ def test_a_thread_tells_and_says_when_it_cannot_once(
     assert [message["id"] for message in receiver.taken] == ["1-down", "1-up"]
 
 
+def test_what_was_written_at_the_end_is_told(outage: Store, receiver: Receiver) -> None:
+    outage.settings = outage.settings.model_copy(
+        update={"webhook_url": SecretStr(receiver.url), "webhook_secret": SecretStr(SECRET)}
+    )
+    with telling(outage, print, lambda: NOON):
+        pass
+    assert [message["id"] for message in receiver.taken] == ["1-down", "1-up"]
+
+
 def test_the_secret_is_made_once_for_this_user(settings: Settings) -> None:
     assert hook_of(settings) is None
     with_url = settings.model_copy(update={"webhook_url": SecretStr("https://alarms.example/x")})
