@@ -7,10 +7,11 @@ A layout is told by the shapes of the outputs, because the files state no more:
 | ssd     | 1 x 1 x n x 7                                            | Open Model Zoo's 0013, 0200 to 0202  |
 | boxes   | n x 5, and labels n                                      | Open Model Zoo's 0203, 0303          |
 | nanodet | for each stride 1 x cells x 80 and 1 x cells x 4 (r + 1) | NanoDet                              |
+|         | or all strides in one, 1 x cells x (80 + 4 (r + 1))      |                                      |
 | yolox   | 1 x cells x 85                                           | YOLOX                                |
 
-NanoDet and YOLOX name their 80 classes as COCO does, and 0 is a person. `cells`: of the grids of all strides; for
-NanoDet of one.
+NanoDet and YOLOX name their 80 classes as COCO does, and 0 is a person. `cells`: of the grids of all strides, or of
+one.
 """
 
 from collections.abc import Callable, Sequence
@@ -62,17 +63,24 @@ def layout_of(height: int, width: int, outputs: Sequence[Sequence[int]], person:
         return Layout("ssd", PictureInput(height, width), 0.5, partial(_ssd, person))
     if sorted(map(len, shapes)) == [1, 2] and max(shapes, key=len)[1] == 5:
         return Layout("boxes", PictureInput(height, width), 0.5, partial(_boxes, height, width))
-    cells = {stride: (-(-height // stride)) * (-(-width // stride)) for stride in STRIDES}
-    if len(shapes) == 1 and shapes[0] == (1, sum(cells[stride] for stride in STRIDES[:3]), 5 + CLASSES):
+    cells = [(-(-height // stride)) * (-(-width // stride)) for stride in STRIDES]
+    if shapes == [(1, sum(cells[:3]), 5 + CLASSES)]:
         return Layout("yolox", PictureInput(height, width, LETTERBOX), 0.5, partial(_yolox, height, width))
-    strides = STRIDES[: len(shapes) // 2]
-    classes = {shape[1] for shape in shapes if len(shape) == 3 and shape[2] == CLASSES}
-    sides = {shape[1] for shape in shapes if len(shape) == 3 and shape[2] % 4 == 0 and 8 <= shape[2] < CLASSES}
-    if len(shapes) in (6, 8) and classes == sides == {cells[stride] for stride in strides}:
-        decode = partial(_nanodet, height, width, strides)
-        mean, std = (103.53, 116.28, 123.675), (57.375, 57.12, 58.395)
-        return Layout("nanodet", PictureInput(height, width, LETTERBOX), 0.4, decode, mean, std)
+    for count in (3, 4):
+        rows = sorted(shape[1] for shape in shapes if len(shape) == 3 and shape[0] == 1)
+        widths = {shape[-1] for shape in shapes}
+        together = rows == [sum(cells[:count])] and _sides(widths, CLASSES)
+        apart = len(shapes) == 2 * count and rows == sorted(2 * cells[:count]) and CLASSES in widths
+        if together or (apart and _sides(widths - {CLASSES}, 0)):
+            decode = partial(_nanodet, height, width, STRIDES[:count])
+            mean, std = (103.53, 116.28, 123.675), (57.375, 57.12, 58.395)
+            return Layout("nanodet", PictureInput(height, width, LETTERBOX), 0.4, decode, mean, std)
     return None
+
+
+def _sides(widths: set[int], more: int) -> bool:
+    """Whether all of NanoDet's outputs have one width: four distributions over 2 to 19 bins, and `more` values."""
+    return len(widths) == 1 and max(widths) - more in range(8, CLASSES, 4)
 
 
 def _ssd(person: int, outputs: Sequence[Array]) -> Found:
@@ -108,16 +116,19 @@ def _nanodet(height: int, width: int, strides: Sequence[int], outputs: Sequence[
 
     Generalized focal loss (Li et al. 2020, 3.2), as NanoDet uses it.
     """
+    grids = [_grid(height, width, stride) for stride in strides]
+    if len(outputs) == 1:  # all strides in one
+        parts = np.split(outputs[0][0], np.cumsum([len(grid) for grid in grids])[:-1])
+        outputs = [part[None, :, columns] for part in parts for columns in (slice(CLASSES), slice(CLASSES, None))]
     corners, confidences = [], []
-    for stride in strides:
-        corner = _grid(height, width, stride)
-        classes = next(found[0] for found in outputs if found.shape[1:] == (len(corner), CLASSES))
-        sides = next(found[0] for found in outputs if found.shape[1] == len(corner) and found.shape[2] != CLASSES)
+    for stride, grid in zip(strides, grids, strict=True):
+        classes = next(found[0] for found in outputs if found.shape[1:] == (len(grid), CLASSES))
+        sides = next(found[0] for found in outputs if found.shape[1] == len(grid) and found.shape[2] != CLASSES)
         likely = classes[:, 0] >= LEAST
         logits = np.asarray(sides[likely], np.float64).reshape(-1, 4, sides.shape[1] // 4)
         weights = np.exp(logits - logits.max(axis=2, keepdims=True))
         distance = (weights * np.arange(logits.shape[2])).sum(axis=2) / weights.sum(axis=2) * stride
-        center = (corner[likely] + 0.5) * stride
+        center = (grid[likely] + 0.5) * stride
         corners.append(np.hstack([center - distance[:, :2], center + distance[:, 2:]]))
         confidences.append(np.asarray(classes[likely, 0], np.float64))
     return _without_doubles(np.concatenate(corners), np.concatenate(confidences), height, width)

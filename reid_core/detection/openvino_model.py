@@ -30,7 +30,7 @@ class OpenVinoModel:
             parts = (str(file), str(weights_of(file))) if file.suffix == ".xml" else (str(file),)
             network = core.read_model(*parts)
             self._layout = _layout(network, file)
-            self._compiled = core.compile_model(network, device, _options(device, settings))
+            self._compiled = core.compile_model(_of_bytes(network, self._layout), device, _options(device, settings))
         except UrbanReidError:
             raise
         except RuntimeError as error:
@@ -48,9 +48,8 @@ class OpenVinoModel:
 
     def _find(self, pictures: NDArray[np.uint8]) -> list[Found]:
         self._found.clear()
-        images = (pictures.astype(np.float32) - self._layout.mean) / self._layout.std
-        for number, image in enumerate(images.astype(np.float32).transpose(0, 3, 1, 2)):
-            self._queue.start_async({0: image[None]}, number)
+        for number in range(len(pictures)):
+            self._queue.start_async({0: pictures[number : number + 1]}, number)
         self._queue.wait_all()
         return [self._found[number] for number in range(len(pictures))]
 
@@ -72,6 +71,17 @@ def _layout(network: Any, file: Path) -> Layout:
         f"{file}: is no detector of a layout that is known here (SSD, boxes and labels, NanoDet, YOLOX); its input is "
         f"{shape} and its outputs are {', '.join(map(str, outputs))}"
     )
+
+
+def _of_bytes(network: Any, layout: Layout) -> Any:
+    """The network with a picture (1, h, w, 3) of bytes as input, which it normalizes itself."""
+    openvino = load_extra("openvino")
+    preprocessing = openvino.preprocess.PrePostProcessor(network)
+    picture = preprocessing.input()
+    picture.tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
+    picture.model().set_layout(openvino.Layout("NCHW"))
+    picture.preprocess().convert_element_type(openvino.Type.f32).mean(list(layout.mean)).scale(list(layout.std))
+    return preprocessing.build()
 
 
 def _sizes(shape: Any) -> list[int]:

@@ -81,6 +81,11 @@ def test_nanodet_is_read_as_its_authors_do(size: int, bins: int, strides: Sequen
     got = in_pixels(found.decode([output.numpy() for output in outputs]), size, size)
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-3)
 
+    together = torch.cat([torch.cat([one, two], 2) for one, two in zip(classes, sides, strict=True)], 1)
+    found = layout_of(size, size, [together.shape])
+    assert found is not None and found.name == "nanodet"
+    assert np.array_equal(in_pixels(found.decode([together.numpy()]), size, size), got)
+
 
 def test_rows_of_ssd_end_where_the_network_says_so() -> None:
     rows = np.array(
