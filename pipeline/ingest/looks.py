@@ -109,7 +109,7 @@ class Looks:
         seen: Seen | None = None,
     ) -> None:
         self._frames, self._view, self._tag, self._progress = frames, view, tag, progress
-        self._detector, self._tracker = detector, Tracker(detector.sure)
+        self._detector, self._tracker = detector, Tracker(detector.sure, view.looks_per_s)
         self._gate = MotionGate() if view.motion_gate else None
         self._best: dict[int, tuple[int, float, Candidate]] = {}  # by track: half second, its best rating and crop
         self._first: tuple[datetime, timedelta] | None = None  # of the first frame that was looked at

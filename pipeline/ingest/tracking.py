@@ -7,6 +7,7 @@ level, two people in one tracklet cannot be separated again. docs/decisions/trac
 our own and its measurements.
 """
 
+import math
 from dataclasses import dataclass, field
 
 import cv2
@@ -21,8 +22,12 @@ LEAST_OVERLAP_UNSURE = 0.5
 LEAST_SIMILARITY = 0.75  # of the colors of a box and a track, 0..1
 LEAST_SIMILARITY_AFTER_GAP = 0.85
 COLORS_LEARNED = 0.1  # weight of a new box in its track's colors
-SEEN_BEFORE_SHOWN = 5  # boxes; a track of fewer is not taken for a person
+SEEN_BEFORE_SHOWN = 5  # boxes within half a second; a track of fewer is not taken for a person
+LEAST_BEFORE_SHOWN = 3  # boxes, of fewer looks a second
 LOST_AFTER_S = 1.0
+#: With fewer looks a second people go further between two: less of their boxes overlaps, and colors count for more.
+SELDOM_PER_S = 4.0
+LEAST_OVERLAP_SELDOM, LEAST_SIMILARITY_SELDOM = 0.1, 0.8
 
 # Half of Lab's range holds nearly all colors; those outside are clipped to it.
 _COLOR_LIMITS = np.array([[0, 64, 64], [255, 191, 191]], np.uint8)
@@ -44,13 +49,14 @@ class Track:
     seen_s: float  # when it was last matched, on the video's clock
     at_s: float  # the time of `box`
     confidence: float
+    needed: int = SEEN_BEFORE_SHOWN  # boxes before it is taken for a person
     hits: int = 1
     velocity: NDArray[np.float64] = field(default_factory=lambda: np.zeros(4))  # pixels per second
     covariance: NDArray[np.float64] = field(default_factory=lambda: np.diag([_MEASURED_STD**2, 1.0]))
 
     @property
     def shown(self) -> bool:
-        return self.hits >= SEEN_BEFORE_SHOWN
+        return self.hits >= self.needed
 
     def corner_box(self) -> NDArray[np.float64]:
         """(4,) left, top, width, height."""
@@ -78,10 +84,17 @@ class Track:
 
 
 class Tracker:
-    """All tracks of one camera. `sure` is the detector's confidence from which a box may begin a track."""
+    """All tracks of one camera. `sure` is the detector's confidence from which a box may begin a track.
 
-    def __init__(self, sure: float) -> None:
+    `looks_per_s`: how often frames come.
+    """
+
+    def __init__(self, sure: float, looks_per_s: float = 10.0) -> None:
         self._sure = sure
+        self._needed = min(SEEN_BEFORE_SHOWN, max(LEAST_BEFORE_SHOWN, math.ceil(looks_per_s / 2)))
+        seldom = looks_per_s < SELDOM_PER_S
+        self._least_overlap = LEAST_OVERLAP_SELDOM if seldom else LEAST_OVERLAP
+        self._least_similarity = LEAST_SIMILARITY_SELDOM if seldom else LEAST_SIMILARITY
         self._count = 0
         self._before_s = 0.0
         self.tracks: list[Track] = []
@@ -92,7 +105,7 @@ class Tracker:
             track.predict(at_s)
         colors = box_colors(frame, boxes)
         sure = boxes[:, 4] >= self._sure
-        rest, new = self._match(self.tracks, boxes[sure], colors[sure], LEAST_OVERLAP)
+        rest, new = self._match(self.tracks, boxes[sure], colors[sure], self._least_overlap)
         self._match(rest, boxes[~sure], colors[~sure], LEAST_OVERLAP_UNSURE)
         self.tracks = [
             track
@@ -102,7 +115,7 @@ class Tracker:
         for box, own_colors in zip(boxes[sure][new], colors[sure][new], strict=True):
             self._count += 1
             center = np.concatenate([box[:2] + box[2:4] / 2, box[2:4]])
-            self.tracks.append(Track(self._count, center, own_colors, at_s, at_s, float(box[4])))
+            self.tracks.append(Track(self._count, center, own_colors, at_s, at_s, float(box[4]), self._needed))
         self._before_s = at_s
         return [track for track in self.tracks if track.shown and track.seen_s == at_s]
 
@@ -115,7 +128,7 @@ class Tracker:
         overlap = overlaps(np.stack([track.corner_box() for track in tracks]), boxes[:, :4])
         similarity = np.stack([track.colors for track in tracks]) @ colors.T
         gap = np.array([[track.seen_s < self._before_s] for track in tracks])
-        similar = similarity >= np.where(gap, LEAST_SIMILARITY_AFTER_GAP, LEAST_SIMILARITY)
+        similar = similarity >= np.where(gap, LEAST_SIMILARITY_AFTER_GAP, self._least_similarity)
         affinity = np.where((overlap >= least) & similar, overlap * similarity**2, 0.0)
         rows, columns = linear_sum_assignment(affinity, maximize=True)
         pairs = [(i, j) for i, j in zip(rows.tolist(), columns.tolist(), strict=True) if affinity[i, j] > 0]

@@ -152,6 +152,15 @@ def test_of_many_frames_a_second_ten_are_used(city_store: Store, crops: CropStor
     assert len(detected) == 30 and 4 <= report.written <= 7
 
 
+@pytest.mark.parametrize("looks_per_s", [5, 2])
+def test_few_looks_a_second_are_enough_for_one_who_walks_by(
+    city_store: Store, crops: CropStore, tmp_path: Path, looks_per_s: float
+) -> None:
+    path = str(write_video(tmp_path / "walk.avi", walk(46)))  # at 2 looks a second, boxes overlap by a seventh
+    report = ingest_video(city_store, crops, path, C1, detector=RedDetector(), looks_per_s=looks_per_s)
+    assert report.written >= 6 and len(tracks(city_store)) == 1
+
+
 def test_an_empty_scene_is_noted(city_store: Store, crops: CropStore, tmp_path: Path) -> None:
     path = write_video(tmp_path / "empty.avi", [np.full((240, 320, 3), 90, np.uint8)] * 5)
     report = ingest_video(city_store, crops, str(path), C1, detector=HogDetector())
