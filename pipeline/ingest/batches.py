@@ -26,8 +26,6 @@ from schemas.keys import content_hash
 #: What an ingest does that finds the same content in the city, taken in with other options.
 Again = Literal["refuse", "add", "replace"]
 
-_LOCK = "hashtextextended('urban_reid crops', 0)"
-
 
 @dataclass(frozen=True)
 class Source:
@@ -97,16 +95,6 @@ def others(store: Store, source: Source, again: Again) -> list[Batch]:
             "--add adds to it, --replace undoes that first"
         )
     return same if again == "replace" else []
-
-
-def share_crops(connection: Connection) -> None:
-    """Until the transaction ends, no batch is undone, and no picture is removed from the crop store."""
-    connection.execute(text(f"SELECT pg_advisory_xact_lock_shared({_LOCK})"))
-
-
-def lock_crops(connection: Connection) -> None:
-    """Until the transaction ends, nothing is taken in. Waits for the transactions that take in crops now."""
-    connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
 
 
 _OPEN = text(

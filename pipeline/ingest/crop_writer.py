@@ -24,10 +24,10 @@ from pipeline.ingest.batches import (
     future_crops,
     open_batch,
     others,
-    share_crops,
 )
 from pipeline.ingest.undo import undo
 from pipeline.store import Store
+from pipeline.store.locks import share_crops
 from schemas.crops import IngestReport, NewCrop
 from schemas.errors import InputError, PictureError
 from schemas.keys import crop_key

@@ -15,8 +15,8 @@ from sqlalchemy import Connection, Row, text
 from pipeline.city import watermarks
 from pipeline.crops.crop_store import CropStore, Place
 from pipeline.governance.audit import Action, audit
-from pipeline.ingest.batches import lock_crops
 from pipeline.store import Store
+from pipeline.store.locks import lock_crops
 from schemas.errors import InputError
 
 

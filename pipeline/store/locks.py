@@ -1,4 +1,7 @@
-"""Locks that keep each unit to one process at a time: session advisory locks, which end with their process."""
+"""Locks that keep each unit to one process at a time: session advisory locks, which end with their process.
+
+And one for all crops, which ends with its transaction.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +23,17 @@ _HOLDER = text("""
       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
       AND (l.classid::bigint << 32 | l.objid::bigint) = hashtextextended(:unit, 0)
 """)
+_CROPS = "hashtextextended('urban_reid crops', 0)"
+
+
+def share_crops(connection: Connection) -> None:
+    """Until the transaction ends, no batch is undone, and no picture is removed from the crop store."""
+    connection.execute(text(f"SELECT pg_advisory_xact_lock_shared({_CROPS})"))
+
+
+def lock_crops(connection: Connection) -> None:
+    """Until the transaction ends, nothing is taken in. Waits for the transactions that take in crops now."""
+    connection.execute(text(f"SELECT pg_advisory_xact_lock({_CROPS})"))
 
 
 @contextmanager

@@ -56,3 +56,21 @@ def test_what_a_change_concerns(
 ) -> None:
     assert changed_geometry(city({}), city(units, walks)) == changed
     assert changed_geometry(city(units, walks), city({})) == changed
+    assert changed_geometry(city({}), city(units, walks), set(UNITS)) == changed
+    assert changed_geometry(city({}), city(units, walks), set()) == set()
+
+
+@pytest.mark.parametrize(
+    ("units", "walks", "changed"),
+    [
+        pytest.param({"d1/s1/b1/c1": {"position": [1, 0]}}, WALKS, {"d1", "d1/s1", "d1/s1/b1"}, id="moved"),
+        pytest.param({"d1/s1/b1/c2": {"position": [1, 0]}}, WALKS, set(), id="moved without crops"),
+        pytest.param({"d1/s1/b1/c1": {"overlaps": []}}, WALKS, set(), id="overlap with one without crops"),
+        pytest.param({}, (("d1/s1/b1", "d1/s1/b2", 31.0), WALKS[1]), {"d1", "d1/s1"}, id="walk"),
+        pytest.param({}, WALKS[:1], set(), id="walk to a street without crops"),
+    ],
+)
+def test_what_a_change_concerns_where_two_cameras_have_crops(
+    units: Mapping[str, Mapping[str, object]], walks: Sequence[tuple[str, str, float]], changed: set[str]
+) -> None:
+    assert changed_geometry(city({}), city(units, walks), {"d1/s1/b1/c1", "d1/s1/b2/c2"}) == changed

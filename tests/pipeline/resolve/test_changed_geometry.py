@@ -119,7 +119,7 @@ def test_only_units_whose_geometry_changes_are_resolved_again(make: Callable[[Ci
     assert not sum(done.written for done in town.resolve()), "every run stands, also of units that were not concerned"
 
 
-def test_a_new_camera_marks_nothing(make: Callable[[City], ThinTown], people: Crowd) -> None:
+def test_a_camera_without_crops_marks_nothing(make: Callable[[City], ThinTown], people: Crowd) -> None:
     town = make(people.city)
     town.resolve()
     city = read_city(town.store)
@@ -127,3 +127,9 @@ def test_a_new_camera_marks_nothing(make: Callable[[City], ThinTown], people: Cr
     new = camera.model_copy(update={"code": camera.code + "-new", "overlaps": (), "source": None})
     store_city(town.store, city.model_copy(update={"units": (*city.units, new)}))
     assert pending(town) == []
+    moved = new.model_copy(update={"position": (1.0, 2.0), "overlaps": (camera.code,), "clock_uncertainty_s": 9})
+    store_city(town.store, city.model_copy(update={"units": (*city.units, moved)}))
+    assert pending(town) == []
+    with town.store.begin() as connection:
+        mark_everything(connection)
+    assert not sum(done.written for done in town.resolve())
