@@ -27,7 +27,14 @@ def test_the_catalog_is_listed(run_here: Run) -> None:
     found = json.loads(run_here("models", "catalog", "--json").stdout)["models"]
     assert [model["name"] for model in found] == [model.name for model in catalog()]
     listed = run_here("models", "catalog").stdout
-    assert EMBEDDER in listed and "Rank-1 94.8 %, mAP 83.7 % on Market-1501 (Intel)" in listed
+    assert EMBEDDER in listed and "Rank-1 94.8 %, mAP 83.7 % on Market-1501" in listed
+    (one,) = json.loads(run_here("models", "catalog", EMBEDDER, "--json").stdout)["models"]
+    assert one["name"] == EMBEDDER and one["dims"] == 256
+    shown = run_here("models", "catalog", EMBEDDER).stdout
+    assert "Apache-2.0; training data: not published" in shown and "by Intel" in shown
+    assert one["releases"][0]["files"][0]["sha384"] in shown
+    assert "no whole hash a79551df" in run_here("models", "catalog", "ssdlite320_mobilenet_v3_large_coco").stdout
+    assert "nearest: " in error_of(run_here("models", "catalog", "retail-0286"), 2)
 
 
 def test_from_a_folder_to_models_in_use(run_here: Run, settings: Settings, models: Path) -> None:

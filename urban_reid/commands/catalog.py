@@ -12,7 +12,7 @@ from urban_reid.output import Table, out, print_json, shown
 from urban_reid.progress import stages
 
 if TYPE_CHECKING:
-    from reid_core.catalog import CatalogModel
+    from reid_core.catalog import CatalogModel, Release
     from urban_reid.progress import Tell
 
 app = typer.Typer()
@@ -21,28 +21,66 @@ app = typer.Typer()
 Done = dict[str, Any]
 
 
-@app.command(epilog="Example: urban-reid models catalog")
-def catalog(as_json: AsJson = False) -> None:
-    """List the published models that `models get` brings here: what for, how large, under which licenses."""
+@app.command(epilog="Example: urban-reid models catalog person-reidentification-retail-0286")
+def catalog(
+    name: Annotated[str | None, typer.Argument(help="Show one model, with its licenses, files and hashes.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the published models that `models get` brings here, or show one of them."""
     from reid_core.catalog import catalog as read_catalog
+    from reid_core.catalog import find_model
 
-    models = read_catalog()
+    models = read_catalog() if name is None else (find_model(name),)
     if as_json:
         print_json({"models": [model.model_dump(mode="json", exclude_none=True) for model in models]})
         return
-    table = Table("name", "task", "MB", "license", "training data", "measured", box=SIMPLE, padding=(0, 1))
+    if name is not None:
+        _show(models[0])
+        return
+    table = Table("name", "MB", "license", "measured", box=SIMPLE, padding=(0, 1))
+    table.columns[0].no_wrap = True
+    task = None
     for model in models:
-        sizes = [file.bytes for file in model.releases[0].files]
-        table.add_row(
-            model.name,
-            model.task,
-            f"{sum(size or 0 for size in sizes) / 1e6:.1f}" if all(sizes) else "",
-            model.license_code,
-            model.license_data,
-            "; ".join(f"{found.figures} on {found.on} ({found.by})" for found in model.measured),
-        )
+        size = _megabytes(model.releases[0])
+        first = f"{model.measured[0].figures} on {model.measured[0].on}" if model.measured else ""
+        if model.task != task:
+            table.add_row(f"[bold]for {model.task}[/bold]")
+            task = model.task
+        table.add_row(f"  {model.name}", size, model.license_code, first)
     out().print(table)
-    out().print("without MB: its publisher states no whole hash, and `models get` asks for one. --json has all figures")
+    out().print(
+        "license: of the code and the file; `urban-reid models catalog NAME` shows that of the training data and who "
+        "measured. Without MB: its publisher states no whole hash, and `models get` asks for one."
+    )
+
+
+def _show(model: "CatalogModel") -> None:
+    table = Table("", "", show_header=False, box=None, padding=(0, 1))
+    table.add_row("name", model.name)
+    table.add_row("for", model.task)
+    table.add_row("from", model.publisher)
+    table.add_row("license", f"{model.license_code}; training data: {model.license_data}")
+    if model.input is not None:
+        channels = f"{model.input.color}, 0..{model.input.range}, mean {model.input.mean}, std {model.input.std}"
+        table.add_row("input", f"{model.input.height}x{model.input.width}, {channels}")
+    if model.dims is not None:
+        table.add_row("feature", f"{model.dims} dims")
+    if model.gflops is not None:
+        table.add_row("compute", f"{model.gflops:g} GFLOPs a picture")
+    for found in model.measured:
+        table.add_row("measured", f"{found.figures} on {found.on}, by {found.by}")
+    if model.note:
+        table.add_row("note", model.note)
+    for release in model.releases:
+        for file in release.files:
+            algorithm, digest = file.hash or ("no whole hash", file.sha256_begins or "")
+            table.add_row(release.name or "file", f"{file.address} {algorithm} {digest}")
+    out().print(table)
+
+
+def _megabytes(release: "Release") -> str:
+    sizes = [file.bytes for file in release.files]
+    return f"{sum(size or 0 for size in sizes) / 1e6:.1f}" if all(sizes) else ""
 
 
 @app.command(

@@ -8,7 +8,7 @@ import pytest
 from reid_core.detection import open_detector
 from reid_core.detection.files import default_detector, detector_names, keep_detector, make_default
 from reid_core.detection.hog import HogDetector
-from schemas.errors import HomeError, ModelFileError
+from schemas.errors import CoreError, HomeError, ModelFileError
 from schemas.settings import Settings
 from tests.helpers.detectors import red_detector, red_frame
 
@@ -50,6 +50,12 @@ def test_what_is_not_there_is_told(settings: Settings, tmp_path: Path) -> None:
     (settings.detectors_dir / "default").write_bytes(b"\xff")
     with pytest.raises(HomeError, match="`urban-reid models get NAME` writes it anew"):
         open_detector(settings)
+
+
+def test_a_device_that_is_not_there_is_told(settings: Settings, tmp_path: Path) -> None:
+    """Detectors follow URBAN_REID_DEVICE; those in OpenVINO ran on the CPU whatever it said."""
+    with pytest.raises(CoreError, match="URBAN_REID_DEVICE=cuda, but OpenVINO finds no GPU here"):
+        open_detector(settings.model_copy(update={"device": "cuda"}), red_detector(tmp_path))
 
 
 def test_frames_of_any_size(settings: Settings, tmp_path: Path) -> None:
