@@ -22,6 +22,7 @@ class TripletDistance(StrEnum):
     TEST = "test"
 
 
+CameraCode = Annotated[str, typer.Argument(metavar="CODE", help="The camera's code, such as d1/s1/b1/c1.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 Operator = Annotated[
     str | None,

@@ -15,7 +15,6 @@ CREATE TABLE camera_feed (
     region integer[] CHECK (cardinality(region) = 4),   -- x, y, width, height in the frame, pixels
     masks jsonb NOT NULL DEFAULT '[]',      -- polygons, corners x, y in shares of the frame
     motion_gate boolean NOT NULL DEFAULT false,
-    context_frames boolean NOT NULL DEFAULT false,
     start timestamptz,                      -- of a file's first frame
     fps double precision CHECK (fps > 0),
     paused boolean NOT NULL DEFAULT false,

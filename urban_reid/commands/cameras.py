@@ -1,31 +1,29 @@
 """urban-reid cameras: the streams, files and folders that `urban-reid up` takes in all the time."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from zoneinfo import ZoneInfo
 
 import typer
 from pydantic import ValidationError
 
 from schemas.errors import InputError, UsageError
-from schemas.feeds import Feed, shown_address
+from schemas.feeds import Feed
 from schemas.levels import check_code
 from schemas.parameters import ApprovalParameters
 from schemas.settings import settings
 from schemas.validation import first_fault
-from urban_reid.arguments import AsJson, Operator, Reason, checked
-from urban_reid.commands import camera_secrets
-from urban_reid.output import Table, out, print_json, shown
+from urban_reid.arguments import AsJson, CameraCode, Operator, Reason, checked
+from urban_reid.commands import camera_health, camera_secrets
+from urban_reid.output import out, print_json, shown
 
 if TYPE_CHECKING:
-    from pipeline.cameras.overview import Overview
+    pass
 
 app = typer.Typer(help="The cameras that `urban-reid up` looks at all the time.", no_args_is_help=True)
+app.add_typer(camera_health.app)
 app.add_typer(camera_secrets.app, name="secret")
 
-Code = Annotated[str, typer.Argument(metavar="CODE", help="The camera's code, such as d1/s1/b1/c1.")]
 Secret = Annotated[
     str | None, typer.Option(metavar="NAME", help="Its user and password, stored by `cameras secret set NAME`.")
 ]
@@ -45,7 +43,6 @@ Masks = Annotated[
     ),
 ]
 MotionGate = Annotated[bool | None, typer.Option(help="Look only where something moves.")]
-ContextFrames = Annotated[bool | None, typer.Option(help="Keep one whole frame a tracklet.")]
 Start = Annotated[str | None, typer.Option(metavar="TIME", help="Time of a file's first frame, with a time zone.")]
 Fps = Annotated[str | None, typer.Option(metavar="N", help="Frames a second of a file that states no times.")]
 Name = Annotated[str | None, typer.Option(metavar="TEXT", help="The camera's name, for people.")]
@@ -63,7 +60,7 @@ Clock = Annotated[
 
 @app.command(epilog="Example: urban-reid cameras add d1/s1/b1/c1 rtsp://10.0.0.5/stream --secret gate")
 def add(
-    camera: Code,
+    camera: CameraCode,
     address: Annotated[
         str,
         typer.Argument(
@@ -76,7 +73,6 @@ def add(
     region: Region = None,
     mask: Masks = None,
     motion_gate: MotionGate = None,
-    context_frames: ContextFrames = None,
     start: Start = None,
     fps: Fps = None,
     name: Name = None,
@@ -106,7 +102,7 @@ def add(
         "overlaps": overlaps,
         "clock_uncertainty_s": clock_uncertainty_s,
     }
-    feed, unit = _fields(texts, mask, motion_gate, context_frames)
+    feed, unit = _fields(texts, mask, motion_gate)
     wanted = Wanted(_feed({"camera": camera, "address": address} | feed), unit)
     with Store.open(settings(), "urban-reid cameras") as store:
         done = add_cameras(store, [wanted], operator=_operator(operator))
@@ -121,7 +117,7 @@ def add(
 
 @app.command("set", epilog="Example: urban-reid cameras set d1/s1/b1/c1 --position 12,40.5 --overlaps d1/s1/b1/c2")
 def set_(
-    camera: Code,
+    camera: CameraCode,
     address: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Take it in from there from now on.")] = None,
     secret: Secret = None,
     looks_per_s: Looks = None,
@@ -129,7 +125,6 @@ def set_(
     region: Region = None,
     mask: Masks = None,
     motion_gate: MotionGate = None,
-    context_frames: ContextFrames = None,
     start: Start = None,
     fps: Fps = None,
     name: Name = None,
@@ -160,7 +155,7 @@ def set_(
         "overlaps": overlaps,
         "clock_uncertainty_s": clock_uncertainty_s,
     }
-    feed, unit = _fields(texts, mask, motion_gate, context_frames)
+    feed, unit = _fields(texts, mask, motion_gate)
     if not feed and not unit:
         raise UsageError("nothing to change; see `urban-reid cameras set --help`")
     with Store.open(settings(), "urban-reid cameras") as store:
@@ -171,116 +166,20 @@ def set_(
     out().print(f"{camera}: {outcome}")
 
 
-@app.command("list", epilog="Example: urban-reid cameras list")
-def list_(as_json: AsJson = False) -> None:
-    """List the cameras that are taken in, and how each fares."""
-    from pipeline.cameras.overview import overview
-    from pipeline.city.units import find_city
-    from pipeline.store import Store
-
-    with Store.open(settings(), "urban-reid cameras") as store:
-        city = find_city(store)
-        with store.begin() as connection:
-            found = overview(connection, datetime.now(UTC))
-    if as_json:
-        print_json({"cameras": [_plain(one) for one in found]})
-        return
-    if not found:
-        out().print("no camera is taken in; `urban-reid cameras add CODE ADDRESS` adds one")
-        return
-    zone = ZoneInfo(city.timezone if city is not None else "UTC")
-    columns = ("camera", "state", f"since ({zone.key})", "last frame", "looks/s", "people", "source", "remarks")
-    table = Table(*columns)
-    for one in found:
-        health = one.health
-        rate, people = (None, None) if health is None else (health.looks_per_s, health.people)
-        table.add_row(
-            one.feed.camera,
-            STATES[one.state],
-            _time(one.since, zone),
-            _time(None if health is None else health.last_frame_at, zone),
-            "" if rate is None else f"{rate:.1f} of {one.feed.looks_per_s:g}",
-            "" if people is None else str(people),
-            shown(shown_address(one.feed.address)),
-            shown(", ".join(_remarks(one))),
-        )
-    out().print(table)
-
-
-@app.command(epilog="Example: urban-reid cameras test d1/s1/b1/c1 --picture /tmp/c1.png")
-def test(
-    camera: Code,
-    limit_s: Annotated[
-        float, typer.Option("--limit-s", metavar="N", min=1, max=120, help="Give up after so many seconds.")
-    ] = 15,
-    picture: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Save what is looked at, with the people found, readable by you only."),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Open a camera, read a frame, and say what the detector sees in it. Nothing is taken in."""
-    from pipeline.cameras.changes import find_feed
-    from pipeline.cameras.trial import try_camera, write_picture
-    from pipeline.store import Store
-    from reid_core.detection import open_detector
-
-    check_code(camera)
-    with Store.open(settings(), "urban-reid cameras") as store:
-        feed = find_feed(store, camera)
-    detector = open_detector(settings(), feed.detector)
-    found = try_camera(feed, settings(), detector, limit_s)
-    if picture is not None:
-        write_picture(found, picture)
-    height, width = found.first.frame.shape[:2]
-    if as_json:
-        x, y, *_ = feed.region or (0, 0)
-        print_json(
-            {
-                "camera": camera,
-                "width": width,
-                "height": height,
-                "codec": found.first.codec,
-                "fps": found.first.fps,
-                "seconds": round(found.seconds, 3),
-                "detector": detector.name,
-                "people": [
-                    {
-                        "box": [round(left + x, 1), round(top + y, 1), round(w, 1), round(h, 1)],
-                        "confidence": round(sure, 3),
-                    }
-                    for left, top, w, h, sure in found.people.tolist()
-                ],
-            }
-        )
-        return
-    rate = "at an unknown rate" if found.first.fps is None else f"{found.first.fps:g} frames/s"
-    codec = shown(found.first.codec) or "unknown codec"
-    out().print(f"{camera}: {width} x {height}, {codec}, {rate}; a frame after {found.seconds:.1f} s")
-    sure = ", ".join(f"{confidence:.2f}" for confidence in found.people[:, 4].tolist())
-    many = len(found.people)
-    out().print(
-        f"{shown(detector.name)} sees {'nobody' if not many else '1 person' if many == 1 else f'{many} people'} in it"
-        + (f" (confidence {sure})" if many else "")
-    )
-    if picture is not None:
-        out().print(f"picture {shown(picture)}", soft_wrap=True)
-
-
 @app.command(epilog='Example: urban-reid cameras pause d1/s1/b1/c1 --reason "works on the roof"')
-def pause(camera: Code, reason: Reason, operator: Operator = None, as_json: AsJson = False) -> None:
+def pause(camera: CameraCode, reason: Reason, operator: Operator = None, as_json: AsJson = False) -> None:
     """Leave a camera alone until `urban-reid cameras resume`."""
     _pause(camera, True, checked(ApprovalParameters, operator=_operator(operator), reason=reason), as_json)
 
 
 @app.command(epilog='Example: urban-reid cameras resume d1/s1/b1/c1 --reason "works are done"')
-def resume(camera: Code, reason: Reason, operator: Operator = None, as_json: AsJson = False) -> None:
+def resume(camera: CameraCode, reason: Reason, operator: Operator = None, as_json: AsJson = False) -> None:
     """Look at a paused camera again."""
     _pause(camera, False, checked(ApprovalParameters, operator=_operator(operator), reason=reason), as_json)
 
 
 @app.command(epilog='Example: urban-reid cameras remove d1/s1/b1/c1 --reason "taken down"')
-def remove(camera: Code, reason: Reason, operator: Operator = None, as_json: AsJson = False) -> None:
+def remove(camera: CameraCode, reason: Reason, operator: Operator = None, as_json: AsJson = False) -> None:
     """End that a camera is taken in. Its crops, and what was decided with them, stay."""
     from pipeline.cameras.changes import remove_camera
     from pipeline.store import Store
@@ -344,7 +243,7 @@ def _operator(given: str | None) -> str:
 
 
 def _fields(
-    given: Mapping[str, str | None], masks: list[str] | None, motion_gate: bool | None, context_frames: bool | None
+    given: Mapping[str, str | None], masks: list[str] | None, motion_gate: bool | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The fields of feed and unit that were given. Raises InputError that names the option."""
     from pipeline.cameras.feed_text import fields_of
@@ -357,8 +256,7 @@ def _fields(
     except InputError as error:
         name, _, why = str(error).partition(": ")
         raise InputError(f"{_option(name)}: {why}") from None
-    flags = {"motion_gate": motion_gate, "context_frames": context_frames}
-    return feed | {name: flag for name, flag in flags.items() if flag is not None}, unit
+    return feed if motion_gate is None else feed | {"motion_gate": motion_gate}, unit
 
 
 def _feed(fields: Mapping[str, Any]) -> Feed:
@@ -372,44 +270,3 @@ def _feed(fields: Mapping[str, Any]) -> Feed:
 
 def _option(field: str) -> str:
     return "--mask" if field == "masks" else f"--{field.replace('_', '-')}"
-
-
-#: A camera's state in words.
-STATES = {
-    "up": "[green]up[/green]",
-    "down": "[red]down[/red]",
-    "starting": "starting",
-    "ended": "read to its end",
-    "paused": "paused",
-    "unknown": "not running",
-}
-
-
-def _time(moment: datetime | None, zone: ZoneInfo) -> str:
-    return "" if moment is None else f"{moment.astimezone(zone):%Y-%m-%d %H:%M:%S}"
-
-
-def _remarks(one: "Overview") -> list[str]:
-    health = one.health
-    if health is None or one.state in ("unknown", "paused"):
-        return []
-    said = [health.detail] if health.detail else []
-    said += ["picture frozen"] if health.frozen else []
-    said += ["picture black"] if health.black else []
-    if health.reconnects:
-        said.append(f"opened anew {health.reconnects} times")
-    if health.clock_offset_s is not None and abs(health.clock_offset_s) >= 1:
-        said.append(
-            f"its clock is {abs(health.clock_offset_s):.0f} s {'ahead' if health.clock_offset_s > 0 else 'behind'}"
-        )
-    return said
-
-
-def _plain(one: "Overview") -> dict[str, Any]:
-    return {
-        "camera": one.feed.camera,
-        "state": one.state,
-        "since": None if one.since is None else one.since.isoformat(),
-        "feed": one.feed.model_dump(mode="json", exclude={"camera"}) | {"kind": one.feed.kind},
-        "health": None if one.health is None else one.health.model_dump(mode="json", exclude={"camera"}),
-    }

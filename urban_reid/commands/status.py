@@ -7,7 +7,7 @@ import typer
 
 from schemas.settings import settings
 from urban_reid.arguments import AsJson
-from urban_reid.commands.cameras import STATES
+from urban_reid.commands.camera_health import STATES
 from urban_reid.output import Table, out, print_json, shown, warn_if_open
 
 app = typer.Typer()

@@ -29,7 +29,6 @@ FULL = Feed(
     region=(0, 10, 384, 288),
     masks=(((0, 0), (0.5, 0), (0.25, 1)), ((0.5, 0.5), (1, 0.5), (1, 1))),
     motion_gate=True,
-    context_frames=True,
     start=NOON,
     fps=12.5,
     paused=True,
