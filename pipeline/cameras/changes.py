@@ -52,9 +52,11 @@ def settled(feed: Feed, settings: Settings) -> Feed:
     path = Path(feed.address)
     try:
         if path.is_dir():
-            return Feed.model_validate(feed.model_dump() | {"address": f"{path}/".replace("//", "/")})
-        with path.open("rb"):
-            return feed
+            address = f"{path}/".replace("//", "/")
+        else:
+            address = str(path)
+            path.open("rb").close()
+        return Feed.model_validate(feed.model_dump() | {"address": address})
     except ValidationError as error:
         raise UsageError(f"{feed.camera}: {fault_line(error, Feed)}") from None
     except OSError as error:

@@ -134,3 +134,6 @@ def test_what_a_feed_names_must_be_there(store: Store, tmp_path: Path) -> None:
     remove_camera(store, "d1/s1/b1/c1", operator="anna", reason="another")
     add(address=str(tmp_path))
     assert find_feed(store, "d1/s1/b1/c1").kind == "folder"
+    (tmp_path / "plaza.avi").touch()
+    set_camera(store, "d1/s1/b1/c1", {"address": f"{tmp_path}/plaza.avi/"}, {}, operator="anna")
+    assert find_feed(store, "d1/s1/b1/c1").address == str(tmp_path / "plaza.avi")
