@@ -38,7 +38,14 @@ def write_feed(connection: Connection, feed: Feed) -> None:
 
 
 def remove_feed(connection: Connection, camera: str) -> None:
-    """Removes a camera's feed and health. Its outages stay: they say when it was blind."""
+    """Removes a camera's feed and health. Its outages stay: they say when it was blind. One that lasts ends untold."""
+    connection.execute(
+        text(
+            "UPDATE camera_outage SET up_at = greatest(now(), down_at), up_told_at = now() "
+            "WHERE camera = :camera AND up_at IS NULL"
+        ),
+        {"camera": camera},
+    )
     for table in ("camera_health", "camera_feed"):
         connection.execute(text(f"DELETE FROM {table} WHERE camera = :camera"), {"camera": camera})
 

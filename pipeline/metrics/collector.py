@@ -30,7 +30,7 @@ _CORE_WITHIN_S = 2.0
 
 _COUNTS = text(
     "SELECT (SELECT count(*) FROM camera_outage) AS outages, "
-    "(SELECT count(*) FROM camera_outage WHERE up_at IS NULL) AS blind, "
+    "(SELECT count(*) FROM camera_outage JOIN camera_feed USING (camera) WHERE up_at IS NULL) AS blind, "
     "(SELECT coalesce(sum(written), 0) FROM ingest_batch) AS crops, "
     "(SELECT count(*) FROM search_request) AS searches, "
     "(SELECT count(*) FROM search_request WHERE finished_at IS NOT NULL) AS finished, "

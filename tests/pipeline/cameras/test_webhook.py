@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from pipeline.cameras import webhook
-from pipeline.cameras.rows import came_up, went_down
+from pipeline.cameras.rows import came_up, remove_feed, went_down
 from pipeline.cameras.webhook import FILE, Hook, hook_of, tell, telling, untold
 from pipeline.store import Store
 from schemas.errors import UsageError
@@ -110,6 +110,14 @@ def test_a_thread_tells_and_says_when_it_cannot_once(
         "the webhook takes messages again",
     ]
     assert [message["id"] for message in receiver.taken] == ["1-down", "1-up"]
+
+
+def test_a_camera_that_is_removed_did_not_come_up(outage: Store) -> None:
+    with outage.begin() as connection:
+        went_down(connection, CAMERA, NOON + timedelta(hours=1), "no route")
+        remove_feed(connection, CAMERA)
+    ids = [message.content["id"] for message in untold(outage, NOON + timedelta(hours=2))]
+    assert ids == ["1-down", "1-up", "2-down"]
 
 
 def test_what_was_written_at_the_end_is_told(outage: Store, receiver: Receiver) -> None:
