@@ -22,6 +22,8 @@ from reid_core.detection.opening import open_model
 from schemas.errors import ModelFileError
 from schemas.settings import Settings
 
+#: Requests at a time, mostly of one picture each, of as many cameras; one more is refused.
+QUEUE = 128
 #: Pictures of one batch, unless a single request has more.
 MOST_PICTURES = 32
 
@@ -38,7 +40,7 @@ class _Request:
 
 class Detectors(Places):
     def __init__(self, settings: Settings) -> None:
-        super().__init__()
+        super().__init__(QUEUE)
         self.settings = settings
         self._folders = Folders(settings.detectors_dir, lambda folder: digest_of(detector_file(folder)))
         self._models: dict[str, DetectionModel] = {}

@@ -15,13 +15,16 @@ from reid_core.serving.core import ReIDCore
 from schemas.errors import ModelFileError
 from schemas.settings import Settings
 
+#: Requests at a time, of up to 8 MB each; one more is refused.
+QUEUE = 32
+
 Job = Callable[[ReIDCore], NDArray[np.floating]]
 Result = tuple[NDArray[np.floating], float]
 
 
 class Embedders(Places):
     def __init__(self, settings: Settings) -> None:
-        super().__init__()
+        super().__init__(QUEUE)
         self.settings = settings
         self.folders = Folders(settings.models_dir, digest_of)
         self._cores: dict[str, ReIDCore] = {}

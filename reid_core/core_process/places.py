@@ -4,15 +4,12 @@ import threading
 
 from schemas.errors import CoreUnavailable
 
-#: Requests for one kind of work that may be read, wait or compute at a time; one more is refused.
-QUEUE = 32
-
 
 class Places:
-    """Requests that are read, wait or compute, also those whose client has given up."""
+    """Requests that are read, wait or compute, also those whose client has given up: `most` at a time."""
 
-    def __init__(self) -> None:
-        self._jobs = 0
+    def __init__(self, most: int) -> None:
+        self._most, self._jobs = most, 0
         self._places = threading.Lock()
 
     @property
@@ -22,7 +19,7 @@ class Places:
     def enter(self) -> None:
         """Takes a place, which `leave` gives back. Raises CoreUnavailable if there is none."""
         with self._places:
-            if self._jobs >= QUEUE:
+            if self._jobs >= self._most:
                 raise CoreUnavailable(f"the core process is busy with {self._jobs} requests; try again")
             self._jobs += 1
 

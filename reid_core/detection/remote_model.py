@@ -1,6 +1,7 @@
 """A detection network in the core process. Importing this module loads no engine."""
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from schemas.settings import Settings
 
 #: How long the pictures of one request may wait and be looked at, seconds: later nobody needs a live frame's people.
 DEADLINE_S = 60.0
+#: Between two questions to a busy process.
+PAUSE_S = 0.1
 
 
 class RemoteModel:
@@ -30,14 +33,25 @@ class RemoteModel:
 
     @classmethod
     def connect(cls, settings: Settings, file: Path) -> "RemoteModel | None":
-        """The detector with this file in the core process; None if no process answers or it has no such detector."""
+        """The detector with this file in the core process; None if no process answers or it has no such detector.
+
+        Waits while the process is busy, because many cameras begin at once, and each would load the network itself.
+        Raises CoreUnavailable if it stays so.
+        """
         if not settings.core_socket.exists():
             return None
         client, path = CoreClient(settings), f"/detectors/{digest_of(file)}"
-        try:
-            status, _, body = client.get(path)
-        except CoreUnavailable:
-            return None
+        until = time.monotonic() + DEADLINE_S
+        while True:
+            try:
+                status, _, body = client.get(path, DEADLINE_S)
+            except CoreUnavailable:
+                return None
+            if status != 503:
+                break
+            if time.monotonic() > until:
+                raise CoreUnavailable("the core process is busy and opens no detector; try again")
+            time.sleep(PAUSE_S)
         if status != 200:
             return None
         said = json.loads(body)

@@ -1,5 +1,6 @@
 """Detection in the core process: over the real socket, and its queue by itself."""
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -12,15 +13,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from reid_core.core_process import detection, places
+from reid_core.core_process import detection
 from reid_core.core_process.detection import Detectors
 from reid_core.core_process.embedding import Embedders
-from reid_core.detection import Frame, open_detector
+from reid_core.detection import Frame, open_detector, remote_model
 from reid_core.detection.detector import Found
 from reid_core.detection.files import digest_of, keep_detector, make_default
 from reid_core.detection.openvino_model import OpenVinoModel
 from reid_core.detection.remote_model import RemoteModel
 from reid_core.serving import wire
+from reid_core.serving.client import CoreClient
 from schemas.errors import CoreError, CoreUnavailable, ModelFileError
 from schemas.settings import Settings
 from tests.helpers.assets import asset
@@ -171,14 +173,30 @@ def test_a_full_queue_refuses_and_a_canceled_request_is_not_run(
     assert held.began.wait(60)
     detectors.enter()
     waiting = detectors.submit(digest(settings), RED[None])
-    for _ in range(places.QUEUE - 2):
+    for _ in range(detection.QUEUE - 2):
         detectors.enter()
-    with pytest.raises(CoreUnavailable, match=f"busy with {places.QUEUE} requests"):
+    with pytest.raises(CoreUnavailable, match=f"busy with {detection.QUEUE} requests"):
         detectors.enter()
-    assert waiting.cancel() and detectors.jobs == places.QUEUE - 1
+    assert waiting.cancel() and detectors.jobs == detection.QUEUE - 1
     held.release.set()
     running.result(60)
     assert held.batches == [1]
+
+
+def test_opening_a_detector_waits_for_a_busy_process(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many cameras begin at once, and each that is refused would load the network itself."""
+    monkeypatch.setattr(remote_model, "PAUSE_S", 0.01)
+    settings.core_socket.parent.mkdir(exist_ok=True)
+    settings.core_socket.touch()
+    said = {"input": {"height": SIZE, "width": SIZE, "fit": "letterbox"}, "sure": 0.5, "name": "red"}
+    answers = [(503, b"{}"), (503, b"{}"), (200, json.dumps(said).encode())]
+    monkeypatch.setattr(CoreClient, "get", lambda *_: (answers[0][0], None, answers.pop(0)[1]))
+    found = open_detector(settings)
+    assert isinstance(found._model, RemoteModel) and found.name == "red" and not answers  # type: ignore[attr-defined]
+    monkeypatch.setattr(remote_model, "DEADLINE_S", 0.05)
+    monkeypatch.setattr(CoreClient, "get", lambda *_: (503, None, b"{}"))
+    with pytest.raises(CoreUnavailable, match="is busy and opens no detector"):
+        open_detector(settings)
 
 
 def test_each_request_of_a_batch_learns_of_its_failure(

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from reid_core.core_process import embedding, places
+from reid_core.core_process import embedding
 from reid_core.core_process.detection import Detectors
 from reid_core.core_process.embedding import Embedders, digest_of
 from reid_core.core_process.folders import Folders
@@ -188,9 +188,9 @@ def test_a_job_that_outlives_its_deadline_is_counted_until_it_ends(settings: Set
             running.result(0.01)  # its client gives up
         assert not running.cancel() and device.jobs == 2
         assert waiting.cancel() and device.jobs == 1  # it has not begun
-        for _ in range(places.QUEUE - 1):
+        for _ in range(embedding.QUEUE - 1):
             device.enter()
-        with pytest.raises(CoreUnavailable, match=f"busy with {places.QUEUE} requests"):
+        with pytest.raises(CoreUnavailable, match=f"busy with {embedding.QUEUE} requests"):
             device.enter()
         release.set()
         running.result(60)
