@@ -7,8 +7,9 @@
 accuracy: average precision (COCO, pycocotools) on rendered frames with 0 to 8 people each; people of whom less than
 30 % is visible count neither way. agreement: of the boxes that a detector is sure of, the share that another one finds
 too (intersection over union of 0.5 or more), on every n-th frame of a video. served: pictures a second and processor
-time a picture in process and through the core process, with one camera and with four; and how long a picture waits
-while another program embeds as fast as it can. HOG is always among the detectors.
+time a picture in process and through the core process, with one camera and with four; how many answers each of 64
+cameras gets that ask at once; and how long a picture waits while another program embeds as fast as it can. HOG is
+always among the detectors.
 """
 
 import argparse
@@ -45,6 +46,7 @@ SEED = 7
 LEAST_VISIBLE = 0.3
 #: Pictures of one measurement of the rate.
 PICTURES = 128
+CAMERAS = 64
 
 
 def main() -> None:
@@ -168,6 +170,8 @@ def measure_served(settings: Settings, detector: Path, embedder: Path, frames: S
             for way, rows in measured.items():
                 rates, costs = zip(*rows, strict=True)
                 print(f"{way:<20} {statistics.median(rates):>10.1f} {max(rates):>6.1f} {min(costs):>21.1f}")
+            answers = asked_at_once(settings, frames)
+            print(f"{CAMERAS} cameras at once for 10 s: {min(answers)} to {max(answers)} answers each")
             alone = waits(outside, frames)
             stop = threading.Event()
             busy = threading.Thread(target=embed_until, args=(settings, stop))
@@ -211,6 +215,25 @@ def rate(detector: Detector, frames: Sequence[Frame], cameras: int, core: psutil
         thread.join()
     seconds = time.perf_counter() - began
     return PICTURES / seconds, (spent(core) - before) / PICTURES * 1000
+
+
+def asked_at_once(settings: Settings, frames: Sequence[Frame]) -> list[int]:
+    """How many answers each of many cameras gets in ten seconds, from opening its detector on."""
+    answers = [0] * CAMERAS
+    end = time.monotonic() + 10
+
+    def camera(number: int) -> None:
+        detector = open_detector(settings, "it")
+        while time.monotonic() < end:
+            detector.detect([frames[number % len(frames)]])
+            answers[number] += 1
+
+    threads = [threading.Thread(target=camera, args=(number,)) for number in range(CAMERAS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return answers
 
 
 def spent(core: psutil.Process) -> float:
