@@ -79,9 +79,9 @@ def _address(file: CatalogFile, model: CatalogModel, mirror: str | None) -> str:
 
 
 def is_obtained(folder: Path, model: CatalogModel) -> bool:
-    """Whether the folder holds the files of a release of the model, by their hashes."""
+    """Whether the folder holds the files of a release of the model, by their hashes as far as they are published."""
     return any(
-        all(file.hash is not None and _is(file, folder / file.name) for file in release.files)
+        all(_is(file, folder / file.name) if file.hash else (folder / file.name).is_file() for file in release.files)
         for release in model.releases
     )
 

@@ -130,6 +130,7 @@ def test_a_file_without_a_published_hash_needs_one_from_the_user(
     got = run_here(*get, "--sha256", hashlib.sha256(content).hexdigest().upper())
     assert got.returncode == 0, got.stderr
     assert (settings.detectors_dir / "yolox_tiny" / "yolox_tiny.onnx").read_bytes() == content
+    assert "is here already, and is the default" in run_here("models", "get", "yolox_tiny").stdout
     assert "its hash is published; leave --sha256 out" in error_of(
         run_here("models", "get", DETECTOR, "--sha256", "0" * 64), 2
     )

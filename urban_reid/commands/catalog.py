@@ -143,7 +143,7 @@ def _keep_detector(model: "CatalogModel", source: str | None, sha256: str | None
     from reid_core.catalog import is_obtained, obtain
     from reid_core.detection.files import keep_detector, make_default
 
-    here = is_obtained(settings().detectors_dir / model.name, model)
+    here = sha256 is None and is_obtained(settings().detectors_dir / model.name, model)
     if not here:
         with obtain(settings(), model, source, sha256, tell) as obtained:
             keep_detector(settings(), model.name, obtained.files)
