@@ -35,13 +35,22 @@ class JsonLines(logging.Formatter):
 
 
 def begin_logging(form: Literal["text", "json"], process: str) -> None:
-    """Makes warnings of this process lines on stderr, and what it dies of one of them where lines are JSON."""
+    """Makes what this process logs lines on stderr, and what it dies of one of them where lines are JSON.
+
+    Of libraries warnings are taken; Prefect has handlers of its own.
+    """
     handler = logging.StreamHandler()
+    handler.addFilter(_is_taken)
     handler.setFormatter(JsonLines(process=process) if form == "json" else logging.Formatter("%(asctime)s %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     if form == "json":
         sys.excepthook = _log_fault
         threading.excepthook = lambda fault: _log_fault(fault.exc_type, fault.exc_value, fault.exc_traceback)
+
+
+def _is_taken(record: logging.LogRecord) -> bool:
+    of_library = not record.name.startswith("urban_reid")
+    return not of_library or (record.levelno >= logging.WARNING and not record.name.startswith("prefect"))
 
 
 def _log_fault(kind: type[BaseException], fault: BaseException | None, traceback: TracebackType | None) -> None:

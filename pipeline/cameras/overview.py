@@ -44,7 +44,7 @@ def _overview(feed: Feed, health: Health | None, turned: datetime | None, now: d
     if health is None:
         return Overview(feed, "unknown", None, None)
     if health.state == "ended":
-        return Overview(feed, "ended", health.last_frame_at, health)
+        return Overview(feed, "ended", None, health)
     if now - health.at > STALE_AFTER:
         return Overview(feed, "unknown", health.at, health)
     return Overview(feed, health.state, turned if health.state in ("up", "down") else None, health)
