@@ -47,7 +47,7 @@ async def _serve() -> None:
     async with get_client() as client:
         # Connections queue while the server starts: the first call waits for it.
         await client.hello()
-        await mark_crashed(client, settings())
+        await mark_crashed(client, settings(), starting=True)
         runner = Runner(name="urban-reid", query_seconds=_POLL_S, limit=_LIMIT, pause_on_shutdown=True)
         with Store.open(settings(), "urban-reid deployments") as store:
             model = await asyncio.to_thread(_model_in_use, store)
@@ -70,6 +70,7 @@ async def _serve() -> None:
                         await resume_promoted(client, store)
                     if time.monotonic() - swept > _SWEEP_EVERY_S:
                         swept = time.monotonic()
+                        await mark_crashed(client, settings(), starting=False)
                         await delete_passing(client)
                 except (StoreError, httpx.HTTPError, PrefectException):
                     model = before  # tried again after the pause; the runs report it too

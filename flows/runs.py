@@ -29,6 +29,8 @@ from schemas.settings import Settings, settings
 #: close, of which a city has hundreds a day.
 _EMPTY, _WINDOWS = "nothing to do", "windows"
 _KEPT = timedelta(days=1)
+#: A run that is pending for longer has no process any more.
+_BEGINS_WITHIN = timedelta(minutes=10)
 
 
 def _folder(of: Settings) -> Path:
@@ -101,8 +103,11 @@ async def delete_passing(client: PrefectClient) -> int:
     return deleted
 
 
-async def mark_crashed(client: PrefectClient, of: Settings) -> int:
-    """Marks the runs whose recorded process is dead as crashed, and only those. Returns their number."""
+async def mark_crashed(client: PrefectClient, of: Settings, *, starting: bool) -> int:
+    """Marks the runs whose recorded process is dead as crashed, and those that never began. Returns their number.
+
+    `starting`: the runner starts, so that no process of an earlier one is about to begin a run of a deployment.
+    """
     marked = 0
     for file in sorted(_folder(of).glob("*-*")):
         if _dead(file) is not True:
@@ -116,4 +121,14 @@ async def mark_crashed(client: PrefectClient, of: Settings) -> int:
             await client.set_flow_run_state(run, Crashed(message="Its process was killed."), force=True)
             marked += 1
         file.unlink(missing_ok=True)
+    if of.prefect_url is not None:
+        return marked  # who else starts runs on a server that the user supplies is not known
+    pending = FlowRunFilter.model_validate({"state": {"type": {"any_": [StateType.PENDING]}}})
+    for waiting in await client.read_flow_runs(flow_run_filter=pending, sort=FlowRunSort.ID_DESC, limit=200):
+        since = waiting.state.timestamp if waiting.state is not None else None
+        stuck = since is not None and datetime.now(UTC) - since > _BEGINS_WITHIN
+        if stuck or (starting and waiting.deployment_id is not None):
+            message = "Its process was killed before it began."
+            await client.set_flow_run_state(waiting.id, Crashed(message=message), force=True)
+            marked += 1
     return marked

@@ -14,7 +14,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.runner import Runner
 from prefect.schedules import Interval
-from prefect.states import Running
+from prefect.states import Pending, Running, Scheduled
 
 from flows import deployments, runs
 from flows.failures import call
@@ -39,7 +39,7 @@ async def _runs(count: int) -> list[UUID]:
 
 async def _mark(settings: Settings) -> int:
     async with get_client() as client:
-        return await mark_crashed(client, settings)
+        return await mark_crashed(client, settings, starting=False)
 
 
 async def _delete() -> int:
@@ -108,6 +108,34 @@ def test_only_runs_whose_process_is_dead_are_marked(home: Path) -> None:
         for process in processes:
             process.kill()
             process.communicate()
+
+
+@pytest.mark.usefixtures("prefect_url")
+def test_runs_that_never_began_are_marked(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def begin() -> list[UUID]:
+        async with get_client() as client:
+            runner = Runner(name="test")
+            await deployments._register(runner, client, FLOWS[Level.DISTRICT])
+            deployment = await client.read_deployment_by_name(deployment_name(Level.DISTRICT))
+            parameters = {"parameters": ResolveParameters(unit="d1").model_dump(mode="json")}
+            of_runner = await client.create_flow_run_from_deployment(
+                deployment.id, parameters=parameters, state=Scheduled()
+            )
+            await client.set_flow_run_state(of_runner.id, Pending(), force=True)
+            of_command = await client.create_flow_run(district, parameters=parameters, state=Pending())
+            return [of_runner.id, of_command.id]
+
+    async def mark(starting: bool) -> int:
+        async with get_client() as client:
+            return await mark_crashed(client, Settings(home=home), starting=starting)
+
+    ids = asyncio.run(begin())
+    assert asyncio.run(mark(starting=False)) == 0
+    assert asyncio.run(mark(starting=True)) == 1
+    assert asyncio.run(_states(ids)) == ["Crashed", "Pending"]
+    monkeypatch.setattr(runs, "_BEGINS_WITHIN", timedelta(0))
+    assert asyncio.run(mark(starting=False)) == 1
+    assert asyncio.run(_states(ids)) == ["Crashed", "Crashed"]
 
 
 @pytest.mark.usefixtures("prefect_url")
