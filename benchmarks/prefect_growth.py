@@ -1,31 +1,39 @@
-"""The size of Prefect's database after scheduled runs that find nothing to do.
+"""The size of Prefect's database after runs that find nothing to do.
 
-    python -m benchmarks.prefect_growth [--runs 200]
+    python -m benchmarks.prefect_growth [--runs 200] [--up]
 
 Starts a Prefect server for a new data directory with a rendered city, and runs the deployment of its district that many
 times, one after another in this process: each run takes the states and writes the logs that it does under
-`urban-reid up`, whose runner only starts a process for each. Prints the database's bytes, its journal included.
+`urban-reid up`, whose runner only starts a process for each. With --up the runs are handed over to a real `up` instead,
+which takes seconds a run, and before that it is left alone for a minute: nothing is scheduled, and with nothing pending
+no run begins. Prints the database's bytes, its journal included.
 """
 
 import argparse
 import asyncio
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from benchmarks.home import home
+from benchmarks.overhead import PROGRAM
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=200)
-    runs = parser.parse_args().runs
+    parser.add_argument("--up", action="store_true")
+    given = parser.parse_args()
+    runs = given.runs
     with home() as folder:
         os.environ["URBAN_REID_HOME"] = str(folder / "home")
         _fill(folder)
-        before, between, after = _grow(folder / "home", runs)
+        before, between, after = (_grow_up if given.up else _grow)(folder / "home", runs)
     print(f"before {before:,} bytes, after {runs // 2} runs {between:,}, after {runs} runs {after:,}")
     print(f"a run: {(after - between) / (runs - runs // 2):,.0f} bytes")
 
@@ -70,6 +78,47 @@ def _grow(at: Path, runs: int) -> tuple[int, int, int]:
         after = _size(at)
         server.stop()
     return before, between, after
+
+
+def _grow_up(at: Path, runs: int) -> tuple[int, int, int]:
+    """The same under `up`."""
+    up = subprocess.Popen([*PROGRAM, "up", "--json"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert up.stdout is not None
+        if not up.stdout.readline():
+            sys.exit("`up` does not start")
+        _hand_over(2)
+        before = _size(at)
+        time.sleep(60)
+        print(f"a minute alone: {_size(at) - before:,} bytes")
+        before = _size(at)
+        _hand_over(runs // 2)
+        between = _size(at)
+        _hand_over(runs - runs // 2)
+        return before, between, _size(at)
+    finally:
+        up.send_signal(signal.SIGINT)
+        up.wait()
+
+
+def _hand_over(count: int) -> None:
+    """Has `up` run the district, and waits for the ends."""
+    from flows.environment import connected
+    from flows.server import PrefectServer
+    from schemas.settings import settings
+
+    with PrefectServer(settings()) as server, connected(settings(), server.url):
+        server.wait()
+        from prefect.deployments import arun_deployment
+
+        from flows.names import deployment_name
+        from schemas.levels import Level
+        from schemas.parameters import ResolveParameters
+
+        parameters = {"parameters": ResolveParameters(unit="d1").model_dump(mode="json")}
+        for _ in range(count):
+            run = asyncio.run(arun_deployment(deployment_name(Level.DISTRICT), parameters=parameters, poll_interval=1))
+            assert run.state is not None and run.state.is_completed(), run.state
 
 
 async def _run(count: int) -> None:

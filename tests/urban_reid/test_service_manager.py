@@ -1,4 +1,8 @@
+import getpass
+import re
+import shutil
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -24,3 +28,22 @@ def test_without_a_manager_or_with_one_that_is_gone_nothing_happens(
     tell_manager("READY=1")
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "none"))
     tell_manager("READY=1")
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+def test_the_unit_of_the_guide_is_one_that_systemd_takes(tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "guides" / "service.md").read_text()
+    found = re.search(r"```ini\n(.*?)```", guide, re.DOTALL)
+    assert found is not None
+    program = tmp_path / "urban-reid"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    here = {"/opt/urban-reid/bin/urban-reid": str(program), "User=urban-reid": f"User={getpass.getuser()}"}
+    unit = found[1]
+    for of_guide, of_test in here.items():
+        assert of_guide in unit
+        unit = unit.replace(of_guide, of_test)
+    file = tmp_path / "urban-reid.service"
+    file.write_text(unit)
+    done = subprocess.run(["systemd-analyze", "verify", str(file)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -7,9 +7,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +102,13 @@ def test_up(home: Path, here: Path) -> None:
         metrics = f"127.0.0.1:{free.getsockname()[1]}"
     manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     manager.bind(str(here / "manager.sock"))
+    told_manager: list[tuple[float, bytes]] = []
+
+    def listen() -> None:
+        while not told_manager or told_manager[-1][1] != b"STOPPING=1":
+            message = manager.recv(1000)
+            told_manager.append((time.monotonic(), message))
+
     up = subprocess.Popen(
         program("up", "--json"),
         env=environment
@@ -118,11 +127,8 @@ def test_up(home: Path, here: Path) -> None:
         told = json.loads(up.stdout.readline())
         url = told["url"]
         assert url.startswith("http://127.0.0.1:") and Path(told["secret_file"]).read_text().startswith("urban-reid:")
-        manager.settimeout(PATIENCE_S)
-        messages = iter(lambda: manager.recv(1000), b"STOPPING=1")
-        assert next(message for message in messages if message.startswith(b"READY=1\n"))
-        assert next(messages) == b"WATCHDOG=1"
-        manager.close()
+        telling = threading.Thread(target=listen, daemon=True)
+        telling.start()
         assert "runs already" in error_of(run("up"), 1)
 
         def ask(path: str, body: dict[str, Any]) -> Any:
@@ -170,6 +176,13 @@ def test_up(home: Path, here: Path) -> None:
         assert runner is not None
         up.send_signal(signal.SIGTERM)
         assert up.wait(PATIENCE_S) == 0
+        telling.join(PATIENCE_S)
+        manager.close()
+        ready = [number for number, (_, message) in enumerate(told_manager) if message.startswith(b"READY=1\n")]
+        assert len(ready) == 1 and told_manager[-1][1] == b"STOPPING=1"
+        alive = [at for at, message in told_manager if message == b"WATCHDOG=1"]
+        # The unit of the guide restarts `up` after 300 s without a word; here three of its processes were killed.
+        assert len(alive) > 20 and max(b - a for a, b in pairwise(alive)) < 60
         lines = [json.loads(line) for line in up.stderr.read().splitlines()]
         assert {line["process"] for line in lines} == {"up"}
         said = "\n".join(line["message"] for line in lines)

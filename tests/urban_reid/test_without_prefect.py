@@ -46,24 +46,38 @@ def check(town: Town, found: dict[str, Any], messages: list[str]) -> None:
     assert town.resolve() == 0  # nothing was left out
 
 
-def kill(settings: Settings) -> None:
+def signal_server(settings: Settings, number: signal.Signals) -> None:
+    """As soon as a run has begun."""
     runs = settings.home / "prefect" / "runs"
     deadline = time.monotonic() + 120
     while not (runs.exists() and any(runs.glob("*-*"))):
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    os.kill(process_of(settings.home), signal.SIGKILL)
+    os.kill(process_of(settings.home), number)
 
 
 @pytest.mark.system
 def test_a_server_that_dies_in_the_middle_delays_nothing(filled: Town) -> None:
     settings = filled.store.settings
     running = started(settings, "resolve", "--unit", "d1", "--json")
-    kill(settings)
+    signal_server(settings, signal.SIGKILL)
     began = time.monotonic()
     check(filled, *ended(running))
     assert time.monotonic() - began < 60
     assert not list((settings.home / "prefect" / "runs").iterdir())
+
+
+@pytest.mark.system
+def test_a_server_that_hangs_in_the_middle_delays_by_seconds(filled: Town) -> None:
+    settings = filled.store.settings
+    running = started(settings, "resolve", "--unit", "d1", "--json")
+    signal_server(settings, signal.SIGSTOP)
+    began = time.monotonic()
+    try:
+        check(filled, *ended(running))
+        assert time.monotonic() - began < 60
+    finally:
+        os.kill(process_of(settings.home), signal.SIGKILL)
 
 
 def test_without_a_server_the_work_is_done(filled: Town) -> None:
