@@ -23,6 +23,8 @@ from schemas.times import from_us, window_start
 
 #: A source that has not moved for this long holds no window open.
 GRACE_S = 30.0
+#: Nor does one that is further behind the foremost, such as old recordings beside live cameras: its crops are late.
+_FAR_BEHIND = timedelta(minutes=15)
 #: Between a district's runs: where further windows have closed, and where late crops came for windows resolved before.
 PAUSE_S, LATE_S = 5.0, 30.0
 #: Crops of a frame that was looked at are in the store when the camera has gone on by this.
@@ -103,9 +105,10 @@ class Closing:
 
     def _closed_until(self, reached: Iterable[datetime]) -> datetime | None:
         """The start of the first window that is open, given how far each moving source is; None: none is open."""
-        first = min(reached, default=None)
-        if first is None:
+        times = list(reached)
+        if not times:
             return None
+        first = min(at for at in times if max(times) - at <= _FAR_BEHIND)
         return window_start(max(first - self._gap, from_us(0)), self._settings.window_s)
 
     def _has_rested(self, district: str, until: datetime | None, now: float) -> bool:

@@ -102,6 +102,20 @@ def test_the_slower_camera_counts_as_long_as_it_moves(cameras: Cameras) -> None:
     assert cameras.due(GRACE_S + 1) == [("d1", at(5))], "the second stands still"
 
 
+def test_old_recordings_do_not_hold_up_live_cameras(cameras: Cameras) -> None:
+    batch = cameras.begin("a")
+    cameras.take(OTHER, -10_000, batch)
+    done = cameras.begin("b")
+    cameras.take(FIRST, 1, done)
+    end_batch(cameras.store, done, [])
+    cameras.see(SECOND, 4)
+    assert cameras.due(0) == [("d1", at(0))], "what is recorded, as far as it is there"
+    cameras.resolve(at(0), 1)
+    cameras.take(OTHER, -9_990, batch)
+    cameras.see(SECOND, 6)
+    assert cameras.due(10) == [("d1", at(5))]
+
+
 @pytest.mark.parametrize(("state", "holds"), [("up", True), ("down", False), ("ended", False), ("paused", False)])
 def test_a_camera_that_is_looked_at_holds_windows_open_without_people(
     cameras: Cameras, state: State, holds: bool
