@@ -16,7 +16,6 @@ waiting cost. `memory` takes in so many minutes of the video, played again and a
 
 import argparse
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -43,6 +42,7 @@ from pipeline.ingest.video_file import VideoFile
 from pipeline.registry import register_model, use_model
 from pipeline.store import Store
 from reid_core.detection import open_detector
+from reid_core.detection.files import keep_detector, make_default
 from reid_core.serving.factory import open_core
 from schemas.city_file import City
 from schemas.feeds import Feed
@@ -117,9 +117,8 @@ def streams(arguments: argparse.Namespace) -> None:
     with home() as folder, tempfile.TemporaryDirectory() as scratch:
         settings = Settings(home=folder, threads=1)
         served = mjpeg(arguments.video, Path(scratch), arguments.size, 20, arguments.rate)
-        detectors = folder / "detectors"
-        shutil.copytree(arguments.models / DETECTOR, detectors / DETECTOR)
-        (detectors / "default").symlink_to(DETECTOR)
+        keep_detector(settings, DETECTOR, [*(arguments.models / DETECTOR).glob(f"{DETECTOR}.*")])
+        make_default(settings, DETECTOR)
         write_secret(folder / FILE, "all", USER, PASSWORD)
         with store_of(settings, arguments.cameras) as store, serving({"a": [str(served)]}, arguments.rate) as server:
             register_model(store, settings, arguments.models / EMBEDDER / f"{EMBEDDER}.xml", EMBEDDER)

@@ -42,6 +42,7 @@ TOO_SLOW, SLOW_OVER_S, SAID_AGAIN_S = 0.1, 60.0, 3600.0
 
 STARTING = Report("starting")
 
+
 _log = logging.getLogger("urban_reid.cameras")
 
 
@@ -115,7 +116,7 @@ class Service:
         self._context.set_forkserver_preload(["pipeline.cameras.worker"])
         self._running: dict[str, Running] = {}
         self._rows_at = self._said_slow_at = -float("inf")
-        self._store_fault = ""
+        self._fault = ""
         with store.begin() as connection:
             self._before = read_health(connection)
 
@@ -126,15 +127,15 @@ class Service:
                 self._look(running)
             if self._clock() - self._rows_at >= ROWS_EVERY_S:
                 self._rows_at = self._clock()
-                self._follow_feeds()
                 self._write_health()
                 self._say_if_too_slow()
-        except StoreError as error:
-            if str(error) != self._store_fault:
-                self._store_fault = str(error)
+                self._follow_feeds()
+        except UrbanReidError as error:
+            if str(error) != self._fault:
+                self._fault = str(error)
                 _log.warning("%s", error)
         else:
-            self._store_fault = ""
+            self._fault = ""
 
     def close(self) -> None:
         """Ends all workers. Until the next `up` the cameras are blind."""

@@ -41,6 +41,8 @@ LOOK_AGAIN_S = 2.0
 COUNTED_OVER_S = 30.0
 #: A picture that has not changed at all for so long is frozen. Between two key frames a still view may not change.
 FROZEN_AFTER_S = 30.0
+#: A camera that waits for the core process says so after so long; a busy one answers sooner.
+SAY_AFTER_S = 10.0
 BLACK_MEAN, BLACK_STD = 16.0, 4.0  # gray levels of 255; video's black is 16
 
 
@@ -100,7 +102,7 @@ class _Camera:
         self._live: LiveCamera | None = None
         self._state: State = "starting"
         self._detail = ""
-        self._picture = _Picture()
+        self._picture = Picture()
         self._looked: deque[tuple[float, int]] = deque()
         self._closed = threading.Event()
         self._reporter = threading.Thread(target=self._report_always, name="reporter", daemon=True)
@@ -214,7 +216,6 @@ class _Patient:
 
     def __init__(self, detector: Detector, camera: _Camera) -> None:
         self._detector, self._camera = detector, camera
-        self._waits = False
 
     @property
     def sure(self) -> float:
@@ -225,21 +226,19 @@ class _Patient:
         return self._detector.name
 
     def detect(self, frames: Sequence[Frame]) -> list[Boxes]:
+        since, said = time.monotonic(), False
         while True:
             try:
-                found = self._detector.detect(frames)
+                return self._detector.detect(frames)
             except CoreUnavailable as error:
-                if not self._waits:
-                    self._waits = True
+                if not said and time.monotonic() - since > SAY_AFTER_S:
+                    said = True
                     self._camera.say(str(error))
                 if self._camera.stop.wait(0.5):
                     return [np.empty((0, 5))] * len(frames)
-            else:
-                self._waits = False
-                return found
 
 
-class _Picture:
+class Picture:
     """Whether the picture is frozen or black."""
 
     def __init__(self) -> None:

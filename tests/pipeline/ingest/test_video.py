@@ -251,7 +251,7 @@ def test_a_live_camera_behind_a_password(
     city_store: Store, crops: CropStore, capfd: pytest.CaptureFixture[str]
 ) -> None:
     before = datetime.now(UTC)
-    with camera(walk(40)) as serving:
+    with camera(walk(120, per_frame=2)) as serving:
         report = ingest_video(
             with_password(city_store),
             crops,
