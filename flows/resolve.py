@@ -19,6 +19,7 @@ from flows.artifacts import show_resolve
 from flows.failures import confidential, reported
 from flows.runs import mark_empty
 from flows.work import Work, logger_of_run, step, working
+from pipeline.calibration.unlabeled.versions import ensure_calibrations
 from pipeline.city import watermarks
 from pipeline.city.decision_digest import decision_digest
 from pipeline.city.units import read_city
@@ -101,6 +102,7 @@ async def _resolve(level: Level, parameters: ResolveParameters) -> Resolved:
         if found is _Found.NOTHING:
             await reported(mark_empty)
             return Resolved(tuple(UnitResult(code) for code in units), await work.run(_digest, work, unit))
+        await work.run(_learn, work, parameters)
         results = await _Run(work, parameters, units, every=found is _Found.CROPS).all()
         digest = await work.run(_digest, work, unit)
         if any(result.windows for result in results):  # a run that found nothing new keeps the last one's artifacts
@@ -122,6 +124,26 @@ def _look(work: Work, unit: str, units: list[str]) -> _Found:
         if watermarks.any_pending(connection, units):
             return _Found.WINDOWS
         return _Found.CROPS if any_missing(connection, model, units) else _Found.NOTHING
+
+
+def _learn(work: Work, parameters: ResolveParameters) -> None:
+    """Learns the district's calibrations without labels whose marks have passed; see `ensure_calibrations`."""
+    logger = logger_of_run()
+
+    def with_model(model: ModelRow) -> None:
+        core = work.core(model)
+        ensure_calibrations(
+            work.store,
+            core,
+            work.crops,
+            model,
+            parameters.unit,
+            parameters.to_time,
+            on_step=lambda line: logger.info("%s", line),
+            on_wait=work.on_wait,
+        )
+
+    work.with_model_in_use(with_model)
 
 
 def _digest(work: Work, unit: str) -> str:

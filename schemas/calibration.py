@@ -116,6 +116,14 @@ class Profile(Frozen):
     count: int = Field(ge=1)
 
 
+class Evidence(Frozen):
+    """What a calibration without labels rests on."""
+
+    forbidden: int = Field(ge=0, description="pairs that cannot be one person")
+    share: float = Field(ge=0, le=1, description="estimated share of the comparable pairs that are one person")
+    standard_error: float = Field(ge=0, description="of the log-odds of pairs near the operating point")
+
+
 class LevelCalibration(Frozen):
     """From a pair to a probability at one level, and the operating point."""
 
@@ -135,13 +143,15 @@ class LevelCalibration(Frozen):
     decisions: Profile | None = Field(
         None, description="distances of the decisions made at join_log_odds, to detect drift"
     )
+    evidence: Evidence | None = Field(None, description="of a calibration without labels; None: labels were there")
 
     @model_serializer(mode="wrap")
     def _as_before(self, serialize: SerializerFunctionWrapHandler) -> Any:
-        """Leaves out a range that is not known: run keys hash this JSON."""
+        """Leaves out a range that is not known, and evidence that is not there: run keys hash this JSON."""
         found = serialize(self)
-        if self.learned is None:
-            found.pop("learned", None)
+        for name in ("learned", "evidence"):
+            if getattr(self, name) is None:
+                found.pop(name, None)
         return found
 
     @model_validator(mode="before")

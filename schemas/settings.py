@@ -5,7 +5,7 @@ import os
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
@@ -134,6 +134,11 @@ class Settings(BaseSettings):
     )
     prefect_days: int = Field(
         30, ge=1, le=3_650, description="days after which ended runs are deleted from Prefect's database"
+    )
+    learning_marks_s: tuple[Annotated[int, Field(gt=0, le=10**9)], ...] = Field(
+        (60, 300, 900, 3_600, 14_400, 86_400, 604_800),
+        description="seconds of event time after a district's first crop at which its calibration is learned again, "
+        "for models without one; []: never",
     )
     association: AssociationSettings = AssociationSettings()
 

@@ -26,17 +26,17 @@ _SLOPE_DIFFERENCE_PENALTY = 1.0
 
 
 def fit_pairs(
-    distance: Floats, transit: Floats, left_weight: Floats, right_weight: Floats, same: Bools
+    distance: Floats, transit: Floats, left_weight: Floats, right_weight: Floats, same: Bools | Floats
 ) -> PairTerms | None:
     """The penalized maximum-likelihood terms of n labeled pairs; None with fewer than MIN_PAIRS of either kind.
 
-    All (n,): attended distance, transit log-odds, weights of both prototypes, whether the pair is one person. Where all
-    transit log-odds are 0, they get weight 1.
+    All (n,): attended distance, transit log-odds, weights of both prototypes, whether the pair is one person, or the
+    probability of it. Where all transit log-odds are 0, they get weight 1.
     """
-    positives = int(same.sum())
+    positives = float(same.sum())
     if min(positives, len(same) - positives) < MIN_PAIRS:
         return None
-    knots = tuple(np.unique(np.quantile(distance[same], _KNOT_QUANTILES)).tolist())
+    knots = _knots(distance, same)
     share = few_crops_share(left_weight, right_weight)[:, None]
     pieces = -distance_pieces(distance, knots)  # (n, k)
     k = pieces.shape[1]
@@ -70,3 +70,12 @@ def fit_pairs(
         few_crops=DistanceTerms(intercept=intercept + few_crops_offset, slopes=tuple(few_crops)),
         transit=float(found[2 * k]) if transit.any() else 1.0,
     )
+
+
+def _knots(distance: Floats, same: Bools | Floats) -> tuple[float, ...]:
+    if same.dtype == bool:
+        return tuple(np.unique(np.quantile(distance[same.astype(bool)], _KNOT_QUANTILES)).tolist())
+    order = np.argsort(distance, kind="stable")
+    mass = np.cumsum(same[order].astype(float))
+    place = np.searchsorted(mass, np.array(_KNOT_QUANTILES) * mass[-1])
+    return tuple(np.unique(distance[order][place]).tolist())

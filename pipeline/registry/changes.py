@@ -25,6 +25,7 @@ _REFERENCES = {
     "searches used it": "SELECT FROM search_request WHERE model_id = :id "
     "UNION ALL SELECT FROM search_hit WHERE model_id = :id",
     "other models are compared with it": "SELECT FROM model_comparison WHERE against_id = :id",
+    "a calibration without labels was tried with it": "SELECT FROM learning WHERE model_id = :id",
     "it has calibrations that were learned here": "SELECT FROM calibration WHERE model_id = :id OFFSET :own",
 }
 

@@ -50,14 +50,24 @@ def model_by_id(connection: Connection, model_id: int) -> ModelRow:
     return row_of(connection.execute(text(f"{SELECT} WHERE id = :id"), {"id": model_id}).one())
 
 
-def insert_calibration(connection: Connection, model_id: int, calibration: LevelCalibration) -> None:
-    """Makes `calibration` the newest of its level and the model, in the connection's transaction."""
+def insert_calibration(
+    connection: Connection, model_id: int, calibration: LevelCalibration, learning_id: int | None = None
+) -> None:
+    """Makes `calibration` the newest of its level and the model, in the connection's transaction.
+
+    learning_id: the row of `learning` that says for which unit and windows it holds; None: for all.
+    """
     connection.execute(
         text(
-            "INSERT INTO calibration (model_id, level, parameters) "
-            "VALUES (:model, CAST(:level AS unit_level), CAST(:parameters AS jsonb))"
+            "INSERT INTO calibration (model_id, level, parameters, learning_id) "
+            "VALUES (:model, CAST(:level AS unit_level), CAST(:parameters AS jsonb), :learning)"
         ),
-        {"model": model_id, "level": calibration.level.value, "parameters": calibration.model_dump_json()},
+        {
+            "model": model_id,
+            "level": calibration.level.value,
+            "parameters": calibration.model_dump_json(),
+            "learning": learning_id,
+        },
     )
 
 

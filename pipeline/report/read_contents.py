@@ -66,7 +66,7 @@ def read_contents(store: Store, district: str) -> Contents:
         histograms = read_distance_histograms(connection, district, None if model is None else model.id)
         joins = read_evidence(connection, district, Verdict.JOIN, JOINS_A_LEVEL, tracklets)
         reviews = read_evidence(connection, district, Verdict.REVIEW, 4 * REVIEWS_A_LEVEL, tracklets)
-        calibrations = {} if model is None else current_calibrations(connection, model.id)
+        calibrations = {} if model is None else current_calibrations(connection, model.id, district)
         drifted = {} if model is None else drifts(connection, calibrations, model.id, district)
         clocks = read_clocks(connection, district, city.cameras(district))
         unknown = {} if model is None else count_unknown(connection, model.id, district)

@@ -34,17 +34,18 @@ def level_windows(
         counts = read_windows(connection, job.unit, job.geometry.children, dirty_from)
     windows, remaining = in_period(counts, period, job.settings.window_s)
     memory: UnitMemory | None = None
-    for chunk in chunks(windows, counts):
-        with store.begin() as connection:
-            hold_model_in_use(connection, job.model)
-            if memory is None:
-                horizon_s = job.settings.horizon_s(level_of(job.unit))
-                memory = UnitMemory(job.unit, job.model.id, job.numbers, horizon_s)
-                memory.read(connection, chunk[0])
-            total += _resolve_chunk(store, connection, job, memory, chunk)
-            memory.forget_members(chunk[-1])
-        if progress is not None:
-            progress(total.windows, len(windows))
+    for version, its_windows in job.by_calibration(windows):
+        for chunk in chunks(its_windows, counts):
+            with store.begin() as connection:
+                hold_model_in_use(connection, job.model)
+                if memory is None:
+                    horizon_s = job.settings.horizon_s(level_of(job.unit))
+                    memory = UnitMemory(job.unit, job.model.id, job.numbers, horizon_s)
+                    memory.read(connection, chunk[0])
+                total += _resolve_chunk(store, connection, version, memory, chunk)
+                memory.forget_members(chunk[-1])
+            if progress is not None:
+                progress(total.windows, len(windows))
     return total, remaining
 
 
@@ -77,7 +78,7 @@ def _resolve_chunk(
     written: list[RunRows] = []
     emptied: list[datetime] = []
     for window in chunk:
-        inputs = _inputs(connection, memory, window, children.get(window, []))
+        inputs = window_inputs(connection, memory, window, children.get(window, []))
         parts = (
             content_hash("children", _named((child.persistent_id, child.key) for child in inputs.children)),
             content_hash("gone", _named(sorted(inputs.gone.items(), key=lambda item: item[::-1]))),
@@ -106,8 +107,10 @@ def _resolve_chunk(
     return total
 
 
-def _inputs(connection: Connection, memory: UnitMemory, window: datetime, versions: Sequence[Identity]) -> Inputs:
-    """The inputs of a window's run.
+def window_inputs(
+    connection: Connection | None, memory: UnitMemory, window: datetime, versions: Sequence[Identity]
+) -> Inputs:
+    """The inputs of a window's run. connection: None if the memory holds all members.
 
     Children without a prototype of the model are skipped, and identities without one that hold none of the others.
     """

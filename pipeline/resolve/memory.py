@@ -83,10 +83,13 @@ class UnitMemory:
         self._others.update((id_, id_ in in_use) for id_ in new)
         return (set(ids) & self._now.keys()) | {id_ for id_ in asked if self._others[id_]}
 
-    def members(self, connection: Connection, identities: Iterable[UUID]) -> dict[UUID, list[Identity]]:
-        """The children of each identity, by key."""
+    def members(self, connection: Connection | None, identities: Iterable[UUID]) -> dict[UUID, list[Identity]]:
+        """The children of each identity, by key. connection: to read those that were forgotten."""
         wanted = list(identities)
         missing = {self._now[id_].id: id_ for id_ in wanted if id_ not in self._members}
+        if not missing:
+            return {id_: self._members[id_] for id_ in wanted}
+        assert connection is not None, "members that were forgotten are read again"
         for holder, members in read_members(connection, list(missing), self._model_id, self._numbers).items():
             self._members[missing[holder]] = members
         return {id_: self._members[id_] for id_ in wanted}

@@ -2,16 +2,17 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import cached_property
+from itertools import groupby
 
 from sqlalchemy import Connection, text
 
 from pipeline.association.geometry import Geometry
 from pipeline.association.transit import UnitTransit, max_lookback_s, prior_times, unit_transit
 from pipeline.registry import ModelRow
-from pipeline.resolve.calibrations import StoredCalibration, calibration_by_id
+from pipeline.resolve.calibrations import Calibrations, StoredCalibration, calibration_by_id
 from pipeline.resolve.rows import RunRows, partition_days
 from pipeline.resolve.window_nodes import Observer
 from pipeline.resolve.write import mark_parent, supersede, write_runs
@@ -97,7 +98,14 @@ class Job:
     geometry: Geometry
     geometry_digest: bytes  # the unit's mark, which changes with its geometry
     observe: Observer | None
+    versions: Calibrations = field(default_factory=Calibrations)
     days: set[date] = field(default_factory=set)  # whose partitions are known to exist
+
+    def by_calibration(self, windows: Sequence[datetime]) -> Iterator[tuple["Job", list[datetime]]]:
+        """The windows, in their order, in parts with one calibration each, and the job with it."""
+        for _, part in groupby(windows, lambda window: None if (at := self.versions.at(window)) is None else at.id):
+            its = list(part)
+            yield replace(self, calibration=self.versions.at(its[0])), its
 
     @cached_property
     def numbers(self) -> dict[str, int]:

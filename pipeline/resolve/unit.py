@@ -8,7 +8,7 @@ from pipeline.association.geometry import unit_geometry
 from pipeline.city import watermarks
 from pipeline.city.units import read_city
 from pipeline.registry import ModelRow
-from pipeline.resolve.calibrations import current_calibration
+from pipeline.resolve.calibrations import read_calibrations
 from pipeline.resolve.camera_windows import camera_windows
 from pipeline.resolve.level_windows import level_windows
 from pipeline.resolve.runs import Job, UnitResult
@@ -60,12 +60,16 @@ def resolve_unit(
                 pending = watermarks.read(connection, unit)
                 if pending is None:
                     return total
-                calibration = current_calibration(connection, model.id, calibration_level)
+                # Only a calibration with labels links crops without a track: the others are learned from tracks.
+                within = None if level is Level.CAMERA else unit
+                calibrations = read_calibrations(connection, model.id, calibration_level, within)
                 # Read before the city: if that changes in between, the unit is marked again, and this key is outdated.
                 geometry_digest = bytes(connection.execute(_GEOMETRY, {"unit": unit}).scalar_one())
             geometry = unit_geometry(read_city(store), unit, settings)
             analyze_grown(store)  # after the ingest and the units below wrote rows
-            job = Job(unit, core, model, calibration, settings, geometry, geometry_digest, observe)
+            job = Job(
+                unit, core, model, calibrations.newest, settings, geometry, geometry_digest, observe, calibrations
+            )
             resolve_windows = camera_windows if level is Level.CAMERA else level_windows
             result, remaining = resolve_windows(store, job, pending.dirty_from, period or Period(), progress)
             total += result

@@ -75,6 +75,7 @@ class ThinTown:
         slope: float = SLOPE,
         intercept: float = INTERCEPT,
         transit: float = 1.0,
+        calibrated: bool = True,
     ) -> None:
         self.store, self.crowd = store, crowd
         store_city(store, crowd.city)
@@ -84,7 +85,7 @@ class ThinTown:
             dims=crowd.crops.features.shape[1],
             architecture="foreign",
             baseline="foreign",
-            calibration=calibrations(slope, intercept, transit),
+            calibration=calibrations(slope, intercept, transit) if calibrated else (),
             sha256={},
         )
         with tempfile.TemporaryDirectory() as folder:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.box import SIMPLE
 
+from schemas.errors import UsageError
 from schemas.parameters import ApprovalParameters
 from schemas.settings import settings
 from urban_reid.arguments import (
@@ -21,6 +22,7 @@ from urban_reid.arguments import (
     input_convention,
 )
 from urban_reid.commands import catalog, convert, export, promotion
+from urban_reid.commands.on_city import calibrate_on_city
 from urban_reid.commands.promotion import figures
 from urban_reid.earlier_names import Command
 from urban_reid.output import Table, out, print_json, shown
@@ -158,16 +160,23 @@ def remove(name: Annotated[str, typer.Argument(help="A registered model.")], as_
         out().print(f"{shown(name)} is removed")
 
 
-@app.command(epilog="Example: urban-reid models calibrate 0277 --dataset market1501:Market-1501")
+@app.command(
+    epilog="Examples: urban-reid models calibrate 0286 --on-city d1; "
+    "urban-reid models calibrate 0277 --dataset market1501:Market-1501"
+)
 def calibrate(
     name: Annotated[str, typer.Argument(help="A registered model.")],
     dataset: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="rendered:SEEDS|simulated:SEEDS|market1501:DIR",
             help="Labeled data of people whom the model was not trained on.",
         ),
-    ],
+    ] = None,
+    on_city: Annotated[
+        str | None,
+        typer.Option(metavar="UNIT", help="Without labels: from the crops of this unit of the city, for this unit."),
+    ] = None,
     false_merges: Annotated[
         float | None,
         typer.Option(
@@ -176,10 +185,17 @@ def calibrate(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fit the probability of a distance at each level to labeled data, and choose the operating points.
+    """Fit the probability of a distance at each level, and choose the operating points.
 
-    Then fits what a search says: one tracklet of each person is withheld and searched for. Takes minutes.
+    With --dataset to labeled data; then fits what a search says, too: one tracklet of each person is withheld and
+    searched for. With --on-city to the unit's own crops, without labels: who cannot be one person shows how far apart
+    strangers are. Takes minutes.
     """
+    if (dataset is None) == (on_city is None):
+        raise UsageError("say either --dataset, for labeled data, or --on-city, for crops of the city without labels")
+    if dataset is None:
+        calibrate_on_city(name, on_city or "", false_merges, as_json)
+        return
     from pipeline.calibration.fit import MAX_FALSE_MERGE_RATE, write_calibrations
     from pipeline.calibration.fit import calibrate as fit
     from pipeline.calibration.labeled_searches import calibrate_search, write_search_calibrations

@@ -17,6 +17,7 @@ app = typer.Typer()
 def status(as_json: AsJson = False) -> None:
     """Count crops, identities by level, decisions and runs; say how cameras fare; and print the decision digest."""
     from pipeline.calibration.drift import drifts
+    from pipeline.calibration.unlabeled.outcome import newest_outcomes
     from pipeline.cameras.overview import overview
     from pipeline.city.lag import Lag
     from pipeline.city.status import status as read
@@ -30,9 +31,11 @@ def status(as_json: AsJson = False) -> None:
             model = next((row for row in models(store) if row.in_use), None)
             calibrations = {} if model is None else current_calibrations(connection, model.id)
             drifted = {} if model is None else drifts(connection, calibrations, model.id)
+            learned = {} if model is None else newest_outcomes(connection, model.id)
             cameras = overview(connection, datetime.now(UTC))
     found["drifted"] = [level.value for level, drift in drifted.items() if drift.drifted]
     found["cameras"] = dict(Counter(camera.state for camera in cameras))
+    found["learned"] = {unit: outcome.model_dump(mode="json") for unit, outcome in learned.items()}
     warn_if_open(settings())
     if as_json:
         print_json(found)
@@ -50,6 +53,9 @@ def status(as_json: AsJson = False) -> None:
     out().print(f"decisions {found['decisions']}, runs {found['runs']}, units to resolve {found['pending']}")
     if found["lag"]["people"]:
         out().print(Lag(**found["lag"]).in_words)
+    for unit, outcome in learned.items():
+        for line in outcome.lines(unit):
+            out().print(shown(line))
     if found["withdrawn"]:
         out().print(f"{found['withdrawn']} crops withdrawn by `urban-reid ingest undo`")
     if found["gone"]:

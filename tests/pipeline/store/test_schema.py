@@ -32,7 +32,8 @@ def as_owner(server: embedded.EmbeddedServer, settings: Settings) -> Connect:
 _BATCHES = ["batch_id", "withdrawn_at", "ingest_batch", "crop_claim"]
 _SEARCH = ["purpose", "compared", "not_here", "log_ratio", "search_evidence"]
 _CAMERAS = ["camera_feed", "camera_health", "camera_outage", "camera_file"]
-_ADDED = ["row_hash", "day", "decide_again", "training_request", "geometry", *_BATCHES, *_SEARCH, *_CAMERAS]
+_LEARNING = ["learning", "learning_id"]
+_ADDED = ["row_hash", "day", *_LEARNING, "decide_again", "training_request", "geometry", *_BATCHES, *_SEARCH, *_CAMERAS]
 
 
 @pytest.fixture

@@ -1,0 +1,140 @@
+"""Learns the calibrations of a unit from its own crops, level by level, as a resolve goes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+from scipy.special import logit
+
+from pipeline.association.transit import max_lookback_s
+from pipeline.calibration.drift import profile
+from pipeline.calibration.unlabeled.level_fit import (
+    OPERATING_POINTS,
+    LevelFit,
+    at_operating_point,
+    fit_unlabeled,
+    keeps_rate,
+)
+from pipeline.calibration.unlabeled.overlaps import likely_overlaps, without
+from pipeline.calibration.unlabeled.pair_sample import PairSampler, as_people
+from pipeline.calibration.unlabeled.rehearsal import Rehearsal, Versions, newest, read_tracklets
+from pipeline.city.units import read_city
+from pipeline.registry import ModelRow
+from pipeline.store import Store
+from reid_core.serving.core import ReIDCore, symmetric_distances
+from schemas.calibration import LevelCalibration, straight_line
+from schemas.levels import UPWARD, Level, is_within, level_of, parent_of
+
+#: Default of the stated false-merge rate.
+MAX_FALSE_MERGE_RATE = 0.05
+#: Log-odds that no pair reaches: the first pass over the buildings joins nothing.
+_NEVER = 50.0
+#: The first pass over a level above joins by the fit of the level below, this much more strictly.
+_FIRST_GUESS = 1.0
+#: The second pass compares identities joined by the fit of the first.
+_PASSES = 2
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What was learned of a unit."""
+
+    levels: dict[Level, LevelCalibration]
+    why_not: dict[Level, str]  # of levels that were not calibrated
+    tracklets: int
+    likely_overlaps: tuple[tuple[str, str], ...] = ()
+
+
+def learn(
+    store: Store,
+    core: ReIDCore,
+    model: ModelRow,
+    unit: str,
+    start: datetime,
+    before: datetime,
+    on_step: Callable[[str], None] = lambda _: None,
+    *,
+    max_false_merge_rate: float = MAX_FALSE_MERGE_RATE,
+) -> Learned:
+    """The calibrations of the unit and all below it from its timed crops in [start, before), which must be embedded."""
+    city, settings = read_city(store), store.settings.association
+    units = [one.code for one in city.units if is_within(one.code, unit)]
+    cameras = [code for code in units if level_of(code) is Level.CAMERA]
+    tracklets = read_tracklets(store, core, model, cameras, start, before)
+    on_step(f"{len(tracklets.seen)} tracklets")
+    rehearsal = Rehearsal(city, core, settings, tracklets.seen)
+    least = _least(core, tracklets.halves)
+    below: Versions = tracklets.versions
+    fit: LevelFit | None = None
+    found: dict[Level, LevelCalibration] = {}
+    why_not: dict[Level, str] = {}
+    source = f"unlabeled crops of {unit} from {start:%Y-%m-%d %H:%M:%S} to {before:%Y-%m-%d %H:%M:%S} UTC"
+    overlaps: list[tuple[int, int]] | None = None
+    for level in UPWARD[1 : UPWARD.index(level_of(unit)) + 1]:
+        of_level = [code for code in units if level_of(code) is level]
+        children = sorted(code for code in units if parent_of(code) in set(of_level))
+        lookback_s = max_lookback_s(settings.horizon_s(level))
+        guess = _nothing(level)
+        if fit is not None:
+            guess = at_operating_point(fit.calibration, fit.calibration.join_log_odds + _FIRST_GUESS)
+            guess = guess.model_copy(update={"level": level, "transit": None})
+        result: LevelFit | str = "nothing to compare"
+        for _ in range(_PASSES):
+            sampler = PairSampler(core, children, rehearsal.geometry(unit), rehearsal.geometry, tracklets.seen)
+            resolved = {code: rehearsal.resolve(code, below, guess, sampler.observer(code)) for code in of_level}
+            pairs = sampler.pairs()
+            if pairs is None:
+                break
+            if overlaps is None:  # tracklets show them best
+                overlaps = likely_overlaps(pairs)
+            pairs = without(pairs, overlaps)
+            group = {t: one.id for code in of_level for one in newest(resolved[code].versions) for t in one.tracklets}
+            result = fit_unlabeled(level, pairs, as_people(pairs, group), children, lookback_s, least, fit, source)
+            if isinstance(result, str):
+                break
+            guess = result.calibration
+        if isinstance(result, str):
+            why_not[level] = result
+            on_step(f"{level.value}: {result}")
+            below = {code: rehearsal.resolve(code, below, None).versions for code in of_level}
+            continue
+        lowest = max((one.join_log_odds for one in found.values()), default=OPERATING_POINTS[0])
+        for point in (point for point in OPERATING_POINTS if point >= lowest):
+            guess = at_operating_point(guess, point)
+            resolved = {code: rehearsal.resolve(code, below, guess) for code in of_level}
+            joins = logit(np.concatenate([one.joins for one in resolved.values()]))
+            kept, wrong = keeps_rate(guess, joins, max_false_merge_rate)
+            if kept:
+                break
+        distances = np.concatenate([one.distances for one in resolved.values()])
+        found[level] = guess.model_copy(update={"decisions": profile(distances) if len(distances) else None})
+        fit = LevelFit(guess, result.estimate)
+        on_step(
+            f"{level.value}: about {guess.positives} of {guess.pairs} compared pairs are one person; "
+            f"{len(joins)} joins from log-odds {guess.join_log_odds:+.1f}, about {wrong:.1%} of them wrong"
+        )
+        below = {code: one.versions for code, one in resolved.items()}
+    codes = rehearsal.geometry(unit).cameras
+    asked = tuple((codes[one], codes[other]) for one, other in overlaps or ())
+    return Learned(found, why_not, len(tracklets.seen), asked)
+
+
+def _least(core: ReIDCore, halves: np.ndarray) -> float:
+    """The median distance between the two halves of a tracklet, which pairs of one person elsewhere do not undercut."""
+    if not len(halves):
+        return 0.0
+    some = halves[:: -(-len(halves) // 2_000)]
+    return float(np.median(symmetric_distances(core, some[:, 0].astype(np.float64), some[:, 1].astype(np.float64))))
+
+
+def _nothing(level: Level) -> LevelCalibration:
+    return LevelCalibration(
+        level=level,
+        terms=straight_line(1.0, -_NEVER),
+        join_log_odds=_NEVER,
+        review_log_odds=_NEVER,
+        fitted_on="",
+        pairs=0,
+        positives=0,
+    )

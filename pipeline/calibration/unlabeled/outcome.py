@@ -1,0 +1,39 @@
+"""What a calibration without labels found, as `learning` keeps it and as a person reads it."""
+
+from pydantic import Field
+from sqlalchemy import Connection, text
+
+from schemas.levels import Level
+from schemas.settings import Frozen
+
+
+class Outcome(Frozen):
+    """What a learning found."""
+
+    tracklets: int = Field(ge=0)
+    levels: tuple[Level, ...] = Field(description="that have a calibration from it")
+    why_not: dict[Level, str] = Field(description="of the other levels")
+    likely_overlaps: tuple[tuple[str, str], ...] = Field(
+        (), description="cameras that probably see one place, although the city file does not say so"
+    )
+
+    def lines(self, unit: str) -> list[str]:
+        """Lines about the unit for a person: what was learned, what was not, and what is asked."""
+        levels = ", ".join(level.value for level in self.levels) or "nothing"
+        said = [f"{unit}: learned without labels from {self.tracklets} tracklets: {levels}"]
+        said += [f"{unit}: not learned: {level.value}, {why}" for level, why in self.why_not.items()]
+        said += [
+            f"{unit}: do {one} and {other} see one place? People were seen at both at once, far too alike for "
+            "strangers; if so, name the overlap in the city file, else these pairs are never joined"
+            for one, other in self.likely_overlaps
+        ]
+        return said
+
+
+def newest_outcomes(connection: Connection, model_id: int) -> dict[str, Outcome]:
+    """What the newest learning of each unit found, by unit."""
+    rows = connection.execute(
+        text("SELECT DISTINCT ON (unit) unit, outcome FROM learning WHERE model_id = :model ORDER BY unit, id DESC"),
+        {"model": model_id},
+    )
+    return {row.unit: Outcome.model_validate(row.outcome) for row in rows}
