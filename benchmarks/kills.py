@@ -1,10 +1,10 @@
-"""Each of the four processes of `urban-reid up` killed again and again during a run.
+"""Each of five processes of `urban-reid up` killed again and again during a run.
 
     python -m benchmarks.kills [--kills 10] [--people 10]
 
-Renders a city of 8 cameras and resolves it once undisturbed; then, for each of database, core, Prefect server and
-runner of flows, takes it in anew under `up`, hands a resolve over, and kills (SIGKILL) the process that many times,
-each time as soon as it serves again. Prints the seconds until it served again (median, longest), and whether the
+Renders a city of 8 cameras and resolves it once undisturbed; then, for each of database, core, Prefect server, runner
+of flows and resolver, takes it in anew under `up`, hands a resolve over, and kills (SIGKILL) the process that many
+times, each time as soon as it serves again. Prints the seconds until it served again (median, longest), and whether the
 decision digest equals that of the undisturbed resolve.
 """
 
@@ -45,7 +45,7 @@ def main() -> None:
         quiet.run("resolve", "--unit", "d1")
         digest = quiet.digest()
         print(f"{'killed':<10} {'times':>5} {'median s':>9} {'longest s':>9}   digest", flush=True)
-        for name in ("database", "core", "prefect", "runner"):
+        for name in ("database", "core", "prefect", "runner", "resolver"):
             city = City(folder / name, folder)
             seconds = city.disturb(name, arguments.kills)
             same = "equal" if city.digest() == digest else "DIFFERS"
@@ -110,7 +110,11 @@ class City:
                 return int((self._home / "postgres" / "postmaster.pid").read_text().split()[0])
             if name == "prefect":
                 return int(json.loads((self._home / "prefect" / "server.json").read_bytes())["pid"])
-        module = {"core": "reid_core.core_process.service", "runner": "flows.deployments"}.get(name)
+        module = {
+            "core": "reid_core.core_process.service",
+            "runner": "flows.deployments",
+            "resolver": "urban_reid.resolver",
+        }.get(name)
         mine = f"URBAN_REID_HOME={self._home}\0".encode()
         for folder in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
@@ -120,7 +124,8 @@ class City:
         return None
 
     def _serves(self, name: str) -> bool:
-        """Whether the process answers: core and server a call, the database a query; the runner says that it polls."""
+        """Whether the process answers: core and server a call, the database a query; the runner says that it polls; the
+        resolver is there."""
         if name == "database":
             return running(self._home)
         if name == "core":
@@ -132,8 +137,10 @@ class City:
             opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
             with suppress(OSError), opener.open(f"{url}/health", timeout=5) as answer:
                 return bool(answer.status == 200)
-        else:
+        elif name == "runner":
             return self._serving.exists()
+        else:
+            return True
         return False
 
 
