@@ -61,6 +61,10 @@ def write_health(connection: Connection, health: Health) -> None:
     connection.execute(_WRITE_HEALTH, health.model_dump())
 
 
+def remove_health(connection: Connection, camera: str) -> None:
+    connection.execute(text("DELETE FROM camera_health WHERE camera = :camera"), {"camera": camera})
+
+
 def went_down(connection: Connection, camera: str, at: datetime, reason: str) -> bool:
     """Begins an outage at `at`; False, and nothing is written, if the camera is down already.
 

@@ -12,18 +12,19 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
 from pipeline.cameras.outages import Change, Outages
-from pipeline.cameras.rows import read_feeds, read_health, went_down, write_health
+from pipeline.cameras.rows import read_feeds, read_health, remove_health, went_down, write_health
 from pipeline.cameras.worker import Report, Said, work
 from pipeline.store import Store
 from reid_core.detection.files import default_detector
 from schemas.disk import keep_private
-from schemas.errors import StoreError, UrbanReidError
+from schemas.errors import HomeError, StoreError, UrbanReidError
 from schemas.feeds import Feed, Health
 from schemas.logs import begin_logging
 from schemas.settings import Settings, settings
@@ -117,6 +118,7 @@ class Service:
         self._running: dict[str, Running] = {}
         self._rows_at = self._said_slow_at = -float("inf")
         self._fault = ""
+        self._default: str | None = None
         with store.begin() as connection:
             self._before = read_health(connection)
 
@@ -127,9 +129,9 @@ class Service:
                 self._look(running)
             if self._clock() - self._rows_at >= ROWS_EVERY_S:
                 self._rows_at = self._clock()
+                self._follow_feeds()
                 self._write_health()
                 self._say_if_too_slow()
-                self._follow_feeds()
         except UrbanReidError as error:
             if str(error) != self._fault:
                 self._fault = str(error)
@@ -159,8 +161,9 @@ class Service:
     def _follow_feeds(self) -> None:
         with self._store.begin() as connection:
             feeds = {feed.camera: feed for feed in read_feeds(connection)}
-        default = default_detector(self._store.settings)
-        wanted = {camera: (feed, feed.detector or default) for camera, feed in feeds.items()}
+        with suppress(HomeError):  # a worker that needs it says so; the others go on
+            self._default = default_detector(self._store.settings)
+        wanted = {camera: (feed, feed.detector or self._default) for camera, feed in feeds.items()}
         running_now = {camera: (running.feed, running.detector) for camera, running in self._running.items()}
         changed: dict[str, Change] = {}
         for camera in [camera for camera, now in running_now.items() if wanted.get(camera) != now]:
@@ -169,10 +172,13 @@ class Service:
                 changed[camera] = Change(False, running.report.last_frame_at, "its feed was changed")
             running.ask_to_end()
             running.end(time.monotonic() + END_WITHIN_S)
+            if camera not in feeds:  # it may have been written after the feed was removed
+                with self._store.begin() as connection:
+                    remove_health(connection, camera)
             _log.info("%s: %s", camera, "its feed was changed" if camera in feeds else "its feed was removed")
         for camera, feed in feeds.items():
             if camera not in self._running:
-                self._add(feed, feed.detector or default, changed.get(camera))
+                self._add(feed, feed.detector or self._default, changed.get(camera))
 
     def _add(self, feed: Feed, detector: str | None, changed: Change | None) -> None:
         running = self._running[feed.camera] = Running(feed, detector, Outages(feed.camera))
