@@ -146,6 +146,8 @@ def test_status_of_an_empty_city(run_json: RunJson) -> None:
         (["models", "register", "m", "x.xml", "--range", "7"], 2, "--range: "),
         (["models", "use", "m"], 2, "no model 'm' is registered"),
         (["models", "calibrate", "m", "--dataset", "rendered:1"], 2, "no model 'm' is registered"),
+        (["models", "calibrate", "m", "--on-city", "d1"], 2, "no model 'm' is registered"),
+        (["models", "calibrate", "m"], 2, "say either --dataset"),
         (["report", "--unit", "d1", "--out", "r"], 2, "no city is loaded"),
         (["db", "stop"], 1, "does not stop"),
     ],

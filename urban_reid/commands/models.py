@@ -161,7 +161,7 @@ def remove(name: Annotated[str, typer.Argument(help="A registered model.")], as_
 
 
 @app.command(
-    epilog="Examples: urban-reid models calibrate 0286 --on-city d1; "
+    epilog="Example: urban-reid models calibrate 0286 --on-city d1, or "
     "urban-reid models calibrate 0277 --dataset market1501:Market-1501"
 )
 def calibrate(
