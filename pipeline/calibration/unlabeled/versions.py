@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, text
+from threadpoolctl import threadpool_limits
 
 from pipeline.calibration.unlabeled.learn import MAX_FALSE_MERGE_RATE, Learned, learn
 from pipeline.calibration.unlabeled.outcome import Outcome
@@ -156,7 +157,10 @@ def _learn(
     if missing:
         for camera in cameras:
             embed_camera(store, core, crops, model, camera)
-    learned = learn(store, core, model, unit, due.start, due.before, on_step, max_false_merge_rate=max_false_merge_rate)
+    with threadpool_limits(limits=1, user_api="blas"):  # the sums are small: threads make them twice as slow
+        learned = learn(
+            store, core, model, unit, due.start, due.before, on_step, max_false_merge_rate=max_false_merge_rate
+        )
     outcome = Outcome(
         tracklets=learned.tracklets,
         levels=tuple(learned.levels),
