@@ -204,7 +204,7 @@ def stored_probes(store: Store, model: ModelRow) -> list[Probe]:
         rows = copy_out(connection, query, {"model": model.id}, {"truth": "text", "camera": "text", "v": "halfvec"})
     features = np.asarray(rows["v"], np.float64)
     return [
-        Probe(person, camera.split("/")[0], True, feature, None)
+        Probe(person, camera, None, True, feature, None)
         for person, camera, feature in zip(rows["truth"], rows["camera"], features, strict=True)
     ]
 

@@ -187,11 +187,15 @@ class SearchCalibration(Frozen):
     )
     terms: DistanceTerms = Field(description="log likelihood ratio of z, for an identity with one prototype")
     vectors: float = Field(description="decrease of it per unit of the logarithm of the number of prototypes")
+    transit: float = Field(
+        0.0, ge=0, description="weight of the transit log-odds, where the probe has a time and a place"
+    )
     learned: tuple[float, float] = Field(description="z that were learned from; others count like the nearer end")
     center: float = Field(description="usual center of a probe's distances, where a search compares few identities")
     spread: float = Field(gt=0, description="usual spread of a probe's distances")
     identities: float = Field(ge=1, description="mean number of identities of a person who is there")
     confusions: float = Field(ge=0, description="number of other identities per search that look like the person's own")
+    confusion_rate: float = Field(0.0, ge=0, description="share of all identities that do so too, in a city of any size")
     confusion_power: float = Field(
         1.0, gt=0, le=1, description="log likelihood ratio of a confusion's distance over that of the person's"
     )

@@ -137,7 +137,15 @@ class SearchHit(Frozen):
     model: str = Field(description="the model of the distance; distances of two models cannot be compared")
     distance: float
     log_ratio: float | None = Field(
-        None, description="log likelihood ratio of the distance: the probe's person against a stranger"
+        None,
+        description="log likelihood ratio of look, time and place: the probe's person against a stranger; None without "
+        "a calibration, and where it is impossible",
+    )
+    transit: float | None = Field(
+        None, description="the part of time and place in it, 0 for a probe without them; None where that is None"
+    )
+    impossible: bool = Field(
+        False, description="two places at once, or faster than anyone walks: not the probe's person"
     )
     probability: float | None = Field(
         description="that this identity is the probe's person, given all that was compared; None without a calibration"
@@ -152,6 +160,7 @@ class SearchResult(Frozen):
 
     hits: tuple[SearchHit, ...]
     compared: int = Field(ge=0, description="identities that the probe was compared with")
+    impossible: int = Field(0, ge=0, description="of them, those that cannot be the probe's person")
     not_here: float | None = Field(
         description="probability that none of them is the probe's person; None without a calibration"
     )
@@ -165,6 +174,11 @@ class SearchResult(Frozen):
         """What the search says as a whole, in plain words."""
         compared = f"{self.compared} identities were" if self.compared != 1 else "1 identity was"
         lines = [f"{compared} compared."]
+        if self.impossible:
+            lines.append(
+                f"{self.impossible} of them cannot be the person, with probability 0: they were elsewhere when the probe "
+                "was taken, or too far away to have walked."
+            )
         if self.not_here is not None:
             lines.append(
                 f"Not here: with probability {self.not_here:.2f} none of them is the person. A hit's probability says "

@@ -148,11 +148,12 @@ def _ingest_market(
     subset = home / "market" / SPLITS[0]
     subset.mkdir(parents=True)
     taken = [file for file in files if file.person in chosen]
-    for file in taken if withheld is None else withheld.from_files(taken, "d1"):
+    cameras = {camera: f"d1/s1/b-{camera}/{camera}" for camera in sorted({file.camera for file in files})}
+    for file in taken if withheld is None else withheld.from_files(taken, cameras):
         shutil.copy(file.path, subset)
     units = [{"code": "d1"}, {"code": "d1/s1"}]
-    for camera in sorted({file.camera for file in files}):
-        units += [{"code": f"d1/s1/b-{camera}"}, {"code": f"d1/s1/b-{camera}/{camera}", "source": camera}]
+    for camera, code in cameras.items():
+        units += [{"code": f"d1/s1/b-{camera}"}, {"code": code, "source": camera}]
     ingest_dataset(store, crops, subset.parent, "market1501", City.model_validate({"units": units}), "none")
 
 

@@ -1,25 +1,29 @@
 """Searches of a labeled city with withheld probes, and the calibration of each level's searches that follows."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from pipeline.calibration.labeled_city import all_units, labeled_city
 from pipeline.calibration.labeled_pairs import majority_person, tracklet_truths
 from pipeline.calibration.search_fit import LabeledSearch, fit_search
 from pipeline.calibration.withheld import Probe, Withheld
+from pipeline.city.units import read_city
 from pipeline.governance.audit import Action, audit
 from pipeline.registry import ModelRow, insert_calibration, insert_search_calibration
 from pipeline.resolve import resolve_unit
 from pipeline.search.nearest import Gallery
+from pipeline.search.transit import Passages, Sighting, Surroundings, Transit
 from pipeline.store import Store
 from reid_core.serving.core import ReIDCore
 from schemas.arrays import Floats
 from schemas.calibration import LevelCalibration, SearchCalibration
-from schemas.levels import UPWARD, Level, level_of
+from schemas.city_file import City
+from schemas.levels import UPWARD, Level, is_within, level_of
 from schemas.settings import Settings
 
 #: Probes of each district that are searched for, and units of a level that each is searched in.
@@ -100,35 +104,61 @@ def labeled_searches(
     Who is there is searched for in at most _UNITS units that saw them, who is not in the first ones. features: (p, D).
     """
     units = [unit for unit in all_units(store) if level_of(unit) is level]
+    city = read_city(store)
     with store.begin() as connection:
         truth = tracklet_truths(connection)
-        galleries = {unit: _read(store, model, unit, truth) for unit in units}
+        galleries = {unit: _Labeled.read(connection, city, model, unit, truth, store.settings) for unit in units}
     searches: list[LabeledSearch] = []
     for probe, feature in zip(probes, features, strict=True):
-        asked = [unit for unit in units if unit.split("/")[0] == probe.district and len(galleries[unit][1])]
+        asked = [unit for unit in units if unit.split("/")[0] == probe.district and galleries[unit].person]
         if probe.there:
-            asked = [unit for unit in asked if any(probe.person in people for people in galleries[unit][2])]
-        for unit in asked[:_UNITS]:
-            gallery, person, people = galleries[unit]
-            searches.append(
-                LabeledSearch(
-                    distance=gallery.compare(core, feature).distance,
-                    vectors=gallery.vectors,
-                    same=np.array([name == probe.person for name in person], dtype=bool),
-                    holds=np.array([probe.person in names for names in people], dtype=bool),
-                    district=probe.district,
-                )
-            )
+            asked = [unit for unit in asked if any(probe.person in people for people in galleries[unit].people)]
+        searches += [galleries[unit].search(core, probe, feature) for unit in asked[:_UNITS]]
     return searches
 
 
-def _read(
-    store: Store, model: ModelRow, unit: str, truth: Mapping[int, str]
-) -> tuple[Gallery, list[str], list[set[str]]]:
-    """A unit's identities with prototypes: their vectors, the person of most tracklets of each, and all its people."""
-    with store.begin() as connection:
+@dataclass(frozen=True)
+class _Labeled:
+    """The n identities of a unit that have prototypes, with their truth."""
+
+    unit: str
+    gallery: Gallery
+    passages: Passages
+    surroundings: Surroundings | None
+    person: list[str]  # (n,) of most tracklets of each
+    people: list[set[str]]  # (n,) all of its people
+
+    @classmethod
+    def read(
+        cls,
+        connection: Connection,
+        city: City,
+        model: ModelRow,
+        unit: str,
+        truth: Mapping[int, str],
+        settings: Settings,
+    ) -> "_Labeled":
         rows = {row.id: row.tracklets for row in connection.execute(_IDENTITIES, {"unit": unit})}
         gallery = Gallery.read(connection, model.id, list(rows))
-    tracklets: Iterable[Sequence[int]] = [rows[identity] for identity in gallery.ids]
-    named = [(majority_person(held, truth), {truth[t] for t in held if t in truth}) for held in tracklets]
-    return gallery, [name for name, _ in named], [names for _, names in named]
+        tracklets: list[Sequence[int]] = [rows[identity] for identity in gallery.ids]
+        return cls(
+            unit=unit,
+            gallery=gallery,
+            passages=Passages.read(connection, gallery.ids),
+            surroundings=Surroundings.read(connection, city, model.id, unit, unit, settings.association),
+            person=[majority_person(held, truth) for held in tracklets],
+            people=[{truth[t] for t in held if t in truth} for held in tracklets],
+        )
+
+    def search(self, core: ReIDCore, probe: Probe, feature: Floats) -> LabeledSearch:
+        transit = Transit.unknown(len(self.person))
+        if self.surroundings is not None and probe.span_us is not None and is_within(probe.camera, self.unit):
+            transit = self.surroundings.compare(Sighting(probe.camera, *probe.span_us), self.passages)
+        return LabeledSearch(
+            distance=self.gallery.compare(core, feature).distance,
+            vectors=self.gallery.vectors,
+            same=np.array([name == probe.person for name in self.person], dtype=bool),
+            holds=np.array([probe.person in names for names in self.people], dtype=bool),
+            transit=transit,
+            district=probe.district,
+        )

@@ -13,8 +13,9 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from pipeline.calibration.reliability import judge, reliability
-from pipeline.search.likelihood import DistanceCounts, Reference, distance_pieces, log_ratios
+from pipeline.search.likelihood import DistanceCounts, Reference, distance_pieces, log_ratios, look_ratios
 from pipeline.search.posterior import Evidence, posterior
+from pipeline.search.transit import Transit
 from schemas.arrays import Bools, Floats, Ints
 from schemas.calibration import DistanceTerms, SearchCalibration, SearchReliability
 from schemas.levels import Level
@@ -27,12 +28,17 @@ _KNOT_QUANTILES = (0.05, 0.2, 0.5, 0.8)
 _FAR_QUANTILE, _FAR_MORE = 0.999, 1.0
 #: Limits of each slope: a nearer identity is never less probable, and no few pairs make the ratio a step.
 _SLOPES = (1e-3, 10.0)
+#: Of the strangers of each search this share, the nearest, is learned from, and of the others this share.
+_NEAR_SHARE, _OTHERS = 0.05, 0.05
 #: L2 penalty on the coefficients of standardized features.
 _PENALTY = 0.05
 #: L2 penalty on the difference of neighboring slopes, so that few pairs of one person give a smooth ratio.
 _BEND_PENALTY = 1.0
-#: Limits of the number of confusions per search.
-_CONFUSIONS = (1e-3, 20.0)
+#: Limits of the number of confusions per search, and of the share of all identities.
+_CONFUSIONS, _CONFUSION_RATES = (1e-3, 1e3), (1e-9, 0.1)
+#: Searches of one size do not tell the two apart: where the largest is not this much larger than the smallest, all
+#: confusions are taken to grow with the city.
+_SIZES = 1.5
 _POWERS = (0.3, 1.0)
 #: Hits of each search that reliability is judged on.
 _HITS = 10
@@ -46,15 +52,20 @@ class LabeledSearch:
     vectors: Ints  # (n,) number of prototypes
     same: Bools  # (n,) whether most tracklets of the identity show the probe's person
     holds: Bools  # (n,) whether any of them does
+    transit: Transit  # to the n identities; unknown where the probe or the city has no times
     district: str
 
     def without_person(self) -> "LabeledSearch":
         """The search if this person had not been there."""
         kept = ~self.holds
-        return replace(self, **{name: getattr(self, name)[kept] for name in ("distance", "vectors", "same", "holds")})
+        columns = {name: getattr(self, name)[kept] for name in ("distance", "vectors", "same", "holds")}
+        return replace(self, transit=self.transit.take(kept), **columns)
 
     def standardized(self, calibration: SearchCalibration | None = None) -> Floats:
-        return Reference.of(DistanceCounts.of(self.distance), calibration).standardized(self.distance)
+        return self.reference(calibration).standardized(self.distance, self.vectors)
+
+    def reference(self, calibration: SearchCalibration | None = None) -> Reference:
+        return Reference.of(DistanceCounts.of(self.distance, self.vectors), calibration)
 
 
 def fit_search(level: Level, searches: Sequence[LabeledSearch], source: str) -> SearchCalibration | None:
@@ -95,81 +106,119 @@ def judge_searches(parts: Sequence[tuple[SearchCalibration, Sequence[LabeledSear
 
 def posteriors(calibration: SearchCalibration, search: LabeledSearch) -> tuple[Floats, float]:
     """(n,) The posterior of each identity, and that of "not here"."""
-    ratios = log_ratios(calibration, search.standardized(calibration), search.vectors)
-    found = posterior(Evidence.of(ratios), calibration)
-    return np.array([found.of(ratio) for ratio in ratios.tolist()]), found.not_here
+    look = look_ratios(calibration, search.standardized(calibration), search.vectors)
+    ratios = log_ratios(calibration, look, search.transit)
+    found = posterior(Evidence.of(ratios, look), calibration)
+    return found.each(ratios, look), found.not_here
 
 
 def _fit(level: Level, searches: Sequence[LabeledSearch], source: str) -> SearchCalibration | None:
     there = [search for search in searches if search.same.any()]
     if len(there) < MIN_SEARCHES:
         return None
-    references = [Reference.of(DistanceCounts.of(search.distance)) for search in there]
-    z = np.concatenate([search.standardized() for search in there])
-    vectors = np.concatenate([search.vectors for search in there])
-    same = np.concatenate([search.same for search in there])
-    count = np.concatenate([np.full(len(search.same), len(search.same)) for search in there]).astype(float)
-    identities = float(same.sum() / len(there))
-    far = float(np.quantile(z[same], _FAR_QUANTILE) + _FAR_MORE)
-    near = z < far
-    knots = tuple(np.unique(np.quantile(z[same], _KNOT_QUANTILES)).tolist())
-    terms, by_vectors, confusions, power = _maximum_likelihood(
-        z[near], vectors[near], same[near], np.log(identities / count[near]), count[near], knots
-    )
+    references = [search.reference() for search in there]
+    standardized = [search.standardized() for search in there]
+    of_one = np.concatenate([z[search.same] for z, search in zip(standardized, there, strict=True)])
+    identities = max(len(of_one) / len(there), 1.0)
+    far = float(np.quantile(of_one, _FAR_QUANTILE) + _FAR_MORE)
+    knots = tuple(np.unique(np.quantile(of_one, _KNOT_QUANTILES)).tolist())
+    pairs = _Pairs.of(there, standardized, identities, far)
+    terms, by_vectors, transit, confusions, rate, power = _maximum_likelihood(pairs, knots)
     return SearchCalibration(
         level=level,
         knots=knots,
         terms=terms,
         vectors=by_vectors,
-        learned=(float(z.min()), far),
+        transit=transit,
+        learned=(float(pairs.z.min()), far),
         center=float(np.mean([reference.center for reference in references])),
         spread=float(np.mean([reference.spread for reference in references])),
-        identities=max(identities, 1.0),
+        identities=identities,
         confusions=confusions,
+        confusion_rate=rate,
         confusion_power=power,
         searches=len(there),
         fitted_on=source[:500],
     )
 
 
-def _maximum_likelihood(
-    z: Floats, vectors: Ints, same: Bools, offset: Floats, count: Floats, knots: tuple[float, ...]
-) -> tuple[DistanceTerms, float, float, float]:
-    """The terms, the decrease by the log number of vectors, and the number and power of confusions, of p pairs.
+@dataclass(frozen=True)
+class _Pairs:
+    """p pairs of a probe and an identity."""
 
-    offset: (p,) log-odds of a pair before its distance is known. count: (p,) identities of its search.
-    """
-    # Columns: slopes (k), decrease by the number of vectors, intercept.
-    x = np.concatenate([-distance_pieces(z, knots), -np.log(vectors)[:, None], np.ones((len(z), 1))], axis=1)
-    scale = np.where(x.std(axis=0) > 1e-9, x.std(axis=0), 1.0)
-    center = np.append(x[:, :-1].mean(axis=0), 0.0)
-    x = (x - center) / scale
-    y = same.astype(float)
-    k = len(knots) + 1
-    penalty = _PENALTY * np.diag(np.append(np.ones(x.shape[1] - 1), np.zeros(3)))  # not on intercept and confusions
+    z: Floats  # (p,)
+    vectors: Ints  # (p,)
+    transit: Floats  # (p,) log-odds
+    same: Bools  # (p,)
+    count: Floats  # (p,) identities of its search
+    offset: Floats  # (p,) log-odds of a pair before its distance is known
+    weight: Floats  # (p,) pairs that it stands for
+
+    @classmethod
+    def of(
+        cls, searches: Sequence[LabeledSearch], standardized: Sequence[Floats], identities: float, far: float
+    ) -> "_Pairs":
+        """The possible pairs nearer than `far`: all of one person, all near ones, and an even sample of the others."""
+        columns: list[tuple[Floats, Ints, Floats, Bools, Floats, Floats]] = []
+        for search, z in zip(searches, standardized, strict=True):
+            near = search.same | (z < np.quantile(z, _NEAR_SHARE))
+            others = np.flatnonzero(~near)[:: round(1 / _OTHERS)]
+            kept, weight = near.copy(), np.ones(len(z))
+            kept[others], weight[others] = True, (~near).sum() / max(len(others), 1)
+            kept &= ~search.transit.impossible & (z < far)
+            count = np.full(len(z), float(len(z)))
+            every = (z, search.vectors, search.transit.log_odds, search.same, count, weight)
+            columns.append(tuple(column[kept] for column in every))  # type: ignore[arg-type]
+        z, vectors, transit, same, count, weight = (np.concatenate(column) for column in zip(*columns, strict=True))
+        return cls(z, vectors, transit, same, count, np.log(identities / count), weight)
+
+
+def _maximum_likelihood(
+    pairs: _Pairs, knots: tuple[float, ...]
+) -> tuple[DistanceTerms, float, float, float, float, float]:
+    """The terms, the decrease by the log number of vectors, the weight of transit; confusions: number, share, power."""
+    # Columns: slopes (k), decrease by the number of vectors, transit, intercept.
+    k, timed = len(knots) + 1, bool(pairs.transit.any())
+    parts = [-distance_pieces(pairs.z, knots), -np.log(pairs.vectors), pairs.transit, np.ones(len(pairs.z))]
+    raw = np.column_stack(parts)
+    center, scale = (np.append(of(raw[:, :-1], axis=0), end) for of, end in ((np.mean, 0.0), (np.std, 1.0)))
+    center[k + 1] = 0.0  # so that the columns without transit add up to the ratio of the look
+    scale = np.where(scale > 1e-9, scale, 1.0)
+    x = (raw - center) / scale
+    of_look = np.ones(x.shape[1])
+    of_look[k + 1] = 0.0
+    y, weight, log_count = pairs.same.astype(float), pairs.weight, np.log(pairs.count)
+    penalty = _PENALTY * np.diag(np.append(np.ones(x.shape[1] - 1), np.zeros(4)))  # not on intercept and confusions
     for piece in range(k - 1):
-        difference = np.zeros(x.shape[1] + 2)
+        difference = np.zeros(x.shape[1] + 3)
         difference[[piece, piece + 1]] = [1 / scale[piece], -1 / scale[piece + 1]]
         penalty += _BEND_PENALTY * np.outer(difference, difference)
 
     def loss(parameters: Floats) -> tuple[float, Floats]:
-        ratio, power = x @ parameters[:-2], parameters[-1]
-        log_confusions = parameters[-2] - np.log(count) + power * ratio
-        odds = offset + ratio - np.logaddexp(0.0, log_confusions)
-        error, share = expit(odds) - y, expit(log_confusions)
-        value = np.sum(np.logaddexp(0.0, odds) - y * odds) + parameters @ penalty @ parameters
-        gradient = np.concatenate(
-            [x.T @ (error * (1 - power * share)), [-np.sum(error * share), -np.sum(error * share * ratio)]]
-        )
+        ratio, look, power = x @ parameters[:-3], x @ (parameters[:-3] * of_look), parameters[-1]
+        number, rate = parameters[-3] - log_count, parameters[-2]
+        log_confusions = np.logaddexp(number, rate) + power * look
+        odds = pairs.offset + ratio - np.logaddexp(0.0, log_confusions)
+        error, share = weight * (expit(odds) - y), expit(log_confusions)
+        value = np.sum(weight * (np.logaddexp(0.0, odds) - y * odds)) + parameters @ penalty @ parameters
+        by_column = x.T @ error - of_look * (x.T @ (error * power * share))
+        by_number = expit(number - rate)
+        by_confusions = [-np.sum(error * share * part) for part in (by_number, 1 - by_number, look)]
+        gradient = np.concatenate([by_column, by_confusions])
         return float(value), gradient + 2 * penalty @ parameters
 
     slopes = [(_SLOPES[0] * float(of), _SLOPES[1] * float(of)) for of in scale[:k]]
-    limits = (float(np.log(_CONFUSIONS[0])), float(np.log(_CONFUSIONS[1])))
-    bounds = [*slopes, (None, None), (None, None), limits, _POWERS]
-    start = np.append([low for low, _ in slopes], [0.0, 0.0, np.log(0.1), _POWERS[1]])
+    numbers, rates = np.log(_CONFUSIONS), np.log(_CONFUSION_RATES)
+    if np.ptp(log_count) < np.log(_SIZES):
+        numbers = numbers[[0, 0]]
+    bounds = [*slopes, (None, None), (0.0, None), (None, None), tuple(numbers), tuple(rates), _POWERS]
+    start = np.append([low for low, _ in slopes], [0.0, 0.0, 0.0, np.log(0.1).clip(*numbers), np.log(1e-4), _POWERS[1]])
     options = {"maxiter": 3000, "maxfun": 20_000, "ftol": 1e-10, "gtol": 1e-6}
     fitted = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
-    found = fitted[:-2] / scale
+    found = fitted[:-3] / scale
     intercept = float(found[-1] - found[:-1] @ center[:-1])
     terms = DistanceTerms(intercept=intercept, slopes=tuple(found[:k].tolist()))
-    return terms, float(found[k]), float(np.exp(fitted[-2])), float(fitted[-1])
+    # Where no times were learned from, they count as much as their log-odds say.
+    transit = float(found[k + 1]) if timed else 1.0
+    confusions, rate = np.exp(fitted[-3:-1]).tolist()
+    return terms, float(found[k]), transit, confusions, rate, float(fitted[-1])

@@ -1,7 +1,7 @@
 """Tracklets that a labeled city does not get to see: the probes of labeled searches."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -14,6 +14,7 @@ from reid_core.preprocessing import prepare
 from reid_core.serving.core import ReIDCore
 from schemas.arrays import Floats
 from schemas.crops import ManifestLine
+from schemas.times import parse_time, to_us
 from synthetic.embedding_city import PassageBatch
 
 
@@ -22,10 +23,15 @@ class Probe:
     """One crop of a withheld tracklet."""
 
     person: str  # as in the truth of the city's crops
-    district: str
+    camera: str
+    span_us: tuple[int, int] | None  # first and last crop of the tracklet, microseconds UTC; None: times unknown
     there: bool  # whether other tracklets of the person were left in the city
     feature: Floats | None  # (D,) where features come with the crops
     picture: bytes | None  # encoded; where they do not
+
+    @property
+    def district(self) -> str:
+        return self.camera.split("/")[0]
 
 
 @dataclass
@@ -50,24 +56,28 @@ class Withheld:
     def from_manifest(self, manifest: Path) -> None:
         """Takes the withheld tracklets out of a manifest with truth and tracks, whose pictures lie beside it."""
         lines = [(ManifestLine.model_validate_json(line), line) for line in manifest.read_text("utf-8").splitlines()]
-        tracklets: dict[str, dict[str, ManifestLine]] = defaultdict(dict)
+        tracklets: dict[str, dict[str, list[ManifestLine]]] = defaultdict(lambda: defaultdict(list))
         for line, _ in lines:
             if line.truth:
-                tracklets[line.truth].setdefault(f"{line.camera} {line.track}", line)
+                tracklets[line.truth][f"{line.camera} {line.track}"].append(line)
         out: set[tuple[str, str]] = set()
         for person, of_person in sorted(tracklets.items()):
             names, one = self.chosen(person, list(of_person))
             out |= {(person, name) for name in names}
             if one is not None:
-                crop = of_person[one]
-                picture = (manifest.parent / crop.path).read_bytes()
+                crops = of_person[one]
+                picture = (manifest.parent / crops[0].path).read_bytes()
+                times = [to_us(parse_time(crop.time)) for crop in crops]
                 there = len(names) < len(of_person)
-                self.probes.append(Probe(person, crop.camera.split("/")[0], there, None, picture))
+                self.probes.append(Probe(person, crops[0].camera, (min(times), max(times)), there, None, picture))
         left = [text for line, text in lines if (line.truth, f"{line.camera} {line.track}") not in out]
         manifest.write_text("".join(f"{text}\n" for text in left), encoding="utf-8")
 
-    def from_files(self, files: Sequence[DatasetFile], district: str) -> list[DatasetFile]:
-        """The files without the withheld ones. A person's pictures at one camera are a tracklet."""
+    def from_files(self, files: Sequence[DatasetFile], cameras: Mapping[str, str]) -> list[DatasetFile]:
+        """The files without the withheld ones. A person's pictures at one camera are a tracklet.
+
+        cameras: the unit code of each of the data set's cameras.
+        """
         tracklets: dict[int, dict[str, DatasetFile]] = defaultdict(dict)
         for file in files:
             if file.person > 0:
@@ -78,7 +88,8 @@ class Withheld:
             out |= {(person, name) for name in names}
             if one is not None:
                 there = len(names) < len(of_person)
-                self.probes.append(Probe(str(person), district, there, None, of_person[one].path.read_bytes()))
+                file = of_person[one]
+                self.probes.append(Probe(str(person), cameras[file.camera], None, there, None, file.path.read_bytes()))
         return [file for file in files if (file.person, file.camera) not in out]
 
     def from_batch(self, batch: PassageBatch, cameras: Sequence[str], people: str) -> PassageBatch:
@@ -91,10 +102,11 @@ class Withheld:
             names, one = self.chosen(person, sorted({str(track) for track in tracks.tolist()}))
             kept[rows] = ~np.isin(tracks, [int(name) for name in names])
             if one is not None:
-                row = rows[tracks == int(one)][0]
-                feature = batch.features[row].astype(np.float16).astype(np.float64)
-                district = cameras[int(batch.camera[row])].split("/")[0]
-                self.probes.append(Probe(person, district, bool(kept[rows].any()), feature, None))
+                of_one = rows[tracks == int(one)]
+                feature = batch.features[of_one[0]].astype(np.float16).astype(np.float64)
+                times, camera = batch.time_us[of_one], cameras[int(batch.camera[of_one[0]])]
+                span_us = int(times.min()), int(times.max())
+                self.probes.append(Probe(person, camera, span_us, bool(kept[rows].any()), feature, None))
         return PassageBatch(**{name: column[kept] for name, column in vars(batch).items()})
 
     def features(self, core: ReIDCore) -> Floats:

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, text
 from pipeline.governance.audit import Action, audit
 from pipeline.registry.folders import copied_model, is_whole, move_into_place, renamed_model, take_away
 from pipeline.registry.in_use import lock_model_in_use
+from pipeline.registry.packaged import earlier_searches
 from pipeline.registry.rows import ModelRow, find_model, insert_calibration, insert_search_calibration
 from pipeline.store import Store
 from reid_core.files import model_digest
@@ -113,7 +114,7 @@ def remove_model(store: Store, name: str) -> None:
 def references(connection: Connection, model: ModelRow) -> list[str]:
     """What refers to a model besides itself, in words; empty if it can be removed."""
     found = ["it is in use"] if model.in_use else []
-    own = len(model.card.calibration) + len(model.card.search_calibration)
+    own = len(model.card.calibration) + len(model.card.search_calibration) + earlier_searches(model.card)
     for words, query in _REFERENCES.items():
         if connection.scalar(text(f"SELECT EXISTS ({query})"), {"id": model.id, "own": own}):
             found.append(words)

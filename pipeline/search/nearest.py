@@ -7,13 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
+from pipeline.search.likelihood import DistanceCounts
 from pipeline.store.copy import copy_out
 from pipeline.store.copy_format import Column
 from reid_core.serving.core import ReIDCore, symmetric_distances
 from schemas.arrays import Bools, Floats, Ints
 
-#: Identities that a probe is scored against one by one. Of more, a quarter of this many are the nearest ones by cosine,
-#: and the rest a sample of the others.
+#: Identities that a probe is scored against one by one. Of more, half of this many are an even sample, and half the
+#: nearest of the others by cosine.
 EXACT = 16_000
 #: Vectors compared at once, so that memory does not grow with the history.
 _VECTORS = 4096
@@ -44,29 +45,33 @@ class Gallery:
     def compare(self, core: ReIDCore, feature: Floats, most: int = EXACT) -> "Compared":
         """Compares the feature (D,) with each identity, at most about `most` of them exactly.
 
-        Of more, those nearest by cosine and an even sample of the others, ordered by cosine, are scored exactly. The
-        others are strangers far away, of whom only the distribution matters: each gets the distance that its cosine
-        predicts, by a line through the sample, plus the residual of the one of the sample that is nearest in the order.
+        Of more, an even sample and those nearest by cosine are scored exactly. The others are strangers far away, of
+        whom only the distribution matters: each gets the distance that its cosine predicts, by a line through the
+        sample, plus the residual of the one of the sample that is nearest when they are ordered by cosine.
         """
         n = len(self.ids)
+        sample = np.arange(0, n, max(1, -(-n // (most // 2))))
         if n <= most:
-            return Compared(self._scored(core, feature, np.arange(n)), np.ones(n, dtype=bool))
+            return Compared(self._scored(core, feature, np.arange(n)), np.ones(n, dtype=bool), sample)
         cosine = self._cosine_distances(feature)
         # Of more prototypes one is nearer by chance, so each identity stands beside those that have as many.
         order = np.argsort(cosine - self._usual(cosine)[self.vectors], kind="stable")
-        nearest, rest = np.split(order, [most // 4])
-        every = -(-len(rest) // (most - most // 4))
-        sample = rest[every // 2 :: every]
-        exact = np.zeros(n, dtype=bool)
-        exact[nearest] = exact[sample] = True
+        sampled = np.zeros(n, dtype=bool)
+        sampled[sample] = True
+        others = order[~sampled[order]]
+        nearest, rest = np.split(others, [most - len(sample)])
+        exact = sampled.copy()
+        exact[nearest] = True
         distance = np.empty(n)
         distance[exact] = self._scored(core, feature, np.flatnonzero(exact))
+        place = np.empty(n, np.int64)
+        place[order] = np.arange(n)
+        beside = sample[np.argsort(place[sample])]
         slope, intercept = np.polyfit(cosine[sample], distance[sample], 1)
-        residual = distance[sample] - (intercept + slope * cosine[sample])
-        stratum = (np.arange(len(rest)) // every).clip(max=len(sample) - 1)
-        predicted = intercept + slope * cosine[rest] + residual[stratum]
-        distance[rest] = np.where(exact[rest], distance[rest], predicted.clip(0, 2))
-        return Compared(distance, exact)
+        residual = distance[beside] - (intercept + slope * cosine[beside])
+        stratum = np.searchsorted(place[beside], place[rest]).clip(max=len(beside) - 1)
+        distance[rest] = (intercept + slope * cosine[rest] + residual[stratum]).clip(0, 2)
+        return Compared(distance, exact, sample)
 
     def _usual(self, cosine: Floats) -> Floats:
         """(most vectors + 1,) Mean cosine distance of the identities with each number of prototypes."""
@@ -102,6 +107,12 @@ class Compared:
 
     distance: Floats  # (n,)
     exact: Bools  # (n,) whether it was scored; else it stands for one of the strangers beyond the nearest
+    sample: Ints  # (s,) rows of an even sample, all of them scored
+
+    def counts(self, vectors: Ints) -> DistanceCounts:
+        """Counts for the reference, from the sample alone, which no shortlist moves. vectors: (n,) of prototypes."""
+        weight = len(self.distance) / max(len(self.sample), 1)
+        return DistanceCounts.of(self.distance[self.sample], vectors[self.sample], weight)
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,11 @@ each, and the prior probability h that the person is here,
 With m near 0 (one identity) this is prior_i r_i / (prior_absent + sum_j prior_j r_j). Several identities of one person
 do not take each other's probability away.
 
-Look-alikes and identities that mix people are near the probe as well, at any size of the city. Each identity is one of
-the c of them with probability c / N. The likelihood ratio of their distances against other strangers is r^a, a <= 1:
-they are less near than the person. So r_i counts as r_i / (1 + r_i^a c / N).
+Look-alikes are near the probe as well. Those of its surroundings (twins, uniforms, identities that mix people) are as
+many in a large city as in a small one; others are met by chance and as many more as there are identities. So each is
+one of them with probability c / N + s. The likelihood ratio of their distances against other strangers is l^a, a <= 1,
+with l the person's: they are less near than the person. Time and place are theirs by chance, as any stranger's. So r_i
+counts as r_i / (1 + l_i^a (c / N + s)).
 
 Parts of a city are merged by `Evidence`: add it up, then compute the posterior of the sum.
 """
@@ -36,18 +38,20 @@ KEPT = 200
 class Evidence:
     """Log likelihood ratios of all identities that a probe was compared with, in one part of a city or in several."""
 
-    best: Floats  # (at most KEPT,) descending
+    best: Floats  # (at most KEPT,) of look, time and place; descending
+    look: Floats  # (at most KEPT,) of the look alone, of the same identities
     log_rest: float  # log of the sum of the likelihood ratios of all others; -inf where there are none
     count: int  # identities
 
     @classmethod
-    def of(cls, log_ratio: Floats) -> "Evidence":
-        """log_ratio: (n,) of the identities of a part, in any order."""
-        return cls(log_ratio, -np.inf, len(log_ratio))._kept()
+    def of(cls, log_ratio: Floats, look: Floats | None = None) -> "Evidence":
+        """log_ratio, look: (n,) of the identities of a part, in any order; one and the same unless `look` is given."""
+        return cls(log_ratio, log_ratio if look is None else look, -np.inf, len(log_ratio))._kept()
 
     def __add__(self, other: "Evidence") -> "Evidence":
         rest = float(np.logaddexp(self.log_rest, other.log_rest))
-        return Evidence(np.concatenate([self.best, other.best]), rest, self.count + other.count)._kept()
+        best, look = np.concatenate([self.best, other.best]), np.concatenate([self.look, other.look])
+        return Evidence(best, look, rest, self.count + other.count)._kept()
 
     @property
     def log_sum(self) -> float:
@@ -55,9 +59,9 @@ class Evidence:
         return float(logsumexp(np.append(self.best, self.log_rest)))
 
     def _kept(self) -> "Evidence":
-        ordered = -np.sort(-self.best)
-        rest = float(logsumexp(np.append(ordered[KEPT:], self.log_rest)))
-        return Evidence(ordered[:KEPT], rest, self.count)
+        order = np.argsort(-self.best, kind="stable")
+        rest = float(logsumexp(np.append(self.best[order[KEPT:]], self.log_rest)))
+        return Evidence(self.best[order[:KEPT]], self.look[order[:KEPT]], rest, self.count)
 
 
 @dataclass(frozen=True)
@@ -66,24 +70,34 @@ class Posterior:
 
     not_here: float
     _log_odds: float  # o
-    _log_confusions: float  # c / N
+    _log_confusions: float  # of c / N + s
     _power: float  # a
     _log_here: float  # log of h prod_i (1 + o r_i) / ((1 + o)^N - 1) / Z
 
-    def of(self, log_ratio: float) -> float:
-        """The probability that an identity with this log likelihood ratio, one of those compared, is the person."""
-        odds = self._log_odds + log_ratio - _log1p_exp(self._power * log_ratio + self._log_confusions)
-        return float(min(1.0, math.exp(self._log_here) * expit(odds)))
+    def of(self, log_ratio: float, look: float | None = None) -> float:
+        """The probability that an identity with this log likelihood ratio, one of those compared, is the person.
+
+        look: that of its look alone; the same unless given.
+        """
+        return float(self.each(np.array([log_ratio]), np.array([log_ratio if look is None else look]))[0])
+
+    def each(self, log_ratio: Floats, look: Floats) -> Floats:
+        """(n,) The same for n identities."""
+        confusion = np.logaddexp(0.0, self._power * look + self._log_confusions)
+        odds = self._log_odds + log_ratio - confusion
+        return np.asarray(np.minimum(1.0, math.exp(self._log_here) * expit(odds)), np.float64)
 
 
 def posterior(evidence: Evidence, calibration: SearchCalibration) -> Posterior:
     """The posterior over everything that `evidence` adds up."""
     n = max(evidence.count, 1)
     log_odds = math.log(poisson_mean(calibration.identities) / n)
-    log_confusions = math.log(calibration.confusions / n) if calibration.confusions else -math.inf
+    confused = calibration.confusions / n + calibration.confusion_rate
+    log_confusions = math.log(confused) if confused else -math.inf
     power = calibration.confusion_power
     best = np.asarray(evidence.best)
-    each = np.logaddexp(0.0, log_odds + best - np.logaddexp(0.0, power * best + log_confusions))
+    confusion = power * np.asarray(evidence.look) + log_confusions
+    each = np.logaddexp(0.0, log_odds + best - np.logaddexp(0.0, confusion))
     # Those beyond the kept ones are small: log(1 + o r) is o r.
     product = float(each.sum()) + math.exp(log_odds + evidence.log_rest)
     log_all = _log_expm1(n * _log1p_exp(log_odds))  # (1 + o)^N - 1

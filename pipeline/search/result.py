@@ -45,15 +45,16 @@ def write_result(
     if hits:
         connection.execute(
             text(
-                "INSERT INTO search_hit (request_id, rank, identity_id, model_id, distance, log_ratio, probability) "
-                "VALUES (:request, :rank, :identity, :model, :distance, :log_ratio, :probability)"
+                "INSERT INTO search_hit (request_id, rank, identity_id, model_id, distance, log_ratio, transit, "
+                "probability) VALUES (:request, :rank, :identity, :model, :distance, :log_ratio, :transit, "
+                ":probability)"
             ),
             [
                 {
                     "request": request,
                     "identity": hit.identity_id,
                     "model": hit.model_id,
-                    **hit.shown.model_dump(include={"rank", "distance", "log_ratio", "probability"}),
+                    **hit.shown.model_dump(include={"rank", "distance", "log_ratio", "transit", "probability"}),
                 }
                 for hit in hits
             ],
@@ -62,8 +63,8 @@ def write_result(
         connection.execute(
             text(
                 "INSERT INTO search_evidence (request_id, model_id, calibration_id, compared, center, spread, "
-                "log_ratios, log_sum, log_rest) VALUES (:request, :model, :calibration, :compared, :center, :spread, "
-                ":log_ratios, :log_sum, :log_rest)"
+                "log_ratios, log_looks, log_sum, log_rest) VALUES (:request, :model, :calibration, :compared, :center, "
+                ":spread, :log_ratios, :log_looks, :log_sum, :log_rest)"
             ),
             {
                 "request": request,
@@ -73,6 +74,7 @@ def write_result(
                 "center": part.reference.center,
                 "spread": part.reference.spread,
                 "log_ratios": part.evidence.best.tolist(),
+                "log_looks": part.evidence.look.tolist(),
                 "log_sum": part.evidence.log_sum,
                 "log_rest": part.evidence.log_rest,
             },
@@ -88,10 +90,13 @@ def write_result(
 def read_evidence(connection: Connection, request: UUID) -> Evidence:
     """The evidence of a finished request over all models, to be merged with that of others."""
     rows = connection.execute(
-        text("SELECT compared, log_ratios, log_rest FROM search_evidence WHERE request_id = :id ORDER BY model_id"),
+        text(
+            "SELECT compared, log_ratios, coalesce(log_looks, log_ratios) AS log_looks, log_rest FROM search_evidence "
+            "WHERE request_id = :id ORDER BY model_id"
+        ),
         {"id": request},
     )
     merged = Evidence.of(np.empty(0))
     for row in rows:
-        merged += Evidence(np.array(row.log_ratios), row.log_rest, row.compared)
+        merged += Evidence(np.array(row.log_ratios), np.array(row.log_looks), row.log_rest, row.compared)
     return merged

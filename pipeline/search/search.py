@@ -12,20 +12,25 @@ import numpy as np
 from sqlalchemy import Connection, Row, text
 
 from pipeline.cameras.rows import read_outages
+from pipeline.city.units import read_city
 from pipeline.crops.crop_store import CropStore
 from pipeline.registry import ModelRow, check_model_in_use, model_by_id
+from pipeline.registry.packaged import take_over_packaged
 from pipeline.search.calibrations import StoredSearchCalibration, search_calibration
 from pipeline.search.descent import IN_PERIOD, nearest_crops, times_of
-from pipeline.search.likelihood import DistanceCounts, Reference, log_ratios
+from pipeline.search.likelihood import Reference, log_ratios, look_ratios
 from pipeline.search.nearest import Compared, Gallery, Probe
 from pipeline.search.posterior import Evidence, Posterior, posterior
 from pipeline.search.probe import probe_feature
 from pipeline.search.result import Hit, StoredEvidence, write_result
+from pipeline.search.transit import Passages, Sighting, Surroundings, Transit
 from pipeline.store import Store
 from reid_core.serving.core import ReIDCore
 from schemas.arrays import Floats
+from schemas.city_file import City
 from schemas.levels import Level, level_of
 from schemas.parameters import Period, SearchHit, SearchParameters, SearchResult
+from schemas.settings import AssociationSettings
 
 #: Most times that a result says a camera was blind.
 _OUTAGES = 100
@@ -47,6 +52,8 @@ def search(
     A hit is an identity of the unit that was seen in the period. Its distance is the smallest between the probe and its
     prototypes (mean and medoids), symmetric and attended. Its probability is the posterior that it is the probe's
     person, among all identities that were compared and "not here" (`posterior`); None without a search calibration.
+    Where the probe is a stored crop with a time, its transit to the identity counts too, and what is impossible has
+    probability 0.
     Identities without a prototype of `model` are compared by the earlier model that knows them, which the hit names.
 
     Hits are sorted by probability. Where one has none, those of `model` come first, each model's by distance:
@@ -55,6 +62,8 @@ def search(
     Everything is read from one snapshot of the city; raises ModelChanged if `model` is not in use in it. Can be called
     again after a failure.
     """
+    city = read_city(store)
+    take_over_packaged(store)
     period = Period(from_time=parameters.from_time, to_time=parameters.to_time)
     with store.begin() as connection:
         connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
@@ -62,7 +71,7 @@ def search(
         rows = connection.execute(_IDENTITIES, {"unit": parameters.unit, **times_of(period)})
         identities = {row.id: row for row in rows}
         parts = [
-            _compare(connection, cores(known.model), crops, known, parameters)
+            _compare(connection, cores(known.model), crops, known, parameters, city, store.settings.association)
             for known in _by_model(connection, model, list(identities))
             if known.identities
         ]
@@ -75,6 +84,7 @@ def search(
         result = SearchResult(
             hits=tuple(hit.shown for hit in ranked),
             compared=sum(len(part.gallery.ids) for part in parts),
+            impossible=sum(int(part.transit.impossible.sum()) for part in parts),
             not_here=None if stated is None else stated.not_here,
             note=" ".join(dict.fromkeys(note for part in parts if (note := part.note(parameters.unit)))),
             blind=tuple(read_outages(connection, parameters.unit, period.from_time, period.to_time, newest=_OUTAGES)),
@@ -124,7 +134,9 @@ class _Part:
     compared: Compared  # with the n identities of the gallery
     calibration: StoredSearchCalibration | None
     reference: Reference
-    log_ratio: Floats  # (n,) 0 without a calibration: they count, and say nothing
+    transit: Transit  # to the n identities
+    look: Floats  # (n,) log likelihood ratio of the distance; 0 without a calibration: they count, and say nothing
+    log_ratio: Floats  # (n,) of distance, time and place
     evidence: Evidence
 
     @property
@@ -148,7 +160,13 @@ class _Part:
 
 
 def _compare(
-    connection: Connection, core: ReIDCore, crops: CropStore, known: _Known, parameters: SearchParameters
+    connection: Connection,
+    core: ReIDCore,
+    crops: CropStore,
+    known: _Known,
+    parameters: SearchParameters,
+    city: City,
+    settings: AssociationSettings,
 ) -> _Part:
     model = known.model
     probe = Probe(connection, core, model.id, probe_feature(connection, core, crops, model, parameters))
@@ -156,11 +174,32 @@ def _compare(
     compared = gallery.compare(core, probe.feature)
     distance = compared.distance
     calibration = search_calibration(connection, model.id, level_of(parameters.unit))
-    reference = Reference.of(DistanceCounts.of(distance), None if calibration is None else calibration.value)
-    ratios = np.zeros(len(distance))
+    reference = Reference.of(compared.counts(gallery.vectors), None if calibration is None else calibration.value)
+    transit = _transit(connection, model.id, gallery.ids, parameters, city, settings)
+    look, ratios = np.zeros(len(distance)), np.where(transit.impossible, -np.inf, 0.0)
     if calibration is not None:
-        ratios = log_ratios(calibration.value, reference.standardized(distance), gallery.vectors)
-    return _Part(probe, model, gallery, compared, calibration, reference, ratios, Evidence.of(ratios))
+        look = look_ratios(calibration.value, reference.standardized(distance, gallery.vectors), gallery.vectors)
+        ratios = log_ratios(calibration.value, look, transit)
+    evidence = Evidence.of(ratios, look)
+    return _Part(probe, model, gallery, compared, calibration, reference, transit, look, ratios, evidence)
+
+
+def _transit(
+    connection: Connection,
+    model_id: int,
+    identities: Sequence[int],
+    parameters: SearchParameters,
+    city: City,
+    settings: AssociationSettings,
+) -> Transit:
+    """The transit of the probe to the identities (ids of rows); unknown where the probe has no time or place."""
+    sighting = None if parameters.crop_key is None else Sighting.of_crop(connection, parameters.crop_key)
+    if sighting is None:
+        return Transit.unknown(len(identities))
+    around = Surroundings.read(connection, city, model_id, parameters.unit, sighting.camera, settings)
+    if around is None:
+        return Transit.unknown(len(identities))
+    return around.compare(sighting, Passages.read(connection, identities))
 
 
 def _posterior(parts: Sequence[_Part]) -> Posterior | None:
@@ -190,15 +229,19 @@ def _hits(
         evidence = nearest_crops(part.probe, identity, period)
         if not evidence:  # its time span covers the period, but no crop lies in it
             continue
-        ratio = None if part.calibration is None else float(part.log_ratio[row])
+        impossible = bool(part.transit.impossible[row])
+        ratio, look = float(part.log_ratio[row]), float(part.look[row])
+        said = part.calibration is not None and not impossible
         shown = SearchHit(
             rank=len(hits) + 1,
             identity=identity.persistent_id,
             unit=parameters.unit,
             model=part.model.name,
             distance=float(distance[row]),
-            log_ratio=ratio,
-            probability=None if ratio is None or stated is None else stated.of(ratio),
+            log_ratio=ratio if said else None,
+            transit=ratio - look if said else None,
+            impossible=impossible,
+            probability=0.0 if impossible else stated.of(ratio, look) if said and stated is not None else None,
             first_seen=identity.first_seen if identity.timed else None,
             last_seen=identity.last_seen if identity.timed else None,
             crops=evidence,

@@ -114,7 +114,7 @@ def hits_table(hits: Sequence[SearchHit], zone: ZoneInfo) -> Table:
         table.add_row(
             str(hit.rank),
             f"{hit.distance:.3f}" + (f"\nby {shown(hit.model)}" if several_models else ""),
-            "" if hit.probability is None else f"{hit.probability:.2f}",
+            "impossible" if hit.impossible else "" if hit.probability is None else f"{hit.probability:.2f}",
             str(hit.identity)[:8],
             period_text(hit.first_seen, hit.last_seen, zone) if hit.first_seen and hit.last_seen else "",
             "\n".join(sorted({crop.camera for crop in hit.crops})),

@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.calibration.search_fit import MIN_SEARCHES, LabeledSearch, fit_search, judge_searches
 from pipeline.calibration.withheld import Withheld
+from pipeline.search.transit import Transit
 from schemas.calibration import SearchCalibration
 from schemas.levels import Level
 from synthetic.embedding_city import PassageBatch
@@ -23,7 +24,11 @@ def searches(count: int, seed: int, identities: int = 400, shift: float = 0.0) -
         distance = 1.2 + shift + 0.1 * blur * (rng.normal(0, 1, identities) - 0.3 * np.log(vectors))
         distance[:own] = 1.2 + shift + 0.1 * blur * rng.normal(-4, 1.2, own)
         same = np.arange(identities) < own
-        found.append(LabeledSearch(np.clip(distance, 0.01, 2), vectors, same, same, f"d{number % 2}"))
+        found.append(
+            LabeledSearch(
+                np.clip(distance, 0.01, 2), vectors, same, same, Transit.unknown(identities), f"d{number % 2}"
+            )
+        )
     return found
 
 

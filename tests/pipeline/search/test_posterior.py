@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.search.likelihood import DistanceCounts, Reference, log_ratios
+from pipeline.search.likelihood import DistanceCounts, Reference, look_ratios
 from pipeline.search.posterior import KEPT, Evidence, poisson_mean, posterior
 from schemas.arrays import Floats
 from schemas.calibration import DistanceTerms, SearchCalibration
@@ -66,11 +66,18 @@ def test_merging_two_parts_equals_the_whole(ratios: Floats, data: st.DataObject)
 
 
 def test_merging_the_distances_of_two_parts_gives_the_reference_of_the_whole() -> None:
-    distance = np.random.default_rng(1).normal(1.2, 0.1, 5000)
-    parts = DistanceCounts.of(distance[:1200]) + DistanceCounts.of(distance[1200:])
-    assert Reference.of(parts) == Reference.of(DistanceCounts.of(distance))
-    assert Reference.of(parts).center == pytest.approx(np.median(distance), abs=2e-3)
-    assert Reference.of(parts).spread == pytest.approx(0.1, rel=0.05)
+    rng = np.random.default_rng(1)
+    vectors = np.append(rng.integers(1, 3, 1200), rng.integers(1, 6, 3800))
+    distance = rng.normal(1.2, 0.1, 5000) - 0.01 * vectors
+    parts = DistanceCounts.of(distance[:1200], vectors[:1200]) + DistanceCounts.of(distance[1200:], vectors[1200:])
+    reference = Reference.of(parts)
+    assert reference == Reference.of(DistanceCounts.of(distance, vectors))
+    assert reference.center == pytest.approx(np.median(distance), abs=2e-3)
+    assert reference.spread == pytest.approx(0.1, rel=0.05)
+    assert reference.centers[5] == pytest.approx(1.15, abs=0.01) and reference.centers[1] > reference.centers[5]
+    standardized = reference.standardized(distance, vectors)
+    for many in (1, 5):  # whoever has more prototypes is nearer by chance, and no more remarkable for it
+        assert np.median(standardized[vectors == many]) == pytest.approx(0, abs=0.05)
 
 
 def test_nothing_compared_leaves_the_prior_and_says_not_here() -> None:
@@ -81,15 +88,15 @@ def test_nothing_compared_leaves_the_prior_and_says_not_here() -> None:
 
 def test_a_nearer_identity_is_never_less_probable_and_more_vectors_count_less() -> None:
     z = np.linspace(-15, 15, 300)
-    ratios = log_ratios(CALIBRATION, z, np.ones(300, int))
+    ratios = look_ratios(CALIBRATION, z, np.ones(300, int))
     assert (np.diff(ratios) <= 0).all()
-    assert (log_ratios(CALIBRATION, z, np.full(300, 5)) < ratios).all()
+    assert (look_ratios(CALIBRATION, z, np.full(300, 5)) < ratios).all()
     stated = posterior(Evidence.of(ratios), CALIBRATION)
     assert (np.diff([stated.of(ratio) for ratio in ratios.tolist()]) <= 0).all()
 
 
 def test_outside_of_what_was_learned_the_ratio_does_not_go_on() -> None:
-    near, end, far, other_end = log_ratios(CALIBRATION, np.array([-60.0, -10.0, 60.0, 1.0]), np.ones(4, int))
+    near, end, far, other_end = look_ratios(CALIBRATION, np.array([-60.0, -10.0, 60.0, 1.0]), np.ones(4, int))
     assert near == end and far == other_end
 
 

@@ -1,0 +1,24 @@
+"""A search keeps what the probe's time and place say beside its look."""
+
+from alembic import op
+
+revision = "0020"
+down_revision = "0019"
+
+_UP = """
+ALTER TABLE search_hit ADD COLUMN transit double precision;  -- the part of time and place in log_ratio
+ALTER TABLE search_evidence ADD COLUMN log_looks double precision[];  -- log_ratios without it; null: the same
+"""
+
+_DOWN = """
+ALTER TABLE search_evidence DROP COLUMN log_looks;
+ALTER TABLE search_hit DROP COLUMN transit;
+"""
+
+
+def upgrade() -> None:
+    op.execute(_UP)
+
+
+def downgrade() -> None:
+    op.execute(_DOWN)
