@@ -32,7 +32,7 @@ from pipeline.calibration.fit import calibrate
 from pipeline.calibration.labeled_city import all_units
 from pipeline.calibration.labeled_searches import labeled_searches, resolve_all
 from pipeline.calibration.reliability import judge, reliability
-from pipeline.calibration.search_fit import LabeledSearch, fit_search, posteriors
+from pipeline.calibration.search_fit import LabeledSearch, fit_search, hits_of, posteriors
 from pipeline.calibration.withheld import Probe, Withheld
 from pipeline.city.units import read_city_file, store_city
 from pipeline.crops.crop_store import CropStore
@@ -72,10 +72,9 @@ class Figures:
 
     def add(self, search: LabeledSearch, calibration: SearchCalibration, pairs: LevelCalibration | None) -> None:
         found, absent = posteriors(calibration, search)
-        best = np.argsort(-found, kind="stable")[:HITS]
-        self.hits += zip(found[best].tolist(), search.same[best].tolist(), strict=True)
+        self.hits += hits_of(search, found)
         if pairs is not None:
-            nearest = np.argsort(search.distance, kind="stable")[:HITS]
+            nearest = np.argsort(np.where(search.exact, search.distance, np.inf), kind="stable")[:HITS]
             odds = [appearance_log_odds(pairs.terms, distance) for distance in search.distance[nearest].tolist()]
             self.before += zip(map(probability, odds), search.same[nearest].tolist(), strict=True)
         self.not_here.append((absent, not search.same.any()))

@@ -57,7 +57,7 @@ def calibrate_search(
         features = Withheld(probes=probes).features(core)
         found = []
         for level in UPWARD[1:]:
-            searches = labeled_searches(store, core, model, level, probes, features)
+            searches = labeled_searches(store, core, model, level, probes, features, wide=True)
             fitted = fit_search(level, searches, source)
             if fitted is None:
                 on_step(f"{level.value}: {len(searches)} searches, too few")
@@ -97,23 +97,39 @@ def resolve_all(store: Store, core: ReIDCore, model: ModelRow) -> None:
 
 
 def labeled_searches(
-    store: Store, core: ReIDCore, model: ModelRow, level: Level, probes: Sequence[Probe], features: Floats
+    store: Store,
+    core: ReIDCore,
+    model: ModelRow,
+    level: Level,
+    probes: Sequence[Probe],
+    features: Floats,
+    *,
+    wide: bool = False,
 ) -> list[LabeledSearch]:
     """The searches for the probes in units of `level` of their district.
 
-    Who is there is searched for in at most _UNITS units that saw them, who is not in the first ones. features: (p, D).
+    Who is there is searched for in at most _UNITS units that saw them, who is not in the first ones. wide: the first of
+    them once more together with the largest unit of every other district, whose people are strangers: a larger city.
+    features: (p, D).
     """
     units = [unit for unit in all_units(store) if level_of(unit) is level]
     city = read_city(store)
     with store.begin() as connection:
         truth = tracklet_truths(connection)
         galleries = {unit: _Labeled.read(connection, city, model, unit, truth, store.settings) for unit in units}
+    largest: dict[str, _Labeled] = {}
+    for unit in sorted(units, key=lambda code: len(galleries[code].person)):
+        largest[unit.split("/")[0]] = galleries[unit]
     searches: list[LabeledSearch] = []
     for probe, feature in zip(probes, features, strict=True):
         asked = [unit for unit in units if unit.split("/")[0] == probe.district and galleries[unit].person]
         if probe.there:
             asked = [unit for unit in asked if any(probe.person in people for people in galleries[unit].people)]
-        searches += [galleries[unit].search(core, probe, feature) for unit in asked[:_UNITS]]
+        found = [galleries[unit].search(core, probe, feature) for unit in asked[:_UNITS]]
+        searches += found
+        if wide and found:
+            others = [other.gallery for district, other in sorted(largest.items()) if district != probe.district]
+            searches += [found[0].among_strangers(core, feature, others)] if others else []
     return searches
 
 
@@ -154,8 +170,10 @@ class _Labeled:
         transit = Transit.unknown(len(self.person))
         if self.surroundings is not None and probe.span_us is not None and is_within(probe.camera, self.unit):
             transit = self.surroundings.compare(Sighting(probe.camera, *probe.span_us), self.passages)
+        compared = self.gallery.compare(core, feature)
         return LabeledSearch(
-            distance=self.gallery.compare(core, feature).distance,
+            distance=compared.distance,
+            exact=compared.exact,
             vectors=self.gallery.vectors,
             same=np.array([name == probe.person for name in self.person], dtype=bool),
             holds=np.array([probe.person in names for names in self.people], dtype=bool),

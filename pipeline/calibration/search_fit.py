@@ -14,8 +14,10 @@ from scipy.special import expit
 
 from pipeline.calibration.reliability import judge, reliability
 from pipeline.search.likelihood import DistanceCounts, Reference, distance_pieces, log_ratios, look_ratios
+from pipeline.search.nearest import Gallery
 from pipeline.search.posterior import Evidence, posterior
 from pipeline.search.transit import Transit
+from reid_core.serving.core import ReIDCore
 from schemas.arrays import Bools, Floats, Ints
 from schemas.calibration import DistanceTerms, SearchCalibration, SearchReliability
 from schemas.levels import Level
@@ -49,6 +51,7 @@ class LabeledSearch:
     """The distances of one probe to the n identities of a unit, with their truth."""
 
     distance: Floats  # (n,) the smallest over the identity's prototypes
+    exact: Bools  # (n,) whether it was scored; the others stand for strangers and are no hits (`Compared`)
     vectors: Ints  # (n,) number of prototypes
     same: Bools  # (n,) whether most tracklets of the identity show the probe's person
     holds: Bools  # (n,) whether any of them does
@@ -58,8 +61,23 @@ class LabeledSearch:
     def without_person(self) -> "LabeledSearch":
         """The search if this person had not been there."""
         kept = ~self.holds
-        columns = {name: getattr(self, name)[kept] for name in ("distance", "vectors", "same", "holds")}
+        columns = {name: getattr(self, name)[kept] for name in ("distance", "exact", "vectors", "same", "holds")}
         return replace(self, transit=self.transit.take(kept), **columns)
+
+    def among_strangers(self, core: ReIDCore, feature: Floats, others: Sequence[Gallery]) -> "LabeledSearch":
+        """The search for the same probe (its feature, (D,)) in a larger city, whose times are not known."""
+        found = [other.compare(core, feature) for other in others]
+        distance = np.concatenate([self.distance, *(part.distance for part in found)])
+        more = np.zeros(len(distance) - len(self.distance), dtype=bool)
+        return LabeledSearch(
+            distance=distance,
+            exact=np.concatenate([self.exact, *(part.exact for part in found)]),
+            vectors=np.concatenate([self.vectors, *(other.vectors for other in others)]),
+            same=np.append(self.same, more),
+            holds=np.append(self.holds, more),
+            transit=Transit.unknown(len(distance)),
+            district=self.district,
+        )
 
     def standardized(self, calibration: SearchCalibration | None = None) -> Floats:
         return self.reference(calibration).standardized(self.distance, self.vectors)
@@ -96,12 +114,18 @@ def judge_searches(parts: Sequence[tuple[SearchCalibration, Sequence[LabeledSear
             if not len(asked.distance):
                 continue
             found, not_here = posteriors(calibration, asked)
-            best = np.argsort(-found, kind="stable")[:_HITS]
-            hits += zip(found[best].tolist(), asked.same[best].tolist(), strict=True)
+            hits += hits_of(asked, found)
             absent.append((not_here, not asked.same.any()))
     probability, same = (np.array(column) for column in zip(*hits, strict=True))
     stated, right = (np.array(column) for column in zip(*absent, strict=True))
     return SearchReliability(hits=judge(probability, same), not_here=reliability(stated, right))
+
+
+def hits_of(search: LabeledSearch, posterior: Floats) -> list[tuple[float, bool]]:
+    """The best hits: the posterior of each, and whether it is the person. posterior: (n,)."""
+    scored = np.flatnonzero(search.exact)
+    best = scored[np.argsort(-posterior[scored], kind="stable")[:_HITS]]
+    return list(zip(posterior[best].tolist(), search.same[best].tolist(), strict=True))
 
 
 def posteriors(calibration: SearchCalibration, search: LabeledSearch) -> tuple[Floats, float]:

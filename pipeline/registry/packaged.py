@@ -26,14 +26,16 @@ def take_over_packaged(store: Store) -> None:
     """
     packaged = _packaged()
     with store.begin() as connection:
-        known = [row_of(row) for row in connection.execute(text(f"{SELECT} ORDER BY id"))]
-        if not any(_differs(row.card, packaged.get(row.digest)) for row in known):
+        registered = f"{SELECT} WHERE digest = ANY(CAST(:packaged AS bytea[])) ORDER BY id"
+        ours = {"packaged": list(packaged)}
+        known = [row_of(row) for row in connection.execute(text(registered), ours)]
+        if all(row.card.search_calibration == packaged[row.digest].search_calibration for row in known):
             return
-        for row in map(row_of, connection.execute(text(f"{SELECT} ORDER BY id FOR UPDATE")).all()):
-            card = packaged.get(row.digest)
+        for row in map(row_of, connection.execute(text(f"{registered} FOR UPDATE"), ours).all()):
+            card = packaged[row.digest]
             own = len(row.card.search_calibration) + earlier_searches(row.card)
             learned_here = connection.scalar(_SEARCHES, {"model": row.id}) > own
-            if card is None or not _differs(row.card, card) or learned_here:
+            if learned_here or row.card.search_calibration == card.search_calibration:
                 continue
             for calibration in card.search_calibration:
                 insert_search_calibration(connection, row.id, calibration)
@@ -48,10 +50,6 @@ def take_over_packaged(store: Store) -> None:
 def earlier_searches(card: ModelCard) -> int:
     """Number of rows of earlier search calibrations of the card, which a later one has replaced."""
     return int(card.details.get(_EARLIER, 0))
-
-
-def _differs(card: ModelCard, packaged: ModelCard | None) -> bool:
-    return packaged is not None and card.search_calibration != packaged.search_calibration
 
 
 def _packaged() -> dict[bytes, ModelCard]:
