@@ -195,7 +195,6 @@ class SearchCalibration(Frozen):
     spread: float = Field(gt=0, description="usual spread of a probe's distances")
     identities: float = Field(ge=1, description="mean number of identities of a person who is there")
     confusions: float = Field(ge=0, description="number of other identities per search that look like the person's own")
-    confusion_rate: float = Field(0.0, ge=0, description="share of all identities that do so too, in a city of any size")
     confusion_power: float = Field(
         1.0, gt=0, le=1, description="log likelihood ratio of a confusion's distance over that of the person's"
     )

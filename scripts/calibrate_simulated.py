@@ -32,11 +32,13 @@ from synthetic.embedding_city import EmbeddingCity, EmbeddingCitySettings, embed
 
 #: Seeds of the people that the module is trained on, and of the cities on which thresholds are chosen.
 TRAINING_SEED, SEEDS = 9100, (9101, 9102)
+#: Of the cities that searches are calibrated on: several, whose people are each other's strangers.
+SEARCH_SEEDS = (9101, 9102, 9103, 9104)
 _PEOPLE, _EPOCHS, _RATE = 700, 10, 1e-4
 
 
 def main() -> None:
-    searches = f"simulated:{','.join(map(str, SEEDS))}"
+    pairs, searches = (f"simulated:{','.join(map(str, seeds))}" for seeds in (SEEDS, SEARCH_SEEDS))
     if "--search" in sys.argv[1:]:
         write_searches_into_card(WEIGHTS, searches, _say)
         return
@@ -55,7 +57,7 @@ def main() -> None:
         sha256={DIFF_ATTENTION: hashlib.sha256(data).hexdigest()},
     )
     write_card(card, WEIGHTS)
-    fitted = calibrate(settings(), WEIGHTS, searches, _say)
+    fitted = calibrate(settings(), WEIGHTS, pairs, _say)
     f1 = {level.value: round(value, 4) for level, value in fitted.pairwise_f1.items()}
     card = card.model_copy(update={"calibration": fitted.levels, "details": {"calibration_pairwise_f1": f1}})
     write_card(card, WEIGHTS)

@@ -27,7 +27,7 @@ from schemas.levels import UPWARD, Level, is_within, level_of
 from schemas.settings import Settings
 
 #: Probes of each district that are searched for, and units of a level that each is searched in.
-_PROBES, _UNITS = 400, 2
+_PROBES, _UNITS = 200, 2
 
 _IDENTITIES = text("SELECT id, tracklets FROM identity_now WHERE unit = :unit ORDER BY key")
 

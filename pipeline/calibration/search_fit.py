@@ -36,12 +36,8 @@ _NEAR_SHARE, _OTHERS = 0.05, 0.05
 _PENALTY = 0.05
 #: L2 penalty on the difference of neighboring slopes, so that few pairs of one person give a smooth ratio.
 _BEND_PENALTY = 1.0
-#: Limits of the number of confusions per search, and of the share of all identities.
-_CONFUSIONS, _CONFUSION_RATES = (1e-3, 1e3), (1e-9, 0.1)
-#: Searches of one size do not tell the two apart: where the largest is not this much larger than the smallest, all
-#: confusions are taken to grow with the city.
-_SIZES = 1.5
-_POWERS = (0.3, 1.0)
+#: Limits of the number of confusions per search.
+_CONFUSIONS = (1e-3, 20.0)
 #: Hits of each search that reliability is judged on.
 _HITS = 10
 
@@ -147,7 +143,7 @@ def _fit(level: Level, searches: Sequence[LabeledSearch], source: str) -> Search
     far = float(np.quantile(of_one, _FAR_QUANTILE) + _FAR_MORE)
     knots = tuple(np.unique(np.quantile(of_one, _KNOT_QUANTILES)).tolist())
     pairs = _Pairs.of(there, standardized, identities, far)
-    terms, by_vectors, transit, confusions, rate, power = _maximum_likelihood(pairs, knots)
+    terms, by_vectors, transit, confusions = _maximum_likelihood(pairs, knots)
     return SearchCalibration(
         level=level,
         knots=knots,
@@ -159,8 +155,6 @@ def _fit(level: Level, searches: Sequence[LabeledSearch], source: str) -> Search
         spread=float(np.mean([reference.spread for reference in references])),
         identities=identities,
         confusions=confusions,
-        confusion_rate=rate,
-        confusion_power=power,
         searches=len(there),
         fitted_on=source[:500],
     )
@@ -197,10 +191,8 @@ class _Pairs:
         return cls(z, vectors, transit, same, count, np.log(identities / count), weight)
 
 
-def _maximum_likelihood(
-    pairs: _Pairs, knots: tuple[float, ...]
-) -> tuple[DistanceTerms, float, float, float, float, float]:
-    """The terms, the decrease by the log number of vectors, the weight of transit; confusions: number, share, power."""
+def _maximum_likelihood(pairs: _Pairs, knots: tuple[float, ...]) -> tuple[DistanceTerms, float, float, float]:
+    """The terms, the decrease by the log number of vectors, the weight of transit, and the number of confusions."""
     # Columns: slopes (k), decrease by the number of vectors, transit, intercept.
     k, timed = len(knots) + 1, bool(pairs.transit.any())
     parts = [-distance_pieces(pairs.z, knots), -np.log(pairs.vectors), pairs.transit, np.ones(len(pairs.z))]
@@ -212,37 +204,30 @@ def _maximum_likelihood(
     of_look = np.ones(x.shape[1])
     of_look[k + 1] = 0.0
     y, weight, log_count = pairs.same.astype(float), pairs.weight, np.log(pairs.count)
-    penalty = _PENALTY * np.diag(np.append(np.ones(x.shape[1] - 1), np.zeros(4)))  # not on intercept and confusions
+    penalty = _PENALTY * np.diag(np.append(np.ones(x.shape[1] - 1), np.zeros(2)))  # not on intercept and confusions
     for piece in range(k - 1):
-        difference = np.zeros(x.shape[1] + 3)
+        difference = np.zeros(x.shape[1] + 1)
         difference[[piece, piece + 1]] = [1 / scale[piece], -1 / scale[piece + 1]]
         penalty += _BEND_PENALTY * np.outer(difference, difference)
 
     def loss(parameters: Floats) -> tuple[float, Floats]:
-        ratio, look, power = x @ parameters[:-3], x @ (parameters[:-3] * of_look), parameters[-1]
-        number, rate = parameters[-3] - log_count, parameters[-2]
-        log_confusions = np.logaddexp(number, rate) + power * look
+        ratio, look = x @ parameters[:-1], x @ (parameters[:-1] * of_look)
+        log_confusions = parameters[-1] - log_count + look
         odds = pairs.offset + ratio - np.logaddexp(0.0, log_confusions)
         error, share = weight * (expit(odds) - y), expit(log_confusions)
         value = np.sum(weight * (np.logaddexp(0.0, odds) - y * odds)) + parameters @ penalty @ parameters
-        by_column = x.T @ error - of_look * (x.T @ (error * power * share))
-        by_number = expit(number - rate)
-        by_confusions = [-np.sum(error * share * part) for part in (by_number, 1 - by_number, look)]
-        gradient = np.concatenate([by_column, by_confusions])
+        gradient = np.append(x.T @ error - of_look * (x.T @ (error * share)), -np.sum(error * share))
         return float(value), gradient + 2 * penalty @ parameters
 
     slopes = [(_SLOPES[0] * float(of), _SLOPES[1] * float(of)) for of in scale[:k]]
-    numbers, rates = np.log(_CONFUSIONS), np.log(_CONFUSION_RATES)
-    if np.ptp(log_count) < np.log(_SIZES):
-        numbers = numbers[[0, 0]]
-    bounds = [*slopes, (None, None), (0.0, None), (None, None), tuple(numbers), tuple(rates), _POWERS]
-    start = np.append([low for low, _ in slopes], [0.0, 0.0, 0.0, np.log(0.1).clip(*numbers), np.log(1e-4), _POWERS[1]])
+    limits = (float(np.log(_CONFUSIONS[0])), float(np.log(_CONFUSIONS[1])))
+    bounds = [*slopes, (None, None), (0.0, None), (None, None), limits]
+    start = np.append([low for low, _ in slopes], [0.0, 0.0, 0.0, np.log(0.1)])
     options = {"maxiter": 3000, "maxfun": 20_000, "ftol": 1e-10, "gtol": 1e-6}
     fitted = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
-    found = fitted[:-3] / scale
+    found = fitted[:-1] / scale
     intercept = float(found[-1] - found[:-1] @ center[:-1])
     terms = DistanceTerms(intercept=intercept, slopes=tuple(found[:k].tolist()))
     # Where no times were learned from, they count as much as their log-odds say.
     transit = float(found[k + 1]) if timed else 1.0
-    confusions, rate = np.exp(fitted[-3:-1]).tolist()
-    return terms, float(found[k]), transit, confusions, rate, float(fitted[-1])
+    return terms, float(found[k]), transit, float(np.exp(fitted[-1]))

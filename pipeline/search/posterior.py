@@ -11,11 +11,9 @@ each, and the prior probability h that the person is here,
 With m near 0 (one identity) this is prior_i r_i / (prior_absent + sum_j prior_j r_j). Several identities of one person
 do not take each other's probability away.
 
-Look-alikes are near the probe as well. Those of its surroundings (twins, uniforms, identities that mix people) are as
-many in a large city as in a small one; others are met by chance and as many more as there are identities. So each is
-one of them with probability c / N + s. The likelihood ratio of their distances against other strangers is l^a, a <= 1,
-with l the person's: they are less near than the person. Time and place are theirs by chance, as any stranger's. So r_i
-counts as r_i / (1 + l_i^a (c / N + s)).
+Look-alikes and identities that mix people are near the probe as well, at any size of the city. Each identity is one of
+the c of them with probability c / N. The likelihood ratio of their distances against other strangers is l^a, a <= 1,
+with l the person's. Time and place are theirs by chance, as any stranger's. So r_i counts as r_i / (1 + l_i^a c / N).
 
 Parts of a city are merged by `Evidence`: add it up, then compute the posterior of the sum.
 """
@@ -70,7 +68,7 @@ class Posterior:
 
     not_here: float
     _log_odds: float  # o
-    _log_confusions: float  # of c / N + s
+    _log_confusions: float  # c / N
     _power: float  # a
     _log_here: float  # log of h prod_i (1 + o r_i) / ((1 + o)^N - 1) / Z
 
@@ -92,8 +90,7 @@ def posterior(evidence: Evidence, calibration: SearchCalibration) -> Posterior:
     """The posterior over everything that `evidence` adds up."""
     n = max(evidence.count, 1)
     log_odds = math.log(poisson_mean(calibration.identities) / n)
-    confused = calibration.confusions / n + calibration.confusion_rate
-    log_confusions = math.log(confused) if confused else -math.inf
+    log_confusions = math.log(calibration.confusions / n) if calibration.confusions else -math.inf
     power = calibration.confusion_power
     best = np.asarray(evidence.best)
     confusion = power * np.asarray(evidence.look) + log_confusions

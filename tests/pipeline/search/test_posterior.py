@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.search.likelihood import DistanceCounts, Reference, look_ratios
+from pipeline.search.likelihood import DistanceCounts, Reference, log_ratios, look_ratios
 from pipeline.search.posterior import KEPT, Evidence, poisson_mean, posterior
+from pipeline.search.transit import Transit
 from schemas.arrays import Floats
 from schemas.calibration import DistanceTerms, SearchCalibration
 from schemas.levels import Level
@@ -78,6 +79,21 @@ def test_merging_the_distances_of_two_parts_gives_the_reference_of_the_whole() -
     standardized = reference.standardized(distance, vectors)
     for many in (1, 5):  # whoever has more prototypes is nearer by chance, and no more remarkable for it
         assert np.median(standardized[vectors == many]) == pytest.approx(0, abs=0.05)
+
+
+def test_time_and_place_tell_a_person_from_a_look_alike_and_what_is_impossible_counts_for_nothing() -> None:
+    look, transit = np.array([12.0, 12.0, 12.0, -3.0]), np.array([2.0, -2.0, 0.0, 0.0])
+    impossible = np.array([False, False, True, False])
+    ratios = log_ratios(CALIBRATION.model_copy(update={"transit": 0.9}), look, Transit(transit, impossible))
+    assert ratios.tolist() == [13.8, 10.2, -math.inf, -3.0]
+    found = posterior(Evidence.of(ratios, look), CALIBRATION)
+    stated = found.each(ratios, look)
+    assert stated[0] > 0.9 > 0.6 > stated[1] > stated[3] > stated[2] == 0
+    # As near as can be, all are equally likely to be confusions: only the transit tells them apart.
+    odds = stated[:2] / (found.each(np.array([math.inf]), look[:1])[0] - stated[:2])
+    assert math.log(odds[0] / odds[1]) == pytest.approx(3.6, abs=0.05)
+    parts = Evidence.of(ratios[:1], look[:1]) + Evidence.of(ratios[1:], look[1:])
+    assert posterior(parts, CALIBRATION).not_here == pytest.approx(found.not_here)
 
 
 def test_nothing_compared_leaves_the_prior_and_says_not_here() -> None:
