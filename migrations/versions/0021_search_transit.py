@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0020"
-down_revision = "0019"
+revision = "0021"
+down_revision = "0020"
 
 _UP = """
 ALTER TABLE search_hit ADD COLUMN transit double precision;  -- the part of time and place in log_ratio
