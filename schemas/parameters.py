@@ -141,8 +141,8 @@ class SearchHit(Frozen):
         description="log likelihood ratio of look, time and place: the probe's person against a stranger; None without "
         "a calibration, and where it is impossible",
     )
-    transit: float | None = Field(
-        None, description="the part of time and place in it, 0 for a probe without them; None where that is None"
+    log_look: float | None = Field(
+        None, description="the part of the look in it, all of it for a probe without a time; None where that is None"
     )
     impossible: bool = Field(
         False, description="two places at once, or faster than anyone walks: not the probe's person"
@@ -176,8 +176,8 @@ class SearchResult(Frozen):
         lines = [f"{compared} compared."]
         if self.impossible:
             lines.append(
-                f"{self.impossible} of them cannot be the person, with probability 0: they were elsewhere when the probe "
-                "was taken, or too far away to have walked."
+                f"{self.impossible} of them cannot be the person, with probability 0: they were elsewhere when the "
+                "probe was taken, or too far away to have walked."
             )
         if self.not_here is not None:
             lines.append(

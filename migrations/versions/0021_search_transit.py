@@ -6,13 +6,13 @@ revision = "0021"
 down_revision = "0020"
 
 _UP = """
-ALTER TABLE search_hit ADD COLUMN transit double precision;  -- the part of time and place in log_ratio
-ALTER TABLE search_evidence ADD COLUMN log_looks double precision[];  -- log_ratios without it; null: the same
+ALTER TABLE search_hit ADD COLUMN log_look double precision;  -- the part of the look in log_ratio
+ALTER TABLE search_evidence ADD COLUMN log_looks double precision[];  -- of the same, of the look alone; null: the same
 """
 
 _DOWN = """
 ALTER TABLE search_evidence DROP COLUMN log_looks;
-ALTER TABLE search_hit DROP COLUMN transit;
+ALTER TABLE search_hit DROP COLUMN log_look;
 """
 
 

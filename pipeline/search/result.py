@@ -45,8 +45,8 @@ def write_result(
     if hits:
         connection.execute(
             text(
-                "INSERT INTO search_hit (request_id, rank, identity_id, model_id, distance, log_ratio, transit, "
-                "probability) VALUES (:request, :rank, :identity, :model, :distance, :log_ratio, :transit, "
+                "INSERT INTO search_hit (request_id, rank, identity_id, model_id, distance, log_ratio, log_look, "
+                "probability) VALUES (:request, :rank, :identity, :model, :distance, :log_ratio, :log_look, "
                 ":probability)"
             ),
             [
@@ -54,7 +54,7 @@ def write_result(
                     "request": request,
                     "identity": hit.identity_id,
                     "model": hit.model_id,
-                    **hit.shown.model_dump(include={"rank", "distance", "log_ratio", "transit", "probability"}),
+                    **hit.shown.model_dump(include={"rank", "distance", "log_ratio", "log_look", "probability"}),
                 }
                 for hit in hits
             ],

@@ -239,7 +239,7 @@ def _hits(
             model=part.model.name,
             distance=float(distance[row]),
             log_ratio=ratio if said else None,
-            transit=ratio - look if said else None,
+            log_look=look if said else None,
             impossible=impossible,
             probability=0.0 if impossible else stated.of(ratio, look) if said and stated is not None else None,
             first_seen=identity.first_seen if identity.timed else None,

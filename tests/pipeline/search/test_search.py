@@ -144,7 +144,7 @@ def test_probabilities_follow_from_what_is_stored_and_not_here_is_stated(resolve
     assert [(hit.log_ratio, hit.probability) for hit in found.hits] == [tuple(hit) for hit in hits]
     stated = posterior(evidence, calibration.value)
     assert stated.not_here == pytest.approx(found.not_here)
-    assert best.log_ratio is not None and stated.of(best.log_ratio) == pytest.approx(best.probability)
+    assert best.log_ratio is not None and stated.of(best.log_ratio, best.log_look) == pytest.approx(best.probability)
     shown = [hit.probability or 0.0 for hit in found.hits]
     assert shown == sorted(shown, reverse=True)
 

@@ -30,7 +30,7 @@ def as_owner(server: embedded.EmbeddedServer, settings: Settings) -> Connect:
 
 #: Columns and tables that migrations added after 0005. A downgrade loses what they say of batches and searches.
 _BATCHES = ["batch_id", "withdrawn_at", "ingest_batch", "crop_claim"]
-_SEARCH = ["purpose", "compared", "not_here", "log_ratio", "search_evidence"]
+_SEARCH = ["purpose", "compared", "not_here", "log_ratio", "log_look", "search_evidence"]
 _CAMERAS = ["camera_feed", "camera_health", "camera_outage", "camera_file"]
 _LEARNING = ["learning", "learning_id"]
 _ADDED = ["row_hash", "day", *_LEARNING, "decide_again", "training_request", "geometry", *_BATCHES, *_SEARCH, *_CAMERAS]
