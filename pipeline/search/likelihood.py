@@ -37,7 +37,8 @@ class DistanceCounts:
         """distance: (n,) 0 to 2. vectors: (n,) number of prototypes. weight: identities that each stands for."""
         rows = int(vectors.max(initial=0)) + 1
         place = vectors * _BINS + (distance / _WIDTH).astype(np.int64).clip(0, _BINS - 1)
-        return cls(np.bincount(place, minlength=rows * _BINS).reshape(rows, _BINS) * weight)
+        counts = np.bincount(place, minlength=rows * _BINS).reshape(rows, _BINS)
+        return cls(np.asarray(counts * weight, np.float64))
 
     def __add__(self, other: "DistanceCounts") -> "DistanceCounts":
         rows = max(len(self.counts), len(other.counts))
