@@ -134,7 +134,7 @@ class Surroundings:
             common = parent_of(common)
         if common is None:
             return None
-        calibration = current_calibration(connection, model_id, level_of(common))
+        calibration = current_calibration(connection, model_id, level_of(common), common)
         learned = None if calibration is None else calibration.value.transit
         geometry = unit_geometry(city, common, settings)
         times = learned or prior_times(max_lookback_s(settings.horizon_s(level_of(common))))

@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0021"
-down_revision = "0020"
+revision = "0022"
+down_revision = "0021"
 
 _UP = """
 ALTER TABLE search_hit ADD COLUMN log_look double precision;  -- the part of the look in log_ratio
