@@ -14,6 +14,15 @@ from schemas.feeds import Feed, Health
 STALE_AFTER = timedelta(seconds=60)
 
 Seen = Literal["up", "starting", "down", "ended", "paused", "unknown"]
+#: A camera's state in words.
+STATES: dict[Seen, str] = {
+    "up": "up",
+    "starting": "starting",
+    "down": "down",
+    "ended": "read to its end",
+    "paused": "paused",
+    "unknown": "not running",
+}
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,17 @@ def overview(connection: Connection, now: datetime) -> Sequence[Overview]:
     health = read_health(connection)
     turned = {row.camera: row.since for row in connection.execute(_SINCE)}
     return [_overview(feed, health.get(feed.camera), turned.get(feed.camera), now) for feed in read_feeds(connection)]
+
+
+def refused_files(connection: Connection) -> dict[str, int]:
+    """How many recorded files of each camera were refused, where any were."""
+    rows = connection.execute(
+        text(
+            "SELECT f.camera, count(*) AS many FROM camera_file f JOIN camera_feed USING (camera) "
+            "WHERE f.state = 'refused' GROUP BY f.camera ORDER BY f.camera"
+        )
+    )
+    return {row.camera: row.many for row in rows}
 
 
 def _overview(feed: Feed, health: Health | None, turned: datetime | None, now: datetime) -> Overview:

@@ -1,10 +1,10 @@
 """Checks of the cameras that are taken in, and of how soon people are decided on."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
-from pipeline.cameras.overview import Overview, overview
+from pipeline.cameras.overview import STATES, Overview, overview, refused_files
 from pipeline.city.lag import resolve_lag
 from pipeline.doctor.check import Check, ok, to_do
 from pipeline.store import Store
@@ -20,10 +20,14 @@ def check_cameras(store: Store) -> Iterator[Check]:
     now = datetime.now(UTC)
     with store.begin() as connection:
         cameras = overview(connection, now)
+        refused = refused_files(connection)
         lag = resolve_lag(connection)
     if cameras:
         yield _cameras(cameras, now)
-        yield _looks(cameras)
+        if any(camera.feed.kind == "stream" for camera in cameras):
+            yield _looks(cameras)
+        if any(camera.feed.kind != "stream" for camera in cameras):
+            yield _recordings(refused)
     if lag.p95_s is not None:
         late = lag.p95_s > store.settings.association.window_s + _SOON_S
         remedy = f"see {store.settings.home / 'resolver.log'}, and whether the machine has enough processors"
@@ -32,7 +36,7 @@ def check_cameras(store: Store) -> Iterator[Check]:
 
 def _cameras(cameras: Sequence[Overview], now: datetime) -> Check:
     counts = Counter(camera.state for camera in cameras)
-    said = ", ".join(f"{many} {state}" for state, many in sorted(counts.items()))
+    said = ", ".join(f"{many} {STATES[state]}" for state, many in sorted(counts.items()))
     odd = [f"{camera.feed.camera}: {why}" for camera in cameras if (why := _odd(camera, now))]
     if odd:
         more = f"; and {len(odd) - _NAMED} more" if len(odd) > _NAMED else ""
@@ -41,6 +45,16 @@ def _cameras(cameras: Sequence[Overview], now: datetime) -> Check:
     if counts["unknown"] == len(cameras):
         said += ", because `urban-reid up` does not run"
     return ok("cameras", said)
+
+
+def _recordings(refused: Mapping[str, int]) -> Check:
+    """Whether recorded files were refused, by camera."""
+    if not refused:
+        return ok("recordings", "no recorded file was refused")
+    named = ", ".join(f"{many} of {camera}" for camera, many in list(refused.items())[:_NAMED])
+    more = f" and {len(refused) - _NAMED} more cameras" if len(refused) > _NAMED else ""
+    remedy = "cameras.log says why; a file that is written again is tried again"
+    return to_do("recordings", f"recorded files were refused: {named}{more}", remedy)
 
 
 def _odd(camera: Overview, now: datetime) -> str | None:

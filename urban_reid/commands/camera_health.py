@@ -14,19 +14,11 @@ from urban_reid.arguments import AsJson, CameraCode
 from urban_reid.output import Table, out, print_json, shown
 
 if TYPE_CHECKING:
-    from pipeline.cameras.overview import Overview
+    from pipeline.cameras.overview import Overview, Seen
 
 app = typer.Typer()
 
-#: A camera's state in words.
-STATES = {
-    "up": "[green]up[/green]",
-    "down": "[red]down[/red]",
-    "starting": "starting",
-    "ended": "read to its end",
-    "paused": "paused",
-    "unknown": "not running",
-}
+_COLORS = {"up": "green", "down": "red"}
 
 
 @app.command("list", epilog="Example: urban-reid cameras list")
@@ -54,7 +46,7 @@ def list_(as_json: AsJson = False) -> None:
         rate, people = (None, None) if health is None else (health.looks_per_s, health.people)
         table.add_row(
             one.feed.camera,
-            STATES[one.state],
+            colored(one.state),
             _time(one.since, zone),
             _time(None if health is None else health.last_frame_at, zone),
             "" if rate is None else f"{rate:.1f} of {one.feed.looks_per_s:g}",
@@ -153,3 +145,11 @@ def _plain(one: "Overview") -> dict[str, Any]:
         "feed": one.feed.model_dump(mode="json", exclude={"camera"}) | {"kind": one.feed.kind},
         "health": None if one.health is None else one.health.model_dump(mode="json", exclude={"camera"}),
     }
+
+
+def colored(state: "Seen") -> str:
+    """A camera's state in words, with its color."""
+    from pipeline.cameras.overview import STATES
+
+    color = _COLORS.get(state)
+    return STATES[state] if color is None else f"[{color}]{STATES[state]}[/{color}]"

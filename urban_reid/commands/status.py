@@ -7,7 +7,7 @@ import typer
 
 from schemas.settings import settings
 from urban_reid.arguments import AsJson
-from urban_reid.commands.camera_health import STATES
+from urban_reid.commands.camera_health import colored
 from urban_reid.output import Table, out, print_json, shown, warn_if_open
 
 app = typer.Typer()
@@ -61,7 +61,7 @@ def status(as_json: AsJson = False) -> None:
     if found["gone"]:
         out().print(f"[yellow]pictures of {found['gone']} crops are gone[/yellow]; what comes back takes part again")
     if cameras:
-        counts = ", ".join(f"{count} {STATES[state]}" for state, count in sorted(found["cameras"].items()))
+        counts = ", ".join(f"{count} {colored(state)}" for state, count in sorted(found["cameras"].items()))
         out().print(f"cameras: {counts}" + ("; `urban-reid cameras list`" if found["cameras"].keys() - {"up"} else ""))
     out().print(f"model {shown(found['model'] or 'none in use')}")
     out().print(f"decision digest {found['digest']}", soft_wrap=True)

@@ -41,4 +41,23 @@ def test_cameras_that_are_down_and_looks_that_are_missing(store: Store) -> None:
     with store.begin() as connection:
         connection.execute(text("UPDATE camera_health SET at = at - interval '2 minutes'"))
     cameras, _ = check_cameras(store)
-    assert (cameras.state, cameras.found) == (State.OK, "3 unknown, because `urban-reid up` does not run")
+    assert (cameras.state, cameras.found) == (State.OK, "3 not running, because `urban-reid up` does not run")
+
+
+def test_recorded_files_that_were_refused(store: Store) -> None:
+    with store.begin() as connection:
+        insert_city(connection)
+        write_feed(connection, Feed(camera=FINE, address="/recordings/door/"))
+    _, recordings = check_cameras(store)
+    assert (recordings.name, recordings.state) == ("recordings", State.OK)
+    with store.begin() as connection:
+        for name, state in (("a.mp4", "refused"), ("b.mp4", "taken")):
+            connection.execute(
+                text(
+                    "INSERT INTO camera_file (camera, path, bytes, modified_ns, state) "
+                    "VALUES (:camera, :path, 1, 1, :state)"
+                ),
+                {"camera": FINE, "path": f"/recordings/door/{name}", "state": state},
+            )
+    _, recordings = check_cameras(store)
+    assert (recordings.state, recordings.found) == (State.TO_DO, f"recorded files were refused: 1 of {FINE}")
