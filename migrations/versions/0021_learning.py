@@ -20,6 +20,7 @@ CREATE TABLE learning (                     -- append-only
     CHECK (learned_from < learned_to)
 );
 GRANT SELECT, INSERT ON learning TO urban_reid_app;
+GRANT SELECT ON SEQUENCE learning_id_seq TO urban_reid_app;
 ALTER TABLE calibration ADD COLUMN learning_id bigint REFERENCES learning (id);
 """
 
