@@ -43,7 +43,7 @@ def take_over_packaged(store: Store) -> None:
             more = {"search_calibration": card.search_calibration, "details": row.card.details | {_EARLIER: own}}
             taken = row.card.model_copy(update=more)
             connection.execute(_CARD, {"card": taken.model_dump_json(), "id": row.id})
-            details = {"model": row.id, "searches": [known.level.value for known in card.search_calibration]}
+            details = {"model": row.name, "searches": [known.level.value for known in card.search_calibration]}
             audit(connection, store.settings.operator, Action.MODEL_CALIBRATE, details=details)
 
 

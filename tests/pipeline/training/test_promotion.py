@@ -199,10 +199,12 @@ def test_a_city_continues_with_another_model_and_back(two: Town, lines: list[str
     assert [(row.action, row.details["model"]) for row in acts if row.action != "model.register"] == [
         ("model.use", "test"),
         ("model.promote", "second"),
+        ("model.calibrate", "test"),  # the first search gives the packaged model its card's search calibrations
         ("model.rollback", "test"),
     ]
-    assert (acts[-2].actor, acts[-2].reason, acts[-2].details["forced"]) == ("anna", "a test", True)
-    assert "never compared with test" in acts[-2].details["against"][0]
+    promoted = acts[-3]
+    assert (promoted.actor, promoted.reason, promoted.details["forced"]) == ("anna", "a test", True)
+    assert "never compared with test" in promoted.details["against"][0]
 
 
 def compared(town: Town, mine: float, its: float) -> None:
