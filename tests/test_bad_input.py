@@ -355,6 +355,7 @@ HOSTILE = "<script>alert(1)</script> [red]\x1b[31m ../..\n{{7*7}} \u202eturned\u
 UNSAFE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
+@pytest.mark.system
 def test_hostile_text_stays_text(
     server: EmbeddedServer, city_files: Path, model_folder: Path, lines: list[str], tmp_path: Path
 ) -> None:

@@ -106,6 +106,7 @@ def test_wrong_arguments_are_one_line(town: Town, run_here: Run, arguments: tupl
     assert message in error_of(run_here(*arguments), 2)
 
 
+@pytest.mark.system
 def test_a_calibration_on_a_data_set(
     town: Town, run_here: Run, done: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:

@@ -62,6 +62,7 @@ cli.main(sys.argv[1:])
 """
 
 
+@pytest.mark.system
 def test_long_commands_tell_their_progress_on_stderr(store: Store, lines: list[str], city_files: Path) -> None:
     store_city(store, read_city_file(city_files / "city.yaml"))
     register_model(store, store.settings, PACKAGED, "demo")
