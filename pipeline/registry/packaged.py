@@ -1,5 +1,7 @@
 """Search calibrations of packaged models reach homes that registered the model before its card had them."""
 
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 from sqlalchemy import text
@@ -52,6 +54,7 @@ def earlier_searches(card: ModelCard) -> int:
     return int(card.details.get(_EARLIER, 0))
 
 
-def _packaged() -> dict[bytes, ModelCard]:
+@cache  # each search asks, and the package does not change meanwhile
+def _packaged() -> Mapping[bytes, ModelCard]:
     cards = [read_card(folder) for folder in sorted(_FOLDER.iterdir()) if folder.is_dir()]
     return {model_digest(card): card for card in cards}
