@@ -94,14 +94,14 @@ def test_a_thread_tells_and_says_when_it_cannot_once(
     said: list[str] = []
     receiver.status = 503
     with telling(outage, said.append, lambda: NOON):
-        for _ in range(500):
+        for _ in range(6000):
             if said:
                 break
             time.sleep(0.01)
         time.sleep(0.2)
         receiver.status = 200
-        assert receiver.arrived.wait(5)
-        for _ in range(500):
+        assert receiver.arrived.wait(60)
+        for _ in range(6000):
             if len(said) > 1:
                 break
             time.sleep(0.01)
