@@ -5,10 +5,13 @@ A safetensors header is checked against the file before it is used. Importing th
 
 import hashlib
 import json
+from collections.abc import Callable
 from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
 
 from schemas.disk import write_whole
 from schemas.errors import ModelFileError
@@ -33,17 +36,29 @@ def write_tensors(module: "nn.Module", path: Path) -> bytes:
 
 def read_tensors(path: Path) -> "dict[str, Tensor]":
     """The tensors of a safetensors file by name, floating-point ones as float32. Raises ModelFileError."""
-    import torch
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
+
+    tensors: dict[str, Tensor] = _load(path, load_file)
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of a safetensors file by name, of the types that it states. Raises ModelFileError."""
+    from safetensors.numpy import load_file
+
+    arrays: dict[str, NDArray[Any]] = _load(path, load_file)
+    return arrays
+
+
+def _load(path: Path, load_file: Callable[[Path], Any]) -> Any:
+    from safetensors import SafetensorError
 
     refuse_pickles(path)
     _check_header(path)
     try:
-        tensors: dict[str, torch.Tensor] = load_file(path)
+        return load_file(path)
     except (SafetensorError, OSError) as error:
         raise ModelFileError(f"{path}: not a safetensors file: {error}") from None
-    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
 
 
 def refuse_pickles(path: Path) -> None:
