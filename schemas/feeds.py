@@ -16,7 +16,7 @@ from schemas.text import Line, Text
 from schemas.times import period_text
 
 Kind = Literal["stream", "file", "folder"]
-State = Literal["starting", "up", "down", "ended", "paused"]
+State = Literal["starting", "up", "down", "ended", "refused", "paused"]
 
 _SCHEMES = ("rtsp", "rtsps")
 

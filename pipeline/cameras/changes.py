@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 from sqlalchemy import Connection
 
+from pipeline.cameras.recordings import try_again
 from pipeline.cameras.rows import read_feeds, remove_feed, write_feed
 from pipeline.cameras.secrets import address_with_secret
 from pipeline.city.units import change_city
@@ -81,6 +82,7 @@ def add_cameras(
             old = there.get(feed.camera)
             if old is None:
                 write_feed(connection, feed)
+                try_again(connection, feed.camera)
                 details = feed.model_dump(mode="json", exclude_defaults=True, exclude={"camera"})
                 audit(connection, operator, Action.CAMERA_ADD, unit=feed.camera, details=details)
                 outcomes[feed.camera] = "added"
@@ -152,7 +154,8 @@ def _change(connection: Connection, old: Feed, new: Feed, operator: str) -> Outc
     details = {name: [was[name], now[name]] for name in now if was[name] != now[name]}
     if not details:
         return "unchanged"
-    write_feed(connection, new)
+    write_feed(connection, new)  # before what follows: see recordings.py
+    try_again(connection, new.camera)
     audit(connection, operator, Action.CAMERA_CHANGE, unit=new.camera, details=details)
     return "changed"
 

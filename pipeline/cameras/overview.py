@@ -13,13 +13,14 @@ from schemas.feeds import Feed, Health
 #: Health that is older says nothing about now.
 STALE_AFTER = timedelta(seconds=60)
 
-Seen = Literal["up", "starting", "down", "ended", "paused", "unknown"]
+Seen = Literal["up", "starting", "down", "ended", "refused", "paused", "unknown"]
 #: A camera's state in words.
 STATES: dict[Seen, str] = {
     "up": "up",
     "starting": "starting",
     "down": "down",
     "ended": "read to its end",
+    "refused": "refused",
     "paused": "paused",
     "unknown": "not running",
 }
@@ -47,15 +48,24 @@ def overview(connection: Connection, now: datetime) -> Sequence[Overview]:
     return [_overview(feed, health.get(feed.camera), turned.get(feed.camera), now) for feed in read_feeds(connection)]
 
 
-def refused_files(connection: Connection) -> dict[str, int]:
-    """How many recorded files of each camera were refused, where any were."""
+@dataclass(frozen=True)
+class Refused:
+    """How many recorded files of a camera were refused, and of the last of them its path and why."""
+
+    many: int
+    path: str
+    reason: str
+
+
+def refused_files(connection: Connection) -> dict[str, Refused]:
+    """The refused files of each camera that has any, by code."""
     rows = connection.execute(
         text(
-            "SELECT f.camera, count(*) AS many FROM camera_file f JOIN camera_feed USING (camera) "
-            "WHERE f.state = 'refused' GROUP BY f.camera ORDER BY f.camera"
+            "SELECT DISTINCT ON (f.camera) f.camera, count(*) OVER (PARTITION BY f.camera) AS many, f.path, f.note "
+            "FROM camera_file f JOIN camera_feed USING (camera) WHERE f.state = 'refused' ORDER BY f.camera, f.at DESC"
         )
     )
-    return {row.camera: row.many for row in rows}
+    return {row.camera: Refused(row.many, row.path, row.note) for row in rows}
 
 
 def _overview(feed: Feed, health: Health | None, turned: datetime | None, now: datetime) -> Overview:
@@ -63,8 +73,8 @@ def _overview(feed: Feed, health: Health | None, turned: datetime | None, now: d
         return Overview(feed, "paused", None, health)
     if health is None:
         return Overview(feed, "unknown", None, None)
-    if health.state == "ended":
-        return Overview(feed, "ended", None, health)
+    if health.state in ("ended", "refused"):  # for good: nothing looks at it any more
+        return Overview(feed, health.state, None, health)
     if now - health.at > STALE_AFTER:
         return Overview(feed, "unknown", health.at, health)
     return Overview(feed, health.state, turned if health.state in ("up", "down") else None, health)

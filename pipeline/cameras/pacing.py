@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from pipeline.ingest.video_file import VideoFile
+from pipeline.ingest.video_file import RATE_BY, VideoFile
 from reid_core.detection import Frame
 
 
@@ -16,8 +16,10 @@ class PacedFile(VideoFile):
     It waits for its reader, drops nothing, and its frames have the file's times: the crops are those of VideoFile.
     """
 
-    def __init__(self, path: Path, start: datetime | None, fps: float | None = None, *, pace: float) -> None:
-        super().__init__(path, start, fps)
+    def __init__(
+        self, path: Path, start: datetime | None, fps: float | None = None, *, pace: float, rate_by: str = RATE_BY
+    ) -> None:
+        super().__init__(path, start, fps, rate_by=rate_by)
         self._pace = pace
 
     def __iter__(self) -> Iterator[tuple[datetime, timedelta, Frame]]:

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, text
 
+from pipeline.cameras.rows import read_feeds
 from pipeline.cameras.start_times import Start, start_of
 from pipeline.city.units import read_city
 from pipeline.crops.crop_store import CropStore
@@ -34,10 +35,13 @@ MOST_ATTEMPTS = 3
 SUFFIXES = frozenset(
     f".{kind}"
     for kind in (
-        *("3gp", "264", "265", "asf", "avi", "dav", "flv", "h264", "h265", "hevc", "m2ts", "m4v", "mjpeg", "mjpg"),
-        *("mkv", "mov", "mp4", "mpeg", "mpg", "mts", "ogv", "ps", "ts", "webm", "wmv"),
+        *("263", "264", "265", "3gp", "asf", "avi", "dav", "flv", "h263", "h264", "h265", "hevc", "m1v", "m2ts"),
+        *("m2v", "m4v", "mjpeg", "mjpg", "mkv", "mov", "mp4", "mpeg", "mpg", "mts", "ogv", "ps", "ts", "webm", "wmv"),
     )
 )
+
+
+Key = tuple[str, int, int]
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,18 @@ class Recording:
     path: str
     bytes: int
     modified_ns: int
+
+    @property
+    def key(self) -> Key:
+        return self.path, self.bytes, self.modified_ns
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a file: a line for the log, and why it is refused, None if it is not."""
+
+    line: str
+    refused: str | None = None
 
 
 class Watch:
@@ -60,46 +76,62 @@ class Watch:
     def finished(self) -> list[Recording]:
         """The files that are finished, by name. Raises InputError if the file or folder is not there."""
         now = self._clock()
-        found = list(self._found())
+        found = list(recordings_at(self._address))
         self._since = {recording: self._since.get(recording, now) for recording in found}
         return sorted(
             (recording for recording, since in self._since.items() if now - since >= SETTLED_S),
             key=lambda recording: recording.path,
         )
 
-    def _found(self) -> Iterator[Recording]:
-        if self._address.is_file():
-            yield from self._recording(self._address)
-            return
-        if not self._address.is_dir():
-            raise InputError(f"{self._address}: no such file or folder")
 
-        def refuse(error: OSError) -> None:
-            raise InputError(f"{error.filename}: cannot be read: {error.strerror}")
+def recordings_at(address: Path) -> Iterator[Recording]:
+    """The file, or the videos in the folder and all folders below it. Raises InputError if it is not there."""
+    if address.is_file():
+        yield from _recording(address)
+        return
+    if not address.is_dir():
+        raise InputError(f"{address}: no such file or folder")
 
-        for folder, folders, names in os.walk(self._address, onerror=refuse):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            for name in names:
-                if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
-                    yield from self._recording(Path(folder, name))
+    def refuse(error: OSError) -> None:
+        raise InputError(f"{error.filename}: cannot be read: {error.strerror}")
 
-    @staticmethod
-    def _recording(file: Path) -> Iterator[Recording]:
-        try:
-            stat = file.stat()
-        except OSError:
-            return  # removed meanwhile
-        yield Recording(file, path_text(file), stat.st_size, stat.st_mtime_ns)
+    for folder, folders, names in os.walk(address, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
+                yield from _recording(Path(folder, name))
 
 
-def done(store: Store, camera: str) -> set[tuple[str, int, int]]:
-    """Path, bytes and time of change of the files of a camera that are taken in or refused."""
+def _recording(file: Path) -> Iterator[Recording]:
+    try:
+        stat = file.stat()
+    except OSError:
+        return  # removed meanwhile
+    yield Recording(file, path_text(file), stat.st_size, stat.st_mtime_ns)
+
+
+def done(store: Store, camera: str) -> dict[Key, str | None]:
+    """The files of a camera that are taken in, None, or refused, why."""
     with store.begin() as connection:
         rows = connection.execute(
-            text("SELECT path, bytes, modified_ns FROM camera_file WHERE camera = :camera AND state <> 'begun'"),
+            text(
+                "SELECT path, bytes, modified_ns, CASE state WHEN 'refused' THEN note END AS why FROM camera_file "
+                "WHERE camera = :camera AND state <> 'begun'"
+            ),
             {"camera": camera},
         )
-        return {(row.path, row.bytes, row.modified_ns) for row in rows}
+        return {(row.path, row.bytes, row.modified_ns): row.why for row in rows}
+
+
+def try_again(connection: Connection, camera: str) -> None:
+    """Has refused files of a camera tried again, because its feed is another now.
+
+    To be called after the feed was written: a worker that refuses a file at this moment then waits for the row.
+    """
+    connection.execute(text("DELETE FROM camera_file WHERE camera = :camera AND state = 'refused'"), {"camera": camera})
+    connection.execute(
+        text("DELETE FROM camera_health WHERE camera = :camera AND state = 'refused'"), {"camera": camera}
+    )
 
 
 def take(
@@ -113,8 +145,8 @@ def take(
     seen: Seen | None = None,
     progress: Progress | None = None,
     open_file: Callable[..., VideoFile] = VideoFile,
-) -> str:
-    """Takes in a file, or refuses it for good; returns a line that says which, and notes it.
+) -> Outcome:
+    """Takes in a file, or refuses it until its feed is changed, and notes which.
 
     `open_file` opens a video as VideoFile does. What `progress` raises interrupts the file, which is taken in again
     then.
@@ -124,19 +156,30 @@ def take(
     try:
         if attempts > MOST_ATTEMPTS:
             raise InputError(f"reading it ended the program {MOST_ATTEMPTS} times")
-        zone = ZoneInfo(read_city(store).timezone)
-        start = Start(feed.start, "the feed") if feed.start else start_of(recording.file, zone, feed.fps)
+        start = start_of_feed(feed, recording.file, ZoneInfo(read_city(store).timezone))
         fps = start.fps or feed.fps
-        frames = open_file(recording.file, start.at, fps)
+        frames = open_file(recording.file, start.at, fps, rate_by=rate_by(feed))
         source = source_of(frames, view, detector, start.at, fps)
         _settle(store, crops, feed.camera, source)
         report = ingest_frames(store, crops, frames, source, view, detector, again="add", seen=seen, progress=progress)
     except (InputError, PictureError) as error:
-        note = str(error)
-        _end(store, feed, recording, "refused", start, None, note)
-        return f"{recording.path} is refused: {note.removeprefix(f'{recording.file}: ')}"
-    _end(store, feed, recording, "taken", start, report.batch, "; ".join(report.notes))
-    return f"{recording.path}: {report.written} crops from {start.at:%Y-%m-%d %H:%M:%S} UTC, by {start.known_from}"
+        why = str(error).removeprefix(f"{recording.file}: ")
+        _refuse(store, feed, recording, start, why)
+        return Outcome(f"{recording.path} is refused: {why}", why)
+    with store.begin() as connection:
+        _end(connection, feed, recording, "taken", start, report.batch, "; ".join(report.notes))
+    when = f"{start.at:%Y-%m-%d %H:%M:%S} UTC, by {start.known_from}"
+    return Outcome(f"{recording.path}: {report.written} crops from {when}")
+
+
+def start_of_feed(feed: Feed, file: Path, zone: ZoneInfo) -> Start:
+    """When a file of the feed begins. Raises as start_of."""
+    return Start(feed.start, "the feed") if feed.start else start_of(file, zone, feed.fps)
+
+
+def rate_by(feed: Feed) -> str:
+    """How the frame rate of the feed's files is given."""
+    return f"urban-reid cameras set {feed.camera} --fps 25"
 
 
 def _settle(store: Store, crops: CropStore, camera: str, source: Source) -> None:
@@ -190,21 +233,35 @@ def interrupted(connection: Connection, feed: Feed, recording: Recording) -> Non
     connection.execute(text(f"UPDATE camera_file SET attempts = 0 WHERE {_KEY}"), _key(feed, recording))
 
 
-def _end(
-    store: Store, feed: Feed, recording: Recording, state: str, start: Start | None, batch: int | None, note: str
-) -> None:
+def _refuse(store: Store, feed: Feed, recording: Recording, start: Start | None, why: str) -> None:
+    """Notes that the file is refused, unless its feed was changed meanwhile: it is tried again then."""
     with store.begin() as connection:
-        connection.execute(
-            text(
-                "UPDATE camera_file SET state = :state, start = :start, start_from = :start_from, batch_id = :batch, "
-                f"note = :note, at = now() WHERE {_KEY}"
-            ),
-            _key(feed, recording)
-            | {
-                "state": state,
-                "start": start and start.at,
-                "start_from": start and start.known_from,
-                "batch": batch,
-                "note": note,
-            },
-        )
+        connection.execute(text("SELECT FROM camera_feed WHERE camera = :camera FOR SHARE"), {"camera": feed.camera})
+        now = next((each for each in read_feeds(connection) if each.camera == feed.camera), feed)
+        if now.model_copy(update={"paused": feed.paused}) == feed:
+            _end(connection, feed, recording, "refused", start, None, why)
+
+
+def _end(
+    connection: Connection,
+    feed: Feed,
+    recording: Recording,
+    state: str,
+    start: Start | None,
+    batch: int | None,
+    note: str,
+) -> None:
+    connection.execute(
+        text(
+            "UPDATE camera_file SET state = :state, start = :start, start_from = :start_from, batch_id = :batch, "
+            f"note = :note, at = now() WHERE {_KEY}"
+        ),
+        _key(feed, recording)
+        | {
+            "state": state,
+            "start": start and start.at,
+            "start_from": start and start.known_from,
+            "batch": batch,
+            "note": note,
+        },
+    )

@@ -42,6 +42,8 @@ END_WITHIN_S = 8.0
 TOO_SLOW, SLOW_OVER_S, SAID_AGAIN_S = 0.1, 60.0, 3600.0
 
 STARTING = Report("starting")
+#: States of a file that nothing more is to be done with.
+FOR_GOOD = frozenset({"ended", "refused"})
 
 
 _log = logging.getLogger("urban_reid.cameras")
@@ -206,7 +208,7 @@ class Service:
             running.counted.popleft()
         running.outages.look(self._store)
         process = running.process
-        if process is None or process.is_alive() or running.report.state == "ended":
+        if process is None or process.is_alive() or running.report.state in FOR_GOOD:
             return
         running.read()
         if running.inbox:
@@ -230,7 +232,7 @@ class Service:
         if isinstance(message, Report):
             running.report = message
             running.count(self._clock())
-            running.said = "" if message.state in {"up", "ended"} else running.said
+            running.said = "" if message.state in {"up", *FOR_GOOD} else running.said
         elif isinstance(message, Said):
             _log.info("%s: %s", running.feed.camera, message.line)
         elif running.feed.kind == "stream":

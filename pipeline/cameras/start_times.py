@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo
 
 import av
 
+from pipeline.ingest.raw_rate import raw_rate
 from schemas.errors import InputError
 
 _NAMED = re.compile(
@@ -104,6 +105,7 @@ def _contained(path: Path, fps: float | None) -> tuple[datetime | None, float]:
                 raise InputError(f"{path}: is no video that can be read")
             video = container.streams.video[0]
             stated = container.metadata.get("creation_time") or video.metadata.get("creation_time")
+            fps = fps or raw_rate(path)
             if fps is not None:  # as VideoFile counts it
                 length_s = sum(packet.size > 0 for packet in container.demux(video)) / fps
             else:

@@ -3,16 +3,21 @@
 import threading
 import time
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import av
 import cv2
 import numpy as np
 
+from pipeline.cameras.recordings import rate_by, recordings_at, start_of_feed
 from pipeline.cameras.secrets import address_with_secret
 from pipeline.ingest.capture import open_capture
+from pipeline.ingest.frame_clock import HELD
 from pipeline.ingest.live_camera import OPTIONS, fault_of
 from pipeline.ingest.looks import View
+from pipeline.ingest.video_file import VideoFile
 from reid_core.detection import Boxes, Detector, Frame
 from schemas.disk import write_whole
 from schemas.errors import InputError
@@ -49,13 +54,14 @@ def try_camera(feed: Feed, settings: Settings, detector: Detector, limit_s: floa
     """
     name = shown_address(feed.address)
     address = _newest(Path(feed.address)) if feed.kind == "folder" else address_with_secret(feed, settings)
+    name = address if feed.kind == "folder" else name
     began = time.monotonic()
     found: list[First] = []
     faults: list[InputError] = []
 
     def read() -> None:
         try:
-            found.append(_of_stream(address, name, limit_s) if feed.kind == "stream" else _of_file(address, name))
+            found.append(_of_stream(address, name, limit_s) if feed.kind == "stream" else _of_file(feed, address))
         except InputError as error:
             faults.append(error)
 
@@ -90,12 +96,9 @@ def write_picture(trial: Trial, path: Path) -> None:
 
 
 def _newest(folder: Path) -> str:
-    try:
-        files = [(file.stat().st_mtime, str(file)) for file in folder.iterdir() if file.is_file()]
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be read: {error.strerror}") from None
+    files = [(recording.modified_ns, str(recording.file)) for recording in recordings_at(folder)]
     if not files:
-        raise InputError(f"{folder}: holds no file yet")
+        raise InputError(f"{folder}: holds no video yet")
     return max(files)[1]
 
 
@@ -117,14 +120,15 @@ def _of_stream(address: str, name: str, limit_s: float) -> First:
     raise InputError(f"{name}: sends no frame that can be read")
 
 
-def _of_file(path: str, name: str) -> First:
-    capture = open_capture(path, name, "is no video that can be read")
+def _of_file(feed: Feed, path: str) -> First:
+    """The first frame of a file that `urban-reid up` would take in. Raises InputError for one that it would refuse."""
+    start = start_of_feed(feed, Path(path), ZoneInfo("UTC"))
+    video = VideoFile(Path(path), start.at, start.fps or feed.fps, rate_by=rate_by(feed))
+    (_, _, frame), *_ = islice(video, 2 + HELD)  # so many tell whether it states times
+    capture = open_capture(path, path, "is no video that can be read")
     try:
-        done, frame = capture.read()
-        if not done:
-            raise InputError(f"{name}: holds no frame that can be read")
         four, fps = int(capture.get(cv2.CAP_PROP_FOURCC)), capture.get(cv2.CAP_PROP_FPS)
         codec = bytes(four >> shift & 0xFF for shift in (0, 8, 16, 24)).decode("ascii", "replace").strip("\0 ")
-        return First(np.asarray(frame, np.uint8), codec, fps if 0 < fps < 1000 else None)
+        return First(frame, codec, fps if 0 < fps < 1000 else None)
     finally:
         capture.release()

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.cameras.outages import Change
-from pipeline.cameras.recordings import Recording, Watch, done, interrupted, take
+from pipeline.cameras.recordings import Outcome, Recording, Watch, done, interrupted, take
 from pipeline.cameras.secrets import address_with_secret
 from pipeline.crops.crop_store import CropStore
 from pipeline.ingest.live_camera import LiveCamera
@@ -136,27 +136,27 @@ class _Camera:
 
     def _files(self, store: Store, crops: CropStore, detector: Detector) -> None:
         watch, finished = Watch(Path(self.feed.address)), done(store, self.feed.camera)
-        refused = 0
         while not self.stop.is_set():
             there = watch.finished()
-            finished &= {(each.path, each.bytes, each.modified_ns) for each in there}
-            left = [each for each in there if (each.path, each.bytes, each.modified_ns) not in finished]
-            self._state, self._detail = "up", f"{len(there) - len(left)} of {len(there)} files are done"
+            finished = {each.key: finished[each.key] for each in there if each.key in finished}
+            left = [each for each in there if each.key not in finished]
+            refused = [why for why in finished.values() if why is not None]
+            done_so_far = f"{len(finished)} of {len(there)} files are done"
+            self._state, self._detail = "up", done_so_far + (f", {len(refused)} of them refused" if refused else "")
             if self.feed.kind == "file" and there and not left:
-                self.ended = Report("ended", "is taken in" if not refused else "is refused; see cameras.log")
+                self.ended = Report("refused", refused[0][:500]) if refused else Report("ended", "is taken in")
                 return
             for recording in left:
-                self._detail = f"{len(there) - len(left)} of {len(there)} files were done; takes in {recording.path}"
-                line = self._take(store, crops, recording, detector)
-                if line is None:
+                self._detail = f"{done_so_far}; takes in {recording.path}"
+                outcome = self._take(store, crops, recording, detector)
+                if outcome is None:
                     return
-                refused += " is refused: " in line
-                self.say(line)
-                finished.add((recording.path, recording.bytes, recording.modified_ns))
+                self.say(outcome.line)
+                finished[recording.key] = outcome.refused
             self.stop.wait(LOOK_AGAIN_S)
 
-    def _take(self, store: Store, crops: CropStore, recording: Recording, detector: Detector) -> str | None:
-        """The line that says how a file was taken in; None if it was interrupted."""
+    def _take(self, store: Store, crops: CropStore, recording: Recording, detector: Detector) -> Outcome | None:
+        """How a file was taken in; None if it was interrupted."""
 
         def check(_read: int, _total: int) -> None:
             if self.stop.is_set():

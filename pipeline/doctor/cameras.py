@@ -4,10 +4,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
-from pipeline.cameras.overview import STATES, Overview, overview, refused_files
+from pipeline.cameras.overview import STATES, Overview, Refused, overview, refused_files
+from pipeline.cameras.rows import read_feeds
 from pipeline.city.lag import resolve_lag
 from pipeline.doctor.check import Check, ok, to_do
 from pipeline.store import Store
+from reid_core.detection import open_detector
+from schemas.errors import UrbanReidError
 
 #: A stream that is looked at less often than this share of what is asked for is too much for the machine.
 _ENOUGH_LOOKS = 0.8
@@ -34,6 +37,24 @@ def check_cameras(store: Store) -> Iterator[Check]:
         yield to_do("lag", lag.in_words, remedy) if late else ok("lag", lag.in_words)
 
 
+def check_detectors(store: Store) -> Check:
+    """Whether the home's default detector and that of each camera are there and open."""
+    with store.begin() as connection:
+        cameras = [(feed.camera, feed.detector) for feed in read_feeds(connection)]
+    users = {None: "the default"} | {detector: camera for camera, detector in reversed(cameras) if detector}
+    names, faults = [], []
+    for which, user in users.items():
+        try:
+            names.append(open_detector(store.settings, which).name)
+        except UrbanReidError as error:
+            faults.append(f"{user}: {error}")
+    if faults:
+        more = f"; and {len(faults) - 1} more" if len(faults) > 1 else ""
+        remedy = "`urban-reid models get NAME` brings one here; `urban-reid cameras set CAMERA --detector NAME` chooses"
+        return to_do("detectors", faults[0] + more, remedy)
+    return ok("detectors", f"{', '.join(dict.fromkeys(names))} can be opened")
+
+
 def _cameras(cameras: Sequence[Overview], now: datetime) -> Check:
     counts = Counter(camera.state for camera in cameras)
     said = ", ".join(f"{many} {STATES[state]}" for state, many in sorted(counts.items()))
@@ -47,13 +68,16 @@ def _cameras(cameras: Sequence[Overview], now: datetime) -> Check:
     return ok("cameras", said)
 
 
-def _recordings(refused: Mapping[str, int]) -> Check:
+def _recordings(refused: Mapping[str, Refused]) -> Check:
     """Whether recorded files were refused, by camera."""
     if not refused:
         return ok("recordings", "no recorded file was refused")
-    named = ", ".join(f"{many} of {camera}" for camera, many in list(refused.items())[:_NAMED])
+    named = "; ".join(
+        f"{files.many} of {camera}, the last: {files.path} {files.reason}"
+        for camera, files in list(refused.items())[:_NAMED]
+    )
     more = f" and {len(refused) - _NAMED} more cameras" if len(refused) > _NAMED else ""
-    remedy = "cameras.log says why; a file that is written again is tried again"
+    remedy = "what is written again, or whose camera is changed with `urban-reid cameras set`, is tried again"
     return to_do("recordings", f"recorded files were refused: {named}{more}", remedy)
 
 

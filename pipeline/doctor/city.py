@@ -13,7 +13,7 @@ from sqlalchemy import Connection, text
 from pipeline.city.status import gone_pictures
 from pipeline.city.units import find_city
 from pipeline.crops.crop_store import PROBES, CropStore, Place
-from pipeline.doctor.cameras import check_cameras
+from pipeline.doctor.cameras import check_cameras, check_detectors
 from pipeline.doctor.check import Check, ok, to_do, unknown
 from pipeline.ingest.features import SOURCE
 from pipeline.registry import models
@@ -39,22 +39,12 @@ def check_city(settings: Settings) -> Iterator[Check]:
                     yield ok("database", "there is none yet; the first command that needs it makes it")
                     return
                 if (major := major_of(settings.home)) != MAJOR:
-                    yield to_do(
-                        "database",
-                        f"it is of PostgreSQL {major}, and this program has {MAJOR}",
-                        "run `urban-reid db upgrade`, which dumps it first",
-                    )
-                    yield from (unknown(name, "needs the database at its version") for name in _NAMES)
+                    yield from _to_upgrade(f"it is of PostgreSQL {major}, and this program has {MAJOR}")
                     return
                 stack.enter_context(embedded.hold(settings.home))
             found, newest = revision(settings)
             if found != newest:
-                yield to_do(
-                    "database",
-                    f"it has revision {found or 'none'}, and this program needs {newest}",
-                    "run `urban-reid db upgrade`, which dumps it first",
-                )
-                yield from (unknown(name, "needs the database at its revision") for name in _NAMES)
+                yield from _to_upgrade(f"it has revision {found or 'none'}, and this program needs {newest}")
                 return
             store = stack.enter_context(Store.open(settings, "urban-reid doctor"))
             with store.begin() as connection:
@@ -69,7 +59,13 @@ def check_city(settings: Settings) -> Iterator[Check]:
         yield _models(store)
         yield _clock(store)
         yield _growth(store)
+        yield check_detectors(store)
         yield from check_cameras(store)
+
+
+def _to_upgrade(found: str) -> Iterator[Check]:
+    yield to_do("database", found, "run `urban-reid db upgrade`, which dumps it first")
+    yield from (unknown(name, "needs the database at its version") for name in _NAMES)
 
 
 def _database(connection: Connection, settings: Settings) -> Check:

@@ -11,6 +11,7 @@ import numpy as np
 
 from pipeline.ingest.capture import open_capture
 from pipeline.ingest.frame_clock import LONGEST_GAP_S, FrameClock, NoTimesError
+from pipeline.ingest.raw_rate import raw_rate
 from reid_core.detection import Frame
 from schemas.errors import InputError
 
@@ -21,6 +22,8 @@ SLOWEST_FPS, FASTEST_FPS = 0.01, 1000.0
 MOST_LOST_IN_A_ROW = 250
 #: A file is said to end early when it holds less than this share of what it states, which may be an estimate.
 WHOLE = 0.98
+#: How the rate of a file is given to `urban-reid ingest video`.
+RATE_BY = "urban-reid ingest video FILE --fps 25"
 _MATROSKA = b"\x1a\x45\xdf\xa3"
 
 
@@ -28,7 +31,8 @@ class VideoFile:
     """A video file. Iterate once; gives (time, time since the first frame,
     frame (h, w, 3) BGR), with times that rise strictly.
 
-    `start` is when the first frame was taken. `fps` counts the times instead of reading the file's time stamps. `total`
+    `start` is when the first frame was taken. `fps` counts the times instead of reading the file's time stamps;
+    `rate_by`: the command that gives it, for the message of a file that needs it. `total`
     is how many frames the file states, 0 where it states nothing; `read` counts the frames read so far, `lost` those
     between them that could not be read. `notes` says, after the iteration, what was wrong with the file.
 
@@ -39,13 +43,13 @@ class VideoFile:
     clock = None  # its times do not come from the machine's clock
     passed_over = 0  # frames
 
-    def __init__(self, path: Path, start: datetime | None, fps: float | None = None) -> None:
+    def __init__(self, path: Path, start: datetime | None, fps: float | None = None, *, rate_by: str = RATE_BY) -> None:
         if fps is not None and not SLOWEST_FPS <= fps <= FASTEST_FPS:
             raise InputError(f"a frame rate of {fps:g}/s is not possible; give {SLOWEST_FPS:g} to {FASTEST_FPS:g}")
         if not path.is_file():
             raise InputError(f"{path}: no such file")
         self.name, self._path = str(path), path
-        self.start, self._fps = start or START, fps
+        self.start, self._fps, self._rate_by = start or START, fps, rate_by
         self._capture = _open(path)
         count, stated_fps = self._capture.get(cv2.CAP_PROP_FRAME_COUNT), self._capture.get(cv2.CAP_PROP_FPS)
         known = 0 < count < 1e9 and math.isfinite(stated_fps) and stated_fps > 0
@@ -57,9 +61,11 @@ class VideoFile:
             self._matroska = file.read(len(_MATROSKA)) == _MATROSKA
         # Outside a container, FFmpeg makes times up at 25 frames/s; the count of such a stream is negative. So is that
         # of a Matroska file that was written to a pipe, but that states its times.
-        if fps is None and not count >= 0 and not self._matroska:
-            self._capture.release()
-            raise self._no_times()
+        if fps is None and not count > 0 and not self._matroska:
+            self._fps = raw_rate(path)
+            if self._fps is None and not count >= 0:
+                self._capture.release()
+                raise self._no_times()
 
     def __iter__(self) -> Iterator[tuple[datetime, timedelta, Frame]]:
         try:
@@ -129,7 +135,8 @@ class VideoFile:
 
     def _no_times(self) -> InputError:
         return InputError(
-            f"{self.name}: states no times for its frames; give the rate at which it was recorded, such as --fps 25"
+            f"{self.name}: states no times for its frames; give the rate at which it was recorded, such as 25, with "
+            f"`{self._rate_by}`"
         )
 
 

@@ -1,13 +1,21 @@
-"""Small video files, written by OpenCV alone."""
+"""Small video files, written by OpenCV, and by FFmpeg where they are in no container."""
 
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-FOURCC = {".avi": "MJPG", ".mjpeg": "MJPG", ".mp4": "mp4v", ".ts": "MP2V", ".m2v": "MP2V"}
+RAW = {
+    ".m1v": ("mpeg1video", "mpeg1video"),
+    ".m2v": ("mpeg2video", "mpeg2video"),
+    ".m4v": ("mpeg4", "m4v"),
+    ".h263": ("h263", "h263"),
+}
+FOURCC = {".avi": "MJPG", ".mjpeg": "MJPG", ".mp4": "mp4v", ".ts": "MP2V"}
 
 
 def walk(frames: int, per_frame: int = 6) -> list[NDArray[np.uint8]]:
@@ -46,6 +54,21 @@ def write_matroska(path: Path, frames: Sequence[NDArray[np.uint8]], tenths: Sequ
         writer.set(cv2.VIDEOWRITER_PROP_KEY_FLAG, 1)
         writer.write(data.reshape(1, -1))
     writer.release()
+    return path
+
+
+def write_raw(path: Path, frames: Sequence[NDArray[np.uint8]], per_second: Fraction) -> Path:
+    """A stream outside any container: MPEG-1, MPEG-2, MPEG-4 or H.263, by the suffix; of H.263 at 352 x 288."""
+    codec, format_ = RAW[path.suffix]
+    size = (352, 288) if codec == "h263" else frames[0].shape[1::-1]
+    with av.open(str(path), "w", format=format_) as container:
+        video = container.add_stream(codec, rate=per_second)
+        assert isinstance(video, av.VideoStream)
+        video.width, video.height, video.pix_fmt = *size, "yuv420p"
+        for frame in frames:
+            picture = av.VideoFrame.from_ndarray(np.asarray(cv2.resize(frame, size), np.uint8), format="bgr24")
+            container.mux(video.encode(picture))
+        container.mux(video.encode())
     return path
 
 

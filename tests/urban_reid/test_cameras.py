@@ -173,7 +173,13 @@ def test_a_trial_of_files(run_here: Run, tmp_path: Path) -> None:
     folder.mkdir()
     assert run_here("cameras", "add", C1, str(folder)).returncode == 0
     empty = run_here("cameras", "test", C1)
-    assert empty.returncode == 2 and "recorder: holds no file yet" in empty.stderr
+    assert empty.returncode == 2 and "recorder: holds no video yet" in empty.stderr
+    raw = write_video(folder / "part.mjpeg", walk(5))
+    untimed = run_here("cameras", "test", C1)
+    assert untimed.returncode == 2 and "part.mjpeg: states no times for its frames; give the rate" in untimed.stderr
+    assert f"`urban-reid cameras set {C1} --fps 25`" in untimed.stderr
+    raw.unlink()
+    (folder / "part.txt").write_text("no video, and newer")
     write_video(folder / "part.avi", walk(5))
     done = run_here("cameras", "test", C1)
     assert f"{C1}: 320 x 240, MJPG, 10 frames/s; a frame after" in done.stdout

@@ -1,5 +1,6 @@
 """urban-reid cameras list and test: how the cameras fare."""
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-_COLORS = {"up": "green", "down": "red"}
+_COLORS = {"up": "green", "down": "red", "refused": "red"}
 
 
 @app.command("list", epilog="Example: urban-reid cameras list")
@@ -71,6 +72,7 @@ def test(
 ) -> None:
     """Open a camera, read a frame, and say what the detector sees in it. Nothing is taken in."""
     from pipeline.cameras.changes import find_feed
+    from pipeline.cameras.overview import refused_files
     from pipeline.cameras.trial import try_camera, write_picture
     from pipeline.store import Store
     from reid_core.detection import open_detector
@@ -78,6 +80,8 @@ def test(
     check_code(camera)
     with Store.open(settings(), "urban-reid cameras") as store:
         feed = find_feed(store, camera)
+        with store.begin() as connection:
+            refused = refused_files(connection).get(camera)
     detector = open_detector(settings(), feed.detector)
     found = try_camera(feed, settings(), detector, limit_s)
     if picture is not None:
@@ -101,6 +105,7 @@ def test(
                     }
                     for left, top, w, h, sure in found.people.tolist()
                 ],
+                "refused": None if refused is None else asdict(refused),
             }
         )
         return
@@ -113,6 +118,8 @@ def test(
         f"{shown(detector.name)} sees {'nobody' if not many else '1 person' if many == 1 else f'{many} people'} in it"
         + (f" (confidence {sure})" if many else "")
     )
+    if refused is not None:
+        out().print(f"files refused: {refused.many}, the last: {shown(refused.path)} {shown(refused.reason)}")
     if picture is not None:
         out().print(f"picture {shown(picture)}", soft_wrap=True)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -16,9 +16,6 @@ from schemas.validation import first_fault
 from urban_reid.arguments import AsJson, CameraCode, Operator, Reason, checked
 from urban_reid.commands import camera_health, camera_secrets
 from urban_reid.output import out, print_json, shown
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer(help="The cameras that `urban-reid up` looks at all the time.", no_args_is_help=True)
 app.add_typer(camera_health.app)
@@ -86,24 +83,13 @@ def add(
 
     `urban-reid up` takes it in from then on. The address holds no user and no password.
     """
+    given = locals()
     from pipeline.cameras.changes import Wanted, add_cameras, find_feed
     from pipeline.store import Store
 
     check_code(camera)
-    texts = {
-        "secret": secret,
-        "looks_per_s": looks_per_s,
-        "detector": detector,
-        "region": region,
-        "start": start,
-        "fps": fps,
-        "name": name,
-        "position": position,
-        "overlaps": overlaps,
-        "clock_uncertainty_s": clock_uncertainty_s,
-    }
-    feed, unit = _fields(texts, mask, motion_gate)
-    wanted = Wanted(_feed({"camera": camera, "address": address} | feed), unit)
+    feed, unit = _fields(given)
+    wanted = Wanted(_feed(feed | {"camera": camera, "address": address}), unit)
     with Store.open(settings(), "urban-reid cameras") as store:
         done = add_cameras(store, [wanted], operator=_operator(operator))
         kept = find_feed(store, camera)
@@ -138,24 +124,12 @@ def set_(
 
     Position, overlaps and clock may change although there are crops: the next resolve decides anew what they concern.
     """
+    given = locals()
     from pipeline.cameras.changes import set_camera
     from pipeline.store import Store
 
     check_code(camera)
-    texts = {
-        "address": address,
-        "secret": secret,
-        "looks_per_s": looks_per_s,
-        "detector": detector,
-        "region": region,
-        "start": start,
-        "fps": fps,
-        "name": name,
-        "position": position,
-        "overlaps": overlaps,
-        "clock_uncertainty_s": clock_uncertainty_s,
-    }
-    feed, unit = _fields(texts, mask, motion_gate)
+    feed, unit = _fields(given)
     if not feed and not unit:
         raise UsageError("nothing to change; see `urban-reid cameras set --help`")
     with Store.open(settings(), "urban-reid cameras") as store:
@@ -242,21 +216,21 @@ def _operator(given: str | None) -> str:
     return given or settings().operator
 
 
-def _fields(
-    given: Mapping[str, str | None], masks: list[str] | None, motion_gate: bool | None
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The fields of feed and unit that were given. Raises InputError that names the option."""
-    from pipeline.cameras.feed_text import fields_of
+def _fields(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The fields of feed and unit among a command's options. Raises InputError that names the option."""
+    from pipeline.cameras.feed_text import FEED_FIELDS, UNIT_FIELDS, fields_of
 
-    texts = {name: text for name, text in given.items() if text is not None}
-    if masks is not None:
-        texts["masks"] = ";".join(masks)
+    names = ("address", *FEED_FIELDS, *UNIT_FIELDS)
+    flags = {name: value for name in names if isinstance(value := given.get(name), bool)}
+    texts = {name: value for name in names if isinstance(value := given.get(name), str)}
+    if given["mask"] is not None:
+        texts["masks"] = ";".join(given["mask"])
     try:
         feed, unit = fields_of(texts)
     except InputError as error:
         name, _, why = str(error).partition(": ")
         raise InputError(f"{_option(name)}: {why}") from None
-    return feed if motion_gate is None else feed | {"motion_gate": motion_gate}, unit
+    return feed | flags, unit
 
 
 def _feed(fields: Mapping[str, Any]) -> Feed:

@@ -1,23 +1,27 @@
 """Recorded files: finished, taken in once, refused for good, whatever their pace."""
 
+import re
 import shutil
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
+from pipeline.cameras.changes import Wanted, add_cameras, find_feed, set_camera
+from pipeline.cameras.overview import STATES, overview
 from pipeline.cameras.pacing import PacedFile
-from pipeline.cameras.recordings import MOST_ATTEMPTS, SETTLED_S, Recording, Watch, done, take
+from pipeline.cameras.recordings import MOST_ATTEMPTS, SETTLED_S, Outcome, Recording, Watch, done, take
+from pipeline.cameras.rows import write_health
 from pipeline.crops.crop_store import CropStore
 from pipeline.ingest.looks import View
 from pipeline.ingest.video import ingest_video
 from pipeline.store import Store
 from reid_core.detection import Boxes, Detector, Frame
 from schemas.errors import InputError
-from schemas.feeds import Feed
+from schemas.feeds import Feed, Health
 from tests.helpers.red_detector import RedDetector
 from tests.helpers.video_files import walk, write_video
 
@@ -120,16 +124,16 @@ def test_a_file_is_taken_in_once_and_a_broken_one_is_refused(city_store: Store, 
     (folder / "2026-01-01T07-00-00Z.avi").write_bytes(b"no video")
     write_video(folder / "2026-01-01T09-00-00Z.avi", walk(40, 5))
     write_video(folder / "2090-01-01T09-00-00Z.avi", walk(40, 4))
-    said = [take(city_store, crops, feed(folder), each, View(C1), RedDetector()) for each in finished(folder)]
+    said = [take(city_store, crops, feed(folder), each, View(C1), RedDetector()).line for each in finished(folder)]
     assert said[0].endswith("2026-01-01T07-00-00Z.avi is refused: is no video that can be read")
     assert "crops from 2026-01-01 08:00:00 UTC, by its name" in said[1]
     assert "crops from 2026-01-01 09:00:00 UTC, by its name" in said[2]
     assert "in the future" in said[3] and "is refused" in said[3]
     assert len(done(city_store, C1)) == 4
-    assert {each.path for each in finished(folder)} == {path for path, _, _ in done(city_store, C1)}
+    assert [done(city_store, C1)[each.key] is None for each in finished(folder)] == [False, True, True, False]
     states = rows(city_store, "SELECT state, start_from FROM camera_file ORDER BY path")
     assert states == [("refused", "its name"), ("taken", "its name"), ("taken", "its name"), ("refused", "its name")]
-    assert done(city_store, C2) == set()
+    assert done(city_store, C2) == {}
 
 
 def test_a_file_that_is_interrupted_is_taken_in_whole_and_nothing_twice(
@@ -142,7 +146,7 @@ def test_a_file_that_is_interrupted_is_taken_in_whole_and_nothing_twice(
     [recording] = finished(folder)
     with pytest.raises(KeyboardInterrupt):
         take(city_store, crops, feed(folder), recording, View(C1), RedDetector(), progress=interrupt)
-    assert done(city_store, C1) == set()
+    assert done(city_store, C1) == {}
     take(city_store, crops, feed(folder), recording, View(C1), RedDetector())
     assert rows(city_store) == once and len(done(city_store, C1)) == 1
 
@@ -163,9 +167,43 @@ def test_a_file_that_ends_the_process_again_and_again_is_refused(
     for _ in range(MOST_ATTEMPTS):
         with pytest.raises(SystemExit):
             take(city_store, crops, feed(folder), recording, View(C1), deadly)
-        assert done(city_store, C1) == set()
-    assert "ended the program 3 times" in take(city_store, crops, feed(folder), recording, View(C1), deadly)
+        assert done(city_store, C1) == {}
+    assert "ended the program 3 times" in take(city_store, crops, feed(folder), recording, View(C1), deadly).line
     assert len(done(city_store, C1)) == 1
+
+
+def test_a_refused_file_is_tried_again_when_its_camera_is_changed(
+    city_store: Store, crops: CropStore, folder: Path
+) -> None:
+    path = write_video(folder / "2026-01-01T08-00-00Z.mjpeg", walk(40))
+    city_store.settings = city_store.settings.model_copy(update={"operator": "anna"})
+    wanted = Wanted(Feed.model_validate({"camera": C1, "address": str(path)}))
+    add_cameras(city_store, [wanted], operator="anna")
+    [recording] = finished(path)
+    asked = f"states no times for its frames; .* `urban-reid cameras set {C1} --fps 25`"
+
+    def try_it() -> Outcome:
+        given = find_feed(city_store, C1)
+        return take(city_store, crops, given, recording, View(C1), RedDetector())
+
+    first = try_it()
+    assert first.refused is not None and re.match(asked, first.refused) and str(path) not in first.refused
+    assert done(city_store, C1) == {recording.key: first.refused}
+    old = find_feed(city_store, C1)
+    with city_store.begin() as connection:
+        write_health(connection, Health(camera=C1, state="refused", at=datetime.now(UTC), detail=first.refused))
+        [there] = overview(connection, datetime.now(UTC) + timedelta(days=1))
+    assert there.state == "refused" and STATES[there.state] == "refused"
+    set_camera(city_store, C1, {"fps": 10}, {}, operator="anna")
+    assert done(city_store, C1) == {}
+    with city_store.begin() as connection:
+        assert overview(connection, datetime.now(UTC))[0].state == "unknown"
+    # A worker that still has the feed of before refuses nothing any more.
+    assert take(city_store, crops, old, recording, View(C1), RedDetector()).refused is not None
+    assert done(city_store, C1) == {}
+    assert "crops from 2026-01-01 08:00:00" in try_it().line and done(city_store, C1) == {recording.key: None}
+    set_camera(city_store, C1, {"looks_per_s": 2}, {}, operator="anna")
+    assert done(city_store, C1) == {recording.key: None}  # what is taken in stays so
 
 
 def test_what_was_taken_in_with_other_options_stays_unless_it_was_interrupted(
@@ -176,14 +214,14 @@ def test_what_was_taken_in_with_other_options_stays_unless_it_was_interrupted(
     start = datetime(2026, 1, 1, 8, tzinfo=UTC)
     ingest_video(city_store, crops, str(folder / NAME), C1, detector=RedDetector(), start=start, region=PART)
     before = rows(city_store)
-    line = take(city_store, crops, feed(folder), recording, View(C1), RedDetector())
+    line = take(city_store, crops, feed(folder), recording, View(C1), RedDetector()).line
     assert "is refused: was taken in before with other options" in line and rows(city_store) == before
     # Another camera may look at the same recording.
-    line = take(city_store, crops, feed(folder, C2), recording, View(C2), RedDetector())
+    line = take(city_store, crops, feed(folder, C2), recording, View(C2), RedDetector()).line
     assert "crops from 2026-01-01 08:00:00" in line and len(rows(city_store)) > len(before)
     with city_store.begin() as connection:
         connection.execute(text(f"UPDATE ingest_batch SET ended_at = NULL WHERE options->>'camera' = '{C1}'"))
-    assert "crops from" in take(city_store, crops, feed(folder), recording, View(C1), RedDetector())
+    assert "crops from" in take(city_store, crops, feed(folder), recording, View(C1), RedDetector()).line
     undone = rows(city_store, "SELECT undone_at IS NOT NULL FROM ingest_batch ORDER BY id")
     assert undone == [(True,), (False,), (False,)]
 

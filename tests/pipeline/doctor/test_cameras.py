@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import text
 
 from pipeline.cameras.rows import went_down, write_feed, write_health
-from pipeline.doctor.cameras import check_cameras
+from pipeline.doctor.cameras import check_cameras, check_detectors
 from pipeline.doctor.check import State
 from pipeline.store import Store
+from reid_core.detection.files import make_default
 from schemas.feeds import Feed, Health
 from tests.helpers.rows import insert_city
 
@@ -54,10 +55,31 @@ def test_recorded_files_that_were_refused(store: Store) -> None:
         for name, state in (("a.mp4", "refused"), ("b.mp4", "taken")):
             connection.execute(
                 text(
-                    "INSERT INTO camera_file (camera, path, bytes, modified_ns, state) "
-                    "VALUES (:camera, :path, 1, 1, :state)"
+                    "INSERT INTO camera_file (camera, path, bytes, modified_ns, state, note) "
+                    "VALUES (:camera, :path, 1, 1, :state, 'is no video')"
                 ),
                 {"camera": FINE, "path": f"/recordings/door/{name}", "state": state},
             )
     _, recordings = check_cameras(store)
-    assert (recordings.state, recordings.found) == (State.TO_DO, f"recorded files were refused: 1 of {FINE}")
+    assert (recordings.state, recordings.found) == (
+        State.TO_DO,
+        f"recorded files were refused: 1 of {FINE}, the last: /recordings/door/a.mp4 is no video",
+    )
+
+
+def test_detectors_that_are_missing_or_do_not_open(store: Store) -> None:
+    found = check_detectors(store)
+    assert (found.state, found.found) == (State.OK, "HOG can be opened")
+    with store.begin() as connection:
+        insert_city(connection)
+        write_feed(connection, Feed(camera=DOWN, address="/a/", detector="gone"))
+    found = check_detectors(store)
+    assert found.state is State.TO_DO
+    assert found.found == f"{DOWN}: gone: no such file, and no detector of this home, which has hog"
+    folder = store.settings.detectors_dir / "broken"
+    folder.mkdir(parents=True)
+    (folder / "broken.xml").write_text("no network")
+    make_default(store.settings, "broken")
+    found = check_detectors(store)
+    assert found.state is State.TO_DO
+    assert found.found.startswith("the default: ") and "broken.xml" in found.found and "and 1 more" in found.found

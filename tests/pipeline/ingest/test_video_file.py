@@ -1,6 +1,7 @@
 import os
 import re
 from datetime import timedelta
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from pipeline.ingest.video_file import START, VideoFile
 from schemas.errors import InputError
 from tests.helpers.assets import asset
-from tests.helpers.video_files import walk, write_matroska, write_video
+from tests.helpers.video_files import walk, write_matroska, write_raw, write_video
 
 
 def seconds(video: VideoFile) -> list[float]:
@@ -45,12 +46,21 @@ def test_recordings_cut_together_keep_their_lengths(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("suffix", [".mjpeg", ".m2v"])
-def test_a_stream_without_times_asks_for_its_rate(tmp_path: Path, suffix: str) -> None:
-    path = write_video(tmp_path / f"walk{suffix}", walk(60))
-    with pytest.raises(InputError, match=f"walk{suffix}: states no times for its frames; .* --fps 25"):
+def test_a_stream_without_times_asks_for_its_rate(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "walk.mjpeg", walk(60))
+    with pytest.raises(InputError, match=r"walk.mjpeg: states no times .* `urban-reid ingest video FILE --fps 25`"):
         VideoFile(path, None)
+    with pytest.raises(InputError, match=r"with `urban-reid cameras set d1/s1/b1/c1 --fps 25`"):
+        VideoFile(path, None, rate_by="urban-reid cameras set d1/s1/b1/c1 --fps 25")
     assert seconds(VideoFile(path, None, fps=12)) == pytest.approx([number / 12 for number in range(60)], abs=1e-6)
+
+
+@pytest.mark.parametrize(("suffix", "rate"), [(".m1v", 25.0), (".m2v", 25.0), (".m4v", 12.0), (".h263", 15000 / 1001)])
+def test_a_raw_stream_that_states_its_rate_asks_for_none(tmp_path: Path, suffix: str, rate: float) -> None:
+    path = write_raw(tmp_path / f"walk{suffix}", walk(60), Fraction(rate).limit_denominator(2000))
+    expected = [number / rate for number in range(60)]
+    assert seconds(VideoFile(path, None)) == pytest.approx(expected, abs=1e-5)
+    assert seconds(VideoFile(path, None, fps=12)) == pytest.approx([number / 12 for number in range(60)], abs=1e-5)
 
 
 def test_raw_h264_asks_for_its_rate() -> None:

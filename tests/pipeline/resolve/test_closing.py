@@ -116,7 +116,7 @@ def test_old_recordings_do_not_hold_up_live_cameras(cameras: Cameras) -> None:
     assert cameras.due(10) == [("d1", at(5))]
 
 
-@pytest.mark.parametrize(("state", "holds"), [("up", True), ("down", False), ("ended", False), ("paused", False)])
+@pytest.mark.parametrize(("state", "holds"), [("up", True), ("down", False), ("ended", False), ("refused", False)])
 def test_a_camera_that_is_looked_at_holds_windows_open_without_people(
     cameras: Cameras, state: State, holds: bool
 ) -> None:
