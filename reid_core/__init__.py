@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from reid_core.datasets import Dataset, open_dataset
     from reid_core.diff_attention import DiffAttention
     from reid_core.evaluation.ranking import RankingScores
+    from reid_core.feature_space import FeatureSpace, learn_basis, learn_means
     from reid_core.library import Model, Picture, evaluate, open_model
     from schemas.cards import DiffAttentionSettings, InputConvention
     from schemas.errors import UrbanReidError
@@ -31,12 +32,15 @@ __all__ = [
     "Dataset",
     "DiffAttention",
     "DiffAttentionSettings",
+    "FeatureSpace",
     "InputConvention",
     "Model",
     "Picture",
     "RankingScores",
     "UrbanReidError",
     "evaluate",
+    "learn_basis",
+    "learn_means",
     "open_dataset",
     "open_model",
     "register_backbone",
@@ -46,12 +50,15 @@ _MODULES = {
     "Dataset": "reid_core.datasets",
     "DiffAttention": "reid_core.diff_attention",
     "DiffAttentionSettings": "schemas.cards",
+    "FeatureSpace": "reid_core.feature_space",
     "InputConvention": "schemas.cards",
     "Model": "reid_core.library",
     "Picture": "reid_core.library",
     "RankingScores": "reid_core.evaluation.ranking",
     "UrbanReidError": "schemas.errors",
     "evaluate": "reid_core.library",
+    "learn_basis": "reid_core.feature_space",
+    "learn_means": "reid_core.feature_space",
     "open_dataset": "reid_core.datasets",
     "open_model": "reid_core.library",
     "register_backbone": "reid_core.backbones",

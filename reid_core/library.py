@@ -22,11 +22,14 @@ from reid_core.diff_attention import DiffAttention
 from reid_core.evaluation.distances import plain as plain_distances
 from reid_core.evaluation.evaluate import load_attention, rank_features
 from reid_core.evaluation.ranking import RankingScores
+from reid_core.evaluation.spaces import Labeled, evaluated_spaces
+from reid_core.feature_space import FeatureSpace
 from reid_core.preprocessing import prepare
 from reid_core.serving.checks import check_vectors
 from reid_core.serving.devices import choose_device
 from reid_core.serving.foreign import ForeignEmbedder, foreign_card
 from reid_core.serving.local import LocalCore
+from schemas.arrays import Floats
 from schemas.cards import InputConvention, ModelCard
 from schemas.errors import InputError, UsageError
 from schemas.settings import Settings, settings
@@ -152,20 +155,33 @@ def open_model(
 
 
 def evaluate(
-    model: Model, data: Dataset | str, *, top: int | None = None, rerank: bool = False, flip: bool = False
+    model: Model,
+    data: Dataset | str,
+    *,
+    normalize: Literal["cameras"] | None = None,
+    basis: Literal["train"] | FeatureSpace | None = None,
+    top: int | None = None,
+    rerank: bool = False,
+    flip: bool = False,
 ) -> dict[str, RankingScores]:
     """How well `model` ranks the gallery of `data` for each of its queries: Rank-1/5/10, mAP and mINP in percent.
 
     data: what `open_dataset` returned, or the name that it takes.
+    normalize: "cameras" also ranks with each camera's mean taken off, that of its queries and gallery pictures; no
+        label is used.
+    basis: also ranks in a basis, on top of `normalize` if asked for: "train" learns it from the data set's training
+        people, a `FeatureSpace` has its own.
     top: attended distances for each query's `top` nearest by plain distance only, where every pair would take long.
     rerank: k-reciprocal re-ranking too. flip: features are means over each picture and its mirror image.
 
-    Returns scores by "plain" distances; by "attended" ones where the model has diff attention; and "reranked".
+    Returns scores by "plain" distances; by "attended" ones where the model has diff attention; by plain ones of
+    "normalized" features and of those in the "basis"; and "reranked" ones, by the last of these.
     Pictures of the query's own person and camera do not count, and junk does not (Market-1501's protocol).
 
-    Raises InputError for a data set without query or gallery and what `open_dataset` and `Model.embed` raise.
+    Raises InputError for a data set without query or gallery or, with "train", without training people that a basis can
+    be learned from, and what `open_dataset` and `Model.embed` raise.
 
-        print(reid_core.evaluate(model, "market1501:Market-1501")["plain"])
+        print(reid_core.evaluate(model, "market1501:Market-1501", normalize="cameras")["normalized"])
     """
     data = open_dataset(data) if isinstance(data, str) else data
     if not data.query or not data.gallery:
@@ -175,7 +191,16 @@ def evaluate(
     query, gallery = data.load("query", model.card.input), data.load("gallery", model.card.input)
     gallery = gallery.select(gallery.identities != JUNK)
     left, right = (model._features_of(side, flip) for side in (query, gallery))
-    return rank_features(left, right, model.diff_attention, query, gallery, top=top, rerank=rerank)
+    taught: Floats | Labeled | None = None
+    if basis == "train":
+        people = data.load("train", model.card.input)
+        taught = Labeled(model._features_of(people, flip), people)
+    elif basis is not None:
+        taught = basis.basis
+        if taught is None:
+            raise InputError("this feature space has no basis: learn one with learn_basis")
+    spaces = evaluated_spaces(Labeled(left, query), Labeled(right, gallery), normalize is not None, taught)
+    return rank_features(left, right, model.diff_attention, query, gallery, spaces=spaces, top=top, rerank=rerank)
 
 
 def _pixels(number: int, picture: Picture) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""Scores of a model on pictures of people: by plain distances and, where it has diff attention, by attended ones.
+"""Scores of a model on pictures of people: by plain distances, by attended ones, and by plain ones in feature spaces.
 
 Features are computed as in the city. What ranks is float64 (plain) or rounded as `pairs` says (attended); float32
 products are never rounded to TF32 (`devices.choose_device`), so that scores of two machines can be compared.
@@ -6,7 +6,7 @@ products are never rounded to TF32 (`devices.choose_device`), so that scores of 
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -23,12 +23,15 @@ from reid_core.diff_attention import DiffAttention
 from reid_core.evaluation.distances import Stream, attended, plain, reciprocal_codes
 from reid_core.evaluation.ranking import RankingMetrics, RankingScores
 from reid_core.evaluation.rerank import ReciprocalCodes, ReRanking
+from reid_core.evaluation.spaces import Labeled, camera_codes, evaluated_spaces
 from reid_core.evaluation.verification import PairCounts
+from reid_core.feature_space import FeatureSpace
 from reid_core.files import load_diff_attention, load_model, read_card, write_card
 from reid_core.progress import Progress
 from reid_core.serving.devices import choose_device
 from reid_core.serving.foreign import foreign_card, foreign_files
 from reid_core.serving.local import LocalCore
+from schemas.arrays import Floats
 from schemas.cards import InputConvention
 from schemas.errors import InputError
 from schemas.settings import Settings
@@ -43,6 +46,8 @@ def evaluate(
     query: PersonPictures,
     gallery: PersonPictures,
     *,
+    normalize: bool = False,
+    basis: Floats | PersonPictures | None = None,
     top: int | None = None,
     rerank: bool = False,
     flip: bool = False,
@@ -50,13 +55,19 @@ def evaluate(
 ) -> dict[str, RankingScores]:
     """Scores of a model directory on the device of `settings`; see `rank_features` for the scores and for `top`.
 
-    `flip`: a picture's feature is the mean of its own and its mirror image's. Raises what opening the core raises,
-    VectorError and OutOfDeviceMemory.
+    `normalize`, `basis`: see `evaluated_spaces`; `basis` may be the labeled people that teach it. `flip`: a picture's
+    feature is the mean of its own and its mirror image's. Raises what opening the core raises, VectorError and
+    OutOfDeviceMemory.
     """
     gallery = gallery.select(gallery.identities != JUNK)
-    left, right = features_of(settings, model_directory, (query, gallery), flip=flip, progress=progress)
+    sides = (query, gallery, *([basis] if isinstance(basis, PersonPictures) else ()))
+    left, right, *teaching = features_of(settings, model_directory, sides, flip=flip, progress=progress)
+    of_basis = Labeled(teaching[0], basis) if isinstance(basis, PersonPictures) else basis
+    spaces = evaluated_spaces(Labeled(left, query), Labeled(right, gallery), normalize, of_basis)
     attention = load_attention(model_directory)
-    return rank_features(left, right, attention, query, gallery, top=top, rerank=rerank, progress=progress)
+    return rank_features(
+        left, right, attention, query, gallery, spaces=spaces, top=top, rerank=rerank, progress=progress
+    )
 
 
 def features_of(
@@ -83,11 +94,14 @@ def rank_features(
     query: PersonPictures,
     gallery: PersonPictures,
     *,
+    spaces: Mapping[str, FeatureSpace] | None = None,
     top: int | None = None,
     rerank: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, RankingScores]:
-    """Scores by "plain" distances and, with diff attention, by "attended" ones; "reranked" re-ranks the last of them.
+    """Scores by "plain" distances, with diff attention by "attended" ones, and by plain ones in each of `spaces`.
+
+    "reranked" re-ranks the last of them. A data set's camera 3 has the code "3" in a space.
 
     left, right: raw post-BN features (Q, D) and (G, D) on one device; `query` and `gallery` hold their labels. The
     gallery has no junk, which would be a neighbor in re-ranking. Plain distances are float64; attended ones are the
@@ -100,22 +114,31 @@ def rank_features(
     assert (gallery.identities != JUNK).all()
     with out_of_memory_names(f"ranking {len(gallery)} gallery pictures for {len(query)} queries"):
         streams = {"plain": plain(left, right)}
+        best: tuple[DiffAttention | None, Tensor, Tensor] = None, left, right
         if attention is not None:
             attention = attention.to(left.device).eval()
             streams["attended"] = attended(attention, left, right, top, progress)
-        best = list(streams)[-1]
-        codes = reciprocal_codes(attention, left, right, ReRanking(), progress) if rerank else None
+            best = attention, left, right
+        for name, space in (spaces or {}).items():
+            best = None, _applied(space, left, query), _applied(space, right, gallery)
+            streams[name] = plain(best[1], best[2])
+        last = list(streams)[-1]
+        codes = reciprocal_codes(*best, ReRanking(), progress) if rerank else None
         scores = {}
         for name, stream in streams.items():
             people = np.union1d(query.identities, gallery.identities)
-            of_one_kind = name == "plain" or top is None
+            of_one_kind = name != "attended" or top is None
             pairs = PairCounts(gallery.identities, gallery.cameras, people) if of_one_kind else None
             step = None if progress is None else partial(progress, f"ranking, {name}")
-            ranked, reranked = _score(stream, query, gallery, pairs, codes if name == best else None, step)
+            ranked, reranked = _score(stream, query, gallery, pairs, codes if name == last else None, step)
             scores[name] = ranked
             if reranked is not None:
                 scores["reranked"] = reranked
     return scores
+
+
+def _applied(space: FeatureSpace, features: Tensor, people: PersonPictures) -> Tensor:
+    return torch.from_numpy(space.apply(features.cpu().numpy(), camera_codes(people))).to(features)
 
 
 def _score(

@@ -137,6 +137,21 @@ def test_evaluate_scores_as_the_command_does(model: reid_core.Model, people: rei
     assert list(reid_core.evaluate(model, "rendered:5:8")) == ["plain", "attended"]
 
 
+def test_evaluate_normalizes_as_the_command_does(model: reid_core.Model, people: reid_core.Dataset) -> None:
+    query, gallery, training = (people.load(split, model.card.input) for split in ("query", "gallery", "train"))
+    expected = evaluate_directory(settings(), reid_core.DEMO_MODEL, query, gallery, normalize=True, basis=training)
+    assert reid_core.evaluate(model, people, normalize="cameras", basis="train") == expected
+    assert list(expected) == ["plain", "attended", "normalized", "basis"]
+    features = model.embed(training.pictures)
+    cameras = list(map(str, training.cameras))
+    space = reid_core.learn_means(features, cameras)
+    with pytest.raises(InputError, match="this feature space has no basis"):
+        reid_core.evaluate(model, people, basis=space)
+    basis = reid_core.learn_basis(space.apply(features, cameras), training.identities.tolist())
+    learned = reid_core.FeatureSpace(space.units, space.means, basis)
+    assert reid_core.evaluate(model, people, normalize="cameras", basis=learned)["basis"] == expected["basis"]
+
+
 def test_evaluate_needs_queries(model: reid_core.Model, people: reid_core.Dataset) -> None:
     empty = reid_core.Dataset("nobody", people.train, (), people.gallery)
     with pytest.raises(InputError, match="nobody: 0 queries and 48 gallery pictures"):

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+import reid_core
 from reid_core.datasets import Dataset, open_dataset
 from reid_core.datasets.published import CUHK03_DETECTED
 from reid_core.files import read_card
@@ -85,11 +86,31 @@ def test_the_papers_figures_are_shown_for_its_data_sets(
         (["--range", "255"], "input convention"),
         (["--mean", "1,2"], "--mean '1,2'"),
         (["--dataset", "elsewhere:1"], "elsewhere"),
+        (["--basis", "no/folder"], "no/folder: no such"),
     ],
 )
 def test_an_invalid_option_is_one_line(run_here: Run, model: Path, options: list[str], said: str) -> None:
     done = run_here("evaluate", "--model", str(model), "--dataset", SMALL, *options)
     assert said in error_of(done, 2)
+
+
+def test_normalized_features_and_a_basis_are_rows_of_their_own(run_here: Run, model: Path, tmp_path: Path) -> None:
+    asked = ("evaluate", "--model", str(model), "--dataset", "rendered:5:8", "--normalize", "cameras", "--fpr", "0.1")
+    found = json.loads(run_here(*asked, "--basis", "train", "--store", "--json").stdout)
+    assert list(found["rows"]) == ["plain", "attended", "normalized", "basis"] and found["distances"] == "basis"
+    assert found["mAP"] == found["rows"]["basis"]["mAP"] != found["rows"]["plain"]["mAP"]
+    assert found["rows"]["basis"]["operating_point"] is None and found["rows"]["basis"]["tpr_at_fpr"]
+    assert found["operating_point"]["distances"] == "attended"  # the threshold is for what the city compares by
+    opened, data = reid_core.open_model(model), open_dataset("rendered:5:8")
+    people = data.load("train", opened.card.input)
+    features, cameras = opened.embed(people.pictures), list(map(str, people.cameras))
+    space = reid_core.learn_means(features, cameras)
+    space.save(tmp_path / "no basis")
+    assert "has no basis" in error_of(run_here(*asked, "--basis", str(tmp_path / "no basis")), 2)
+    basis = reid_core.learn_basis(space.apply(features, cameras), people.identities.tolist())
+    reid_core.FeatureSpace(space.units, space.means, basis).save(tmp_path / "space")
+    again = json.loads(run_here(*asked, "--basis", str(tmp_path / "space"), "--json").stdout)
+    assert again["rows"]["basis"] == found["rows"]["basis"]
 
 
 def test_a_threshold_that_cannot_be_set_is_not_kept(run_here: Run, model: Path) -> None:

@@ -4,7 +4,8 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from reid_core.datasets import Dataset
     from reid_core.evaluation.ranking import RankingScores
     from reid_core.training.paper import Figures
+    from schemas.arrays import Floats
 
 app = typer.Typer()
 
@@ -41,6 +43,16 @@ def evaluate(
     flip: Annotated[
         bool, typer.Option("--flip", help="Use the mean feature of each picture and its mirror image.")
     ] = False,
+    normalize: Annotated[
+        Literal["cameras"] | None, typer.Option(help="Also rank with each camera's mean taken off; needs no label.")
+    ] = None,
+    basis: Annotated[
+        str | None,
+        typer.Option(
+            metavar="train|NAME|DIR",
+            help="Also rank in a basis: of the data set's training people, or of the feature space in a folder.",
+        ),
+    ] = None,
     fpr: Annotated[float, typer.Option(min=0, max=1, help="False positive rate of the operating point.")] = 1e-3,
     store: Annotated[bool, typer.Option("--store", help="Write the operating point into the model's card.")] = False,
     color: ColorOrder = None,
@@ -52,7 +64,7 @@ def evaluate(
 ) -> None:
     """Rank a data set's gallery for each query: Rank-k, mAP, mINP, TPR at FPR, and an operating point.
 
-    Figures are in percent. An .xml or .onnx file needs its input convention.
+    Figures are in percent. An .xml or .onnx file needs its input convention. --basis counts on top of --normalize.
     """
     top = _top(pairs)
     convention = input_convention(color, value_range, mean, std, size)
@@ -63,8 +75,9 @@ def evaluate(
     place = model_at(model)
     if store and place.is_file():
         raise UsageError("--store: a file has no card; register it with `urban-reid models register NAME FILE` first")
+    given = None if basis in (None, "train") else _basis_of(model_at(basis))
     from reid_core.datasets import open_dataset
-    from reid_core.datasets.person_pictures import JUNK
+    from reid_core.datasets.person_pictures import JUNK, PersonPictures
     from reid_core.evaluation import evaluate as core
     from reid_core.evaluation.verification import operating_point
     from reid_core.files import read_card, write_card
@@ -78,13 +91,27 @@ def evaluate(
             )
         query = people.load("query", card.input, lambda done, total: tell("reading queries", done, total))
         gallery = people.load("gallery", card.input, lambda done, total: tell("reading gallery", done, total))
-        scores = core.evaluate(settings(), directory, query, gallery, top=top, rerank=rerank, flip=flip, progress=tell)
+        taught: PersonPictures | Floats | None = given
+        if basis == "train":
+            taught = people.load("train", card.input, lambda done, total: tell("reading training people", done, total))
+        scores = core.evaluate(
+            settings(),
+            directory,
+            query,
+            gallery,
+            normalize=normalize is not None,
+            basis=taught,
+            top=top,
+            rerank=rerank,
+            flip=flip,
+            progress=tell,
+        )
         if not scores["plain"].queries:
             raise InputError(f"{dataset}: no query has a match at another camera, so there is nothing to rank")
         points = {
             name: operating_point(found.pairs, name, people.source, fpr)
             for name, found in scores.items()
-            if found.pairs is not None
+            if name in ("plain", "attended") and found.pairs is not None
         }
         # The city compares by diff attention where a model has it.
         point = points.get("attended" if card.diff_attention else "plain")
@@ -101,7 +128,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What the command found. Scores are in the order plain, attended, reranked; the last are the headline figures."""
+    """What the command found. Scores are in the order of `rank_features`; the last are the headline figures."""
 
     card: ModelCard
     people: "Dataset"
@@ -122,6 +149,15 @@ class Evaluated:
         row = row_of(self.card, distances)
         figures = figures_on(row, self.people.published.name) if row and self.people.published else None
         return (row.name, figures) if row and figures else None
+
+
+def _basis_of(folder: Path) -> "Floats":
+    from reid_core.feature_space import FeatureSpace
+
+    found = FeatureSpace.open(folder).basis
+    if found is None:
+        raise InputError(f"{folder}: this feature space has no basis")
+    return found
 
 
 def _top(pairs: str) -> int | None:
@@ -160,7 +196,7 @@ def _as_json(found: Evaluated) -> dict[str, Any]:
         if scores.pairs is not None:
             rates = tpr_at_fpr(scores.pairs.counts.sum(0))
             rows[name]["tpr_at_fpr"] = {f"{fpr:g}": rate._asdict() for fpr, rate in rates.items()}
-            point, curve = found.points[name], calibration_curve(scores.pairs)
+            point, curve = found.points.get(name), calibration_curve(scores.pairs)
             rows[name]["operating_point"] = point and point.model_dump(mode="json")
             rows[name]["calibration"] = curve and {
                 "slope": curve.slope,

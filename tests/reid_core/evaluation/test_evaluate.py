@@ -12,8 +12,10 @@ from reid_core.datasets.person_pictures import JUNK, PersonPictures
 from reid_core.diff_attention import DiffAttention
 from reid_core.evaluation import distances, pairs
 from reid_core.evaluation.distances import BLOCK_DISTANCES, attended, plain
-from reid_core.evaluation.evaluate import evaluate, model_directory, rank_features
+from reid_core.evaluation.evaluate import evaluate, features_of, load_attention, model_directory, rank_features
 from reid_core.evaluation.ranking import RankingMetrics
+from reid_core.evaluation.spaces import Labeled, evaluated_spaces
+from reid_core.feature_space import learn_basis, learn_means
 from reid_core.files import save_model
 from reid_core.models import build_model
 from reid_core.serving.local import LocalCore
@@ -191,3 +193,70 @@ def test_a_published_embedder_reaches_its_known_scores_on_the_real_set() -> None
     assert (found["plain"].rank1, found["plain"].mAP) == pytest.approx((82.9, 81.1), abs=1.0)
     assert found["plain"].queries == 451
     assert found["reranked"].mAP > found["plain"].mAP + 3
+
+
+def shifted_views(seed: int, many: int, camera: int) -> tuple[Tensor, PersonPictures]:
+    """Features of six people, whose own directions are small beside the shift of their camera."""
+    rng = np.random.default_rng(seed)
+    identities = rng.integers(0, 6, many)
+    own = np.random.default_rng(0).normal(size=(6, 16))
+    features = own[identities] + rng.normal(scale=0.6, size=(many, 16)) + 8 * np.eye(16)[camera]
+    nothing = np.zeros((many, 1, 1, 3), np.uint8)
+    return torch.from_numpy(features), PersonPictures(nothing, identities, np.full(many, camera))
+
+
+def test_features_are_ranked_in_each_space_beside_the_plain_ones() -> None:
+    """The same as ranking features that were put into the space by hand, and the last of them is re-ranked."""
+    (left, query), (right, gallery) = shifted_views(1, 30, 1), shifted_views(2, 60, 2)
+    found = rank_features(left, right, None, query, gallery, rerank=True)
+    assert list(found) == ["plain", "reranked"]
+    both = Labeled(left, query), Labeled(right, gallery)
+    spaces = evaluated_spaces(*both, normalize=True, basis=np.diag(np.arange(1.0, 17)))
+    spaced = rank_features(left, right, None, query, gallery, spaces=spaces, rerank=True)
+    assert list(spaced) == ["plain", "normalized", "basis", "reranked"]
+    assert spaced["plain"] == found["plain"] and spaced["plain"].mAP + 10 < spaced["normalized"].mAP
+    for name, space in spaces.items():
+        applied = [
+            torch.from_numpy(space.apply(side.features.numpy(), [camera] * len(side.people)))
+            for side, camera in zip(both, "12", strict=True)
+        ]
+        by_hand = rank_features(applied[0], applied[1], None, query, gallery, rerank=True)
+        assert by_hand["plain"] == spaced[name] and spaced[name].pairs is not None
+    assert by_hand["reranked"] == spaced["reranked"] != found["reranked"]
+
+
+def test_means_are_those_of_queries_and_gallery_by_camera_and_use_no_label() -> None:
+    (left, query), (right, gallery) = shifted_views(1, 30, 1), shifted_views(2, 60, 2)
+    (space,) = evaluated_spaces(Labeled(left, query), Labeled(right, gallery), True, None).values()
+    wanted = learn_means(np.concatenate([left, right]), ["1"] * 30 + ["2"] * 60)
+    assert space.units == wanted.units == ("", "1", "2")
+    np.testing.assert_array_equal(space.means, wanted.means)
+    others = replace(gallery, identities=gallery.identities[::-1].copy())
+    (again,) = evaluated_spaces(Labeled(left, query), Labeled(right, others), True, None).values()
+    np.testing.assert_array_equal(again.means, space.means)
+
+
+@pytest.mark.parametrize("normalize", (True, False))
+def test_a_basis_is_learned_from_labeled_people_and_not_from_junk(normalize: bool) -> None:
+    (left, query), (right, gallery), (more, people) = (shifted_views(seed, 40, seed % 2) for seed in (1, 2, 3))
+    spaces = evaluated_spaces(Labeled(left, query), Labeled(right, gallery), normalize, Labeled(more, people))
+    assert list(spaces) == (["normalized", "basis"] if normalize else ["basis"])
+    assert spaces["basis"].units == (("", "0", "1") if normalize else ("",))
+    cameras = ["1" if normalize else ""] * 40
+    wanted = learn_basis(learn_means(more.numpy(), cameras).apply(more.numpy(), cameras), people.identities.tolist())
+    np.testing.assert_array_equal(spaces["basis"].basis, wanted)
+    junk = torch.cat([more, 50 * torch.rand(9, 16, dtype=torch.float64)])
+    identities = np.append(people.identities, np.full(9, JUNK))
+    with_junk = PersonPictures(np.zeros((49, 1, 1, 3), np.uint8), identities, np.append(people.cameras, np.full(9, 1)))
+    again = evaluated_spaces(Labeled(left, query), Labeled(right, gallery), normalize, Labeled(junk, with_junk))
+    np.testing.assert_array_equal(again["basis"].basis, wanted)
+
+
+def test_a_model_is_evaluated_in_spaces(model: Path) -> None:
+    query, gallery, training = people(1, 20, 1), people(2, 40, 2), people(3, 60, 3)
+    found = evaluate(QUICK, model, query, gallery, normalize=True, basis=training)
+    assert list(found) == ["plain", "attended", "normalized", "basis"]
+    left, right, more = features_of(QUICK, model, (query, gallery, training))
+    spaces = evaluated_spaces(Labeled(left, query), Labeled(right, gallery), True, Labeled(more, training))
+    assert found == rank_features(left, right, load_attention(model), query, gallery, spaces=spaces)
+    assert found == evaluate(QUICK, model, query, gallery, normalize=True, basis=spaces["basis"].basis)
