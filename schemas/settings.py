@@ -126,6 +126,9 @@ class Settings(BaseSettings):
     operator: Text = Field(
         default_factory=lambda: os.environ.get("USER", "unknown"), description="name of the operator, for the audit"
     )
+    audit_checkpoints: Path | None = Field(
+        None, description="file for signed checkpoints of the audit, best on another machine's disk; else in the home"
+    )
     prefect_url: Line | None = Field(
         None, description="API address of a Prefect server supplied by the user; else one is started on loopback"
     )

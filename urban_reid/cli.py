@@ -15,6 +15,7 @@ from schemas.disk import keep_private
 from schemas.errors import UrbanReidError
 from schemas.settings import unknown_variables
 from urban_reid.commands import (
+    audit,
     cameras,
     city,
     database,
@@ -57,9 +58,9 @@ PANELS: dict[str, dict[str, ModuleType]] = {
         "dataset": dataset,
         "simulate": simulate,
     },
-    "Service": {"up": up, "db": database},
+    "Service": {"up": up, "db": database, "audit": audit},
 }
-_GROUPS = (cameras, city, database, dataset, identities, ingest, models)
+_GROUPS = (audit, cameras, city, database, dataset, identities, ingest, models)
 
 app = typer.Typer(
     name="urban-reid",

@@ -5,6 +5,7 @@ runner starts takes ten to twenty. Its runs are flow runs as those of `urban-rei
 """
 
 import logging
+import math
 import os
 import signal
 import sys
@@ -22,6 +23,8 @@ from urban_reid.errors import keep_traceback
 _LOOK_EVERY_S = 1.0
 #: How often pictures that were gone are looked for.
 _PICTURES_EVERY_S = 300.0
+#: How often a checkpoint of the audit is signed.
+_CHECKPOINT_EVERY_S = 3_600.0
 _AFTER_ERROR_S = 10.0
 
 
@@ -47,18 +50,22 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 def _watch() -> None:
     from pipeline.crops.crop_store import CropStore
+    from pipeline.governance.audit_chain import sign_checkpoint
     from pipeline.resolve.closing import Closing
     from pipeline.resolve.pictures import take_back
     from pipeline.store import Store
 
     with Store.open(settings(), "urban-reid resolver") as store:
         closing, crops = Closing(settings().association), CropStore(settings())
-        looked_for_pictures = time.monotonic()
+        looked_for_pictures, signed = time.monotonic(), -math.inf
         while True:
             try:
                 if time.monotonic() - looked_for_pictures > _PICTURES_EVERY_S:
                     looked_for_pictures = time.monotonic()
                     take_back(store, crops)
+                if time.monotonic() - signed > _CHECKPOINT_EVERY_S:
+                    signed = time.monotonic()
+                    sign_checkpoint(store)
                 with store.begin() as connection:
                     due = closing.look(connection, time.monotonic())
                 for parameters in due:

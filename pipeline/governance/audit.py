@@ -1,16 +1,21 @@
 """The audit trail: who did what, where and why, written in the transaction of what was done."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
+
+from schemas.errors import InputError
 
 
 class Action(StrEnum):
     """What an audit row records, written `noun.verb`. `Action(stored)` also accepts the spellings of older rows."""
 
+    AUDIT_EXPORT = "audit.export"
     BACKUP_RESTORE = "backup.restore"
     BACKUP_WRITE = "backup.write"
     CAMERA_ADD = "camera.add"
@@ -55,6 +60,16 @@ _OLD_SPELLINGS: dict[object, Action] = {
 }
 
 
+_READ = text(
+    "SELECT * FROM (SELECT id, at, actor, action, unit, reason, details FROM audit "
+    "WHERE (CAST(:actions AS text[]) IS NULL OR action = ANY(:actions)) "
+    "AND (CAST(:actor AS text) IS NULL OR actor = :actor) "
+    "AND (CAST(:unit AS text) IS NULL OR unit = :unit OR starts_with(unit, :unit || '/')) "
+    "AND (CAST(:start AS timestamptz) IS NULL OR at >= :start) AND (CAST(:end AS timestamptz) IS NULL OR at < :end) "
+    "ORDER BY id DESC LIMIT :last) newest ORDER BY id"
+)
+
+
 def audit(
     connection: Connection,
     actor: str,
@@ -72,3 +87,30 @@ def audit(
         ),
         {"actor": actor, "action": action.value, "unit": unit, "reason": reason, "details": json.dumps(details)},
     )
+
+
+def read_audit(
+    connection: Connection,
+    *,
+    action: str | None = None,
+    actor: str | None = None,
+    unit: str | None = None,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    last: int = 50,
+) -> Sequence[Row[Any]]:
+    """The newest `last` rows (id, at, actor, action, unit, reason, details) that fit, oldest first; at in [start, end).
+
+    unit: of it and all units below it. Raises InputError for an action that there is none of.
+    """
+    spellings = None
+    if action is not None:
+        try:
+            wanted = Action(action)
+        except ValueError:
+            near = get_close_matches(action, list(Action), n=3, cutoff=0)
+            raise InputError(f"no action {action[:80]!r}; there are, among others: {', '.join(near)}") from None
+        spellings = [wanted.value, *(str(old) for old, new in _OLD_SPELLINGS.items() if new is wanted)]
+    return connection.execute(
+        _READ, {"actions": spellings, "actor": actor, "unit": unit, "start": start, "end": end, "last": last}
+    ).all()

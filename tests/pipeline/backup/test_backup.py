@@ -18,6 +18,7 @@ from pipeline.backup.restore import other_settings
 from pipeline.city.status import status
 from pipeline.city.watermarks import mark_everything
 from pipeline.doctor.folder import check_folder
+from pipeline.governance.audit_chain import verify_city
 from pipeline.ingest.undo import undo
 from pipeline.registry import model_in_use
 from pipeline.resolve import resolve_unit, units_within
@@ -121,7 +122,12 @@ def test_a_restored_database_has_every_row_right_and_definition(
     assert catalog(lambda: server.connect(roles.OWNER, of_new)) == catalog(lambda: server.connect(roles.OWNER, of_old))
     (note,) = set(now.pop("audit")) - set(was.pop("audit"))
     assert "backup.restore" in note
+    (link,) = set(now.pop("audit_chain")) - set(was.pop("audit_chain"))
+    assert '"position": 2' in link
     assert now == was
+    with Store.open(target) as store:
+        verdict = verify_city(store)
+    assert (verdict.faults, verdict.rows) == ([], 2)  # the chain goes on in the restored city
 
 
 def test_a_backup_is_of_one_moment_while_the_city_is_at_work(
