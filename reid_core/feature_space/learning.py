@@ -10,7 +10,7 @@ from schemas.arrays import Floats, Ints
 from schemas.errors import InputError
 
 #: A camera's mean of this many passages counts as much as its parent's mean.
-STRENGTH = 5.0
+STRENGTH = 20.0
 #: The part of the mean variance within a person that is added to the variance in each direction.
 RIDGE = 0.5
 
