@@ -12,7 +12,9 @@ from schemas.errors import InputError
 #: A camera's mean of this many passages counts as much as its parent's mean.
 STRENGTH = 20.0
 #: The part of the mean variance within a person that is added to the variance in each direction.
-RIDGE = 0.5
+RIDGE = 1.0
+#: People whose spread in each direction counts as much as its mean over all directions.
+PEOPLE = 100
 
 
 def learn_means(
@@ -55,29 +57,43 @@ def learn_means(
 
 
 def learn_basis(features: Floats, people: Sequence[Hashable], *, ridge: float = RIDGE) -> Floats:
-    """A basis (D, D) in which the features of one person spread alike in all directions (whitening within persons).
+    """A basis (D, D): directions in which one person's features spread alike, weighted by how they tell people apart.
 
     features: (n, D), as `FeatureSpace.apply` of a space without basis returns them: with camera means from the same
     crops where cameras are to be compared. people: who each of them shows; or its tracklet, which needs no label and
-    knows only how one camera sees a person. Those with one feature say nothing.
+    knows only how one camera sees a person.
     ridge: this part of the mean variance is added to each direction's, since small variances are estimated too small.
 
-    The basis is (S + ridge tr(S) / D)^(-1/2) of the covariance S within persons. Raises InputError where nobody has two
-    features that differ.
+    With S the covariance within persons, W = (S + ridge tr(S)/D)^(-1/2) whitens it. In each direction that the means
+    of people then spread in, b is their variance, without what crops add to it, and w that within persons. The
+    direction's weight is b / (b + w), the share of what tells people apart (intraclass correlation). What few people
+    show of b is drawn toward its mean. Columns are in the order of their variance between people, the largest first.
+
+    Whitening within classes: Hatch and Stolcke 2006; both variances: probabilistic linear discriminant analysis, Prince
+    and Elder 2007. Raises InputError for fewer than two people who differ, and where nobody has two features that do.
     """
     rows = np.asarray(features, np.float64)
     assert rows.ndim == 2 and len(people) == len(rows) and ridge > 0
     numbers = {person: number for number, person in enumerate(dict.fromkeys(people))}
     of_row = np.array([numbers[person] for person in people], np.int64)
-    means, counts = _means_of(rows, of_row)
+    means, counts = _means_of(rows, of_row) if len(rows) else (rows, of_row)
     rest = rows - means[of_row]
-    variance, directions = np.linalg.eigh(rest.T @ rest / max(1, len(rows) - len(counts)))
+    within = rest.T @ rest / max(1, len(rows) - len(counts))
+    variance, axes = np.linalg.eigh(within)
     if not variance.mean() > 0:
-        raise InputError(
-            "a basis is learned from people or tracklets with two or more crops that differ; there are none"
-        )
-    basis: Floats = (directions * (variance.clip(min=0) + ridge * variance.mean()) ** -0.5) @ directions.T
-    return basis
+        raise InputError("a basis is learned from people or tracklets with two or more crops; none has two that differ")
+    whitening = (axes * (variance.clip(min=0) + ridge * variance.mean()) ** -0.5) @ axes.T
+    centered = (means - means.mean(axis=0)) @ whitening
+    spread, directions = np.linalg.eigh(centered.T @ centered / max(1, len(means) - 1))
+    spread, directions = spread[::-1], directions[:, ::-1]
+    basis: Floats = whitening @ directions
+    left = np.einsum("df,de,ef->f", basis, within, basis)  # variance within persons, in each direction
+    between = (spread - left * np.mean(1 / counts)).clip(min=0)
+    if not between.mean() > 0:
+        raise InputError("a basis is learned from two or more people or tracklets that differ more than their crops do")
+    between = (len(means) * between + PEOPLE * between.mean()) / (len(means) + PEOPLE)
+    basis *= between / (between + left)
+    return basis * np.where(np.take_along_axis(basis, np.abs(basis).argmax(axis=0)[None], axis=0) < 0, -1, 1)
 
 
 def _means_of(rows: Floats, numbers: Ints) -> tuple[Floats, Ints]:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from reid_core.feature_space import learn_basis, learn_means
+from schemas.arrays import Floats
 from schemas.errors import InputError, VectorError
 
 EAST, NORTH, WEST = [1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]
@@ -36,28 +37,40 @@ def test_a_passage_number_used_at_two_cameras_is_two_passages() -> None:
     assert space.means[:, 0].tolist() == [0, 1, -1]
 
 
-def test_basis_levels_the_spread_within_people() -> None:
-    """Within people x varies by +-0.3 and y by +-0.1: (2 x 2 x 0.09, 2 x 2 x 0.01) / (4 rows - 2 people). A ridge of
-    half the mean, 0.05, is added to both, and the basis is their -1/2 power. Where the people stand has no part."""
-    spread = np.array([[0.3, 0.1], [-0.3, -0.1]])
-    mirrored = spread * np.array([1, -1])
-    crops = np.concatenate([spread + np.array([5, 0]), mirrored + np.array([0, 9])])
+def test_basis_levels_the_spread_within_people_and_weighs_directions_by_what_tells_them_apart() -> None:
+    """Within people x varies by +-0.3, y by +-0.1: (2 x 2 x 0.09, 2 x 2 x 0.01) / (4 rows - 2 people) is (0.18, 0.02).
+    A ridge of half the mean, 0.05, makes it (0.23, 0.07), whose -1/2 power whitens and leaves (0.18/0.23, 0.02/0.07).
+
+    The people's means, (-1, 0) and (1, 0), vary by (2, 0) / 0.23, less half of what is left, since each has two crops:
+    (8.3043, 0), of which two people among a hundred show a fiftieth: (2 (8.3043, 0) + 100 x 4.1522) / 102.
+    """
+    crops = np.array([[-0.7, 0.1], [-1.3, -0.1], [1.3, -0.1], [0.7, 0.1]])
+    between = (2 * np.array([8.304348, 0]) + 100 * 4.152174) / 102
+    weights = between / (between + np.array([0.782609, 0.285714]))
     basis = learn_basis(crops, ["ann", "ann", "bob", "bob"], ridge=0.5)
-    np.testing.assert_allclose(basis, np.diag([0.23**-0.5, 0.07**-0.5]), atol=1e-12)
+    np.testing.assert_allclose(basis, np.diag([0.23**-0.5, 0.07**-0.5] * weights), atol=1e-6)
 
 
-def test_basis_keeps_the_axes() -> None:
-    """With a ridge that hides all differences, the basis is a multiple of the identity: no rotation, no reflection."""
+def many_people(people: int, turned: bool = False) -> tuple[Floats, list[int]]:
+    """Three crops of each; people differ in the first two of four directions, each as much as their crops."""
     rng = np.random.default_rng(0)
-    basis = learn_basis(rng.normal(size=(40, 5)), np.repeat(np.arange(8), 5).tolist(), ridge=1e9)
-    np.testing.assert_allclose(basis / basis[0, 0], np.eye(5), atol=1e-6)
+    own = np.repeat(rng.normal(size=(people, 4)) * [2, 1, 0, 0], 3, axis=0)
+    crops = own + rng.normal(size=own.shape)
+    turn = np.linalg.qr(np.random.default_rng(1).normal(size=(4, 4)))[0]
+    return crops @ turn if turned else crops, np.repeat(np.arange(people), 3).tolist()
 
 
-def test_people_seen_once_say_nothing_of_the_basis() -> None:
-    rng = np.random.default_rng(0)
-    crops, people = rng.normal(size=(6, 3)), ["a", "a", "b", "b", "b", "b"]
-    more = np.concatenate([crops, 100 * rng.normal(size=(2, 3))])
-    np.testing.assert_allclose(learn_basis(more, [*people, "c", "d"]), learn_basis(crops, people), rtol=1e-9)
+def test_directions_in_which_people_do_not_differ_count_less_the_more_people_show_it() -> None:
+    """Shares of variance between people: 4/5, 1/2, 0 and 0, in the whitened scale with a ridge that adds as much."""
+    many, few = (np.linalg.norm(learn_basis(*many_people(people)), axis=0) for people in (5000, 10))
+    scaled = many * np.sqrt(2)
+    np.testing.assert_allclose(scaled[:2], [0.8, 0.5], atol=0.03)
+    assert (scaled[2:] < 0.05).all() and few[3] / few[0] > 5 * many[3] / many[0]
+
+
+def test_a_basis_turns_with_the_features() -> None:
+    (crops, people), (turned, _) = many_people(50), many_people(50, turned=True)
+    np.testing.assert_allclose(np.abs(turned @ learn_basis(turned, people)), np.abs(crops @ learn_basis(crops, people)))
 
 
 def test_nothing_to_learn_from_is_refused() -> None:
@@ -67,5 +80,9 @@ def test_nothing_to_learn_from_is_refused() -> None:
         learn_means(np.array([EAST, [0, 0]]), ["1", "1"])
     with pytest.raises(InputError, match="two or more crops"):
         learn_basis(np.eye(3), ["a", "b", "c"])
-    with pytest.raises(InputError, match="two or more crops"):
-        learn_basis(np.ones((4, 3)), ["a", "a", "b", "b"])
+    for crops, people in ((np.ones((4, 3)), ["a", "a", "b", "b"]), (np.empty((0, 3)), [])):
+        with pytest.raises(InputError, match="two or more crops"):
+            learn_basis(crops, people)
+    for people in (["a", "a", "a", "a"], ["a", "a", "b", "b"]):
+        with pytest.raises(InputError, match="differ more than their crops"):
+            learn_basis(np.array([EAST, WEST, EAST, WEST]), people)
