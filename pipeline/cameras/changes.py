@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 from sqlalchemy import Connection
 
+from pipeline.cameras import seams
 from pipeline.cameras.recordings import try_again
 from pipeline.cameras.rows import read_feeds, remove_feed, write_feed
 from pipeline.cameras.secrets import address_with_secret
@@ -133,6 +134,7 @@ def remove_camera(store: Store, camera: str, *, operator: str, reason: str) -> N
         remove_feed(connection, camera)
         details = feed.model_dump(mode="json", exclude_defaults=True, exclude={"camera"})
         audit(connection, operator, Action.CAMERA_REMOVE, unit=camera, reason=reason, details=details)
+    seams.forget(store.settings, camera)
 
 
 def find_feed(store: Store, camera: str) -> Feed:

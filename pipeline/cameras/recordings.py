@@ -7,21 +7,24 @@ interrupted is taken in again from its beginning, which writes nothing twice.
 
 import os
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, text
 
+from pipeline.cameras import seams
 from pipeline.cameras.rows import read_feeds
-from pipeline.cameras.start_times import Start, start_of
+from pipeline.cameras.start_times import Start, start_of, time_named
 from pipeline.city.units import read_city
 from pipeline.crops.crop_store import CropStore
 from pipeline.ingest.batches import Source, path_text, same_content
 from pipeline.ingest.crop_writer import Progress
-from pipeline.ingest.looks import Seen, View
-from pipeline.ingest.undo import undo
+from pipeline.ingest.look_state import Seam
+from pipeline.ingest.looks import Seen, View, look_options
+from pipeline.ingest.undo import remove_pictures, undo
 from pipeline.ingest.video import ingest_frames, source_of
 from pipeline.ingest.video_file import VideoFile
 from pipeline.store import Store
@@ -60,10 +63,14 @@ class Recording:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a file: a line for the log, and why it is refused, None if it is not."""
+    """What became of a file: a line for the log, and why it is refused, None if it is not.
+
+    `again`: files that are to be taken in again, because this one, which they follow, came later.
+    """
 
     line: str
     refused: str | None = None
+    again: tuple[Key, ...] = ()
 
 
 class Watch:
@@ -74,14 +81,19 @@ class Watch:
         self._since: dict[Recording, float] = {}  # when it was first seen as it is now
 
     def finished(self) -> list[Recording]:
-        """The files that are finished, by name. Raises InputError if the file or folder is not there."""
+        """The finished files, the oldest first by their names. Raises InputError if the file or folder is not there."""
         now = self._clock()
         found = list(recordings_at(self._address))
         self._since = {recording: self._since.get(recording, now) for recording in found}
         return sorted(
-            (recording for recording, since in self._since.items() if now - since >= SETTLED_S),
-            key=lambda recording: recording.path,
+            (recording for recording, since in self._since.items() if now - since >= SETTLED_S), key=_when_and_path
         )
+
+
+def _when_and_path(recording: Recording) -> tuple[datetime, str]:
+    """By when its name says that it begins, or else by its last change."""
+    named = time_named(recording.file, ZoneInfo("UTC"))  # of any zone: the order is the same, but for an hour a year
+    return named or datetime.fromtimestamp(recording.modified_ns / 1e9, UTC), recording.path
 
 
 def recordings_at(address: Path) -> Iterator[Recording]:
@@ -158,18 +170,36 @@ def take(
             raise InputError(f"reading it ended the program {MOST_ATTEMPTS} times")
         start = start_of_feed(feed, recording.file, ZoneInfo(read_city(store).timezone))
         fps = start.fps or feed.fps
-        frames = open_file(recording.file, start.at, fps, rate_by=rate_by(feed))
-        source = source_of(frames, view, detector, start.at, fps)
+        before = seams.before(store, feed.camera, start.at, look_options(view, detector))
+        at = start.at if before is None else max(start.at, before.ends)
+        frames = open_file(recording.file, at, fps, rate_by=rate_by(feed))
+        source = source_of(frames, view, detector, at, fps)
+        if before is not None:
+            source = replace(source, options={**source.options, _FOLLOWS: before.name[:8]})
         _settle(store, crops, feed.camera, source)
-        report = ingest_frames(store, crops, frames, source, view, detector, again="add", seen=seen, progress=progress)
+        seam = Seam(None if before is None else before.state)
+        report = ingest_frames(
+            store, crops, frames, source, view, detector, again="add", seen=seen, seam=seam, progress=progress
+        )
     except (InputError, PictureError) as error:
         why = str(error).removeprefix(f"{recording.file}: ")
         _refuse(store, feed, recording, start, why)
         return Outcome(f"{recording.path} is refused: {why}", why)
+    assert seam.left is not None
+    leaves = seams.keep(store.settings, feed.camera, seam.left)
     with store.begin() as connection:
         _end(connection, feed, recording, "taken", start, report.batch, "; ".join(report.notes))
+        replaced = seams.withdraw_replaced(store, connection, feed.camera, seam)
+        connection.execute(
+            text(f"UPDATE camera_file SET ends = :ends, leaves = :leaves, follows = :follows WHERE {_KEY}"),
+            _key(feed, recording) | {"ends": seam.ends, "leaves": leaves, "follows": before and before.name},
+        )
+        again = seams.take_again(connection, feed.camera, start.at, seam.ends, leaves)
+    for batch in replaced:
+        remove_pictures(store, crops, batch)
     when = f"{start.at:%Y-%m-%d %H:%M:%S} UTC, by {start.known_from}"
-    return Outcome(f"{recording.path}: {report.written} crops from {when}")
+    on = ", going on from the file before" if before is not None else ""
+    return Outcome(f"{recording.path}: {report.written} crops from {when}{on}", again=tuple(again))
 
 
 def start_of_feed(feed: Feed, file: Path, zone: ZoneInfo) -> Start:
@@ -185,19 +215,33 @@ def rate_by(feed: Feed) -> str:
 def _settle(store: Store, crops: CropStore, camera: str, source: Source) -> None:
     """Makes way for a file that was taken in as this camera's before, with other options; as another's it may be.
 
-    What was interrupted is undone. Raises InputError if it is whole.
+    What was interrupted is undone, and what began without the file that it follows. Raises InputError if it is whole.
     """
     with store.begin() as connection:
         earlier = same_content(connection, source)
     for batch in earlier:
         if batch.options.get("camera") != camera or not batch.crops:
             continue
-        if batch.ended_at is not None:
+        joined = _differ_in_seam(batch.options, source.options)
+        if batch.ended_at is not None and not joined:
             raise InputError(
                 f"was taken in before with other options ({batch.with_options()}); `urban-reid ingest undo {batch.id}` "
                 "takes that back, and `touch` makes it a new file"
             )
-        undo(store, crops, batch.id, operator=store.settings.operator, reason="interrupted, and its options changed")
+        reason = "taken in anew after the file before it" if joined else "interrupted, and its options changed"
+        undo(store, crops, batch.id, operator=store.settings.operator, reason=reason)
+
+
+#: The option of a batch that names the file before.
+_FOLLOWS = "follows"
+
+
+def _differ_in_seam(left: Mapping[str, str], right: Mapping[str, str]) -> bool:
+    """Whether the options of two batches of a file differ in the file before alone, which may move its start."""
+    seam = {_FOLLOWS, "start"}
+    same = {k: v for k, v in left.items() if k not in seam} == {k: v for k, v in right.items() if k not in seam}
+    starts = [datetime.fromisoformat(options["start"]) for options in (left, right)]
+    return same and abs(starts[0] - starts[1]) <= seams.WITHIN
 
 
 _KEY = "camera = :camera AND path = :path AND bytes = :bytes AND modified_ns = :modified_ns"

@@ -49,7 +49,7 @@ def start_of(path: Path, zone: ZoneInfo, fps: float | None = None) -> Start:
     sidecar = path.with_name(f"{path.name}.json")
     if sidecar.is_file():
         return _stated(sidecar, zone)
-    named = time_in(path.stem, zone) or time_in(f"{path.parent.name}/{path.stem}", zone)
+    named = time_named(path, zone)
     if named is not None:
         return Start(named, "its name")
     created, length_s = _contained(path, fps)
@@ -57,6 +57,11 @@ def start_of(path: Path, zone: ZoneInfo, fps: float | None = None) -> Start:
         return Start(created, "its container")
     changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
     return Start(changed - timedelta(seconds=length_s), "its last change less its length")
+
+
+def time_named(path: Path, zone: ZoneInfo) -> datetime | None:
+    """The time that a file's name states, or its folder's and its name together, UTC; None if neither does."""
+    return time_in(path.stem, zone) or time_in(f"{path.parent.name}/{path.stem}", zone)
 
 
 def time_in(name: str, zone: ZoneInfo) -> datetime | None:

@@ -153,6 +153,8 @@ class _Camera:
                     return
                 self.say(outcome.line)
                 finished[recording.key] = outcome.refused
+                for key in outcome.again:
+                    finished.pop(key, None)
             self.stop.wait(LOOK_AGAIN_S)
 
     def _take(self, store: Store, crops: CropStore, recording: Recording, detector: Detector) -> Outcome | None:

@@ -5,9 +5,10 @@ crop: cut out with a margin around the box, complete in the frame, and not cover
 Static things give no crops. What lies in a mask is black before anything looks at it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,10 +17,12 @@ from numpy.typing import NDArray
 from pipeline.crops.quality import quality
 from pipeline.ingest.crop_writer import Box, Candidate
 from pipeline.ingest.frames import Frames
+from pipeline.ingest.look_state import Seam, packed
 from pipeline.ingest.motion import MotionGate
 from pipeline.ingest.pace import Pace
 from pipeline.ingest.stillness import StaticFilter
 from pipeline.ingest.tracking import Track, Tracker, shared_areas
+from pipeline.ingest.video_file import VideoFile
 from reid_core.detection import Detector, Frame
 from schemas.errors import InputError
 
@@ -32,6 +35,9 @@ MOST_CUT_OFF = 0.1  # share of a box outside the frame
 JPEG_QUALITY = 95
 #: Crops are written at least this often, in the time of the frames: what is looked at is then soon in the store.
 WRITE_EVERY = timedelta(seconds=5)
+
+#: What goes on in the file that follows.
+_STATE = ("_tag", "_tracker", "_gate", "_pace", "_best", "_first", "_size", "static")
 
 Region = tuple[int, int, int, int]  # x, y, width, height in the frame, pixels
 Polygon = tuple[tuple[float, float], ...]  # corners x, y in shares of the frame's width and height
@@ -93,10 +99,18 @@ class Seen:
     picture: Frame | None = field(default=None, repr=False)  # that frame, as `View.part` gives it
 
 
+def look_options(view: View, detector: Detector) -> dict[str, str]:
+    """What decides which crops there are, beside the frames, as options of a batch."""
+    return view.options() | {"detector": detector.name}
+
+
 class Looks:
     """The crops of one video or camera, as it is read. None between them asks to write those before it.
 
     `tag` tells the tracks of this ingest from those of others. `progress` gets (frames read, frames in all or 0).
+
+    With a `seam` whose `after` is set, they go on where the looks at the file before ended, as if the two were one
+    file; the `tag` is that file's then. The rest of the seam is filled in at the end.
     """
 
     def __init__(
@@ -107,25 +121,41 @@ class Looks:
         tag: str,
         progress: Callable[[int, int], None] | None = None,
         seen: Seen | None = None,
+        seam: Seam | None = None,
     ) -> None:
         self._frames, self._view, self._tag, self._progress = frames, view, tag, progress
         self._detector, self._tracker = detector, Tracker(detector.sure, view.looks_per_s)
         self._gate = MotionGate() if view.motion_gate else None
+        self._pace, self._seam = Pace(view.looks_per_s), seam
         self._best: dict[int, tuple[int, float, Candidate]] = {}  # by track: half second, its best rating and crop
         self._first: tuple[datetime, timedelta] | None = None  # of the first frame that was looked at
         self._size: tuple[int, ...] | None = None
+        self._ahead = timedelta()  # by how much this file's times lie behind the beginning of the first one's
+        self._tail: dict[tuple[str | None, datetime], Candidate] = {}
         self.static = StaticFilter()
         self.seen = seen or Seen()
+        if seam is not None and seam.after is not None:
+            self._go_on(seam.after)
 
     def __iter__(self) -> Iterator[Candidate | None]:
-        pace = Pace(self._view.looks_per_s)
-        written = None
+        for candidate in self._crops():
+            if candidate is not None:
+                self._tail.pop((candidate.track, candidate.captured_at), None)
+            yield candidate
+        if self._seam is not None:
+            self._seam.replaced = list(self._tail.values())
+
+    def _crops(self) -> Iterator[Candidate | None]:
+        written = last = None
         try:
             for moment, since, frame in self._frames:
                 if self._progress is not None:
                     total = self._frames.total
                     self._progress(self._frames.read, max(total, self._frames.read) if total else 0)
-                if not (self._frames.live or pace.is_due(since)):  # a live camera keeps the pace itself
+                since += self._ahead
+                if self._seam is not None:
+                    self._seam.ends, last = moment + (moment - (last or moment)), moment
+                if not (self._frames.live or self._pace.is_due(since)):  # a live camera keeps the pace itself
                     continue
                 yield from self._look(moment, since, self._view.part(frame))
                 if self._frames.clock is not None:
@@ -136,7 +166,20 @@ class Looks:
         except KeyboardInterrupt:
             if not self._frames.live:
                 raise
+        if self._seam is not None:
+            assert isinstance(self._frames, VideoFile)
+            begun = self._frames.start - self._ahead  # the first file; times are counted from there
+            options = look_options(self._view, self._detector)
+            self._seam.left = packed({name: vars(self)[name] for name in _STATE} | {"begun": begun, "options": options})
         yield from self._end_tracks()
+
+    def _go_on(self, after: Mapping[str, Any]) -> None:
+        assert isinstance(self._frames, VideoFile)
+        self._ahead = self._frames.start - after["begun"]
+        vars(self).update({name: after[name] for name in _STATE})
+        self.static.begin_count()
+        held = [*self.static.held(), *(crop for _, _, crop in self._best.values())]
+        self._tail = {(crop.track, crop.captured_at): crop for crop in held}
 
     def _look(self, moment: datetime, since: timedelta, frame: Frame) -> Iterator[Candidate]:
         """Tracks the people of one frame; gives the crops of the half seconds that are over."""

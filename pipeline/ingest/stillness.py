@@ -77,14 +77,16 @@ class ChangeMap:
         return within.size > 0 and float(np.mean(within > self._at_s - STILL_S)) < STILL_SHARE
 
 
-class _State(Enum):
+class Decision(Enum):
+    """What is known of a track: nothing yet, that it is a person, that it is a static thing."""
+
     OPEN = auto()  # crops are held
     PERSON = auto()
     STATIC = auto()
 
 
 @dataclass
-class _Seen:
+class Known:
     """What is known of one track."""
 
     place: NDArray[np.float64]  # (2,) center of its first box, pixels
@@ -93,7 +95,7 @@ class _Seen:
     box: NDArray[np.float64]  # (4,) its last box: left, top, width, height
     moved: bool = False
     was_static: bool = False
-    state: _State = _State.OPEN
+    state: Decision = Decision.OPEN
     held: list[Candidate] = field(default_factory=list)
 
 
@@ -109,7 +111,7 @@ class StaticFilter:
         self.crops = 0
         self.first: Candidate | None = None
         self._changes = ChangeMap()
-        self._seen: dict[int, _Seen] = {}
+        self._seen: dict[int, Known] = {}
 
     def step(
         self,
@@ -126,20 +128,20 @@ class StaticFilter:
         self._changes.step(frame, at_s)
         for track in shown:
             box = track.corner_box()
-            seen = self._seen.setdefault(track.number, _Seen(track.box[:2].copy(), float(box[3]), at_s, box))
+            seen = self._seen.setdefault(track.number, Known(track.box[:2].copy(), float(box[3]), at_s, box))
             seen.box = box
             seen.moved |= bool(np.abs(track.box[:2] - seen.place).max() > MOVED * seen.height)
         self._hold(crops)
         for number, seen in list(self._seen.items()):
             ended = number not in going_on
-            too_short = ended and seen.state is _State.OPEN and self._changes.is_known()
+            too_short = ended and seen.state is Decision.OPEN and self._changes.is_known()
             if not seen.moved and self._changes.is_still(seen.box):
                 self.tracks += not seen.was_static
                 seen.was_static = True
-                seen.state, seen.since_s = _State.STATIC, at_s
+                seen.state, seen.since_s = Decision.STATIC, at_s
             elif seen.moved or at_s - seen.since_s >= HOLD_S or too_short:
-                seen.state = _State.PERSON
-            if seen.state is not _State.OPEN:
+                seen.state = Decision.PERSON
+            if seen.state is not Decision.OPEN:
                 yield from self._decided(seen)
                 if ended:
                     del self._seen[number]
@@ -155,14 +157,23 @@ class StaticFilter:
         self._seen.clear()
         self._changes = ChangeMap()
 
+    def begin_count(self) -> None:
+        """Counts from here on, of another file."""
+        self.tracks = self.crops = 0
+        self.first = None
+
+    def held(self) -> list[Candidate]:
+        """The crops that are held back, of which it is not decided yet what they are."""
+        return [crop for seen in self._seen.values() for crop in seen.held]
+
     def _hold(self, crops: Iterable[tuple[int, Candidate]]) -> None:
         for number, crop in crops:
             self._seen[number].held.append(crop)
 
-    def _decided(self, seen: _Seen) -> Iterator[Candidate]:
+    def _decided(self, seen: Known) -> Iterator[Candidate]:
         """The held crops of a track, unless it is static; they are held no longer."""
         held, seen.held = seen.held, []
-        if seen.state is not _State.STATIC:
+        if seen.state is not Decision.STATIC:
             yield from held
             return
         self.crops += len(held)

@@ -55,6 +55,12 @@ _WITHDRAW = text(
     "UPDATE crop SET withdrawn_at = now() WHERE batch_id = :batch AND withdrawn_at IS NULL "
     "RETURNING id, camera, captured_at, day"
 )
+_WITHDRAW_SOME = text(
+    "UPDATE crop SET withdrawn_at = now() WHERE key = ANY(CAST(:keys AS bytea[])) AND withdrawn_at IS NULL "
+    "AND batch_id = ANY(:batches) "
+    "AND NOT EXISTS (SELECT FROM crop_claim k WHERE k.crop_id = crop.id AND k.batch_id <> ALL(:batches)) "
+    "RETURNING id, camera, captured_at, day, batch_id"
+)
 _UNHELD = text("""
     SELECT DISTINCT w.picture, split_part(w.camera, '/', 1) AS district, w.day FROM crop w
     WHERE w.batch_id = :batch AND w.withdrawn_at IS NOT NULL AND NOT EXISTS (
@@ -83,7 +89,7 @@ def undo(store: Store, crops: CropStore, batch: int, *, operator: str, reason: s
         batch,
         len(withdrawn),
         len(kept),
-        _remove_pictures(store, crops, batch),
+        remove_pictures(store, crops, batch),
         tuple(sorted({changed.camera.partition("/")[0] for changed in (*withdrawn, *kept)})),
     )
 
@@ -95,14 +101,34 @@ def _withdraw(store: Store, connection: Connection, batch: int) -> tuple[Sequenc
     connection.execute(_LEAVE_TRUTHS, at)
     kept = connection.execute(_HAND_OVER, at).all()
     withdrawn = connection.execute(_WITHDRAW, at).all()
+    _forget(connection, withdrawn)
+    changed = ((row.camera, row.captured_at) for row in (*withdrawn, *kept))
+    watermarks.mark_crops(connection, changed, store.settings.association.window_s)
+    return withdrawn, kept
+
+
+def withdraw(store: Store, connection: Connection, keys: Sequence[bytes], batches: Sequence[int]) -> set[int]:
+    """Has crops that only these batches brought take no part any more; returns those of the batches that they were of.
+
+    Their pictures go with `remove_pictures` of these, after the transaction.
+    """
+    of = {"keys": list(keys), "batches": list(batches)}
+    withdrawn = connection.execute(_WITHDRAW_SOME, of).all()
+    ids = [row.id for row in withdrawn]
+    connection.execute(text("DELETE FROM crop_claim WHERE crop_id = ANY(:ids)"), {"ids": ids})
+    _forget(connection, withdrawn)
+    changed = ((row.camera, row.captured_at) for row in withdrawn)
+    watermarks.mark_crops(connection, changed, store.settings.association.window_s)
+    return {row.batch_id for row in withdrawn}
+
+
+def _forget(connection: Connection, withdrawn: Sequence[Row[Any]]) -> None:
+    """Removes the features and truths of withdrawn crops."""
     ids, days = [row.id for row in withdrawn], list({row.day for row in withdrawn})
     connection.execute(
         text("DELETE FROM crop_embedding WHERE day = ANY(:days) AND crop_id = ANY(:ids)"), {"days": days, "ids": ids}
     )
     connection.execute(text("DELETE FROM crop_truth WHERE crop_id = ANY(:ids)"), {"ids": ids})
-    changed = ((row.camera, row.captured_at) for row in (*withdrawn, *kept))
-    watermarks.mark_crops(connection, changed, store.settings.association.window_s)
-    return withdrawn, kept
 
 
 def _close(
@@ -118,7 +144,7 @@ def _close(
     audit(connection, operator, Action.INGEST_UNDO, reason=reason, details=details)
 
 
-def _remove_pictures(store: Store, crops: CropStore, batch: int) -> int:
+def remove_pictures(store: Store, crops: CropStore, batch: int) -> int:
     """Removes the pictures of withdrawn crops of the batch that nothing else holds; returns how many were there."""
     with store.begin() as connection:
         lock_crops(connection)

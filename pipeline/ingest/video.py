@@ -13,7 +13,8 @@ from pipeline.ingest.batches import Again, Source, ended, file_digest, path_text
 from pipeline.ingest.crop_writer import Progress, is_future, take_in
 from pipeline.ingest.frames import Frames, open_frames
 from pipeline.ingest.live_camera import LiveCamera
-from pipeline.ingest.looks import LOOKS_PER_S, Looks, Polygon, Region, Seen, View
+from pipeline.ingest.look_state import Seam
+from pipeline.ingest.looks import LOOKS_PER_S, Looks, Polygon, Region, Seen, View, look_options
 from pipeline.ingest.video_file import START, VideoFile
 from pipeline.store import Store
 from reid_core.detection import Detector
@@ -83,11 +84,12 @@ def ingest_frames(
     operator: str | None = None,
     progress: Progress | None = None,
     seen: Seen | None = None,
+    seam: Seam | None = None,
     now: datetime | None = None,
 ) -> IngestReport:
     """Takes in the people of frames, whose `source` is that of source_of; `seen` is kept up to date meanwhile.
 
-    The rest as for ingest_video.
+    `seam` as for Looks, of a file. The rest as for ingest_video.
     """
     cameras = {unit.code for unit in read_city(store).cameras()}
     if view.camera not in cameras:
@@ -98,7 +100,7 @@ def ingest_frames(
             f"{frames.name}: begins at {frames.start:%Y-%m-%d %H:%M:%S %Z} and ends at {last:%Y-%m-%d %H:%M:%S %Z}, "
             "in the future; correct --start or --fps"
         )
-    looks = Looks(frames, view, detector, source.digest.hex()[:8], progress, seen)
+    looks = Looks(frames, view, detector, source.digest.hex()[:8], progress, seen, seam)
     report = take_in(store, crops, source, looks, total=0, operator=operator, again=again, stream=frames.clock, now=now)
     notes = [] if report.read else [f"no people were found in {frames.read} frames"]
     if frames.passed_over:
@@ -122,7 +124,7 @@ def source_of(
     frames: Frames, view: View, detector: Detector, start: datetime | None = None, fps: float | None = None
 ) -> Source:
     """What an ingest of these frames takes in."""
-    options = view.options() | {"detector": detector.name}
+    options = look_options(view, detector)
     if not isinstance(frames, VideoFile):
         return Source(SOURCE, frames.name, options=options)
     options["start"] = from_us(to_us(start or START)).isoformat()

@@ -26,8 +26,11 @@ def test_a_file_and_a_folder_are_taken_in_once(
     shutil.copy(plaza, folder / "20260101_080000.avi")
     cameras.feed(camera=C1, address=str(plaza), detector=detector, start="2026-01-01T09:00:00Z")
     cameras.feed(camera=C2, address=f"{folder}/", detector=detector)
+    begun = "SELECT FROM camera_file f WHERE camera = '{}' AND EXISTS (SELECT FROM crop c WHERE c.camera = f.camera)"
+    cameras.until(lambda: cameras.rows(begun.format(C1)))
+    os.kill(cameras.process(C1), signal.SIGKILL)  # in the middle of the file: nothing of it is lost, see below
     cameras.until(lambda: cameras.state(C1) == "ended")
-    cameras.until(lambda: cameras.health()[C2].detail == "2 of 2 files are done")
+    cameras.until(lambda: cameras.health()[C2].detail == "2 of 2 files are done, 1 of them refused")
     files = "SELECT path, state, start, batch_id IS NOT NULL FROM camera_file WHERE camera = '{}' ORDER BY path"
     [file] = cameras.rows(files.format(C1))
     assert file.state == "taken" and f"{file.start:%H:%M}" == "09:00"
@@ -39,7 +42,7 @@ def test_a_file_and_a_folder_are_taken_in_once(
 
     os.kill(cameras.process(C2), signal.SIGKILL)
     write_video(folder / "20260101_080100.avi", walk(20))
-    cameras.until(lambda: cameras.health()[C2].detail == "3 of 3 files are done")
+    cameras.until(lambda: cameras.health()[C2].detail == "3 of 3 files are done, 1 of them refused")
     assert cameras.rows("SELECT camera, count(*) FROM crop GROUP BY 1 ORDER BY 1") == before
     folder.rename(tmp_path / "away")
     cameras.until(lambda: cameras.state(C2) == "down")
