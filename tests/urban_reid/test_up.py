@@ -109,6 +109,9 @@ def test_up(home: Path, here: Path) -> None:
             message = manager.recv(1000)
             told_manager.append((time.monotonic(), message))
 
+    # Reading before `up` writes: the socket holds ten messages, and what finds no room is lost.
+    telling = threading.Thread(target=listen, daemon=True)
+    telling.start()
     up = subprocess.Popen(
         program("up", "--json"),
         env=environment
@@ -127,8 +130,6 @@ def test_up(home: Path, here: Path) -> None:
         told = json.loads(up.stdout.readline())
         url = told["url"]
         assert url.startswith("http://127.0.0.1:") and Path(told["secret_file"]).read_text().startswith("urban-reid:")
-        telling = threading.Thread(target=listen, daemon=True)
-        telling.start()
         assert "runs already" in error_of(run("up"), 1)
 
         def ask(path: str, body: dict[str, Any]) -> Any:
