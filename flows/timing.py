@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
+from reid_core.feature_space import FeatureSpace
 from reid_core.serving.core import ReIDCore
 from schemas.cards import ModelCard
 
@@ -70,8 +71,11 @@ class TimedCore:
     Opening one in this process loads torch and the model; a run that finds nothing new does without.
     """
 
-    def __init__(self, card: ModelCard, open_core: Callable[[], ReIDCore], timing: Timing) -> None:
+    def __init__(
+        self, card: ModelCard, space: FeatureSpace | None, open_core: Callable[[], ReIDCore], timing: Timing
+    ) -> None:
         self.card = card
+        self.space = space
         self.seconds = 0.0
         self._open = open_core
         self._core: ReIDCore | None = None

@@ -24,6 +24,7 @@ from flows.timing import TimedCore, Timing
 from pipeline.crops.crop_store import CropStore
 from pipeline.registry import ModelRow, model_in_use
 from pipeline.store import Store
+from reid_core.files import open_space
 from reid_core.serving.core import ReIDCore
 from reid_core.serving.factory import open_core
 from schemas.errors import CoreUnavailable, ModelChanged, StoreUnavailable
@@ -58,9 +59,12 @@ class Work:
 
     def core(self, model: ModelRow) -> ReIDCore:
         """The core of a registered model, opened at its first call and kept."""
-        directory = model.directory(self.settings)
-        made = TimedCore(model.card, lambda: open_core(self.settings, directory), self.timing)
-        return self._cores.setdefault(model.id, made)
+        if model.id not in self._cores:
+            directory = model.directory(self.settings)
+            space = open_space(directory, model.card)
+            made = TimedCore(model.card, space, lambda: open_core(self.settings, directory), self.timing)
+            self._cores.setdefault(model.id, made)
+        return self._cores[model.id]
 
     def with_model_in_use(self, function: Callable[[ModelRow], T]) -> T:
         """Calls `function` with the model in use, and again with the new one if that changes meanwhile."""

@@ -4,6 +4,8 @@
     openvino   NAME.xml and NAME.bin, and diff_attention.safetensors if a module was trained on it
     onnx       NAME.onnx, and diff_attention.safetensors if a module was trained on it
 
+A feature space (`card.feature_space`) has the files of its base and those of `reid_core.feature_space` beside them.
+
 Importing this module does not load torch.
 """
 
@@ -14,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
+from reid_core.feature_space import FeatureSpace
+from reid_core.feature_space.space import ARRAYS, DESCRIPTION
 from reid_core.tensors import MAX_TEXT_BYTES, read_tensors, sha256_of
 from schemas.calibration import LevelCalibration
 from schemas.cards import ModelCard
@@ -28,6 +32,8 @@ if TYPE_CHECKING:
 CARD = "card.json"
 WEIGHTS = "weights.safetensors"
 DIFF_ATTENTION = "diff_attention.safetensors"
+#: The files of a feature space.
+SPACE = (DESCRIPTION, ARRAYS)
 
 
 def save_model(
@@ -101,6 +107,10 @@ def read_card(directory: Path) -> ModelCard:
     needed = {WEIGHTS} if card.engine == "torch" else set()
     if card.engine != "torch" and card.diff_attention is not None:
         needed = {DIFF_ATTENTION}
+    if card.feature_space is not None:
+        needed |= set(SPACE)
+        if model_digest(base_card(card)).hex() != card.feature_space.base:
+            raise ModelFileError(f"{path}: its base is another model than the one whose files are here")
     if absent := needed - card.sha256.keys():
         raise ModelFileError(
             f"{path}: states no SHA-256 of {', '.join(sorted(absent))}, which {card.engine} models have"
@@ -116,11 +126,49 @@ def model_digest(card: ModelCard) -> bytes:
     return content_hash("model", (*built, shape, card.input.model_dump_json(), *files))
 
 
+def base_card(card: ModelCard) -> ModelCard:
+    """The card of the model that computes the raw features: of the base for a feature space, else `card` itself.
+
+    Without metrics and calibrations, which are not the base's.
+    """
+    if card.feature_space is None:
+        return card
+    return card.model_copy(
+        update={
+            "dims": card.feature_space.dims,
+            "diff_attention": card.feature_space.diff_attention,
+            "feature_space": None,
+            "metrics": {},
+            "calibration": (),
+            "search_calibration": (),
+            "operating_point": None,
+            "sha256": {name: digest for name, digest in card.sha256.items() if name not in SPACE},
+        }
+    )
+
+
+def open_space(directory: Path, card: ModelCard) -> FeatureSpace | None:
+    """The feature space in the directory of the model with this card, None if it has none. Raises ModelFileError."""
+    if card.feature_space is None:
+        return None
+    for name in SPACE:
+        if sha256_of(directory / name) != card.sha256[name]:
+            raise ModelFileError(f"{directory / name}: its SHA-256 is not the one in {CARD}")
+    space = FeatureSpace.open(directory)
+    if (space.dims, space.dims_out) != (card.feature_space.dims, card.dims):
+        raise ModelFileError(f"{directory}: the feature space and {CARD} name different dims")
+    return space
+
+
 def load_model(directory: Path) -> "ReIDModel":
-    """The torch model of a model directory, on the CPU, in float32 and eval mode. Raises ModelFileError."""
+    """The torch model of a model directory, on the CPU, in float32 and eval mode. Raises ModelFileError.
+
+    That of a feature space has no diff attention: the base's compares raw features.
+    """
     from reid_core.models import build_model
 
-    card = read_card(directory)
+    own = read_card(directory)
+    card = base_card(own)
     if card.engine != "torch" or card.baseline == "foreign":
         raise ModelFileError(f"{directory}: is a model of the engine {card.engine}; a torch model is needed here")
     try:
@@ -130,6 +178,8 @@ def load_model(directory: Path) -> "ReIDModel":
     if model.dims != card.dims:
         raise ModelFileError(f"{directory}: card.json says {card.dims} dims, {card.architecture} has {model.dims}")
     _load_into(model, directory / WEIGHTS)
+    if own.feature_space is not None:
+        model.diff_attention = None
     return model.eval()
 
 

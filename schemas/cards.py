@@ -57,6 +57,25 @@ class OperatingPoint(Frozen):
     positives: int = Field(ge=0, description="pairs of one person among them")
 
 
+class SpaceSource(Frozen):
+    """Whose features a feature space is computed from, and what it was learned from.
+
+    The space itself lies in the model's folder (`reid_core.feature_space`).
+    """
+
+    base: str = Field(pattern=r"^[0-9a-f]{64}$", description="digest of the model whose raw features it takes")
+    dims: int = Field(ge=1, le=MAX_DIMS, description="width of a raw feature")
+    diff_attention: DiffAttentionSettings | None = Field(
+        default=None, description="module of the base, which compares raw features and is not used in the space"
+    )
+    basis: Literal["none", "tracklets"] = Field(
+        default="none", description="tracklets: whitening by the spread within tracklets, learned without labels"
+    )
+    learned_from: Text = Field(max_length=500, description="the crops, in words")
+    crops: int = Field(ge=0)
+    tracklets: dict[Text, int] = Field(description="number behind the mean of each camera that has one of its own")
+
+
 class ModelConfig(Frozen):
     """Everything that is needed to build a model except its weights."""
 
@@ -76,7 +95,10 @@ class ModelCard(ModelConfig):
     engine: Literal["torch", "openvino", "onnx", "none"] = Field(
         description="what runs the model; none: features are ingested, and nothing computes them here"
     )
-    dims: int = Field(ge=1, le=MAX_DIMS, description="D, width of the feature")
+    dims: int = Field(ge=1, le=MAX_DIMS, description="D, width of the features that are compared")
+    feature_space: SpaceSource | None = Field(
+        default=None, description="of a model that computes from the features of another one, its base"
+    )
     strategy: Literal["plain", "joint", "separate"] = "plain"
     trained_on: Text = Field(default="", max_length=2000)
     metrics: dict[Text, FiniteFloat] = {}
@@ -85,6 +107,11 @@ class ModelCard(ModelConfig):
     operating_point: OperatingPoint | None = None
     sha256: dict[Text, str] = Field(description="hex SHA-256 of each file of the model, by file name")
     details: dict[str, Any] = {}
+
+    @property
+    def raw_dims(self) -> int:
+        """Width of the raw features that the model computes of pictures and that are stored."""
+        return self.dims if self.feature_space is None else self.feature_space.dims
 
     @field_validator("metrics", "details", mode="before")
     @classmethod

@@ -48,7 +48,7 @@ class Nodes:
     """n identities sorted by key, so that breaking ties by index breaks them by key."""
 
     keys: Sequence[bytes]  # (n,) content hashes, ascending
-    mean: Floats  # (n, D) raw post-BN features
+    mean: Floats  # (n, D) of features as the model compares them
     weight: Floats  # (n,) sum of the qualities of the crops behind each mean
     spans: Spans
     timed: Bools  # (n,)

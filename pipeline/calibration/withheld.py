@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.crops.quality import decode
 from pipeline.ingest.dataset import DatasetFile
 from reid_core.preprocessing import prepare
-from reid_core.serving.core import ReIDCore
+from reid_core.serving.core import ReIDCore, compared_features
 from schemas.arrays import Floats
 from schemas.crops import ManifestLine
 from schemas.times import parse_time, to_us
@@ -26,7 +26,7 @@ class Probe:
     camera: str
     span_us: tuple[int, int] | None  # first and last crop of the tracklet, microseconds UTC; None: times unknown
     there: bool  # whether other tracklets of the person were left in the city
-    feature: Floats | None  # (D,) where features come with the crops
+    feature: Floats | None  # (D,) raw, where features come with the crops
     picture: bytes | None  # encoded; where they do not
 
     @property
@@ -110,9 +110,10 @@ class Withheld:
         return PassageBatch(**{name: column[kept] for name, column in vars(batch).items()})
 
     def features(self, core: ReIDCore) -> Floats:
-        """(p, D) Features of the probes, rounded as stored ones are."""
-        found = [probe.feature if probe.feature is not None else _embed(core, probe) for probe in self.probes]
-        return np.stack(found) if found else np.empty((0, core.card.dims))
+        """(p, D) Features of the probes as the core compares them, from raw ones that are rounded as stored ones are."""
+        raw = [probe.feature if probe.feature is not None else _embed(core, probe) for probe in self.probes]
+        cameras = [probe.camera for probe in self.probes]
+        return compared_features(core, np.array(raw).reshape(-1, core.card.raw_dims), cameras)
 
 
 def _embed(core: ReIDCore, probe: Probe) -> Floats:

@@ -41,7 +41,7 @@ def take_in_features(
     moments = [from_us(us) for us in times]
     keys = [crop_key(*parts) for parts in zip(codes, moments, [SOURCE] * len(codes), pictures, strict=True)]
     with store.begin() as connection:
-        ensure_partitions(connection, "crop_embedding", model.id, utc_days(times))
+        ensure_partitions(connection, "crop_embedding", model.features_id, utc_days(times))
     with store.begin() as connection:
         ids = np.array(new_ids(connection, "crop", len(keys)))
         copy_in(
@@ -67,7 +67,7 @@ def take_in_features(
             connection,
             "crop_embedding",
             {
-                "model_id": ("int4", np.full(len(keys), model.id)),
+                "model_id": ("int4", np.full(len(keys), model.features_id)),
                 "day": ("date", batch.time_us.astype("datetime64[us]").astype("datetime64[D]")),
                 "crop_id": ("int8", ids),
                 "v": ("halfvec", vectors),

@@ -26,6 +26,7 @@ _REFERENCES = {
     "searches used it": "SELECT FROM search_request WHERE model_id = :id "
     "UNION ALL SELECT FROM search_hit WHERE model_id = :id",
     "other models are compared with it": "SELECT FROM model_comparison WHERE against_id = :id",
+    "feature spaces are computed from it": "SELECT FROM model WHERE base_id = :id",
     "a calibration without labels was tried with it": "SELECT FROM learning WHERE model_id = :id",
     "it has calibrations that were learned here": "SELECT FROM calibration WHERE model_id = :id OFFSET :own",
 }
@@ -124,10 +125,16 @@ def references(connection: Connection, model: ModelRow) -> list[str]:
 def _insert(connection: Connection, settings: Settings, card: ModelCard, digest: bytes) -> int:
     model_id: int = connection.execute(
         text(
-            "INSERT INTO model (name, digest, dims, card) "
-            "VALUES (:name, :digest, :dims, CAST(:card AS jsonb)) RETURNING id"
+            "INSERT INTO model (name, digest, dims, card, base_id) "
+            "VALUES (:name, :digest, :dims, CAST(:card AS jsonb), :base) RETURNING id"
         ),
-        {"name": card.name, "digest": digest, "dims": card.dims, "card": card.model_dump_json()},
+        {
+            "name": card.name,
+            "digest": digest,
+            "dims": card.dims,
+            "card": card.model_dump_json(),
+            "base": _base(connection, card),
+        },
     ).scalar_one()
     for calibration in card.calibration:
         insert_calibration(connection, model_id, calibration)
@@ -135,6 +142,18 @@ def _insert(connection: Connection, settings: Settings, card: ModelCard, digest:
         insert_search_calibration(connection, model_id, search)
     audit(connection, settings.operator, Action.MODEL_REGISTER, details={"model": card.name, "digest": digest.hex()})
     return model_id
+
+
+def _base(connection: Connection, card: ModelCard) -> int | None:
+    """The id of a feature space's base, None for any other model. Raises InputError if the base is not registered."""
+    if card.feature_space is None:
+        return None
+    found = connection.execute(
+        text("SELECT id FROM model WHERE digest = :digest"), {"digest": bytes.fromhex(card.feature_space.base)}
+    ).scalar_one_or_none()
+    if found is None:
+        raise InputError(f"{card.name} is a feature space on a model that is not registered here; register that first")
+    return int(found)
 
 
 def _check_name(name: str) -> None:

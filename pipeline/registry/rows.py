@@ -12,7 +12,7 @@ from schemas.cards import ModelCard
 from schemas.errors import InputError
 from schemas.settings import Settings
 
-SELECT = "SELECT id, name, digest, dims, card, in_use FROM model"
+SELECT = "SELECT id, name, digest, dims, card, in_use, base_id FROM model"
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,12 @@ class ModelRow:
     dims: int
     card: ModelCard
     in_use: bool
+    base_id: int | None = None  # of a feature space: the model that it is computed from
+
+    @property
+    def features_id(self) -> int:
+        """Id of the model under which the crops' raw features are stored: its base for a feature space, or its own."""
+        return self.id if self.base_id is None else self.base_id
 
     def directory(self, settings: Settings) -> Path:
         """Its model directory, for `open_core`."""
@@ -82,5 +88,6 @@ def insert_search_calibration(connection: Connection, model_id: int, calibration
     )
 
 
-def row_of(row: Row[tuple[int, str, memoryview, int, dict[str, object], bool]]) -> ModelRow:
-    return ModelRow(row.id, row.name, bytes(row.digest), row.dims, ModelCard.model_validate(row.card), row.in_use)
+def row_of(row: Row[tuple[int, str, memoryview, int, dict[str, object], bool, int | None]]) -> ModelRow:
+    card = ModelCard.model_validate(row.card)
+    return ModelRow(row.id, row.name, bytes(row.digest), row.dims, card, row.in_use, row.base_id)

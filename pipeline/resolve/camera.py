@@ -9,10 +9,11 @@ import numpy as np
 from sqlalchemy import Connection, text
 
 from pipeline.association.prototypes import prototypes_of_crops
+from pipeline.registry import ModelRow
+from pipeline.resolve.features import read_features
 from pipeline.resolve.persistent_ids import TrackletIds
 from pipeline.resolve.rows import NewIdentity
 from pipeline.resolve.tracklets import CropColumns, group
-from pipeline.store.copy import copy_out
 from reid_core.serving.core import ReIDCore
 from schemas.calibration import LevelCalibration
 from schemas.keys import tracklet_key
@@ -41,16 +42,23 @@ def first_window(dirty_from: datetime, settings: AssociationSettings) -> datetim
 
 
 def read_crops(
-    connection: Connection, camera: str, start: datetime, model_id: int, settings: AssociationSettings
+    connection: Connection,
+    camera: str,
+    start: datetime,
+    core: ReIDCore,
+    model: ModelRow,
+    settings: AssociationSettings,
 ) -> CropColumns:
     """The camera's crops of sufficient quality, from the last long pause before `start` on, with their features."""
     after_pause = connection.execute(
         _AFTER_PAUSE, {"camera": camera, "start": start, "gap": settings.passage_gap_s}
     ).scalar_one_or_none()
-    rows = copy_out(
+    rows, features = read_features(
         connection,
+        core,
+        model,
         _CROPS,
-        {"camera": camera, "model": model_id, "start": after_pause or start, "quality": settings.min_quality},
+        {"camera": camera, "start": after_pause or start, "quality": settings.min_quality},
         {
             "id": "int8",
             "key": "bytea",
@@ -58,8 +66,8 @@ def read_crops(
             "timed": "bool",
             "track": "text",
             "quality": "float4",
-            "v": "halfvec",
         },
+        camera,
     )
     return CropColumns(
         ids=[int(i) for i in rows["id"]],
@@ -68,7 +76,7 @@ def read_crops(
         timed=[bool(timed) for timed in rows["timed"]],
         tracks=list(rows["track"]),
         quality=np.asarray(rows["quality"], dtype=np.float64),
-        features=np.asarray(rows["v"], dtype=np.float64),
+        features=features,
     )
 
 

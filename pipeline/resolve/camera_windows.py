@@ -26,7 +26,7 @@ def camera_windows(
     start = first_window(dirty_from, job.settings)
     calibration = None if job.calibration is None else job.calibration.value
     with store.begin() as connection:
-        crops = read_crops(connection, job.unit, start, job.model.id, job.settings)
+        crops = read_crops(connection, job.unit, start, job.core, job.model, job.settings)
         tracklets = tracklets_by_window(crops, job.core, calibration, job.settings)
         earlier = read_windows(connection, job.unit, [], start)
         counts = {**earlier, **{window: len(its) for window, its in tracklets.items() if window >= start}}

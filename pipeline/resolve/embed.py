@@ -1,4 +1,7 @@
-"""Computes and stores features of crops: once for each (crop, model), each batch in transactions of its own."""
+"""Computes and stores features of crops: once for each (crop, model), each batch in transactions of its own.
+
+A feature space has no features of its own: its base's are stored.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -101,17 +104,17 @@ def missing_crops(store: Store, model: ModelRow) -> Iterator[Sequence[Row[Any]]]
 def any_missing(connection: Connection, model: ModelRow, cameras: Sequence[str]) -> bool:
     """Whether a crop of one of the cameras has no feature of `model`."""
     query = text(f"SELECT EXISTS (SELECT FROM crop c WHERE c.camera = ANY(:cameras) AND {_MISSING})")
-    return bool(connection.execute(query, {"model": model.id, "cameras": list(cameras)}).scalar_one())
+    return bool(connection.execute(query, {"model": model.features_id, "cameras": list(cameras)}).scalar_one())
 
 
 def _read(store: Store, query: TextClause, model: ModelRow, **parameters: str | int | bool) -> Sequence[Row[Any]]:
     with store.begin() as connection:
-        return connection.execute(query, {"model": model.id, "most": BATCH, **parameters}).all()
+        return connection.execute(query, {"model": model.features_id, "most": BATCH, **parameters}).all()
 
 
 def _count(store: Store, model: ModelRow, camera: str) -> int:
     with store.begin() as connection:
-        return int(connection.execute(_COUNT_OF_CAMERA, {"model": model.id, "camera": camera}).scalar_one())
+        return int(connection.execute(_COUNT_OF_CAMERA, {"model": model.features_id, "camera": camera}).scalar_one())
 
 
 # Waits for an undo that withdraws some of them; one that comes later waits for this transaction.
@@ -139,7 +142,7 @@ def _embed(
         return 0
     features = core.embed(np.stack([picture for _, picture in whole]))
     with store.begin() as connection:
-        ensure_partitions(connection, "crop_embedding", model.id, {row.day for row, _ in whole})
+        ensure_partitions(connection, "crop_embedding", model.features_id, {row.day for row, _ in whole})
     with store.begin() as connection:
         there = set(connection.execute(_STILL_THERE, {"ids": [row.id for row, _ in whole]}).scalars())
         kept = np.array([row.id in there for row, _ in whole])
@@ -148,7 +151,7 @@ def _embed(
             connection,
             "crop_embedding",
             {
-                "model_id": ("int4", np.full(len(rows), model.id)),
+                "model_id": ("int4", np.full(len(rows), model.features_id)),
                 "day": ("date", [row.day for row in rows]),
                 "crop_id": ("int8", np.array([row.id for row in rows])),
                 "v": ("halfvec", features[kept]),

@@ -25,7 +25,7 @@ class CropColumns:
     timed: Sequence[bool]
     tracks: Sequence[str | None]
     quality: Floats  # (n,)
-    features: Floats  # (n, D) raw post-BN
+    features: Floats  # (n, D) as the model compares them
 
 
 def group(crops: CropColumns, gap_us: int, core: ReIDCore, calibration: LevelCalibration | None) -> list[list[int]]:

@@ -76,7 +76,7 @@ def _plausible(probe: Probe, children: Sequence[Row[Any]]) -> list[Row[Any]]:
 
     All children without a calibration of their level.
     """
-    calibration = current_calibration(probe.connection, probe.model_id, Level(children[0].level))
+    calibration = current_calibration(probe.connection, probe.model.id, Level(children[0].level))
     if calibration is None:
         return list(children)
     terms, review_log_odds = calibration.value.terms, calibration.value.review_log_odds

@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
+from pipeline.registry import ModelRow
+from pipeline.resolve.features import read_features
 from pipeline.search.likelihood import DistanceCounts
 from pipeline.store.copy import copy_out
 from pipeline.store.copy_format import Column
@@ -21,7 +23,10 @@ _VECTORS = 4096
 
 _PROTOTYPES = "SELECT identity_id AS id, v FROM prototype WHERE model_id = :model AND identity_id = ANY(:ids)"
 _COLUMNS = {"id": "int8", "v": "halfvec"}
-_FEATURES = "SELECT crop_id AS id, v FROM crop_embedding WHERE model_id = :model AND crop_id = ANY(:ids)"
+_FEATURES = (
+    "SELECT e.crop_id AS id, e.v, c.camera FROM crop_embedding e JOIN crop c ON c.id = e.crop_id "
+    "WHERE e.model_id = :model AND e.crop_id = ANY(:ids)"
+)
 
 
 @dataclass(frozen=True)
@@ -121,26 +126,31 @@ class Probe:
 
     connection: Connection
     core: ReIDCore
-    model_id: int
-    feature: Floats  # (D,)
+    model: ModelRow
+    feature: Floats  # (D,) as the model compares it
 
     def distances_to_identities(self, ids: Sequence[int]) -> dict[int, float]:
         """The distance to the nearest prototype (mean or medoid) of each identity that has one."""
-        return self._distances(_PROTOTYPES, ids)
+        if not ids:
+            return {}
+        rows = copy_out(self.connection, _PROTOTYPES, {"model": self.model.id, "ids": list(ids)}, _COLUMNS)
+        return self._nearest(rows["id"], rows["v"])
 
     def distances_to_crops(self, ids: Sequence[int]) -> dict[int, float]:
         """The distance to the feature of each crop that has one."""
-        return self._distances(_FEATURES, ids)
-
-    def _distances(self, query: str, ids: Sequence[int]) -> dict[int, float]:
         if not ids:
             return {}
-        parameters = {"model": self.model_id, "ids": list(ids)}
-        rows = copy_out(self.connection, query, parameters, _COLUMNS)
-        owners = [int(i) for i in rows["id"]]
+        rows, features = read_features(
+            self.connection, self.core, self.model, _FEATURES, {"ids": list(ids)}, {"id": "int8"}
+        )
+        return self._nearest(rows["id"], features)
+
+    def _nearest(self, ids: Column, vectors: Column) -> dict[int, float]:
+        """The smallest distance to the vectors (n, D) of each id."""
+        owners = [int(i) for i in ids]
         nearest: dict[int, float] = {}
         for start in range(0, len(owners), _VECTORS):
-            distances = _distances(self.core, self.feature, rows["v"][start : start + _VECTORS]).tolist()
+            distances = _distances(self.core, self.feature, vectors[start : start + _VECTORS]).tolist()
             for i, distance in zip(owners[start : start + _VECTORS], distances, strict=True):
                 nearest[i] = min(distance, nearest.get(i, distance))
         return nearest

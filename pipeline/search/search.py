@@ -169,7 +169,7 @@ def _compare(
     settings: AssociationSettings,
 ) -> _Part:
     model = known.model
-    probe = Probe(connection, core, model.id, probe_feature(connection, core, crops, model, parameters))
+    probe = Probe(connection, core, model, probe_feature(connection, core, crops, model, parameters))
     gallery = Gallery.read(connection, model.id, known.identities)
     compared = gallery.compare(core, probe.feature)
     distance = compared.distance

@@ -16,10 +16,10 @@ from pipeline.association.prototypes import Prototypes, prototypes_of_crops, pro
 from pipeline.crops.crop_store import CropStore, place_of_crop
 from pipeline.registry import ModelRow
 from pipeline.resolve.embed import embed_city, missing_crops
+from pipeline.resolve.features import read_features
 from pipeline.resolve.read import read_prototypes
 from pipeline.resolve.write import write_prototypes
 from pipeline.store import Store
-from pipeline.store.copy import copy_out
 from pipeline.store.partitions import ensure_partitions
 from reid_core.serving.core import ReIDCore
 from schemas.levels import UPWARD, Level
@@ -41,7 +41,7 @@ _COUNT_NOW = text(
     "OR i.unit = :within OR starts_with(i.unit, :within || '/')) GROUP BY 1"
 )
 _CROPS = (
-    "SELECT m.identity_id, c.quality, e.v FROM identity_member m JOIN crop c ON c.id = m.crop_id "
+    "SELECT m.identity_id, c.quality, e.v, c.camera FROM identity_member m JOIN crop c ON c.id = m.crop_id "
     "JOIN crop_embedding e ON e.crop_id = c.id AND e.model_id = :model "
     "AND e.day = c.day "
     "WHERE m.identity_id = ANY(:ids) AND c.withdrawn_at IS NULL ORDER BY m.identity_id, c.captured_at, c.key"
@@ -81,7 +81,7 @@ def reembed(
             progress(done, max(done, total))
 
     embedded = embed_city(store, core, crops, model, tell, resolved=resolved)
-    return Reembedded(embedded, sum(_fill(store, model, level, tell) for level in UPWARD))
+    return Reembedded(embedded, sum(_fill(store, core, model, level, tell) for level in UPWARD))
 
 
 def _count(store: Store, model: ModelRow) -> int:
@@ -107,7 +107,7 @@ def count_unknown(connection: Connection, model_id: int, within: str | None = No
     return {Level(row.level): row.many for row in rows}
 
 
-def _fill(store: Store, model: ModelRow, level: Level, tell: Callable[[int], None]) -> int:
+def _fill(store: Store, core: ReIDCore, model: ModelRow, level: Level, tell: Callable[[int], None]) -> int:
     """Makes the missing prototypes of a level, after the level below. Returns the number of identities that got one."""
     written = after = 0
     while True:
@@ -121,7 +121,7 @@ def _fill(store: Store, model: ModelRow, level: Level, tell: Callable[[int], Non
         with store.begin() as connection:
             ensure_partitions(connection, "prototype", model.id, {row.day for row in missing})
         with store.begin() as connection:
-            made = _prototypes(connection, model, level, missing, store.settings.association.medoids)
+            made = _prototypes(connection, core, model, level, missing, store.settings.association.medoids)
             write_prototypes(connection, model.id, made)
         written += len(made)
         tell(len(missing))
@@ -134,7 +134,12 @@ _MEMBERS = text(
 
 
 def _prototypes(
-    connection: Connection, model: ModelRow, level: Level, missing: Sequence[Row[Any]], medoids: int
+    connection: Connection,
+    core: ReIDCore,
+    model: ModelRow,
+    level: Level,
+    missing: Sequence[Row[Any]],
+    medoids: int,
 ) -> list[tuple[int, date, Prototypes]]:
     """(identity's id, day, prototypes) of those `missing` (rows of id and day) with embedded crops or members."""
     day = {int(row.id): row.day for row in missing}
@@ -147,14 +152,9 @@ def _prototypes(
         vectors = read_prototypes(connection, model.id, [own for its in members.values() for own in its], days)
         known = {holder: [vectors[own] for own in its if own in vectors] for holder, its in members.items()}
         return [(holder, day[holder], prototypes_of_members(its, medoids)) for holder, its in known.items() if its]
-    rows = copy_out(
-        connection,
-        _CROPS,
-        {"model": model.id, "ids": list(day)},
-        {"identity_id": "int8", "quality": "float4", "v": "halfvec"},
-    )
-    owners = np.asarray(rows["identity_id"])
-    quality, features = (np.asarray(rows[name], dtype=np.float64) for name in ("quality", "v"))
+    columns = {"identity_id": "int8", "quality": "float4"}
+    rows, features = read_features(connection, core, model, _CROPS, {"ids": list(day)}, columns)
+    owners, quality = np.asarray(rows["identity_id"]), np.asarray(rows["quality"], dtype=np.float64)
     holders, starts, counts = np.unique(owners, return_index=True, return_counts=True)
     return [
         (

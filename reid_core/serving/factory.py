@@ -5,7 +5,7 @@ Importing this module loads no torch.
 
 from pathlib import Path
 
-from reid_core.files import read_card
+from reid_core.files import open_space, read_card
 from reid_core.serving.core import ReIDCore
 from reid_core.serving.remote import RemoteCore
 from schemas.settings import Settings
@@ -16,7 +16,8 @@ def open_core(settings: Settings, model_directory: Path) -> ReIDCore:
 
     Raises ModelFileError, and CoreError if the model cannot be opened here.
     """
-    remote = RemoteCore.connect(settings, read_card(model_directory))
+    card = read_card(model_directory)
+    remote = RemoteCore.connect(settings, card, open_space(model_directory, card))
     if remote is not None:
         return remote
     from reid_core.serving.local import LocalCore

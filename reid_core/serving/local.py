@@ -21,7 +21,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from reid_core.backbones import RegisteredBackbone
 from reid_core.device_memory import is_out_of_memory, unless_out_of_memory
 from reid_core.diff_attention import DiffAttention
-from reid_core.files import load_diff_attention, load_model, read_card
+from reid_core.feature_space import FeatureSpace
+from reid_core.files import load_diff_attention, load_model, open_space, read_card
 from reid_core.models import ReIDModel
 from reid_core.preprocessing import normalized
 from reid_core.serving.checks import check_pairs, check_pictures, check_vectors
@@ -51,9 +52,16 @@ class LocalCore:
     """
 
     def __init__(
-        self, card: ModelCard, embedder: Embedder, diff_attention: DiffAttention | None, *, batch_size: int
+        self,
+        card: ModelCard,
+        embedder: Embedder,
+        diff_attention: DiffAttention | None,
+        space: FeatureSpace | None = None,
+        *,
+        batch_size: int,
     ) -> None:
         self.card = card
+        self.space = space
         self.seconds = 0.0
         self.batch_size = batch_size
         self._embedder = embedder
@@ -65,17 +73,18 @@ class LocalCore:
         if settings.threads:
             torch.set_num_threads(settings.threads)
         card = read_card(directory)
+        space = open_space(directory, card)
         if card.engine == "torch":
             model = load_model(directory)
             torch_embedder = TorchEmbedder(model, card, settings)
-            return cls(card, torch_embedder, model.diff_attention, batch_size=torch_embedder.batch_size)
+            return cls(card, torch_embedder, model.diff_attention, space, batch_size=torch_embedder.batch_size)
         attention = load_diff_attention(directory, card)
         if card.engine == "none":
-            return cls(card, _no_embedder(card), attention, batch_size=1)
+            return cls(card, _no_embedder(card), attention, space, batch_size=1)
         embedder = ForeignEmbedder.open(model_file(directory, card), card.input, settings)
-        if embedder.dims != card.dims:
-            raise ModelFileError(f"{directory}: card.json says {card.dims} dims, the file has {embedder.dims}")
-        return cls(card, embedder, attention, batch_size=embedder.batch_size)
+        if embedder.dims != card.raw_dims:
+            raise ModelFileError(f"{directory}: card.json says {card.raw_dims} dims, the file has {embedder.dims}")
+        return cls(card, embedder, attention, space, batch_size=embedder.batch_size)
 
     def embed(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         check_pictures(pictures, self.card)
@@ -83,13 +92,13 @@ class LocalCore:
             started = time.perf_counter()
             features = self._embed(pictures)
             self.seconds += time.perf_counter() - started
-        check_vectors(features, self.card.dims, f"model {self.card.name}")
+        check_vectors(features, self.card.raw_dims, f"model {self.card.name}")
         return features
 
     def _embed(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         # On CUDA a batch is copied back while the next one is prepared; that needs page-locked memory to copy to.
         on_cuda = isinstance(self._embedder, TorchEmbedder) and self._embedder.device.type == "cuda"
-        features = torch.empty((len(pictures), self.card.dims), pin_memory=on_cuda)
+        features = torch.empty((len(pictures), self.card.raw_dims), pin_memory=on_cuda)
         done = 0
         while done < len(pictures):
             batch = pictures[done : done + self.batch_size]

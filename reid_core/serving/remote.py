@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reid_core.feature_space import FeatureSpace
 from reid_core.files import model_digest
 from reid_core.serving import wire
 from reid_core.serving.checks import check_pairs, check_pictures
@@ -22,9 +23,17 @@ class RemoteCore:
     Raises CoreUnavailable, after which another try may succeed, if that process does not answer, is busy, or ends.
     """
 
-    def __init__(self, settings: Settings, card: ModelCard, *, deadline_s: float = wire.DEADLINE_S) -> None:
-        """`deadline_s`: how long one chunk may wait and compute, seconds."""
+    def __init__(
+        self,
+        settings: Settings,
+        card: ModelCard,
+        space: FeatureSpace | None = None,
+        *,
+        deadline_s: float = wire.DEADLINE_S,
+    ) -> None:
+        """`space`: that of the model. `deadline_s`: how long one chunk may wait and compute, seconds."""
         self.card = card
+        self.space = space
         self.seconds = 0.0
         self._lock = threading.Lock()
         self._deadline_s = deadline_s
@@ -34,11 +43,13 @@ class RemoteCore:
         self._client = CoreClient(settings)
 
     @classmethod
-    def connect(cls, settings: Settings, card: ModelCard) -> "RemoteCore | None":
+    def connect(
+        cls, settings: Settings, card: ModelCard, space: FeatureSpace | None = None
+    ) -> "RemoteCore | None":
         """The model with this card in the core process; None if no process answers or it has no such model."""
         if not settings.core_socket.exists():
             return None
-        core = cls(settings, card)
+        core = cls(settings, card, space)
         try:
             status, _, _ = core._client.get(core._path)
         except CoreUnavailable:
@@ -47,7 +58,7 @@ class RemoteCore:
 
     def embed(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         check_pictures(pictures, self.card)
-        features = np.empty((len(pictures), self.card.dims), np.float32)
+        features = np.empty((len(pictures), self.card.raw_dims), np.float32)
         # Whole batches, because the process pads incomplete ones.
         rows = wire.rows_of_chunk(pictures[:1].nbytes, *self._batch_sizes)
         for start in range(0, len(pictures), rows):
