@@ -200,7 +200,9 @@ def stored_probes(store: Store, model: ModelRow) -> list[Probe]:
         "JOIN crop_embedding e ON e.crop_id = c.id AND e.model_id = :model ORDER BY t.truth, c.key"
     )
     with store.begin() as connection:
-        rows = copy_out(connection, query, {"model": model.features_id}, {"truth": "text", "camera": "text", "v": "halfvec"})
+        rows = copy_out(
+            connection, query, {"model": model.features_id}, {"truth": "text", "camera": "text", "v": "halfvec"}
+        )
     features = np.asarray(rows["v"], np.float64)
     return [
         Probe(person, camera, None, True, feature, None)

@@ -3,8 +3,8 @@
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from pipeline.calibration.withheld import Withheld
@@ -13,9 +13,12 @@ from pipeline.crops.crop_store import CropStore
 from pipeline.ingest.dataset import SPLITS, dataset_files, ingest_dataset
 from pipeline.ingest.features import take_in_features
 from pipeline.ingest.manifest import ingest_manifest
-from pipeline.registry import ModelRow, register_model, use_model
+from pipeline.registry import ModelRow, models, register_model, use_model
 from pipeline.resolve import embed_camera, resolve_unit, units_within
+from pipeline.spaces.derived import base_directory, register_space
+from pipeline.spaces.learning import learn_space
 from pipeline.store import Store
+from reid_core.files import open_space, read_card
 from reid_core.serving.core import ReIDCore
 from reid_core.serving.factory import open_core
 from schemas.city_file import City, Unit, Walk
@@ -39,7 +42,8 @@ def labeled_city(
 ) -> Iterator[tuple[Store, ReIDCore, ModelRow]]:
     """A store with the labeled crops of `source`, grouped into tracklets; deleted on exit. See `calibrate`.
 
-    withheld: takes its tracklets out of the city, as probes for searches.
+    withheld: takes its tracklets out of the city, as probes for searches. Where the model is a feature space, the
+    city gets its own on the same base: means from its own crops, since its cameras are others, and the same basis.
     """
     kind, _, argument = source.partition(":")
     if kind not in ("rendered", "simulated", "market1501") or not argument:
@@ -56,19 +60,42 @@ def labeled_city(
                 _ingest_rendered(store, crops, _seeds(source), home, on_step, withheld)
             elif kind == "market1501":
                 _ingest_market(store, crops, Path(argument), home, on_step, withheld)
-            register_model(store, own_settings, model_directory, "calibrated")
-            model = use_model(store, "calibrated")
+            base = _register(store, model_directory)
             if kind == "simulated":
-                _ingest_simulated(store, model, _seeds(source), on_step, withheld)
-            core = open_core(own_settings, model.directory(own_settings))
+                _ingest_simulated(store, base, _seeds(source), on_step, withheld)
+            core = open_core(own_settings, base.directory(own_settings))
             cameras = [unit for unit in all_units(store) if level_of(unit) is Level.CAMERA]
             for number, camera in enumerate(cameras, 1):
-                embed_camera(store, core, crops, model, camera)
+                embed_camera(store, core, crops, base, camera)
+                on_step(f"camera {number} of {len(cameras)}: features")
+            model = use_model(store, _own_space(store, core, base, model_directory, cameras).name)
+            if model.base_id is not None:
+                core = open_core(own_settings, model.directory(own_settings))
+            for number, camera in enumerate(cameras, 1):
                 resolve_unit(store, core, model, camera, settings=own_settings.association)
-                on_step(f"camera {number} of {len(cameras)}: features and tracklets")
+                on_step(f"camera {number} of {len(cameras)}: tracklets")
             yield store, core, model
     finally:
         shutil.rmtree(home)
+
+
+def _register(store: Store, model_directory: Path) -> ModelRow:
+    """The model in the directory, or the base of a feature space, registered."""
+    with ExitStack() as ends:
+        if read_card(model_directory).feature_space is not None:
+            model_directory = ends.enter_context(base_directory(model_directory))
+        register_model(store, store.settings, model_directory, "calibrated")
+    return models(store)[0]
+
+
+def _own_space(store: Store, core: ReIDCore, base: ModelRow, model_directory: Path, cameras: Sequence[str]) -> ModelRow:
+    """The city's own feature space where the model in the directory is one, else `base`. core: of `base`."""
+    card = read_card(model_directory)
+    space = open_space(model_directory, card)
+    if space is None or card.feature_space is None:
+        return base
+    learned = learn_space(store, core, base, cameras, "none" if space.basis is None else space.basis)
+    return register_space(store, base, learned, "normalized", card.feature_space.basis, "labeled crops")
 
 
 def _seeds(source: str) -> list[int]:

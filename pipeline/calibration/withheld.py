@@ -110,7 +110,7 @@ class Withheld:
         return PassageBatch(**{name: column[kept] for name, column in vars(batch).items()})
 
     def features(self, core: ReIDCore) -> Floats:
-        """(p, D) Features of the probes as the core compares them, from raw ones that are rounded as stored ones are."""
+        """(p, D) Features of the probes as the core compares them, from raw ones rounded as stored ones are."""
         raw = [probe.feature if probe.feature is not None else _embed(core, probe) for probe in self.probes]
         cameras = [probe.camera for probe in self.probes]
         return compared_features(core, np.array(raw).reshape(-1, core.card.raw_dims), cameras)

@@ -39,7 +39,7 @@ def copied_model(
         card = read_card(source)
         core = LocalCore.open(settings.model_copy(update={"batch_size": _TRIAL_BATCH, "compile": "auto"}), source)
         if card.engine != "none":
-            try_embedder(core.embed, card.dims, card.input, str(source))
+            try_embedder(core.embed, card.raw_dims, card.input, str(source))
         files = [source / file for file in card.sha256]
     else:
         if not source.is_file():

@@ -194,7 +194,7 @@ def load_attention(model_directory: Path) -> DiffAttention | None:
 
 
 def _embed(core: LocalCore, pictures: NDArray[np.uint8], flip: bool, progress: Progress | None) -> NDArray[np.float32]:
-    features = np.empty((len(pictures), core.card.dims), np.float32)
+    features = np.empty((len(pictures), core.card.raw_dims), np.float32)
     step = _BATCHES * core.batch_size
     for start in range(0, len(pictures), step):
         part = pictures[start : start + step]

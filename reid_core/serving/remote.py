@@ -43,9 +43,7 @@ class RemoteCore:
         self._client = CoreClient(settings)
 
     @classmethod
-    def connect(
-        cls, settings: Settings, card: ModelCard, space: FeatureSpace | None = None
-    ) -> "RemoteCore | None":
+    def connect(cls, settings: Settings, card: ModelCard, space: FeatureSpace | None = None) -> "RemoteCore | None":
         """The model with this card in the core process; None if no process answers or it has no such model."""
         if not settings.core_socket.exists():
             return None

@@ -1,5 +1,6 @@
 """urban-reid models: the registered models, and which of them embeds the crops."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -126,6 +127,55 @@ def register(
         print_json({"id": model_id, "name": name})
     else:
         out().print(f"registered as {shown(name)}; `urban-reid models use {shown(name)}` puts it in use")
+
+
+class Basis(StrEnum):
+    NONE = "none"
+    TRACKLETS = "tracklets"
+
+
+@app.command(epilog="Example: urban-reid models normalize 0277 --on-city d1 --name 0277-d1")
+def normalize(
+    base: Annotated[str, typer.Argument(help="A registered model.")],
+    on_city: Annotated[
+        str, typer.Option("--on-city", metavar="UNIT", help="Learn from the crops of this unit of the city.")
+    ],
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Of the new model.")],
+    basis: Annotated[
+        Basis, typer.Option(help="tracklets: also whiten by how features of one tracklet spread.")
+    ] = Basis.NONE,
+    as_json: AsJson = False,
+) -> None:
+    """Make a model that takes each camera's mean off the features of another, without labels.
+
+    It is learned from the unit's crops up to now; later crops do not change it. Features stay stored as they are, under
+    the base. Calibrate, compare and promote the new model like any other.
+    """
+    from pipeline.crops.crop_store import CropStore
+    from pipeline.spaces.derived import normalize as learn
+    from pipeline.store import Store
+    from reid_core.serving.factory import open_core
+
+    ours = settings()
+    with Store.open(ours, "urban-reid models normalize") as store, steps() as begin:
+        found = learn(
+            store,
+            CropStore(ours),
+            lambda model: open_core(ours, model.directory(ours)),
+            base,
+            on_city,
+            name,
+            basis.value,
+            begin,
+        )
+    tracklets = found.learned.tracklets
+    if as_json:
+        print_json({"name": name, "base": base, "crops": found.learned.crops, "tracklets": tracklets})
+        return
+    out().print(
+        f"registered as {shown(name)}: means of {len(tracklets)} cameras from {found.learned.crops} crops of "
+        f"{sum(tracklets.values())} tracklets; `urban-reid models calibrate {shown(name)}` comes next"
+    )
 
 
 @app.command(epilog="Example: urban-reid models rename candidate-3 winter")

@@ -4,11 +4,13 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 from sqlalchemy import Connection, event, text
 
 from pipeline.city.units import store_city
-from pipeline.resolve import camera, persistent_ids, read, runs, units_within
+from pipeline.registry import ModelRow
+from pipeline.resolve import camera, features, persistent_ids, read, runs, units_within
 from pipeline.resolve.write import mark_parent, supersede
 from pipeline.store import Store, roles, statistics
 from pipeline.store.copy import copy_out
@@ -16,6 +18,8 @@ from pipeline.store.embedded import EmbeddedServer
 from pipeline.store.partitions import ensure_partitions
 from pipeline.store.statistics import analyze_grown
 from pipeline.store.user_supplied import supplied_url
+from reid_core.serving.local import LocalCore
+from schemas.cards import ModelCard
 from schemas.city_file import City
 from schemas.settings import AssociationSettings
 from tests.helpers.homes import fresh_settings
@@ -42,6 +46,18 @@ GROWING = {
     "crop_embedding",
 }
 WINDOW = timedelta(minutes=5)
+
+
+def _no_network(_: object) -> np.ndarray:
+    raise AssertionError("no picture may be embedded")
+
+
+CORE = LocalCore(
+    ModelCard(name="small", engine="none", dims=4, architecture="foreign", baseline="foreign", sha256={}),
+    _no_network,
+    None,
+    batch_size=1,
+)
 
 #: Ten tracklets for each camera and window; ten identities for each unit above it, half of them back in every window.
 #: Every tenth run was superseded. Every identity has one member.
@@ -113,7 +129,7 @@ def statements(connection: Connection, monkeypatch: pytest.MonkeyPatch, model: i
         found.append((str(text(sql).compile(dialect=connection.dialect)), dict(params)))
         return copy_out(connection, sql, params, types)
 
-    for module in (read, camera):
+    for module in (read, features):
         monkeypatch.setattr(module, "copy_out", noting)
     event.listen(connection, "before_cursor_execute", note)
     numbers = {code: i for i, code in enumerate(CODES)}
@@ -128,7 +144,8 @@ def statements(connection: Connection, monkeypatch: pytest.MonkeyPatch, model: i
     earlier = persistent_ids.read_earlier_ids(connection, street, [one.persistent_id for one in children])
     persistent_ids.read_ids_in_use(connection, street, [id_ for ids in earlier.values() for id_ in ids], at)
     runs.read_current_runs(connection, street, at, at + 4 * WINDOW)
-    crops = camera.read_crops(connection, "d1/s1/b1/c1", at, model, AssociationSettings())
+    row = ModelRow(model, "small", b"", 4, CORE.card, False)
+    crops = camera.read_crops(connection, "d1/s1/b1/c1", at, CORE, row, AssociationSettings())
     persistent_ids.TrackletIds(connection, "d1/s1/b1/c1", crops.ids, [at])
     supersede(connection, street, [at])
     mark_parent(connection, street, at)

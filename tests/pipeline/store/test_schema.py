@@ -34,9 +34,11 @@ _SEARCH = ["purpose", "compared", "not_here", "log_ratio", "log_look", "search_e
 _CAMERAS = ["camera_feed", "camera_health", "camera_outage", "camera_file"]
 _LEARNING = ["learning", "learning_id"]
 _AUDIT = ["salt", "commitment", "audit_chain"]
+_SPACES = ["base_id", "has_features", "base_has_features"]
 _ADDED = [
     "row_hash",
     "day",
+    *_SPACES,
     *_LEARNING,
     *_AUDIT,
     "decide_again",
