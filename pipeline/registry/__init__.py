@@ -5,7 +5,7 @@ later calibrations are added to them. `changes` registers, renames and removes; 
 puts a model in use; `rows` reads.
 """
 
-from pipeline.registry.changes import register_model, remove_model, rename_model
+from pipeline.registry.changes import check_name, register_model, remove_model, rename_model
 from pipeline.registry.in_use import (
     SwitchKind,
     check_model_in_use,
@@ -29,6 +29,7 @@ __all__ = [
     "ModelRow",
     "SwitchKind",
     "check_model_in_use",
+    "check_name",
     "find_model",
     "hold_model_in_use",
     "insert_calibration",

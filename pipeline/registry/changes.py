@@ -41,7 +41,7 @@ def register_model(
     state itself. The same content again under the same name writes nothing. Raises InputError, ModelFileError,
     VectorError, CoreError and HomeError; then nothing is left behind.
     """
-    _check_name(name)
+    check_name(name)
     with copied_model(settings, source, name, convention) as (folder, card), store.begin() as connection:
         _lock_folders(connection)
         digest = model_digest(card)
@@ -69,7 +69,7 @@ def rename_model(store: Store, old: str, new: str) -> None:
     Raises InputError for a name that is not registered, not valid or taken, ModelFileError for a damaged model, and
     HomeError; then nothing is changed.
     """
-    _check_name(new)
+    check_name(new)
     settings = store.settings
     with store.begin() as connection:
         _lock_folders(connection)
@@ -156,7 +156,8 @@ def _base(connection: Connection, card: ModelCard) -> int | None:
     return int(found)
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raises InputError for what is no name of a model."""
     if not _NAME.fullmatch(name):
         raise InputError(
             f"{name[:80]!r} is not a valid model name: use 1 to 64 of A-Z a-z 0-9 . _ -, beginning with a letter or "

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pipeline.city.units import read_city
 from pipeline.crops.crop_store import CropStore
-from pipeline.registry import ModelRow, find_model, model_by_id, register_model
+from pipeline.registry import ModelRow, check_name, find_model, model_by_id, register_model
 from pipeline.resolve.embed import any_missing, embed_camera
 from pipeline.spaces.learning import Basis, LearnedSpace, learn_space
 from pipeline.store import Store
@@ -48,6 +48,7 @@ def normalize(
     same stored features give the same files, so that the same call again writes nothing. Raises InputError, CityError
     for an unknown unit, and what `register_model` raises.
     """
+    check_name(name)
     city = read_city(store)
     with store.begin() as connection:
         model = find_model(connection, base)
