@@ -2,9 +2,8 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, text
 
@@ -12,15 +11,10 @@ from pipeline.governance.audit import Action, audit
 from pipeline.registry import ModelRow
 from pipeline.resolve.progress import Progress
 from reid_core.datasets import Dataset
-from reid_core.datasets.person_pictures import JUNK, PersonPictures
-from reid_core.feature_space import FeatureSpace, learn_means
 from reid_core.files import model_digest, open_space, read_card
 from schemas.errors import InputError
 from schemas.keys import content_hash
 from schemas.settings import Settings
-
-if TYPE_CHECKING:
-    from reid_core.evaluation.ranking import RankingScores
 
 #: Metrics that a comparison holds; the first decides whether a model is worse.
 METRICS = ("mAP", "rank1", "mINP")
@@ -30,7 +24,8 @@ METRICS = ("mAP", "rank1", "mINP")
 class Comparison:
     """Metrics of two models in percent, by name.
 
-    They rank by the distances that the city uses: attended ones if the model has diff attention.
+    They rank by the distances that the city uses: attended ones if the model has diff attention, those in its space
+    if it is a feature space.
     """
 
     model: str
@@ -58,43 +53,20 @@ def measure(
 ) -> dict[str, float]:
     """Metrics (METRICS, in percent) of the model in `directory` on the queries and gallery of `dataset`.
 
-    A feature space ranks by means of the gallery's own cameras, since they are others than the city's, and by its
-    basis. Raises InputError if no query has a match.
+    A feature space ranks by means of the data set's own cameras, which are others than the city's, and by its basis.
+    Raises InputError if no query has a match.
     """
     from reid_core.evaluation.evaluate import evaluate
 
     card = read_card(directory)
     query, gallery = (dataset.load(split, card.input) for split in ("query", "gallery"))
     space = open_space(directory, card)
-    if space is None:
-        scores = evaluate(settings, directory, query, gallery, progress=progress)
-    else:
-        scores = _in_own_space(settings, directory, space, query, gallery, progress)
-    found = scores.get("attended") or scores["plain"]
+    basis = None if space is None else space.basis
+    scores = evaluate(settings, directory, query, gallery, normalize=space is not None, basis=basis, progress=progress)
+    found = list(scores.values())[-1]  # by the distances that the city uses
     if not found.queries:
         raise InputError(f"{dataset.source}: no query has a match at another camera, so nothing can be measured on it")
     return {name: round(float(getattr(found, name)), 4) for name in METRICS}
-
-
-def _in_own_space(
-    settings: Settings,
-    directory: Path,
-    space: FeatureSpace,
-    query: PersonPictures,
-    gallery: PersonPictures,
-    progress: Progress | None,
-) -> "dict[str, RankingScores]":
-    """Scores by distances in a space with the basis of `space` and means of the gallery's cameras."""
-    import torch
-
-    from reid_core.evaluation.evaluate import features_of, rank_features
-
-    gallery = gallery.select(gallery.identities != JUNK)
-    left, right = features_of(settings, directory, (query, gallery), progress=progress)
-    at = [[str(camera) for camera in side.cameras.tolist()] for side in (query, gallery)]
-    own = replace(learn_means(right.cpu().numpy(), at[1]), basis=space.basis)
-    sides = [torch.from_numpy(own.apply(side.cpu().numpy(), codes)) for side, codes in ((left, at[0]), (right, at[1]))]
-    return rank_features(sides[0], sides[1], None, query, gallery, progress=progress)
 
 
 def compare(

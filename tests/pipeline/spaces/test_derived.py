@@ -224,27 +224,25 @@ def test_a_base_stays_as_long_as_a_space_needs_it(thin: ThinTown) -> None:
     assert not winter.directory(store.settings).exists()
 
 
-def test_what_cannot_be_learned_is_said(thin: ThinTown, tmp_path: Path) -> None:
-    store = thin.store
+def test_what_cannot_be_learned_is_said(thin: ThinTown) -> None:
     with pytest.raises(CityError, match="d9"):
         normalized(thin, unit="d9")
     with pytest.raises(InputError, match="not a valid model name"):
         normalized(thin, "a b")
-    with store.begin() as connection:
-        connection.execute(text("UPDATE crop SET withdrawn_at = now() WHERE camera <> :one"), {"one": "d1/s1/b1/c1"})
-        connection.execute(text("UPDATE crop SET withdrawn_at = now() WHERE id % 2 = 0"))
-    with pytest.raises(InputError, match="tracklets of thin's features, where 10 are needed"):
+    with thin.store.begin() as connection:
+        connection.execute(text("UPDATE crop SET withdrawn_at = now() WHERE camera <> 'd1/s1/b1/c1'"))
+    with pytest.raises(InputError, match="0 tracklets of thin's features, where 10 are needed"):
         normalized(thin, unit="d1/s1/b1/c2")
 
-    space = normalized(thin)
-    card = read_card(space.directory(store.settings))
-    with base_directory(space.directory(store.settings)) as folder:
-        assert model_digest(read_card(folder)) == thin.model.digest
-    damaged = shutil.copytree(space.directory(store.settings), tmp_path / "damaged")
+
+def test_the_folder_of_a_space_holds_its_base_and_is_checked(thin: ThinTown, tmp_path: Path) -> None:
+    folder = normalized(thin).directory(thin.store.settings)
+    with base_directory(folder) as base:
+        assert model_digest(read_card(base)) == thin.model.digest
+    damaged = shutil.copytree(folder, tmp_path / "damaged")
     (damaged / "feature_space.json").write_text("{}")
     with pytest.raises(ModelFileError, match="SHA-256"):
-        register_model(store, store.settings, damaged, "damaged")
-    assert card.feature_space is not None
+        register_model(thin.store, thin.store.settings, damaged, "damaged")
 
 
 def test_a_space_of_an_unknown_base_is_refused(thin: ThinTown, server: Any) -> None:
