@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0025"
-down_revision = "0024"
+revision = "0026"
+down_revision = "0025"
 
 # A base has features of its own, so it has no base itself; a foreign key with a constant says so.
 _UP = """
