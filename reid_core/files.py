@@ -58,7 +58,7 @@ def save_model(
 
     tensors = {}
     for key, tensor in model.state_dict().items():
-        if not key.startswith("neck.classifier."):
+        if not (key.startswith("neck.") and ".classifier" in key):
             rounded = tensor.half() if half and tensor.is_floating_point() and tensor.ndim > 1 else tensor
             tensors[key] = rounded.detach().to("cpu", memory_format=torch.contiguous_format).clone()
     directory.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,10 @@ MAX_DIMS = 16_000
 Positive = Annotated[FiniteFloat, Field(gt=0)]
 
 
+#: Methods by which a network is built and trained (reid_core.models, reid_core.training.methods).
+Baseline = Literal["bagtricks", "agw", "trinet", "pcb", "mgn", "cbn", "transreid"]
+
+
 class InputConvention(Frozen):
     """How a picture becomes an input tensor: resized to height x width, scaled to `range`, (x - mean) / std.
 
@@ -82,7 +86,10 @@ class ModelConfig(Frozen):
     architecture: str = Field(
         max_length=200, description="a backbone's name, built in or registered (reid_core.backbones), or 'foreign'"
     )
-    baseline: Literal["bagtricks", "agw", "foreign"] = "bagtricks"
+    baseline: Baseline | Literal["foreign"] = "bagtricks"
+    cameras: tuple[int, ...] = Field(
+        default=(), description="transreid: numbers of the training data's cameras, which have an embedding each"
+    )
     non_local_channels: int = Field(default=1, ge=1, le=1024, description="agw: inner channels of its non-local blocks")
     input: InputConvention = InputConvention()
     diff_attention: DiffAttentionSettings | None = None

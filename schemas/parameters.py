@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BeforeValidator, Field, model_validator
 
+from schemas.cards import Baseline
 from schemas.feeds import Outage
 from schemas.levels import Code
 from schemas.settings import Frozen
@@ -91,9 +92,7 @@ class TrainParameters(Frozen):
     architecture: Line = Field(
         "resnet50", title="Architecture", max_length=200, description="of a model with fresh weights"
     )
-    baseline: Literal["bagtricks", "agw"] = Field(
-        "bagtricks", title="Baseline", description="of a model with fresh weights"
-    )
+    baseline: Baseline = Field("bagtricks", title="Baseline", description="of a model with fresh weights")
     pretrained: bool = Field(False, title="Pretrained", description="fresh weights start from ImageNet's")
     height: int = Field(256, title="Height", ge=16, le=2048, description="input of a model with fresh weights, pixels")
     width: int = Field(128, title="Width", ge=8, le=2048, description="input of a model with fresh weights, pixels")

@@ -106,23 +106,28 @@ def register_backbone(name: str) -> Callable[[AnyBuilder], AnyBuilder]:
 
 
 def build_backbone(
-    architecture: str, *, non_local_channels: int | None = None, size: tuple[int, int] = (256, 128)
+    architecture: str,
+    *,
+    non_local_channels: int | None = None,
+    size: tuple[int, int] = (256, 128),
+    last_stride: int = 1,
 ) -> nn.Module:
     """A backbone with fresh weights; see `Backbone`.
 
     `non_local_channels`: inner channels of AGW's non-local blocks; None builds none, and only ResNets have them.
-    `size`: height and width of the pictures; only networks with position embeddings depend on it. Raises UsageError for
+    `size`: height and width of the pictures; only networks with position embeddings depend on it. `last_stride`: 2 as
+    published, for networks whose last stride can be removed (the module's table says which). Raises UsageError for
     an unknown name and for a size that the network cannot take, CoreError if timm is needed and not installed, or if a
     registered backbone does not keep the contract of `register_backbone`.
     """
     if architecture in RESNETS:
-        return ResNet(architecture, non_local_channels=non_local_channels)
+        return ResNet(architecture, non_local_channels=non_local_channels, last_stride=last_stride)
     if architecture in OSNETS:
         return OSNet(architecture)
     if architecture in TORCHVISION:
         from reid_core.backbones.torchvision_nets import torchvision_backbone
 
-        return torchvision_backbone(architecture, size)
+        return torchvision_backbone(architecture, size, last_stride)
     if architecture.startswith(TIMM):
         from reid_core.backbones.timm_nets import TimmNet
 

@@ -124,8 +124,11 @@ class ResNet(nn.Module):
 
     pooled = False
 
-    def __init__(self, architecture: str, *, non_local_channels: int | None = None) -> None:
-        """`non_local_channels`: inner channels of AGW's non-local blocks; None builds none."""
+    def __init__(self, architecture: str, *, non_local_channels: int | None = None, last_stride: int = 1) -> None:
+        """`non_local_channels`: inner channels of AGW's non-local blocks; None builds none.
+
+        `last_stride`: 2 as published, which halves the map once more; 1 as the paper has it.
+        """
         super().__init__()
         shape = RESNETS[architecture]
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
@@ -136,8 +139,8 @@ class ResNet(nn.Module):
         non_local = {}
         for number, count in enumerate(shape.stages):
             name, width = f"layer{number + 1}", 64 * 2**number
-            # The first stage follows a max pooling; the last one keeps its resolution.
-            stride = 1 if number in (0, len(shape.stages) - 1) else 2
+            # The first stage follows a max pooling; the last one keeps its resolution unless told otherwise.
+            stride = 1 if number == 0 else last_stride if number == len(shape.stages) - 1 else 2
             blocks = []
             for index in range(count):
                 step = 1 if index else stride

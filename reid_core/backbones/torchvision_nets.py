@@ -12,12 +12,13 @@ class Features(nn.Module):
 
     pooled = False
 
-    def __init__(self, architecture: str) -> None:
+    def __init__(self, architecture: str, last_stride: int) -> None:
+        """`last_stride`: 2 as published, 1 without it."""
         super().__init__()
         self.features = get_model(architecture, weights=None).features
         convolutions = [module for module in self.features.modules() if isinstance(module, nn.Conv2d)]
         # In these families a block has one strided convolution and no strided shortcut.
-        [module for module in convolutions if module.stride == (2, 2)][-1].stride = (1, 1)
+        [module for module in convolutions if module.stride == (2, 2)][-1].stride = (last_stride, last_stride)
         self.dims: int = convolutions[-1].out_channels
 
     def forward(self, images: Tensor) -> Tensor:
@@ -57,8 +58,8 @@ class ClassToken(nn.Module):
         return found[:, 0, :, None, None]
 
 
-def torchvision_backbone(architecture: str, size: tuple[int, int]) -> nn.Module:
+def torchvision_backbone(architecture: str, size: tuple[int, int], last_stride: int) -> nn.Module:
     """The backbone of one of the names in `TORCHVISION`. Raises UsageError for a size that it cannot take."""
     if architecture.startswith("vit"):
         return ClassToken(get_model(architecture, weights=None), size)
-    return Features(architecture)
+    return Features(architecture, last_stride)

@@ -28,6 +28,7 @@ from reid_core.evaluation.verification import PairCounts
 from reid_core.feature_space import FeatureSpace
 from reid_core.files import load_diff_attention, load_model, read_card, write_card
 from reid_core.progress import Progress
+from reid_core.serving.by_camera import core_of_camera
 from reid_core.serving.devices import choose_device
 from reid_core.serving.foreign import foreign_card, foreign_files
 from reid_core.serving.local import LocalCore
@@ -79,9 +80,13 @@ def features_of(
     progress: Progress | None = None,
 ) -> list[Tensor]:
     """The features (N, D) of each side's N pictures, on the device of `settings`; see `evaluate`."""
-    core = LocalCore.open(settings, model_directory)
     device = choose_device(settings)
-    features = [torch.from_numpy(_embed(core, side.pictures, flip, progress)) for side in sides]
+    if read_card(model_directory).baseline in ("cbn", "transreid"):
+        found = _embed_by_camera(settings, model_directory, sides, flip, progress)
+    else:
+        core = LocalCore.open(settings, model_directory)
+        found = [_embed(core, side.pictures, flip, progress) for side in sides]
+    features = [torch.from_numpy(side) for side in found]
     with out_of_memory_names(f"the features of {sum(map(len, sides))} pictures"):
         return [side.to(device) for side in features]
 
@@ -191,6 +196,21 @@ def load_attention(model_directory: Path) -> DiffAttention | None:
     own = load_model(model_directory).diff_attention if card.engine == "torch" else None
     found = own or load_diff_attention(model_directory, card)
     return None if found is None else found.eval()
+
+
+def _embed_by_camera(
+    settings: Settings, directory: Path, sides: Sequence[PersonPictures], flip: bool, progress: Progress | None
+) -> list[NDArray[np.float32]]:
+    """As `_embed`, of each side, each camera's pictures with a core of that camera."""
+    dims = read_card(directory).dims
+    found = [np.empty((len(side), dims), np.float32) for side in sides]
+    for camera in sorted({camera for side in sides for camera in side.cameras.tolist()}):
+        chosen = [side.pictures[side.cameras == camera] for side in sides]
+        core = core_of_camera(settings, directory, camera, np.concatenate(chosen))
+        for features, side, pictures in zip(found, sides, chosen, strict=True):
+            if len(pictures):
+                features[side.cameras == camera] = _embed(core, pictures, flip, progress)
+    return found
 
 
 def _embed(core: LocalCore, pictures: NDArray[np.uint8], flip: bool, progress: Progress | None) -> NDArray[np.float32]:

@@ -21,19 +21,33 @@ ERASE_ASPECT = (0.3, 3.33)  # height / width
 ERASE_TRIES = 16
 
 
-def augment(pictures: Tensor, convention: InputConvention, generator: torch.Generator) -> Tensor:
-    """Training input, float32 (N, 3, H, W) in channels_last, from prepared pictures, uint8 RGB (N, H, W, 3)."""
+def augment(
+    pictures: Tensor,
+    convention: InputConvention,
+    generator: torch.Generator,
+    *,
+    crop: bool = True,
+    erase: bool = True,
+) -> Tensor:
+    """Training input, float32 (N, 3, H, W) in channels_last, from prepared pictures, uint8 RGB (N, H, W, 3).
+
+    Without `crop` and `erase` pictures are flipped alone.
+    """
     assert pictures.dtype == torch.uint8 and pictures.ndim == 4 and pictures.shape[3] == 3
-    moved = flip_and_crop(pictures, generator)
+    images = normalized(flip_and_crop(pictures, generator, crop=crop), convention)
+    if not erase:
+        return images
     erased = erasing_mask(len(pictures), pictures.shape[1], pictures.shape[2], generator)
-    images = normalized(moved, convention)
     return images.masked_fill_(erased[:, None].to(images.device), 0.0)
 
 
-def flip_and_crop(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """uint8 (N, H, W, 3): each picture flipped with probability 0.5, padded with black and cropped to its size."""
+def flip_and_crop(pictures: Tensor, generator: torch.Generator, *, crop: bool = True) -> Tensor:
+    """uint8 (N, H, W, 3): each picture flipped with probability 0.5, padded with black and cropped to its size.
+
+    Without `crop` flipped alone.
+    """
     count, height, width, _ = pictures.shape
-    pad = round(height * PAD_OF_HEIGHT)
+    pad = round(height * PAD_OF_HEIGHT) if crop else 0
     padded = torch.nn.functional.pad(pictures, (0, 0, pad, pad, pad, pad))
     flipped = torch.rand(count, generator=generator) < FLIP
     top, left = torch.randint(0, 2 * pad + 1, (2, count), generator=generator)

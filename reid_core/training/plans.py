@@ -2,8 +2,12 @@
 strategies' and 'Baselines').
 """
 
-from dataclasses import dataclass
-from typing import Literal
+import math
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
+
+from reid_core.training.methods import METHODS
+from schemas.cards import Baseline, ModelConfig
 
 Strategy = Literal["plain", "joint", "separate"]
 TripletDistance = Literal["training", "test"]
@@ -39,13 +43,40 @@ class TrainSettings:
     cached_views: int = 0  # separate: augmented views per picture whose features are kept; 0: new views each epoch
     seed: int = 0  # of batches, augmentation, dropout and centers
     validate_every: int = 10  # epochs between validations; the last epoch always has one
+    optimizer: Literal["adam", "sgd"] = "adam"  # sgd: with momentum 0.9
+    backbone_share: float = 1.0  # of the learning rate, for the backbone
+    # How the rate falls. steps: at the milestones. cosine: over the whole run, to 0.2 %. exponential: from the first
+    # milestone on, to 0.1 % at the end.
+    decay: Literal["steps", "cosine", "exponential"] = "steps"
+    crop: bool = True  # augmentation: padding and random crop
+    erase: bool = True  # augmentation: random erasing
 
 
-def paper_settings(strategy: Strategy, baseline: Literal["bagtricks", "agw"]) -> TrainSettings:
-    """The paper's settings of a strategy and a baseline."""
+#: Settings that plans written before version 0.3 do not state.
+_LATER = ("optimizer", "backbone_share", "decay", "crop", "erase")
+
+
+def described(plan: TrainSettings) -> dict[str, Any]:
+    """The plan as JSON for cards and checkpoints. Later settings are left out at their defaults, as in earlier ones."""
+    usual = {field.name: field.default for field in fields(plan) if field.name in _LATER}
+    return {name: value for name, value in asdict(plan).items() if name not in usual or value != usual[name]}
+
+
+def described_config(config: ModelConfig) -> dict[str, Any]:
+    """As `described`, of a model's configuration."""
+    return config.model_dump(mode="json", exclude=None if config.cameras else {"cameras"})
+
+
+def paper_settings(strategy: Strategy, baseline: Baseline) -> TrainSettings:
+    """The settings of a strategy and a baseline: the paper's, and for other methods their own papers' (`methods`).
+
+    Joint training of a method has its own optimizer and losses, with the triplet loss on attended distances in place of
+    its own, or in addition where it has none. Separate training is the same for all.
+    """
     triplet: Literal["batch_hard", "weighted"] = "weighted" if baseline == "agw" else "batch_hard"
     if strategy != "separate":
-        return TrainSettings(strategy=strategy, triplet=triplet)
+        plan = replace(TrainSettings(strategy=strategy, triplet=triplet), **METHODS[baseline].settings)
+        return replace(plan, triplet_weight=1.0) if strategy == "joint" else plan
     return TrainSettings(
         strategy=strategy,
         triplet=triplet,
@@ -59,7 +90,15 @@ def paper_settings(strategy: Strategy, baseline: Literal["bagtricks", "agw"]) ->
 
 
 def learning_rate(plan: TrainSettings, moment: float) -> float:
-    """Adam's learning rate at `moment`, in epochs from 0: linear warm-up from 1 %, then x 0.1 at each milestone."""
+    """The optimizer's learning rate at `moment`, in epochs from 0: linear warm-up from 1 %, then as `decay` says."""
     share = moment / plan.epochs
-    rate = plan.learning_rate * 0.1 ** sum(share >= milestone for milestone in plan.milestones)
+    match plan.decay:
+        case "steps":
+            factor = 0.1 ** sum(share >= milestone for milestone in plan.milestones)
+        case "cosine":
+            factor = 0.002 + 0.998 * (1 + math.cos(math.pi * share)) / 2
+        case "exponential":
+            start = plan.milestones[0]
+            factor = 0.001 ** (max(0.0, share - start) / (1 - start))
+    rate = plan.learning_rate * factor
     return rate * (0.01 + 0.99 * share / plan.warmup) if share < plan.warmup else rate

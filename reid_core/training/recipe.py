@@ -8,7 +8,7 @@ separate    a plain plan and then the module's, or only the module's on an exist
 import json
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +25,7 @@ from reid_core.progress import Progress
 from reid_core.tensors import sha256_of
 from reid_core.training.frozen import FrozenEmbedder
 from reid_core.training.log import EpochRecord
-from reid_core.training.plans import TrainSettings
+from reid_core.training.plans import TrainSettings, described, described_config
 from reid_core.training.train import train
 from schemas.cards import ModelCard, ModelConfig
 from schemas.errors import CoreError
@@ -56,8 +56,8 @@ class Recipe:
         found: dict[str, Any] = json.loads(
             json.dumps(
                 {
-                    "plans": [asdict(plan) for plan in self.plans],
-                    "config": self.config.model_dump(mode="json"),
+                    "plans": [described(plan) for plan in self.plans],
+                    "config": described_config(self.config),
                     "start": None if self.start is None else model_digest(read_card(self.start)).hex(),
                     "pretrained": None if self.start is not None else pretrained,
                 }
@@ -144,7 +144,8 @@ def _begin(recipe: Recipe, people: PersonPictures, settings: Settings) -> ReIDMo
     classes = len(set(people.identities[people.identities != JUNK].tolist()))
     if recipe.start is None:
         attention = recipe.config.diff_attention if recipe.plans[0].strategy == "joint" else None
-        config = recipe.config.model_copy(update={"diff_attention": attention})
+        cameras = tuple(sorted(set(people.cameras.tolist()))) if recipe.config.baseline == "transreid" else ()
+        config = recipe.config.model_copy(update={"diff_attention": attention, "cameras": cameras})
         return build_model(config, num_classes=classes, pretrained=recipe.pretrained)
     card = read_card(recipe.start)
     separate = all(plan.strategy == "separate" for plan in recipe.plans)

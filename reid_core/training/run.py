@@ -1,7 +1,7 @@
 """One training run while it goes on: the model, its optimizers, the centers and the average of the weights."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from reid_core.datasets.person_pictures import PersonPictures
 from reid_core.device_memory import is_out_of_memory, on_device_if_small
 from reid_core.diff_attention import DiffAttention
 from reid_core.heads import Features
-from reid_core.models import ReIDModel
+from reid_core.models import Neck, ReIDModel
 from reid_core.preprocessing import normalized
 from reid_core.progress import Progress
 from reid_core.serving.devices import choose_device, use_bfloat16
@@ -23,6 +23,7 @@ from reid_core.training.augment import augment
 from reid_core.training.checkpoint import Position, load_checkpoint, save_checkpoint
 from reid_core.training.frozen import FrozenEmbedder
 from reid_core.training.losses import CenterLoss, batch_hard_triplet, circle_loss, weighted_regularized_triplet
+from reid_core.training.optimizer import optimizer_of
 from reid_core.training.plans import TrainSettings
 from schemas.errors import CoreError
 from schemas.settings import Settings
@@ -56,23 +57,20 @@ class Run:
         self.device = choose_device(settings)
         self.bfloat16 = use_bfloat16(settings, self.device)
         model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.features: Callable[[Tensor], Features] = model.features
+        self.features: Callable[..., Features] = model.features
         self.pictures = on_device_if_small(torch.from_numpy(people.pictures), self.device, _SHARE)
         self.labels = torch.from_numpy(labels).to(self.device)
+        self.cameras: Tensor | None = None
+        if isinstance(model, ReIDModel) and model.looks_at_cameras:
+            self.cameras = torch.from_numpy(model.camera_rows(people.cameras)).to(self.device)
         self.views: Tensor | None = None
         self.trained: nn.Module = self._attention if plan.strategy == "separate" else model
-        parameters = [parameter for parameter in self.trained.parameters() if parameter.requires_grad]
-        module = set(model.diff_attention.parameters()) if plan.strategy == "joint" and model.diff_attention else set()
-        groups = [{"params": [p for p in parameters if (p in module) is own]} for own in (False, True)]
-        self.adam = torch.optim.Adam(
-            [group for group in groups if group["params"]], weight_decay=plan.weight_decay, fused=True
-        )
+        self.optimizer = optimizer_of(model, self.trained, plan)
         self.average = [value.detach().clone() for value in self._averaged] if plan.average_decay else []
         self.center_loss: CenterLoss | None = None
         if isinstance(model, ReIDModel) and plan.strategy != "separate" and plan.center_weight > 0:
-            assert model.neck.classifier is not None
             torch.manual_seed(plan.seed)
-            self.center_loss = CenterLoss(model.neck.classifier.out_features, model.dims).to(self.device)
+            self.center_loss = CenterLoss(int(labels.max()) + 1, model.dims).to(self.device)
             self.sgd = torch.optim.SGD(self.center_loss.parameters(), lr=plan.center_learning_rate)
 
     @property
@@ -82,7 +80,7 @@ class Run:
 
     @property
     def _parameters(self) -> list[Tensor]:
-        return [parameter for group in self.adam.param_groups for parameter in group["params"]]
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
     @property
     def _averaged(self) -> list[Tensor]:
@@ -92,6 +90,8 @@ class Run:
     def set_training(self) -> None:
         self.model.eval()  # separate: the frozen rest keeps its running means
         self.trained.train()
+        if self.cameras is not None and self.plan.strategy == "separate" and isinstance(self.model, ReIDModel):
+            self.model.normalize_batches()
 
     def compile(self, progress: Progress | None = None) -> None:
         """Compiles the network where `settings` ask for it: "on" everywhere, "auto" on CUDA, "off" nowhere.
@@ -104,7 +104,7 @@ class Run:
             return
         if progress is not None:
             progress("compiling", 0, 0)
-        compiled: Callable[[Tensor], Features] = torch.compile(self.model.features)
+        compiled: Callable[..., Features] = torch.compile(self.model.features)
         before = [buffer.clone() for buffer in self.model.buffers()]
         try:
             self._trial(compiled)
@@ -113,23 +113,24 @@ class Run:
             if not is_out_of_memory(error):
                 compiled = self._uncompiled(error)
         finally:
-            self.adam.zero_grad(set_to_none=True)
+            self.optimizer.zero_grad(set_to_none=True)
             with torch.no_grad():
                 for buffer, value in zip(self.model.buffers(), before, strict=True):
                     buffer.copy_(value)
         self.features = compiled
 
-    def _trial(self, features: Callable[[Tensor], Features]) -> None:
+    def _trial(self, features: Callable[..., Features]) -> None:
         self.set_training()
         size = (self.model.config.input.height, self.model.config.input.width)
         count = self.plan.identities_per_batch * self.plan.pictures_per_identity
         blank = torch.zeros(count, *size, 3, dtype=torch.uint8, device=self.device)
         images = normalized(blank, self.model.config.input).contiguous(memory_format=torch.channels_last)
+        cameras = () if self.cameras is None else (torch.zeros_like(self.cameras[:1]).expand(count),)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            found = features(images)
+            found = features(images, *cameras)
         torch.stack([part.float().sum() for part in found if part is not None]).sum().backward()  # type: ignore[no-untyped-call]
 
-    def _uncompiled(self, error: Exception) -> Callable[[Tensor], Features]:
+    def _uncompiled(self, error: Exception) -> Callable[..., Features]:
         reason = " ".join(str(error).split())[:300]
         message = f"the network cannot be compiled here ({reason}); a processor needs a C++ compiler for it"
         if self.settings.compile == "on":
@@ -143,16 +144,16 @@ class Run:
         rates: learning rates of the parameters, and in joint training of the diff attention's.
         """
         losses = self.losses(rows, epoch, number)
-        for group, rate in zip(self.adam.param_groups, rates, strict=False):
-            group["lr"] = rate
-        self.adam.zero_grad(set_to_none=True)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rates[group["of_module"]] * group["share"]
+        self.optimizer.zero_grad(set_to_none=True)
         if self.center_loss is not None:
             self.sgd.zero_grad(set_to_none=True)
         total = torch.stack(list(losses.values()))
         total.sum().backward()  # type: ignore[no-untyped-call]
         if self.plan.clip_norm is not None:
             nn.utils.clip_grad_norm_(self._parameters, self.plan.clip_norm)
-        self.adam.step()
+        self.optimizer.step()
         if self.center_loss is not None:
             self.center_loss.undo_weight(self.plan.center_weight)
             self.sgd.step()
@@ -172,48 +173,66 @@ class Run:
         else:
             features = self._features(where, (plan.seed, epoch, number))
         losses: dict[str, Tensor] = {}
-        match plan.triplet:
-            case "batch_hard":
-                triplet = batch_hard_triplet(self._distances(features), labels, plan.margin)
-            case "weighted":
-                triplet = weighted_regularized_triplet(self._distances(features), labels)
-            case "circle":
-                directions = F.normalize(features.post_bn)
-                triplet = circle_loss(directions @ directions.T, labels)
-        losses["triplet"] = plan.triplet_weight * triplet
-        if plan.strategy != "separate":
+        if plan.triplet_weight > 0:
+            losses["triplet"] = plan.triplet_weight * self._triplet(features, labels)
+        weights = () if plan.strategy == "separate" else self._neck.identity_weights
+        if weights:
             assert features.logits is not None
-            losses["identity"] = F.cross_entropy(features.logits, labels, label_smoothing=plan.label_smoothing)
+            parts = features.logits.view(len(labels), len(weights), -1).unbind(1)
+            entropies = [F.cross_entropy(part, labels, label_smoothing=plan.label_smoothing) for part in parts]
+            losses["identity"] = _weighted(weights, entropies)
         if self.center_loss is not None:
             losses["center"] = plan.center_weight * self.center_loss(features.pre_bn, labels)
         assert all(loss.dtype == torch.float32 for loss in losses.values())
         return losses
 
-    def _distances(self, features: Features) -> Tensor:  # (n, n)
+    @property
+    def _neck(self) -> Neck:
+        assert isinstance(self.model, ReIDModel)
+        return self.model.neck
+
+    def _triplet(self, features: Features, labels: Tensor) -> Tensor:
+        if self.plan.triplet == "circle":
+            directions = F.normalize(features.post_bn)
+            return circle_loss(directions @ directions.T, labels)
+        weights, distances = self._distances(features)
+        if self.plan.triplet == "weighted":
+            return _weighted(weights, [weighted_regularized_triplet(part, labels) for part in distances])
+        return _weighted(weights, [batch_hard_triplet(part, labels, self.plan.margin) for part in distances])
+
+    def _distances(self, features: Features) -> tuple[tuple[float, ...], list[Tensor]]:
+        """Weights and distances (n, n) of each triplet loss: of the whole feature, or of its parts before BN."""
         tested = self.plan.triplet_distance == "test"
-        if self.plan.strategy == "plain":
-            compared = F.normalize(features.post_bn) if tested else features.pre_bn
-            return torch.cdist(compared, compared, compute_mode="donot_use_mm_for_euclid_dist")
-        return self._attention.distance_matrix(features.post_bn, features.post_bn, normalize=tested)
+        if self.plan.strategy != "plain":
+            whole = self._attention.distance_matrix(features.post_bn, features.post_bn, normalize=tested)
+            return (1.0,), [whole]
+        if tested:
+            return (1.0,), [_plain_distances(F.normalize(features.post_bn))]
+        weights = self._neck.triplet_weights
+        parts = features.pre_bn.chunk(len(weights), dim=1)
+        used = [(weight, part) for weight, part in zip(weights, parts, strict=True) if weight]
+        return tuple(weight for weight, _ in used), [_plain_distances(part) for _, part in used]
 
     def _features(self, where: Tensor, seed: tuple[int, ...]) -> Features:
         """Features of the pictures `where`; `seed` decides augmentation and dropout."""
         number = int(np.random.SeedSequence(seed).generate_state(1)[0])
         torch.manual_seed(number)
         pictures = self.pictures[where.to(self.pictures.device)].to(self.device)
-        images = augment(pictures, self.model.config.input, torch.Generator().manual_seed(number))
+        generator, plan = torch.Generator().manual_seed(number), self.plan
+        images = augment(pictures, self.model.config.input, generator, crop=plan.crop, erase=plan.erase)
+        cameras = () if self.cameras is None else (self.cameras[where.to(self.device)],)
         with (
             torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16),
             torch.set_grad_enabled(self.plan.strategy != "separate"),
         ):
-            return self.features(images)
+            return self.features(images, *cameras)
 
     def cache_views(self, progress: Progress | None = None) -> None:
         """Separate training: computes the features of `cached_views` augmented views of each picture, (views, N, D)."""
         plan, count = self.plan, len(self.pictures)
         if plan.strategy != "separate" or not plan.cached_views:
             return
-        self.model.eval()
+        self.set_training()
         found: Tensor | None = None
         for view in range(plan.cached_views):
             for number, block in enumerate(torch.split(torch.arange(count), _CACHE_BLOCK)):
@@ -248,8 +267,8 @@ class Run:
     def save(self, directory: Path, identity: Mapping[str, object], position: Position) -> None:
         """Writes the checkpoint of the run `identity`."""
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        for number, moments in self.adam.state_dict()["state"].items():
-            tensors |= {f"adam.{number}.{name}": tensor for name, tensor in moments.items()}
+        for number, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"adam.{number}.{name}": tensor for name, tensor in moments.items() if tensor is not None}
         tensors |= {f"average.{index}": tensor for index, tensor in enumerate(self.average)}
         if self.center_loss is not None:
             tensors["centers"] = self.center_loss.centers.detach()
@@ -283,5 +302,14 @@ class Run:
             # The fused step reads a parameter and its moments in memory order: both must be channels_last.
             laid_out = torch.empty_like(self._parameters[int(number)]).copy_(tensor) if tensor.ndim else tensor
             moments.setdefault(int(number), {})[moment] = laid_out
-        self.adam.load_state_dict({"state": moments, "param_groups": self.adam.state_dict()["param_groups"]})
+        self.optimizer.load_state_dict({"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]})
         return position
+
+
+def _plain_distances(features: Tensor) -> Tensor:
+    return torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def _weighted(weights: Sequence[float], losses: Sequence[Tensor]) -> Tensor:
+    total: Tensor = torch.stack([weight * loss for weight, loss in zip(weights, losses, strict=True)]).sum()
+    return total

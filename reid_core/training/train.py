@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -30,7 +29,7 @@ from reid_core.progress import Progress
 from reid_core.training.checkpoint import Position
 from reid_core.training.frozen import FrozenEmbedder
 from reid_core.training.log import EpochRecord, draw_curves, write_log
-from reid_core.training.plans import TrainSettings, learning_rate
+from reid_core.training.plans import TrainSettings, described, described_config, learning_rate
 from reid_core.training.run import Run
 from reid_core.training.sampling import identity_batches
 from schemas.errors import CoreError
@@ -132,8 +131,8 @@ def _identity(model: ReIDModel | FrozenEmbedder, plan: TrainSettings, people: Pe
         weights.update(name.encode())
         weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return {
-        "plan": asdict(plan),
-        "model": model.config.model_dump(mode="json"),
+        "plan": described(plan),
+        "model": described_config(model.config),
         "files": model.files if isinstance(model, FrozenEmbedder) else {},
         "weights": weights.hexdigest(),
         "people": people.digest(),
@@ -153,9 +152,8 @@ def _check(model: ReIDModel | FrozenEmbedder, plan: TrainSettings, classes: int)
         return
     if isinstance(model, FrozenEmbedder):
         raise CoreError(f"a foreign embedder cannot be trained; {plan.strategy} training needs a torch model")
-    classifier = model.neck.classifier
-    known = 0 if classifier is None else classifier.out_features
-    if known != classes:
+    known = model.neck.classes or 0
+    if known != classes and model.neck.identity_weights:
         raise CoreError(f"the pictures show {classes} identities, the model's classifier has {known} classes")
 
 

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torchvision.models import resnet18
 
 from reid_core.backbones.resnet import NonLocal
-from reid_core.heads import Features, GeM
+from reid_core.heads import BNNeck, Features, GeM
 from reid_core.models import ReIDModel, build_model
 from schemas.cards import DiffAttentionSettings, ModelConfig
 from schemas.errors import ModelFileError, UsageError
@@ -92,6 +92,7 @@ def test_gem_is_the_mean_for_p_1_and_nears_the_maximum_for_large_p() -> None:
 def test_the_neck_has_a_frozen_bias_and_a_small_classifier_without_bias() -> None:
     torch.manual_seed(0)
     neck = build_model(ModelConfig(architecture="resnet18"), num_classes=751).neck
+    assert isinstance(neck, BNNeck)
     assert not neck.bn.bias.requires_grad and not neck.bn.bias.any() and neck.bn.weight.requires_grad
     assert neck.classifier is not None and list(dict(neck.classifier.named_parameters())) == ["weight"]
     assert neck.classifier.weight.std().item() == pytest.approx(0.001, rel=0.01)
@@ -117,10 +118,11 @@ def test_weights_of_another_network_are_an_error(tmp_path: Path) -> None:
 def test_logits_are_float32_under_autocast() -> None:
     torch.manual_seed(0)
     model = build_model(ModelConfig(architecture="resnet10s"), num_classes=751).train()
-    torch.nn.init.normal_(model.neck.classifier.weight)  # type: ignore[union-attr]
+    assert isinstance(model.neck, BNNeck) and model.neck.classifier is not None
+    torch.nn.init.normal_(model.neck.classifier.weight)
     with torch.autocast("cpu", torch.bfloat16):
         features = model.features(torch.randn(4, 3, 32, 16))
-    assert features.logits is not None and model.neck.classifier is not None
+    assert features.logits is not None
     assert {feature.dtype for feature in features if feature is not None} == {torch.float32}
     assert torch.equal(features.logits, model.neck.classifier(features.post_bn))
 

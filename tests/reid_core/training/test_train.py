@@ -229,7 +229,7 @@ def test_the_triplet_can_use_the_test_distance(people: PersonPictures, tmp_path:
             assert model.diff_attention is not None
             with torch.no_grad():
                 model.diff_attention.excite.weight.zero_()
-                model.neck.bn.weight.mul_(scale)
+                model.get_parameter("neck.bn.weight").mul_(scale)
             plan = replace(QUICK, strategy=strategy, epochs=1, learning_rate=1e-9, triplet_distance="test")
             records = train(model, people, plan, tmp_path / f"{strategy} {scale}", SETTINGS)
             triplets.append(records[0].losses["triplet"])
