@@ -19,6 +19,7 @@ from reid_core.datasets.person_pictures import JUNK, PersonPictures
 from reid_core.diff_attention import DiffAttention
 from reid_core.evaluation.evaluate import features_of, load_attention, rank_features
 from reid_core.evaluation.ranking import RankingScores
+from reid_core.evaluation.spaces import Labeled, evaluated_spaces
 from reid_core.files import load_model, model_digest, read_card, save_model
 from reid_core.models import ReIDModel, build_model
 from reid_core.progress import Progress
@@ -81,8 +82,8 @@ def make_model(
     """Trains by `recipe` and writes the model directory `out`; returns its card and the log of all plans.
 
     `work` gets checkpoints, logs and curves, in one folder per plan; an interrupted call resumes from there. The card's
-    metrics are those of the last validation, on the query and gallery of `validation`. Raises what building, training
-    and evaluation raise.
+    metrics are those of the last validation, on the query and gallery of `validation`, with and without their cameras'
+    means. Raises what building, training and evaluation raise.
     """
     torch.manual_seed(recipe.plans[0].seed)
     details = recipe.details()
@@ -122,8 +123,11 @@ def make_model(
                 if not features or plan.strategy != "separate":
                     features = features_of(settings, folder, (query, gallery), progress=validating)
                 left, right = features
+                spaces = evaluated_spaces(Labeled(left, query), Labeled(right, gallery), normalize=True, basis=None)
                 attention = load_attention(folder)
-                return metrics_of(rank_features(left, right, attention, query, gallery, progress=validating))
+                return metrics_of(
+                    rank_features(left, right, attention, query, gallery, spaces=spaces, progress=validating)
+                )
 
         return validate
 

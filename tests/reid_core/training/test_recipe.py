@@ -123,7 +123,8 @@ def test_validation_of_separate_training_embeds_its_pictures_once(
     pictures = sum(len(side) for side in validation)
     assert sum(seen) == pictures * (1 if foreign else 2 + 1)
     assert [bool(record.metrics) for record in records] == [True] * (3 if foreign else 5)
-    assert card.metrics == metrics_of(evaluate(SETTINGS, tmp_path / "out", *validation))
+    assert card.metrics == metrics_of(evaluate(SETTINGS, tmp_path / "out", *validation, normalize=True))
+    assert any(name.startswith("normalized_") for name in card.metrics)
 
 
 def test_every_step_is_reported(
@@ -145,6 +146,7 @@ def test_every_step_is_reported(
         "plain training",
         "validation, embedding",
         "validation, ranking, plain",
+        "validation, ranking, normalized",
         "separate training",
         "validation, ranking, attended",
     ]
