@@ -102,6 +102,7 @@ class FeedOptions(Frozen):
         (), max_length=100, description="areas never looked at: polygons, corners x, y in shares of the frame (0..1)"
     )
     motion_gate: bool = Field(False, description="look only where something moves")
+    context_frames: bool = Field(False, description="keep one whole frame of each track for a while")
     start: AwareDatetime | None = Field(None, description="time of a file's first frame")
     fps: Number | None = Field(None, gt=0, le=1000, description="frames a second of files that state no times")
     paused: bool = False

@@ -138,6 +138,9 @@ class Settings(BaseSettings):
     prefect_days: int = Field(
         30, ge=1, le=3_650, description="days after which ended runs are deleted from Prefect's database"
     )
+    context_days: int = Field(
+        7, ge=1, le=3_650, description="days after which a context frame that was stored is deleted"
+    )
     learning_marks_s: tuple[Annotated[int, Field(gt=0, le=10**9)], ...] = Field(
         (60, 300, 900, 3_600, 14_400, 86_400, 604_800),
         description="seconds of event time after a district's first crop at which its calibration is learned again, "
@@ -152,6 +155,10 @@ class Settings(BaseSettings):
     @property
     def crops_dir(self) -> Path:
         return self.home / "crops"
+
+    @property
+    def context_dir(self) -> Path:
+        return self.home / "context"
 
     @property
     def models_dir(self) -> Path:

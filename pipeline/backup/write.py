@@ -236,7 +236,7 @@ def _copy_files(
         tell("files copied or found there", done, len(paths))
         within = path.relative_to(settings.home / top)
         try:
-            known = named_hash(within) if top == "crops" else file_hash(path)
+            known = named_hash(within) if top in ("crops", "context") else file_hash(path)
             if known is None or (top == "models" and kept.get(within.parts[0])):
                 continue  # no picture but a part of one that is just being written; a model that is not whole
             if known not in copied.objects and not _is_kept(folder, known):

@@ -95,7 +95,7 @@ def work(feed: Feed, settings: Settings, service: Connection) -> None:
 class _Camera:
     def __init__(self, feed: Feed, settings: Settings, service: Connection, stop: threading.Event) -> None:
         self.feed, self.settings, self.stop, self.seen = feed, settings, stop, Seen()
-        self.view = View(feed.camera, feed.region, feed.masks, feed.looks_per_s, feed.motion_gate)
+        self.view = View(feed.camera, feed.region, feed.masks, feed.looks_per_s, feed.motion_gate, feed.context_frames)
         self.ended: Report | None = None
         self._service = service
         self._messages: deque[Change | Said] = deque(maxlen=1000)

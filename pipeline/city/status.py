@@ -7,6 +7,7 @@ from sqlalchemy import Connection, text
 
 from pipeline.city.decision_digest import decision_digest
 from pipeline.city.lag import resolve_lag
+from pipeline.crops.context_frames import count_frames
 from pipeline.store import Store
 from schemas.levels import UPWARD
 
@@ -35,8 +36,8 @@ def status(store: Store) -> dict[str, Any]:
     """Counts of the whole city.
 
     Keys: levels {camera, building, street, district: number of identities}, crops, withdrawn (crops of undone
-    ingests, which take no part), gone (crops whose picture is gone), decisions, runs, pending (units to resolve), lag
-    (of the last hour, see `pipeline.city.lag`), model (name or None), digest (hex).
+    ingests, which take no part), gone (crops whose picture is gone), context_frames, decisions, runs, pending (units to
+    resolve), lag (of the last hour, see `pipeline.city.lag`), model (name or None), digest (hex).
     """
     with store.begin() as connection:
         counts = connection.execute(_COUNTS).one()
@@ -47,6 +48,7 @@ def status(store: Store) -> dict[str, Any]:
             "crops": counts.crops,
             "withdrawn": counts.withdrawn,
             "gone": gone_pictures(connection),
+            "context_frames": count_frames(connection),
             "decisions": counts.decisions,
             "runs": counts.runs,
             "pending": counts.pending,

@@ -50,8 +50,9 @@ class CropStore:
     Folders and files are closed to other users, whatever the umask.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.root = settings.crops_dir
+    def __init__(self, settings: Settings, root: Path | None = None) -> None:
+        """`root`: another folder than that of the crops."""
+        self.root = root or settings.crops_dir
 
     def path(self, place: Place, sha256: bytes) -> Path:
         """The path of the picture with this hash, whether or not it is stored."""

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, text
 
 from pipeline.city.status import gone_pictures
 from pipeline.city.units import find_city
+from pipeline.crops.context_frames import context_store, count_expired, count_frames, named_frames
 from pipeline.crops.crop_store import PROBES, CropStore, Place
 from pipeline.doctor.cameras import check_cameras, check_detectors
 from pipeline.doctor.check import Check, ok, to_do, unknown
@@ -25,7 +26,7 @@ from schemas.errors import UrbanReidError
 from schemas.settings import Settings
 from schemas.text import byte_size
 
-_NAMES = ("rows", "pictures", "files", "models", "clock", "growth")
+_NAMES = ("rows", "pictures", "files", "context", "models", "clock", "growth")
 _SLACK = timedelta(seconds=60)
 _DAYS = 7
 _ENOUGH_DAYS, _YEARS = 30, 1000
@@ -56,6 +57,7 @@ def check_city(settings: Settings) -> Iterator[Check]:
             return
         yield from checks
         yield from _pictures(store)
+        yield check_context_frames(store)
         yield _models(store)
         yield _clock(store)
         yield _growth(store)
@@ -148,6 +150,27 @@ def _pictures(store: Store) -> Iterator[Check]:
         )
     else:
         yield ok("files", "each file in the crop store is a crop's or a probe's picture")
+
+
+def check_context_frames(store: Store) -> Check:
+    contexts = context_store(store.settings)
+    with store.begin() as connection:
+        many, expired = count_frames(connection), count_expired(connection, store.settings)
+        named = {str(contexts.path(place, picture)) for place, picture in named_frames(connection)}
+    there = {str(path) for path in contexts.root.rglob("*") if path.is_file() and path.suffix != ".part"}
+    kept = f"{many} context frames, each kept for {store.settings.context_days} days"
+    if named - there:
+        gone = f"{len(named - there)} of them have no file, for example {min(named - there)}"
+        return to_do("context", f"{kept}; {gone}", "bring the files back from a backup, or wait until they are too old")
+    if there - named:
+        return to_do(
+            "context",
+            f"{kept}; {len(there - named)} files in {contexts.root} are none of them",
+            "repeat ingests that were killed, which need them; what is left then may be removed",
+        )
+    if expired:
+        return to_do("context", f"{kept}; {expired} are older", "run `urban-reid up`, which removes them")
+    return ok("context", kept)
 
 
 def _models(store: Store) -> Check:

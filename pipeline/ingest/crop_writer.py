@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, text
 
 from pipeline.city import watermarks
+from pipeline.crops.context_frames import ContextFrame, context_store, write_frames
 from pipeline.crops.crop_store import CropStore, place_of_crop
 from pipeline.crops.quality import decode, quality
 from pipeline.ingest import clocks
@@ -54,6 +55,7 @@ class Candidate:
     box: Box | None = None  # x, y, width, height in the frame, pixels
     since: timedelta | None = None  # of a stream: when it was taken by the stream's steady clock
     truth: str | None = None
+    context: bytes | None = None  # the whole frame as JPEG, of a track's first crop where the camera asks for it
 
 
 def is_future(moment: datetime, now: datetime | None = None) -> bool:
@@ -94,7 +96,9 @@ def take_in(
     future, for a crop with two truths, and when the batch is undone meanwhile. What was written before stays written;
     the message says how many crops.
     """
+    contexts = context_store(store.settings)
     crops.sweep()
+    contexts.sweep()
     read = written = already_there = skipped_count = 0
     skipped: list[str] = []
     batch: int | None = None
@@ -138,6 +142,8 @@ def take_in(
                 if batch is None and new:
                     batch = open_batch(connection, source, operator)
                 counts = write_crops(connection, new, store.settings.association.window_s, batch)
+                if batch is not None:
+                    write_frames(connection, _keep_frames(contexts, part), batch)
                 if batch is not None:
                     count(connection, batch, *uncounted, written=counts[0])
                     uncounted = 0, 0
@@ -205,6 +211,15 @@ def _keep(crops: CropStore, source: str, candidate: Candidate) -> NewCrop:
         quality=quality(picture),
         truth=candidate.truth,
     )
+
+
+def _keep_frames(contexts: CropStore, part: Sequence[Candidate]) -> Iterator[ContextFrame]:
+    """Puts the context frames among the candidates into their store."""
+    for candidate in part:
+        if candidate.context is not None and candidate.track is not None:
+            height, width = decode(candidate.context).shape[:2]
+            picture = contexts.put(place_of_crop(candidate.camera, candidate.captured_at), candidate.context)
+            yield ContextFrame(candidate.camera, candidate.track, candidate.captured_at, picture, width, height)
 
 
 _NEW_CROPS = """

@@ -25,7 +25,7 @@ from pipeline.ingest.tracking import Track, Tracker
 from schemas.errors import InputError
 
 #: To be raised with each change of a field of these classes: an earlier program's state then begins nothing.
-VERSION = 1
+VERSION = 2
 CLASSES = {
     each.__name__: each for each in (ChangeMap, Known, MotionGate, Pace, StaticFilter, Track, Tracker, Candidate)
 }

@@ -33,11 +33,12 @@ LEAST_HEIGHT_PX = 40
 MOST_COVERED = 0.35  # share of a box behind another box that reaches lower in the frame
 MOST_CUT_OFF = 0.1  # share of a box outside the frame
 JPEG_QUALITY = 95
+CONTEXT_QUALITY, CONTEXT_PX = 80, 1920  # of a context frame, and its longer side at most
 #: Crops are written at least this often, in the time of the frames: what is looked at is then soon in the store.
 WRITE_EVERY = timedelta(seconds=5)
 
 #: What goes on in the file that follows.
-_STATE = ("_tag", "_tracker", "_gate", "_pace", "_best", "_first", "_size", "static")
+_STATE = ("_tag", "_tracker", "_gate", "_pace", "_best", "_begun", "_first", "_size", "static")
 
 Region = tuple[int, int, int, int]  # x, y, width, height in the frame, pixels
 Polygon = tuple[tuple[float, float], ...]  # corners x, y in shares of the frame's width and height
@@ -48,7 +49,8 @@ class View:
     """How a camera's frames are looked at.
 
     `region`: the part of the frame that is used. `masks`: areas of the frame that are never looked at. `motion_gate`:
-    frames in which nothing has changed are not looked at.
+    frames in which nothing has changed are not looked at. `context_frames`: the first crop of a track brings the whole
+    frame along, black where it is masked.
     """
 
     camera: str
@@ -56,6 +58,7 @@ class View:
     masks: tuple[Polygon, ...] = ()
     looks_per_s: float = LOOKS_PER_S
     motion_gate: bool = False
+    context_frames: bool = False
 
     def options(self) -> dict[str, str]:
         """What of this decides which crops there are, as options of a batch."""
@@ -72,10 +75,7 @@ class View:
 
     def part(self, frame: Frame) -> Frame:
         """The part (h, w, 3) of a frame that is looked at, black where it is masked. Raises InputError."""
-        if self.masks:
-            scale = np.array(frame.shape[1::-1])
-            corners = [np.round(np.array(mask) * scale).astype(np.int32) for mask in self.masks]
-            frame = np.asarray(cv2.fillPoly(frame.copy(), corners, (0, 0, 0)), np.uint8)
+        frame = self.masked(frame)
         if self.region is None:
             return frame
         x, y, width, height = self.region
@@ -85,6 +85,14 @@ class View:
                 f"{frame.shape[0]} pixels; it is written x,y,width,height"
             )
         return np.ascontiguousarray(frame[y : y + height, x : x + width])
+
+    def masked(self, frame: Frame) -> Frame:
+        """The whole frame (h, w, 3), black where it is masked."""
+        if not self.masks:
+            return frame
+        scale = np.array(frame.shape[1::-1])
+        corners = [np.round(np.array(mask) * scale).astype(np.int32) for mask in self.masks]
+        return np.asarray(cv2.fillPoly(frame.copy(), corners, (0, 0, 0)), np.uint8)
 
 
 @dataclass
@@ -128,6 +136,9 @@ class Looks:
         self._gate = MotionGate() if view.motion_gate else None
         self._pace, self._seam = Pace(view.looks_per_s), seam
         self._best: dict[int, tuple[int, float, Candidate]] = {}  # by track: half second, its best rating and crop
+        self._begun: list[int] = []  # tracks whose first crop is known, and with it their context frame
+        self._whole: Frame | None = None  # the frame that is looked at
+        self._context: bytes | None = None  # the same as JPEG, black where it is masked
         self._first: tuple[datetime, timedelta] | None = None  # of the first frame that was looked at
         self._size: tuple[int, ...] | None = None
         self._ahead = timedelta()  # by how much this file's times lie behind the beginning of the first one's
@@ -157,6 +168,7 @@ class Looks:
                     self._seam.ends, last = moment + (moment - (last or moment)), moment
                 if not (self._frames.live or self._pace.is_due(since)):  # a live camera keeps the pace itself
                     continue
+                self._whole, self._context = frame, None
                 yield from self._look(moment, since, self._view.part(frame))
                 if self._frames.clock is not None:
                     self.seen.lag_s = (self._frames.clock.since() - since).total_seconds()
@@ -206,10 +218,12 @@ class Looks:
             before = self._best.get(track.number)
             if before is not None and before[0] != span:
                 finished.append((track.number, before[2]))
+                self._begun = [*self._begun, *({track.number} - set(self._begun))]
             elif before is not None and before[1] >= good:
                 continue
             self._best[track.number] = span, good, self._candidate(moment, since, first, track, picture, where)
         going_on = {track.number for track in self._tracker.tracks}
+        self._begun = [number for number in self._begun if number in going_on]
         for number in [number for number in self._best if number not in going_on]:
             finished.append((number, self._best.pop(number)[2]))
         yield from self.static.step(frame, at_s, shown, going_on, finished)
@@ -232,17 +246,32 @@ class Looks:
     def _candidate(
         self, moment: datetime, since: timedelta, first: datetime, track: Track, picture: Frame, box: Box
     ) -> Candidate:
-        encoded, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-        assert encoded, picture.shape
+        data = _jpeg(picture, JPEG_QUALITY)
         return Candidate(
             name=f"{moment.isoformat()}, track {track.number}",
-            read=data.tobytes,
+            read=lambda: data,
             camera=self._view.camera,
             captured_at=moment,
             since=since,
             track=f"{first:%Y%m%dT%H%M%S}-{self._tag}-{track.number}",
             box=box,
+            context=self._context_frame() if self._view.context_frames and track.number not in self._begun else None,
         )
+
+    def _context_frame(self) -> bytes:
+        if self._context is None:
+            assert self._whole is not None
+            frame = self._view.masked(self._whole)
+            scale = min(CONTEXT_PX / max(frame.shape[:2]), 1.0)
+            small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else frame
+            self._context = _jpeg(np.asarray(small, np.uint8), CONTEXT_QUALITY)
+        return self._context
+
+
+def _jpeg(picture: Frame, quality: int) -> bytes:
+    encoded, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    assert encoded, picture.shape
+    return data.tobytes()
 
 
 def _usable(boxes: NDArray[np.float64], frame: Frame) -> NDArray[np.bool_]:

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, text
 
 from pipeline.city import watermarks
+from pipeline.crops.context_frames import remove_of_batch, remove_without_crops
 from pipeline.crops.crop_store import CropStore, Place
 from pipeline.governance.audit import Action, audit
 from pipeline.store import Store
@@ -85,6 +86,7 @@ def undo(store: Store, crops: CropStore, batch: int, *, operator: str, reason: s
         withdrawn, kept = ([], []) if row.undone_at is not None else _withdraw(store, connection, batch)
         if row.undone_at is None:
             _close(connection, batch, row.name, operator, reason, len(withdrawn), len(kept))
+            remove_of_batch(connection, store.settings, batch)
     return Undone(
         batch,
         len(withdrawn),
@@ -116,6 +118,7 @@ def withdraw(store: Store, connection: Connection, keys: Sequence[bytes], batche
     withdrawn = connection.execute(_WITHDRAW_SOME, of).all()
     ids = [row.id for row in withdrawn]
     connection.execute(text("DELETE FROM crop_claim WHERE crop_id = ANY(:ids)"), {"ids": ids})
+    remove_without_crops(connection, store.settings, ids)
     _forget(connection, withdrawn)
     changed = ((row.camera, row.captured_at) for row in withdrawn)
     watermarks.mark_crops(connection, changed, store.settings.association.window_s)

@@ -57,6 +57,7 @@ class Contents:
     joined_since: int  # decisions for review whose sides later evidence joined, among those read
     scores: Mapping[Level, Mapping[str, Any]]  # as `accuracy.scorecard` returns them; empty without ground truth
     pictures: Mapping[int, Sequence[Picture]]  # of tracklets that are shown, by id
+    contexts: Mapping[int, Picture]  # the whole frames of those that have one
 
     @property
     def district(self) -> UnitCounts:
@@ -124,6 +125,17 @@ class Contents:
         if len(chosen) == 1:
             return [(chosen[0], picture) for picture in self.pictures.get(chosen[0].id, ())]
         return [(t, best(self.pictures[t.id])) for t in chosen if t.id in self.pictures]
+
+    def context(self, side: Side) -> Picture | None:
+        """The context frame of the first of a side's pictured tracklets that has one."""
+        return next((self.contexts[t.id] for t in pictured_tracklets(side) if t.id in self.contexts), None)
+
+    def all_contexts(self) -> Iterator[Picture]:
+        """Every context frame that the pages show."""
+        for evidence in (*self.joins, *(pair.evidence for pair in self.reviews)):
+            for side in (evidence.left, evidence.right):
+                if (frame := self.context(side)) is not None:
+                    yield frame
 
     def cover(self, identity: DistrictIdentity) -> Picture | None:
         """The best picture of an identity's first tracklet."""

@@ -26,7 +26,7 @@ from pipeline.report.curves import draw_curve, draw_reliabilities, furthest_show
 from pipeline.report.distance_histograms import read_distance_histograms
 from pipeline.report.evidence import OpenPair, open_pairs, read_evidence
 from pipeline.report.identities import DistrictIdentity, identities_of, read_tracklets
-from pipeline.report.thumbnails import pictures_of
+from pipeline.report.thumbnails import contexts_of, pictures_of
 from pipeline.report.timeline import draw_timeline
 from pipeline.report.tree import draw_tree
 from pipeline.report.unit_counts import read_unit_counts
@@ -87,6 +87,7 @@ def read_contents(store: Store, district: str) -> Contents:
                 *(t.id for side in sides for t in pictured_tracklets(side)),
             ],
         )
+        contexts = contexts_of(connection, [t.id for side in sides for t in pictured_tracklets(side)])
     furthest = furthest_shown(list(histograms.values()))
     return Contents(
         units=units,
@@ -117,6 +118,7 @@ def read_contents(store: Store, district: str) -> Contents:
         joined_since=sum(review.joined_since for review in reviews),
         scores={} if model is None else _scores(store, district, model),
         pictures=pictures,
+        contexts=contexts,
     )
 
 

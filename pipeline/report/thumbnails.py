@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 from sqlalchemy import Connection, text
 
+from pipeline.crops.context_frames import frames_of
 from pipeline.crops.crop_store import CropStore, place_of_crop
 from pipeline.crops.quality import decode
 from pipeline.ingest.features import SOURCE
@@ -16,13 +17,16 @@ from schemas.errors import PictureError, StoreError
 
 #: Height of a file; larger than any height it is shown at, so that it is sharp on screens with fine pixels.
 HEIGHT_PX = 160
+#: The same of a context frame, which a reader may open.
+CONTEXT_PX = 720
 _WIDEST = 1.2  # width to height; wider ones are cut at the sides
 _QUALITY = 82  # of the JPEG
 
 
 @dataclass(frozen=True)
 class Picture:
-    """The picture of a stored crop."""
+    """The picture of a stored crop, or a context frame. Its file is at most `most_px` high, and cut if it is wider than
+    `widest` times its height."""
 
     camera: str
     sha256: bytes
@@ -30,6 +34,8 @@ class Picture:
     height_px: int
     taken: datetime
     quality: float
+    most_px: int = HEIGHT_PX
+    widest: float = _WIDEST
 
     @property
     def name(self) -> str:
@@ -37,7 +43,7 @@ class Picture:
 
     def width_at(self, height: float) -> float:
         """Its width when shown at `height`."""
-        return height * min(self.width_px / self.height_px, _WIDEST)
+        return height * min(self.width_px / self.height_px, self.widest)
 
 
 # The best crop of each third of a tracklet: several pictures then show a person from several sides.
@@ -60,22 +66,32 @@ def pictures_of(connection: Connection, tracklets: Iterable[int]) -> dict[int, l
     return pictures
 
 
+def contexts_of(connection: Connection, tracklets: Iterable[int]) -> dict[int, Picture]:
+    """The context frame of each tracklet (id) that has one."""
+    return {
+        tracklet: Picture(
+            frame.camera, frame.picture, frame.width_px, frame.height_px, frame.captured_at, 1.0, CONTEXT_PX, 4.0
+        )
+        for tracklet, frame in frames_of(connection, list(tracklets)).items()
+    }
+
+
 def best(pictures: Sequence[Picture]) -> Picture:
     return max(pictures, key=lambda picture: (picture.quality, picture.sha256))
 
 
 def write_thumbnails(
-    crops: CropStore, wanted: Iterable[Picture], folder: Path, progress: Callable[[int, int], None] | None = None
+    wanted: Iterable[tuple[CropStore, Picture]], folder: Path, progress: Callable[[int, int], None] | None = None
 ) -> set[str]:
-    """Writes each picture once into `folder` under its name, with one in memory at a time.
+    """Writes each picture, from its store, once into `folder` under its name, with one in memory at a time.
 
     Returns the names of pictures that are missing or damaged in the crop store; these are not written.
     """
-    pictures = sorted({picture.name: picture for picture in wanted}.items())
+    pictures = sorted({picture.name: (store, picture) for store, picture in wanted}.items())
     missing = set()
-    for done, (name, picture) in enumerate(pictures, 1):
+    for done, (name, (store, picture)) in enumerate(pictures, 1):
         try:
-            data = _thumbnail(crops.get(place_of_crop(picture.camera, picture.taken), picture.sha256))
+            data = _thumbnail(picture, store.get(place_of_crop(picture.camera, picture.taken), picture.sha256))
         except (StoreError, PictureError):
             missing.add(name)
         else:
@@ -85,12 +101,12 @@ def write_thumbnails(
     return missing
 
 
-def _thumbnail(data: bytes) -> bytes:
-    """A JPEG at most HEIGHT_PX high, of an encoded picture."""
+def _thumbnail(picture: Picture, data: bytes) -> bytes:
+    """The file of an encoded picture."""
     pixels = decode(data)
     height, width = pixels.shape[:2]
-    kept = min(width, round(height * _WIDEST))
-    left, scale = (width - kept) // 2, min(1.0, HEIGHT_PX / height)
+    kept = min(width, round(height * picture.widest))
+    left, scale = (width - kept) // 2, min(1.0, picture.most_px / height)
     size = max(1, round(kept * scale)), max(1, round(height * scale))
     small = cv2.resize(pixels[:, left : left + kept], size, interpolation=cv2.INTER_AREA)
     done, encoded = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])

@@ -7,6 +7,7 @@ from pathlib import Path
 from sqlalchemy import text
 
 from pipeline.city.assignments import write_assignments
+from pipeline.crops.context_frames import context_store
 from pipeline.crops.crop_store import CropStore
 from pipeline.governance.audit import Action, audit
 from pipeline.report.folder import check_folder, open_folder, remove_stale, writing
@@ -45,13 +46,15 @@ def write_report(
         details = {"digest": contents.digest}
         audit(connection, store.settings.operator, Action.REPORT_WRITE, unit=district, details=details)
     with writing(out):
-        shown = list(contents.all_pictures())
-        missing = write_thumbnails(crops, shown, thumbnails, progress)
+        contexts = context_store(store.settings)
+        shown = [(crops, picture) for picture in contents.all_pictures()]
+        shown += [(contexts, picture) for picture in contents.all_contexts()]
+        missing = write_thumbnails(shown, thumbnails, progress)
         write_assignments(store, district, out / "assignments.jsonl")
         decisions = _write_decisions(store, district, out / "decisions.jsonl")
         for name, page in render(contents, missing, decisions).items():
             write_whole(out / name, page)
-        remove_stale(thumbnails, {picture.name for picture in shown} - missing)
+        remove_stale(thumbnails, {picture.name for _, picture in shown} - missing)
     return out / "index.html"
 
 

@@ -97,6 +97,19 @@ def fill(store: Store) -> None:
             ),
             camera,
         )
+        batch = connection.scalar(
+            text(
+                "INSERT INTO ingest_batch (digest, door, name, options, operator) "
+                "VALUES (decode(repeat('07', 32), 'hex'), 'video', 'plaza.mp4', '{}', 'anna') RETURNING id"
+            )
+        )
+        connection.execute(
+            text(
+                "INSERT INTO context_frame (camera, track, captured_at, picture, width_px, height_px, batch_id) "
+                "VALUES (:camera, '1', now(), decode(repeat('07', 32), 'hex'), 640, 480, :batch)"
+            ),
+            camera | {"batch": batch},
+        )
         event = text("INSERT INTO identity_event (run_id, kind, persistent_id, other_id) VALUES (:run, :kind, :a, :b)")
         for kind, other in (("create", None), ("split", uuid4()), ("move", uuid4()), ("retire", None)):
             connection.execute(event, {"run": run, "kind": kind, "a": uuid4(), "b": other})

@@ -40,6 +40,9 @@ Masks = Annotated[
     ),
 ]
 MotionGate = Annotated[bool | None, typer.Option(help="Look only where something moves.")]
+ContextFrames = Annotated[
+    bool | None, typer.Option(help="Keep the whole frame of each track's first picture for some days.")
+]
 Start = Annotated[str | None, typer.Option(metavar="TIME", help="Time of a file's first frame, with a time zone.")]
 Fps = Annotated[str | None, typer.Option(metavar="N", help="Frames a second of a file that states no times.")]
 Name = Annotated[str | None, typer.Option(metavar="TEXT", help="The camera's name, for people.")]
@@ -70,6 +73,7 @@ def add(
     region: Region = None,
     mask: Masks = None,
     motion_gate: MotionGate = None,
+    context_frames: ContextFrames = None,
     start: Start = None,
     fps: Fps = None,
     name: Name = None,
@@ -111,6 +115,7 @@ def set_(
     region: Region = None,
     mask: Masks = None,
     motion_gate: MotionGate = None,
+    context_frames: ContextFrames = None,
     start: Start = None,
     fps: Fps = None,
     name: Name = None,

@@ -60,6 +60,8 @@ def status(as_json: AsJson = False) -> None:
         out().print(f"{found['withdrawn']} crops withdrawn by `urban-reid ingest undo`")
     if found["gone"]:
         out().print(f"[yellow]pictures of {found['gone']} crops are gone[/yellow]; what comes back takes part again")
+    if found["context_frames"]:
+        out().print(f"{found['context_frames']} context frames, each kept for {settings().context_days} days")
     if cameras:
         counts = ", ".join(f"{count} {colored(state)}" for state, count in sorted(found["cameras"].items()))
         out().print(f"cameras: {counts}" + ("; `urban-reid cameras list`" if found["cameras"].keys() - {"up"} else ""))

@@ -88,7 +88,9 @@ def test_a_restored_city_has_the_same_decisions_and_nothing_to_resolve(
         assert written == 0
     pictures = [file for file in read_files(taken[0], taken[1].manifest) if file.path.startswith("crops/")]
     assert len(pictures) == len({path for path in resolved.crops.root.rglob("*") if path.is_file()}) > 0
-    for file in pictures:
+    contexts = [file for file in read_files(taken[0], taken[1].manifest) if file.path.startswith("context/")]
+    assert before["context_frames"] > 0 and len(contexts) == 1  # all tracks have one picture, of one day
+    for file in (*pictures, *contexts):
         assert (home / file.path).read_bytes() == (resolved.store.settings.home / file.path).read_bytes()
 
 

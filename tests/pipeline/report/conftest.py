@@ -12,7 +12,7 @@ from pipeline.report import write_report
 from pipeline.store import Store
 from pipeline.store.embedded import EmbeddedServer
 from tests.helpers.homes import fresh_settings
-from tests.helpers.reported import HOSTILE, LINES, Reported, blind_cameras
+from tests.helpers.reported import HOSTILE, LINES, Reported, blind_cameras, give_context_frames
 from tests.helpers.town import Town
 
 
@@ -45,6 +45,7 @@ def reported(
             town.take_in((hostile_files / "manifest.jsonl").read_text().splitlines()[:LINES])
             town.resolve()
             blind_cameras(store)
+            give_context_frames(store)
             out = tmp_path_factory.mktemp("reported") / "report"
             write_report(store, town.crops, "d1", out)
             yield Reported(town, out)

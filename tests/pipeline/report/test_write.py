@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -53,6 +54,16 @@ def test_progress_counts_thumbnails_and_the_audit_records_the_report(reported: R
         row = connection.execute(text("SELECT actor, unit, details FROM audit ORDER BY id DESC LIMIT 1")).one()
     assert (row.actor, row.unit) == (reported.town.store.settings.operator, "d1")
     assert row.details["digest"] in index.read_text()
+
+
+def test_evidence_shows_the_whole_frame_of_a_track_that_has_one(reported: Reported) -> None:
+    with reported.town.store.begin() as connection:
+        name = connection.scalar(text("SELECT encode(picture, 'hex') || '.jpg' FROM context_frame LIMIT 1"))
+    pages = "".join((reported.out / page).read_text() for page in ("joins.html", "review.html"))
+    shown = re.findall(rf'<div class="context">\s*<img class="thumb" src="crops/{name}"[^>]*>', pages)
+    assert shown and all('width="180" height="135"' in found and "the whole frame at" in found for found in shown)
+    picture = np.asarray(cv2.imread(str(reported.out / "crops" / str(name))))
+    assert picture.shape == (480, 640, 3)  # not cut, as a crop would be
 
 
 def test_an_earlier_report_is_replaced(reported: Reported, tmp_path: Path) -> None:
