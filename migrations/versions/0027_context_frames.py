@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0026"
-down_revision = "0025"
+revision = "0027"
+down_revision = "0026"
 
 _UP = """
 ALTER TABLE camera_feed ADD COLUMN context_frames boolean NOT NULL DEFAULT false;
