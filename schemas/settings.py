@@ -168,6 +168,10 @@ class Settings(BaseSettings):
     def detectors_dir(self) -> Path:
         return self.home / "detectors"
 
+    @property
+    def attributes_dir(self) -> Path:
+        return self.home / "attributes"
+
     def training_dir(self, model: str) -> Path:
         """The folder with a training run's checkpoint, log and curves."""
         return self.home / "training" / model

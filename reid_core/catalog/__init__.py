@@ -13,7 +13,7 @@ from reid_core.catalog.entries import (
     find_model,
     published_convention,
 )
-from reid_core.catalog.obtaining import Obtained, is_obtained, obtain
+from reid_core.catalog.obtaining import Obtained, is_obtained, keep_files, obtain
 
 __all__ = [
     "CatalogFile",
@@ -24,6 +24,7 @@ __all__ = [
     "catalog",
     "find_model",
     "is_obtained",
+    "keep_files",
     "obtain",
     "published_convention",
 ]

@@ -2,7 +2,8 @@
 
 import re
 import shutil
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -84,6 +85,24 @@ def is_obtained(folder: Path, model: CatalogModel) -> bool:
         all(_is(file, folder / file.name) if file.hash else (folder / file.name).is_file() for file in release.files)
         for release in model.releases
     )
+
+
+def keep_files(place: Path, files: Sequence[Path]) -> None:
+    """Copies a model's files into the folder `place`, whole, instead of what was there. Raises HomeError."""
+    new = place.with_name(f".{place.name}.{uuid.uuid4().hex}")
+    try:
+        make_folders(new)
+        for file in files:
+            shutil.copyfile(file, new / file.name)
+        if place.exists():
+            old = place.with_name(f".{place.name}.{uuid.uuid4().hex}")
+            place.rename(old)
+            shutil.rmtree(old, ignore_errors=True)
+        new.rename(place)
+    except OSError as error:
+        raise HomeError(f"{place}: the model cannot be kept there: {error.strerror}") from None
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
 
 
 def _with_hashes(release: Release, model: CatalogModel, sha256: str | None) -> Release:

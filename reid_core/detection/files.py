@@ -1,12 +1,11 @@
 """Files of detectors: those of this home, `detectors/NAME/`, and others."""
 
 import hashlib
-import shutil
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-from schemas.disk import make_folders, write_whole
+from reid_core.catalog.obtaining import keep_files
+from schemas.disk import write_whole
 from schemas.errors import HomeError, ModelFileError
 from schemas.settings import Settings
 
@@ -48,21 +47,7 @@ def default_detector(settings: Settings) -> str | None:
 
 def keep_detector(settings: Settings, name: str, files: Sequence[Path]) -> None:
     """Copies `files` as the detector `name` of this home, in place of one that has this name. Raises HomeError."""
-    place = settings.detectors_dir / name
-    new = place.with_name(f".{name}.{uuid.uuid4().hex}")
-    try:
-        make_folders(new)
-        for file in files:
-            shutil.copyfile(file, new / file.name)
-        if place.exists():
-            old = place.with_name(f".{name}.{uuid.uuid4().hex}")
-            place.rename(old)
-            shutil.rmtree(old, ignore_errors=True)
-        new.rename(place)
-    except OSError as error:
-        raise HomeError(f"{place}: cannot keep the detector there: {error.strerror}") from None
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
+    keep_files(settings.detectors_dir / name, files)
 
 
 def make_default(settings: Settings, name: str) -> None:

@@ -5,8 +5,10 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from reid_core.attributes import open_attributes
 from reid_core.catalog import catalog
 from reid_core.detection import open_detector
 from schemas.settings import Settings
@@ -142,8 +144,18 @@ def test_a_file_without_a_published_hash_needs_one_from_the_user(
 
 def test_names_and_tasks_that_cannot_be_got(run_here: Run) -> None:
     assert "no model 'retail-0286' in the catalog; nearest: " in error_of(run_here("models", "get", "retail-0286"), 2)
-    attributes = "person-attributes-recognition-crossroad-0230"
-    assert "nothing here uses models for attributes yet" in error_of(run_here("models", "get", attributes), 2)
+    attributes = "person-attributes-recognition-crossroad-0234"
+    assert "its outputs are not known here; person-attributes" in error_of(run_here("models", "get", attributes), 2)
+
+
+def test_a_model_for_attributes_is_kept_and_listed(run_here: Run, settings: Settings, models: Path) -> None:
+    name = "person-attributes-recognition-crossroad-0230"
+    got = run_here("models", "get", name, "--from", str(models))
+    assert got.returncode == 0 and f"{name} is here; reid_core.attributes opens it" in got.stdout, got.stderr
+    assert "is here already" in run_here("models", "get", name).stdout
+    assert json.loads(run_here("models", "list", "--json").stdout)["attributes"] == [name]
+    assert f"for attributes: {name}" in run_here("models", "list").stdout
+    assert len(open_attributes(settings).recognize([np.zeros((160, 80, 3), np.uint8)])) == 1
 
 
 def test_two_programs_do_not_fetch_one_model_at_a_time(run_here: Run, settings: Settings) -> None:

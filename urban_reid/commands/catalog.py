@@ -12,6 +12,8 @@ from urban_reid.output import Table, out, print_json, shown
 from urban_reid.progress import stages
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from reid_core.catalog import CatalogModel, Release
     from urban_reid.progress import Tell
 
@@ -102,9 +104,10 @@ def get(
     """Bring published models here, each file with the hash that the catalog states.
 
     A model for re-identification is registered, and put in use where none is. A detector becomes this data directory's
-    default, also where it is here already. A download that was cut goes on. Proxies: HTTPS_PROXY and NO_PROXY.
+    default, also where it is here already. A model for attributes is kept for the library. A download that was cut goes
+    on. Proxies: HTTPS_PROXY and NO_PROXY.
     """
-    from reid_core.catalog import Task, find_model
+    from reid_core.catalog import find_model
 
     models = [find_model(name) for name in dict.fromkeys(names)]
     if sha256 is not None and len(models) > 1:
@@ -112,8 +115,7 @@ def get(
     done = []
     with stages() as tell:
         for model in models:
-            keep = {Task.RE_IDENTIFICATION: _register, Task.DETECTION: _keep_detector}.get(model.task, _refuse)
-            done.append(keep(model, source, sha256, tell, as_json))
+            done.append(_KEEP[model.task](model, source, sha256, tell, as_json))
     if as_json:
         print_json({"models": done})
 
@@ -153,5 +155,29 @@ def _keep_detector(model: "CatalogModel", source: str | None, sha256: str | None
     return {"name": model.name, "fetched": not here, "default": True}
 
 
+def _keep_attributes(model: "CatalogModel", source: str | None, sha256: str | None, tell: "Tell", quiet: bool) -> Done:
+    from reid_core.attributes import OPENABLE
+    from reid_core.catalog import is_obtained, keep_files, obtain
+
+    if model.name not in OPENABLE:
+        raise UsageError(f"{model.name}: its outputs are not known here; {', '.join(OPENABLE)} can be opened")
+    place = settings().attributes_dir / model.name
+    here = is_obtained(place, model)
+    if not here:
+        with obtain(settings(), model, source, sha256, tell) as obtained:
+            keep_files(place, obtained.files)
+    if not quiet:
+        out().print(f"{model.name} {'is here already' if here else 'is here'}; reid_core.attributes opens it")
+    return {"name": model.name, "fetched": not here}
+
+
 def _refuse(model: "CatalogModel", *_: object) -> Done:
     raise UsageError(f"{model.name}: nothing here uses models for {model.task} yet")
+
+
+_KEEP: "dict[str, Callable[..., Done]]" = {
+    "re-identification": _register,
+    "detection": _keep_detector,
+    "attributes": _keep_attributes,
+    "faces": _refuse,
+}

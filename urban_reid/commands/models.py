@@ -41,12 +41,14 @@ app.add_typer(convert.app)
 
 @app.command("list", epilog="Example: urban-reid models list")
 def list_(as_json: AsJson = False) -> None:
-    """List the registered models, how each compares with the one in use, and the detectors of this data directory."""
+    """List the registered models, how each compares with the one in use, and this data directory's other models."""
     from pipeline.registry import models
     from pipeline.store import Store
     from pipeline.training.comparison import read_comparison
+    from reid_core.attributes import attribute_models
     from reid_core.detection.files import HOG, default_detector, detector_names
 
+    attributes = attribute_models(settings())
     detectors = [HOG, *detector_names(settings())]
     detector = default_detector(settings()) or HOG
     with Store.open(settings(), "urban-reid models") as store:
@@ -73,6 +75,7 @@ def list_(as_json: AsJson = False) -> None:
                 ],
                 "detectors": detectors,
                 "default_detector": detector,
+                "attributes": attributes,
             }
         )
         return
@@ -96,6 +99,8 @@ def list_(as_json: AsJson = False) -> None:
         out().print(f"mAP: in percent, with the difference to {shown(used.name)} on the same held-out people")
     marked = (f"{name} (default)" if name == detector else name for name in detectors)
     out().print(f"detectors: {shown(', '.join(marked))}")
+    if attributes:
+        out().print(f"for attributes: {shown(', '.join(attributes))}")
 
 
 @app.command(

@@ -1,0 +1,21 @@
+"""Attributes of people: what somebody wears and carries, by name, from a picture of the person."""
+
+from reid_core.attributes.colors import color_name
+from reid_core.attributes.recognizer import (
+    NAMES,
+    OPENABLE,
+    AttributeRecognizer,
+    PersonAttributes,
+    attribute_models,
+    open_attributes,
+)
+
+__all__ = [
+    "NAMES",
+    "OPENABLE",
+    "AttributeRecognizer",
+    "PersonAttributes",
+    "attribute_models",
+    "color_name",
+    "open_attributes",
+]
