@@ -22,7 +22,7 @@ from reid_core.tensors import MAX_TEXT_BYTES, read_tensors, sha256_of
 from schemas.calibration import LevelCalibration
 from schemas.cards import ModelCard
 from schemas.disk import write_whole
-from schemas.errors import CoreError, ModelFileError, UsageError
+from schemas.errors import CoreError, InputError, ModelFileError, UsageError
 from schemas.keys import content_hash
 
 if TYPE_CHECKING:
@@ -145,6 +145,15 @@ def base_card(card: ModelCard) -> ModelCard:
             "sha256": {name: digest for name, digest in card.sha256.items() if name not in SPACE},
         }
     )
+
+
+def refuse_space(card: ModelCard, what: str) -> None:
+    """Raises InputError for a feature space, which needs to know each picture's camera. what: that cannot be done."""
+    if card.feature_space is not None:
+        raise InputError(
+            f"{card.name} is a feature space, which needs to know the camera of each picture, and {what}; "
+            "take the model that it is computed from"
+        )
 
 
 def open_space(directory: Path, card: ModelCard) -> FeatureSpace | None:

@@ -24,6 +24,7 @@ from reid_core.evaluation.evaluate import load_attention, rank_features
 from reid_core.evaluation.ranking import RankingScores
 from reid_core.evaluation.spaces import Labeled, evaluated_spaces
 from reid_core.feature_space import FeatureSpace
+from reid_core.files import read_card, refuse_space
 from reid_core.preprocessing import prepare
 from reid_core.serving.checks import check_vectors
 from reid_core.serving.devices import choose_device
@@ -133,9 +134,9 @@ def open_model(
     `URBAN_REID_DEVICE`, which is "auto" unless set, as the other settings of the environment are taken (precision,
     batch size, threads).
 
-    Raises InputError if there is no such file or folder, or if a file's convention is stated nowhere; ModelFileError or
-    VectorError for a file that is no embedder or was changed; CoreError if an extra ('openvino', 'onnx') or the GPU is
-    missing.
+    Raises InputError if there is no such file or folder, for a feature space, or if a file's convention is stated
+    nowhere; ModelFileError or VectorError for a file that is no embedder or was changed; CoreError if an extra
+    ('openvino', 'onnx') or the GPU is missing.
 
         model = reid_core.open_model(reid_core.DEMO_MODEL)
         convention = InputConvention(color="bgr", range=255, mean=(0, 0, 0), std=(1, 1, 1))
@@ -146,6 +147,7 @@ def open_model(
     if path.is_dir():
         if convention is not None:
             raise InputError(f"{path}: a model directory's card has its input convention; give none")
+        refuse_space(read_card(path), "is applied by a city")
         return Model(LocalCore.open(ours, path), load_attention(path), choose_device(ours))
     if not path.is_file():
         raise InputError(f"{path}: no such file or model directory")

@@ -19,7 +19,7 @@ from pipeline.store import Store
 from pipeline.training.comparison import Comparison, compare, in_words, measure, read_comparison, write_comparison
 from pipeline.training.data import open_training_data
 from reid_core.datasets import SPLITS, Dataset
-from reid_core.files import CARD, read_card, write_card
+from reid_core.files import CARD, read_card, refuse_space, write_card
 from schemas.calibration import LevelCalibration
 from schemas.cards import DiffAttentionSettings, InputConvention, ModelConfig
 from schemas.errors import InputError, ModelFileError
@@ -129,7 +129,7 @@ def recipe_of(store: Store, parameters: TrainParameters) -> "Recipe":
     """The paper's recipe for the strategy and baseline, with the settings of `parameters` in place of the paper's.
 
     The strategy `separate` with fresh weights first trains them with the strategy `plain`. Raises InputError if the
-    model to start from is not registered.
+    model to start from is not registered, or is a feature space.
     """
     from reid_core.training.plans import paper_settings
     from reid_core.training.recipe import Recipe
@@ -140,6 +140,7 @@ def recipe_of(store: Store, parameters: TrainParameters) -> "Recipe":
     if parameters.start_from is not None:
         with store.begin() as connection:
             row = find_model(connection, parameters.start_from)
+        refuse_space(row.card, "nothing is trained on it")
         start = row.directory(store.settings)
         config = config.model_copy(update={"input": row.card.input})
     elif parameters.strategy == "separate":

@@ -30,6 +30,7 @@ from reid_core.files import (
     load_model,
     model_digest,
     read_card,
+    refuse_space,
     save_model,
     write_card,
 )
@@ -99,10 +100,11 @@ def export_model(
 
     `calibration`: prepared pictures, uint8 RGB (N, H, W, 3), for int8. A torch model can be exported to every format,
     an OpenVINO or ONNX model only to OpenVINO. Raises UsageError for a combination that is not supported, InputError if
-    `out` exists, ModelFileError, and CoreError if an extra is missing, if this processor cannot run the file as it
-    would be used, or, with the figures, if the result is not the same model.
+    `out` exists and for a feature space, ModelFileError, and CoreError if an extra is missing, if this processor cannot
+    run the file as it would be used, or, with the figures, if the result is not the same model.
     """
     card = read_card(source)
+    refuse_space(card, "cannot be exported")
     refuse_combination(card, to, precision, calibration is not None, labeled is not None)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: exists already; give the name of a new folder")

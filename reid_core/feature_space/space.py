@@ -1,6 +1,6 @@
 """A feature space: what it computes, and its two files."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -147,6 +147,10 @@ class FeatureSpace:
         """What a person wants to know of the space, as JSON."""
         return {"dims": self.dims, "dims_out": self.dims_out, "units": len(self.units), "basis": self.basis is not None}
 
+    def unit_of(self, camera: str) -> str:
+        """The unit whose mean a camera takes: itself, or its longest prefix that has one; "" is that of everything."""
+        return _longest_prefix(camera, self.units)
+
     def _rows_of(self, cameras: Sequence[str]) -> Ints:
         """The row of `means` of each camera."""
         known = {code: row for row, code in enumerate(self.units)}
@@ -160,7 +164,7 @@ class FeatureSpace:
         return np.rint(self.basis / _step_of(self.basis))
 
 
-def _longest_prefix(code: str, known: dict[str, int]) -> str:
+def _longest_prefix(code: str, known: Container[str]) -> str:
     while code and code not in known:
         code = code.rpartition("/")[0]
     return code

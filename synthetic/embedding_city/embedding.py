@@ -82,6 +82,13 @@ def _strangers(seed: int) -> Singles:
     return generator(seed, "embedding city", 7).standard_normal((_STRANGERS, DIMS), np.float32)
 
 
+def camera_shift(settings: EmbeddingCitySettings, camera: int) -> Singles:
+    """(D,) What the camera of this number adds to every raw feature."""
+    model = retail_0277()
+    along_axes = _shift(settings.seed, camera) * np.float32(settings.color_bias) * model.camera
+    return np.asarray(along_axes @ model.rotation, np.float32)
+
+
 def _shift(seed: int, camera: int) -> Singles:
     """(D,) A camera's color bias, with variance 1 along each axis."""
     return generator(seed, "embedding city", 8, camera).standard_normal(DIMS, np.float32)

@@ -1,6 +1,5 @@
 """urban-reid models: the registered models, and which of them embeds the crops."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,7 +21,7 @@ from urban_reid.arguments import (
     checked,
     input_convention,
 )
-from urban_reid.commands import catalog, convert, export, promotion
+from urban_reid.commands import catalog, convert, export, promotion, spaces
 from urban_reid.commands.on_city import calibrate_on_city
 from urban_reid.commands.promotion import figures
 from urban_reid.earlier_names import Command
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="The models that turn pictures into features.", no_args_is_help=True)
 app.add_typer(catalog.app)
+app.add_typer(spaces.app)
 app.add_typer(promotion.app)
 app.add_typer(export.app)
 app.add_typer(convert.app)
@@ -60,6 +60,8 @@ def list_(as_json: AsJson = False) -> None:
                 for row in rows
                 if used is not None and not row.in_use and (found := read_comparison(connection, row, used))
             }
+    names = {row.id: row.name for row in rows}
+    bases = {row.name: names[row.base_id] for row in rows if row.base_id is not None}
     if as_json:
         print_json(
             {
@@ -67,6 +69,7 @@ def list_(as_json: AsJson = False) -> None:
                     {
                         "name": row.name,
                         "in_use": row.in_use,
+                        "base": bases.get(row.name),
                         "dims": row.dims,
                         "card": row.card.model_dump(mode="json"),
                         "comparison": figures(compared[row.name]) if row.name in compared else None,
@@ -87,7 +90,9 @@ def list_(as_json: AsJson = False) -> None:
         table.add_row(
             shown(row.name),
             "yes" if row.in_use else "",
-            shown(card.architecture if card.engine == "torch" else card.engine),
+            shown(f"space on {bases[row.name]}" if row.name in bases else card.architecture)
+            if card.engine == "torch" or row.name in bases
+            else shown(card.engine),
             f"{card.input.height}x{card.input.width} {card.input.color}",
             card.diff_attention.transform if card.diff_attention else "",
             f"{found.metrics['mAP']:.1f} ({found.difference['mAP']:+.1f})" if found else "",
@@ -132,55 +137,6 @@ def register(
         print_json({"id": model_id, "name": name})
     else:
         out().print(f"registered as {shown(name)}; `urban-reid models use {shown(name)}` puts it in use")
-
-
-class Basis(StrEnum):
-    NONE = "none"
-    TRACKLETS = "tracklets"
-
-
-@app.command(epilog="Example: urban-reid models normalize 0277 --on-city d1 --name 0277-d1")
-def normalize(
-    base: Annotated[str, typer.Argument(help="A registered model.")],
-    on_city: Annotated[
-        str, typer.Option("--on-city", metavar="UNIT", help="Learn from the crops of this unit of the city.")
-    ],
-    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Of the new model.")],
-    basis: Annotated[
-        Basis, typer.Option(help="tracklets: also whiten by how features of one tracklet spread.")
-    ] = Basis.NONE,
-    as_json: AsJson = False,
-) -> None:
-    """Make a model that takes each camera's mean off the features of another, without labels.
-
-    It is learned from the unit's crops up to now; later crops do not change it. Features stay stored as they are, under
-    the base. Calibrate, compare and promote the new model like any other.
-    """
-    from pipeline.crops.crop_store import CropStore
-    from pipeline.spaces.derived import normalize as learn
-    from pipeline.store import Store
-    from reid_core.serving.factory import open_core
-
-    ours = settings()
-    with Store.open(ours, "urban-reid models normalize") as store, steps() as begin:
-        found = learn(
-            store,
-            CropStore(ours),
-            lambda model: open_core(ours, model.directory(ours)),
-            base,
-            on_city,
-            name,
-            basis.value,
-            begin,
-        )
-    tracklets = found.learned.tracklets
-    if as_json:
-        print_json({"name": name, "base": base, "crops": found.learned.crops, "tracklets": tracklets})
-        return
-    out().print(
-        f"registered as {shown(name)}: means of {len(tracklets)} cameras from {found.learned.crops} crops of "
-        f"{sum(tracklets.values())} tracklets; `urban-reid models calibrate {shown(name)}` comes next"
-    )
 
 
 @app.command(epilog="Example: urban-reid models rename candidate-3 winter")

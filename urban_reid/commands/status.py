@@ -23,6 +23,7 @@ def status(as_json: AsJson = False) -> None:
     from pipeline.city.status import status as read
     from pipeline.registry import models
     from pipeline.resolve.calibrations import current_calibrations
+    from pipeline.spaces.overview import borrowed_means
     from pipeline.store import Store
 
     with Store.open(settings(), "urban-reid status") as store:
@@ -33,9 +34,11 @@ def status(as_json: AsJson = False) -> None:
             drifted = {} if model is None else drifts(connection, calibrations, model.id)
             learned = {} if model is None else newest_outcomes(connection, model.id)
             cameras = overview(connection, datetime.now(UTC))
+        borrowed = {} if model is None else borrowed_means(store, model)
     found["drifted"] = [level.value for level, drift in drifted.items() if drift.drifted]
     found["cameras"] = dict(Counter(camera.state for camera in cameras))
     found["learned"] = {unit: outcome.model_dump(mode="json") for unit, outcome in learned.items()}
+    found["borrowed_means"] = borrowed
     warn_if_open(settings())
     if as_json:
         print_json(found)
@@ -66,4 +69,8 @@ def status(as_json: AsJson = False) -> None:
         counts = ", ".join(f"{count} {colored(state)}" for state, count in sorted(found["cameras"].items()))
         out().print(f"cameras: {counts}" + ("; `urban-reid cameras list`" if found["cameras"].keys() - {"up"} else ""))
     out().print(f"model {shown(found['model'] or 'none in use')}")
+    if borrowed:
+        taken = ", ".join(f"{camera} (of {unit or 'all'})" for camera, unit in list(borrowed.items())[:5])
+        more = f", and {len(borrowed) - 5} more" if len(borrowed) > 5 else ""
+        out().print(f"cameras that take the mean of a unit above: {taken}{more}; `urban-reid models normalize` learns")
     out().print(f"decision digest {found['digest']}", soft_wrap=True)

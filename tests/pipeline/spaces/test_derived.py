@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from pipeline.city.decision_digest import decision_digest
+from pipeline.city.units import store_city
 from pipeline.city.watermarks import mark_everything
 from pipeline.crops.crop_store import CropStore
 from pipeline.registry import (
@@ -26,16 +27,21 @@ from pipeline.resolve import resolve_unit, units_within
 from pipeline.search.request import request_search
 from pipeline.search.search import search
 from pipeline.spaces.derived import base_directory, normalize
+from pipeline.spaces.overview import borrowed_means, camera_means
 from pipeline.store import Store
 from pipeline.store.copy import copy_out
 from pipeline.store.partitions import ensure_partitions
+from pipeline.training.candidate import recipe_of
 from pipeline.training.promotion import Promotion, promote, rollback
+from reid_core import open_model
+from reid_core.export.export import export_model
 from reid_core.feature_space import FeatureSpace
 from reid_core.files import model_digest, read_card
 from reid_core.serving.core import ReIDCore, compared_features
 from reid_core.serving.factory import open_core
+from schemas.city_file import City
 from schemas.errors import CityError, InputError, ModelFileError, StoreError
-from schemas.parameters import SearchHit, SearchParameters
+from schemas.parameters import SearchHit, SearchParameters, TrainParameters
 from tests.helpers.thin_town import ThinTown, calibrations, crowd
 from tests.helpers.town import Town
 
@@ -257,6 +263,36 @@ def test_a_space_of_an_unknown_base_is_refused(thin: ThinTown, server: Any) -> N
         register_model(other, settings, folder, "space")
         with other.begin() as connection:
             assert find_model(connection, "space").base_id == find_model(connection, "base").id
+
+
+def test_a_camera_added_later_takes_the_mean_of_its_building_and_says_so(thin: ThinTown) -> None:
+    store = thin.store
+    space = normalized(thin)
+    assert borrowed_means(store, space) == {} and camera_means(store, thin.model) == []
+    units = [{"code": unit.code} for unit in thin.crowd.city.units]
+    units += [{"code": "d1/s1/b1/later"}, {"code": "d2"}, {"code": "d2/s1"}, {"code": "d2/s1/b1"}]
+    units += [{"code": "d2/s1/b1/c1"}]
+    store_city(store, City.model_validate({"units": units}))
+    assert borrowed_means(store, space) == {"d1/s1/b1/later": "d1/s1/b1", "d2/s1/b1/c1": ""}
+    own = next(one for one in camera_means(store, space) if one.camera == "d1/s1/b1/c1")
+    assert own.unit == own.camera and own.tracklets > 0
+    core = cores(store)(space)
+    raw = np.tile(np.linspace(1, 2, space.card.raw_dims), (2, 1))
+    one, other = compared_features(core, raw, ["d1/s1/b1/later", "d1/s1/b1"])
+    assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("kind", ["export", "library", "training"])
+def test_what_knows_no_cameras_refuses_a_space(thin: ThinTown, tmp_path: Path, kind: str) -> None:
+    folder = normalized(thin).directory(thin.store.settings)
+    with pytest.raises(InputError, match="space is a feature space, which needs to know the camera of each picture"):
+        if kind == "export":
+            export_model(thin.store.settings, folder, tmp_path / "out", "openvino")
+        elif kind == "library":
+            open_model(folder)
+        else:
+            words = {"name": "next", "dataset": "rendered:1", "operator": "anna", "reason": "a test"}
+            recipe_of(thin.store, TrainParameters.model_validate({**words, "start_from": "space"}))
 
 
 # ---- pictures: a model that embeds

@@ -1,0 +1,170 @@
+"""A model beside its feature spaces in whole cities: F1 by level, and what applying a space costs.
+
+    python -m benchmarks.normalized_city rendered --seeds 1-3 --calibrate 301,302,303
+    python -m benchmarks.normalized_city simulated --seeds 11,12 --calibrate 101,102 --cameras 64 --hours 4
+
+Each seed is a city in a data directory of its own. It is resolved with the packaged model; then with the space that
+`models normalize` learns from the city's crops, promoted and with all windows decided anew. Both are calibrated in the
+same way, on labeled cities of other seeds. Of a simulated city the cosine between the camera shifts that were put in
+and those that were found is printed too, with the time that the space takes a crop.
+"""
+
+import argparse
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from sqlalchemy import text
+
+import reid_core
+from benchmarks.home import home
+from pipeline.accuracy.labeled import labeled_tracklets
+from pipeline.accuracy.scorecard import agreement_by_level
+from pipeline.calibration.fit import calibrate
+from pipeline.calibration.labeled_city import all_units
+from pipeline.calibration.labeled_pairs import tracklet_truths, wrong_joins
+from pipeline.city.units import read_city_file, store_city
+from pipeline.city.watermarks import mark_everything
+from pipeline.crops.crop_store import CropStore
+from pipeline.ingest.manifest import ingest_manifest
+from pipeline.registry import ModelRow, insert_calibration, register_model, use_model
+from pipeline.resolve import embed_camera, resolve_unit
+from pipeline.simulation import ingest_simulated
+from pipeline.spaces.derived import normalize
+from pipeline.store import Store
+from pipeline.store.copy import copy_out
+from pipeline.training.promotion import promote
+from reid_core.files import open_space
+from reid_core.serving.core import ReIDCore
+from reid_core.serving.factory import open_core
+from schemas.calibration import LevelCalibration
+from schemas.levels import UPWARD, Level, level_of
+from schemas.settings import Settings
+from synthetic.embedding_city import EmbeddingCitySettings, embedding_city
+from synthetic.embedding_city.embedding import camera_shift
+from synthetic.rendered_city import simulate_city, write_city
+
+DEMO = Path(reid_core.__file__).parent / "weights" / "demo"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=("rendered", "simulated"))
+    parser.add_argument("--seeds", default="1-3", help="such as 1-3 or 11,12")
+    parser.add_argument("--calibrate", required=True, metavar="SEEDS", help="labeled cities, such as 301,302")
+    parser.add_argument("--basis", choices=("none", "tracklets"), default="none")
+    parser.add_argument("--cameras", type=int, default=64, help="of a simulated city")
+    parser.add_argument("--hours", type=float, default=1.0, help="of a simulated city")
+    arguments = parser.parse_args()
+    first, _, last = arguments.seeds.partition("-")
+    seeds = range(int(first), int(last) + 1) if last else map(int, arguments.seeds.split(","))
+    source = f"{arguments.kind}:{arguments.calibrate}"
+    known: dict[str, Sequence[LevelCalibration]] = {}
+    print("| seed | model | level | F1 | P / R | wrong joins |\n|---|---|---|---|---|---|", flush=True)
+    for seed in seeds:
+        with home() as folder, _city(folder, arguments, seed) as (store, base):
+            cores: dict[int, ReIDCore] = {}
+
+            def core(model: ModelRow, store: Store = store, cores: dict[int, ReIDCore] = cores) -> ReIDCore:
+                if model.id not in cores:
+                    cores[model.id] = open_core(store.settings, model.directory(store.settings))
+                return cores[model.id]
+
+            crops = CropStore(store.settings)
+            for name in ("base", "space"):
+                model = base
+                if name == "space":
+                    model = normalize(store, crops, core, base.name, "d1", name, arguments.basis).model
+                # A space without a basis is calibrated alike whatever city its means are of.
+                if name not in known or arguments.basis != "none":
+                    known[name] = calibrate(store.settings, model.directory(store.settings), source).levels
+                with store.begin() as connection:
+                    for calibration in known[name]:
+                        insert_calibration(connection, model.id, calibration)
+                if name == "space":
+                    promote(store, crops, core, name, operator="benchmark", reason="a benchmark", force=True)
+                    with store.begin() as connection:
+                        connection.execute(text("UPDATE run SET decide_again = true WHERE superseded_at IS NULL"))
+                for level, cells in _scores(store, core(model), model).items():
+                    print(f"| {seed} | {name} | {level.value} | {' | '.join(cells)} |", flush=True)
+            if arguments.kind == "simulated":
+                print(_shifts(store, model, arguments, seed), flush=True)
+
+
+@contextmanager
+def _city(folder: Path, arguments: argparse.Namespace, seed: int) -> Iterator[tuple[Store, ModelRow]]:
+    """A store with the city, whose crops are embedded."""
+    settings = Settings(home=folder)
+    with Store.open(settings) as store:
+        crops = CropStore(settings)
+        if arguments.kind == "simulated":
+            model = ingest_simulated(store, embedding_city(_plan(arguments, seed)))
+        else:
+            manifest = write_city(simulate_city(seed), folder / "input")
+            store_city(store, read_city_file(manifest.with_name("city.yaml")))
+            ingest_manifest(store, crops, manifest)
+            register_model(store, settings, DEMO, "demo")
+            model = use_model(store, "demo")
+            core = open_core(settings, model.directory(settings))
+            for unit in all_units(store):
+                if level_of(unit) is Level.CAMERA:
+                    embed_camera(store, core, crops, model, unit)
+        yield store, model
+
+
+def _plan(arguments: argparse.Namespace, seed: int) -> EmbeddingCitySettings:
+    return replace(EmbeddingCitySettings(cameras=arguments.cameras, seed=seed), days=arguments.hours / 24)
+
+
+def _scores(store: Store, core: ReIDCore, model: ModelRow) -> dict[Level, list[str]]:
+    """Resolves everything; the cells of each level's row."""
+    with store.begin() as connection:
+        mark_everything(connection)
+    for unit in all_units(store):
+        resolve_unit(store, core, model, unit, settings=store.settings.association)
+    agreement = agreement_by_level(labeled_tracklets(store, "d1", model.id), {})
+    with store.begin() as connection:
+        truth = tracklet_truths(connection)
+    rows = {}
+    for level in UPWARD[1:]:
+        found, wrong = agreement[level.value], wrong_joins(store, "d1", level, truth)[0]
+        both = f"{found['precision']:.3f} / {found['recall']:.3f}"
+        rows[level] = [f"{found['pairwise_f1']:.3f}", both, f"{int(np.sum(wrong))} of {len(wrong)}"]
+    return rows
+
+
+def _shifts(store: Store, model: ModelRow, arguments: argparse.Namespace, seed: int) -> str:
+    """How well the space of a simulated city has found its cameras' shifts, and how long it takes a crop."""
+    space = open_space(model.directory(store.settings), model.card)
+    assert space is not None
+    query = (
+        "SELECT c.camera, e.v FROM crop c JOIN crop_embedding e ON e.crop_id = c.id AND e.model_id = :model "
+        "ORDER BY c.key LIMIT 20000"
+    )
+    with store.begin() as connection:
+        rows = copy_out(connection, query, {"model": model.features_id}, {"camera": "text", "v": "halfvec"})
+    raw, cameras = np.asarray(rows["v"], np.float64), list(rows["camera"])
+    began = time.perf_counter()
+    space.apply(raw, cameras)
+    took_us = (time.perf_counter() - began) / len(raw) * 1e6
+    plan = _plan(arguments, seed)
+    codes = embedding_city(plan).camera_codes
+    there = [number for number, code in enumerate(codes) if code in space.units]
+    found = np.stack([space.means[space.units.index(codes[number])] for number in there])
+    put_in = np.stack([camera_shift(plan, number) for number in there]).astype(np.float64)
+    cosine = (_unit(found - found.mean(axis=0)) * _unit(put_in - put_in.mean(axis=0))).sum(axis=1)
+    return (
+        f"seed {seed}: {len(there)} cameras; cosine between the shift put in and the one found {cosine.mean():.2f} "
+        f"(lowest {cosine.min():.2f}); {took_us:.1f} us a crop"
+    )
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
+
+
+if __name__ == "__main__":
+    main()

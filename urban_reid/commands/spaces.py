@@ -1,0 +1,109 @@
+"""urban-reid models normalize, show: feature spaces, and what a registered model is."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+from rich.box import SIMPLE
+
+from schemas.settings import settings
+from urban_reid.arguments import AsJson
+from urban_reid.output import Table, out, print_json, shown
+from urban_reid.progress import steps
+
+app = typer.Typer()
+
+
+class Basis(StrEnum):
+    NONE = "none"
+    TRACKLETS = "tracklets"
+
+
+@app.command(epilog="Example: urban-reid models normalize 0277 --on-city d1 --name 0277-d1")
+def normalize(
+    base: Annotated[str, typer.Argument(help="A registered model.")],
+    on_city: Annotated[
+        str, typer.Option("--on-city", metavar="UNIT", help="Learn from the crops of this unit of the city.")
+    ],
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Of the new model.")],
+    basis: Annotated[
+        Basis, typer.Option(help="tracklets: also a basis, by how the features of one tracklet spread.")
+    ] = Basis.NONE,
+    as_json: AsJson = False,
+) -> None:
+    """Make a model that takes each camera's mean off the features of another, without labels.
+
+    It is learned from the unit's crops up to now; later crops do not change it. Features stay stored as they are, under
+    the base. Calibrate, compare and promote the new model like any other.
+    """
+    from pipeline.crops.crop_store import CropStore
+    from pipeline.spaces.derived import normalize as learn
+    from pipeline.store import Store
+    from reid_core.serving.factory import open_core
+
+    ours = settings()
+    with Store.open(ours, "urban-reid models normalize") as store, steps() as begin:
+        found = learn(
+            store,
+            CropStore(ours),
+            lambda model: open_core(ours, model.directory(ours)),
+            base,
+            on_city,
+            name,
+            basis.value,
+            begin,
+        )
+    learned = found.learned
+    if as_json:
+        print_json({"name": name, "base": base, "crops": learned.crops, "tracklets": learned.tracklets})
+        return
+    out().print(
+        f"registered as {shown(name)}: means of {len(learned.tracklets)} cameras from {learned.crops} crops of "
+        f"{sum(learned.tracklets.values())} tracklets"
+    )
+    out().print(f"nothing changes yet: calibrate, compare and promote {shown(name)} like any other model")
+
+
+@app.command(epilog="Example: urban-reid models show 0277-d1")
+def show(name: Annotated[str, typer.Argument(help="A registered model.")], as_json: AsJson = False) -> None:
+    """Show what a registered model is: its base and, of a feature space, whose mean each camera takes."""
+    from pipeline.registry import find_model, model_by_id
+    from pipeline.spaces.overview import camera_means
+    from pipeline.store import Store
+
+    with Store.open(settings(), "urban-reid models show") as store:
+        with store.begin() as connection:
+            model = find_model(connection, name)
+            base = None if model.base_id is None else model_by_id(connection, model.base_id).name
+        cameras = camera_means(store, model)
+    if as_json:
+        print_json(
+            {
+                "name": name,
+                "digest": model.digest.hex(),
+                "in_use": model.in_use,
+                "base": base,
+                "cameras": {one.camera: {"mean_of": one.unit, "tracklets": one.tracklets} for one in cameras},
+                "card": model.card.model_dump(mode="json"),
+            }
+        )
+        return
+    card = model.card
+    table = Table("", "", show_header=False, box=None, padding=(0, 1))
+    table.add_row("name", shown(name) + (" (in use)" if model.in_use else ""))
+    table.add_row("digest", model.digest.hex())
+    table.add_row("network", shown(card.architecture if card.engine == "torch" else card.engine))
+    table.add_row("input", f"{card.input.height}x{card.input.width} {card.input.color}")
+    table.add_row("feature", f"{card.dims} dims")
+    table.add_row("diff attention", card.diff_attention.transform if card.diff_attention else "none")
+    if card.feature_space is not None and base is not None:
+        table.add_row("feature space on", shown(base))
+        table.add_row("learned from", shown(card.feature_space.learned_from))
+        table.add_row("basis", card.feature_space.basis)
+    out().print(table)
+    if not cameras:
+        return
+    means = Table("camera", "mean of", "tracklets", box=SIMPLE, padding=(0, 1))
+    for one in cameras:
+        means.add_row(one.camera, "itself" if one.unit == one.camera else one.unit or "all", str(one.tracklets or ""))
+    out().print(means)
