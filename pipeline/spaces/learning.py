@@ -75,7 +75,7 @@ def learn_space(
             means += [(crops / np.linalg.norm(crops, axis=1, keepdims=True)).mean(axis=0) for crops in tracklets]
             seen_at += [camera] * len(tracklets)
             read += sum(map(len, tracklets))
-            if basis == "tracklets":
+            if isinstance(basis, str) and basis == "tracklets":
                 of_several = [crops for crops in tracklets if len(crops) > 1]
                 most = max(1, _BASIS_CROPS // _CROPS_EACH // len(cameras))
                 several += [(camera, crops) for crops in _evenly(of_several, most)]

@@ -1,0 +1,64 @@
+"""Labeled data for a feature space come from other cameras, whose means it learns there; its basis stays."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from pipeline.calibration.labeled_city import labeled_city
+from pipeline.calibration.withheld import Withheld
+from pipeline.crops.crop_store import CropStore
+from pipeline.registry import ModelRow
+from pipeline.spaces.derived import normalize
+from pipeline.training.comparison import measure
+from reid_core.datasets import open_dataset
+from reid_core.evaluation.evaluate import evaluate
+from reid_core.feature_space import FeatureSpace
+from reid_core.serving.core import ReIDCore
+from reid_core.serving.factory import open_core
+from synthetic.training import training_set
+from tests.helpers.town import Town
+
+
+@pytest.fixture
+def space(town: Town, lines: list[str]) -> ModelRow:
+    """A space with a basis, learned in a small city."""
+    town.take_in(lines[:80])
+
+    def opened(model: ModelRow) -> ReIDCore:
+        return open_core(town.store.settings, model.directory(town.store.settings))
+
+    return normalize(town.store, CropStore(town.store.settings), opened, "test", "d1", "space", "tracklets").model
+
+
+def test_a_labeled_city_has_means_of_its_own_cameras_and_the_same_basis(
+    town: Town, space: ModelRow, tmp_path: Path
+) -> None:
+    settings = town.store.settings
+    people = training_set(5, 8, 4, (128, 64))
+    folder = tmp_path / "market" / "bounding_box_train"
+    folder.mkdir(parents=True)
+    for number, (picture, person) in enumerate(zip(people.pictures, people.identities.tolist(), strict=True)):
+        name = f"{person + 1:04}_c{1 + number % 2}s1_{number:06}_01.jpg"
+        assert cv2.imwrite(str(folder / name), picture[..., ::-1])
+    withheld = Withheld()
+    source = f"market1501:{folder.parent}"
+    with labeled_city(settings, space.directory(settings), source, lambda _: None, withheld) as (_, core, model):
+        assert model.base_id is not None and model.in_use and core.space is not None
+        its = FeatureSpace.open(space.directory(settings))
+        assert its.basis is not None and core.space.basis is not None
+        assert np.array_equal(core.space.basis, its.basis)
+        own = {unit for unit in core.space.units if unit.count("/") == 3}
+        assert own == {"d1/s1/b-c1/c1", "d1/s1/b-c2/c2"} and not own & set(its.units)
+        probes = withheld.features(core)
+        assert probes.shape == (8, space.dims) and np.linalg.norm(probes, axis=1) == pytest.approx(1)
+
+
+def test_a_comparison_ranks_in_the_space(town: Town, space: ModelRow) -> None:
+    settings = town.store.settings
+    folder, dataset = space.directory(settings), open_dataset("rendered:9:12")
+    query, gallery = (dataset.load(split, space.card.input) for split in ("query", "gallery"))
+    scores = evaluate(settings, folder, query, gallery, normalize=True, basis=FeatureSpace.open(folder).basis)
+    assert set(scores) == {"plain", "normalized", "basis"}  # the base's diff attention is not used in its space
+    assert measure(settings, folder, dataset)["mAP"] == pytest.approx(scores["basis"].mAP, abs=1e-3)
