@@ -10,6 +10,7 @@ Importing this module does not load torch.
 """
 
 import hashlib
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,7 +21,7 @@ from reid_core.feature_space import FeatureSpace
 from reid_core.feature_space.space import ARRAYS, DESCRIPTION
 from reid_core.tensors import MAX_TEXT_BYTES, read_tensors, sha256_of
 from schemas.calibration import LevelCalibration
-from schemas.cards import ModelCard
+from schemas.cards import ModelCard, ModelConfig, SpaceSource
 from schemas.disk import write_whole
 from schemas.errors import CoreError, InputError, ModelFileError, UsageError
 from schemas.keys import content_hash
@@ -78,6 +79,57 @@ def save_model(
     )
     write_card(card, directory)
     return card
+
+
+def save_space(
+    space: FeatureSpace,
+    base_directory: Path,
+    directory: Path,
+    *,
+    name: str,
+    learned_from: str,
+    crops: int,
+    tracklets: Mapping[str, int],
+    basis: Literal["none", "tracklets"] = "none",
+) -> ModelCard:
+    """Writes a model that is `space` on the model in `base_directory`, with that model's files, and returns the card.
+
+    learned_from: the crops, in words; for the others see `SpaceSource`. Raises ModelFileError for a damaged base.
+    """
+    base = read_card(base_directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    for file in base.sha256:
+        shutil.copyfile(base_directory / file, directory / file)
+    source = SpaceSource(
+        base=model_digest(base).hex(),
+        dims=base.dims,
+        diff_attention=base.diff_attention,
+        basis=basis,
+        learned_from=learned_from,
+        crops=crops,
+        tracklets=dict(tracklets),
+    )
+    card = ModelCard(
+        **{field: getattr(base, field) for field in ModelConfig.model_fields if field != "diff_attention"},
+        name=name,
+        engine=base.engine,
+        dims=space.dims_out,
+        feature_space=source,
+        strategy=base.strategy,
+        trained_on=base.trained_on,
+        sha256={**base.sha256, **space.save(directory)},
+    )
+    write_card(card, directory)
+    return card
+
+
+def save_base(directory: Path, out: Path) -> None:
+    """Writes the model that the feature space in `directory` is computed from. Raises ModelFileError."""
+    base = base_card(read_card(directory))
+    out.mkdir(parents=True, exist_ok=True)
+    for file in base.sha256:
+        shutil.copyfile(directory / file, out / file)
+    write_card(base, out)
 
 
 def write_card(card: ModelCard, directory: Path) -> None:

@@ -4,7 +4,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.calibration.withheld import Withheld
@@ -15,10 +15,10 @@ from pipeline.ingest.features import take_in_features
 from pipeline.ingest.manifest import ingest_manifest
 from pipeline.registry import ModelRow, models, register_model, use_model
 from pipeline.resolve import embed_camera, resolve_unit, units_within
-from pipeline.spaces.derived import base_directory, register_space
+from pipeline.spaces.derived import register_space
 from pipeline.spaces.learning import learn_space
 from pipeline.store import Store
-from reid_core.files import open_space, read_card
+from reid_core.files import open_space, read_card, save_base
 from reid_core.serving.core import ReIDCore
 from reid_core.serving.factory import open_core
 from schemas.city_file import City, Unit, Walk
@@ -81,9 +81,10 @@ def labeled_city(
 
 def _register(store: Store, model_directory: Path) -> ModelRow:
     """The model in the directory, or the base of a feature space, registered."""
-    with ExitStack() as ends:
+    with tempfile.TemporaryDirectory(prefix="urban-reid-base-") as folder:
         if read_card(model_directory).feature_space is not None:
-            model_directory = ends.enter_context(base_directory(model_directory))
+            save_base(model_directory, Path(folder))
+            model_directory = Path(folder)
         register_model(store, store.settings, model_directory, "calibrated")
     return models(store)[0]
 

@@ -1,12 +1,10 @@
-"""Models that are a feature space on another model, their base: their folders and rows.
+"""Models that are a feature space on another model, their base: learned and registered.
 
-Such a folder holds the base's files beside the space's, so that it is a whole model wherever it is copied to.
+Such a model's folder holds the base's files beside the space's, so that it is whole wherever it is copied to.
 """
 
-import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +14,10 @@ from pipeline.registry import ModelRow, check_name, find_model, model_by_id, reg
 from pipeline.resolve.embed import any_missing, embed_camera
 from pipeline.spaces.learning import Basis, LearnedSpace, learn_space
 from pipeline.store import Store
-from reid_core.files import base_card, read_card, write_card
+from reid_core.files import save_space
 from reid_core.serving.core import ReIDCore
-from schemas.cards import ModelCard, SpaceSource
 from schemas.city_file import unknown_unit
-from schemas.errors import InputError, ModelFileError
+from schemas.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -77,55 +74,17 @@ def register_space(
     store: Store, base: ModelRow, learned: LearnedSpace, name: str, basis: Basis, learned_from: str
 ) -> ModelRow:
     """Registers a learned space on `base` as the model `name`. learned_from: its crops, in words."""
-    directory = base.directory(store.settings)
-    with _temporary() as folder:
-        card = read_card(directory)
-        for file in card.sha256:
-            shutil.copyfile(directory / file, folder / file)
-        hashes = learned.space.save(folder)
-        source = SpaceSource(
-            base=base.digest.hex(),
-            dims=card.dims,
-            diff_attention=card.diff_attention,
+    with tempfile.TemporaryDirectory(prefix="urban-reid-space-") as folder:
+        save_space(
+            learned.space,
+            base.directory(store.settings),
+            Path(folder),
+            name=name,
             basis=basis,
             learned_from=learned_from,
             crops=learned.crops,
             tracklets=learned.tracklets,
         )
-        derived = base_card(card).model_copy(
-            update={
-                "name": name,
-                "dims": learned.space.dims_out,
-                "diff_attention": None,
-                "feature_space": source,
-                "metrics": {},
-                "calibration": (),
-                "search_calibration": (),
-                "operating_point": None,
-                "sha256": {**card.sha256, **hashes},
-            }
-        )
-        write_card(ModelCard.model_validate(derived.model_dump()), folder)
-        register_model(store, store.settings, folder, name)
+        register_model(store, store.settings, Path(folder), name)
     with store.begin() as connection:
         return find_model(connection, name)
-
-
-@contextmanager
-def base_directory(directory: Path) -> Iterator[Path]:
-    """A temporary model directory of the base of the feature space in `directory`. Raises ModelFileError."""
-    card = read_card(directory)
-    if card.feature_space is None:
-        raise ModelFileError(f"{directory}: is no feature space")
-    base = base_card(card)
-    with _temporary() as folder:
-        for file in base.sha256:
-            shutil.copyfile(directory / file, folder / file)
-        write_card(base, folder)
-        yield folder
-
-
-@contextmanager
-def _temporary() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="urban-reid-space-") as folder:
-        yield Path(folder)

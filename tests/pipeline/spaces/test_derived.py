@@ -26,7 +26,7 @@ from pipeline.registry import (
 from pipeline.resolve import resolve_unit, units_within
 from pipeline.search.request import request_search
 from pipeline.search.search import search
-from pipeline.spaces.derived import base_directory, normalize
+from pipeline.spaces.derived import normalize
 from pipeline.spaces.overview import borrowed_means, camera_means
 from pipeline.store import Store
 from pipeline.store.copy import copy_out
@@ -36,7 +36,7 @@ from pipeline.training.promotion import Promotion, promote, rollback
 from reid_core import open_model
 from reid_core.export.export import export_model
 from reid_core.feature_space import FeatureSpace
-from reid_core.files import model_digest, read_card
+from reid_core.files import model_digest, read_card, save_base
 from reid_core.serving.core import ReIDCore, compared_features
 from reid_core.serving.factory import open_core
 from schemas.city_file import City
@@ -63,9 +63,9 @@ def calibrated(store: Store, model: ModelRow) -> ModelRow:
     return model
 
 
-def promoted(town: ThinTown | Town, name: str) -> Promotion:
-    store = town.store
-    return promote(store, CropStore(store.settings), cores(store), name, operator="anna", reason="a test", force=True)
+def promoted(town: ThinTown | Town, name: str, **options: Any) -> Promotion:
+    crops = CropStore(town.store.settings)
+    return promote(town.store, crops, cores(town.store), name, operator="anna", reason="a test", force=True, **options)
 
 
 def resolve(store: Store) -> int:
@@ -120,6 +120,31 @@ def test_a_space_is_prepared_beside_its_base_switched_and_rolled_back(thin: Thin
 
     again = rollback(store, CropStore(store.settings), cores(store), operator="anna", reason="a test")
     assert (again.model, again.done.crops, again.done.identities) == ("thin", 0, 0)
+
+
+def test_an_interrupted_promotion_goes_on(thin: ThinTown) -> None:
+    store, decided = thin.store, digest(thin.store)
+    calibrated(store, normalized(thin))
+
+    class Killed(Exception):
+        pass
+
+    def interrupt(done: int, total: int) -> None:
+        assert done <= total
+        raise Killed
+
+    with pytest.raises(Killed):
+        promoted(thin, "space", progress=interrupt)
+    made = scalar(
+        store,
+        "SELECT count(DISTINCT identity_id) FROM prototype p JOIN model m ON m.id = p.model_id "
+        "WHERE m.base_id IS NOT NULL",
+    )
+    with store.begin() as connection:
+        assert model_in_use(connection).name == "thin"
+    assert made > 0 and digest(store) == decided
+    done = promoted(thin, "space")
+    assert done.unknown == {} and done.done.identities > 0 and digest(store) == decided
 
 
 def test_prototypes_are_made_of_features_in_the_space(thin: ThinTown) -> None:
@@ -243,23 +268,23 @@ def test_what_cannot_be_learned_is_said(thin: ThinTown) -> None:
 
 def test_the_folder_of_a_space_holds_its_base_and_is_checked(thin: ThinTown, tmp_path: Path) -> None:
     folder = normalized(thin).directory(thin.store.settings)
-    with base_directory(folder) as base:
-        assert model_digest(read_card(base)) == thin.model.digest
+    save_base(folder, tmp_path / "base")
+    assert model_digest(read_card(tmp_path / "base")) == thin.model.digest
     damaged = shutil.copytree(folder, tmp_path / "damaged")
     (damaged / "feature_space.json").write_text("{}")
     with pytest.raises(ModelFileError, match="SHA-256"):
         register_model(thin.store, thin.store.settings, damaged, "damaged")
 
 
-def test_a_space_of_an_unknown_base_is_refused(thin: ThinTown, server: Any) -> None:
+def test_a_space_of_an_unknown_base_is_refused(thin: ThinTown, server: Any, tmp_path: Path) -> None:
     from tests.helpers.homes import fresh_settings
 
     folder = normalized(thin).directory(thin.store.settings)
     with fresh_settings(server) as settings, Store.open(settings, "pytest") as other:
         with pytest.raises(InputError, match="on a model that is not registered here"):
             register_model(other, settings, folder, "space")
-        with base_directory(folder) as base:
-            register_model(other, settings, base, "base")
+        save_base(folder, tmp_path / "base")
+        register_model(other, settings, tmp_path / "base", "base")
         register_model(other, settings, folder, "space")
         with other.begin() as connection:
             assert find_model(connection, "space").base_id == find_model(connection, "base").id
@@ -283,17 +308,16 @@ def test_a_camera_added_later_takes_the_mean_of_its_building_and_says_so(thin: T
     assert np.array_equal(one, other)
 
 
-@pytest.mark.parametrize("kind", ["export", "library", "training"])
-def test_what_knows_no_cameras_refuses_a_space(thin: ThinTown, tmp_path: Path, kind: str) -> None:
+def test_what_knows_no_cameras_refuses_a_space(thin: ThinTown, tmp_path: Path) -> None:
     folder = normalized(thin).directory(thin.store.settings)
-    with pytest.raises(InputError, match="space is a feature space, which needs to know the camera of each picture"):
-        if kind == "export":
-            export_model(thin.store.settings, folder, tmp_path / "out", "openvino")
-        elif kind == "library":
-            open_model(folder)
-        else:
-            words = {"name": "next", "dataset": "rendered:1", "operator": "anna", "reason": "a test"}
-            recipe_of(thin.store, TrainParameters.model_validate({**words, "start_from": "space"}))
+    refused = "space is a feature space, which needs to know the camera of each picture"
+    with pytest.raises(InputError, match=refused):
+        export_model(thin.store.settings, folder, tmp_path / "out", "openvino")
+    with pytest.raises(InputError, match=refused):
+        open_model(folder)
+    words = {"name": "next", "dataset": "rendered:1", "operator": "anna", "reason": "a test"}
+    with pytest.raises(InputError, match=refused):
+        recipe_of(thin.store, TrainParameters.model_validate({**words, "start_from": "space"}))
 
 
 # ---- pictures: a model that embeds

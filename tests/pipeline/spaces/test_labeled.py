@@ -1,5 +1,6 @@
 """Labeled data for a feature space come from other cameras, whose means it learns there; its basis stays."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,8 @@ from pipeline.calibration.withheld import Withheld
 from pipeline.crops.crop_store import CropStore
 from pipeline.registry import ModelRow
 from pipeline.spaces.derived import normalize
+from pipeline.store import Store
+from pipeline.store.embedded import EmbeddedServer
 from pipeline.training.comparison import measure
 from reid_core.datasets import open_dataset
 from reid_core.evaluation.evaluate import evaluate
@@ -18,13 +21,21 @@ from reid_core.feature_space import FeatureSpace
 from reid_core.serving.core import ReIDCore
 from reid_core.serving.factory import open_core
 from synthetic.training import training_set
+from tests.helpers.homes import fresh_settings
 from tests.helpers.town import Town
 
 
-@pytest.fixture
-def space(town: Town, lines: list[str]) -> ModelRow:
+@pytest.fixture(scope="module")
+def town(server: EmbeddedServer, city_files: Path, model_folder: Path) -> Iterator[Town]:
+    with fresh_settings(server) as settings, Store.open(settings, "pytest") as store:
+        made = Town(store, city_files, model_folder)
+        made.take_in((city_files / "manifest.jsonl").read_text().splitlines()[:80])
+        yield made
+
+
+@pytest.fixture(scope="module")
+def space(town: Town) -> ModelRow:
     """A space with a basis, learned in a small city."""
-    town.take_in(lines[:80])
 
     def opened(model: ModelRow) -> ReIDCore:
         return open_core(town.store.settings, model.directory(town.store.settings))

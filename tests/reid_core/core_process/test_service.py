@@ -22,9 +22,11 @@ from reid_core.core_process.detection import Detectors
 from reid_core.core_process.embedding import Embedders, digest_of
 from reid_core.core_process.folders import Folders
 from reid_core.core_process.service import application
-from reid_core.files import model_digest, read_card, save_model
+from reid_core.feature_space import learn_means
+from reid_core.files import model_digest, read_card, save_model, save_space
 from reid_core.models import build_model
 from reid_core.serving import wire
+from reid_core.serving.core import compared_features
 from reid_core.serving.factory import open_core
 from reid_core.serving.local import LocalCore
 from reid_core.serving.remote import RemoteCore
@@ -105,6 +107,30 @@ def test_the_same_answers_as_in_process(settings: Settings, monkeypatch: pytest.
         remote.distances(np.zeros((1, 256)), right[:1])
     with pytest.raises(CoreError, match="takes uint8"):
         remote.embed(pictures(2)[:, :-1])
+
+
+@pytest.mark.usefixtures("process")
+def test_a_feature_space_gives_the_same_as_in_process(settings: Settings) -> None:
+    """Pictures become raw features of the base; they go into the space here, and are compared without its base's
+    diff attention.
+    """
+    base, folder = settings.models_dir / "small", settings.models_dir / "space"
+    raw = LocalCore.open(settings, base).embed(pictures(12))
+    learned = learn_means(raw, ["d1/s1/b1/c1"] * 6 + ["d1/s1/b1/c2"] * 6)
+    save_space(learned, base, folder, name="space", learned_from="noise", crops=12, tracklets={})
+    try:
+        remote, local = open_core(settings, folder), LocalCore.open(settings, folder)
+        assert isinstance(remote, RemoteCore) and remote.card.diff_attention is None
+        assert np.array_equal(remote.embed(pictures(12)), raw) and np.array_equal(local.embed(pictures(12)), raw)
+        codes = ["d1/s1/b1/c1"] * 6 + ["d1/s1/b1/later"] * 6
+        placed = compared_features(remote, raw, codes)
+        assert np.array_equal(placed, compared_features(local, raw, codes))
+        assert np.array_equal(placed, learned.apply(raw, codes))
+        found = remote.distances(placed[:6], placed[6:])
+        assert np.array_equal(found, local.distances(placed[:6], placed[6:]))
+        assert found == pytest.approx(np.linalg.norm(placed[:6] - placed[6:], axis=1))
+    finally:
+        shutil.rmtree(folder)
 
 
 @pytest.mark.usefixtures("process")
