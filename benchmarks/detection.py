@@ -2,11 +2,14 @@
 
     python -m benchmarks.detection accuracy [--frames 300] NAME=FILE...
     python -m benchmarks.detection agreement --video FILE [--every 10] NAME=FILE...
+    python -m benchmarks.detection precision [--frames 300] [--rounds 7] NAME=FILE...
     python -m benchmarks.detection served --detector FILE --embedder FILE [--video FILE]
 
 accuracy: average precision (COCO, pycocotools) on rendered frames with 0 to 8 people each; people of whom less than
 30 % is visible count neither way. agreement: of the boxes that a detector is sure of, the share that another one finds
-too (intersection over union of 0.5 or more), on every n-th frame of a video. served: pictures a second and processor
+too (intersection over union of 0.5 or more), on every n-th frame of a video. precision: of each detector in float32, in
+bfloat16 and as it runs by itself (auto), by turns on one thread, processor time a frame, how many times less than in
+float32 (least and most of the rounds), and accuracy. served: pictures a second and processor
 time a picture in process and through the core process, with one camera and with four; how many answers each of 64
 cameras gets that ask at once; and how long a picture waits while another program embeds as fast as it can. HOG is
 always among the detectors.
@@ -23,7 +26,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -46,6 +49,7 @@ SEED = 7
 LEAST_VISIBLE = 0.3
 #: Pictures of one measurement of the rate.
 PICTURES = 128
+PICTURES_A_ROUND = 32  # of the measurement of precisions
 CAMERAS = 64
 
 
@@ -57,7 +61,10 @@ def main() -> None:
     agreement = commands.add_parser("agreement")
     agreement.add_argument("--video", type=Path, required=True)
     agreement.add_argument("--every", type=int, default=10)
-    for command in (accuracy, agreement):
+    precision = commands.add_parser("precision")
+    precision.add_argument("--frames", type=int, default=300)
+    precision.add_argument("--rounds", type=int, default=7)
+    for command in (accuracy, agreement, precision):
         command.add_argument("detectors", nargs="*", metavar="NAME=FILE")
     served = commands.add_parser("served")
     served.add_argument("--detector", type=Path, required=True)
@@ -70,6 +77,11 @@ def main() -> None:
             measure_served(settings, arguments.detector, arguments.embedder, frames_of(arguments.video, 1, 32))
             return
         named = [text.split("=", 1) for text in arguments.detectors]
+        if arguments.command == "precision":
+            labeled = list(labeled_frames(SEED, arguments.frames))
+            for name, file in named:
+                measure_precision(name, opened_in_each_precision(folder, Path(file)), labeled, arguments.rounds)
+            return
         detectors = {"hog": open_detector(settings, "hog")}
         detectors |= {name: open_detector(settings, Path(file)) for name, file in named}
         if arguments.command == "accuracy":
@@ -78,10 +90,31 @@ def main() -> None:
             measure_agreement(detectors, frames_of(arguments.video, arguments.every, None))
 
 
+def opened_in_each_precision(folder: Path, file: Path) -> dict[str, Detector]:
+    precisions: tuple[Literal["float32", "bfloat16", "auto"], ...] = ("float32", "bfloat16", "auto")
+    return {each: open_detector(Settings(home=folder, precision=each, threads=1), file) for each in precisions}
+
+
+def measure_precision(name: str, detectors: dict[str, Detector], labeled: Sequence[LabeledFrame], rounds: int) -> None:
+    frames = [frame.frame for frame in labeled[:PICTURES_A_ROUND]]
+    spent_ms: dict[str, list[float]] = {precision: [] for precision in detectors}
+    for number in range(rounds + 1):
+        for precision, detector in detectors.items():
+            begun = time.process_time()
+            detector.detect(frames)
+            if number:  # the first warms up
+                spent_ms[precision].append(1000 * (time.process_time() - begun) / len(frames))
+    for precision, spent in spent_ms.items():
+        ratios = [base / own for base, own in zip(spent_ms["float32"], spent, strict=True)]
+        span = f"{min(ratios):.2f} to {max(ratios):.2f}"
+        print(f"{name} in {precision}: {statistics.median(spent):.1f} ms a frame, {span} times as fast", flush=True)
+    measure_accuracy({f"{name} {precision}": detector for precision, detector in detectors.items()}, labeled)
+
+
 def measure_accuracy(detectors: dict[str, Detector], labeled: Sequence[LabeledFrame]) -> None:
     counted = sum(int((frame.visible >= LEAST_VISIBLE).sum()) for frame in labeled)
     print(f"{len(labeled)} frames, {counted} people")
-    print(f"{'detector':<12} {'AP':>6} {'AP 0.5':>7} {'AP 0.75':>8}   precision and recall of what it is sure of")
+    print(f"{'detector':<18} {'AP':>6} {'AP 0.5':>7} {'AP 0.75':>8}   precision and recall of what it is sure of")
     for name, detector in detectors.items():
         found = [boxes for frame in labeled for boxes in detector.detect([frame.frame])]
         ap, ap50, ap75 = average_precision(labeled, found)
@@ -92,7 +125,7 @@ def measure_accuracy(detectors: dict[str, Detector], labeled: Sequence[LabeledFr
             for boxes, frame in zip(sure, labeled, strict=True)
         )
         shares = f"{right / max(1, sum(map(len, sure))):.3f} {hit / counted:.3f}"
-        print(f"{name:<12} {ap:>6.3f} {ap50:>7.3f} {ap75:>8.3f}   {shares}", flush=True)
+        print(f"{name:<18} {ap:>6.3f} {ap50:>7.3f} {ap75:>8.3f}   {shares}", flush=True)
 
 
 def average_precision(labeled: Sequence[LabeledFrame], found: Sequence[Boxes]) -> tuple[float, float, float]:

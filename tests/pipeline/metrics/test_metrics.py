@@ -2,7 +2,9 @@
 
 import json
 import re
+import shutil
 import socket
+import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -137,6 +139,31 @@ def test_each_metric_of_the_dashboard_is_there(served: Store) -> None:
     assert all(name.removeprefix("urban_reid_") in source for name in may_be_empty)
     guide = (ROOT / "docs/guides/service.md").read_text()
     assert [family.name for family in families if f"`{family.name}" not in guide] == []
+
+
+def test_each_query_of_the_dashboard_is_promql_whose_labels_are_served(served: Store, tmp_path: Path) -> None:
+    dashboard = json.loads((ROOT / "docs/grafana/urban-reid.json").read_text())
+    targets = [(panel["title"], target) for panel in dashboard["panels"] for target in panel["targets"]]
+    labels: dict[str, set[str]] = {}
+    for family in CityCollector(served).collect():
+        for sample in family.samples:
+            labels.setdefault(sample.name, set()).update(sample.labels)
+    labels |= {"urban_reid_resolve_lag_seconds": {"quantile"}, "urban_reid_core_jobs": {"queue"}}
+    for title, target in targets:
+        names = re.findall(r"urban_reid_\w+", target["expr"])
+        used = re.findall(r"(\w+)\s*(?:=~|!~|!=|=)\s*\"", target["expr"])
+        used += re.findall(r"\{\{\s*(\w+)\s*\}\}", target["legendFormat"])
+        assert names and set(used) <= set.intersection(*(labels[name] for name in names)), title
+        if any(labels[name] for name in names) and len(names) == 1 and not used:
+            raise AssertionError(f"{title}: {names[0]} has several series, which its legend does not tell apart")
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool, of Prometheus, is not installed")
+    rules = [{"record": f"panel:{number}", "expr": target["expr"]} for number, (_, target) in enumerate(targets)]
+    path = tmp_path / "rules.json"  # JSON is YAML
+    path.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
+    checked = subprocess.run([promtool, "check", "rules", str(path)], capture_output=True, text=True)
+    assert checked.returncode == 0 and f"{len(targets)} rules found" in checked.stdout, checked.stdout + checked.stderr
 
 
 @pytest.mark.parametrize(
