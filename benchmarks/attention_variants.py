@@ -1,0 +1,364 @@
+"""What diff attention adds to features that agree across cameras, and what its rivals do; on frozen embedders.
+
+    python -m benchmarks.attention_variants --dataset market1501:DIR --convention JSON [--held-out] MODEL ...
+
+MODEL: a model directory, or an .xml or .onnx file, whose convention is JSON such as {"color": "bgr", "range": 255,
+"mean": [0, 0, 0], "std": [1, 1, 1]}. Prints Rank-1 / mAP / mINP of each way to compare
+the pictures of the test people, and the difference in mAP to the basis with its interval over people. What is learned
+is learned from the training people. `--held-out` judges on seven parts of the training people instead, each with the
+others to learn from: settings were chosen there. `--crops K` compares means of K crops of a person at one camera, as
+the city compares tracklets. Gates have `--seeds` seeds, other ways none.
+
+- plain, normalized, basis: `reid_core.feature_space`; a camera's mean is that of the crops that are judged.
+- length kept: the basis on features that are L2-normalized after their camera's mean was taken off, with a constant
+  channel beside it. So a crop near its camera's mean, of which little can be said, stays near everyone.
+- PLDA: log-odds of one person against two, each normally distributed (Ioffe 2006).
+- Sub, Sub+Squ, Sub+Abs: the paper's module, trained separately on the test distance.
+- gate from 1: the same with the gate exp(W2 relu(W1 |x - y|)), which begins as 1 and has D/16 hidden channels.
+- weights: one gate for all pairs, trained as the others are. What a gate is worth is what it gains over this.
+- whitened: the basis's directions, all with the same weight.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from reid_core.datasets import open_dataset
+from reid_core.datasets.person_pictures import JUNK
+from reid_core.diff_attention import DiffAttention
+from reid_core.evaluation.evaluate import features_of, model_directory
+from reid_core.evaluation.ranking import RankingMetrics, RankingScores, over_seeds, paired_bootstrap
+from reid_core.feature_space import learn_basis, learn_means
+from reid_core.files import read_card
+from reid_core.training.losses import batch_hard_triplet
+from reid_core.training.sampling import identity_batches
+from schemas.arrays import Bools, Floats, Ints
+from schemas.cards import DiffAttentionSettings, InputConvention
+from schemas.settings import settings
+
+#: Parts of the training people of which each is held out once.
+PARTS = 7
+#: The ridge of PLDA and of whitened features, in parts of the mean variance within a person.
+RIDGE = 0.5
+#: The square of the constant channel, in parts of the mean square of a feature's length in the basis.
+CONSTANT = 1.0
+#: Training of gates: epochs, people in a batch and pictures of each, Adam's rate by kind.
+EPOCHS, PEOPLE, PICTURES = 2, 16, 4
+RATES = {"paper": 3e-4, "from 1": 1e-4, "weights": 1e-2}
+
+
+class Side(NamedTuple):
+    """Features of crops or of tracklets, who they show, and their cameras."""
+
+    features: Floats  # (N, D)
+    people: Ints  # (N,)
+    cameras: Ints  # (N,)
+
+    def select(self, rows: Bools) -> "Side":
+        return Side(self.features[rows], self.people[rows], self.cameras[rows])
+
+
+class Task(NamedTuple):
+    """Whom to learn from, and who is looked for among whom."""
+
+    taught: Side
+    query: Side
+    gallery: Side
+
+
+class Way(NamedTuple):
+    """Features of each crop in a space, and how two are compared there: likenesses (Q, G), large = alike."""
+
+    space: Callable[[Task], Task]
+    alike: Callable[[Task, int], Floats]
+    seeded: bool = False
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="+", type=Path, metavar="MODEL")
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--convention", type=InputConvention.model_validate_json, help="of files, as JSON")
+    parser.add_argument("--held-out", action="store_true", help="judge on training people")
+    parser.add_argument("--crops", type=int, default=1, help="of which a prototype is the mean")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--ways", help="a part of a name: only the basis and ways with it in their names")
+    given = parser.parse_args()
+    for model in given.models:
+        whole = embedded(model, given.convention, given.dataset)
+        tasks = list(held_out(whole.taught)) if given.held_out else [whole]
+        judged = "held-out training people" if given.held_out else "test people"
+        print(f"\n{model.stem}, {judged}, {given.crops} crop(s)\n")
+        print("| | Rank-1 | mAP | mINP | difference in mAP to the basis |\n|---|---|---|---|---|")
+        reference = judge(WAYS["basis"], tasks, given.crops, 1)
+        for name, way in WAYS.items():
+            if given.ways is None or given.ways in name:
+                found = judge(way, tasks, given.crops, given.seeds if way.seeded else 1)
+                print(row(name, found, reference), flush=True)
+
+
+def row(name: str, found: Sequence[RankingScores], reference: Sequence[RankingScores]) -> str:
+    """A line of the table; `found`: the scores of each seed."""
+    spread = over_seeds(found)
+    difference = "" if name == "basis" else str(paired_bootstrap(reference, found)["mAP"])
+    return f"| {name} | {spread['rank1']} | {spread['mAP']} | {spread['mINP']} | {difference} |"
+
+
+def judge(way: Way, tasks: Sequence[Task], crops: int, seeds: int) -> list[RankingScores]:
+    """The scores of each seed over all queries of all tasks, each compared with the gallery of its own task."""
+    placed = [Task(*(prototypes(side, crops) for side in way.space(task))) for task in tasks]
+    gallery = [task.gallery for task in placed]
+    ends = np.cumsum([len(side.people) for side in gallery])
+    found = []
+    for seed in range(seeds):
+        metrics = RankingMetrics(
+            np.concatenate([side.people for side in gallery]), np.concatenate([side.cameras for side in gallery])
+        )
+        for task, end in zip(placed, ends, strict=True):
+            alike = way.alike(task, seed)
+            distances = np.full((len(alike), ends[-1]), np.inf)
+            distances[:, end - alike.shape[1] : end] = -alike
+            metrics.update(distances, task.query.people, task.query.cameras)
+        found.append(metrics.compute())
+    return found
+
+
+# Who is judged
+
+
+def embedded(model: Path, convention: InputConvention | None, source: str) -> Task:
+    """The embedder's features of the data set: its training people, queries and gallery."""
+    with model_directory(model, convention, settings()) as directory:
+        dataset, card = open_dataset(source), read_card(directory)
+        people = [dataset.load(split, card.input) for split in ("train", "query", "gallery")]
+        people = [side.select(np.flatnonzero(side.identities != JUNK)) for side in people]
+        features = features_of(settings(), directory, people)
+    found = zip(features, people, strict=True)
+    return Task(*(Side(rows.cpu().double().numpy(), side.identities, side.cameras) for rows, side in found))
+
+
+def held_out(taught: Side) -> Iterator[Task]:
+    """Each part of the people once: those at the first camera are looked for among those at the others."""
+    people = np.random.default_rng(0).permutation(np.unique(taught.people))
+    for part in np.array_split(people, PARTS):
+        judged = np.isin(taught.people, part)
+        first = taught.cameras == taught.cameras.min()
+        yield Task(taught.select(~judged), taught.select(judged & first), taught.select(judged & ~first))
+
+
+def prototypes(side: Side, crops: int) -> Side:
+    """Means of `crops` crops of one person at one camera; what is left over is left out, unless it is all there is."""
+    if crops == 1:
+        return side
+    rng = np.random.default_rng(0)
+    keys = np.unique(np.stack([side.people, side.cameras], 1), axis=0)
+    groups = []
+    for person, camera in keys:
+        rows = rng.permutation(np.flatnonzero((side.people == person) & (side.cameras == camera)))
+        groups += [rows[start : start + crops] for start in range(0, max(1, len(rows) - crops + 1), crops)]
+    first = np.array([group[0] for group in groups])
+    means = np.stack([side.features[group].mean(axis=0) for group in groups])
+    return Side(means, side.people[first], side.cameras[first])
+
+
+# Spaces
+
+
+def plain(task: Task) -> Task:
+    return Task(*(side._replace(features=unit(side.features)) for side in task))
+
+
+def normalized(task: Task) -> Task:
+    """Each camera's mean taken off: those of the crops to learn from, and of the crops that are judged."""
+    judged = Side(*(np.concatenate(part) for part in zip(task.query, task.gallery, strict=True)))
+    spaces = [learn_means(side.features, codes(side)) for side in (task.taught, judged)]
+    applied = zip((spaces[0], spaces[1], spaces[1]), task, strict=True)
+    return Task(*(side._replace(features=space.apply(side.features, codes(side))) for space, side in applied))
+
+
+def in_basis(task: Task) -> Task:
+    return plain(not_yet_unit(task))
+
+
+def not_yet_unit(task: Task) -> Task:
+    centered = normalized(task)
+    return times(centered, learn_basis(centered.taught.features, centered.taught.people.tolist()))
+
+
+def with_length(task: Task) -> Task:
+    found = not_yet_unit(task)
+    constant = np.sqrt(CONSTANT * np.square(found.taught.features).sum(axis=1).mean())
+    beside = ((0, 0), (0, 1))
+    return plain(
+        Task(*(side._replace(features=np.pad(side.features, beside, constant_values=constant)) for side in found))
+    )
+
+
+def whitened(task: Task) -> Task:
+    """One person's features spread alike in all directions, which are those that people's means spread in."""
+    centered = normalized(task)
+    within, between = covariances(centered.taught)
+    variance, axes = np.linalg.eigh(within)
+    whitening = (axes * variance**-0.5) @ axes.T
+    return plain(times(centered, whitening @ np.linalg.eigh(whitening @ between @ whitening)[1]))
+
+
+def covariances(side: Side) -> tuple[Floats, Floats]:
+    """Those within persons, with the ridge, and between them, both (D, D)."""
+    _, numbers, counts = np.unique(side.people, return_inverse=True, return_counts=True)
+    means = np.zeros((len(counts), side.features.shape[1]))
+    np.add.at(means, numbers, side.features)
+    means /= counts[:, None]
+    rest = side.features - means[numbers]
+    within = rest.T @ rest / (len(rest) - len(counts))
+    variance, axes = np.linalg.eigh(np.cov(means.T) - within * np.mean(1 / counts))
+    ridge = RIDGE * np.trace(within) / len(within) * np.eye(len(within))
+    return within + ridge, (axes * variance.clip(min=0)) @ axes.T
+
+
+def codes(side: Side) -> list[str]:
+    return list(map(str, side.cameras.tolist()))
+
+
+def times(task: Task, basis: Floats) -> Task:
+    return Task(*(side._replace(features=side.features @ basis) for side in task))
+
+
+def unit(features: Floats) -> Floats:
+    found: Floats = features / np.linalg.norm(features, axis=1, keepdims=True)
+    return found
+
+
+# Comparisons
+
+
+def cosine(task: Task, _: int) -> Floats:
+    found: Floats = unit(task.query.features) @ unit(task.gallery.features).T
+    return found
+
+
+def plda(task: Task, _: int) -> Floats:
+    """Log-odds, less what depends on no picture: x'Ax + y'Ay + 2 x'Gy with x = m + e, m from B, e from W."""
+    within, between = covariances(task.taught)
+    total = np.linalg.inv(within + between)
+    inner = np.linalg.inv(within + between - between @ total @ between)
+    own, cross = total - inner, total @ between @ inner
+    x, y = task.query.features, task.gallery.features
+    found: Floats = 2 * x @ cross @ y.T + ((x @ own) * x).sum(1)[:, None] + ((y @ own) * y).sum(1)
+    return found
+
+
+class Gate(nn.Module):
+    """A module that is trained on its distances."""
+
+    def distance_matrix(self, x: Tensor, y: Tensor) -> Tensor:
+        """Test distances (m, n) of x (m, D), the queries, and y (n, D)."""
+        raise NotImplementedError
+
+
+class GateFromOne(Gate):
+    """Gate exp(W2 relu(W1 |x - y|)), 1 at the start."""
+
+    def __init__(self, dims: int) -> None:
+        super().__init__()
+        self.squeeze, self.excite = nn.Linear(dims, dims // 16), nn.Linear(dims // 16, dims)
+        nn.init.zeros_(self.excite.weight)
+        nn.init.zeros_(self.excite.bias)
+
+    def distance_matrix(self, x: Tensor, y: Tensor) -> Tensor:
+        difference = (x[:, None] - y[None]).abs()
+        return gated_distances(torch.exp(self.excite(torch.relu(self.squeeze(difference)))), x, y)
+
+
+class Weights(Gate):
+    """One gate for all pairs, 1 at the start."""
+
+    def __init__(self, dims: int) -> None:
+        super().__init__()
+        self.logarithms = nn.Parameter(torch.zeros(dims))
+
+    def distance_matrix(self, x: Tensor, y: Tensor) -> Tensor:
+        return gated_distances(torch.exp(self.logarithms).expand(len(x), len(y), -1), x, y)
+
+
+class Paper(Gate):
+    """The paper's module."""
+
+    def __init__(self, dims: int, transform: DiffAttentionSettings) -> None:
+        super().__init__()
+        self.module = DiffAttention(dims, transform)
+
+    def distance_matrix(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.module.distance_matrix(x, y, normalize=True)
+
+
+def gated_distances(gate: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """The test distances (m, n) of x (m, D) and y (n, D) for gates (m, n, D)."""
+    squared = gate.square()
+    cross = (squared * x[:, None] * y[None]).sum(-1)
+    lengths = (squared * x.square()[:, None]).sum(-1) * (squared * y.square()[None]).sum(-1)
+    return (2 - 2 * cross / lengths.sqrt()).clamp(min=1e-6).sqrt()
+
+
+def trained(make: Callable[[int], Gate], rate: float) -> Callable[[Task, int], Floats]:
+    """Compares by a gate that was trained on the people to learn from, with the paper's loss and batches."""
+
+    def alike(task: Task, seed: int) -> Floats:
+        torch.manual_seed(seed)
+        # Channels of unit variance, as those of the features that the module was made for.
+        scale = task.taught.features.shape[1] ** 0.5
+        taught, query, gallery = (torch.from_numpy(scale * unit(side.features)).float() for side in task)
+        gate = make(taught.shape[1])
+        adam = torch.optim.Adam(gate.parameters(), lr=rate)
+        labels = torch.from_numpy(task.taught.people)
+        batches = [
+            batch
+            for epoch in range(EPOCHS)
+            for batch in identity_batches(task.taught.people, PEOPLE, PICTURES, (seed, epoch))
+        ]
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, len(batches))
+        for batch in batches:
+            rows = taught[batch]
+            adam.zero_grad()
+            loss = 10 * batch_hard_triplet(gate.distance_matrix(rows, rows), labels[batch], None)
+            loss.backward()  # type: ignore[no-untyped-call]
+            adam.step()
+            schedule.step()
+        with torch.inference_mode():
+            found = [gate.distance_matrix(part, gallery) for part in torch.split(query, 16)]
+        distances: Floats = torch.cat(found).double().numpy()
+        return -distances
+
+    return alike
+
+
+def paper(transform: str) -> Callable[[Task, int], Floats]:
+    chosen = DiffAttentionSettings.model_validate({"transform": transform})
+    return trained(lambda dims: Paper(dims, chosen), RATES["paper"])
+
+
+WAYS = {
+    "plain": Way(plain, cosine),
+    "normalized": Way(normalized, cosine),
+    "basis": Way(in_basis, cosine),
+    "basis, length kept": Way(with_length, cosine),
+    "PLDA": Way(normalized, plda),
+    "basis + Sub": Way(in_basis, paper("sub"), True),
+    "basis + Sub+Squ": Way(in_basis, paper("sub_squ"), True),
+    "basis + Sub+Abs": Way(in_basis, paper("sub_abs"), True),
+    "basis + gate from 1": Way(in_basis, trained(GateFromOne, RATES["from 1"]), True),
+    "basis + weights": Way(in_basis, trained(Weights, RATES["weights"]), True),
+    "whitened": Way(whitened, cosine),
+    "whitened + Sub": Way(whitened, paper("sub"), True),
+    "whitened + weights": Way(whitened, trained(Weights, RATES["weights"]), True),
+    "normalized + Sub": Way(normalized, paper("sub"), True),
+}
+
+
+if __name__ == "__main__":
+    main()
