@@ -20,8 +20,9 @@ from pipeline.training.comparison import Comparison, compare, in_words, measure,
 from pipeline.training.data import open_training_data
 from reid_core.datasets import SPLITS, Dataset
 from reid_core.files import CARD, read_card, refuse_space, write_card
+from reid_core.training.methods import METHODS
 from schemas.calibration import LevelCalibration
-from schemas.cards import DiffAttentionSettings, InputConvention, ModelConfig
+from schemas.cards import DiffAttentionSettings, ModelConfig
 from schemas.errors import InputError, ModelFileError
 from schemas.levels import Level
 from schemas.parameters import TrainParameters
@@ -120,7 +121,9 @@ def config_of(parameters: TrainParameters) -> ModelConfig:
     return ModelConfig(
         architecture=parameters.architecture,
         baseline=parameters.baseline,
-        input=InputConvention(height=parameters.height, width=parameters.width),
+        input=METHODS[parameters.baseline].input.model_copy(
+            update={"height": parameters.height, "width": parameters.width}
+        ),
         diff_attention=attention,
     )
 

@@ -4,6 +4,8 @@
 |-----------|--------------------------------------------------------|-------------------------------------------------|
 | bagtricks | the paper, 'Baselines'                                 | cross-entropy, triplet, centers                 |
 | agw       | the paper, 'Baselines'                                 | the same, with the weighted triplet             |
+| osnet     | Zhou et al., ICCV 2019, trained as BagTricks           | cross-entropy, triplet, centers                 |
+| circle    | Sun et al., CVPR 2020, trained as BagTricks            | cross-entropy, circle loss, centers             |
 | trinet    | Hermans et al., 'In defense of the triplet loss', 2017 | soft-margin triplet alone                       |
 | pcb       | Sun et al., ECCV 2018, without refined part pooling    | a cross-entropy for each stripe                 |
 | mgn       | Wang et al., ACM Multimedia 2018                       | mean of 8 cross-entropies, mean of 3 triplets   |
@@ -17,18 +19,22 @@ are P identities x K pictures, warm-up begins at 1 %, and one learning rate hold
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from schemas.cards import Baseline, InputConvention
+
+#: A baseline, or one of the two methods that are BagTricks but for their backbone or their triplet loss.
+MethodName = Baseline | Literal["osnet", "circle"]
 
 
 @dataclass(frozen=True)
 class Method:
-    """title: as the paper writes it. settings: fields of `TrainSettings` in plain and joint training that differ from
-    BagTricks'. architecture, input: of the method's paper.
+    """title: as the paper writes it. baseline: of its models. settings: fields of `TrainSettings` in plain and joint
+    training that differ from BagTricks'. architecture, input: of the method's paper.
     """
 
     title: str
+    baseline: Baseline
     settings: Mapping[str, Any] = field(default_factory=dict)
     architecture: str = "resnet50"
     input: InputConvention = field(default_factory=InputConvention)
@@ -37,11 +43,14 @@ class Method:
 _NO_CENTERS: Mapping[str, Any] = {"center_weight": 0.0, "label_smoothing": 0.0}
 _SGD: Mapping[str, Any] = {**_NO_CENTERS, "optimizer": "sgd", "learning_rate": 0.01, "warmup": 0.0}
 
-METHODS: Mapping[Baseline, Method] = {
-    "bagtricks": Method("BagTricks"),
-    "agw": Method("AGW"),
+METHODS: Mapping[MethodName, Method] = {
+    "bagtricks": Method("BagTricks", "bagtricks"),
+    "agw": Method("AGW", "agw"),
+    "osnet": Method("OSNet", "bagtricks", architecture="osnet_x1_0"),
+    "circle": Method("Circle", "bagtricks", {"triplet": "circle"}),
     "trinet": Method(
         "TriNet",
+        "trinet",
         {
             **_NO_CENTERS,
             "margin": None,
@@ -57,6 +66,7 @@ METHODS: Mapping[Baseline, Method] = {
     ),
     "pcb": Method(
         "PCB",
+        "pcb",
         {
             **_SGD,
             "triplet_weight": 0.0,
@@ -71,15 +81,18 @@ METHODS: Mapping[Baseline, Method] = {
     ),
     "mgn": Method(
         "MGN",
+        "mgn",
         {**_SGD, "margin": 1.2, "epochs": 80, "milestones": (40 / 80, 60 / 80), "crop": False, "erase": False},
         input=InputConvention(height=384, width=128),
     ),
     "cbn": Method(
         "CBN",
+        "cbn",
         {**_SGD, "triplet_weight": 0.0, "epochs": 60, "milestones": (40 / 60,), "erase": False},
     ),
     "transreid": Method(
         "TransReID",
+        "transreid",
         {
             **_SGD,
             "margin": None,

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from reid_core.training.methods import METHODS, MethodName
 from reid_core.training.plans import Strategy
-from schemas.cards import DiffAttentionSettings, ModelCard
+from schemas.cards import Baseline, DiffAttentionSettings, ModelCard
 
 #: The paper's data sets, in the order of its columns.
 DATASETS = ("Market-1501", "CUHK03", "MSMT17")
@@ -22,21 +23,22 @@ class Figures:
 
 @dataclass(frozen=True)
 class Row:
-    """One trained model of the paper, and its scores on each of `DATASETS`."""
+    """One trained model, and its scores on each of `DATASETS` where the paper states them."""
 
     name: str
-    baseline: Literal["bagtricks", "agw"]
+    method: MethodName
     strategy: Strategy
     diff_attention: DiffAttentionSettings | None
     figures: Mapping[str, Figures]
 
+    @property
+    def baseline(self) -> Baseline:
+        return METHODS[self.method].baseline
 
-_BASELINES: dict[Literal["bagtricks", "agw"], str] = {"bagtricks": "BagTricks", "agw": "AGW"}
-_TRANSFORMS: dict[Literal["sub", "sub_squ", "sub_abs"], str] = {
-    "sub": "Sub",
-    "sub_squ": "Sub+Squ",
-    "sub_abs": "Sub+Abs",
-}
+
+Transform = Literal["sub", "sub_squ", "sub_abs"]
+#: The paper's names of the input transforms.
+TRANSFORMS: Mapping[Transform, str] = {"sub": "Sub", "sub_squ": "Sub+Squ", "sub_abs": "Sub+Abs"}
 
 
 def _figures(text: str) -> dict[str, Figures]:
@@ -45,17 +47,28 @@ def _figures(text: str) -> dict[str, Figures]:
     return dict(zip(DATASETS, columns, strict=True))
 
 
-def _of_table_1(baseline: Literal["bagtricks", "agw"], strategy: Strategy, text: str) -> Row:
-    name = _BASELINES[baseline] + ("" if strategy == "plain" else f" + {strategy}")
-    attention = None if strategy == "plain" else DiffAttentionSettings()
-    return Row(name, baseline, strategy, attention, _figures(text))
+def _row(method: MethodName, strategy: Strategy, transform: Transform | None, figures: Mapping[str, Figures]) -> Row:
+    """`transform` None: Sub+Abs, which the name leaves out."""
+    name = METHODS[method].title + ("" if strategy == "plain" else f" + {strategy}")
+    attention = None if strategy == "plain" else DiffAttentionSettings(transform=transform or "sub_abs")
+    return Row(name + (f", {TRANSFORMS[transform]}" if transform else ""), method, strategy, attention, figures)
 
 
-def _of_table_2(
-    baseline: Literal["bagtricks", "agw"], transform: Literal["sub", "sub_squ", "sub_abs"], text: str
-) -> Row:
-    name = f"{_BASELINES[baseline]} + separate, {_TRANSFORMS[transform]}"
-    return Row(name, baseline, "separate", DiffAttentionSettings(transform=transform), _figures(text))
+def _of_table_1(method: MethodName, strategy: Strategy, text: str) -> Row:
+    return _row(method, strategy, None, _figures(text))
+
+
+def _of_table_2(method: MethodName, transform: Transform, text: str) -> Row:
+    return _row(method, "separate", transform, _figures(text))
+
+
+def _of_table_3(method: MethodName, figures: Mapping[str, Figures]) -> list[Row]:
+    """A method of the paper's comparison, for which it has figures of plain training, and diff attention on top."""
+    on_top: list[Row] = []
+    if method != "circle":  # its loss needs cosines, joint training has attended distances
+        on_top = [_row(method, "joint", None, {})]
+    separate = [_row(method, "separate", transform if transform != "sub_abs" else None, {}) for transform in TRANSFORMS]
+    return [_row(method, "plain", None, figures), *on_top, *separate]
 
 
 #: Table 1: two baselines, each plain and with diff attention.
@@ -78,6 +91,21 @@ TABLE_2 = (
     _of_table_2("agw", "sub_abs", "95.0/86.8/64.3 | 70.6/67.9/56.7 | 68.1/48.5/14.6"),
 )
 
+#: Tables 3 to 5: other methods. PCB's figures are those with refined part pooling, which is not built here.
+TABLE_3 = tuple(
+    row
+    for method, figures in (
+        ("trinet", {"Market-1501": Figures(84.9, 69.1)}),
+        ("pcb", {"Market-1501": Figures(93.8, 81.6), "CUHK03": Figures(63.7, 57.5), "MSMT17": Figures(68.2, 40.4)}),
+        ("mgn", {"CUHK03": Figures(66.8, 66.0)}),
+        ("cbn", {"MSMT17": Figures(72.8, 42.9)}),
+        ("osnet", {"Market-1501": Figures(94.8, 86.7)}),
+        ("circle", {"Market-1501": Figures(94.2, 84.9)}),
+        ("transreid", {"Market-1501": Figures(95.0, 88.2)}),
+    )
+    for row in _of_table_3(method, figures)  # type: ignore[arg-type]
+)
+
 
 def row_of(card: ModelCard, distances: str) -> Row | None:
     """The paper's row to compare a model's "plain" or "attended" distances with; None if the paper has none.
@@ -86,10 +114,10 @@ def row_of(card: ModelCard, distances: str) -> Row | None:
     r = 4. Plain distances are compared with the plain baseline, whatever the strategy.
     """
     plain = distances == "plain"
-    for row in (*TABLE_1, *TABLE_2) if distances in ("plain", "attended") else ():
+    for row in (*TABLE_1, *TABLE_2, *TABLE_3) if distances in ("plain", "attended") else ():
         same = row.strategy == "plain" if plain else _kind(row) == _kind(card)
-        if row.baseline == card.baseline and same:
-            return row
+        if row.method == card.baseline and same:
+            return row if row.figures else None
     return None
 
 

@@ -6,8 +6,8 @@ import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
-from reid_core.training.methods import METHODS
-from schemas.cards import Baseline, ModelConfig
+from reid_core.training.methods import METHODS, MethodName
+from schemas.cards import ModelConfig
 
 Strategy = Literal["plain", "joint", "separate"]
 TripletDistance = Literal["training", "test"]
@@ -67,15 +67,15 @@ def described_config(config: ModelConfig) -> dict[str, Any]:
     return config.model_dump(mode="json", exclude=None if config.cameras else {"cameras"})
 
 
-def paper_settings(strategy: Strategy, baseline: Baseline) -> TrainSettings:
-    """The settings of a strategy and a baseline: the paper's, and for other methods their own papers' (`methods`).
+def paper_settings(strategy: Strategy, method: MethodName) -> TrainSettings:
+    """The settings of a strategy and a method: the paper's, and for others their own papers' (`methods`).
 
     Joint training of a method has its own optimizer and losses, with the triplet loss on attended distances in place of
     its own, or in addition where it has none. Separate training is the same for all.
     """
-    triplet: Literal["batch_hard", "weighted"] = "weighted" if baseline == "agw" else "batch_hard"
+    triplet: Literal["batch_hard", "weighted"] = "weighted" if method == "agw" else "batch_hard"
     if strategy != "separate":
-        plan = replace(TrainSettings(strategy=strategy, triplet=triplet), **METHODS[baseline].settings)
+        plan = replace(TrainSettings(strategy=strategy, triplet=triplet), **METHODS[method].settings)
         return replace(plan, triplet_weight=1.0) if strategy == "joint" else plan
     return TrainSettings(
         strategy=strategy,

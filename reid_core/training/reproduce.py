@@ -1,4 +1,4 @@
-"""Reproduces the paper's tables: trains and evaluates each row with each seed (paper, tables 1 and 2).
+"""Reproduces the paper's tables: trains and evaluates each row with each seed (paper, tables 1 to 5).
 
 Everything is kept in one folder, so that an interrupted call resumes and a finished one only reads:
 
@@ -9,7 +9,8 @@ Everything is kept in one folder, so that an interrupted call resumes and a fini
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +22,8 @@ from reid_core.evaluation.evaluate import evaluate
 from reid_core.evaluation.ranking import METRICS, QueryScores, RankingScores
 from reid_core.files import read_card
 from reid_core.progress import Progress
-from reid_core.training.paper import TABLE_1, TABLE_2, Figures, Row, figures_on
+from reid_core.training.methods import METHODS, MethodName
+from reid_core.training.paper import TABLE_1, TABLE_2, TABLE_3, Figures, Row, figures_on
 from reid_core.training.plans import Strategy, TrainSettings, TripletDistance, paper_settings
 from reid_core.training.recipe import Recipe, make_model
 from schemas.cards import InputConvention, ModelCard, ModelConfig, current_names
@@ -30,59 +32,79 @@ from schemas.errors import CoreError, InputError
 from schemas.settings import Settings
 
 SCORES = "scores.json"
-TABLES: Mapping[str, tuple[Row, ...]] = {"table1": TABLE_1, "table2": TABLE_2}
+TABLES: Mapping[str, tuple[Row, ...]] = {"table1": TABLE_1, "table2": TABLE_2, "table3": TABLE_3}
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How a table is trained, where it differs from the paper.
+    """How a table is trained, where it differs from the methods' papers.
 
-    rates, epochs: learning rate and number of epochs of each strategy; warm-up and decay at the paper's shares of them.
+    architecture, size: backbone and (height, width) of all methods; None: each method's. architectures: in place of
+        `architecture`, for methods that need another family.
+    input: of all methods, in place of all that; None: each method's at `size`.
+    rates, epochs: learning rate and number of epochs by strategy; warm-up and decay at the paper's shares of them.
     milestones: shares of the epochs at which the rate falls in plain and joint training; None: the paper's.
     module_start: of joint training (docs/experiments.md, 13); cached_views: of separate training.
     triplet_distance: of all strategies.
+    adam: BagTricks' optimizer, warm-up and batches for all methods, for which `rates` are.
     """
 
-    architecture: str
-    input: InputConvention
-    rates: Mapping[Strategy, float]
-    epochs: Mapping[Strategy, int]
+    architecture: str | None = None
+    input: InputConvention | None = None
+    rates: Mapping[Strategy, float] = field(default_factory=dict)
+    epochs: Mapping[Strategy, int] = field(default_factory=dict)
     milestones: tuple[float, ...] | None = None
     module_start: float = 0.0
     cached_views: int = 0
     triplet_distance: TripletDistance = "training"
+    size: tuple[int, int] | None = None
+    architectures: Mapping[MethodName, str] = field(default_factory=dict)
+    adam: bool = False
 
-    def plan(self, strategy: Strategy, baseline: Literal["bagtricks", "agw"], seed: int) -> TrainSettings:
-        plan = paper_settings(strategy, baseline)
+    def config(self, row: Row) -> ModelConfig:
+        method = METHODS[row.method]
+        architecture = self.architectures.get(row.method) or self.architecture or method.architecture
+        found = self.input or method.input
+        if self.size is not None and self.input is None:
+            found = found.model_copy(update={"height": self.size[0], "width": self.size[1]})
+        return ModelConfig(
+            architecture=architecture, baseline=method.baseline, input=found, diff_attention=row.diff_attention
+        )
+
+    def plan(self, strategy: Strategy, method: MethodName, seed: int) -> TrainSettings:
+        plan = paper_settings(strategy, method)
+        epochs = self.epochs.get(strategy, plan.epochs)
+        if self.adam and strategy != "separate":
+            usual = TrainSettings()
+            shared = ("optimizer", "decay", "backbone_share", "warmup", "identities_per_batch", "milestones")
+            plan = replace(plan, **{name: getattr(usual, name) for name in shared})
         return replace(
             plan,
-            epochs=self.epochs[strategy],
-            learning_rate=self.rates[strategy],
+            epochs=epochs,
+            learning_rate=self.rates.get(strategy, plan.learning_rate),
             milestones=plan.milestones if strategy == "separate" or self.milestones is None else self.milestones,
             module_start=self.module_start if strategy == "joint" else 0.0,
             triplet_distance=self.triplet_distance,
             cached_views=self.cached_views if strategy == "separate" else 0,
-            validate_every=max(1, self.epochs[strategy] // 5),
+            validate_every=max(1, epochs // 5),
             seed=seed,
         )
 
 
-#: The paper's recipe, for a GPU.
-FULL = Budget(
-    "resnet50",
-    InputConvention(),
-    rates={"plain": 3.5e-4, "joint": 3.5e-4, "separate": 0.05},
-    epochs={"plain": 120, "joint": 120, "separate": 60},
-)
-#: An afternoon on two CPU cores. Rates and epochs were chosen on people held out of training (docs/experiments.md).
+#: The papers' recipes, for a GPU.
+FULL = Budget()
+#: An afternoon on two CPU cores. Rates and epochs were chosen with BagTricks, on people held out of training
+#: (docs/experiments.md).
 CPU = Budget(
     "mobilenet_v2",
-    InputConvention(height=128, width=64),
     rates={"plain": 1e-3, "joint": 1e-3, "separate": 5e-4},
     epochs={"plain": 12, "joint": 12, "separate": 10},
     milestones=(0.6, 0.85),
     module_start=0.6,
     cached_views=4,
+    size=(128, 64),
+    architectures={"mgn": "resnet18", "osnet": "osnet_x0_25", "transreid": "timm:vit_tiny_patch16_224"},
+    adam=True,
 )
 BUDGETS: Mapping[str, Budget] = {"full": FULL, "cpu": CPU}
 
@@ -90,13 +112,13 @@ BUDGETS: Mapping[str, Budget] = {"full": FULL, "cpu": CPU}
 def row_key(row: Row) -> str:
     """A row's name on the command line and of its folder: `agw`, `agw+joint`, `agw+separate`, `agw+separate:sub`."""
     if row.diff_attention is None:
-        return row.baseline
+        return row.method
     transform = row.diff_attention.transform
-    return f"{row.baseline}+{row.strategy}" + ("" if transform == "sub_abs" else f":{transform}")
+    return f"{row.method}+{row.strategy}" + ("" if transform == "sub_abs" else f":{transform}")
 
 
 def chosen_rows(table: str, keys: Sequence[str] | None) -> list[Row]:
-    """The rows of `table1` or `table2` with these keys, all if None. Raises InputError, which lists the keys."""
+    """The rows of a table with these keys, all if None. Raises InputError, which lists the keys."""
     rows = {row_key(row): row for row in TABLES[table]}
     if unknown := [key for key in keys or () if key not in rows]:
         raise InputError(f"{table} has no row {unknown[0][:40]!r}; there are {', '.join(rows)}")
@@ -166,28 +188,27 @@ def reproduce(
     held = hold_out(data, held_out) if held_out else None
     tell = progress or (lambda *_: None)
 
-    def load(source: Dataset, split: Literal["train", "query", "gallery"]) -> PersonPictures:
-        return source.load(split, budget.input, lambda done, total: tell(f"reading {split}", done, total))
+    @lru_cache(maxsize=1)
+    def pictures(convention: InputConvention) -> tuple[PersonPictures, ...]:
+        """Training pictures, queries, gallery, and the two sides of validation; of one size at a time."""
 
-    people = load(held or data, "train")
-    query, gallery = load(data, "query"), load(data, "gallery")
-    validation = (load(held, "query"), load(held, "gallery")) if held else (query, gallery)
+        def load(source: Dataset, split: Literal["train", "query", "gallery"]) -> PersonPictures:
+            return source.load(split, convention, lambda done, total: tell(f"reading {split}", done, total))
 
-    if not _has_match(query, gallery):
+        people, query, gallery = load(held or data, "train"), load(data, "query"), load(data, "gallery")
+        validation = (load(held, "query"), load(held, "gallery")) if held else (query, gallery)
+        return people, query, gallery, *validation
+
+    if not _has_match(data):
         raise InputError(f"{data.source}: no query has a match from another camera, so nothing could be scored")
-    described = f"{len(people)} pictures of {len(set(people.identities.tolist()))} people of {data.source}"[:2000]
+    trained_on = (held or data).counts("train")
+    described = f"{trained_on.pictures} pictures of {trained_on.people} people of {data.source}"[:2000]
 
     def recipe_of(row: Row, seed: int) -> Recipe:
         below = start
         if row.strategy == "separate" and start is None:
             below = _folder(work, _plain_of(row), seed) / "model"
-        config = ModelConfig(
-            architecture=budget.architecture,
-            baseline=row.baseline,
-            input=budget.input,
-            diff_attention=row.diff_attention,
-        )
-        return Recipe(config, (budget.plan(row.strategy, row.baseline, seed),), below, pretrained)
+        return Recipe(budget.config(row), (budget.plan(row.strategy, row.method, seed),), below, pretrained)
 
     def scores_of(row: Row, seed: int) -> dict[str, RankingScores]:
         """Reads the scores from `work`. Raises CoreError where they belong to another recipe."""
@@ -204,10 +225,11 @@ def reproduce(
         if row.strategy == "separate" and start is None:
             trained(_plain_of(row), seed)
         if not (folder / SCORES).exists():
+            people, query, gallery, *validation = pictures(budget.config(row).input)
             make_model(
                 recipe_of(row, seed),
                 people,
-                validation,
+                (validation[0], validation[1]),
                 folder,
                 folder / "model",
                 settings,
@@ -241,16 +263,16 @@ def reproduce(
     return found
 
 
-def _has_match(query: PersonPictures, gallery: PersonPictures) -> bool:
+def _has_match(data: Dataset) -> bool:
     seen: dict[int, set[int]] = {}
-    for identity, camera in zip(gallery.identities.tolist(), gallery.cameras.tolist(), strict=True):
-        seen.setdefault(identity, set()).add(camera)
-    asked = zip(query.identities.tolist(), query.cameras.tolist(), strict=True)
-    return any(identity != JUNK and seen.get(identity, set()) - {camera} for identity, camera in asked)
+    for sample in data.gallery:
+        seen.setdefault(sample.identity, set()).add(sample.camera)
+    return any(one.identity != JUNK and seen.get(one.identity, set()) - {one.camera} for one in data.query)
 
 
 def _plain_of(row: Row) -> Row:
-    return next(other for other in TABLE_1 if other.baseline == row.baseline and other.strategy == "plain")
+    plain = (other for other in (*TABLE_1, *TABLE_3) if other.strategy == "plain")
+    return next(other for other in plain if other.method == row.method)
 
 
 def _folder(work: Path, row: Row, seed: int) -> Path:

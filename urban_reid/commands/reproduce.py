@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from schemas.cards import ModelConfig
 from schemas.errors import InputError, UsageError
 from schemas.settings import settings
 from urban_reid.arguments import AsJson, ColorOrder, Mean, Size, Std, TripletDistance, ValueRange, input_convention
@@ -29,6 +28,7 @@ _METRICS = {"Rank-1": "rank1", "mAP": "mAP", "mINP": "mINP"}
 class PaperTable(StrEnum):
     TABLE1 = "table1"
     TABLE2 = "table2"
+    TABLE3 = "table3"
 
 
 class BudgetName(StrEnum):
@@ -42,7 +42,11 @@ class BudgetName(StrEnum):
 )
 def reproduce(
     table: Annotated[
-        PaperTable, typer.Argument(help="table1: two baselines, three strategies. table2: the transforms.")
+        PaperTable,
+        typer.Argument(
+            help="table1: two baselines, three strategies. table2: the transforms. table3: other methods (the paper's "
+            "tables 3 to 5), with diff attention on top."
+        ),
     ],
     dataset: Annotated[
         str, typer.Option(metavar="LAYOUT:DIR", help="The data set to train and evaluate on, such as cuhk03:DIR.")
@@ -50,7 +54,8 @@ def reproduce(
     rows: Annotated[
         str | None,
         typer.Option(
-            metavar="ROW,ROW", help="Such as bagtricks,agw+joint, or in table2 agw+separate:sub; all unless given."
+            metavar="ROW,ROW",
+            help="Such as bagtricks,agw+joint, in table2 agw+separate:sub, in table3 pcb,mgn+joint; all unless given.",
         ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Each row is trained with seeds 0 to N - 1.")] = 1,
@@ -68,6 +73,9 @@ def reproduce(
             help="Distance of the triplet loss. training: the paper's. test: the one the model is evaluated by."
         ),
     ] = TripletDistance.TRAINING,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Epochs of each training instead of the budget's.")
+    ] = None,
     pretrained: Annotated[
         str, typer.Option(metavar="imagenet|FILE|none", help="First weights of the backbone; FILE is safetensors.")
     ] = "imagenet",
@@ -86,26 +94,37 @@ def reproduce(
     work: Annotated[
         Path, typer.Option(metavar="DIR", help="Keeps checkpoints and results; the same command continues there.")
     ] = Path("reproduction"),
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="--work of another data set, drawn beside this one; may be repeated."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train and evaluate rows of the paper's tables: paper, ours, difference, and the gain over the plain row.
 
-    After an interruption the same command continues. Gains have a 95 % bootstrap interval over people.
+    After an interruption the same command continues. Gains have a 95 % bootstrap interval over people. Rows of
+    transforms are drawn as bars by data set into --work: figure4.png for BagTricks, figure5.png for AGW.
     """
     from reid_core.datasets import open_dataset
     from reid_core.evaluation.evaluate import model_directory
     from reid_core.models import refuse_config
     from reid_core.serving.devices import choose_device
+    from reid_core.training.figures import draw_figures, remember, results_of
     from reid_core.training.reproduce import BUDGETS, chosen_rows
     from reid_core.training.reproduce import reproduce as run
 
     chosen = chosen_rows(table, None if rows is None else [key.strip() for key in rows.split(",")])
     budgeted = replace(BUDGETS[budget], triplet_distance=triplet_distance.value)
+    if epochs is not None:
+        budgeted = replace(budgeted, epochs=dict.fromkeys(("plain", "joint", "separate"), epochs))
     if architecture is not None:
         if start_from is not None:
             raise UsageError("--architecture: the model of --start-from has a backbone; give one of the two")
-        budgeted = replace(budgeted, architecture=architecture)
-        refuse_config(ModelConfig(architecture=architecture, input=budgeted.input))
+        budgeted = replace(budgeted, architecture=architecture, architectures={})
+    for row in () if start_from is not None else chosen:
+        refuse_config(budgeted.config(row))
+    for other in beside or ():
+        results_of(other)
     weights = _weights(pretrained)
     choose_device(settings())  # raises for a missing device before anything is read
     data = open_dataset(dataset)
@@ -133,19 +152,24 @@ def reproduce(
             progress=tell,
         )
     published = data.published.name if data.published else None
+    remember(work, published or Path(data.source).name, published, found)
+    drawn = draw_figures([work, *(beside or ())], work)
     if as_json:
         print_json(
             {
                 "dataset": data.source,
                 "budget": budget,
-                "architecture": budgeted.architecture,
+                "architecture": ", ".join(dict.fromkeys(budgeted.config(row).architecture for row in chosen)),
                 "triplet_distance": triplet_distance,
                 "seeds": seeds,
+                "figures": [str(path) for path in drawn],
                 "rows": {_key(one): _as_json(one, published) for one in found},
             }
         )
     else:
         _show(found, published, seeds)
+        for path in drawn:
+            out().print(f"drawn: {shown(str(path))}")
 
 
 def _weights(pretrained: str) -> "Path | Literal['imagenet'] | None":

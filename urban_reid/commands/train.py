@@ -31,6 +31,11 @@ class Transform(StrEnum):
 class Baseline(StrEnum):
     BAGTRICKS = "bagtricks"
     AGW = "agw"
+    TRINET = "trinet"
+    PCB = "pcb"
+    MGN = "mgn"
+    CBN = "cbn"
+    TRANSREID = "transreid"
 
 
 @app.command(
@@ -53,11 +58,17 @@ def train(
     ] = None,
     strategy: Annotated[Strategy, typer.Option(help="The paper's strategy.")] = Strategy.JOINT,
     transform: Annotated[Transform, typer.Option(help="Of the diff attention module.")] = Transform.SUB_ABS,
-    architecture: Annotated[str, typer.Option(metavar="NAME", help="Of a model with fresh weights.")] = "resnet50",
-    baseline: Annotated[Baseline, typer.Option(help="Of a model with fresh weights.")] = Baseline.BAGTRICKS,
+    architecture: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of a model with fresh weights; the baseline's unless given.")
+    ] = None,
+    baseline: Annotated[Baseline, typer.Option(help="Method of a model with fresh weights.")] = Baseline.BAGTRICKS,
     pretrained: Annotated[bool, typer.Option("--pretrained", help="Fresh weights start from ImageNet's.")] = False,
-    height: Annotated[int, typer.Option(metavar="PX", help="Input of a model with fresh weights.")] = 256,
-    width: Annotated[int, typer.Option(metavar="PX", help="Input of a model with fresh weights.")] = 128,
+    height: Annotated[
+        int | None, typer.Option(metavar="PX", help="Input of a model with fresh weights; the baseline's unless given.")
+    ] = None,
+    width: Annotated[
+        int | None, typer.Option(metavar="PX", help="Input of a model with fresh weights; the baseline's unless given.")
+    ] = None,
     reduction: Annotated[int, typer.Option(metavar="R", help="Of the diff attention module.")] = 4,
     triplet_distance: Annotated[
         TripletDistance,
@@ -83,8 +94,10 @@ def train(
 
     After an interruption the same command continues. `models promote` puts the candidate in use.
     """
+    from reid_core.training.methods import METHODS
     from urban_reid import running
 
+    method = METHODS[baseline.value]
     parameters = checked(
         TrainParameters,
         name=name,
@@ -94,11 +107,11 @@ def train(
         start_from=start_from,
         strategy=strategy.value,
         transform=transform.value,
-        architecture=architecture,
+        architecture=method.architecture if architecture is None else architecture,
         baseline=baseline.value,
         pretrained=pretrained,
-        height=height,
-        width=width,
+        height=method.input.height if height is None else height,
+        width=method.input.width if width is None else width,
         reduction=reduction,
         triplet_distance=triplet_distance.value,
         epochs=epochs,

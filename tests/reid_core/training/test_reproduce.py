@@ -4,13 +4,17 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import pytest
 
 from reid_core.datasets import Dataset, open_dataset
-from reid_core.files import write_card
+from reid_core.files import read_card, write_card
+from reid_core.models import refuse_config
 from reid_core.serving.foreign import foreign_card
+from reid_core.training.figures import draw_figures, remember, results_of
+from reid_core.training.methods import METHODS, MethodName
 from reid_core.training.paper import TABLE_1, TABLE_2
-from reid_core.training.plans import paper_settings
+from reid_core.training.plans import Strategy, paper_settings
 from reid_core.training.reproduce import BUDGETS, CPU, FULL, Budget, chosen_rows, reproduce, row_key
 from schemas.cards import DiffAttentionSettings, InputConvention
 from schemas.errors import CoreError, InputError
@@ -47,17 +51,73 @@ def test_the_rows_have_keys() -> None:
 
 
 def test_the_full_budget_is_the_papers() -> None:
-    for baseline in ("bagtricks", "agw"):
-        for strategy in ("plain", "joint", "separate"):
-            plan, paper = FULL.plan(strategy, baseline, 0), paper_settings(strategy, baseline)
+    strategies: tuple[Strategy, ...] = ("plain", "joint", "separate")
+    for method in METHODS:
+        for strategy in strategies:
+            plan, paper = FULL.plan(strategy, method, 0), paper_settings(strategy, method)
             assert replace(plan, validate_every=paper.validate_every) == paper
     assert set(BUDGETS) == {"full", "cpu"} and CPU.plan("separate", "agw", 2).seed == 2
+
+
+def test_other_methods_are_rows_with_their_own_recipes() -> None:
+    rows = chosen_rows("table3", None)
+    assert [row_key(row) for row in rows if row.strategy == "plain"] == [
+        "trinet", "pcb", "mgn", "cbn", "osnet", "circle", "transreid",
+    ]  # fmt: skip
+    keys = [row_key(row) for row in rows if row.method == "mgn"]
+    assert keys == ["mgn", "mgn+joint", "mgn+separate:sub", "mgn+separate:sub_squ", "mgn+separate"]
+    by_key = {row_key(row): row for row in rows}
+    assert "circle+joint" not in by_key and by_key["pcb+joint"].name == "PCB + joint"
+    config = FULL.config(by_key["transreid"])
+    assert config.architecture == "timm:vit_base_patch16_224" and config.input.mean == (0.5, 0.5, 0.5)
+    assert (FULL.config(by_key["pcb"]).input.height, FULL.config(by_key["cbn"]).input.height) == (384, 256)
+    small = CPU.config(by_key["transreid"])
+    assert (small.input.height, small.input.width, small.input.mean[0]) == (128, 64, 0.5)
+    assert CPU.config(by_key["osnet"]).baseline == "bagtricks" and FULL.plan("plain", "circle", 0).triplet == "circle"
+    plan = CPU.plan("plain", "pcb", 0)
+    assert (plan.optimizer, plan.backbone_share, plan.learning_rate, plan.triplet_weight) == ("adam", 1, 1e-3, 0)
+    for row in rows:
+        if row.strategy == "plain":
+            refuse_config(CPU.config(row))
+
+
+@pytest.mark.slow
+def test_methods_of_different_inputs_train_in_one_call(data: Dataset, tmp_path: Path) -> None:
+    rows = chosen_rows("table3", ["mgn", "transreid", "cbn+joint", "osnet"])
+    architectures: dict[MethodName, str] = {"transreid": "timm:vit_tiny_patch16_224", "osnet": "osnet_x0_25"}
+    budget = replace(TINY, input=None, size=(32, 32), architectures=architectures)
+    found = reproduce(rows, data, budget, tmp_path, SETTINGS)
+    assert [one.name for one in found] == ["MGN", "TransReID", "CBN + joint", "OSNet"]
+    card = read_card(tmp_path / "transreid" / "seed-0" / "model")
+    assert card.baseline == "transreid" and len(card.cameras) > 1 and card.input.std == (0.5, 0.5, 0.5)
+
+
+def test_transforms_are_drawn(data: Dataset, tmp_path: Path) -> None:
+    rows = chosen_rows("table3", ["pcb", "pcb+separate:sub"])
+    found = reproduce(rows, data, replace(TINY, input=None, size=(32, 16)), tmp_path, SETTINGS)
+    assert [one.name for one in found] == ["PCB", "PCB + separate, Sub"]
+    assert found[1].plain == found[0].scores
+    remember(tmp_path, "rendered", None, found[:1])
+    assert draw_figures([tmp_path], tmp_path) == []
+    remember(tmp_path, "rendered", None, found[1:])
+    (tmp_path / "other").mkdir()
+    rows_of_other = {"bagtricks+separate": {"ours": results_of(tmp_path)["rows"]["pcb"]["ours"], "paper": None}}
+    rows_of_other["bagtricks+separate"]["paper"] = {"rank1": 66.6, "mAP": 63.7, "mINP": None}
+    (tmp_path / "other" / "results.json").write_text(json.dumps({"dataset": "CUHK03", "rows": rows_of_other}))
+    drawn = draw_figures([tmp_path, tmp_path / "other"], tmp_path)
+    assert [path.name for path in drawn] == ["figure4.png", "figure-pcb.png"]
+    for path in drawn:
+        picture = cv2.imread(str(path))
+        assert picture is not None and picture.std() > 5
+    with pytest.raises(InputError, match="urban-reid reproduce --work"):
+        results_of(tmp_path / "none")
 
 
 def test_a_row_on_a_foreign_embedder_has_no_figures_in_the_paper(data: Dataset, tmp_path: Path) -> None:
     model = tmp_path / "model"
     model.mkdir()
     file = onnx_file(model / "m.onnx", (1, 3, 32, 16))
+    assert TINY.input is not None
     write_card(foreign_card(file, "someones", stated(TINY.input), SETTINGS), model)
     keys = ["bagtricks+separate", "agw+separate"]
     # The file has three channels, of which a quarter would be none.

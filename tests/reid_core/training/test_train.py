@@ -20,11 +20,19 @@ from reid_core.files import save_model
 from reid_core.models import ReIDModel, build_model
 from reid_core.training.checkpoint import CHECKPOINT
 from reid_core.training.log import CURVES, LOG
-from reid_core.training.plans import Strategy, TrainSettings, TripletDistance, learning_rate, paper_settings
+from reid_core.training.plans import (
+    Strategy,
+    TrainSettings,
+    TripletDistance,
+    described,
+    described_config,
+    learning_rate,
+    paper_settings,
+)
 from reid_core.training.recipe import metrics_of
 from reid_core.training.run import Run
 from reid_core.training.train import FAILED_BATCH, train
-from schemas.cards import DiffAttentionSettings, InputConvention, ModelConfig
+from schemas.cards import Baseline, DiffAttentionSettings, InputConvention, ModelConfig
 from schemas.errors import CoreError, InputError, OutOfDeviceMemory
 from schemas.settings import Settings
 from synthetic.training import training_set
@@ -319,6 +327,91 @@ def test_the_rate_follows_the_paper() -> None:
     scaled = replace(plan, epochs=12)
     assert learning_rate(scaled, 0.5) == pytest.approx(learning_rate(plan, 5))
     assert np.isclose(learning_rate(scaled, 7), 3.5e-6)
+
+
+def test_other_schedules() -> None:
+    """TriNet: from 60 % on, down to a thousandth. TransReID: a cosine down to 0.2 %, after 5 epochs of warm-up."""
+    trinet, transreid = paper_settings("plain", "trinet"), paper_settings("plain", "transreid")
+    found = [learning_rate(trinet, moment) for moment in (0, 84, 112, 140)]
+    assert found == pytest.approx([3e-4, 3e-4, 3e-4 * 0.001**0.5, 3e-7])
+    found = [learning_rate(transreid, moment) for moment in (0, 5, 60, 120)]
+    assert found == pytest.approx([8e-5, 0.008, 0.008 * 0.501, 0.008 * 0.002], rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "losses"),
+    [
+        ("trinet", {"triplet"}),
+        ("pcb", {"identity"}),
+        ("mgn", {"triplet", "identity"}),
+        ("cbn", {"identity"}),
+        ("transreid", {"triplet", "identity"}),
+    ],
+)
+def test_a_methods_losses_and_its_resume(
+    baseline: Baseline, losses: set[str], people: PersonPictures, tmp_path: Path
+) -> None:
+    """With its own optimizer, whose moments a checkpoint keeps: an interrupted run gives the same bits."""
+    if baseline == "transreid":
+        found = training_set(5, 6, 8, (32, 32))
+        people = PersonPictures(found.pictures, found.identities, found.cameras)
+    plan = replace(paper_settings("plain", baseline), epochs=2, identities_per_batch=4, learning_rate=1e-3)
+
+    def fresh() -> ReIDModel:
+        torch.manual_seed(0)
+        return build_model(
+            ModelConfig(
+                architecture="timm:vit_tiny_patch16_224" if baseline == "transreid" else "resnet10s",
+                input=SMALL.model_copy(update={"width": people.pictures.shape[2]}),
+                baseline=baseline,
+                cameras=tuple(sorted(set(people.cameras.tolist()))) if baseline == "transreid" else (),
+            ),
+            num_classes=6,
+        )
+
+    straight, resumed = fresh(), fresh()
+    (first, second) = train(straight, people, plan, tmp_path / "straight", SETTINGS)
+    assert set(first.losses) == losses and sum(second.losses.values()) < sum(first.losses.values())
+
+    def kill_in_the_second_epoch(_: str, done: int, total: int) -> None:
+        if done == total // 2 + 1:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(fresh(), people, plan, tmp_path / "cut", SETTINGS, progress=kill_in_the_second_epoch)
+    train(resumed, people, plan, tmp_path / "cut", SETTINGS)
+    assert same(state(straight), state(resumed))
+
+
+def test_the_backbone_has_a_share_of_the_rate(people: PersonPictures, tmp_path: Path) -> None:
+    """Of SGD's first step each parameter moves by its rate times the gradient."""
+    moved = []
+    for share in (1.0, 0.1):
+        model = tiny(attention=False)
+        before = state(model)
+        plan = replace(
+            QUICK, strategy="plain", optimizer="sgd", backbone_share=share, weight_decay=0.0, warmup=0, epochs=1,
+            identities_per_batch=6, pictures_per_identity=8,
+        )  # fmt: skip
+        train(model, people, plan, tmp_path / str(share), SETTINGS)
+        after = state(model)
+        moved.append([(after[name] - before[name]) for name in ("backbone.conv1.weight", "neck.classifier.weight")])
+    torch.testing.assert_close(moved[1][0], moved[0][0] * 0.1, rtol=1e-3, atol=1e-7)
+    torch.testing.assert_close(moved[1][1], moved[0][1])
+
+
+def test_plans_are_described_as_before_their_later_settings() -> None:
+    """Checkpoints and finished rows of earlier versions stay valid."""
+    assert set(described(TrainSettings())) == {
+        "strategy", "triplet", "margin", "triplet_weight", "triplet_distance", "label_smoothing", "center_weight",
+        "center_learning_rate", "epochs", "learning_rate", "module_start", "weight_decay", "warmup", "milestones",
+        "identities_per_batch", "pictures_per_identity", "clip_norm", "average_decay", "cached_views", "seed",
+        "validate_every",
+    }  # fmt: skip
+    assert described(replace(TrainSettings(), optimizer="sgd"))["optimizer"] == "sgd"
+    config = ModelConfig(architecture="resnet10s")
+    assert "cameras" not in described_config(config)
+    assert described_config(config.model_copy(update={"cameras": (1,)}))["cameras"] == [1]
 
 
 def test_losses_are_float32_where_the_backbone_is_not(people: PersonPictures, tmp_path: Path) -> None:
