@@ -90,8 +90,8 @@ def _draw(path: Path, title: str, bars: Mapping[str, str], sets: Sequence[Mappin
     handles, labels = panels[0].get_legend_handles_labels()
     once = dict(zip(reversed(labels), reversed(handles), strict=True))
     order = [label for label in (*bars, "paper") if label in once]
-    figure.legend([once[label] for label in order], order, loc="outside upper center", ncols=5, frameon=False)
-    figure.suptitle(f"{title}, separate training, by transform", fontsize="medium")
+    figure.legend([once[label] for label in order], order, loc="outside lower center", ncols=5, frameon=False)
+    panels[0].set_title(f"{title}, separate training, by transform", fontsize="medium")
     figure.savefig(path, dpi=110)
 
 
