@@ -56,7 +56,7 @@ class Jigsaw(nn.Module):
         An unknown camera has the mean of all embeddings.
         """
         patches = self.patch_embed(images)  # (B, N, D)
-        tokens = torch.cat([self.cls_token.expand(len(images), -1, -1), patches], dim=1) + self.pos_embed
+        tokens = torch.cat([self.cls_token.expand(images.shape[0], -1, -1), patches], dim=1) + self.pos_embed
         if len(self.camera_embeddings):
             mean = self.camera_embeddings.mean(0, keepdim=True)
             known = torch.cat([self.camera_embeddings, mean])  # its last row, which is row -1, is the mean

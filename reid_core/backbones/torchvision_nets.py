@@ -53,7 +53,7 @@ class ClassToken(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         assert images.shape[2:] == self.size, f"pictures of {tuple(images.shape[2:])}, not {self.size}"
         patches = self.conv_proj(images).flatten(2).transpose(1, 2)  # (B, N, D)
-        tokens = torch.cat([self.class_token.expand(len(images), -1, -1), patches], dim=1)
+        tokens = torch.cat([self.class_token.expand(images.shape[0], -1, -1), patches], dim=1)
         found: Tensor = self.encoder(tokens)  # (B, 1 + N, D)
         return found[:, 0, :, None, None]
 

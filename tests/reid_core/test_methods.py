@@ -5,7 +5,7 @@ Numbers of parameters are the papers' where they state one. Otherwise they follo
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -19,12 +19,13 @@ from reid_core.backbones.granularities import Granularities
 from reid_core.backbones.jigsaw import CAMERA_WEIGHT, SHIFT, Jigsaw
 from reid_core.datasets.person_pictures import PersonPictures
 from reid_core.evaluation.evaluate import features_of
+from reid_core.export.export import PARITY, export_model
 from reid_core.files import load_model, read_card, save_model
 from reid_core.heads import Features, stripes
 from reid_core.models import ReIDModel, build_model
 from reid_core.serving.local import LocalCore
 from reid_core.training.methods import METHODS
-from schemas.cards import Baseline, InputConvention, ModelConfig
+from schemas.cards import Baseline, DiffAttentionSettings, InputConvention, ModelConfig
 from schemas.errors import UsageError
 from schemas.settings import Settings
 from synthetic.training import training_set
@@ -203,6 +204,16 @@ def test_transreids_whole_picture_is_timms_class_token(transformer: Any, tmp_pat
             torch.testing.assert_close(found[:, part], transformer.norm(transformer.blocks[-1](chosen))[:, 0])
 
 
+def test_transreid_is_exported_for_batches_of_any_size() -> None:
+    backbone = small("transreid").backbone.eval()
+    program = torch.export.export(
+        backbone, (torch.zeros(2, 3, 64, 32),), dynamic_shapes=({0: torch.export.Dim("batch")},)
+    )
+    images = torch.randn(3, 3, 64, 32)
+    with torch.inference_mode():
+        torch.testing.assert_close(program.module()(images), backbone(images))
+
+
 def test_the_groups_are_shifted_and_shuffled() -> None:
     """He et al., section 3.2, by its own steps on the 128 patches of 256x128; then a number that 4 does not divide."""
     groups = published("transreid").get_buffer("backbone.groups")
@@ -295,6 +306,15 @@ def test_transreid_embeds_a_data_sets_cameras_with_their_embeddings(tmp_path: Pa
     core = LocalCore.open(settings, tmp_path)
     assert np.abs(core.embed(pictures[:1]) - found[:1].numpy()).max() > 0.01
     np.testing.assert_array_equal(core.embed(pictures)[1], found[1].numpy())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+@pytest.mark.parametrize("baseline", OTHERS)
+def test_exports_are_the_same_model(baseline: Baseline, to: Literal["onnx", "openvino"], tmp_path: Path) -> None:
+    save_model(trained(small(baseline, diff_attention=DiffAttentionSettings())), tmp_path / "m", name="m")
+    exported = export_model(Settings(home=tmp_path, device="cpu"), tmp_path / "m", tmp_path / to, to)
+    assert min(exported.cosines.values()) >= PARITY and exported.card.baseline == baseline
 
 
 @pytest.mark.parametrize(

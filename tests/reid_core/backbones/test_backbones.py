@@ -136,6 +136,15 @@ def test_a_transformer_returns_the_class_token_as_torchvisions_does() -> None:
         ours(images[:, :, :32])
 
 
+def test_a_transformer_takes_batches_of_any_size_when_it_is_exported() -> None:
+    """`len(images)` in its forward pass made the example's two pictures a constant: no ONNX, no OpenVINO file."""
+    ours = ClassToken(small_transformer(), (64, 64)).eval()
+    program = torch.export.export(ours, (torch.zeros(2, 3, 64, 64),), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    images = torch.randn(3, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(program.module()(images), ours(images))
+
+
 def test_positions_are_interpolated_to_the_inputs_grid() -> None:
     from timm.layers.pos_embed import resample_abs_pos_embed
 
