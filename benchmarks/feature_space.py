@@ -15,7 +15,8 @@ which needs no label; a basis alone.
 
 means: normalized by means that the training people's crops teach, whole passages of them until there are so many a
 camera, for several strengths; half of a camera's crops being one person's, counted by passages or by crops; and the
-gallery at half the brightness, with means learned by day, at that brightness, and from both.
+gallery at half the brightness, or at night (gray, a quarter of the brightness, noise), with means learned by day, at
+that light, and from both.
 """
 
 import argparse
@@ -33,7 +34,7 @@ from reid_core.datasets.hold_out import hold_out
 from reid_core.datasets.person_pictures import JUNK, PersonPictures
 from reid_core.evaluation.evaluate import features_of, model_directory, rank_features
 from reid_core.evaluation.ranking import RankingScores, over_seeds, paired_bootstrap
-from reid_core.evaluation.spaces import camera_codes
+from reid_core.evaluation.spaces import basis_of, camera_codes
 from reid_core.feature_space import FeatureSpace, learn_basis, learn_means
 from reid_core.files import model_digest, read_card
 from schemas.arrays import Floats, Ints
@@ -90,9 +91,11 @@ class Trial:
     def basis(self, rows: Ints | None = None, cameras: bool = True, passages: bool = False) -> Floats:
         """A basis from the training people, or from those at `rows`."""
         taught = self.train if rows is None else self.train.take(rows)
-        codes = taught.codes if cameras else [""] * len(taught.features)
-        features = learn_means(taught.features, codes).apply(taught.features, codes)
-        return learn_basis(features, taught.passages if passages else taught.people.identities.tolist())
+        if not passages:
+            return basis_of(taught.features, taught.people, cameras)
+        return learn_basis(
+            learn_means(taught.features, taught.codes).apply(taught.features, taught.codes), taught.passages
+        )
 
 
 def main() -> None:
@@ -118,7 +121,7 @@ def main() -> None:
             ranking(trials, given.rerank)
         else:
             means(trials)
-            night(trials, embedder)
+            light(trials, embedder)
 
 
 class Embedder:
@@ -201,28 +204,28 @@ def means(trials: Sequence[Trial]) -> None:
         _line(f"100, {name}", spaces, taught)
 
 
-def night(trials: Sequence[Trial], embedder: Embedder) -> None:
-    """The gallery's camera at half the brightness, with means of 500 crops a camera."""
-    scores: dict[str, list[RankingScores]] = {}
-    for trial in trials:
-        camera = int(trial.gallery.people.cameras[0])
-        dark = Trial(trial.query, embedder.embed(_darker(trial.gallery.people)), trial.train)
-        day = _some(trial.train, 500, 0)
-        there = np.flatnonzero(day.people.cameras == camera)
-        dusk = embedder.embed(_darker(day.take(there).people))
-        elsewhere = day.take(np.flatnonzero(day.people.cameras != camera))
-        taught: dict[str, Sequence[People] | None] = {
-            "plain": None,
-            "means by day": [day],
-            "means at night": [elsewhere, dusk],
-            "means by day and night": [day, dusk],
-        }
-        for name, parts in taught.items():
-            space = None if parts is None else _learned(_joined(parts))
-            scores.setdefault(name, []).append(dark.rank(space))
-    print("\n| gallery at half the brightness | Rank-1 | mAP | mINP |\n|---|---|---|---|")
-    for name, found in scores.items():
-        print(f"| {name} | {_figures(found)} |")
+def light(trials: Sequence[Trial], embedder: Embedder) -> None:
+    """The gallery's camera in another light, with means of 500 crops a camera."""
+    print("\n| gallery | Rank-1 | mAP | mINP |\n|---|---|---|---|")
+    for light, changed in (("at half the brightness", _half), ("at night", _at_night)):
+        scores: dict[str, list[RankingScores]] = {}
+        for trial in trials:
+            camera = int(trial.gallery.people.cameras[0])
+            other = Trial(trial.query, embedder.embed(changed(trial.gallery.people)), trial.train)
+            day = _some(trial.train, 500, 0)
+            there = day.take(np.flatnonzero(day.people.cameras == camera))
+            elsewhere = day.take(np.flatnonzero(day.people.cameras != camera))
+            then = embedder.embed(changed(there.people))
+            taught: dict[str, Sequence[People] | None] = {
+                "plain": None,
+                "means by day": [day],
+                "means at that light": [elsewhere, then],
+                "means of both": [day, then],
+            }
+            for name, parts in taught.items():
+                scores.setdefault(name, []).append(other.rank(None if parts is None else _learned(_joined(parts))))
+        for name, found in scores.items():
+            print(f"| {light}, {name} | {_figures(found)} |", flush=True)
 
 
 def cost(dims: int) -> None:
@@ -290,8 +293,16 @@ def _joined(parts: Sequence[People]) -> People:
     )
 
 
-def _darker(people: PersonPictures) -> PersonPictures:
+def _half(people: PersonPictures) -> PersonPictures:
     return PersonPictures(people.pictures // 2, people.identities, people.cameras, people.names)
+
+
+def _at_night(people: PersonPictures) -> PersonPictures:
+    """Gray, at a quarter of the brightness, with noise of a standard deviation of 4 of 255."""
+    gray = people.pictures.mean(axis=3, keepdims=True) / 4
+    noisy = gray + np.random.default_rng(0).normal(scale=4, size=gray.shape)
+    pictures = np.repeat(noisy.clip(0, 255).astype(np.uint8), 3, axis=3)
+    return PersonPictures(pictures, people.identities, people.cameras, people.names)
 
 
 def _with(means: FeatureSpace, basis: Floats) -> FeatureSpace:

@@ -90,7 +90,7 @@ def save_space(
     learned_from: str,
     crops: int,
     tracklets: Mapping[str, int],
-    basis: Literal["none", "tracklets"] = "none",
+    basis: Literal["none", "tracklets", "people"] = "none",
 ) -> ModelCard:
     """Writes a model that is `space` on the model in `base_directory`, with that model's files, and returns the card.
 

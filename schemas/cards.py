@@ -72,8 +72,9 @@ class SpaceSource(Frozen):
     diff_attention: DiffAttentionSettings | None = Field(
         default=None, description="module of the base, which compares raw features and is not used in the space"
     )
-    basis: Literal["none", "tracklets"] = Field(
-        default="none", description="tracklets: whitening by the spread within tracklets, learned without labels"
+    basis: Literal["none", "tracklets", "people"] = Field(
+        default="none",
+        description="what its basis was learned from: people of labeled data, or tracklets without labels",
     )
     learned_from: Text = Field(max_length=500, description="the crops, in words")
     crops: int = Field(ge=0)

@@ -5,7 +5,7 @@ are taken evenly over all that a camera has seen, day and night, in an order tha
 arrived changes nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
@@ -18,6 +18,8 @@ from pipeline.resolve.features import read_features
 from pipeline.resolve.tracklets import CropColumns, group
 from pipeline.store import Store
 from pipeline.store.copy import copy_out
+from reid_core.datasets import open_dataset
+from reid_core.evaluation.spaces import basis_of
 from reid_core.feature_space import FeatureSpace, learn_basis, learn_means
 from reid_core.serving.core import ReIDCore
 from schemas.arrays import Floats
@@ -26,12 +28,15 @@ from schemas.settings import AssociationSettings
 
 T = TypeVar("T")
 
-Basis = Literal["none", "tracklets"]
+Unlabeled = Literal["none", "tracklets"]
+Basis = Literal["none", "tracklets", "people"]
 
 #: Most tracklets of a camera, and crops of a tracklet, that are read; of more, evenly spaced ones.
 _TRACKLETS, _CROPS_EACH = 256, 16
 #: Most crops of all cameras that a basis is learned from.
 _BASIS_CROPS = 20_000
+#: Training pictures that are embedded at a time.
+_PICTURES = 256
 #: With fewer tracklets in all, nothing is learned.
 _FEWEST = 10
 
@@ -57,11 +62,11 @@ class LearnedSpace:
 
 
 def learn_space(
-    store: Store, core: ReIDCore, base: ModelRow, cameras: Sequence[str], basis: Basis | Floats = "none"
+    store: Store, core: ReIDCore, base: ModelRow, cameras: Sequence[str], basis: Unlabeled | Floats = "none"
 ) -> LearnedSpace:
     """The space of the base's features that the cameras' embedded crops give.
 
-    core: of `base`. basis: "tracklets" learns one from the spread within tracklets; an array is one that is there.
+    core: of `base`. basis: "tracklets" learns one from the tracklets; an array is one that is there.
     Raises InputError for too few tracklets.
     """
     settings = store.settings.association
@@ -92,6 +97,22 @@ def learn_space(
         elif basis == "tracklets":
             space = _with_basis(space, several)
     return LearnedSpace(space, read, {camera: seen_at.count(camera) for camera in dict.fromkeys(seen_at)})
+
+
+def basis_from(core: ReIDCore, source: str, on_step: Callable[[str], None]) -> tuple[Floats, str]:
+    """The basis that the training people of a labeled data set teach, and those in words.
+
+    core: of the base. source: such as market1501:DIR. Raises what opening and reading the data set raise.
+    """
+    dataset = open_dataset(source)
+    people = dataset.load("train", core.card.input)
+    features = np.empty((len(people), core.card.raw_dims))
+    for start in range(0, len(people), _PICTURES):
+        part = slice(start, start + _PICTURES)
+        features[part] = core.embed(people.pictures[part])
+        on_step(f"training pictures: {min(start + _PICTURES, len(people))} of {len(people)}")
+    with threadpool_limits(limits=1, user_api="blas"):
+        return basis_of(features, people), f"{dataset.counts('train').people} people of {source}"
 
 
 def _with_basis(space: FeatureSpace, tracklets: Sequence[tuple[str, Floats]]) -> FeatureSpace:

@@ -8,6 +8,7 @@ from torch import Tensor
 from reid_core.datasets.person_pictures import JUNK, PersonPictures
 from reid_core.feature_space import FeatureSpace, learn_basis, learn_means
 from schemas.arrays import Floats
+from schemas.errors import InputError
 
 
 class Labeled(NamedTuple):
@@ -35,17 +36,24 @@ def evaluated_spaces(
     if normalize:
         spaces["normalized"] = _means([query, gallery], normalize)
     if basis is not None:
-        found = _learned(basis, normalize) if isinstance(basis, Labeled) else basis
+        found = basis_of(_numbers(basis), basis.people, normalize) if isinstance(basis, Labeled) else basis
         means = spaces.get("normalized") or _means([query, gallery], normalize)
         spaces["basis"] = FeatureSpace(means.units, means.means, found)
     return spaces
 
 
-def _learned(given: Labeled, normalize: bool) -> Floats:
-    rows = np.flatnonzero(given.people.identities != JUNK)
-    known = Labeled(given.features[rows], given.people.select(rows))
-    features = _means([known], normalize).apply(_numbers(known), camera_codes(known.people))
-    return learn_basis(features, known.people.identities.tolist())
+def basis_of(features: Floats, people: PersonPictures, normalize: bool = True) -> Floats:
+    """The basis (D, D) that labeled pictures teach by their raw features (N, D).
+
+    Their cameras' own means are taken off first if `normalize`, else the mean of everything. Junk is left out. Raises
+    what `learn_basis` raises.
+    """
+    rows = np.flatnonzero(people.identities != JUNK)
+    known = people.select(rows)
+    codes = camera_codes(known) if normalize else [""] * len(known)
+    if not len(known):
+        raise InputError("there are no labeled people to learn a basis from")
+    return learn_basis(learn_means(features[rows], codes).apply(features[rows], codes), known.identities.tolist())
 
 
 def _means(sides: list[Labeled], normalize: bool) -> FeatureSpace:

@@ -1,6 +1,5 @@
 """urban-reid models normalize, show: feature spaces, and what a registered model is."""
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -14,12 +13,7 @@ from urban_reid.progress import steps
 app = typer.Typer()
 
 
-class Basis(StrEnum):
-    NONE = "none"
-    TRACKLETS = "tracklets"
-
-
-@app.command(epilog="Example: urban-reid models normalize 0277 --on-city d1 --name 0277-d1")
+@app.command(epilog="Example: urban-reid models normalize 0277 --on-city d1 --name 0277-d1 --basis market1501:DIR")
 def normalize(
     base: Annotated[str, typer.Argument(help="A registered model.")],
     on_city: Annotated[
@@ -27,11 +21,15 @@ def normalize(
     ],
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="Of the new model.")],
     basis: Annotated[
-        Basis, typer.Option(help="tracklets: also a basis, by how the features of one tracklet spread.")
-    ] = Basis.NONE,
+        str,
+        typer.Option(
+            metavar="none|tracklets|LAYOUT:DIR",
+            help="Also a basis: of a labeled data set's training people, such as market1501:DIR, or of tracklets.",
+        ),
+    ] = "none",
     as_json: AsJson = False,
 ) -> None:
-    """Make a model that takes each camera's mean off the features of another, without labels.
+    """Make a model that takes each camera's mean off the features of another, without labels; --basis adds a basis.
 
     It is learned from the unit's crops up to now; later crops do not change it. Features stay stored as they are, under
     the base. Calibrate, compare and promote the new model like any other.
@@ -50,7 +48,7 @@ def normalize(
             base,
             on_city,
             name,
-            basis.value,
+            basis,
             begin,
         )
     learned = found.learned
