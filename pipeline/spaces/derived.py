@@ -14,6 +14,7 @@ from pipeline.registry import ModelRow, check_name, find_model, model_by_id, reg
 from pipeline.resolve.embed import any_missing, embed_camera
 from pipeline.spaces.learning import Basis, LearnedSpace, Unlabeled, basis_from, learn_space
 from pipeline.store import Store
+from reid_core.datasets import Dataset
 from reid_core.files import save_space
 from reid_core.serving.core import ReIDCore
 from schemas.arrays import Floats
@@ -37,12 +38,12 @@ def normalize(
     base: str,
     unit: str,
     name: str,
-    basis: str = "none",
+    basis: Unlabeled | Dataset = "none",
     on_step: Callable[[str], None] = lambda _: None,
 ) -> Normalized:
     """Learns the unit's feature space of the model `base` from its crops up to now, and registers it as `name`.
 
-    basis: "none", "tracklets" of the same crops, or a labeled data set, such as market1501:DIR, with training people.
+    basis: "none", "tracklets" of the same crops, or a labeled data set with training people.
 
     Crops without a feature of the base are embedded first. Nothing else changes, and later crops do not change it. The
     same stored features give the same files, so that the same call again writes nothing. Raises InputError, CityError
@@ -67,21 +68,17 @@ def normalize(
         for number, camera in enumerate(cameras, 1):
             embed_camera(store, core, crops, model, camera)
             on_step(f"camera {number} of {len(cameras)}: features")
-    kind, given, learned_from = _basis(core, basis, on_step)
+    kind: Basis
+    given: Unlabeled | Floats
+    if isinstance(basis, Dataset):
+        kind, given = "people", basis_from(core, basis, on_step)
+        learned_from = f"crops of {unit}; basis of {basis.counts('train').people} people of {basis.source}"
+    else:
+        kind, given, learned_from = basis, basis, f"crops of {unit}"
     learned = learn_space(store, core, model, cameras, given)
     on_step(f"{sum(learned.tracklets.values())} tracklets of {len(learned.tracklets)} cameras")
-    row = register_space(store, model, learned, name, kind, f"crops of {unit}{learned_from}")
+    row = register_space(store, model, learned, name, kind, learned_from)
     return Normalized(row, model, learned)
-
-
-def _basis(core: ReIDCore, asked: str, on_step: Callable[[str], None]) -> tuple[Basis, Unlabeled | Floats, str]:
-    """What the basis is learned from, what `learn_space` takes for it, and the people in words."""
-    if asked == "none":
-        return "none", "none", ""
-    if asked == "tracklets":
-        return "tracklets", "tracklets", ""
-    basis, people = basis_from(core, asked, on_step)
-    return "people", basis, f"; basis of {people}"
 
 
 def register_space(

@@ -18,7 +18,7 @@ from pipeline.resolve.features import read_features
 from pipeline.resolve.tracklets import CropColumns, group
 from pipeline.store import Store
 from pipeline.store.copy import copy_out
-from reid_core.datasets import open_dataset
+from reid_core.datasets import Dataset
 from reid_core.evaluation.spaces import basis_of
 from reid_core.feature_space import FeatureSpace, learn_basis, learn_means
 from reid_core.serving.core import ReIDCore
@@ -99,12 +99,11 @@ def learn_space(
     return LearnedSpace(space, read, {camera: seen_at.count(camera) for camera in dict.fromkeys(seen_at)})
 
 
-def basis_from(core: ReIDCore, source: str, on_step: Callable[[str], None]) -> tuple[Floats, str]:
-    """The basis that the training people of a labeled data set teach, and those in words.
+def basis_from(core: ReIDCore, dataset: Dataset, on_step: Callable[[str], None]) -> Floats:
+    """The basis that the training people of a labeled data set teach. core: of the base.
 
-    core: of the base. source: such as market1501:DIR. Raises what opening and reading the data set raise.
+    Raises InputError where they teach none, and what reading the pictures raises.
     """
-    dataset = open_dataset(source)
     people = dataset.load("train", core.card.input)
     features = np.empty((len(people), core.card.raw_dims))
     for start in range(0, len(people), _PICTURES):
@@ -112,7 +111,7 @@ def basis_from(core: ReIDCore, source: str, on_step: Callable[[str], None]) -> t
         features[part] = core.embed(people.pictures[part])
         on_step(f"training pictures: {min(start + _PICTURES, len(people))} of {len(people)}")
     with threadpool_limits(limits=1, user_api="blas"):
-        return basis_of(features, people), f"{dataset.counts('train').people} people of {source}"
+        return basis_of(features, people)
 
 
 def _with_basis(space: FeatureSpace, tracklets: Sequence[tuple[str, Floats]]) -> FeatureSpace:

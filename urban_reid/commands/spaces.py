@@ -1,6 +1,6 @@
 """urban-reid models normalize, show: feature spaces, and what a registered model is."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE
@@ -9,6 +9,12 @@ from schemas.settings import settings
 from urban_reid.arguments import AsJson
 from urban_reid.output import Table, out, print_json, shown
 from urban_reid.progress import steps
+
+if TYPE_CHECKING:
+    from pipeline.crops.crop_store import CropStore
+    from pipeline.spaces.learning import Unlabeled
+    from pipeline.store import Store
+    from reid_core.datasets import Dataset
 
 app = typer.Typer()
 
@@ -23,8 +29,8 @@ def normalize(
     basis: Annotated[
         str,
         typer.Option(
-            metavar="none|tracklets|LAYOUT:DIR",
-            help="Also a basis: of a labeled data set's training people, such as market1501:DIR, or of tracklets.",
+            metavar="none|LAYOUT:DIR|confirmed|tracklets",
+            help="Also a basis: of a labeled data set's training people, of confirmed identities, or of tracklets.",
         ),
     ] = "none",
     as_json: AsJson = False,
@@ -41,14 +47,15 @@ def normalize(
 
     ours = settings()
     with Store.open(ours, "urban-reid models normalize") as store, steps() as begin:
+        crops = CropStore(ours)
         found = learn(
             store,
-            CropStore(ours),
+            crops,
             lambda model: open_core(ours, model.directory(ours)),
             base,
             on_city,
             name,
-            basis,
+            _basis(store, crops, basis),
             begin,
         )
     learned = found.learned
@@ -60,6 +67,18 @@ def normalize(
         f"{sum(learned.tracklets.values())} tracklets"
     )
     out().print(f"nothing changes yet: calibrate, compare and promote {shown(name)} like any other model")
+
+
+def _basis(store: "Store", crops: "CropStore", asked: str) -> "Unlabeled | Dataset":
+    """What the option names. Raises InputError for an unknown data set, and for too few confirmed people."""
+    from pipeline.training.data import CONFIRMED, confirmed_people
+    from reid_core.datasets import open_dataset
+
+    if asked == "none":
+        return "none"
+    if asked == "tracklets":
+        return "tracklets"
+    return confirmed_people(store, crops) if asked == CONFIRMED else open_dataset(asked)
 
 
 @app.command(epilog="Example: urban-reid models show 0277-d1")

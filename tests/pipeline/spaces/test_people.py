@@ -7,7 +7,8 @@ import pytest
 
 from pipeline.registry import ModelRow
 from pipeline.spaces.derived import normalize
-from reid_core import FeatureSpace, learn_basis, learn_means, open_dataset, open_model
+from pipeline.spaces.learning import Unlabeled
+from reid_core import Dataset, FeatureSpace, learn_basis, learn_means, open_dataset, open_model
 from reid_core.datasets.person_pictures import JUNK, PersonPictures
 from reid_core.evaluation.spaces import basis_of
 from reid_core.serving.core import ReIDCore
@@ -24,13 +25,13 @@ def test_a_basis_of_a_data_set_s_training_people(resolved: Town, model_folder: P
     def opened_core(model: ModelRow) -> ReIDCore:
         return open_core(store.settings, model.directory(store.settings))
 
-    def learned(name: str, basis: str) -> FeatureSpace:
+    def learned(name: str, basis: Unlabeled | Dataset) -> FeatureSpace:
         found = normalize(store, resolved.crops, opened_core, resolved.model.name, "d1", name, basis, steps.append)
         assert found.model.card.feature_space is not None
         sources.append((found.model.card.feature_space.basis, found.model.card.feature_space.learned_from))
         return FeatureSpace.open(found.model.directory(store.settings))
 
-    means, space = learned("means", "none"), learned("people", source)
+    means, space = learned("means", "none"), learned("people", open_dataset(source))
     opened = open_model(model_folder)
     people = open_dataset(source).load("train", opened.card.input)
     features, codes = opened.embed(people.pictures).astype(np.float64), list(map(str, people.cameras))
