@@ -4,7 +4,6 @@
     python -m benchmarks.cameras memory --video vtest.avi --models DIR [--minutes 30] [--pace 20]
     python -m benchmarks.cameras looks --video vtest.avi --models DIR
     python -m benchmarks.cameras gate --video people.264 --fps 12 --models DIR
-    python -m benchmarks.cameras paces --video people.264 --fps 12 --models DIR [--looks 2] [--pace 20]
 
 `streams` serves the video as H.264 over RTSP (GStreamer's server, tests/helpers/rtsp_server.py) to as many cameras. The
 core process and the cameras' process of `urban-reid up` look at them with person-detection-retail-0013 and embed with
@@ -12,9 +11,7 @@ person-reidentification-retail-0286. It prints how often the cameras were looked
 part took, in seconds a second and camera; two cores have two. Decoding, detection and embedding are measured by
 themselves, in one process with one thread; the rest of the processes' time is what following, cutting, sending and
 waiting cost. `memory` takes in so many minutes of the video, played again and again, and prints the process's memory.
-`looks` takes the video in at several rates. `gate` compares the motion gate with none. `paces` takes it in at its own
-pace, at some times that, and at once, each into a city of its own, resolves that, and prints the pace that was reached
-and the decision digest.
+`looks` takes the video in at several rates. `gate` compares the motion gate with none.
 """
 
 import argparse
@@ -25,7 +22,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 
 import av
@@ -38,14 +34,12 @@ from benchmarks.home import home
 from pipeline.cameras.pacing import PacedFile
 from pipeline.cameras.rows import write_feed
 from pipeline.cameras.secrets import FILE, address_with_secret, write_secret
-from pipeline.city.decision_digest import decision_digest
 from pipeline.city.units import store_city
 from pipeline.crops.crop_store import CropStore
 from pipeline.ingest.looks import Seen, View
 from pipeline.ingest.video import ingest_frames, source_of
 from pipeline.ingest.video_file import VideoFile
 from pipeline.registry import register_model, use_model
-from pipeline.resolve import embed_camera, resolve_unit, units_within
 from pipeline.store import Store
 from reid_core.detection import open_detector
 from reid_core.detection.files import keep_detector, make_default
@@ -271,46 +265,9 @@ def gate(arguments: argparse.Namespace) -> None:
         print(f"motion gate {closed}: {looked} looks, {tracks} tracks, {crops} crops, {used:.0f} s of processor")
 
 
-def paces(arguments: argparse.Namespace) -> None:
-    """One decision digest at any pace: a file blocks its reader and drops nothing."""
-    for pace in (1.0, arguments.pace, None):
-        with home() as folder, store_of(settings := Settings(home=folder), 1) as store:
-            detector = open_detector(settings, arguments.models / DETECTOR / f"{DETECTOR}.xml")
-            register_model(store, settings, arguments.models / EMBEDDER / f"{EMBEDDER}.xml", EMBEDDER)
-            model = use_model(store, EMBEDDER)
-            core, crops = open_core(settings, model.directory(settings)), CropStore(settings)
-            frames = (
-                VideoFile(arguments.video, None, arguments.fps)
-                if pace is None
-                else PacedFile(arguments.video, None, arguments.fps, pace=pace)
-            )
-            view = View("d1/s1/b1/c0", looks_per_s=arguments.looks)
-            source = source_of(frames, view, detector, None, arguments.fps)
-            last, began, used = timedelta(), time.monotonic(), time.process_time()
-
-            def tell(read: int, _: int, rate: float = arguments.fps or 10) -> None:
-                nonlocal last
-                last = timedelta(seconds=read / rate)
-
-            report = ingest_frames(store, crops, frames, source, view, detector, progress=tell)
-            reached, used = last.total_seconds() / (time.monotonic() - began), time.process_time() - used
-            most = last.total_seconds() / used
-            embed_camera(store, core, crops, model, view.camera)
-            for code in units_within(store, "d1"):
-                resolve_unit(store, core, model, code, settings=settings.association)
-            with store.begin() as connection:
-                digest = decision_digest(connection)
-        asked = "at once" if pace is None else f"at {pace:g} times its pace"
-        print(
-            f"{asked}: {reached:.1f} times ({most:.1f} on a processor of its own), {report.written} crops, decision "
-            f"digest {digest}",
-            flush=True,
-        )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("streams", "memory", "looks", "gate", "paces"))
+    parser.add_argument("what", choices=("streams", "memory", "looks", "gate"))
     parser.add_argument("--video", type=Path, required=True)
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--cameras", type=int, default=2)
@@ -322,7 +279,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--pace", type=float, default=20.0)
     arguments = parser.parse_args()
-    {"streams": streams, "memory": memory, "looks": looks, "gate": gate, "paces": paces}[arguments.what](arguments)
+    {"streams": streams, "memory": memory, "looks": looks, "gate": gate}[arguments.what](arguments)
 
 
 if __name__ == "__main__":

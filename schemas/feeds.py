@@ -39,7 +39,7 @@ def shown_address(address: str) -> str:
 def _address(address: str, info: ValidationInfo) -> str:
     if "://" not in address:
         if not address:
-            raise ValueError("is empty; write rtsp://host:port/path, or the path of a file or folder")
+            raise ValueError("the address is empty; write rtsp://host:port/path, or the path of a file or folder")
         if info.context and "folder" in info.context:
             end = "/" if address.endswith("/") else ""
             address = os.path.normpath(info.context["folder"] / address) + end
@@ -49,7 +49,7 @@ def _address(address: str, info: ValidationInfo) -> str:
     shown = shown_address(address)
     parts = urlsplit(address) if "://" in shown else None
     if parts is None:
-        raise ValueError("has no usable host; it is written rtsp://host:port/path")
+        raise ValueError("the address has no usable host; it is written rtsp://host:port/path")
     if parts.scheme not in _SCHEMES:
         raise ValueError(f"{shown}: is neither rtsp:// nor rtsps://, nor the path of a file or folder")
     if "@" in parts.netloc or re.search(r"(user|pass|pwd|token)\w*=", parts.path + parts.query, re.IGNORECASE):

@@ -169,6 +169,11 @@ class Settings(BaseSettings):
         return self.home / "detectors"
 
     @property
+    def look_states_dir(self) -> Path:
+        """States between recorded files, in a folder for each camera."""
+        return self.home / "cameras"
+
+    @property
     def attributes_dir(self) -> Path:
         return self.home / "attributes"
 

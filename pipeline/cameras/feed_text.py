@@ -25,14 +25,14 @@ def fields_of(texts: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any]]
     for name, text in texts.items():
         fields, defaults = (unit, _UNIT_DEFAULTS) if name in UNIT_FIELDS else (feed, _FEED_DEFAULTS)
         try:
-            fields[name] = _PARSERS.get(name, str)(text) if text.strip() else defaults[name]
+            fields[name] = _PARSERS.get(name, str)(text) if text.strip() else defaults.get(name, "")
         except (ValueError, UsageError) as error:
             raise InputError(f"{name}: {error}") from None
     return feed, unit
 
 
 _UNIT_DEFAULTS: dict[str, Any] = {"name": "", "position": None, "overlaps": (), "clock_uncertainty_s": 0.5}
-_FEED_DEFAULTS: dict[str, Any] = {name: Feed.model_fields[name].default for name in (*FEED_FIELDS, "address", "paused")}
+_FEED_DEFAULTS: dict[str, Any] = {name: Feed.model_fields[name].default for name in FEED_FIELDS}
 
 
 def _numbers(text: str, many: int, shape: str) -> tuple[float, ...]:
@@ -56,7 +56,12 @@ def _masks(text: str) -> tuple[tuple[tuple[float, ...], ...], ...]:
     polygons = [polygon.split() for polygon in text.split(";")]
     if not all(polygons):
         raise ValueError(f"one is empty; write {shape}")
-    return tuple(tuple(_numbers(corner, 2, shape) for corner in polygon) for polygon in polygons)
+    found = tuple(tuple(_numbers(corner, 2, shape) for corner in polygon) for polygon in polygons)
+    if min(map(len, found)) < 3:
+        raise ValueError(f"one has fewer than three corners; write {shape}")
+    if not all(0 <= share <= 1 for polygon in found for corner in polygon for share in corner):
+        raise ValueError(f"a corner lies outside the frame; write {shape}")
+    return found
 
 
 def _overlaps(text: str) -> tuple[Code, ...]:

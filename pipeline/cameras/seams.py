@@ -14,7 +14,6 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -65,7 +64,7 @@ def before(store: Store, camera: str, start: datetime, options: Mapping[str, str
     if row is None:
         return None
     try:
-        state = unpacked(_path(store.settings, camera, row.leaves).read_bytes())
+        state = unpacked((store.settings.look_states_dir / camera / row.leaves).read_bytes())
     except (OSError, InputError):  # it was removed, or is of an earlier program: this file begins anew
         return None
     return Before(row.leaves, state, row.ends) if state["options"] == dict(options) else None
@@ -74,7 +73,7 @@ def before(store: Store, camera: str, start: datetime, options: Mapping[str, str
 def keep(settings: Settings, camera: str, left: bytes) -> str:
     """Writes the state that a file left, readable by this user only; returns its name. Removes the oldest ones."""
     name = name_of(left)
-    folder = _path(settings, camera, name).parent
+    folder = settings.look_states_dir / camera
     make_folders(folder)
     write_whole(folder / name, left, mode=0o600)
     for old in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)[:-KEPT]:
@@ -84,7 +83,7 @@ def keep(settings: Settings, camera: str, left: bytes) -> str:
 
 def forget(settings: Settings, camera: str) -> None:
     """Removes all states of a camera, which hold pictures of people."""
-    shutil.rmtree(_path(settings, camera, "").parent, ignore_errors=True)
+    shutil.rmtree(settings.look_states_dir / camera, ignore_errors=True)
 
 
 def withdraw_replaced(store: Store, connection: Connection, camera: str, seam: Seam) -> set[int]:
@@ -105,7 +104,3 @@ def take_again(
     """Has files taken in again that follow this one and began without it; returns path, size and time of change."""
     at = {"camera": camera, "start": start, "ends": ends, "leaves": leaves, "within": WITHIN}
     return [(row.path, row.bytes, row.modified_ns) for row in connection.execute(_TAKE_AGAIN, at)]
-
-
-def _path(settings: Settings, camera: str, name: str) -> Path:
-    return settings.home / "cameras" / camera / (name or "none")

@@ -107,4 +107,5 @@ def _looks(cameras: Sequence[Overview]) -> Check:
             f"{', '.join(few[:_NAMED])}{' ...' if len(few) > _NAMED else ''}",
             "ask for fewer looks, a smaller region or a faster detector (`urban-reid cameras set`)",
         )
-    return ok("looks", f"{len(streams)} streams are looked at as often as asked")
+    said = f"{len(streams)} streams are looked at as often as asked" if streams else "no stream is up"
+    return ok("looks", said)

@@ -87,6 +87,7 @@ def undo(store: Store, crops: CropStore, batch: int, *, operator: str, reason: s
         if row.undone_at is None:
             _close(connection, batch, row.name, operator, reason, len(withdrawn), len(kept))
             remove_of_batch(connection, store.settings, batch)
+            _remove_states(store, connection, batch)
     return Undone(
         batch,
         len(withdrawn),
@@ -132,6 +133,13 @@ def _forget(connection: Connection, withdrawn: Sequence[Row[Any]]) -> None:
         text("DELETE FROM crop_embedding WHERE day = ANY(:days) AND crop_id = ANY(:ids)"), {"days": days, "ids": ids}
     )
     connection.execute(text("DELETE FROM crop_truth WHERE crop_id = ANY(:ids)"), {"ids": ids})
+
+
+def _remove_states(store: Store, connection: Connection, batch: int) -> None:
+    """Removes the state that a recorded file of the batch left for the one that follows it: it holds pictures."""
+    query = text("SELECT camera, leaves FROM camera_file WHERE batch_id = :batch AND leaves IS NOT NULL")
+    for row in connection.execute(query, {"batch": batch}):
+        (store.settings.look_states_dir / row.camera / row.leaves).unlink(missing_ok=True)
 
 
 def _close(

@@ -168,6 +168,21 @@ def test_a_trial_opens_the_stream_with_its_secret(run_here: Run, settings: Setti
     assert "hushhush" not in refused.stderr and not serving.authorized
 
 
+def test_what_set_refuses_names_its_option(run_here: Run) -> None:
+    assert run_here("cameras", "add", C1, ADDRESS).returncode == 0
+    assert "error: the address is empty; write rtsp" in run_here("cameras", "add", "d1/s1/b1/c2", "").stderr
+    for words, message in (
+        (("--address", ""), "--address: the address is empty; write rtsp://host:port/path"),
+        (("--looks-per-s", "0"), "--looks-per-s: "),
+        (("--looks-per-s", "often"), "--looks-per-s: "),
+        (("--mask", "0,0 1,1"), "--mask: one has fewer than three corners; write corners x,y"),
+        (("--mask", "0,0 2,0 1,1"), "--mask: a corner lies outside the frame; write corners x,y"),
+        (("--mask", "0,0 0.5,0.5 1,1"), "--mask: a mask's corners enclose no area"),
+    ):
+        refused = run_here("cameras", "set", C1, *words)
+        assert refused.returncode == 2 and f"error: {message}" in refused.stderr, refused.stderr
+
+
 def test_a_trial_of_files(run_here: Run, tmp_path: Path) -> None:
     folder = tmp_path / "recorder"
     folder.mkdir()

@@ -138,7 +138,12 @@ def set_(
     if not feed and not unit:
         raise UsageError("nothing to change; see `urban-reid cameras set --help`")
     with Store.open(settings(), "urban-reid cameras") as store:
-        outcome = set_camera(store, camera, feed, unit, operator=_operator(operator))
+        try:
+            outcome = set_camera(store, camera, feed, unit, operator=_operator(operator))
+        except UsageError as error:
+            place, _, why = str(error).partition(": ")
+            name = place.partition(".")[0]
+            raise UsageError(f"{_option(name)}: {why}" if name in feed else str(error)) from None
     if as_json:
         print_json({"camera": camera, "outcome": outcome})
         return

@@ -42,7 +42,7 @@ HEAD = "camera,address,fps\n"
         ("address\n", "line 1: there is no column camera"),
         (HEAD + "\nd1/s1/b1/c1,rtsp://a/b,1,2\n", "line 3: has 4 cells for 3 columns"),
         (HEAD + "d1/s1/b1,rtsp://a/b\n", "line 2: camera: d1/s1/b1 is a building"),
-        (HEAD + "d1/s1/b1/c1\n", "line 2: address: is empty"),
+        (HEAD + "d1/s1/b1/c1\n", "line 2: address: the address is empty"),
         (HEAD + "d1/s1/b1/c1,a.avi,-1\n", "line 2: fps: Input should be greater than 0"),
         (HEAD + "d1/s1/b1/c1,a.avi,fast\n", "line 2: fps: Input should be a valid number"),
         (HEAD + "d1/s1/b1/c1,a.avi\n\nd1/s1/b1/c1,b.avi\n", "line 4: d1/s1/b1/c1 is on line 2 already"),

@@ -166,6 +166,7 @@ def test_a_gap_an_undo_and_other_options_begin_anew(city_store: Store, crops: Cr
         batch = connection.scalar(text("SELECT min(id) FROM ingest_batch"))
     undo(city_store, crops, int(batch or 0), operator="anna", reason="wrong")
     assert seams.before(city_store, C1, follows, options) is None
+    assert not (city_store.settings.look_states_dir / C1 / found.name).exists()
 
 
 def test_states_are_few_private_and_go_with_the_camera(
