@@ -62,7 +62,16 @@ def measure(
     query, gallery = (dataset.load(split, card.input) for split in ("query", "gallery"))
     space = open_space(directory, card)
     basis = None if space is None else space.basis
-    scores = evaluate(settings, directory, query, gallery, normalize=space is not None, basis=basis, progress=progress)
+    scores = evaluate(
+        settings,
+        directory,
+        query,
+        gallery,
+        normalize=space is not None,
+        basis=basis,
+        known_cameras=False,  # as in the city
+        progress=progress,
+    )
     found = list(scores.values())[-1]  # by the distances that the city uses
     if not found.queries:
         raise InputError(f"{dataset.source}: no query has a match at another camera, so nothing can be measured on it")

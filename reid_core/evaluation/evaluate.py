@@ -52,17 +52,21 @@ def evaluate(
     top: int | None = None,
     rerank: bool = False,
     flip: bool = False,
+    known_cameras: bool = True,
     progress: Progress | None = None,
 ) -> dict[str, RankingScores]:
     """Scores of a model directory on the device of `settings`; see `rank_features` for the scores and for `top`.
 
     `normalize`, `basis`: see `evaluated_spaces`; `basis` may be the labeled people that teach it. `flip`: a picture's
-    feature is the mean of its own and its mirror image's. Raises what opening the core raises, VectorError and
-    OutOfDeviceMemory.
+    feature is the mean of its own and its mirror image's. `known_cameras`: a method that looks at the camera (CBN,
+    TransReID) knows each picture's; else features are those of a city, where it knows none. Raises what opening the
+    core raises, VectorError and OutOfDeviceMemory.
     """
     gallery = gallery.select(gallery.identities != JUNK)
     sides = (query, gallery, *([basis] if isinstance(basis, PersonPictures) else ()))
-    left, right, *teaching = features_of(settings, model_directory, sides, flip=flip, progress=progress)
+    left, right, *teaching = features_of(
+        settings, model_directory, sides, flip=flip, known_cameras=known_cameras, progress=progress
+    )
     of_basis = Labeled(teaching[0], basis) if isinstance(basis, PersonPictures) else basis
     spaces = evaluated_spaces(Labeled(left, query), Labeled(right, gallery), normalize, of_basis)
     attention = load_attention(model_directory)
@@ -77,11 +81,13 @@ def features_of(
     sides: Sequence[PersonPictures],
     *,
     flip: bool = False,
+    known_cameras: bool = True,
     progress: Progress | None = None,
 ) -> list[Tensor]:
     """The features (N, D) of each side's N pictures, on the device of `settings`; see `evaluate`."""
     device = choose_device(settings)
-    if read_card(model_directory).baseline in ("cbn", "transreid"):
+    card = read_card(model_directory)
+    if known_cameras and card.engine == "torch" and card.baseline in ("cbn", "transreid"):
         found = _embed_by_camera(settings, model_directory, sides, flip, progress)
     else:
         core = LocalCore.open(settings, model_directory)

@@ -204,16 +204,6 @@ def test_transreids_whole_picture_is_timms_class_token(transformer: Any, tmp_pat
             torch.testing.assert_close(found[:, part], transformer.norm(transformer.blocks[-1](chosen))[:, 0])
 
 
-def test_transreid_is_exported_for_batches_of_any_size() -> None:
-    backbone = small("transreid").backbone.eval()
-    program = torch.export.export(
-        backbone, (torch.zeros(2, 3, 64, 32),), dynamic_shapes=({0: torch.export.Dim("batch")},)
-    )
-    images = torch.randn(3, 3, 64, 32)
-    with torch.inference_mode():
-        torch.testing.assert_close(program.module()(images), backbone(images))
-
-
 def test_the_groups_are_shifted_and_shuffled() -> None:
     """He et al., section 3.2, by its own steps on the 128 patches of 256x128; then a number that 4 does not divide."""
     groups = published("transreid").get_buffer("backbone.groups")
@@ -306,6 +296,8 @@ def test_transreid_embeds_a_data_sets_cameras_with_their_embeddings(tmp_path: Pa
     core = LocalCore.open(settings, tmp_path)
     assert np.abs(core.embed(pictures[:1]) - found[:1].numpy()).max() > 0.01
     np.testing.assert_array_equal(core.embed(pictures)[1], found[1].numpy())
+    (unknown,) = features_of(settings, tmp_path, [side], known_cameras=False)
+    np.testing.assert_array_equal(core.embed(pictures), unknown)
 
 
 @pytest.mark.slow
@@ -313,8 +305,15 @@ def test_transreid_embeds_a_data_sets_cameras_with_their_embeddings(tmp_path: Pa
 @pytest.mark.parametrize("baseline", OTHERS)
 def test_exports_are_the_same_model(baseline: Baseline, to: Literal["onnx", "openvino"], tmp_path: Path) -> None:
     save_model(trained(small(baseline, diff_attention=DiffAttentionSettings())), tmp_path / "m", name="m")
-    exported = export_model(Settings(home=tmp_path, device="cpu"), tmp_path / "m", tmp_path / to, to)
+    settings = Settings(home=tmp_path, device="cpu", precision="float32")
+    exported = export_model(settings, tmp_path / "m", tmp_path / to, to)
     assert min(exported.cosines.values()) >= PARITY and exported.card.baseline == baseline
+    # A file of another engine knows no cameras, and data sets are embedded with it as they are.
+    pictures = np.random.default_rng(0).integers(0, 255, (3, 64, 32, 3), dtype=np.uint8)
+    side = PersonPictures(pictures, np.arange(3), np.array([5, 7, 2]))
+    (found,) = features_of(settings, tmp_path / to, [side])
+    (expected,) = features_of(settings, tmp_path / "m", [side], known_cameras=False)
+    assert torch.cosine_similarity(found, expected).min() >= PARITY
 
 
 @pytest.mark.parametrize(
