@@ -3,11 +3,11 @@
     python -m benchmarks.attention_variants --dataset market1501:DIR --convention JSON [--held-out] MODEL ...
 
 MODEL: a model directory, or an .xml or .onnx file, whose convention is JSON such as {"color": "bgr", "range": 255,
-"mean": [0, 0, 0], "std": [1, 1, 1]}. Prints Rank-1 / mAP / mINP of each way to compare
-the pictures of the test people, and the difference in mAP to the basis with its interval over people. What is learned
-is learned from the training people. `--held-out` judges on seven parts of the training people instead, each with the
-others to learn from: settings were chosen there. `--crops K` compares means of K crops of a person at one camera, as
-the city compares tracklets. Gates have `--seeds` seeds, other ways none.
+"mean": [0, 0, 0], "std": [1, 1, 1]}. Prints Rank-1 / mAP / mINP of each way to compare the pictures of the test people,
+and differences in mAP with their intervals over people. What is learned is learned from the training people.
+`--held-out` judges on seven parts of the training people instead, each with the others to learn from: settings were
+chosen there. `--crops K` compares means of K crops of a person at one camera, as the city compares tracklets. Gates
+have `--seeds` seeds, other ways none.
 
 - plain, normalized, basis: `reid_core.feature_space`; a camera's mean is that of the crops that are judged.
 - length kept: the basis on features that are L2-normalized after their camera's mean was taken off, with a constant
@@ -20,7 +20,7 @@ the city compares tracklets. Gates have `--seeds` seeds, other ways none.
 """
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,7 +76,6 @@ class Way(NamedTuple):
 
     space: Callable[[Task], Task]
     alike: Callable[[Task, int], Floats]
-    seeded: bool = False
 
 
 def main() -> None:
@@ -94,19 +93,23 @@ def main() -> None:
         tasks = list(held_out(whole.taught)) if given.held_out else [whole]
         judged = "held-out training people" if given.held_out else "test people"
         print(f"\n{model.stem}, {judged}, {given.crops} crop(s)\n")
-        print("| | Rank-1 | mAP | mINP | difference in mAP to the basis |\n|---|---|---|---|---|")
-        reference = judge(WAYS["basis"], tasks, given.crops, 1)
+        print("| | Rank-1 | mAP | mINP | mAP less the basis's | less its own without gate |\n|---|---|---|---|---|---|")
+        scores = {name: judge(WAYS[name], tasks, given.crops, 1) for name in SPACES}
         for name, way in WAYS.items():
             if given.ways is None or given.ways in name:
-                found = judge(way, tasks, given.crops, given.seeds if way.seeded else 1)
-                print(row(name, found, reference), flush=True)
+                if name not in scores:
+                    scores[name] = judge(way, tasks, given.crops, given.seeds)
+                print(row(name, scores), flush=True)
 
 
-def row(name: str, found: Sequence[RankingScores], reference: Sequence[RankingScores]) -> str:
-    """A line of the table; `found`: the scores of each seed."""
+def row(name: str, scores: Mapping[str, Sequence[RankingScores]]) -> str:
+    """A line of the table; `scores`: of each way so far, one a seed."""
+    found = scores[name]
+    space = name.partition(" + ")[0]
     spread = over_seeds(found)
-    difference = "" if name == "basis" else str(paired_bootstrap(reference, found)["mAP"])
-    return f"| {name} | {spread['rank1']} | {spread['mAP']} | {spread['mINP']} | {difference} |"
+    cells = [name, *(str(spread[metric]) for metric in ("rank1", "mAP", "mINP"))]
+    cells += ["" if other == name else str(paired_bootstrap(scores[other], found)["mAP"]) for other in ("basis", space)]
+    return f"| {' | '.join(cells)} |"
 
 
 def judge(way: Way, tasks: Sequence[Task], crops: int, seeds: int) -> list[RankingScores]:
@@ -342,21 +345,26 @@ def paper(transform: str) -> Callable[[Task, int], Floats]:
     return trained(lambda dims: Paper(dims, chosen), RATES["paper"])
 
 
-WAYS = {
+#: Ways without a gate, by name.
+SPACES = {
     "plain": Way(plain, cosine),
     "normalized": Way(normalized, cosine),
-    "basis": Way(in_basis, cosine),
-    "basis, length kept": Way(with_length, cosine),
-    "PLDA": Way(normalized, plda),
-    "basis + Sub": Way(in_basis, paper("sub"), True),
-    "basis + Sub+Squ": Way(in_basis, paper("sub_squ"), True),
-    "basis + Sub+Abs": Way(in_basis, paper("sub_abs"), True),
-    "basis + gate from 1": Way(in_basis, trained(GateFromOne, RATES["from 1"]), True),
-    "basis + weights": Way(in_basis, trained(Weights, RATES["weights"]), True),
     "whitened": Way(whitened, cosine),
-    "whitened + Sub": Way(whitened, paper("sub"), True),
-    "whitened + weights": Way(whitened, trained(Weights, RATES["weights"]), True),
-    "normalized + Sub": Way(normalized, paper("sub"), True),
+    "basis": Way(in_basis, cosine),
+    "length kept": Way(with_length, cosine),
+    "PLDA": Way(normalized, plda),
+}
+#: All, in the order of the table; those with a gate begin with the name of their space.
+WAYS = SPACES | {
+    "basis + Sub": Way(in_basis, paper("sub")),
+    "basis + Sub+Squ": Way(in_basis, paper("sub_squ")),
+    "basis + Sub+Abs": Way(in_basis, paper("sub_abs")),
+    "basis + gate from 1": Way(in_basis, trained(GateFromOne, RATES["from 1"])),
+    "basis + weights": Way(in_basis, trained(Weights, RATES["weights"])),
+    "length kept + gate from 1": Way(with_length, trained(GateFromOne, RATES["from 1"])),
+    "whitened + Sub": Way(whitened, paper("sub")),
+    "whitened + weights": Way(whitened, trained(Weights, RATES["weights"])),
+    "normalized + Sub": Way(normalized, paper("sub")),
 }
 
 
