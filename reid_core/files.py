@@ -94,7 +94,8 @@ def save_space(
 ) -> ModelCard:
     """Writes a model that is `space` on the model in `base_directory`, with that model's files, and returns the card.
 
-    learned_from: the crops, in words; for the others see `SpaceSource`. Raises ModelFileError for a damaged base.
+    learned_from: the crops, in words; for the others see `SpaceSource`. A recentered space keeps the base's diff
+    attention. Raises ModelFileError for a damaged base.
     """
     base = read_card(base_directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -114,6 +115,7 @@ def save_space(
         name=name,
         engine=base.engine,
         dims=space.dims_out,
+        diff_attention=base.diff_attention if space.recentered else None,
         feature_space=source,
         strategy=base.strategy,
         trained_on=base.trained_on,
@@ -224,7 +226,7 @@ def open_space(directory: Path, card: ModelCard) -> FeatureSpace | None:
 def load_model(directory: Path) -> "ReIDModel":
     """The torch model of a model directory, on the CPU, in float32 and eval mode. Raises ModelFileError.
 
-    That of a feature space has no diff attention: the base's compares raw features.
+    That of a feature space has its base's diff attention only where the space keeps it.
     """
     from reid_core.models import build_model
 
@@ -239,7 +241,7 @@ def load_model(directory: Path) -> "ReIDModel":
     if model.dims != card.dims:
         raise ModelFileError(f"{directory}: card.json says {card.dims} dims, {card.architecture} has {model.dims}")
     _load_into(model, directory / WEIGHTS)
-    if own.feature_space is not None:
+    if own.diff_attention is None:
         model.diff_attention = None
     return model.eval()
 

@@ -70,7 +70,7 @@ class SpaceSource(Frozen):
     base: str = Field(pattern=r"^[0-9a-f]{64}$", description="digest of the model whose raw features it takes")
     dims: int = Field(ge=1, le=MAX_DIMS, description="width of a raw feature")
     diff_attention: DiffAttentionSettings | None = Field(
-        default=None, description="module of the base, which compares raw features and is not used in the space"
+        default=None, description="module of the base; used in the space only if the card itself has it, too"
     )
     basis: Literal["none", "tracklets", "people"] = Field(
         default="none",

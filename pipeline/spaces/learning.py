@@ -67,6 +67,7 @@ def learn_space(
     """The space of the base's features that the cameras' embedded crops give.
 
     core: of `base`. basis: "tracklets" learns one from the tracklets; an array is one that is there.
+    Without a basis the space of a model with diff attention is recentered, so that the module still fits.
     Raises InputError for too few tracklets.
     """
     settings = store.settings.association
@@ -96,6 +97,8 @@ def learn_space(
             space = replace(space, basis=basis)
         elif basis == "tracklets":
             space = _with_basis(space, several)
+        else:
+            space = replace(space, recentered=base.card.diff_attention is not None)
     return LearnedSpace(space, read, {camera: seen_at.count(camera) for camera in dict.fromkeys(seen_at)})
 
 

@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, text
 
@@ -11,10 +12,14 @@ from pipeline.governance.audit import Action, audit
 from pipeline.registry import ModelRow
 from pipeline.resolve.progress import Progress
 from reid_core.datasets import Dataset
+from reid_core.datasets.person_pictures import JUNK, PersonPictures
 from reid_core.files import model_digest, open_space, read_card
 from schemas.errors import InputError
 from schemas.keys import content_hash
 from schemas.settings import Settings
+
+if TYPE_CHECKING:
+    from reid_core.evaluation.ranking import RankingScores
 
 #: Metrics that a comparison holds; the first decides whether a model is worse.
 METRICS = ("mAP", "rank1", "mINP")
@@ -61,21 +66,43 @@ def measure(
     card = read_card(directory)
     query, gallery = (dataset.load(split, card.input) for split in ("query", "gallery"))
     space = open_space(directory, card)
-    basis = None if space is None else space.basis
-    scores = evaluate(
-        settings,
-        directory,
-        query,
-        gallery,
-        normalize=space is not None,
-        basis=basis,
-        known_cameras=False,  # as in the city
-        progress=progress,
-    )
+    if space is not None and space.recentered:
+        scores = _recentered(settings, directory, query, gallery, progress)
+    else:
+        scores = evaluate(
+            settings,
+            directory,
+            query,
+            gallery,
+            normalize=space is not None,
+            basis=None if space is None else space.basis,
+            known_cameras=False,  # as in the city
+            progress=progress,
+        )
     found = list(scores.values())[-1]  # by the distances that the city uses
     if not found.queries:
         raise InputError(f"{dataset.source}: no query has a match at another camera, so nothing can be measured on it")
     return {name: round(float(getattr(found, name)), 4) for name in METRICS}
+
+
+def _recentered(
+    settings: Settings, directory: Path, query: PersonPictures, gallery: PersonPictures, progress: Progress | None
+) -> "dict[str, RankingScores]":
+    """Scores by diff attention on features whose cameras' means are taken off, learned as `evaluate` does."""
+    import torch
+
+    from reid_core.evaluation.evaluate import features_of, load_attention, rank_features
+    from reid_core.evaluation.spaces import Labeled, camera_codes, evaluated_spaces
+
+    gallery = gallery.select(gallery.identities != JUNK)
+    left, right = features_of(settings, directory, (query, gallery), progress=progress)
+    of_means = evaluated_spaces(Labeled(left, query), Labeled(right, gallery), True, None)["normalized"]
+    space = replace(of_means, recentered=True)
+    sides = [
+        torch.from_numpy(space.apply(features.cpu().numpy(), camera_codes(people))).to(features)
+        for features, people in ((left, query), (right, gallery))
+    ]
+    return rank_features(sides[0], sides[1], load_attention(directory), query, gallery, progress=progress)
 
 
 def compare(

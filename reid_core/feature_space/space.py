@@ -35,6 +35,7 @@ class _Description(Frozen):
     format: int = Field(ge=1, le=1)
     dims: int = Field(ge=1, le=MAX_DIMS, description="width of a raw feature")
     dims_out: int = Field(ge=1, le=MAX_DIMS, description="width of a feature in the space")
+    recentered: bool = Field(default=False, description="whether the mean of '' and the raw length are put back")
     units: tuple[Text, ...] = Field(description="codes with a mean, in the order of the rows of `means`; '' is all")
     sha256: str = Field(description="of feature_space.safetensors")
 
@@ -52,11 +53,14 @@ class FeatureSpace:
     units: codes with a mean of their own, such as "d1/s1/b1/c1" or "3"; "" is the mean of everything.
     means: float64 (U, D), in the order of `units`: means of L2-normalized features.
     basis: float64 (D, D'), or None: features stay as they are.
+    recentered: the mean of everything and each feature's length are put back: only what sets a camera apart goes, and a
+    diff attention module that was trained on raw features still fits. Not with a basis.
     """
 
     units: tuple[str, ...]
     means: Floats
     basis: Floats | None = None
+    recentered: bool = False
 
     def __post_init__(self) -> None:
         assert self.means.dtype == np.float64 and self.means.ndim == 2 and len(self.means) == len(self.units)
@@ -64,6 +68,7 @@ class FeatureSpace:
         if self.basis is not None:
             assert self.basis.dtype == np.float64 and self.basis.shape[0] == self.dims
             assert np.isfinite(self.basis).all() and self.basis.any()
+            assert not self.recentered
 
     @property
     def dims(self) -> int:
@@ -76,11 +81,12 @@ class FeatureSpace:
         return self.dims if self.basis is None else int(self.basis.shape[1])
 
     def apply(self, features: NDArray[np.floating], cameras: Sequence[str]) -> Floats:
-        """Features in the space, float64 (n, D') of length 1, of raw features (n, D) and the codes of their n cameras.
+        """Features in the space, float64 (n, D'), of raw features (n, D) and the codes of their n cameras.
 
         Each feature is L2-normalized, its camera's mean is taken off, the basis multiplies, and the result is
-        L2-normalized. A camera without a mean takes that of its longest prefix that has one, at last that of "". A row
-        does not depend on the others: bit for bit the same alone and among others, on any number of threads.
+        L2-normalized; in a recentered space, instead of the last two, the mean of "" and the length are put back. A
+        camera without a mean takes that of its longest prefix that has one, at last that of "". A row does not depend
+        on the others: bit for bit the same alone and among others, on any number of threads.
 
         Raises VectorError for features of another width, NaN, rows of zeros, and rows equal to their camera's mean.
         """
@@ -92,8 +98,13 @@ class FeatureSpace:
         found = np.empty((len(features), self.dims_out))
         for start in range(0, len(features), _BLOCK):
             part = slice(start, start + _BLOCK)
-            centered = unit_rows(features[part].astype(np.float64), start, "is zero, NaN or infinite")
+            raw = features[part].astype(np.float64)
+            lengths = np.sqrt(np.square(raw).sum(axis=1, keepdims=True))
+            centered = unit_rows(raw, start, "is zero, NaN or infinite")
             centered -= self.means[means[part]]
+            if self.recentered:
+                found[part] = (centered + self.means[self.units.index("")]) * lengths
+                continue
             if self.basis is not None:
                 centered = np.rint(centered / _STEP) @ self._whole_basis
             found[part] = unit_rows(centered, start, "is its camera's mean, and has no direction from it")
@@ -107,7 +118,12 @@ class FeatureSpace:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / ARRAYS, save(arrays))
         described = _Description(
-            format=1, dims=self.dims, dims_out=self.dims_out, units=self.units, sha256=sha256_of(folder / ARRAYS)
+            format=1,
+            dims=self.dims,
+            dims_out=self.dims_out,
+            recentered=self.recentered,
+            units=self.units,
+            sha256=sha256_of(folder / ARRAYS),
         )
         write_whole(folder / DESCRIPTION, described.model_dump_json(indent=2) + "\n")
         return {name: sha256_of(folder / name) for name in (ARRAYS, DESCRIPTION)}
@@ -139,9 +155,11 @@ class FeatureSpace:
                 raise ModelFileError(f"{folder / ARRAYS}: {name[:80]!r} does not fit what {DESCRIPTION} describes")
             if not np.isfinite(array).all():
                 raise ModelFileError(f"{folder / ARRAYS}: {name} holds values that are not finite")
+        if described.recentered and "basis" in arrays:
+            raise ModelFileError(f"{path}: is recentered and has a basis, which do not go together")
         if "means" not in arrays or ("basis" not in arrays and described.dims != described.dims_out):
             raise ModelFileError(f"{folder / ARRAYS}: lacks an array that {DESCRIPTION} describes")
-        return cls(described.units, arrays["means"], arrays.get("basis"))
+        return cls(described.units, arrays["means"], arrays.get("basis"), described.recentered)
 
     def described(self) -> dict[str, Any]:
         """What a person wants to know of the space, as JSON."""

@@ -10,15 +10,16 @@ import pytest
 from pipeline.calibration.labeled_city import labeled_city
 from pipeline.calibration.withheld import Withheld
 from pipeline.crops.crop_store import CropStore
-from pipeline.registry import ModelRow
+from pipeline.registry import ModelRow, find_model
 from pipeline.spaces.derived import normalize
+from pipeline.spaces.learning import Basis
 from pipeline.store import Store
 from pipeline.store.embedded import EmbeddedServer
 from pipeline.training.comparison import measure
 from reid_core.datasets import open_dataset
 from reid_core.evaluation.evaluate import evaluate
 from reid_core.feature_space import FeatureSpace
-from reid_core.serving.core import ReIDCore
+from reid_core.serving.core import ReIDCore, compared_features
 from reid_core.serving.factory import open_core
 from synthetic.training import training_set
 from tests.helpers.homes import fresh_settings
@@ -36,11 +37,14 @@ def town(server: EmbeddedServer, city_files: Path, model_folder: Path) -> Iterat
 @pytest.fixture(scope="module")
 def space(town: Town) -> ModelRow:
     """A space with a basis, learned in a small city."""
+    return learned(town, "space", "tracklets")
 
+
+def learned(town: Town, name: str, basis: Basis) -> ModelRow:
     def opened(model: ModelRow) -> ReIDCore:
         return open_core(town.store.settings, model.directory(town.store.settings))
 
-    return normalize(town.store, CropStore(town.store.settings), opened, "test", "d1", "space", "tracklets").model
+    return normalize(town.store, CropStore(town.store.settings), opened, "test", "d1", name, basis).model
 
 
 def test_a_labeled_city_has_means_of_its_own_cameras_and_the_same_basis(
@@ -73,3 +77,21 @@ def test_a_comparison_ranks_in_the_space(town: Town, space: ModelRow) -> None:
     scores = evaluate(settings, folder, query, gallery, normalize=True, basis=FeatureSpace.open(folder).basis)
     assert set(scores) == {"plain", "normalized", "basis"}  # the base's diff attention is not used in its space
     assert measure(settings, folder, dataset)["mAP"] == pytest.approx(scores["basis"].mAP, abs=1e-3)
+
+
+def test_a_space_without_a_basis_keeps_its_base_s_diff_attention(town: Town) -> None:
+    settings, store = town.store.settings, town.store
+    kept = learned(town, "kept", "none")
+    assert kept.card.diff_attention == town.model.card.diff_attention is not None
+    core, base = (open_core(settings, model.directory(settings)) for model in (kept, town.model))
+    assert core.space is not None and core.space.recentered
+    raw = np.random.default_rng(1).normal(1, 1, (6, kept.dims))
+    placed = compared_features(core, raw, ["d1/s1/b1/c1"] * 6)
+    assert np.array_equal(core.distances(placed[:3], placed[3:]), base.distances(placed[:3], placed[3:]))
+    dataset = open_dataset("rendered:9:12")
+    query, gallery = (dataset.load(split, kept.card.input) for split in ("query", "gallery"))
+    attended = evaluate(settings, kept.directory(settings), query, gallery)["attended"]
+    found = measure(settings, kept.directory(settings), dataset)
+    assert found["mAP"] != pytest.approx(attended.mAP, abs=1e-3) and abs(found["mAP"] - attended.mAP) < 10
+    with store.begin() as connection:
+        assert find_model(connection, "kept").base_id == town.model.id

@@ -57,6 +57,24 @@ def test_the_basis_multiplies_what_is_left() -> None:
     np.testing.assert_allclose(found, [[0.6, 0, 0.8]], atol=1e-7)
 
 
+def test_a_recentered_space_takes_off_only_what_sets_a_camera_apart(tmp_path: Path) -> None:
+    """(3, 4) has the length 5. Camera 1's mean lies (0.1, -0.2) from everything's, so (0.5, 1.0) times 5 is left."""
+    space = FeatureSpace(("", "1"), np.array([[0.5, 0.5], [0.6, 0.3]]), recentered=True)
+    space.save(tmp_path)
+    for one in (space, FeatureSpace.open(tmp_path)):
+        found = one.apply(np.array([[3.0, 4.0], [3.0, 4.0]]), ["1", "9"])
+        np.testing.assert_allclose(found, [[2.5, 5.0], [3.0, 4.0]], atol=1e-12)
+        assert np.array_equal(one.apply(np.array([[3.0, 4.0]]), ["1"]), found[:1])
+    described = json.loads((tmp_path / DESCRIPTION).read_text())
+    other, _, _ = learned(2)
+    other.save(tmp_path)
+    (tmp_path / DESCRIPTION).write_text(
+        json.dumps({**json.loads((tmp_path / DESCRIPTION).read_text()), "recentered": described["recentered"]})
+    )
+    with pytest.raises(ModelFileError, match="is recentered and has a basis"):
+        FeatureSpace.open(tmp_path)
+
+
 @pytest.mark.parametrize("dims", (3, 512))
 def test_rounding_is_far_below_that_of_stored_features(dims: int) -> None:
     space, features, cameras = learned(dims)
