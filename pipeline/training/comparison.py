@@ -95,7 +95,7 @@ def _recentered(
     from reid_core.evaluation.spaces import Labeled, camera_codes, evaluated_spaces
 
     gallery = gallery.select(gallery.identities != JUNK)
-    left, right = features_of(settings, directory, (query, gallery), progress=progress)
+    left, right = features_of(settings, directory, (query, gallery), known_cameras=False, progress=progress)
     of_means = evaluated_spaces(Labeled(left, query), Labeled(right, gallery), True, None)["normalized"]
     space = replace(of_means, recentered=True)
     sides = [

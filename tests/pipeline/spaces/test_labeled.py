@@ -12,7 +12,7 @@ from pipeline.calibration.withheld import Withheld
 from pipeline.crops.crop_store import CropStore
 from pipeline.registry import ModelRow, find_model
 from pipeline.spaces.derived import normalize
-from pipeline.spaces.learning import Basis
+from pipeline.spaces.learning import Unlabeled
 from pipeline.store import Store
 from pipeline.store.embedded import EmbeddedServer
 from pipeline.training.comparison import measure
@@ -40,7 +40,7 @@ def space(town: Town) -> ModelRow:
     return learned(town, "space", "tracklets")
 
 
-def learned(town: Town, name: str, basis: Basis) -> ModelRow:
+def learned(town: Town, name: str, basis: Unlabeled) -> ModelRow:
     def opened(model: ModelRow) -> ReIDCore:
         return open_core(town.store.settings, model.directory(town.store.settings))
 
