@@ -131,6 +131,8 @@ def config_of(parameters: TrainParameters) -> ModelConfig:
 def recipe_of(store: Store, parameters: TrainParameters) -> "Recipe":
     """The paper's recipe for the strategy and baseline, with the settings of `parameters` in place of the paper's.
 
+    A model to start from has a baseline of its own, by which it is trained; a foreign embedder has none.
+
     The strategy `separate` with fresh weights first trains them with the strategy `plain`. Raises InputError if the
     model to start from is not registered, or is a feature space.
     """
@@ -138,7 +140,7 @@ def recipe_of(store: Store, parameters: TrainParameters) -> "Recipe":
     from reid_core.training.recipe import Recipe
 
     config = config_of(parameters)
-    start = None
+    start, baseline = None, parameters.baseline
     strategies: list[Strategy] = [parameters.strategy]
     if parameters.start_from is not None:
         with store.begin() as connection:
@@ -146,11 +148,12 @@ def recipe_of(store: Store, parameters: TrainParameters) -> "Recipe":
         refuse_space(row.card, "nothing is trained on it")
         start = row.directory(store.settings)
         config = config.model_copy(update={"input": row.card.input})
+        baseline = baseline if row.card.baseline == "foreign" else row.card.baseline
     elif parameters.strategy == "separate":
         strategies.insert(0, "plain")
     plans = []
     for strategy in strategies:
-        paper = paper_settings(strategy, parameters.baseline)
+        paper = paper_settings(strategy, baseline)
         learning_rate = parameters.learning_rate if strategy == parameters.strategy else None
         plans.append(
             replace(

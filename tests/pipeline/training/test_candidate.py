@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from pipeline.registry import find_model, models
-from pipeline.training.candidate import register_candidate, train_model
+from pipeline.registry import find_model, models, register_model
+from pipeline.training.candidate import recipe_of, register_candidate, train_model
 from pipeline.training.comparison import read_comparison
 from pipeline.training.confirmations import confirm
 from pipeline.training.data import confirmed_people, open_training_data, source_of
-from reid_core.files import read_card
-from schemas.cards import InputConvention
+from reid_core.files import read_card, save_model
+from reid_core.models import build_model
+from schemas.cards import InputConvention, ModelConfig
 from schemas.errors import InputError
 from schemas.parameters import TrainParameters
 from schemas.settings import Settings
@@ -37,6 +38,19 @@ def confirmed(town: Town, lines: list[str]) -> Town:
     for row in rows(town, "SELECT persistent_id FROM identity_now WHERE level = 'district'"):
         state(town, str(row.persistent_id))
     return town
+
+
+def test_a_model_that_is_trained_further_keeps_its_methods_recipe(town: Town, tmp_path: Path) -> None:
+    """It was trained by BagTricks' losses unless --baseline was given again."""
+    words = {"dataset": "confirmed", "reason": "order 12", "operator": "anna", "strategy": "joint"}
+    for baseline, triplet, optimizer in (("agw", "weighted", "adam"), ("pcb", "batch_hard", "sgd")):
+        config = ModelConfig.model_validate({"architecture": "resnet10s", "baseline": baseline})
+        save_model(build_model(config.model_copy(update={"input": InputConvention(height=64, width=32)})),
+                   tmp_path / baseline, name=baseline)  # fmt: skip
+        register_model(town.store, town.store.settings, tmp_path / baseline, baseline)
+        asked = TrainParameters.model_validate({**words, "name": "new", "start_from": baseline})
+        (plan,) = recipe_of(town.store, asked).plans
+        assert (plan.triplet, plan.optimizer) == (triplet, optimizer)
 
 
 def test_confirmed_people_are_split_into_training_and_evaluation(confirmed: Town, tmp_path: Path) -> None:
