@@ -18,13 +18,15 @@ from pipeline.calibration.unlabeled.level_fit import (
 )
 from pipeline.calibration.unlabeled.overlaps import likely_overlaps, without
 from pipeline.calibration.unlabeled.pair_sample import PairSampler, as_people
-from pipeline.calibration.unlabeled.rehearsal import Rehearsal, Versions, newest, read_tracklets
+from pipeline.calibration.unlabeled.rehearsal import Rehearsal, Tracklets, Versions, newest, read_tracklets
 from pipeline.city.units import read_city
 from pipeline.registry import ModelRow
 from pipeline.store import Store
 from reid_core.serving.core import ReIDCore, symmetric_distances
 from schemas.calibration import LevelCalibration, straight_line
+from schemas.city_file import City
 from schemas.levels import UPWARD, Level, is_within, level_of, parent_of
+from schemas.settings import AssociationSettings
 
 #: Default of the stated false-merge rate.
 MAX_FALSE_MERGE_RATE = 0.05
@@ -59,9 +61,25 @@ def learn(
 ) -> Learned:
     """The calibrations of the unit and all below it from its timed crops in [start, before), which must be embedded."""
     city, settings = read_city(store), store.settings.association
-    units = [one.code for one in city.units if is_within(one.code, unit)]
-    cameras = [code for code in units if level_of(code) is Level.CAMERA]
+    cameras = [one.code for one in city.cameras(unit)]
     tracklets = read_tracklets(store, core, model, cameras, start, before)
+    source = f"unlabeled crops of {unit} from {start:%Y-%m-%d %H:%M:%S} to {before:%Y-%m-%d %H:%M:%S} UTC"
+    return learn_from(city, core, settings, unit, tracklets, source, on_step, max_false_merge_rate=max_false_merge_rate)
+
+
+def learn_from(
+    city: City,
+    core: ReIDCore,
+    settings: AssociationSettings,
+    unit: str,
+    tracklets: Tracklets,
+    source: str,
+    on_step: Callable[[str], None] = lambda _: None,
+    *,
+    max_false_merge_rate: float = MAX_FALSE_MERGE_RATE,
+) -> Learned:
+    """The calibrations of the unit and all below it from the tracklets of its cameras. source: names them."""
+    units = [one.code for one in city.units if is_within(one.code, unit)]
     on_step(f"{len(tracklets.seen)} tracklets")
     rehearsal = Rehearsal(city, core, settings, tracklets.seen)
     least = _least(core, tracklets.halves)
@@ -69,7 +87,6 @@ def learn(
     fit: LevelFit | None = None
     found: dict[Level, LevelCalibration] = {}
     why_not: dict[Level, str] = {}
-    source = f"unlabeled crops of {unit} from {start:%Y-%m-%d %H:%M:%S} to {before:%Y-%m-%d %H:%M:%S} UTC"
     overlaps: list[tuple[int, int]] | None = None
     for level in UPWARD[1 : UPWARD.index(level_of(unit)) + 1]:
         of_level = [code for code in units if level_of(code) is level]

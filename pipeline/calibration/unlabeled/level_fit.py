@@ -221,28 +221,34 @@ def _standard_error(
     least: float,
     people: tuple[Ints, Ints],
 ) -> float:
-    """Bootstrap standard error of the log-odds of pairs near the operating point; both sides of a pair are drawn."""
+    """Bootstrap standard error of the log-odds of pairs that would be joined; both sides of a pair are drawn.
+
+    What is off in common counts, which is what the expected share of wrong joins depends on: pairs weigh p (1 - p).
+    """
     mixture, transit, compared = estimate.mixture, estimate.transit, estimate.compared
     left, right = (np.unique(np.concatenate(people), return_inverse=True)[1].reshape(-1)).reshape(2, -1)
     odds = logit(mixture.share) + mixture.log_ratio + transit
-    near = np.flatnonzero(compared & (np.abs(odds) < 2.0))
-    if not len(near):
-        near = np.flatnonzero(compared)[np.argsort(np.abs(odds[compared]))[:10]]
+    near = np.flatnonzero(compared)[np.argsort(-odds[compared], kind="stable")]
+    near = near[: max(int((odds[near] >= OPERATING_POINTS[0]).sum()), 10)]
+    counts = expit(odds[near]) * expit(-odds[near])
+    counts /= counts.sum()
     rng = np.random.default_rng(0)
-    drawn: list[Floats] = []
+    drawn: list[float] = []
     for _ in range(_BOOTSTRAPS):
-        weights = rng.exponential(size=int(max(left.max(), right.max())) + 1)
+        drawn_people = rng.exponential(size=int(max(left.max(), right.max())) + 1)
+        # Two sides of one person are one draw: its square would count one person's pairs twice.
+        both = np.where(left == right, drawn_people[left], drawn_people[left] * drawn_people[right])
         again = Rows(
             rows.different,
             rows.distance,
             rows.share,
-            rows.weight * weights[left] * weights[right],
+            rows.weight * both,
             rows.stratum,
             rows.label,
         )
         found = fit_mixture(again, strangers_of(again, below), transit, prior, least, mixture)
-        drawn.append(logit(found.share) + found.log_ratio[near])
-    return float(np.median(np.std(drawn, axis=0)))
+        drawn.append(float(logit(found.share) + found.log_ratio[near] @ counts))
+    return float(np.std(drawn))
 
 
 def at_operating_point(calibration: LevelCalibration, point: float) -> LevelCalibration:
