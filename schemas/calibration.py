@@ -7,7 +7,7 @@ Fields with an alias keep the name of version 0.1 in JSON, because run keys and 
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import ConfigDict, Field, FiniteFloat, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from schemas.keys import content_hash
 from schemas.levels import Level
@@ -114,6 +114,23 @@ class Profile(Frozen):
     deciles: tuple[float, ...] = Field(description="the inner nine")
     shares: tuple[float, ...] = Field(description="share of the values in each of the ten bins; 0.1 each without ties")
     count: int = Field(ge=1)
+
+
+class DistancePrior(Frozen):
+    """How far apart a model's pairs of tracklets are, measured on labeled pictures of another place.
+
+    Distances are standardized: less the median of different people's, over the spread above it.
+    """
+
+    strangers: tuple[FiniteFloat, ...] = Field(
+        min_length=20, description="quantiles of different people's, at (i + 1/2) / n of n; ascending"
+    )
+    mode: FiniteFloat = Field(lt=0, description="of one person's distances, at the share of few crops `share`")
+    slope: FiniteFloat = Field(description="of the mode, per share of few crops")
+    near: FiniteFloat = Field(gt=0, description="spread below the mode")
+    far: FiniteFloat = Field(gt=0, description="spread above the mode")
+    share: FiniteFloat = Field(ge=0, le=1, description="mean share of few crops (association.log_odds)")
+    measured_on: str = Field(max_length=500, description="the data, in words")
 
 
 class Evidence(Frozen):

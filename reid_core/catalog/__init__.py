@@ -11,7 +11,7 @@ from reid_core.catalog.entries import (
     Task,
     catalog,
     find_model,
-    published_convention,
+    published_embedder,
 )
 from reid_core.catalog.obtaining import Obtained, is_obtained, keep_files, obtain
 
@@ -26,5 +26,5 @@ __all__ = [
     "is_obtained",
     "keep_files",
     "obtain",
-    "published_convention",
+    "published_embedder",
 ]

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from schemas.calibration import DistancePrior
 from schemas.cards import InputConvention
 from schemas.errors import UsageError
 from schemas.settings import Frozen
@@ -78,6 +79,7 @@ class CatalogModel(Frozen):
     gflops: float | None = Field(None, gt=0)
     note: str = ""
     measured: tuple[Measured, ...] = ()
+    distances: DistancePrior | None = None
     releases: tuple[Release, ...] = Field(min_length=1)
 
 
@@ -102,16 +104,16 @@ def find_model(name: str) -> CatalogModel:
     return found[name]
 
 
-def published_convention(file: Path) -> InputConvention | None:
-    """The input convention of a published .xml or .onnx embedder, known by its hash; None if it is not known."""
+def published_embedder(file: Path) -> CatalogModel | None:
+    """The catalog's model that a published .xml or .onnx embedder is, known by its hash; None if it is not known."""
     known = {
-        release.files[0].hash[1]: model.input
+        release.files[0].hash[1]: model
         for model in catalog()
         for release in model.releases
         if model.task is Task.RE_IDENTIFICATION and release.files[0].hash
     }
     found = (known.get(hash_of(file, algorithm)) for algorithm in ("sha384", "sha256"))
-    return next((convention for convention in found if convention is not None), None)
+    return next((model for model in found if model is not None), None)
 
 
 def hash_of(path: Path, algorithm: str) -> str:

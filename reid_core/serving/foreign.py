@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from reid_core.catalog import published_convention
+from reid_core.catalog import published_embedder
 from reid_core.files import CARD, DIFF_ATTENTION, WEIGHTS
 from reid_core.preprocessing import normalized
 from reid_core.serving.engines import OpenedFile, engine_of, open_file, weights_of
@@ -176,8 +176,8 @@ def _whole_convention(file: Path, opened: OpenedFile, given: InputConvention | N
         stated |= given.model_dump(include=given.model_fields_set)
     fixed = _fixed_size(opened)
     if not stated.keys() | fixed.keys() >= _OPTIONS.keys():
-        published = published_convention(file)
-        stated = (published.model_dump() if published else {}) | stated
+        published = published_embedder(file)
+        stated = (published.input.model_dump() if published and published.input else {}) | stated
     stated |= fixed
     missing = list(dict.fromkeys(option for field, option in _OPTIONS.items() if field not in stated))
     if missing:

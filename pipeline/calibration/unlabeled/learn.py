@@ -18,12 +18,13 @@ from pipeline.calibration.unlabeled.level_fit import (
 )
 from pipeline.calibration.unlabeled.overlaps import likely_overlaps, without
 from pipeline.calibration.unlabeled.pair_sample import PairSampler, as_people
+from pipeline.calibration.unlabeled.prior import prior_of
 from pipeline.calibration.unlabeled.rehearsal import Rehearsal, Tracklets, Versions, newest, read_tracklets
 from pipeline.city.units import read_city
 from pipeline.registry import ModelRow
 from pipeline.store import Store
 from reid_core.serving.core import ReIDCore, symmetric_distances
-from schemas.calibration import LevelCalibration, straight_line
+from schemas.calibration import DistancePrior, LevelCalibration, straight_line
 from schemas.city_file import City
 from schemas.levels import UPWARD, Level, is_within, level_of, parent_of
 from schemas.settings import AssociationSettings
@@ -64,7 +65,10 @@ def learn(
     cameras = [one.code for one in city.cameras(unit)]
     tracklets = read_tracklets(store, core, model, cameras, start, before)
     source = f"unlabeled crops of {unit} from {start:%Y-%m-%d %H:%M:%S} to {before:%Y-%m-%d %H:%M:%S} UTC"
-    return learn_from(city, core, settings, unit, tracklets, source, on_step, max_false_merge_rate=max_false_merge_rate)
+    known = prior_of(store.settings, model)
+    return learn_from(
+        city, core, settings, unit, tracklets, known, source, on_step, max_false_merge_rate=max_false_merge_rate
+    )
 
 
 def learn_from(
@@ -73,12 +77,16 @@ def learn_from(
     settings: AssociationSettings,
     unit: str,
     tracklets: Tracklets,
+    known: DistancePrior | None,
     source: str,
     on_step: Callable[[str], None] = lambda _: None,
     *,
     max_false_merge_rate: float = MAX_FALSE_MERGE_RATE,
 ) -> Learned:
-    """The calibrations of the unit and all below it from the tracklets of its cameras. source: names them."""
+    """The calibrations of the unit and all below it from the tracklets of its cameras.
+
+    known: the model's prior. source: names the tracklets.
+    """
     units = [one.code for one in city.units if is_within(one.code, unit)]
     on_step(f"{len(tracklets.seen)} tracklets")
     rehearsal = Rehearsal(city, core, settings, tracklets.seen)
@@ -92,7 +100,7 @@ def learn_from(
         of_level = [code for code in units if level_of(code) is level]
         children = sorted(code for code in units if parent_of(code) in set(of_level))
         lookback_s = max_lookback_s(settings.horizon_s(level))
-        guess = _nothing(level)
+        guess = nothing_joined(level)
         if fit is not None:
             guess = at_operating_point(fit.calibration, fit.calibration.join_log_odds + _FIRST_GUESS)
             guess = guess.model_copy(update={"level": level, "transit": None})
@@ -107,7 +115,9 @@ def learn_from(
                 overlaps = likely_overlaps(pairs)
             pairs = without(pairs, overlaps)
             group = {t: one.id for code in of_level for one in newest(resolved[code].versions) for t in one.tracklets}
-            result = fit_unlabeled(level, pairs, as_people(pairs, group), children, lookback_s, least, fit, source)
+            result = fit_unlabeled(
+                level, pairs, as_people(pairs, group), children, lookback_s, least, fit, known, source
+            )
             if isinstance(result, str):
                 break
             guess = result.calibration
@@ -145,7 +155,8 @@ def _least(core: ReIDCore, halves: np.ndarray) -> float:
     return float(np.median(symmetric_distances(core, some[:, 0].astype(np.float64), some[:, 1].astype(np.float64))))
 
 
-def _nothing(level: Level) -> LevelCalibration:
+def nothing_joined(level: Level) -> LevelCalibration:
+    """A calibration by which pairs are compared, and none is joined."""
     return LevelCalibration(
         level=level,
         terms=straight_line(1.0, -_NEVER),

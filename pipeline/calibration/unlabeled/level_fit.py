@@ -6,7 +6,7 @@ may be off; the expected share of wrong joins, which the operating point keeps b
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import expit, logit
@@ -17,6 +17,7 @@ from pipeline.association.transit_learning import learn_times
 from pipeline.calibration.level_fit import learned_range
 from pipeline.calibration.pairs import fit_pairs
 from pipeline.calibration.unlabeled.mixture import (
+    LogDensity,
     Mixture,
     OnePerson,
     Rows,
@@ -25,8 +26,9 @@ from pipeline.calibration.unlabeled.mixture import (
     strangers_of,
 )
 from pipeline.calibration.unlabeled.pair_sample import PairSample
+from pipeline.calibration.unlabeled.prior import drawn, one_person
 from schemas.arrays import Bools, Floats, Ints
-from schemas.calibration import DistanceTerms, Evidence, LevelCalibration, PairTerms, TransitTimes
+from schemas.calibration import DistancePrior, DistanceTerms, Evidence, LevelCalibration, PairTerms, TransitTimes
 from schemas.levels import Level
 
 #: Rounds of appearance and transit times.
@@ -39,7 +41,8 @@ MIN_FORBIDDEN, MIN_COMPARED, MIN_ONE_PERSON = 100, 50, 5.0
 MIN_GAIN = 6.0
 #: With fewer pairs of one person, those of the level below help to fit the terms.
 _HELPED_BELOW = 60.0
-_BOOTSTRAPS = 12
+_EVEN_PAIRS = 200
+_BOOTSTRAPS = 16
 #: The share of wrong joins may be larger than the stated one by this, as far as the standard error makes it likely.
 _UNSURE = 0.03
 #: Nodes and weights of an expectation over a normal error (Gauss and Hermite).
@@ -78,22 +81,25 @@ def fit_unlabeled(
     lookback_s: float,
     least: float,
     below: LevelFit | None,
+    known: DistancePrior | None,
     source: str,
 ) -> LevelFit | str:
     """The level's fit, or in words why there is too little to learn from.
 
-    people: (n,) and (n,) the group of either side, as found so far. least: mean distance of parts of tracklets.
+    people: (n,) and (n,) the group of either side, as found so far. least: mean distance of parts of tracklets. known:
+    the model's prior, for the lowest level; a level above starts from the one below.
     """
     compared, forbidden = pairs.shortlisted & ~pairs.different, int(pairs.different.sum())
     if below is not None:
-        forbidden = max(forbidden, len(below.estimate.strangers.forbidden))
-    if forbidden < MIN_FORBIDDEN:
-        return f"only {forbidden} pairs that cannot be one person"
+        forbidden = max(forbidden, below.estimate.strangers.forbidden)
+    if forbidden < MIN_FORBIDDEN and known is None:
+        return f"only {forbidden} pairs that cannot be one person, and nothing is known of the model's distances"
     if compared.sum() < MIN_COMPARED:
         return f"only {int(compared.sum())} pairs to compare"
     rows = _rows(pairs)
-    strangers = strangers_of(rows, None if below is None else below.estimate.strangers)
-    prior = None if below is None else below.estimate.mixture.one_person
+    others = _Others(below, known)
+    strangers = others.strangers(rows)
+    prior = others.one_person(strangers)
     times = prior_times(lookback_s)
     for _ in range(_ROUNDS):
         mixture = fit_mixture(rows, strangers, _transit(times, children, pairs), prior, least)
@@ -104,10 +110,10 @@ def fit_unlabeled(
     found = float(mixture.probability[compared].sum())
     terms = None
     if found >= MIN_ONE_PERSON and mixture.gain >= MIN_GAIN:
-        terms = _terms(estimate, None if below is None else below.estimate)
+        terms = _terms(estimate, None if below is None else below.estimate, known)
     if terms is None:
         return f"about {found:.0f} pairs of one person among {int(compared.sum())}, too few to tell from chance"
-    error = _standard_error(rows, estimate, prior, None if below is None else below.estimate.strangers, least, people)
+    error = _standard_error(rows, estimate, others, least, people)
     calibration = LevelCalibration(
         level=level,
         terms=terms,
@@ -119,12 +125,38 @@ def fit_unlabeled(
         pairs=int(compared.sum()),
         positives=round(found),
         evidence=Evidence(
-            forbidden=len(strangers.forbidden),
+            forbidden=strangers.forbidden,
             share=round(mixture.share, 6),
             standard_error=round(error, 6),
         ),
     )
     return LevelFit(calibration, estimate)
+
+
+@dataclass(frozen=True)
+class _Others:
+    """What is known of distances from elsewhere: of the level below, or of the model."""
+
+    below: LevelFit | None
+    known: DistancePrior | None
+
+    def strangers(self, rows: Rows, rng: np.random.Generator | None = None) -> Strangers:
+        """rng: draws another prior that is as likely."""
+        if self.below is not None:
+            return strangers_of(rows, self.below.estimate.strangers)
+        if self.known is None:
+            return strangers_of(rows)
+        quantiles = np.array(self.known.strangers)
+        return strangers_of(rows, None, quantiles, None if rng is None else rng.exponential(size=len(quantiles)))
+
+    def one_person(self, strangers: Strangers, rng: np.random.Generator | None = None) -> OnePerson | None:
+        """rng: as above."""
+        if self.below is not None:
+            return self.below.estimate.mixture.one_person
+        if self.known is None:
+            return None
+        found = one_person(self.known, strangers)
+        return found if rng is None else drawn(found, rng)
 
 
 def _rows(pairs: PairSample) -> Rows:
@@ -161,13 +193,17 @@ def _learn_times(
     )
 
 
-def _terms(estimate: Estimate, below: Estimate | None) -> PairTerms | None:
-    """The terms fitted to the probabilities; where they are few, together with those of the level below."""
+def _terms(estimate: Estimate, below: Estimate | None, known: DistancePrior | None) -> PairTerms | None:
+    """The terms fitted to the probabilities; where they are few, together with those of the level below.
+
+    On the lowest level, with a prior, together with pairs over the whole range of distances, half of one person.
+    """
     own = _columns(estimate)
     probability = own[-1]
-    if probability.sum() >= _HELPED_BELOW or below is None:
+    if probability.sum() >= _HELPED_BELOW or (below is None and known is None):
         return _rounded(fit_pairs(*own))
-    terms = fit_pairs(*(np.concatenate(both) for both in zip(own, _columns(below), strict=True)))
+    help_ = _even(estimate) if below is None else _columns(below)
+    terms = fit_pairs(*(np.concatenate(both) for both in zip(own, help_, strict=True)))
     if terms is None:
         return None
     odds = log_odds(terms, *own[:-1])
@@ -176,6 +212,21 @@ def _terms(estimate: Estimate, below: Estimate | None) -> PairTerms | None:
         middle = (low + high) / 2
         low, high = (middle, high) if expit(odds + middle).sum() < probability.sum() else (low, middle)
     return _rounded(_shifted(terms, low))
+
+
+def _even(estimate: Estimate) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+    """The columns of pairs at even steps of distance, each with its probability if half of all were one person."""
+    one = estimate.mixture.one_person
+    own = _columns(estimate)
+    rows = np.flatnonzero(estimate.compared)[:: -(-len(own[0]) // _EVEN_PAIRS)]
+    pairs = estimate.pairs.take(rows)
+    distance = np.linspace(float(own[0].min()), float(np.median(own[0])), len(rows))
+    # The mixture's ratio at these distances, at each pair's number of crops.
+    strangers = estimate.strangers
+    z = (distance - strangers.level) / strangers.spread
+    log_f0 = LogDensity(strangers.known, strangers.weight)(z) - np.log(strangers.spread)
+    ratio = one.log_density_or_more(distance, pairs.share) - log_f0
+    return distance, np.zeros(len(rows)), pairs.left_weight, pairs.right_weight, expit(ratio)
 
 
 def _columns(estimate: Estimate) -> tuple[Floats, Floats, Floats, Floats, Floats]:
@@ -214,12 +265,7 @@ def _rounded(terms: PairTerms | None) -> PairTerms | None:
 
 
 def _standard_error(
-    rows: Rows,
-    estimate: Estimate,
-    prior: OnePerson | None,
-    below: Strangers | None,
-    least: float,
-    people: tuple[Ints, Ints],
+    rows: Rows, estimate: Estimate, others: "_Others", least: float, people: tuple[Ints, Ints]
 ) -> float:
     """Bootstrap standard error of the log-odds of pairs that would be joined; both sides of a pair are drawn.
 
@@ -235,20 +281,22 @@ def _standard_error(
     rng = np.random.default_rng(0)
     drawn: list[float] = []
     for _ in range(_BOOTSTRAPS):
-        drawn_people = rng.exponential(size=int(max(left.max(), right.max())) + 1)
-        # Two sides of one person are one draw: its square would count one person's pairs twice.
-        both = np.where(left == right, drawn_people[left], drawn_people[left] * drawn_people[right])
-        again = Rows(
-            rows.different,
-            rows.distance,
-            rows.share,
-            rows.weight * both,
-            rows.stratum,
-            rows.label,
-        )
-        found = fit_mixture(again, strangers_of(again, below), transit, prior, least, mixture)
+        again = replace(rows, weight=rows.weight * drawn_weights(left, right, rng))
+        strangers = others.strangers(again, rng)
+        found = fit_mixture(again, strangers, transit, others.one_person(strangers, rng), least, mixture)
         drawn.append(float(logit(found.share) + found.log_ratio[near] @ counts))
-    return float(np.std(drawn))
+    # A draw in which hardly anybody is left says nothing about the others, and would decide a standard deviation alone.
+    low, high = np.quantile(drawn, [0.16, 0.84])
+    return float(high - low) / 2
+
+
+def drawn_weights(left: Ints, right: Ints, rng: np.random.Generator) -> Floats:
+    """(n,) How often each pair occurs where people are drawn anew. left, right: (n,) numbers of its people, from 0.
+
+    Two sides of one person are one draw: its square would count one person's own pairs twice.
+    """
+    people = rng.exponential(size=int(max(left.max(), right.max())) + 1)
+    return np.where(left == right, people[left], people[left] * people[right])
 
 
 def at_operating_point(calibration: LevelCalibration, point: float) -> LevelCalibration:

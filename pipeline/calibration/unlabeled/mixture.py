@@ -22,10 +22,14 @@ from schemas.arrays import Bools, Floats, Ints
 
 #: Standardized distances above this are of strangers.
 _STRANGERS_FROM = -0.5
+#: The mixture is fitted to the pairs below this. Between the two, where nearly all are of strangers, a small misfit of
+#: their density is as many pairs as one person's all together, and draws one person's density toward them.
+_FITTED_BELOW = -2.0
 #: Mean standardized distance of one person is at most this.
 _MOST_MEAN = -1.5
-#: Pseudo-counts of the prior of f1.
-_PRIOR_COUNT = 10.0
+#: Pseudo-counts of the prior of f1, and of a prior of f0.
+PRIOR_COUNT = 10.0
+_PRIOR_STRANGERS = 1_000.0
 _NEWTON_STEPS = 60
 #: Forbidden pairs from which on a level above the buildings has a shape of its own.
 _ENOUGH = 5_000
@@ -201,27 +205,50 @@ class Strangers:
 
     log_density: Floats  # (n,)
     z: Floats  # (n,)
-    forbidden: Floats  # (m,) standardized distances of known different people, here and below
+    known: Floats  # (m,) standardized distances of known different people: forbidden pairs, here or below, and a prior
     weight: Floats  # (m,)
+    forbidden: int  # how many of them are forbidden pairs
+    level: float  # mean over the kinds of pairs: median of the distances that may be one person's
+    spread: float  # and the spread above it
 
 
-def strangers_of(rows: Rows, below: "Strangers | None" = None) -> Strangers:
-    """below: of the level below, whose forbidden pairs count, too: nodes there hold fewer wrong joins."""
+def strangers_of(
+    rows: Rows, below: "Strangers | None" = None, prior: Floats | None = None, prior_weight: Floats | None = None
+) -> Strangers:
+    """below: of the level below, whose forbidden pairs count, too: nodes there hold fewer wrong joins.
+
+    prior: (q,) standardized distances of different people elsewhere, which count as _PRIOR_STRANGERS forbidden pairs
+    together; prior_weight: (q,) times which each counts.
+    """
     strata = int(rows.stratum.max()) + 1
     comparable = ~rows.different
     own = center_of(rows, comparable, strata)
     z = own.standardized(rows)
-    forbidden, weight = np.empty(0), np.empty(0)
+    known, weight = np.empty(0), np.empty(0)
     if rows.different.any():
         null = center_of(rows, rows.different, strata, own)
         z = np.where(comparable, z, null.standardized(rows))
-        forbidden, weight = z[rows.different], rows.weight[rows.different]
-    if below is not None and len(forbidden) < _ENOUGH:
+        known, weight = z[rows.different], rows.weight[rows.different]
+    forbidden = len(known)
+    if below is not None and forbidden < _ENOUGH:
         # Identities may hold another person's tracklet, which makes a few forbidden pairs alike; tracklets do not. So
         # the forbidden pairs of a level count only where they are many.
-        forbidden, weight = below.forbidden, below.weight
-    shape = LogDensity(forbidden, weight)
-    return Strangers(shape(z) - np.log(own.spread[rows.stratum]), z, forbidden, weight)
+        known, weight, forbidden = below.known, below.weight, below.forbidden
+    elif prior is not None:
+        each = _PRIOR_STRANGERS / len(prior) * (float(weight.mean()) if forbidden else 1.0)
+        known = np.append(known, prior)
+        weight = np.append(weight, each * (np.ones(len(prior)) if prior_weight is None else prior_weight))
+    shape = LogDensity(known, weight)
+    kinds = np.bincount(rows.stratum[comparable], minlength=strata)
+    return Strangers(
+        shape(z) - np.log(own.spread[rows.stratum]),
+        z,
+        known,
+        weight,
+        forbidden,
+        float(np.average(own.level, weights=kinds)),
+        float(np.average(own.spread, weights=kinds)),
+    )
 
 
 def fit_mixture(
@@ -234,11 +261,11 @@ def fit_mixture(
 ) -> Mixture:
     """Maximizes the likelihood of the pairs that may be one person.
 
-    transit: (n,) log-odds of the transit time. prior: of the level below. least: mean distance of parts of tracklets;
-    pairs of one person at two places are at least as far apart. start: a similar fit to start from.
+    transit: (n,) log-odds of the transit time. prior: of the level below, or of the model. least: mean distance of
+    parts of tracklets; pairs of one person at two places are at least as far apart. start: a similar fit to start from.
     """
     comparable = ~rows.different
-    may = comparable & ((strangers.z < _STRANGERS_FROM) | (rows.label == 1))
+    may = comparable & ((strangers.z < _FITTED_BELOW) | (rows.label == 1))
     d, s, w, t = rows.distance[may], rows.share[may], rows.weight[may], transit[may]
     log_f0, label = strangers.log_density[may], rows.label[may]
     total = float(rows.weight[comparable].sum())
@@ -258,8 +285,9 @@ def fit_mixture(
         ceiling = most
     else:
         center = np.array([0.0, anchor.mode, anchor.slope, np.log(anchor.near), np.log(anchor.far / anchor.near)])
-        pull = _PRIOR_COUNT * np.array([0.0, 1 / anchor.near**2, 1 / width**2, 4.0, 4.0])
-        ceiling = max(min(most, anchor.mode + 0.5 * anchor.near), least)
+        narrow = min(anchor.near, anchor.far)  # the far side bounds how near to strangers the mode may lie
+        pull = PRIOR_COUNT * np.array([0.0, 1 / narrow**2, 1 / width**2, 4.0, 4.0])
+        ceiling = max(min(most, anchor.mode + 0.5 * narrow), least)
 
     def loss(theta: Floats) -> tuple[float, Floats]:
         one = one_of(theta)
@@ -290,7 +318,8 @@ def fit_mixture(
         (least - 0.5 * width, ceiling),
         (-4 * width, 6 * width),
         (np.log(0.03 * width), np.log(width)),
-        (0.0, _MOST_SKEW),
+        # With nothing to start from, the far part of strangers is taken for one person's where the near side is wide.
+        (0.0 if anchor is None and not (label >= 0).all() else -_MOST_SKEW, _MOST_SKEW),
     ]
     best, least_loss = np.empty(0), np.inf
     parts = (0.15, 0.5, 0.8)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from reid_core.catalog import Task, catalog, find_model, published_convention
+from reid_core.catalog import Task, catalog, find_model, published_embedder
 from reid_core.catalog.entries import CatalogFile
 from schemas.errors import UsageError
 from tests.helpers.assets import CONVENTION, asset
@@ -32,9 +32,10 @@ def test_the_shipped_catalog_is_whole() -> None:
 def test_a_published_embedder_is_known_whatever_its_file_is_called(tmp_path: Path) -> None:
     name = "person-reidentification-retail-0286"
     shutil.copy(asset(f"models/{name}/{name}.xml"), tmp_path / "any.xml")
-    assert published_convention(tmp_path / "any.xml") == CONVENTION
+    found = published_embedder(tmp_path / "any.xml")
+    assert found is not None and (found.name, found.input) == (name, CONVENTION)
     (tmp_path / "any.xml").write_bytes((tmp_path / "any.xml").read_bytes() + b"\n")
-    assert published_convention(tmp_path / "any.xml") is None
+    assert published_embedder(tmp_path / "any.xml") is None
 
 
 def test_an_unknown_name_is_told_with_its_nearest() -> None:
