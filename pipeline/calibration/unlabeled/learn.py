@@ -66,6 +66,8 @@ def learn(
     tracklets = read_tracklets(store, core, model, cameras, start, before)
     source = f"unlabeled crops of {unit} from {start:%Y-%m-%d %H:%M:%S} to {before:%Y-%m-%d %H:%M:%S} UTC"
     known = prior_of(store.settings, model)
+    if known is not None:
+        source += ", and the catalog's distances of the model"
     return learn_from(
         city, core, settings, unit, tracklets, known, source, on_step, max_false_merge_rate=max_false_merge_rate
     )
