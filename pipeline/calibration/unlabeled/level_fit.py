@@ -94,8 +94,9 @@ def fit_unlabeled(
         forbidden = max(forbidden, below.estimate.strangers.forbidden)
     if forbidden < MIN_FORBIDDEN and known is None:
         return f"only {forbidden} pairs that cannot be one person, and nothing is known of the model's distances"
-    if compared.sum() < MIN_COMPARED:
-        return f"only {int(compared.sum())} pairs to compare"
+    of_two = int((compared & (pairs.left_camera != pairs.right_camera)).sum())
+    if of_two < MIN_COMPARED:  # pairs of one camera are nearer than what is known of strangers, mostly of two, shows
+        return f"only {of_two} pairs of two cameras to compare"
     rows = _rows(pairs)
     others = _Others(below, known)
     strangers = others.strangers(rows)

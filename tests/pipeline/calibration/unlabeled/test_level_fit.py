@@ -1,0 +1,50 @@
+"""Which levels have enough to learn from."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from pipeline.calibration.unlabeled.level_fit import LevelFit, fit_unlabeled
+from pipeline.calibration.unlabeled.pair_sample import PairSample
+from schemas.levels import Level
+
+
+def sample(n: int) -> PairSample:
+    """n pairs that cannot be one person, and n that may be; of these every fifth is."""
+    rng = np.random.default_rng(0)
+    distance = rng.normal(1.25, 0.09, 2 * n)
+    distance[n::5] = rng.normal(0.7, 0.1, len(distance[n::5]))
+    return PairSample(
+        different=np.arange(2 * n) < n,
+        distance=distance,
+        left_weight=np.ones(2 * n),
+        right_weight=np.ones(2 * n),
+        weight=np.ones(2 * n),
+        shortlisted=np.ones(2 * n, bool),
+        gap_s=np.full(2 * n, 30.0),
+        expected_s=np.full(2 * n, np.nan),
+        left_child=np.zeros(2 * n, np.int64),
+        right_child=np.ones(2 * n, np.int64),
+        left_camera=np.zeros(2 * n, np.int64),
+        right_camera=np.ones(2 * n, np.int64),
+        left=np.arange(2 * n),
+        right=np.arange(2 * n) + 2 * n,
+        alone=np.ones(2 * n, bool),
+    )
+
+
+def fitted(pairs: PairSample) -> LevelFit | str:
+    return fit_unlabeled(
+        Level.BUILDING, pairs, (pairs.left, pairs.right), ["b/1", "b/2"], 900.0, 0.4, None, None, "a test"
+    )
+
+
+def test_pairs_of_two_cameras_are_learned_from_and_those_of_one_camera_are_not() -> None:
+    """What is known of strangers is of two cameras, mostly; at one camera strangers are nearer, and would be joined."""
+    pairs = sample(400)
+    found = fitted(pairs)
+    assert isinstance(found, LevelFit) and 70 < found.calibration.positives < 90
+    one_camera = np.where(pairs.different, pairs.right_camera, 0)
+    assert fitted(replace(pairs, right_camera=one_camera)) == "only 0 pairs of two cameras to compare"
+    few = np.where(pairs.different | (np.arange(800) % 9 == 0), pairs.right_camera, 0)
+    assert fitted(replace(pairs, right_camera=few)) == "only 44 pairs of two cameras to compare"
