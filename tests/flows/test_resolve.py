@@ -80,7 +80,7 @@ class Failing:
 
     def __init__(self, work: Work, error: Exception, times: int) -> None:
         self._core = work.core(work.with_model_in_use(lambda model: model))
-        self.card, self.seconds = self._core.card, 0.0
+        self.card, self.space, self.seconds = self._core.card, self._core.space, 0.0
         self._error, self._times = error, times
 
     def embed(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -58,9 +58,11 @@ def test_a_whole_home_has_nothing_to_do(town: Town, lines: list[str], doctor: Do
             "rows",
             "pictures",
             "files",
+            "context",
             "models",
             "clock",
             "growth",
+            "detectors",
         ),
         *("up", "prefect", "core"),
     ]

@@ -1,6 +1,7 @@
 import json
 import os
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -10,7 +11,7 @@ import pytest
 
 from pipeline.cameras.start_times import start_of, time_in
 from schemas.errors import InputError
-from tests.helpers.video_files import walk, write_video
+from tests.helpers.video_files import walk, write_raw, write_video
 
 BERLIN = ZoneInfo("Europe/Berlin")
 EIGHT = datetime(2026, 6, 1, 6, 0, 5, tzinfo=UTC)  # 08:00:05 in Berlin
@@ -76,7 +77,7 @@ def test_without_anything_else_a_file_ends_when_it_was_changed_last(tmp_path: Pa
     os.utime(file, (ended.timestamp(), ended.timestamp()))
     found = start_of(file, BERLIN)
     assert (found.at, found.known_from) == (ended - timedelta(seconds=4), "its last change less its length")
-    raw = write_video(tmp_path / "plaza.m2v", walk(40))
+    raw = write_raw(tmp_path / "plaza.m2v", walk(40), Fraction(10))
     os.utime(raw, (ended.timestamp(), ended.timestamp()))
     assert start_of(raw, BERLIN, fps=8).at == ended - timedelta(seconds=5)
     (tmp_path / "broken.avi").write_bytes(b"no video")
