@@ -64,6 +64,11 @@ def read_entries(connection: Connection, since: datetime | None = None) -> Itera
             yield Entry(**values)
 
 
+def read_heads(connection: Connection) -> dict[str, tuple[int, bytes]]:
+    """Position and hash of each district's last entry."""
+    return {row.district: (row.position, bytes(row.hash)) for row in connection.execute(_HEADS)}
+
+
 def verify_city(store: Store, key: str | None = None) -> Verdict:
     """Verifies the audit of a city against its chain and the checkpoints of `checkpoints_path`.
 
@@ -99,7 +104,7 @@ def sign_checkpoint(store: Store) -> Checkpoint:
     with alone(path.with_name(f"{path.name}.lock"), busy):
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         with store.begin() as connection:
-            heads = {row.district: (row.position, bytes(row.hash)) for row in connection.execute(_HEADS)}
+            heads = read_heads(connection)
             for district, (position, _) in (json.loads(lines[-1])["heads"] if lines else {}).items():
                 if heads.get(district, (0,))[0] < position:
                     raise InputError(

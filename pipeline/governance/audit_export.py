@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 
 from pipeline.governance import verify_audit
 from pipeline.governance.audit import Action, audit
-from pipeline.governance.audit_chain import checkpoints_path, own_fingerprint, read_entries
+from pipeline.governance.audit_chain import checkpoints_path, own_fingerprint, read_entries, read_heads
 from pipeline.governance.verify_audit import CHECKPOINTS, ROWS, Entry
 from pipeline.store import Store
 from schemas.disk import make_folders, write_whole
@@ -37,7 +37,8 @@ def export(store: Store, folder: Path, *, operator: str, reason: str, since: dat
         audit(connection, operator, Action.AUDIT_EXPORT, reason=reason, details=details)
     with store.begin() as connection:
         connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
-        starts, ends = _starts(connection, since), _ends(connection)
+        starts = _starts(connection, since)
+        ends = {district: (position, found.hex()) for district, (position, found) in read_heads(connection).items()}
         head = {"format": "urban-reid audit 1", "starts": starts, "ends": ends}
         page = _Page(datetime.now(UTC))
         with (folder / ROWS).open("w", encoding="utf-8") as file:
@@ -58,13 +59,6 @@ def _line(entry: Entry) -> str:
     return json.dumps(
         {name: value.hex() if isinstance(value, bytes) else value for name, value in row.items()}, ensure_ascii=False
     )
-
-
-def _ends(connection: Connection) -> dict[str, tuple[int, str]]:
-    rows = connection.execute(
-        text("SELECT DISTINCT ON (district) district, position, hash FROM audit_chain ORDER BY district, position DESC")
-    )
-    return {row.district: (row.position, bytes(row.hash).hex()) for row in rows}
 
 
 def _starts(connection: Connection, since: datetime | None) -> dict[str, tuple[int, str]]:
