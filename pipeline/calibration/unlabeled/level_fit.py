@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import expit, logit
+from scipy.special import expit
 
 from pipeline.association.log_odds import log_odds
 from pipeline.association.transit import prior_times, unit_transit
@@ -17,6 +17,7 @@ from pipeline.association.transit_learning import learn_times
 from pipeline.calibration.level_fit import learned_range
 from pipeline.calibration.pairs import fit_pairs
 from pipeline.calibration.unlabeled.mixture import (
+    PRIOR_STRANGERS,
     LogDensity,
     Mixture,
     OnePerson,
@@ -92,6 +93,8 @@ def fit_unlabeled(
     compared, forbidden = pairs.shortlisted & ~pairs.different, int(pairs.different.sum())
     if below is not None:
         forbidden = max(forbidden, below.estimate.strangers.forbidden)
+    if forbidden >= PRIOR_STRANGERS:  # the city shows more than the prior, and of its own cameras
+        known = None
     if forbidden < MIN_FORBIDDEN and known is None:
         return f"only {forbidden} pairs that cannot be one person, and nothing is known of the model's distances"
     of_two = int((compared & (pairs.left_camera != pairs.right_camera)).sum())
@@ -166,7 +169,7 @@ def _rows(pairs: PairSample) -> Rows:
         distance=pairs.distance,
         share=pairs.share,
         weight=pairs.weight,
-        stratum=(pairs.left_camera == pairs.right_camera).astype(np.int64),
+        stratum=(pairs.left_camera == pairs.right_camera) + 2 * (~pairs.alone).astype(np.int64),
         label=np.full(len(pairs), -1),
     )
 
@@ -180,7 +183,7 @@ def _learn_times(
     mixture: Mixture, pairs: PairSample, compared: np.ndarray, children: Sequence[str], lookback_s: float
 ) -> TransitTimes:
     """Each pair counts with the probability of its appearance alone, since times would confirm themselves."""
-    appearance = np.where(mixture.probability > 0, expit(logit(mixture.share) + mixture.log_ratio), 0.0)
+    appearance = np.where(mixture.probability > 0, expit(mixture.prior_odds + mixture.log_ratio), 0.0)
     used = compared & ((appearance >= _JOIN_FROM) | (appearance < _STRANGERS_BELOW))
     return learn_times(
         lookback_s,
@@ -274,7 +277,7 @@ def _standard_error(
     """
     mixture, transit, compared = estimate.mixture, estimate.transit, estimate.compared
     left, right = (np.unique(np.concatenate(people), return_inverse=True)[1].reshape(-1)).reshape(2, -1)
-    odds = logit(mixture.share) + mixture.log_ratio + transit
+    odds = mixture.prior_odds + mixture.log_ratio + transit
     near = np.flatnonzero(compared)[np.argsort(-odds[compared], kind="stable")]
     near = near[: max(int((odds[near] >= OPERATING_POINTS[0]).sum()), 10)]
     counts = expit(odds[near]) * expit(-odds[near])
@@ -285,7 +288,7 @@ def _standard_error(
         again = replace(rows, weight=rows.weight * drawn_weights(left, right, rng))
         strangers = others.strangers(again, rng)
         found = fit_mixture(again, strangers, transit, others.one_person(strangers, rng), least, mixture)
-        drawn.append(float(logit(found.share) + found.log_ratio[near] @ counts))
+        drawn.append(float((found.prior_odds + found.log_ratio)[near] @ counts))
     # A draw in which hardly anybody is left says nothing about the others, and would decide a standard deviation alone.
     low, high = np.quantile(drawn, [0.16, 0.84])
     return float(high - low) / 2

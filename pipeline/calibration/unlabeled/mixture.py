@@ -29,12 +29,14 @@ _FITTED_BELOW = -2.0
 _MOST_MEAN = -1.5
 #: Pseudo-counts of the prior of f1, and of a prior of f0.
 PRIOR_COUNT = 10.0
-_PRIOR_STRANGERS = 1_000.0
+PRIOR_STRANGERS = 1_000.0
 _NEWTON_STEPS = 60
 #: Forbidden pairs from which on a level above the buildings has a shape of its own.
 _ENOUGH = 5_000
 #: Centers are found on at most so many rows.
 _CENTER_ROWS = 20_000
+#: Log-odds by which the share of one person's pairs may differ from one kind of pairs to another.
+_SHARES_DIFFER = 1.0
 #: Log of the largest far spread over the near one.
 _MOST_SKEW = 1.0
 #: Knots of the log density of strangers, as quantiles; bins of its histogram.
@@ -194,6 +196,7 @@ class OnePerson:
 class Mixture:
     one_person: OnePerson
     share: float  # of the pairs that may be one person, those that are
+    prior_odds: Floats  # (n,) log-odds of the share among each row's kind of pairs
     log_ratio: Floats  # (n,) log f1 / f0 of all rows
     probability: Floats  # (n,) that each row is one person; 0 of forbidden pairs
     gain: float  # log-likelihood above that of no pairs of one person
@@ -217,7 +220,7 @@ def strangers_of(
 ) -> Strangers:
     """below: of the level below, whose forbidden pairs count, too: nodes there hold fewer wrong joins.
 
-    prior: (q,) standardized distances of different people elsewhere, which count as _PRIOR_STRANGERS forbidden pairs
+    prior: (q,) standardized distances of different people elsewhere, which count as PRIOR_STRANGERS forbidden pairs
     together; prior_weight: (q,) times which each counts.
     """
     strata = int(rows.stratum.max()) + 1
@@ -235,7 +238,7 @@ def strangers_of(
         # the forbidden pairs of a level count only where they are many.
         known, weight, forbidden = below.known, below.weight, below.forbidden
     elif prior is not None:
-        each = _PRIOR_STRANGERS / len(prior) * (float(weight.mean()) if forbidden else 1.0)
+        each = PRIOR_STRANGERS / len(prior) * (float(weight.mean()) if forbidden else 1.0)
         known = np.append(known, prior)
         weight = np.append(weight, each * (np.ones(len(prior)) if prior_weight is None else prior_weight))
     shape = LogDensity(known, weight)
@@ -268,13 +271,15 @@ def fit_mixture(
     may = comparable & ((strangers.z < _FITTED_BELOW) | (rows.label == 1))
     d, s, w, t = rows.distance[may], rows.share[may], rows.weight[may], transit[may]
     log_f0, label = strangers.log_density[may], rows.label[may]
-    total = float(rows.weight[comparable].sum())
+    kind, kinds = rows.stratum[may], int(rows.stratum.max()) + 1
+    totals = np.bincount(rows.stratum[comparable], rows.weight[comparable], kinds)
     middle = float(np.average(s, weights=w))
     at_most = np.polyfit(strangers.z[may], d, 1) @ [_MOST_MEAN, 1.0]
     most = max(float(at_most), least + 1e-3)
     width = most - least
     anchor = None if prior is None else prior.at(middle)
 
+    # theta: log-odds of the share, of whom the four of one_of, then for each kind of pairs what its share differs by.
     def one_of(theta: Floats) -> OnePerson:
         near = float(np.exp(theta[3]))
         return OnePerson(float(theta[1]), float(theta[2]), near, near * float(np.exp(theta[4])), middle)
@@ -289,26 +294,32 @@ def fit_mixture(
         pull = PRIOR_COUNT * np.array([0.0, 1 / narrow**2, 1 / width**2, 4.0, 4.0])
         ceiling = max(min(most, anchor.mode + 0.5 * narrow), least)
 
+    center = np.append(center, np.zeros(kinds))
+    pull = np.append(pull, np.full(kinds, 1 / _SHARES_DIFFER**2))
+
     def loss(theta: Floats) -> tuple[float, Floats]:
         one = one_of(theta)
+        shares = theta[0] + theta[5:]
         away = d - one.mode - one.slope * (s - middle)
         below = away < 0
         scaled = away / np.where(below, one.near, one.far)
         density = -0.5 * scaled**2 - np.log((one.near + one.far) * np.sqrt(np.pi / 2))
-        odds = theta[0] + t + density - log_f0
+        odds = shares[kind] + t + density - log_f0
         each = np.where(label == 1, odds, np.where(label == 0, 0.0, np.logaddexp(0.0, odds)))
         by_odds = w * np.where(label == 1, 1.0, np.where(label == 0, 0.0, expit(odds)))
         apart = theta - center
-        value = -float(w @ each) + total * float(np.logaddexp(0.0, theta[0])) + 0.5 * float(pull @ apart**2)
+        value = -float(w @ each) + float(totals @ np.logaddexp(0.0, shares)) + 0.5 * float(pull @ apart**2)
+        by_share = np.bincount(kind, by_odds, kinds) - totals * expit(shares)
         by_mode = scaled / np.where(below, one.near, one.far)
         by_far = np.where(below, 0.0, scaled**2) - one.far / (one.near + one.far)
         gradient = -np.array(
             [
-                by_odds.sum() - total * expit(theta[0]),
+                by_share.sum(),
                 by_odds @ by_mode,
                 by_odds @ (by_mode * (s - middle)),
                 by_odds @ (scaled**2 - 1),
                 by_odds @ by_far,
+                *by_share,
             ]
         )
         return value, gradient + pull * apart
@@ -320,11 +331,12 @@ def fit_mixture(
         (np.log(0.03 * width), np.log(width)),
         # With nothing to start from, the far part of strangers is taken for one person's where the near side is wide.
         (0.0 if anchor is None and not (label >= 0).all() else -_MOST_SKEW, _MOST_SKEW),
+        *[(-10.0, 10.0)] * kinds,
     ]
     best, least_loss = np.empty(0), np.inf
     parts = (0.15, 0.5, 0.8)
     starts = (
-        [center[1:]]
+        [center[1:5]]
         if anchor is not None
         else [np.array([least + part * width, 0.0, np.log(width / 5), 0.3]) for part in parts]
     )
@@ -332,13 +344,16 @@ def fit_mixture(
         of = start.one_person.at(middle)
         starts = [np.array([of.mode, of.slope, np.log(of.near), np.log(of.far / of.near)])]
     for first in starts:
-        found = minimize(loss, np.append(-4.0, first), jac=True, method="L-BFGS-B", bounds=bounds)
+        begin = np.concatenate([[-4.0], first, np.zeros(kinds)])
+        found = minimize(loss, begin, jac=True, method="L-BFGS-B", bounds=bounds)
         if found.fun < least_loss:
             best, least_loss = found.x, float(found.fun)
     one = one_of(best)
     nothing = best.copy()
-    nothing[0] = -20.0
+    nothing[0], nothing[5:] = -20.0, 0.0
+    prior_odds = (best[0] + best[5:])[rows.stratum]
     ratio = one.log_density_or_more(rows.distance, rows.share) - strangers.log_density
-    probability = np.where(comparable & (strangers.z < _STRANGERS_FROM), expit(best[0] + ratio + transit), 0.0)
+    probability = np.where(comparable & (strangers.z < _STRANGERS_FROM), expit(prior_odds + ratio + transit), 0.0)
     probability = np.where(rows.label == 1, 1.0, np.where(rows.label == 0, 0.0, probability))
-    return Mixture(one, float(expit(best[0])), ratio, probability, loss(nothing)[0] - least_loss)
+    share = float(np.average(expit(best[0] + best[5:]), weights=totals))
+    return Mixture(one, share, prior_odds, ratio, probability, loss(nothing)[0] - least_loss)

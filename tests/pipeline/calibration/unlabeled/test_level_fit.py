@@ -6,6 +6,8 @@ import numpy as np
 
 from pipeline.calibration.unlabeled.level_fit import LevelFit, fit_unlabeled
 from pipeline.calibration.unlabeled.pair_sample import PairSample
+from reid_core.catalog import find_model
+from schemas.calibration import DistancePrior
 from schemas.levels import Level
 
 
@@ -33,9 +35,9 @@ def sample(n: int) -> PairSample:
     )
 
 
-def fitted(pairs: PairSample) -> LevelFit | str:
+def fitted(pairs: PairSample, known: DistancePrior | None = None) -> LevelFit | str:
     return fit_unlabeled(
-        Level.BUILDING, pairs, (pairs.left, pairs.right), ["b/1", "b/2"], 900.0, 0.4, None, None, "a test"
+        Level.BUILDING, pairs, (pairs.left, pairs.right), ["b/1", "b/2"], 900.0, 0.4, None, known, "a test"
     )
 
 
@@ -48,3 +50,15 @@ def test_pairs_of_two_cameras_are_learned_from_and_those_of_one_camera_are_not()
     assert fitted(replace(pairs, right_camera=one_camera)) == "only 0 pairs of two cameras to compare"
     few = np.where(pairs.different | (np.arange(800) % 9 == 0), pairs.right_camera, 0)
     assert fitted(replace(pairs, right_camera=few)) == "only 44 pairs of two cameras to compare"
+
+
+def test_what_is_known_of_a_model_counts_until_the_city_shows_more() -> None:
+    known = find_model("person-reidentification-retail-0286").distances
+    terms = {
+        (count, prior is None): found.calibration.terms
+        for count in (400, 1_000)
+        for prior in (known, None)
+        if isinstance(found := fitted(sample(count), prior), LevelFit)
+    }
+    assert len(terms) == 4
+    assert terms[400, True] != terms[400, False] and terms[1_000, True] == terms[1_000, False]

@@ -46,6 +46,22 @@ def test_share_and_probabilities_are_found(share: float, shift: float) -> None:
     assert found.gain > 20
 
 
+def test_each_kind_of_pairs_has_a_share_of_its_own() -> None:
+    """People who were seen twice already hardly come a third time: with one share for all they would be joined."""
+    rows, transit, same = sample(0.1)
+    again = ~rows.different & (np.arange(len(same)) % 2 == 1)
+    kept = ~(again & same & (np.arange(len(same)) % 16 != 1))  # one in eight of their pairs of one person stays
+    rows = Rows(**{name: column[kept] for name, column in vars(replace(rows, stratum=again.astype(np.int64))).items()})
+    same, transit = same[kept], 0 * transit[kept]
+    found = fitted(rows, transit)
+    for kind in (0, 1):
+        its = ~rows.different & (rows.stratum == kind)
+        assert found.probability[its].sum() == pytest.approx(same[its].sum(), rel=0.25)
+        assert judge(found.probability[its], same[its]).shortlist.ece < 0.01
+    odds = [found.prior_odds[rows.stratum == kind][0] for kind in (0, 1)]
+    assert odds[0] - odds[1] > 1
+
+
 def test_a_nearer_pair_is_never_less_likely_one_person() -> None:
     rows, transit, _ = sample(0.05)
     rows = replace(rows, share=np.full(len(rows.share), 0.2))
