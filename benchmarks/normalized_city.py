@@ -13,26 +13,19 @@ import argparse
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from sqlalchemy import text
 
-import reid_core
+from benchmarks.cities import agreement, fill, seeds_of, simulated
 from benchmarks.home import home
-from pipeline.accuracy.labeled import labeled_tracklets
-from pipeline.accuracy.scorecard import agreement_by_level
 from pipeline.calibration.fit import calibrate
 from pipeline.calibration.labeled_city import all_units
-from pipeline.calibration.labeled_pairs import tracklet_truths, wrong_joins
-from pipeline.city.units import read_city_file, store_city
 from pipeline.city.watermarks import mark_everything
 from pipeline.crops.crop_store import CropStore
-from pipeline.ingest.manifest import ingest_manifest
-from pipeline.registry import ModelRow, insert_calibration, register_model, use_model
+from pipeline.registry import ModelRow, insert_calibration
 from pipeline.resolve import embed_camera, resolve_unit
-from pipeline.simulation import ingest_simulated
 from pipeline.spaces.derived import normalize
 from pipeline.store import Store
 from pipeline.store.copy import copy_out
@@ -41,13 +34,10 @@ from reid_core.files import open_space
 from reid_core.serving.core import ReIDCore
 from reid_core.serving.factory import open_core
 from schemas.calibration import LevelCalibration
-from schemas.levels import UPWARD, Level, level_of
+from schemas.levels import Level, level_of
 from schemas.settings import Settings
 from synthetic.embedding_city import EmbeddingCitySettings, embedding_city
 from synthetic.embedding_city.embedding import camera_shift
-from synthetic.rendered_city import simulate_city, write_city
-
-DEMO = Path(reid_core.__file__).parent / "weights" / "demo"
 
 
 def main() -> None:
@@ -59,12 +49,10 @@ def main() -> None:
     parser.add_argument("--cameras", type=int, default=64, help="of a simulated city")
     parser.add_argument("--hours", type=float, default=1.0, help="of a simulated city")
     arguments = parser.parse_args()
-    first, _, last = arguments.seeds.partition("-")
-    seeds = range(int(first), int(last) + 1) if last else map(int, arguments.seeds.split(","))
     source = f"{arguments.kind}:{arguments.calibrate}"
     known: dict[str, Sequence[LevelCalibration]] = {}
     print("| seed | model | level | F1 | P / R | wrong joins |\n|---|---|---|---|---|---|", flush=True)
-    for seed in seeds:
+    for seed in seeds_of(arguments.seeds):
         with home() as folder, _city(folder, arguments, seed) as (store, base):
             cores: dict[int, ReIDCore] = {}
 
@@ -99,24 +87,16 @@ def _city(folder: Path, arguments: argparse.Namespace, seed: int) -> Iterator[tu
     """A store with the city, whose crops are embedded."""
     settings = Settings(home=folder)
     with Store.open(settings) as store:
-        crops = CropStore(settings)
-        if arguments.kind == "simulated":
-            model = ingest_simulated(store, embedding_city(_plan(arguments, seed)))
-        else:
-            manifest = write_city(simulate_city(seed), folder / "input")
-            store_city(store, read_city_file(manifest.with_name("city.yaml")))
-            ingest_manifest(store, crops, manifest)
-            register_model(store, settings, DEMO, "demo")
-            model = use_model(store, "demo")
-            core = open_core(settings, model.directory(settings))
-            for unit in all_units(store):
-                if level_of(unit) is Level.CAMERA:
-                    embed_camera(store, core, crops, model, unit)
+        model = fill(store, seed, _plan(arguments, seed) if arguments.kind == "simulated" else None)
+        core, crops = open_core(settings, model.directory(settings)), CropStore(settings)
+        for unit in all_units(store):
+            if level_of(unit) is Level.CAMERA:
+                embed_camera(store, core, crops, model, unit)
         yield store, model
 
 
 def _plan(arguments: argparse.Namespace, seed: int) -> EmbeddingCitySettings:
-    return replace(EmbeddingCitySettings(cameras=arguments.cameras, seed=seed), days=arguments.hours / 24)
+    return simulated(arguments.cameras, arguments.hours, seed)
 
 
 def _scores(store: Store, core: ReIDCore, model: ModelRow) -> dict[Level, list[str]]:
@@ -125,15 +105,7 @@ def _scores(store: Store, core: ReIDCore, model: ModelRow) -> dict[Level, list[s
         mark_everything(connection)
     for unit in all_units(store):
         resolve_unit(store, core, model, unit, settings=store.settings.association)
-    agreement = agreement_by_level(labeled_tracklets(store, "d1", model.id), {})
-    with store.begin() as connection:
-        truth = tracklet_truths(connection)
-    rows = {}
-    for level in UPWARD[1:]:
-        found, wrong = agreement[level.value], wrong_joins(store, "d1", level, truth)[0]
-        both = f"{found['precision']:.3f} / {found['recall']:.3f}"
-        rows[level] = [f"{found['pairwise_f1']:.3f}", both, f"{int(np.sum(wrong))} of {len(wrong)}"]
-    return rows
+    return agreement(store, model)
 
 
 def _shifts(store: Store, model: ModelRow, arguments: argparse.Namespace, seed: int) -> str:

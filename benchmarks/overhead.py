@@ -56,7 +56,7 @@ def make_model(kind: str, folder: Path) -> None:
     from reid_core.models import build_model
     from schemas.cards import DiffAttentionSettings, ModelConfig
 
-    demo = Path(reid_core.__file__).parent / "weights" / "demo"
+    demo = reid_core.DEMO_MODEL
     if kind == "demo":
         shutil.copytree(demo, folder)
         return

@@ -48,7 +48,7 @@ def _fill(folder: Path) -> None:
     from synthetic.rendered_city import simulate_city, write_city
 
     write_city(simulate_city(1, cameras=8, people=1), folder / "city")
-    shutil.copytree(Path(reid_core.__file__).parent / "weights" / "demo", folder / "model")
+    shutil.copytree(reid_core.DEMO_MODEL, folder / "model")
     with Store.open(settings(), "benchmark") as store:
         store_city(store, read_city_file(folder / "city" / "city.yaml"))
         register_model(store, settings(), folder / "model", "demo")

@@ -7,7 +7,6 @@ The baseline's thresholds come from the calibration cities.
 """
 
 import argparse
-from pathlib import Path
 
 import numpy as np
 
@@ -50,7 +49,7 @@ def main() -> None:
 
 def one_city(seed: int) -> tuple[int, list[list[float]]]:
     """Number of tracklets, and the figures of COLUMNS for each level."""
-    model_folder = Path(reid_core.__file__).parent / "weights" / "demo"
+    model_folder = reid_core.DEMO_MODEL
     with home() as folder:
         settings = Settings(home=folder)
         with Store.open(settings) as store:

@@ -13,39 +13,29 @@ is the card's calibration here, and is marked.
 import argparse
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 from scipy.special import expit
 
-import reid_core
+from benchmarks.cities import agreement, fill, seeds_of, simulated
 from benchmarks.home import home
-from pipeline.accuracy.labeled import labeled_tracklets
-from pipeline.accuracy.scorecard import agreement_by_level
 from pipeline.association.transit import max_lookback_s, prior_times
 from pipeline.calibration.labeled_city import all_units
-from pipeline.calibration.labeled_pairs import PairCollector, tracklet_truths, wrong_joins
+from pipeline.calibration.labeled_pairs import PairCollector, tracklet_truths
 from pipeline.calibration.reliability import judge
 from pipeline.calibration.unlabeled.versions import learn_now
 from pipeline.city import watermarks
-from pipeline.city.units import read_city, read_city_file, store_city
+from pipeline.city.units import read_city
 from pipeline.crops.crop_store import CropStore
-from pipeline.ingest.manifest import ingest_manifest
-from pipeline.registry import ModelRow, register_model, use_model
+from pipeline.registry import ModelRow
 from pipeline.resolve import embed_camera, resolve_unit
 from pipeline.resolve.calibrations import current_calibrations
-from pipeline.simulation import ingest_simulated
 from pipeline.store import Store
 from reid_core.serving.core import ReIDCore
 from reid_core.serving.factory import open_core
 from schemas.calibration import LevelCalibration
 from schemas.levels import UPWARD, Level, level_of, parent_of
 from schemas.settings import Settings
-from synthetic.embedding_city import EmbeddingCitySettings, embedding_city
-from synthetic.rendered_city import simulate_city, write_city
-
-DEMO = Path(reid_core.__file__).parent / "weights" / "demo"
 
 
 def main() -> None:
@@ -55,12 +45,10 @@ def main() -> None:
     parser.add_argument("--cameras", type=int, default=64, help="of a simulated city")
     parser.add_argument("--hours", type=float, default=1.0, help="of a simulated city")
     arguments = parser.parse_args()
-    first, _, last = arguments.seeds.partition("-")
-    seeds = range(int(first), int(last) + 1) if last else map(int, arguments.seeds.split(","))
     print(
         "| seed | level | | F1 | P / R | wrong joins | ECE in the middle |\n|---|---|---|---|---|---|---|", flush=True
     )
-    for seed in seeds:
+    for seed in seeds_of(arguments.seeds):
         with home() as folder, _city(folder, arguments, seed) as (store, core, model):
             for name in ("labels", "without"):
                 learned = UPWARD
@@ -79,15 +67,8 @@ def _city(folder: Path, arguments: argparse.Namespace, seed: int) -> Iterator[tu
     settings = Settings(home=folder)
     with Store.open(settings) as store:
         crops = CropStore(settings)
-        if arguments.kind == "simulated":
-            plan = EmbeddingCitySettings(cameras=arguments.cameras, seed=seed)
-            model = ingest_simulated(store, embedding_city(replace(plan, days=arguments.hours / 24)))
-        else:
-            manifest = write_city(simulate_city(seed), folder / "input")
-            store_city(store, read_city_file(manifest.with_name("city.yaml")))
-            ingest_manifest(store, crops, manifest)
-            register_model(store, settings, DEMO, "demo")
-            model = use_model(store, "demo")
+        plan = simulated(arguments.cameras, arguments.hours, seed) if arguments.kind == "simulated" else None
+        model = fill(store, seed, plan)
         core = open_core(settings, model.directory(settings))
         for unit in all_units(store):
             if level_of(unit) is Level.CAMERA:
@@ -110,13 +91,7 @@ def _scores(store: Store, core: ReIDCore, model: ModelRow) -> dict[Level, list[s
         for unit in units:
             resolve_unit(store, core, model, unit, settings=settings, observe=collector.observer(unit, 0))
         errors[level] = _error(collector, children, calibrations, level, max_lookback_s(settings.horizon_s(level)))
-    agreement = agreement_by_level(labeled_tracklets(store, "d1", model.id), {})
-    rows = {}
-    for level in UPWARD[1:]:
-        found, wrong = agreement[level.value], wrong_joins(store, "d1", level, truth)[0]
-        both = f"{found['precision']:.3f} / {found['recall']:.3f}"
-        rows[level] = [f"{found['pairwise_f1']:.3f}", both, f"{int(np.sum(wrong))} of {len(wrong)}", errors[level]]
-    return rows
+    return {level: [*cells, errors[level]] for level, cells in agreement(store, model).items()}
 
 
 def _error(

@@ -61,6 +61,11 @@ class Verdict:
     heads: dict[str, int] = field(default_factory=dict)
     checkpoints: int = 0
 
+    def __str__(self) -> str:
+        """One line."""
+        of = f"{self.rows} rows, {self.erased} of them erased, {self.checkpoints} checkpoints"
+        return f"{len(self.faults)} faults in {of}" if self.faults else f"verified: {of}"
+
 
 def fields(*texts: str | None) -> bytes:
     """The texts in the form that is hashed."""
@@ -259,8 +264,7 @@ def main() -> int:
         return 1
     for fault in verdict.faults:
         sys.stdout.write(f"{fault}\n")
-    of = f"{verdict.rows} rows, {verdict.erased} of them erased, {verdict.checkpoints} checkpoints"
-    sys.stdout.write(f"{len(verdict.faults)} faults in {of}\n" if verdict.faults else f"verified: {of}\n")
+    sys.stdout.write(f"{verdict}\n")
     return 1 if verdict.faults else 0
 
 

@@ -15,7 +15,7 @@ from reid_core.files import read_card, write_card
 from reid_core.serving.core import ReIDCore
 from reid_core.serving.factory import open_core
 
-PACKAGED = Path(reid_core.__file__).parent / "weights" / "demo"
+PACKAGED = reid_core.DEMO_MODEL
 
 
 class Town:

@@ -12,7 +12,7 @@ from synthetic.training import training_set
 from tests.helpers.command_line import messages_of
 from urban_reid.cli import main
 
-DEMO = Path(reid_core.__file__).parent / "weights" / "demo"
+DEMO = reid_core.DEMO_MODEL
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

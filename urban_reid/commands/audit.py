@@ -44,8 +44,7 @@ def verify(
     else:
         for fault in verdict.faults:
             out().print(shown(fault), soft_wrap=True)
-        of = f"{verdict.rows} rows, {verdict.erased} of them erased, {verdict.checkpoints} checkpoints"
-        out().print(f"{len(verdict.faults)} faults in {of}" if verdict.faults else f"verified: {of}", soft_wrap=True)
+        out().print(str(verdict), soft_wrap=True)
         if not verdict.checkpoints:
             where = shown(checkpoints_path(settings()))
             out().print(f"no checkpoint in {where}: `urban-reid audit checkpoint` signs one", soft_wrap=True)

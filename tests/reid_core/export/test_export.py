@@ -24,7 +24,7 @@ from schemas.settings import Settings
 from synthetic.training import training_set
 from tests.helpers.networks import trained
 
-DEMO = Path(reid_core.__file__).parent / "weights" / "demo"
+DEMO = reid_core.DEMO_MODEL
 INPUT = InputConvention(height=64, width=32, color="bgr", mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
 CALIBRATION = LevelCalibration(
     level=Level.STREET,
