@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,8 +75,7 @@ def verify_city(store: Store, key: str | None = None) -> Verdict:
 
     key: the fingerprint of the key that must have signed them; None: that of this data directory, if it has one.
     """
-    path = checkpoints_path(store.settings)
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    lines = _lines(checkpoints_path(store.settings))
     with store.begin() as connection:
         connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
         return verify(read_entries(connection), lines, key or own_fingerprint(store.settings))
@@ -93,19 +93,20 @@ def own_fingerprint(settings: Settings) -> str | None:
 
 
 def sign_checkpoint(store: Store) -> Checkpoint:
-    """Appends a checkpoint to the file. Raises InputError, HomeError, OSError.
+    """Appends a checkpoint to the file. Raises InputError, HomeError.
 
     Where the last checkpoint states more than the chain holds, a new one would hide a cut and is refused.
     """
     settings = store.settings
     path = checkpoints_path(settings)
-    make_folders(path.parent)
     busy = InputError(f"another program is writing a checkpoint to {path}")
-    with alone(path.with_name(f"{path.name}.lock"), busy):
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    with _writing(path):
+        make_folders(path.parent)
+    with _writing(path), alone(path.with_name(f"{path.name}.lock"), busy):
+        lines = _lines(path)
         with store.begin() as connection:
             heads = read_heads(connection)
-            for district, (position, _) in (json.loads(lines[-1])["heads"] if lines else {}).items():
+            for district, position in _last_heads(path, lines).items():
                 if heads.get(district, (0,))[0] < position:
                     raise InputError(
                         f"the last checkpoint of {path} states {position} rows of {district or 'no district'} and the "
@@ -127,6 +128,33 @@ def sign_checkpoint(store: Store) -> Checkpoint:
             file.flush()
             os.fsync(file.fileno())
     return Checkpoint(at, sum(position for position, _ in heads.values()), path, fingerprint(public))
+
+
+def _last_heads(path: Path, lines: list[str]) -> dict[str, int]:
+    """The positions that the last checkpoint states. Raises InputError."""
+    try:
+        return {name: int(position) for name, (position, _) in json.loads(lines[-1])["heads"].items()} if lines else {}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(
+            f"the last line of {path} is no checkpoint; `urban-reid audit verify` names all such"
+        ) from None
+
+
+def _lines(path: Path) -> list[str]:
+    """The checkpoints in the file; none where there is none. Raises InputError."""
+    try:
+        return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the checkpoints in {path} cannot be read: {error}") from None
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turns an error of the disk into InputError: the file may lie on another machine's."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"a checkpoint cannot be written to {path}: {error.strerror or error}") from None
 
 
 def _key_path(settings: Settings) -> Path:

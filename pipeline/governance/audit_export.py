@@ -31,7 +31,10 @@ def export(store: Store, folder: Path, *, operator: str, reason: str, since: dat
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} is not an empty folder; choose a new one")
-    make_folders(folder)
+    try:
+        make_folders(folder)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be made: {error.strerror or error}") from None
     with store.begin() as connection:
         details = {"since": None if since is None else since.isoformat()}
         audit(connection, operator, Action.AUDIT_EXPORT, reason=reason, details=details)

@@ -360,3 +360,20 @@ def test_rows_are_read_by_what_they_say(audited: Store) -> None:
         assert read_audit(connection, start=late) == [] and len(read_audit(connection, end=late)) == 13
         with pytest.raises(InputError, match=r"no action 'report\.writ'; there are, among others: report\.write"):
             read_audit(connection, action="report.writ")
+
+
+def test_a_file_of_checkpoints_that_cannot_be_used_is_one_error_of_ours(audited: Store, tmp_path: Path) -> None:
+    """`up` goes on resolving when the disk that keeps the checkpoints is away."""
+    (tmp_path / "file").write_text("")
+    audited.settings = audited.settings.model_copy(update={"audit_checkpoints": tmp_path / "file" / "checkpoints"})
+    with pytest.raises(InputError, match=r"a checkpoint cannot be written to .*: File exists"):
+        sign_checkpoint(audited)
+    audited.settings = audited.settings.model_copy(update={"audit_checkpoints": tmp_path})
+    with pytest.raises(InputError, match=r"cannot be read: .*Is a directory"):
+        verify_city(audited)
+    with pytest.raises(InputError, match=r"file/export cannot be made: "):
+        export(audited, tmp_path / "file" / "export", operator="cleo", reason="a test")
+    (tmp_path / "nonsense").write_text("nonsense\n")
+    audited.settings = audited.settings.model_copy(update={"audit_checkpoints": tmp_path / "nonsense"})
+    with pytest.raises(InputError, match=r"the last line of .*nonsense is no checkpoint"):
+        sign_checkpoint(audited)
