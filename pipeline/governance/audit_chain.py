@@ -14,7 +14,7 @@ from cryptography.exceptions import InvalidKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Connection, text
 
-from pipeline.governance.verify_audit import Entry, Verdict, fingerprint, payload, verify
+from pipeline.governance.verify_audit import Entry, Verdict, checked_fingerprint, fingerprint, payload, verify
 from pipeline.store import Store
 from schemas.disk import alone, make_folders, write_whole
 from schemas.errors import HomeError, InputError
@@ -73,12 +73,17 @@ def read_heads(connection: Connection) -> dict[str, tuple[int, bytes]]:
 def verify_city(store: Store, key: str | None = None) -> Verdict:
     """Verifies the audit of a city against its chain and the checkpoints of `checkpoints_path`.
 
-    key: the fingerprint of the key that must have signed them; None: that of this data directory, if it has one.
+    key: the fingerprint of the key that must have signed them; None: that of this data directory, if it has one and
+    there are checkpoints. Raises InputError for a key that is none, or a file that cannot be read.
     """
     lines = _lines(checkpoints_path(store.settings))
+    try:
+        wanted = checked_fingerprint(key) if key is not None else own_fingerprint(store.settings) if lines else None
+    except ValueError as error:
+        raise InputError(str(error)) from None
     with store.begin() as connection:
         connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
-        return verify(read_entries(connection), lines, key or own_fingerprint(store.settings))
+        return verify(read_entries(connection), lines, wanted)
 
 
 def checkpoints_path(settings: Settings) -> Path:

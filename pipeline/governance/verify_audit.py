@@ -17,6 +17,7 @@ A checkpoint is a signed statement of how far each chain had come, kept where th
 import argparse
 import hashlib
 import json
+import re
 import struct
 import sys
 from collections.abc import Iterable, Iterator
@@ -93,8 +94,9 @@ def verify(
 ) -> Verdict:
     """Verifies entries in order of district and position, rows outside of any chain last, and checkpoints (lines).
 
-    key: hex SHA-256 of the public key that must have signed; None: that of the first checkpoint. starts: the position
-    and hash before the first entry of a district, for a part of a chain; others begin at their first row.
+    key: hex SHA-256 of the public key that must have signed, at least once; None: that of the first checkpoint.
+    starts: the position and hash before the first entry of a district, for a part of a chain; others begin at their
+    first row.
     """
     verdict, seen = Verdict(), _Seen()
     seen.wanted = list(_checkpoints(checkpoints, key, verdict))
@@ -195,11 +197,18 @@ def fingerprint(public_key: bytes) -> str:
     return hashlib.sha256(public_key).hexdigest()
 
 
+def checked_fingerprint(text: str) -> str:
+    """A fingerprint as it was typed, in the spelling of `fingerprint`. Raises ValueError for another text."""
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
+        raise ValueError(f"--key {text[:80]!r} is no fingerprint of a key, which has 64 hex digits")
+    return text.lower()
+
+
 def _checkpoints(
     lines: Iterable[str], key: str | None, verdict: Verdict
 ) -> Iterator[tuple[str, dict[str, tuple[int, bytes]]]]:
     """(time, heads) of each checkpoint whose signature verifies; faults of the others and of their order."""
-    before, number = "", 0
+    before, number, wanted = "", 0, key
     for line in lines:
         number += 1
         try:
@@ -222,6 +231,10 @@ def _checkpoints(
         before = hashlib.sha256(line.strip().encode()).hexdigest()
         verdict.checkpoints += 1
         yield time, heads
+    if wanted is not None and number == 0:
+        verdict.faults.append(
+            f"no checkpoint is there, so none that {wanted} signed: they were removed or lie elsewhere"
+        )
 
 
 def entry_of(line: str) -> Entry:
@@ -233,7 +246,8 @@ def entry_of(line: str) -> Entry:
 
 
 def verify_export(folder: Path, key: str | None = None) -> Verdict:
-    """Verifies the files of an export. Raises OSError, ValueError where they are none."""
+    """Verifies the files of an export; key: as for `verify`. Raises OSError, ValueError where one of them is none."""
+    key = None if key is None else checked_fingerprint(key)
     checkpoints = folder / CHECKPOINTS
     with (folder / ROWS).open(encoding="utf-8") as lines:
         head = json.loads(next(lines, "null"))

@@ -283,6 +283,21 @@ def test_checkpoints_of_another_key_are_none(audited: Store) -> None:
     ]
 
 
+def test_a_key_is_checked_where_there_are_no_checkpoints_too(audited: Store, tmp_path: Path) -> None:
+    """What an auditor noted down counts: with the file of checkpoints gone, any key would verify otherwise."""
+    key = "0a" * 32
+    (fault,) = verify_city(audited, key.upper()).faults
+    assert fault.startswith(f"no checkpoint is there, so none that {key} signed")
+    export(audited, tmp_path / "export", operator="cleo", reason="a test")
+    code, said = run_verifier(tmp_path / "export", "--key", key)
+    assert code == 1 and said.startswith(fault)
+    for wrong in ("", "nonsense", key[:-1]):
+        with pytest.raises(InputError, match=r"^--key '.*' is no fingerprint of a key"):
+            verify_city(audited, wrong)
+        code, said = run_verifier(tmp_path / "export", "--key", wrong)
+        assert code == 1 and "is no fingerprint of a key" in said and "damaged" not in said
+
+
 def test_a_cut_chain_gets_no_new_checkpoint(audited: Store, superuser: Superuser) -> None:
     sign_checkpoint(audited)
     superuser.tamper("DELETE FROM audit_chain WHERE district = 'd2'")
