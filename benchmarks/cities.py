@@ -18,7 +18,7 @@ from pipeline.simulation import ingest_simulated
 from pipeline.store import Store
 from schemas.levels import UPWARD, Level
 from synthetic.embedding_city import EmbeddingCitySettings, embedding_city
-from synthetic.rendered_city import simulate_city, write_city
+from synthetic.rendered_city import SimulatedCity, write_city
 
 
 def seeds_of(text: str) -> Iterable[int]:
@@ -31,15 +31,19 @@ def simulated(cameras: int, hours: float, seed: int) -> EmbeddingCitySettings:
     return replace(EmbeddingCitySettings(cameras=cameras, seed=seed), days=hours / 24)
 
 
-def fill(store: Store, seed: int, plan: EmbeddingCitySettings | None) -> ModelRow:
-    """Takes in a simulated city of this plan, or a rendered one of `seed`; returns the packaged model, in use."""
-    if plan is not None:
-        return ingest_simulated(store, embedding_city(plan))
-    manifest = write_city(simulate_city(seed), Path(store.settings.home) / "input")
-    store_city(store, read_city_file(manifest.with_name("city.yaml")))
-    ingest_manifest(store, CropStore(store.settings), manifest)
+def fill(store: Store, city: SimulatedCity | EmbeddingCitySettings) -> ModelRow:
+    """Takes in a rendered or a simulated city; returns the packaged model, in use."""
+    if isinstance(city, EmbeddingCitySettings):
+        return ingest_simulated(store, embedding_city(city))
+    take_in(store, write_city(city, Path(store.settings.home) / "input"))
     register_model(store, store.settings, reid_core.DEMO_MODEL, "demo")
     return use_model(store, "demo")
+
+
+def take_in(store: Store, manifest: Path) -> None:
+    """Takes in the crops of a manifest and the city file beside it."""
+    store_city(store, read_city_file(manifest.with_name("city.yaml")))
+    ingest_manifest(store, CropStore(store.settings), manifest)
 
 
 def agreement(store: Store, model: ModelRow) -> dict[Level, list[str]]:

@@ -38,6 +38,7 @@ from schemas.levels import Level, level_of
 from schemas.settings import Settings
 from synthetic.embedding_city import EmbeddingCitySettings, embedding_city
 from synthetic.embedding_city.embedding import camera_shift
+from synthetic.rendered_city import simulate_city
 
 
 def main() -> None:
@@ -87,7 +88,7 @@ def _city(folder: Path, arguments: argparse.Namespace, seed: int) -> Iterator[tu
     """A store with the city, whose crops are embedded."""
     settings = Settings(home=folder)
     with Store.open(settings) as store:
-        model = fill(store, seed, _plan(arguments, seed) if arguments.kind == "simulated" else None)
+        model = fill(store, _plan(arguments, seed) if arguments.kind == "simulated" else simulate_city(seed))
         core, crops = open_core(settings, model.directory(settings)), CropStore(settings)
         for unit in all_units(store):
             if level_of(unit) is Level.CAMERA:

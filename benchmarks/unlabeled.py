@@ -1,25 +1,35 @@
 """The calibration without labels beside that with labels, on cities whose truth neither was learned from.
 
-    python -m benchmarks.unlabeled rendered --seeds 1-10
-    python -m benchmarks.unlabeled simulated --seeds 11,12 --cameras 64 --hours 4
+    python -m benchmarks.unlabeled rendered --seeds 1-10 [--uniforms] [--people N] [--cameras N]
+    python -m benchmarks.unlabeled simulated --seeds 11,12 --cameras 64 --hours 4 [--uniforms] [--people N]
+    python -m benchmarks.unlabeled street --model FILE --labels market1501:DIR DIR ...
 
-Each seed is a city in a data directory of its own, resolved twice with the packaged model: with the calibration of its
-card (labels of other cities), and with the one learned from the city's own crops as `models calibrate --on-city` does.
+Each seed or folder is a city in a data directory of its own, resolved twice: with a calibration from labels of others,
+and with the one learned from the city's own crops as `models calibrate --on-city` does. Rendered and simulated cities
+have the packaged model, whose card states the first. A street is a folder with `manifest.jsonl`, with truth, and
+`city.yaml`, in which real people walk; `--labels` names other people's, as `models calibrate --dataset` takes them.
+`--uniforms`: half of the people look alike. `--people`: in place of as many as a city of its size has.
+
 Prints for each level: pairwise F1, precision and recall, the wrong joins among the joins, and the expected calibration
-error of compared pairs with a probability of 0.05 to 0.95. A level with too little to learn from keeps its prior, which
-is the card's calibration here, and is marked.
+error of compared pairs with a probability of 0.05 to 0.95; and on stderr how long the learning took, the most memory
+meanwhile, and what was not learned. A level with too little to learn from keeps its prior, which is the card's
+calibration of the packaged model and nothing for another one, and is marked.
 """
 
 import argparse
-from collections.abc import Iterator, Mapping
+import sys
+import time
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scipy.special import expit
 
-from benchmarks.cities import agreement, fill, seeds_of, simulated
+from benchmarks.cities import agreement, fill, seeds_of, simulated, take_in
 from benchmarks.home import home
 from pipeline.association.transit import max_lookback_s, prior_times
+from pipeline.calibration.fit import Fitted, calibrate, write_calibrations
 from pipeline.calibration.labeled_city import all_units
 from pipeline.calibration.labeled_pairs import PairCollector, tracklet_truths
 from pipeline.calibration.reliability import judge
@@ -27,48 +37,103 @@ from pipeline.calibration.unlabeled.versions import learn_now
 from pipeline.city import watermarks
 from pipeline.city.units import read_city
 from pipeline.crops.crop_store import CropStore
-from pipeline.registry import ModelRow
+from pipeline.registry import ModelRow, register_model, use_model
 from pipeline.resolve import embed_camera, resolve_unit
 from pipeline.resolve.calibrations import current_calibrations
+from pipeline.simulation import peak_memory
 from pipeline.store import Store
 from reid_core.serving.core import ReIDCore
 from reid_core.serving.factory import open_core
 from schemas.calibration import LevelCalibration
 from schemas.levels import UPWARD, Level, level_of, parent_of
 from schemas.settings import Settings
+from synthetic.embedding_city import EmbeddingCitySettings
+from synthetic.rendered_city import CITY_DIFFICULTY, UNIFORMS, SimulatedCity, simulate_city
+
+LABELS, WITHOUT = "labels", "without"
+
+
+@dataclass(frozen=True)
+class Street:
+    """A folder in which real people walk, and the model that is judged there."""
+
+    manifest: Path
+    model: Path
+    fitted: Fitted  # on labels
+
+
+Judged = SimulatedCity | EmbeddingCitySettings | Street
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=("rendered", "simulated"))
-    parser.add_argument("--seeds", default="1-10", help="such as 1-10 or 11,12")
-    parser.add_argument("--cameras", type=int, default=64, help="of a simulated city")
-    parser.add_argument("--hours", type=float, default=1.0, help="of a simulated city")
-    arguments = parser.parse_args()
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    for kind, cameras in (("rendered", 8), ("simulated", 64)):
+        of_seeds = kinds.add_parser(kind)
+        of_seeds.add_argument("--seeds", default="1-10", help="such as 1-10 or 11,12")
+        of_seeds.add_argument("--cameras", type=int, default=cameras)
+        of_seeds.add_argument("--people", type=int)
+        of_seeds.add_argument("--uniforms", action="store_true")
+        if kind == "simulated":
+            of_seeds.add_argument("--hours", type=float, default=1.0)
+    street = kinds.add_parser("street")
+    street.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="with manifest.jsonl and city.yaml")
+    street.add_argument("--model", type=Path, required=True, help="an .xml or .onnx file, or a model directory")
+    street.add_argument("--labels", required=True, help="such as market1501:DIR, of which training people are taken")
     print(
-        "| seed | level | | F1 | P / R | wrong joins | ECE in the middle |\n|---|---|---|---|---|---|---|", flush=True
+        "| city | level | | F1 | P / R | wrong joins | ECE in the middle |\n|---|---|---|---|---|---|---|", flush=True
     )
-    for seed in seeds_of(arguments.seeds):
-        with home() as folder, _city(folder, arguments, seed) as (store, core, model):
-            for name in ("labels", "without"):
-                learned = UPWARD
-                if name == "without":
-                    learned = learn_now(store, core, CropStore(store.settings), model, "d1")[0].levels
-                with store.begin() as connection:
-                    watermarks.mark_everything(connection)
+    for name, judged in _cities(parser.parse_args()):
+        with home() as folder, _city(folder, judged) as (store, core, model):
+            # A published model has no prior of labels, so what is learned without them comes first.
+            for way in (WITHOUT, LABELS) if isinstance(judged, Street) else (LABELS, WITHOUT):
+                by = dict.fromkeys(UPWARD, way)
+                if way == WITHOUT:
+                    prior = "nothing learned" if isinstance(judged, Street) else f"prior: {LABELS}"
+                    by = dict.fromkeys(UPWARD, prior) | dict.fromkeys(_learn(name, store, core, model), way)
+                elif isinstance(judged, Street):
+                    write_calibrations(store, model.id, judged.fitted)
                 for level, cells in _scores(store, core, model).items():
-                    by = name if level in learned else "prior: labels"
-                    print(f"| {seed} | {level} | {by} | {' | '.join(cells)} |", flush=True)
+                    print(f"| {name} | {level} | {by[level]} | {' | '.join(cells)} |", flush=True)
+
+
+def _cities(given: argparse.Namespace) -> Iterator[tuple[str, Judged]]:
+    """The name of each city, and how it is made."""
+    if given.kind == "street":
+        fitted = _fit(given.model, given.labels)
+        for folder in given.folders:
+            yield folder.name, Street(folder / "manifest.jsonl", given.model, fitted)
+        return
+    for seed in seeds_of(given.seeds):
+        if given.kind == "simulated":
+            plan = replace(simulated(given.cameras, given.hours, seed), people=given.people)
+            yield str(seed), replace(plan, uniform_share=0.5) if given.uniforms else plan
+        else:
+            difficulty = UNIFORMS if given.uniforms else CITY_DIFFICULTY
+            people = {} if given.people is None else {"people": given.people}
+            yield str(seed), simulate_city(seed, given.cameras, difficulty=difficulty, **people)
+
+
+def _fit(model: Path, labels: str) -> Fitted:
+    """The calibrations of the model from labels."""
+    with home() as folder, Store.open(Settings(home=folder)) as store:
+        settings = store.settings
+        register_model(store, settings, model, "judged")
+        return calibrate(settings, use_model(store, "judged").directory(settings), labels)
 
 
 @contextmanager
-def _city(folder: Path, arguments: argparse.Namespace, seed: int) -> Iterator[tuple[Store, ReIDCore, ModelRow]]:
+def _city(folder: Path, judged: Judged) -> Iterator[tuple[Store, ReIDCore, ModelRow]]:
     """A store with the city, whose cameras are resolved."""
     settings = Settings(home=folder)
     with Store.open(settings) as store:
         crops = CropStore(settings)
-        plan = simulated(arguments.cameras, arguments.hours, seed) if arguments.kind == "simulated" else None
-        model = fill(store, seed, plan)
+        if isinstance(judged, Street):
+            take_in(store, judged.manifest)
+            register_model(store, settings, judged.model, "judged")
+            model = use_model(store, "judged")
+        else:
+            model = fill(store, judged)
         core = open_core(settings, model.directory(settings))
         for unit in all_units(store):
             if level_of(unit) is Level.CAMERA:
@@ -77,10 +142,23 @@ def _city(folder: Path, arguments: argparse.Namespace, seed: int) -> Iterator[tu
         yield store, core, model
 
 
+def _learn(name: str, store: Store, core: ReIDCore, model: ModelRow) -> Collection[Level]:
+    """Learns the district's calibration from all its crops; the levels that have one."""
+    began = time.perf_counter()
+    with peak_memory(store) as peak:
+        outcome, learned = learn_now(store, core, CropStore(store.settings), model, "d1")
+    took_s = time.perf_counter() - began
+    said = [f"learned from {outcome.tracklets} tracklets in {took_s:.1f} s, {peak.mb:.0f} MB", *outcome.lines("d1")[1:]]
+    for line in said:
+        print(f"{name}: {line}", file=sys.stderr, flush=True)
+    return learned.levels
+
+
 def _scores(store: Store, core: ReIDCore, model: ModelRow) -> dict[Level, list[str]]:
     """Resolves the district, level by level; the cells of each level's row."""
     city, settings = read_city(store), store.settings.association
     with store.begin() as connection:
+        watermarks.mark_everything(connection)
         truth = tracklet_truths(connection)
         calibrations = current_calibrations(connection, model.id, "d1")
     errors = {}

@@ -23,6 +23,8 @@ Progress = Callable[[int, int], None]
 
 START = datetime(2026, 1, 1, 8, tzinfo=UTC)
 CITY_DIFFICULTY = Difficulty()
+#: Half of the people wear one uniform: the same garments, in colors that differ by what cloth and washing change.
+UNIFORMS = Difficulty(look_alike_share=0.5, group=(10_000, 10_000), spread=2.0)
 #: Time between two detections of a person.
 _EVERY_S = 0.5
 #: Gait phase per meter walked: a double step is 1.5 m.

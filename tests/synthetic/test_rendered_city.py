@@ -17,6 +17,7 @@ from schemas.levels import parent_of
 from schemas.settings import AssociationSettings
 from schemas.times import parse_time
 from synthetic import SimulatedCity, simulate_city, write_city
+from synthetic.rendered_city import UNIFORMS
 
 CITIES = [(1, 8), (2, 8), (3, 9), (4, 40)]
 
@@ -168,3 +169,14 @@ def test_the_demo_city_has_its_size() -> None:
 def test_arguments_out_of_range_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         simulate_city(1, **wrong)  # type: ignore[arg-type]
+
+
+def test_half_of_the_people_in_uniforms_wear_the_same_clothes() -> None:
+    people = simulate_city(1, people=20, difficulty=UNIFORMS).people
+    worn = [(one.upper, one.pattern, one.lower, one.side_stripe) for one in people]
+    uniform = max(set(worn), key=worn.count)
+    wearing = [one for one, its in zip(people, worn, strict=True) if its == uniform]
+    assert len(wearing) == 10
+    colors = np.array([one.upper_color for one in wearing])
+    assert np.ptp(colors, axis=0).max() < 40
+    assert len({one.skin for one in wearing}) == 10
