@@ -76,6 +76,9 @@ def _default_home() -> Path:
         raise UsageError("URBAN_REID_HOME: name a data directory, because this user has no home directory") from None
 
 
+HardwareDecoding = Literal["off", "auto", "cuda", "qsv", "vaapi", "amf", "vulkan", "videotoolbox", "d3d11va", "dxva2"]
+
+
 class Settings(BaseSettings):
     """The program's settings, from environment variables."""
 
@@ -110,6 +113,9 @@ class Settings(BaseSettings):
     )
     rtsp_user: SecretStr | None = Field(None, description="user name for RTSP cameras; never part of an address")
     rtsp_password: SecretStr | None = Field(None, description="password for RTSP cameras; never part of an address")
+    hardware_decoding: HardwareDecoding = Field(
+        "off", description="what decodes streams: off: the processor; auto: hardware that FFmpeg finds; or one kind"
+    )
     camera_secrets: dict[Line, SecretStr] = Field(
         {}, description='users and passwords of cameras, by name: {"gate": "user:password"}; else camera-secrets.toml'
     )

@@ -15,6 +15,7 @@ from pipeline.cameras.recordings import rate_by, recordings_at, start_of_feed
 from pipeline.cameras.secrets import address_with_secret
 from pipeline.ingest.capture import open_capture
 from pipeline.ingest.frame_clock import HELD
+from pipeline.ingest.hardware import PROCESSOR, Decoding, decoding
 from pipeline.ingest.live_camera import OPTIONS, fault_of
 from pipeline.ingest.looks import View
 from pipeline.ingest.video_file import VideoFile
@@ -27,11 +28,15 @@ from schemas.settings import Settings
 
 @dataclass(frozen=True)
 class First:
-    """A first frame (h, w, 3) BGR, with the codec and the frames a second that its source states, None: it does not."""
+    """A first frame (h, w, 3) BGR, with the codec and the frames a second that its source states, None: it does not.
+
+    `decoded_by`: the kind of hardware, as FFmpeg names it, or the processor.
+    """
 
     frame: Frame
     codec: str
     fps: float | None
+    decoded_by: str = "the processor"
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,8 @@ def try_camera(feed: Feed, settings: Settings, detector: Detector, limit_s: floa
 
     def read() -> None:
         try:
-            found.append(_of_stream(address, name, limit_s) if feed.kind == "stream" else _of_file(feed, address))
+            by = decoding(settings.hardware_decoding)
+            found.append(_of_stream(address, name, limit_s, by) if feed.kind == "stream" else _of_file(feed, address))
         except InputError as error:
             faults.append(error)
 
@@ -102,10 +108,11 @@ def _newest(folder: Path) -> str:
     return max(files)[1]
 
 
-def _of_stream(address: str, name: str, limit_s: float) -> First:
+def _of_stream(address: str, name: str, limit_s: float, by: Decoding) -> First:
     opened = False
+    accelerator = by.accelerator()
     try:
-        with av.open(address, options=OPTIONS, timeout=(limit_s, limit_s)) as container:
+        with av.open(address, options=OPTIONS, timeout=(limit_s, limit_s), hwaccel=accelerator) as container:
             opened = True
             if not container.streams.video:
                 raise InputError(f"{name}: has no video")
@@ -113,9 +120,12 @@ def _of_stream(address: str, name: str, limit_s: float) -> First:
             for frame in container.decode(video):
                 if not frame.is_corrupt:
                     picture = np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
-                    rate = video.average_rate or video.guessed_rate
-                    return First(picture, video.codec_context.name, float(rate) if rate else None)
+                    rate, context = video.average_rate or video.guessed_rate, video.codec_context
+                    decoder = by.device if by.device is not None and context.is_hwaccel else First.decoded_by
+                    return First(picture, context.name, float(rate) if rate else None, decoder)
     except (av.FFmpegError, OSError) as error:
+        if accelerator is not None:  # as a camera of `up` does
+            return _of_stream(address, name, limit_s, PROCESSOR)
         raise InputError(f"{name}: {fault_of(error, opened=opened)}") from None
     raise InputError(f"{name}: sends no frame that can be read")
 

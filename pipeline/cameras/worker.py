@@ -24,6 +24,7 @@ from pipeline.cameras.outages import Change
 from pipeline.cameras.recordings import Outcome, Recording, Watch, done, interrupted, take
 from pipeline.cameras.secrets import address_with_secret
 from pipeline.crops.crop_store import CropStore
+from pipeline.ingest.hardware import decoding
 from pipeline.ingest.live_camera import LiveCamera
 from pipeline.ingest.looks import Seen, View
 from pipeline.ingest.video import ingest_frames, source_of
@@ -130,7 +131,18 @@ class _Camera:
     def _stream(self, store: Store, crops: CropStore, detector: Detector) -> None:
         address = partial(address_with_secret, self.feed, self.settings)
         name = shown_address(self.feed.address)
-        frames = LiveCamera(address, name, looks_per_s=self.feed.looks_per_s, stop=self.stop, tell=self.tell)
+        by = decoding(self.settings.hardware_decoding)
+        if by.note:
+            self.say(by.note)
+        frames = LiveCamera(
+            address,
+            name,
+            looks_per_s=self.feed.looks_per_s,
+            stop=self.stop,
+            tell=self.tell,
+            decoding=by,
+            say=self.say,
+        )
         self._live = frames
         ingest_frames(store, crops, frames, source_of(frames, self.view, detector), self.view, detector, seen=self.seen)
 

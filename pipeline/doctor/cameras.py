@@ -8,6 +8,7 @@ from pipeline.cameras.overview import STATES, Overview, Refused, overview, refus
 from pipeline.cameras.rows import read_feeds
 from pipeline.city.lag import resolve_lag
 from pipeline.doctor.check import Check, ok, to_do
+from pipeline.ingest.hardware import Decoding, decoding
 from pipeline.store import Store
 from reid_core.detection import open_detector
 from schemas.errors import UrbanReidError
@@ -29,6 +30,8 @@ def check_cameras(store: Store) -> Iterator[Check]:
         yield _cameras(cameras, now)
         if any(camera.feed.kind == "stream" for camera in cameras):
             yield _looks(cameras)
+            if store.settings.hardware_decoding != "off":
+                yield _hardware(decoding(store.settings.hardware_decoding))
         if any(camera.feed.kind != "stream" for camera in cameras):
             yield _recordings(refused)
     if lag.p95_s is not None:
@@ -66,6 +69,14 @@ def _cameras(cameras: Sequence[Overview], now: datetime) -> Check:
     if counts["unknown"] == len(cameras):
         said += ", because `urban-reid up` does not run"
     return ok("cameras", said)
+
+
+def _hardware(by: Decoding) -> Check:
+    """Whether hardware decodes the streams, where the settings ask for it."""
+    if by.device is None:
+        remedy = "install its driver, name another kind in URBAN_REID_HARDWARE_DECODING, or set it to off"
+        return to_do("decoding", by.note, remedy)
+    return ok("decoding", f"{by.device} decodes streams")
 
 
 def _recordings(refused: Mapping[str, Refused]) -> Check:

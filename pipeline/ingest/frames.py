@@ -5,6 +5,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
+from pipeline.ingest.hardware import decoding
 from pipeline.ingest.live_camera import PATIENCE_S, LiveCamera, public_name, with_credentials
 from pipeline.ingest.video_file import VideoFile
 from schemas.errors import InputError
@@ -24,7 +25,8 @@ def open_frames(
         if start is not None or fps is not None:
             raise InputError("--start and --fps belong to a file; a live camera's frames carry their time of arrival")
         address = partial(with_credentials, source, settings)
-        return LiveCamera(address, public_name(source), looks_per_s=looks_per_s, patience_s=PATIENCE_S)
+        by = decoding(settings.hardware_decoding)
+        return LiveCamera(address, public_name(source), looks_per_s=looks_per_s, patience_s=PATIENCE_S, decoding=by)
     if "://" in source:
         raise InputError(f"{source.partition('://')[0][:20]}:// is not supported; give a file or an rtsp:// address")
     return VideoFile(Path(source), start, fps)

@@ -25,6 +25,7 @@ from av.video.stream import VideoStream
 
 from pipeline.ingest.capture import MAX_FRAME_PIXELS
 from pipeline.ingest.clocks import ArrivalClock
+from pipeline.ingest.hardware import PROCESSOR, Decoding
 from pipeline.ingest.pace import Pace
 from reid_core.detection import Frame
 from schemas.errors import InputError
@@ -57,6 +58,9 @@ class LiveCamera:
     how much the camera's clock is ahead of ours, where the stream states its time, else None. `connections` counts how
     often the stream was opened.
 
+    `decoding`: what decodes. Where hardware gives no frame the processor is tried at once, and `say` gets a line, once;
+    without `say` it is one of the notes.
+
     Ends when `stop` is set. With `patience_s` it also ends when there was no frame for so long, and `gone` says why;
     InputError is raised when the first try fails, or no frame comes at all.
     """
@@ -73,6 +77,8 @@ class LiveCamera:
         patience_s: float | None = None,
         stop: threading.Event | None = None,
         tell: Tell = lambda *_: None,
+        decoding: Decoding = PROCESSOR,
+        say: Callable[[str], None] | None = None,
     ) -> None:
         self.name, self.gone = name, ""
         self.read = self.passed_over = self.lost = self.connections = 0
@@ -82,6 +88,8 @@ class LiveCamera:
         self.last_frame_at: datetime | None = None
         self._address, self._pace = address, Pace(looks_per_s)
         self._patience_s, self._stop, self._tell = patience_s, stop or threading.Event(), tell
+        self._decoding, self._say = decoding, say or self.notes.append
+        self._hardware_failed = self._hardware_said = False  # at this opening of the stream; ever
         self._arrived = threading.Condition()
         self._newest: tuple[datetime, timedelta, av.VideoFrame] | None = None
         self._last_frame = timedelta()  # by the steady clock; the opening of the stream before the first
@@ -130,8 +138,11 @@ class LiveCamera:
         while not self._stop.is_set():
             before = self.connections
             opened = self._last_frame = self.clock.since()
+            accelerator = None if self._hardware_failed else self._decoding.accelerator()
             try:
-                with av.open(self._address(), options=OPTIONS, timeout=(OPEN_WITHIN_S, STALLED_AFTER_S)) as container:
+                with av.open(
+                    self._address(), options=OPTIONS, timeout=(OPEN_WITHIN_S, STALLED_AFTER_S), hwaccel=accelerator
+                ) as container:
                     self._read(container)
                 reason = "ended the stream"
             except (av.FFmpegError, OSError) as error:
@@ -140,6 +151,10 @@ class LiveCamera:
                 reason = str(lost)
             if self._stop.is_set():
                 return
+            # It may be the hardware's fault.
+            self._hardware_failed = accelerator is not None and self.connections == before
+            if self._hardware_failed:
+                continue
             self._failed = reason
             self._tell(False, self.last_frame_at or datetime.now(UTC), reason)
             lasted_s = (self._last_frame - opened).total_seconds()
@@ -182,6 +197,9 @@ class LiveCamera:
                 self.notes.append(f"no frames for {gone_s:.0f} s from {before:%Y-%m-%d %H:%M:%S} UTC: {self._failed}")
             self._is_up, self._failed = True, ""
             self.connections += 1
+            if self._hardware_failed and not self._hardware_said:
+                self._hardware_said = True
+                self._say(f"{self._decoding.device} gives no frame of this stream: the processor decodes it")
             self._tell(True, moment, "")
         if not self._pace.is_due(since):
             return

@@ -20,10 +20,10 @@ _SDP = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=test\r\nt=0 0\r\nm=video 0 RTP/AVP 
 
 
 class Camera:
-    """Serves `frames` once, ten a second, and is gone then. `authorized`: a client gave the password."""
+    """Serves `frames`, ten a second, `plays` times, and is gone then. `authorized`: a client gave the password."""
 
-    def __init__(self, frames: Sequence[NDArray[np.uint8]]) -> None:
-        self.frames = frames
+    def __init__(self, frames: Sequence[NDArray[np.uint8]], plays: int = 1) -> None:
+        self.frames, self.plays = frames, plays
         self.authorized = False
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.address = f"rtsp://127.0.0.1:{self._socket.getsockname()[1]}/street"
@@ -69,7 +69,9 @@ class Camera:
             head = f"RTSP/1.0 {answer}\r\nCSeq: {headers['cseq']}\r\n{extra}Content-Length: {len(body)}\r\n\r\n"
             connection.sendall((head + body).encode())
             if method == "PLAY" and answer == "200 OK":
-                self.close()
+                self.plays -= 1
+                if not self.plays:
+                    self.close()
                 self._play(connection)
                 return
 
@@ -106,9 +108,9 @@ def _jpeg_parts(frame: NDArray[np.uint8]) -> tuple[int, int, bytes, bytes]:
 
 
 @contextmanager
-def camera(frames: Sequence[NDArray[np.uint8]]) -> Iterator[Camera]:
+def camera(frames: Sequence[NDArray[np.uint8]], plays: int = 1) -> Iterator[Camera]:
     """A camera that serves `frames` until the context ends."""
-    serving = Camera(frames)
+    serving = Camera(frames, plays)
     try:
         yield serving
     finally:

@@ -96,6 +96,7 @@ def test(
                 "height": height,
                 "codec": found.first.codec,
                 "fps": found.first.fps,
+                "decoded_by": found.first.decoded_by,
                 "seconds": round(found.seconds, 3),
                 "detector": detector.name,
                 "people": [
@@ -111,7 +112,8 @@ def test(
         return
     rate = "at an unknown rate" if found.first.fps is None else f"{found.first.fps:g} frames/s"
     codec = shown(found.first.codec) or "unknown codec"
-    out().print(f"{camera}: {width} x {height}, {codec}, {rate}; a frame after {found.seconds:.1f} s")
+    by = "" if found.first.decoded_by == "the processor" else f", decoded by {found.first.decoded_by}"
+    out().print(f"{camera}: {width} x {height}, {codec}, {rate}{by}; a frame after {found.seconds:.1f} s")
     sure = ", ".join(f"{confidence:.2f}" for confidence in found.people[:, 4].tolist())
     many = len(found.people)
     out().print(

@@ -36,7 +36,10 @@ def test_cameras_that_are_down_and_looks_that_are_missing(store: Store) -> None:
         for camera in (DOWN, FEW):
             write_health(connection, Health(camera=camera, state="up", at=now, looks_per_s=5))
         write_health(connection, Health(camera=FINE, state="up", at=now, looks_per_s=5, black=True))
-    cameras, looks = check_cameras(store)
+    store.settings = store.settings.model_copy(update={"hardware_decoding": "dxva2"})
+    cameras, looks, hardware = check_cameras(store)
+    assert hardware.state is State.TO_DO and hardware.found.startswith("no dxva2 to decode with")
+    store.settings = store.settings.model_copy(update={"hardware_decoding": "off"})
     assert cameras.found == f"3 up; {FINE}: its picture is black"
     assert looks.state is State.OK
     with store.begin() as connection:
