@@ -2,12 +2,12 @@
 
     python -m benchmarks.unlabeled rendered --seeds 1-10 [--uniforms] [--people N] [--cameras N]
     python -m benchmarks.unlabeled simulated --seeds 11,12 --cameras 64 --hours 4 [--uniforms] [--people N]
-    python -m benchmarks.unlabeled street --model FILE --labels market1501:DIR DIR ...
+    python -m benchmarks.unlabeled street --model FILE --labels DIR DIR ...
 
 Each seed or folder is a city in a data directory of its own, resolved twice: with a calibration from labels of others,
 and with the one learned from the city's own crops as `models calibrate --on-city` does. Rendered and simulated cities
 have the packaged model, whose card states the first. A street is a folder with `manifest.jsonl`, with truth, and
-`city.yaml`, in which real people walk; `--labels` names other people's, as `models calibrate --dataset` takes them.
+`city.yaml`, in which real people walk; `--labels` is such a street of other people, with as many cameras.
 `--uniforms`: half of the people look alike. `--people`: in place of as many as a city of its size has.
 
 Prints for each level: pairwise F1, precision and recall, the wrong joins among the joins, and the expected calibration
@@ -29,7 +29,7 @@ from scipy.special import expit
 from benchmarks.cities import agreement, fill, seeds_of, simulated, take_in
 from benchmarks.home import home
 from pipeline.association.transit import max_lookback_s, prior_times
-from pipeline.calibration.fit import Fitted, calibrate, write_calibrations
+from pipeline.calibration.fit import Fitted, fit_city, write_calibrations
 from pipeline.calibration.labeled_city import all_units
 from pipeline.calibration.labeled_pairs import PairCollector, tracklet_truths
 from pipeline.calibration.reliability import judge
@@ -55,11 +55,11 @@ LABELS, WITHOUT = "labels", "without"
 
 @dataclass(frozen=True)
 class Street:
-    """A folder in which real people walk, and the model that is judged there."""
+    """A folder in which real people walk, the model that is judged there, and its calibrations from labels."""
 
-    manifest: Path
+    folder: Path
     model: Path
-    fitted: Fitted  # on labels
+    fitted: Fitted | None = None
 
 
 Judged = SimulatedCity | EmbeddingCitySettings | Street
@@ -79,7 +79,7 @@ def main() -> None:
     street = kinds.add_parser("street")
     street.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="with manifest.jsonl and city.yaml")
     street.add_argument("--model", type=Path, required=True, help="an .xml or .onnx file, or a model directory")
-    street.add_argument("--labels", required=True, help="such as market1501:DIR, of which training people are taken")
+    street.add_argument("--labels", type=Path, required=True, metavar="DIR", help="a street of other people")
     print(
         "| city | level | | F1 | P / R | wrong joins | ECE in the middle |\n|---|---|---|---|---|---|---|", flush=True
     )
@@ -91,7 +91,7 @@ def main() -> None:
                 if way == WITHOUT:
                     prior = "nothing learned" if isinstance(judged, Street) else f"prior: {LABELS}"
                     by = dict.fromkeys(UPWARD, prior) | dict.fromkeys(_learn(name, store, core, model), way)
-                elif isinstance(judged, Street):
+                elif isinstance(judged, Street) and judged.fitted is not None:
                     write_calibrations(store, model.id, judged.fitted)
                 for level, cells in _scores(store, core, model).items():
                     print(f"| {name} | {level} | {by[level]} | {' | '.join(cells)} |", flush=True)
@@ -102,7 +102,7 @@ def _cities(given: argparse.Namespace) -> Iterator[tuple[str, Judged]]:
     if given.kind == "street":
         fitted = _fit(given.model, given.labels)
         for folder in given.folders:
-            yield folder.name, Street(folder / "manifest.jsonl", given.model, fitted)
+            yield folder.name, Street(folder, given.model, fitted)
         return
     for seed in seeds_of(given.seeds):
         if given.kind == "simulated":
@@ -114,12 +114,10 @@ def _cities(given: argparse.Namespace) -> Iterator[tuple[str, Judged]]:
             yield str(seed), simulate_city(seed, given.cameras, difficulty=difficulty, **people)
 
 
-def _fit(model: Path, labels: str) -> Fitted:
-    """The calibrations of the model from labels."""
-    with home() as folder, Store.open(Settings(home=folder)) as store:
-        settings = store.settings
-        register_model(store, settings, model, "judged")
-        return calibrate(settings, use_model(store, "judged").directory(settings), labels)
+def _fit(model: Path, labels: Path) -> Fitted:
+    """The calibrations of the model from the labels of a street."""
+    with home() as folder, _city(folder, Street(labels, model)) as (store, core, row):
+        return fit_city(store, core, row, labels.name)
 
 
 @contextmanager
@@ -129,7 +127,7 @@ def _city(folder: Path, judged: Judged) -> Iterator[tuple[Store, ReIDCore, Model
     with Store.open(settings) as store:
         crops = CropStore(settings)
         if isinstance(judged, Street):
-            take_in(store, judged.manifest)
+            take_in(store, judged.folder / "manifest.jsonl")
             register_model(store, settings, judged.model, "judged")
             model = use_model(store, "judged")
         else:

@@ -74,26 +74,39 @@ def calibrate(
     is seen twice.
     """
     with labeled_city(settings, model_directory, source, on_step) as (store, core, model):
-        with store.begin() as connection:
-            truth = tracklet_truths(connection)
-        fit = _CityFit(store, core, model, read_city(store), truth, source, max_false_merge_rate, on_step)
-        levels: list[LevelCalibration] = []
-        f1: dict[Level, float] = {}
-        for level in UPWARD[1:]:
-            found = fit.calibrate_level(level, levels)
-            if found is not None:
-                levels.append(found[0])
-                f1[level] = found[1]
-        if not levels:
-            raise InputError(f"{source}: no person is seen twice, so there is nothing to calibrate on")
-        missing = [level for level in UPWARD[1:] if level not in {known.level for known in levels}]
-        levels += [_borrowed(levels[0], level) for level in missing]
-        nearest: dict[Level, float] = {}
-        if not source.startswith("simulated"):  # too many tracklets to compare them all
-            nearest = nearest_neighbor_distances(
-                [labeled_tracklets(store, district, model.id) for district in fit.districts]
-            )
-        return Fitted(tuple(sorted(levels, key=lambda known: UPWARD.index(known.level))), f1, nearest)
+        return fit_city(store, core, model, source, on_step, max_false_merge_rate=max_false_merge_rate)
+
+
+def fit_city(
+    store: Store,
+    core: ReIDCore,
+    model: ModelRow,
+    source: str,
+    on_step: Callable[[str], None] = lambda _: None,
+    *,
+    max_false_merge_rate: float = MAX_FALSE_MERGE_RATE,
+) -> Fitted:
+    """As `calibrate`, on the store's labeled city, whose cameras are resolved; what is above them is resolved anew."""
+    with store.begin() as connection:
+        truth = tracklet_truths(connection)
+    fit = _CityFit(store, core, model, read_city(store), truth, source, max_false_merge_rate, on_step)
+    levels: list[LevelCalibration] = []
+    f1: dict[Level, float] = {}
+    for level in UPWARD[1:]:
+        found = fit.calibrate_level(level, levels)
+        if found is not None:
+            levels.append(found[0])
+            f1[level] = found[1]
+    if not levels:
+        raise InputError(f"{source}: no person is seen twice, so there is nothing to calibrate on")
+    missing = [level for level in UPWARD[1:] if level not in {known.level for known in levels}]
+    levels += [_borrowed(levels[0], level) for level in missing]
+    nearest: dict[Level, float] = {}
+    if not source.startswith("simulated"):  # too many tracklets to compare them all
+        nearest = nearest_neighbor_distances(
+            [labeled_tracklets(store, district, model.id) for district in fit.districts]
+        )
+    return Fitted(tuple(sorted(levels, key=lambda known: UPWARD.index(known.level))), f1, nearest)
 
 
 def write_calibrations(store: Store, model_id: int, fitted: Fitted) -> None:
