@@ -218,7 +218,7 @@ def from_manifest(
     whole = manifest.read_bytes()
     try:
         withheld.from_manifest(manifest)
-        ingest_manifest(store, CropStore(store.settings), manifest)
+        ingest_manifest(store, CropStore(store.settings), manifest, synthetic=True)
     finally:
         manifest.write_bytes(whole)
     row = registered(store, model)

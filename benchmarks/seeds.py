@@ -56,7 +56,7 @@ def one_city(seed: int) -> tuple[int, list[list[float]]]:
             manifest = write_city(simulate_city(seed), folder / "input")
             store_city(store, read_city_file(manifest.with_name("city.yaml")))
             crops = CropStore(settings)
-            ingest_manifest(store, crops, manifest)
+            ingest_manifest(store, crops, manifest, synthetic=True)
             register_model(store, settings, model_folder, "demo")
             model = use_model(store, "demo")
             core = open_core(settings, model.directory(settings))

@@ -44,7 +44,7 @@ with tempfile.TemporaryDirectory(prefix="urban-reid-example-") as name:
 
         # The whole manifest is checked before anything is written. The same manifest again writes nothing.
         crops = CropStore(settings)
-        taken = ingest_manifest(store, crops, manifest)
+        taken = ingest_manifest(store, crops, manifest, synthetic=True)
         print(f"{taken.written} of {taken.read} crops taken in")
 
         # From the cameras up: crops become tracklets, these the identities of a building, a street, the district. Each

@@ -13,6 +13,7 @@
     │   ├── ModelChanged           another model came into use meanwhile; start again with it
     │   ├── ModelFileError         a model file or card that cannot be trusted or read
     │   └── VectorError            a feature that is NaN, zero, too large or of another width
+    ├── NotAllowed                 whoever asks may not see or do this
     ├── FlowError                  a flow run or the Prefect server failed
     └── HomeError                  a data directory that is not writable, full, damaged or another city's
 
@@ -69,6 +70,10 @@ class ModelFileError(CoreError):
 
 
 class VectorError(CoreError):
+    pass
+
+
+class NotAllowed(UrbanReidError):
     pass
 
 

@@ -132,6 +132,9 @@ class Settings(BaseSettings):
     operator: Text = Field(
         default_factory=lambda: os.environ.get("USER", "unknown"), description="name of the operator, for the audit"
     )
+    token: SecretStr | None = Field(
+        None, description="token of a session, for scripts; else that which `urban-reid login` keeps in the home"
+    )
     audit_checkpoints: Path | None = Field(
         None, description="file for signed checkpoints of the audit, best on another machine's disk; else in the home"
     )

@@ -20,7 +20,7 @@ from schemas.calibration import DistanceTerms, LevelCalibration, SearchCalibrati
 from schemas.levels import UPWARD
 from schemas.settings import Settings
 from synthetic.rendered_city import simulate_city, write_city
-from tests.helpers.homes import fresh_settings, new_home, remove_home
+from tests.helpers.homes import fresh_settings, new_home, remove_home, stay_open
 from tests.helpers.town import PACKAGED, Town
 
 #: Fixtures that start a database, a Prefect server or a process of the command line.
@@ -79,6 +79,7 @@ def server() -> Iterator[embedded.EmbeddedServer]:
                 cursor.execute(f"ALTER SYSTEM SET {setting}")
             cursor.execute("SELECT pg_reload_conf()")
             schema.migrate(lambda: held.connect(roles.OWNER))
+            stay_open(lambda: held.connect(roles.OWNER))
             cursor.execute(f"CREATE DATABASE template_city TEMPLATE {DATABASE} OWNER {roles.OWNER}")
         superuser.close()
         yield held

@@ -128,7 +128,7 @@ def _ingest_rendered(
         manifests.append(manifest)
     store_city(store, City(units=tuple(units), walks=tuple(walks)))
     for manifest in manifests:
-        ingest_manifest(store, crops, manifest)
+        ingest_manifest(store, crops, manifest, synthetic=True)
 
 
 def _ingest_simulated(

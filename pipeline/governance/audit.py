@@ -15,6 +15,7 @@ from schemas.errors import InputError
 class Action(StrEnum):
     """What an audit row records, written `noun.verb`. `Action(stored)` also accepts the spellings of older rows."""
 
+    ACCESS_REFUSE = "access.refuse"  # somebody may not see or do what they asked for
     AUDIT_EXPORT = "audit.export"
     BACKUP_RESTORE = "backup.restore"
     BACKUP_WRITE = "backup.write"

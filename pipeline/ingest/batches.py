@@ -35,6 +35,7 @@ class Source:
     name: str  # for people: a path, or a camera's address without its user, password and path
     content: bytes | None = None  # its SHA-256; None: a stream, which no other ingest can repeat
     options: Mapping[str, str] = field(default_factory=dict)
+    synthetic: bool = False  # rendered or simulated people: the home stays open to whoever runs the program
 
     @cached_property
     def digest(self) -> bytes:
@@ -98,8 +99,8 @@ def others(store: Store, source: Source, again: Again) -> list[Batch]:
 
 
 _OPEN = text(
-    "INSERT INTO ingest_batch (digest, content, door, name, options, operator) "
-    "VALUES (:digest, :content, :door, :name, CAST(:options AS json), :operator) "
+    "INSERT INTO ingest_batch (digest, content, door, name, options, operator, synthetic) "
+    "VALUES (:digest, :content, :door, :name, CAST(:options AS json), :operator, :synthetic) "
     "ON CONFLICT (digest) WHERE undone_at IS NULL DO UPDATE SET ended_at = NULL, read = 0, left_out = 0 RETURNING id"
 )
 
@@ -113,6 +114,7 @@ def open_batch(connection: Connection, source: Source, operator: str) -> int:
         "name": source.name,
         "options": json.dumps(source.options),
         "operator": operator,
+        "synthetic": source.synthetic,
     }
     return int(connection.execute(_OPEN, parameters).scalar_one())
 

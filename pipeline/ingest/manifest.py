@@ -44,10 +44,12 @@ def ingest_manifest(
     *,
     operator: str | None = None,
     now: datetime | None = None,
+    synthetic: bool = False,
 ) -> IngestReport:
     """Stores the crops that a manifest lists. The same manifest again stores nothing.
 
     `operator`: as for `take_in`. `now`: the present, UTC; by default the machine's clock.
+    `synthetic`: all its people are rendered.
 
     Raises InputError with the first ten faults by line, and then stores nothing; CityError if no city is loaded.
     """
@@ -70,7 +72,7 @@ def ingest_manifest(
         raise InputError(f"{path}: nothing was written. {'; '.join(faults)}{more}")
     if not total:
         raise InputError(f"{path}: holds no line")
-    source = Source(SOURCE, path_text(path), file_digest(path))
+    source = Source(SOURCE, path_text(path), file_digest(path), synthetic=synthetic)
     report = take_in(
         store, crops, source, _candidates(path, places), total=total, operator=operator, progress=progress, now=now
     )

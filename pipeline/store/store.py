@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any, Self
+from uuid import UUID
 
 import sqlalchemy
 from sqlalchemy import URL, Connection, Engine, event
@@ -18,8 +19,13 @@ from pipeline.store.connections import SEATS, Seats, patient
 from pipeline.store.embedded_home import check_restored
 from pipeline.store.errors import database_errors
 from pipeline.store.kept_dumps import remove_old
+from pipeline.store.session_file import session_token
 from schemas.errors import StoreError
 from schemas.settings import Settings
+
+_SESSION = sqlalchemy.text(
+    "SELECT set_config('urban_reid.session', :token, true), set_config('urban_reid.request', :request, true)"
+)
 
 
 class Clock:
@@ -115,6 +121,25 @@ class Store:
                 yield connection
                 with self._clock.running():
                     transaction.commit()
+
+    @contextmanager
+    def signed_in(self, request: UUID | None = None) -> Iterator[Connection]:
+        """One transaction for whoever is signed in: what it shows and writes is what `granted()` allows.
+
+        The session is that of `Settings.token` or of the file that `urban-reid login` keeps. `request`: a search that
+        was asked for and not answered, in a process without a session; then what its session allows. Errors: as
+        `begin`.
+        """
+        token = "" if request else session_token(self.settings)
+        with self.begin() as connection:
+            connection.execute(_SESSION, {"token": token, "request": str(request or "")})
+            yield connection
+
+    @contextmanager
+    def signing_in(self) -> Iterator[Connection]:
+        """One transaction that reads and writes accounts and sessions. Errors: as `begin`."""
+        with self.begin() as connection:
+            yield connection
 
     def errors(self) -> AbstractContextManager[None]:
         """Turns the driver's errors into StoreError and StoreUnavailable, one line each."""

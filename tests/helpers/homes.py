@@ -3,12 +3,14 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import make_url
 
 from flows.server import PrefectServer
 from pipeline.store import embedded, embedded_programs, embedded_upgrade, roles
@@ -64,3 +66,37 @@ def fresh_settings(server: embedded.EmbeddedServer) -> Iterator[Settings]:
             cursor.execute(f"DROP DATABASE {database} WITH (FORCE)")
             superuser.close()
             remove_home(home)
+
+
+def stay_open(connect: Callable[[], Any]) -> None:
+    """Keeps a city open, whatever is taken in, for tests that are not about who may see it.
+
+    `connect` returns a psycopg2 connection as urban_reid_owner or a superuser. The database of `settings` is made so.
+    """
+    _as_owner(
+        connect,
+        "ALTER TABLE ingest_batch DISABLE TRIGGER city_kind_of_batch",
+        "UPDATE city SET kind = 'synthetic' WHERE kind = 'live'",
+    )
+
+
+def become_live(connect: Callable[[], Any]) -> None:
+    """Makes a loaded city one with people of real cameras, as the first crop of one does."""
+    _as_owner(
+        connect,
+        "ALTER TABLE ingest_batch ENABLE TRIGGER city_kind_of_batch",
+        "UPDATE city SET kind = 'live'",
+    )
+
+
+def _as_owner(connect: Callable[[], Any], *statements: str) -> None:
+    with closing(connect()) as connection, connection, connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+
+
+def superuser_of(server: embedded.EmbeddedServer, settings: Settings) -> Callable[[], Any]:
+    """Connects to the database of a fixture's settings as the server's superuser."""
+    assert settings.database_url is not None
+    database = make_url(settings.database_url).database
+    return lambda: server.connect(roles.SUPERUSER, str(database))

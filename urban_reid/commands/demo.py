@@ -119,7 +119,7 @@ def _prepare(store: "Store", manifest: Path) -> "ModelRow":
         register_model(store, settings(), Path(reid_core.__file__).parent / "weights" / MODEL, MODEL)
     model = next((row for row in models(store) if row.in_use), None) or use_model(store, MODEL)
     with progress("crops taken in") as tell:
-        ingest_manifest(store, CropStore(settings()), manifest, tell)
+        ingest_manifest(store, CropStore(settings()), manifest, tell, synthetic=True)
     return model
 
 

@@ -16,7 +16,7 @@ from pipeline.store.user_supplied import supplied_url
 from schemas.errors import StoreError
 from schemas.settings import Settings
 from tests.helpers.catalog import Connect, catalog, rows
-from tests.helpers.homes import new_home, remove_home, use_postgresql_16
+from tests.helpers.homes import become_live, new_home, remove_home, superuser_of, use_postgresql_16
 from tests.helpers.orphans import count_orphans
 from tests.helpers.rows import fill
 from tests.helpers.town import Town
@@ -35,6 +35,8 @@ _CAMERAS = ["camera_feed", "camera_health", "camera_outage", "camera_file", "con
 _LEARNING = ["learning", "learning_id"]
 _AUDIT = ["salt", "commitment", "audit_chain"]
 _SPACES = ["base_id", "has_features", "base_has_features"]
+_ACCOUNTS = ["kind", "synthetic", "account", "account_role", "session", "session_hash", "authorization_id"]
+_CASES = ["case_file", "case_authorization"]
 _ADDED = [
     "row_hash",
     "day",
@@ -47,6 +49,8 @@ _ADDED = [
     *_BATCHES,
     *_SEARCH,
     *_CAMERAS,
+    *_ACCOUNTS,
+    *_CASES,
 ]
 
 
@@ -118,6 +122,7 @@ def test_a_resolved_city_of_the_revision_before_stays_resolved(
 ) -> None:
     """A home of the version before, upgraded, resolves 0 rows and keeps its digest, and all its rows."""
     town.take_in(lines[:60])
+    become_live(superuser_of(server, town.store.settings))
     assert town.resolve() > 0
     before = status(town.store)
     connect = as_owner(server, town.store.settings)

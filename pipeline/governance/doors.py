@@ -1,0 +1,117 @@
+"""What whoever is signed in may see, asked before anything is shown.
+
+Each look that says so, and each refusal, is a row of the audit.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from pipeline.governance.audit import Action, audit
+from pipeline.store import Store
+from schemas.errors import NotAllowed
+
+_GRANTED = text("SELECT g.* FROM (SELECT granted() AS g) AS x, LATERAL (SELECT (x.g).*) AS g")
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What holds now for whoever is signed in; in an open home, for whoever runs the program."""
+
+    account: int | None
+    name: str | None
+    role: str | None  # operator, supervisor, auditor, engineer or administrator; None: all, in an open home
+    units: tuple[str, ...]  # with all below them; "": the whole city
+    from_time: datetime | None  # of what may be seen, by the authorization
+    to_time: datetime | None
+    authorization: UUID | None
+    is_open: bool
+
+    def covers(self, unit: str) -> bool:
+        return any(not one or f"{unit}/".startswith(f"{one}/") for one in self.units)
+
+
+def grant_of(connection: Connection) -> Grant | None:
+    """The grant of a transaction of `Store.signed_in`; None if nobody is signed in to a live home."""
+    row = connection.execute(_GRANTED).one()
+    if row.is_open is None:
+        return None
+    return Grant(
+        row.account, row.name, row.role, tuple(row.units), row.from_time, row.to_time, row.authorization_id, row.is_open
+    )
+
+
+def check_role(store: Store, roles: Collection[str], what: str) -> Grant:
+    """The grant of whoever is signed in with one of `roles`. `what`: what is wanted, such as "reading the audit".
+
+    Raises NotAllowed, after an audit row of its own.
+    """
+    with store.signed_in() as connection:
+        grant = grant_of(connection)
+    if grant is not None and (grant.is_open or grant.role in roles):
+        return grant
+    wanted = " or ".join(sorted(roles))
+    raise refused(store, grant, what, f"{what} needs the role {wanted}", "")
+
+
+def check_authorized(
+    store: Store,
+    unit: str,
+    what: str,
+    action: Action | None = None,
+    *,
+    reason: str | None = None,
+    details: Mapping[str, Any] | None = None,
+) -> Grant:
+    """The grant of whoever may see persons of `unit`: in a live home, a session under an authorization that holds.
+
+    With an `action`, its audit row is committed before this returns, so that nothing is shown without one. Raises
+    NotAllowed, after an audit row of its own.
+    """
+    with store.signed_in() as connection:
+        grant = grant_of(connection)
+        missing = _missing(grant, unit, what)
+        if grant is not None and not missing:
+            if action is not None:
+                actor = grant.name or store.settings.operator
+                said = {"authorization": str(grant.authorization)} if grant.authorization else {}
+                audit(connection, actor, action, unit=unit, reason=reason, details=said | dict(details or {}))
+            return grant
+    raise refused(store, grant, what, missing, unit)
+
+
+def _missing(grant: Grant | None, unit: str, what: str) -> str:
+    """What is missing for a look at the persons of a unit, in words; empty for nothing."""
+    if grant is None:
+        return f"{what} needs an account and an authorization in a home with people of real cameras"
+    if grant.is_open:
+        return ""
+    if grant.role not in ("operator", "supervisor"):
+        return f"{what} needs the role operator or supervisor, and {grant.name} is signed in as {grant.role}"
+    if grant.authorization is None:
+        return f"{what} needs an authorization: ask for one with `urban-reid cases ask`"
+    return "" if grant.covers(unit) else f"{what} in {unit} is not covered: the session covers {_units(grant)}"
+
+
+def _units(grant: Grant) -> str:
+    return ", ".join(one or "the whole city" for one in grant.units) or "no unit"
+
+
+def refused(store: Store, grant: Grant | None, what: str, missing: str, unit: str) -> NotAllowed:
+    """The error for a refusal, whose audit row is committed."""
+    actor = grant.name if grant and grant.name else store.settings.operator
+    with store.begin() as connection:
+        audit(connection, actor, Action.ACCESS_REFUSE, unit=unit or None, details={"what": what, "missing": missing})
+        accounts: int = connection.execute(text("SELECT count(*) FROM account")).scalar_one()
+    if grant is not None:
+        return NotAllowed(missing)
+    if accounts < 2:
+        return NotAllowed(
+            f"{missing}; it takes two people: make their accounts with `urban-reid accounts add NAME`, then "
+            "`urban-reid login`; docs/guides/accounts.md tells the way"
+        )
+    return NotAllowed(f"{missing}; sign in with `urban-reid login`")
