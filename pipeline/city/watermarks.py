@@ -79,16 +79,24 @@ def mark_everything(connection: Connection) -> None:
             "version = watermark.version + 1"
         )
     )
-    connection.execute(text(_MARK_RUNS.format(which="level <> 'camera'")))
+    connection.execute(
+        text(
+            "INSERT INTO watermark (unit, dirty_from, version) SELECT unit, min(window_start), 1 FROM run "
+            "WHERE superseded_at IS NULL AND level <> 'camera' GROUP BY unit ORDER BY unit "
+            "ON CONFLICT (unit) DO UPDATE "
+            "SET dirty_from = least(watermark.dirty_from, excluded.dirty_from), version = watermark.version + 1"
+        )
+    )
 
 
-def mark_history(connection: Connection, units: Iterable[str]) -> None:
-    """Marks all windows of these units that have a run."""
-    connection.execute(text(_MARK_RUNS.format(which="unit = ANY(:units)")), {"units": sorted(units)})
-
-
-_MARK_RUNS = (
-    "INSERT INTO watermark (unit, dirty_from, version) SELECT unit, min(window_start), 1 FROM run "
-    "WHERE superseded_at IS NULL AND {which} GROUP BY unit ORDER BY unit ON CONFLICT (unit) DO UPDATE "
-    "SET dirty_from = least(watermark.dirty_from, excluded.dirty_from), version = watermark.version + 1"
-)
+def mark_history(connection: Connection, since: Mapping[str, datetime]) -> None:
+    """Marks those windows of these units that have a run and end after a moment, each unit's own."""
+    windows = connection.execute(
+        text(
+            "SELECT unit, min(window_start) AS first FROM run "
+            "JOIN unnest(CAST(:units AS text[]), CAST(:moments AS timestamptz[])) AS since (unit, moment) USING (unit) "
+            "WHERE superseded_at IS NULL AND window_end > moment GROUP BY unit"
+        ),
+        {"units": list(since), "moments": list(since.values())},
+    )
+    mark_all(connection, {row.unit: row.first for row in windows})

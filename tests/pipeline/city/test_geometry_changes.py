@@ -1,12 +1,14 @@
 """Which units a change of the city concerns."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 
 import pytest
 
 from pipeline.city.geometry_changes import changed_geometry
 from pipeline.city.units import canonical
 from schemas.city_file import City
+from schemas.times import EPOCH
 
 UNITS: Mapping[str, Mapping[str, object]] = {
     "d1": {},
@@ -32,6 +34,11 @@ def city(units: Mapping[str, Mapping[str, object]], walks: Sequence[tuple[str, s
     )
 
 
+def crops(*cameras: str) -> dict[str, datetime]:
+    """The first crop of each camera: after an hour, two, three ..."""
+    return {camera: EPOCH + timedelta(hours=1 + number) for number, camera in enumerate(cameras)}
+
+
 @pytest.mark.parametrize(
     ("units", "walks", "changed"),
     [
@@ -54,10 +61,9 @@ def city(units: Mapping[str, Mapping[str, object]], walks: Sequence[tuple[str, s
 def test_what_a_change_concerns(
     units: Mapping[str, Mapping[str, object]], walks: Sequence[tuple[str, str, float]], changed: set[str]
 ) -> None:
-    assert changed_geometry(city({}), city(units, walks)) == changed
-    assert changed_geometry(city(units, walks), city({})) == changed
-    assert changed_geometry(city({}), city(units, walks), set(UNITS)) == changed
-    assert changed_geometry(city({}), city(units, walks), set()) == set()
+    assert changed_geometry(city({}), city(units, walks), crops(*UNITS)).keys() == changed
+    assert changed_geometry(city(units, walks), city({}), crops(*UNITS)).keys() == changed
+    assert changed_geometry(city({}), city(units, walks), {}) == {}
 
 
 @pytest.mark.parametrize(
@@ -73,4 +79,23 @@ def test_what_a_change_concerns(
 def test_what_a_change_concerns_where_two_cameras_have_crops(
     units: Mapping[str, Mapping[str, object]], walks: Sequence[tuple[str, str, float]], changed: set[str]
 ) -> None:
-    assert changed_geometry(city({}), city(units, walks), {"d1/s1/b1/c1", "d1/s1/b2/c2"}) == changed
+    found = changed_geometry(city({}), city(units, walks), crops("d1/s1/b1/c1", "d1/s1/b2/c2"))
+    assert found.keys() == changed
+
+
+@pytest.mark.parametrize(
+    ("units", "walks", "since"),
+    [
+        pytest.param({"d1/s1/b1/c1": {"position": [1, 0]}}, WALKS, 1, id="one camera"),
+        pytest.param({"d1/s1/b1/c1": {"position": [1, 0]}, "d1/s1/b2/c2": {"position": [9, 9]}}, WALKS, 1, id="two"),
+        pytest.param({"d1/s1/b1/c1": {"overlaps": []}}, WALKS, 2, id="both sides of an overlap"),
+        pytest.param({}, (("d1/s1/b1", "d1/s1/b2", 31.0), WALKS[1]), 3, id="both sides of a walk"),
+    ],
+)
+def test_a_change_concerns_no_windows_before_the_first_crops(
+    units: Mapping[str, Mapping[str, object]], walks: Sequence[tuple[str, str, float]], since: int
+) -> None:
+    """The cameras have crops from hour 1, 2, 4 and 3 on."""
+    first = crops("d1/s1/b1/c1", "d1/s1/b1/c2", "d1/s1/b2/c1", "d1/s1/b2/c2")
+    first["d1/s1/b2/c1"], first["d1/s1/b2/c2"] = first["d1/s1/b2/c2"], first["d1/s1/b2/c1"]
+    assert changed_geometry(city({}), city(units, walks), first)["d1"] == EPOCH + timedelta(hours=since)

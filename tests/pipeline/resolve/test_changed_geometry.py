@@ -114,9 +114,15 @@ def test_only_units_whose_geometry_changes_are_resolved_again(make: Callable[[Ci
     now = runs(town)
     assert now["d1"] > before["d1"]
     assert {unit for unit in now if now[unit] != before.get(unit)} <= above
+    decided = digest(town)
     with town.store.begin() as connection:
         mark_everything(connection)
-    assert not sum(done.written for done in town.resolve()), "every run stands, also of units that were not concerned"
+    anew = {done.unit for done in town.resolve() if done.written}
+    assert anew <= above, "every run stands of units that were not concerned"
+    assert digest(town) == decided, "windows before the camera's first crop are decided alike under the new key"
+    with town.store.begin() as connection:
+        mark_everything(connection)
+    assert not sum(done.written for done in town.resolve())
 
 
 def test_a_camera_without_crops_marks_nothing(make: Callable[[City], ThinTown], people: Crowd) -> None:
@@ -133,3 +139,32 @@ def test_a_camera_without_crops_marks_nothing(make: Callable[[City], ThinTown], 
     with town.store.begin() as connection:
         mark_everything(connection)
     assert not sum(done.written for done in town.resolve())
+
+
+def test_windows_before_the_first_crop_of_a_camera_that_moves_keep_their_runs(
+    make: Callable[[City], ThinTown], people: Crowd
+) -> None:
+    town, city = make(people.city), people.city
+    town.resolve()
+    with town.store.begin() as connection:
+        first = dict(
+            connection.execute(text("SELECT camera, min(captured_at) FROM crop GROUP BY 1 ORDER BY 2")).tuples().all()
+        )
+        latest = list(first)[-1]
+        run_at = {
+            row.window_start: row.id
+            for row in connection.execute(text("SELECT id, window_start FROM run WHERE unit = 'd1'"))
+        }
+        window = max(start for start in run_at if start <= first[latest])
+    assert min(run_at) < window, "some windows lie before"
+    units = [
+        unit.model_copy(update={"position": (-900.0, 40.0)}) if unit.code == latest else unit for unit in city.units
+    ]
+    store_city(town.store, city.model_copy(update={"units": tuple(units)}))
+    with town.store.begin() as connection:
+        dirty_from = connection.scalar(text("SELECT dirty_from FROM watermark WHERE unit = 'd1'"))
+    assert dirty_from is not None and dirty_from >= window
+    town.resolve()
+    afresh = make(city.model_copy(update={"units": tuple(units)}))
+    afresh.resolve()
+    assert digest(town) == digest(afresh)
