@@ -10,7 +10,9 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from schemas.disk import keep_private
 from schemas.errors import UrbanReidError
@@ -19,6 +21,9 @@ from schemas.parameters import ResolveParameters
 from schemas.settings import settings
 from schemas.text import one_line
 from urban_reid.errors import keep_traceback
+
+if TYPE_CHECKING:
+    from pipeline.store import Store
 
 _LOOK_EVERY_S = 1.0
 #: How often pictures that were gone are looked for.
@@ -58,6 +63,7 @@ def _watch() -> None:
     with Store.open(settings(), "urban-reid resolver") as store:
         closing, crops = Closing(settings().association), CropStore(settings())
         looked_for_pictures, signed = time.monotonic(), -math.inf
+        short: Mapping[str, str] = {}
         while True:
             try:
                 if time.monotonic() - looked_for_pictures > _PICTURES_EVERY_S:
@@ -72,10 +78,25 @@ def _watch() -> None:
                     began = time.monotonic()
                     _resolve(parameters)
                     closing.resolved(parameters, began, time.monotonic())
+                    if parameters.to_time is None:  # nothing more comes for now
+                        short = _say_if_short(store, short)
             except UrbanReidError as error:  # such as a database that is started again
                 _say(error)
                 time.sleep(_AFTER_ERROR_S)
             time.sleep(_LOOK_EVERY_S)
+
+
+def _say_if_short(store: "Store", said: Mapping[str, str]) -> Mapping[str, str]:
+    """Says of which districts the recordings are too short to learn from by themselves, where it was not `said`."""
+    from pipeline.calibration.unlabeled.versions import before_first_mark
+    from pipeline.registry import model_in_use
+
+    with store.begin() as connection:
+        found = before_first_mark(store, connection, model_in_use(connection))
+    for district, why in found.items():
+        if said.get(district) != why:
+            _say(f"{district}: {why}")
+    return found
 
 
 def _resolve(parameters: ResolveParameters) -> None:

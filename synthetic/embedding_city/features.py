@@ -83,9 +83,12 @@ class FeatureModel:
         return np.repeat(seen, crops, axis=0) + crop, noise
 
     def features(self, axes: Singles) -> Singles:
-        """(m, D) Raw features, from the crops of `draw` with the camera shift added."""
-        rotated: Singles = np.matmul(axes + self.mean, self.rotation, dtype=np.float32)
-        return rotated
+        """(m, D) Raw features, from the crops of `draw` with the camera shift added.
+
+        In float64, rounded: a product in float32 depends on the number of threads and of rows in its last bits.
+        """
+        rotated = np.matmul(axes + self.mean, self.rotation, dtype=np.float64)
+        return np.asarray(rotated, np.float32)
 
 
 @cache

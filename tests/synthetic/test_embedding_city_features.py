@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from reid_core.evaluation.ranking import RankingMetrics, RankingScores
 from synthetic.embedding_city import EmbeddingCitySettings, embedding_city
@@ -133,3 +134,12 @@ def test_kinds_of_clothes_keep_the_variance() -> None:
     rng = np.random.default_rng(1)
     people = np.array([draw_person(rng, kinds(int(seed))) for seed in rng.integers(0, 400, 3000)])
     assert people.var() == pytest.approx(1, abs=0.05)
+
+
+def test_features_depend_on_no_number_of_threads_or_rows() -> None:
+    model = retail_0277()
+    axes = generator(3, "axes").standard_normal((700, DIMS), np.float32)
+    found = model.features(axes)
+    with threadpool_limits(limits=1, user_api="blas"):
+        assert np.array_equal(model.features(axes), found)
+    assert np.array_equal(model.features(axes[:3]), found[:3])

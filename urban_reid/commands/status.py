@@ -18,6 +18,7 @@ def status(as_json: AsJson = False) -> None:
     """Count crops, identities by level, decisions and runs; say how cameras fare; and print the decision digest."""
     from pipeline.calibration.drift import drifts
     from pipeline.calibration.unlabeled.outcome import newest_outcomes
+    from pipeline.calibration.unlabeled.versions import before_first_mark
     from pipeline.cameras.overview import overview
     from pipeline.city.lag import Lag
     from pipeline.city.status import status as read
@@ -33,11 +34,13 @@ def status(as_json: AsJson = False) -> None:
             calibrations = {} if model is None else current_calibrations(connection, model.id)
             drifted = {} if model is None else drifts(connection, calibrations, model.id)
             learned = {} if model is None else newest_outcomes(connection, model.id)
+            short = {} if model is None else before_first_mark(store, connection, model)
             cameras = overview(connection, datetime.now(UTC))
         borrowed = {} if model is None else borrowed_means(store, model)
     found["drifted"] = [level.value for level, drift in drifted.items() if drift.drifted]
     found["cameras"] = dict(Counter(camera.state for camera in cameras))
     found["learned"] = {unit: outcome.model_dump(mode="json") for unit, outcome in learned.items()}
+    found["not_yet_learned"] = short
     found["borrowed_means"] = borrowed
     warn_if_open(settings())
     if as_json:
@@ -59,6 +62,8 @@ def status(as_json: AsJson = False) -> None:
     for unit, outcome in learned.items():
         for line in outcome.lines(unit):
             out().print(shown(line))
+    for unit, why in short.items():
+        out().print(f"{unit}: {shown(why)}", soft_wrap=True)
     if found["withdrawn"]:
         out().print(f"{found['withdrawn']} crops withdrawn by `urban-reid ingest undo`")
     if found["gone"]:

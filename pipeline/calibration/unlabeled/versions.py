@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from pipeline.calibration.unlabeled.learn import MAX_FALSE_MERGE_RATE, Learned, learn
 from pipeline.calibration.unlabeled.outcome import Outcome
 from pipeline.city import watermarks
-from pipeline.city.units import read_city
+from pipeline.city.units import find_city, read_city
 from pipeline.crops.crop_store import CropStore
 from pipeline.governance.audit import Action, audit
 from pipeline.registry import ModelRow, insert_calibration
@@ -197,3 +197,23 @@ def _learn(
         details = {"model": model.name, "mark_s": due.mark_s, "levels": [level.value for level in learned.levels]}
         audit(connection, store.settings.operator, Action.MODEL_CALIBRATE, unit=unit, details=details)
     return outcome, learned
+
+
+def before_first_mark(store: Store, connection: Connection, model: ModelRow) -> dict[str, str]:
+    """Of each district whose crops end before the first mark, so that nothing is learned by itself: what to do."""
+    marks = store.settings.learning_marks_s
+    city = find_city(store)
+    if city is None or not marks or connection.scalar(_LABELED, {"model": model.id}):
+        return {}
+    found = {}
+    for district in (one.code for one in city.units if one.level is Level.DISTRICT):
+        start, last = _span(store, connection, district)
+        learned = connection.execute(_LEARNED, {"model": model.id, "unit": district}).first()
+        if start is None or last is None or learned is not None or last >= start + timedelta(seconds=min(marks)):
+            continue
+        covered_s = (last - start).total_seconds()
+        found[district] = (
+            f"nothing was learned yet: its crops cover {covered_s:.0f} s, and the first calibration is learned after "
+            f"{min(marks)} s; `urban-reid models calibrate {model.name} --on-city {district}` learns from what is there"
+        )
+    return found

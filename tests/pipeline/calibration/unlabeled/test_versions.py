@@ -11,7 +11,7 @@ from sqlalchemy import Row, text
 from pipeline.accuracy.labeled import labeled_tracklets
 from pipeline.accuracy.scorecard import agreement_by_level
 from pipeline.calibration.unlabeled.outcome import newest_outcomes
-from pipeline.calibration.unlabeled.versions import ensure_calibrations, learn_now
+from pipeline.calibration.unlabeled.versions import before_first_mark, ensure_calibrations, learn_now
 from pipeline.crops.crop_store import CropStore
 from pipeline.resolve.calibrations import current_calibrations, read_calibrations
 from pipeline.store import Store
@@ -77,6 +77,19 @@ def test_versions_are_learned_at_marks_and_hold_for_the_windows_after_them(town:
         stored = versions.at(row.window_start)
         assert stored is not None and row.calibration_id == stored.id
         assert (row.window_start >= other.holds_from) == (stored.id == versions.versions[-1][1].id)
+
+
+def test_a_recording_that_ends_before_the_first_mark_is_told_of_with_the_command(town: ThinTown) -> None:
+    def told() -> dict[str, str]:
+        with town.store.begin() as connection:
+            return before_first_mark(town.store, connection, town.model)
+
+    assert told() == {}
+    town.take_in(np.flatnonzero(seconds(town) < 900))
+    line = told()["d1"]
+    assert "first calibration is learned after 3000 s; `urban-reid models calibrate thin --on-city d1`" in line
+    town.take_in(np.flatnonzero((seconds(town) >= 3_000) & (seconds(town) < 3_100)))
+    assert told() == {}
 
 
 @pytest.mark.system
