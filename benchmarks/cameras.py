@@ -10,7 +10,8 @@ core process and the cameras' process of `urban-reid up` look at them with perso
 person-reidentification-retail-0286. It prints how often the cameras were looked at, and how much processor time each
 part took, in seconds a second and camera; two cores have two. Decoding, detection and embedding are measured by
 themselves, in one process with one thread; the rest of the processes' time is what following, cutting, sending and
-waiting cost. `memory` takes in so many minutes of the video, played again and again, and prints the process's memory.
+waiting cost. Long runs (`--seconds 1800`) show whether the memory of these processes stays flat. `memory` takes in so
+many minutes of the video, played again and again, and prints the process's memory.
 `looks` takes the video in at several rates. `gate` compares the motion gate with none.
 """
 
@@ -95,6 +96,14 @@ def processor_s(process: psutil.Process) -> dict[int, float]:
     return found
 
 
+def held_mb(process: psutil.Process) -> float:
+    """Memory of a process without what it shares; 0 for one that has just ended."""
+    try:
+        return float(process.memory_full_info().uss) / 1e6
+    except psutil.NoSuchProcess:
+        return 0.0
+
+
 def used_s(work: Callable[[], object], times: int) -> float:
     """Processor seconds of one of so many calls, after a first one."""
     work()
@@ -170,9 +179,10 @@ def measure(
     server = psutil.Process(int(pid_file.read_text().split()[0]))
     parts = [*processes, server]
     before, was, began = [processor_s(each) for each in parts], counted(), time.monotonic()
-    looked = []
+    looked, memory_mb = [], []
     while time.monotonic() - began < arguments.seconds:
         time.sleep(5)
+        memory_mb.append([sum(map(held_mb, (each, *each.children(recursive=True)))) for each in processes])
         with store.begin() as connection:
             looked.append(float(connection.scalar(text("SELECT avg(looks_per_s) FROM camera_health")) or 0))
     after, now, passed = [processor_s(each) for each in parts], counted(), time.monotonic() - began
@@ -196,6 +206,10 @@ def measure(
         "database": database,
     }
     print("processor seconds a second and camera: " + ", ".join(f"{name} {used:.3f}" for name, used in shares.items()))
+    minutes = max(len(memory_mb) // 12, 1)
+    for name, held in zip(("core process", "cameras' processes"), np.transpose(memory_mb), strict=True):
+        said = ", ".join(f"{np.mean(part):.0f}" for part in np.array_split(held, min(minutes, 10)))
+        print(f"memory of the {name}, MB, over equal parts of the time: {said}")
     used, cores = sum(shares.values()), os.cpu_count() or 1
     print(f"in all {used:.3f}, so {cores} cores have room for {cores / used:.1f}")
 
