@@ -2,12 +2,13 @@
 
     python -m benchmarks.unlabeled rendered --seeds 1-10 [--uniforms] [--people N] [--cameras N]
     python -m benchmarks.unlabeled simulated --seeds 11,12 --cameras 64 --hours 4 [--uniforms] [--people N]
-    python -m benchmarks.unlabeled street --model FILE --labels DIR DIR ...
+    python -m benchmarks.unlabeled street --model FILE --labels DIR [--marks] DIR ...
 
 Each seed or folder is a city in a data directory of its own, resolved twice: with a calibration from labels of others,
 and with the one learned from the city's own crops as `models calibrate --on-city` does. Rendered and simulated cities
 have the packaged model, whose card states the first. A street is a folder with `manifest.jsonl`, with truth, and
-`city.yaml`, in which real people walk; `--labels` is such a street of other people, with as many cameras.
+`city.yaml`, in which real people walk; `--labels` is such a street of other people, with as many cameras. `--marks`: in
+place of once from all crops, it learns at marks of event time, as `urban-reid up` does.
 `--uniforms`: half of the people look alike. `--people`: in place of as many as a city of its size has.
 
 Prints for each level: pairwise F1, precision and recall, the wrong joins among the joins, and the expected calibration
@@ -33,7 +34,8 @@ from pipeline.calibration.fit import Fitted, fit_city, write_calibrations
 from pipeline.calibration.labeled_city import all_units
 from pipeline.calibration.labeled_pairs import PairCollector, tracklet_truths
 from pipeline.calibration.reliability import judge
-from pipeline.calibration.unlabeled.versions import learn_now
+from pipeline.calibration.unlabeled.outcome import newest_outcomes
+from pipeline.calibration.unlabeled.versions import ensure_calibrations, learn_now
 from pipeline.city import watermarks
 from pipeline.city.units import read_city
 from pipeline.crops.crop_store import CropStore
@@ -60,6 +62,7 @@ class Street:
     folder: Path
     model: Path
     fitted: Fitted | None = None
+    at_marks: bool = False
 
 
 Judged = SimulatedCity | EmbeddingCitySettings | Street
@@ -80,6 +83,7 @@ def main() -> None:
     street.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="with manifest.jsonl and city.yaml")
     street.add_argument("--model", type=Path, required=True, help="an .xml or .onnx file, or a model directory")
     street.add_argument("--labels", type=Path, required=True, metavar="DIR", help="a street of other people")
+    street.add_argument("--marks", action="store_true", help="learn as `urban-reid up` does")
     print(
         "| city | level | | F1 | P / R | wrong joins | ECE in the middle |\n|---|---|---|---|---|---|---|", flush=True
     )
@@ -90,7 +94,7 @@ def main() -> None:
                 by = dict.fromkeys(UPWARD, way)
                 if way == WITHOUT:
                     prior = "nothing learned" if isinstance(judged, Street) else f"prior: {LABELS}"
-                    by = dict.fromkeys(UPWARD, prior) | dict.fromkeys(_learn(name, store, core, model), way)
+                    by = dict.fromkeys(UPWARD, prior) | dict.fromkeys(_learn(name, judged, store, core, model), way)
                 elif isinstance(judged, Street) and judged.fitted is not None:
                     write_calibrations(store, model.id, judged.fitted)
                 for level, cells in _scores(store, core, model).items():
@@ -102,7 +106,7 @@ def _cities(given: argparse.Namespace) -> Iterator[tuple[str, Judged]]:
     if given.kind == "street":
         fitted = _fit(given.model, given.labels)
         for folder in given.folders:
-            yield folder.name, Street(folder, given.model, fitted)
+            yield folder.name, Street(folder, given.model, fitted, given.marks)
         return
     for seed in seeds_of(given.seeds):
         if given.kind == "simulated":
@@ -140,16 +144,22 @@ def _city(folder: Path, judged: Judged) -> Iterator[tuple[Store, ReIDCore, Model
         yield store, core, model
 
 
-def _learn(name: str, store: Store, core: ReIDCore, model: ModelRow) -> Collection[Level]:
-    """Learns the district's calibration from all its crops; the levels that have one."""
+def _learn(name: str, judged: Judged, store: Store, core: ReIDCore, model: ModelRow) -> Collection[Level]:
+    """Learns the district's calibrations; the levels that have one."""
     began, used = time.perf_counter(), time.process_time()
     with peak_memory(store) as peak:
-        outcome, learned = learn_now(store, core, CropStore(store.settings), model, "d1")
+        if isinstance(judged, Street) and judged.at_marks:
+            ensure_calibrations(store, core, CropStore(store.settings), model, "d1")
+        else:
+            learn_now(store, core, CropStore(store.settings), model, "d1")
     took_s, used_s = time.perf_counter() - began, time.process_time() - used
-    cost = f"{took_s:.1f} s, {used_s:.1f} of them of this program, {peak.mb:.0f} MB"
-    for line in [f"learned from {outcome.tracklets} tracklets: {cost}", *outcome.lines("d1")[1:]]:
+    with store.begin() as connection:
+        outcomes = newest_outcomes(connection, model.id)
+        found = current_calibrations(connection, model.id, "d1")
+    said = [f"{took_s:.1f} s, {used_s:.1f} of them of this program, {peak.mb:.0f} MB"]
+    for line in [*said, *(line for unit, outcome in outcomes.items() for line in outcome.lines(unit))]:
         print(f"{name}: {line}", file=sys.stderr, flush=True)
-    return learned.levels
+    return {level for level, one in found.items() if one.evidence is not None}  # those of labels have none
 
 
 def _scores(store: Store, core: ReIDCore, model: ModelRow) -> dict[Level, list[str]]:

@@ -229,7 +229,7 @@ def _settle(store: Store, crops: CropStore, camera: str, source: Source) -> None
                 "takes that back, and `touch` makes it a new file"
             )
         reason = "taken in anew after the file before it" if joined else "interrupted, and its options changed"
-        undo(store, crops, batch.id, operator=store.settings.operator, reason=reason)
+        undo(store, crops, batch.id, operator=store.settings.operator, reason=reason, is_replaced=True)
 
 
 #: The option of a batch that names the file before.

@@ -23,13 +23,17 @@ from schemas.errors import InputError
 
 @dataclass(frozen=True)
 class Undone:
-    """What an undo did: crops withdrawn, crops kept because another batch brought them too, pictures removed."""
+    """What an undo did: crops withdrawn, crops kept because another batch brought them too, pictures removed.
+
+    `again`: recorded files that `urban-reid up` takes in again, because the batch was of the file that follows.
+    """
 
     batch: int
     crops: int
     kept: int
     pictures: int
     districts: tuple[str, ...]  # whose windows must be resolved again
+    again: tuple[str, ...] = ()
 
 
 # A truth counts to the batch that stated it first, and now to the earliest other batch that stated it too.
@@ -70,8 +74,19 @@ _UNHELD = text("""
     )""")
 
 
-def undo(store: Store, crops: CropStore, batch: int, *, operator: str, reason: str) -> Undone:
+# The file before gave crops at its end that were withdrawn when this one went on from there.
+_TAKE_BEFORE_AGAIN = text(
+    "UPDATE camera_file b SET state = 'begun', attempts = 0 FROM camera_file f WHERE f.batch_id = :batch "
+    "AND b.camera = f.camera AND b.leaves = f.follows AND b.state = 'taken' RETURNING b.path"
+)
+
+
+def undo(
+    store: Store, crops: CropStore, batch: int, *, operator: str, reason: str, is_replaced: bool = False
+) -> Undone:
     """Undoes a batch in one transaction, with an audit row, and removes pictures after it.
+
+    is_replaced: the recorded file of the batch is taken in again at once; else the file that it followed is.
 
     A batch that was undone already is left as it is; pictures that an interrupted undo left are removed. Raises
     InputError if there is no such batch.
@@ -84,7 +99,10 @@ def undo(store: Store, crops: CropStore, batch: int, *, operator: str, reason: s
         if row is None:
             raise InputError(f"there is no batch {batch}; `urban-reid ingest list` shows them")
         withdrawn, kept = ([], []) if row.undone_at is not None else _withdraw(store, connection, batch)
+        again: list[str] = []
         if row.undone_at is None:
+            if not is_replaced:
+                again = list(connection.scalars(_TAKE_BEFORE_AGAIN, {"batch": batch}))
             _close(connection, batch, row.name, operator, reason, len(withdrawn), len(kept))
             remove_of_batch(connection, store.settings, batch)
             _remove_states(store, connection, batch)
@@ -94,6 +112,7 @@ def undo(store: Store, crops: CropStore, batch: int, *, operator: str, reason: s
         len(kept),
         remove_pictures(store, crops, batch),
         tuple(sorted({changed.camera.partition("/")[0] for changed in (*withdrawn, *kept)})),
+        tuple(sorted(again)),
     )
 
 

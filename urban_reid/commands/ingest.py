@@ -206,6 +206,12 @@ def undo(
     )
     for district in done.districts:
         out().print(f"`urban-reid resolve --unit {district}` decides the windows concerned anew")
+    for path in done.again:
+        out().print(
+            f"{shown(path)}, which it followed, is taken in again when its camera starts: with the next "
+            "`urban-reid up`, or after `urban-reid cameras pause` and `resume`",
+            soft_wrap=True,
+        )
 
 
 def _state(batch: "Batch") -> str:

@@ -169,6 +169,25 @@ def test_a_gap_an_undo_and_other_options_begin_anew(city_store: Store, crops: Cr
     assert not (city_store.settings.look_states_dir / C1 / found.name).exists()
 
 
+def test_an_undo_of_a_file_has_the_one_before_it_taken_in_again(
+    city_store: Store, crops: CropStore, parts: list[Path]
+) -> None:
+    """What was withdrawn of it, because this file went on from there, comes back."""
+    take_one = taking(city_store, crops)
+    take_one(parts[0])
+    alone = there(city_store)
+    take_one(parts[1])
+    assert [crop for crop in alone if crop not in there(city_store)]
+    with city_store.begin() as connection:
+        batch = connection.scalar(text("SELECT max(id) FROM ingest_batch"))
+    done_ = undo(city_store, crops, int(batch or 0), operator="anna", reason="wrong")
+    assert done_.again == (str(parts[0]),)
+    assert recording_of(parts[0]).key not in done(city_store, C1)
+    assert take_one(parts[0]).again == ()
+    assert there(city_store) == alone
+    assert set(done(city_store, C1)) == {recording_of(part).key for part in parts[:2]}
+
+
 def test_states_are_few_private_and_go_with_the_camera(
     city_store: Store, crops: CropStore, parts: list[Path], tmp_path: Path
 ) -> None:
