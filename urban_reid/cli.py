@@ -15,6 +15,7 @@ from schemas.disk import keep_private
 from schemas.errors import UrbanReidError
 from schemas.settings import unknown_variables
 from urban_reid.commands import (
+    accounts,
     audit,
     cameras,
     city,
@@ -25,6 +26,7 @@ from urban_reid.commands import (
     evaluate,
     identities,
     ingest,
+    login,
     models,
     report,
     reproduce,
@@ -33,11 +35,13 @@ from urban_reid.commands import (
     search,
     simulate,
     status,
+    tokens,
     train,
     up,
 )
 from urban_reid.errors import keep_traceback, refused_path, report_error
 from urban_reid.output import say, shown
+from urban_reid.permissions import command_name, guard
 
 #: The program's help, panel by panel: a group of commands under its name, or a command of its own.
 PANELS: dict[str, dict[str, ModuleType]] = {
@@ -58,9 +62,17 @@ PANELS: dict[str, dict[str, ModuleType]] = {
         "dataset": dataset,
         "simulate": simulate,
     },
-    "Service": {"up": up, "db": database, "audit": audit},
+    "People": {
+        "login": login,
+        "logout": login,
+        "whoami": login,
+        "accounts": accounts,
+        "tokens": tokens,
+        "audit": audit,
+    },
+    "Service": {"up": up, "db": database},
 }
-_GROUPS = (audit, cameras, city, database, dataset, identities, ingest, models)
+_GROUPS = (accounts, audit, cameras, city, database, dataset, identities, ingest, models, tokens)
 
 app = typer.Typer(
     name="urban-reid",
@@ -76,9 +88,11 @@ for panel, commands in PANELS.items():
         if module in _GROUPS:
             app.add_typer(module.app, name=name, rich_help_panel=panel)
         else:
-            (command,) = module.app.registered_commands
+            (command,) = (one for one in module.app.registered_commands if command_name(one) == name)
             command.rich_help_panel = panel
-            app.add_typer(module.app)
+            if module.app not in (group.typer_instance for group in app.registered_groups):
+                app.add_typer(module.app)
+guard(app)
 
 
 def _print_version(asked: bool) -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from pipeline.backup.database import as_owner, database_of
 from pipeline.backup.manifest import FOLDERS, MANIFEST, Manifest, read_files, read_manifest, settings_that_matter
@@ -98,9 +98,16 @@ def _restore_database(settings: Settings, path: Path, details: dict[str, str], t
             is_of_today = schema.current(connection) == schema.head()
             digest = decision_digest(connection) if is_of_today else None
         with as_owner(database) as connection:
+            _end_sessions(connection)
             audit(connection, settings.operator, Action.BACKUP_RESTORE, details=details)
             connection.execute(text("ANALYZE"))
     return digest
+
+
+def _end_sessions(connection: Connection) -> None:
+    """Ends the sessions that the backup knew: some have ended since, and some roles were taken away."""
+    if connection.scalar(text("SELECT to_regclass('public.session')")) is not None:
+        connection.execute(text("UPDATE public.session SET ended_at = now() WHERE ended_at IS NULL"))
 
 
 @contextmanager

@@ -16,6 +16,13 @@ class Action(StrEnum):
     """What an audit row records, written `noun.verb`. `Action(stored)` also accepts the spellings of older rows."""
 
     ACCESS_REFUSE = "access.refuse"  # somebody may not see or do what they asked for
+    ACCOUNT_ADD = "account.add"
+    ACCOUNT_CHANGE = "account.change"  # its password
+    ACCOUNT_DISABLE = "account.disable"
+    ACCOUNT_GRANT = "account.grant"
+    ACCOUNT_LOCK = "account.lock"  # after wrong passwords
+    ACCOUNT_REVOKE = "account.revoke"
+    ACCOUNT_UNLOCK = "account.unlock"
     AUDIT_EXPORT = "audit.export"
     BACKUP_RESTORE = "backup.restore"
     BACKUP_WRITE = "backup.write"
@@ -44,6 +51,9 @@ class Action(StrEnum):
     REPORT_WRITE = "report.write"
     RESOLVE_AGAIN = "resolve.again"
     SEARCH_START = "search.start"
+    SESSION_END = "session.end"
+    SESSION_REFUSE = "session.refuse"  # a sign-in that failed
+    SESSION_START = "session.start"
     TRANSIT_LEARN = "transit.learn"
 
     @classmethod

@@ -54,8 +54,8 @@ def check_role(store: Store, roles: Collection[str], what: str) -> Grant:
         grant = grant_of(connection)
     if grant is not None and (grant.is_open or grant.role in roles):
         return grant
-    wanted = " or ".join(sorted(roles))
-    raise refused(store, grant, what, f"{what} needs the role {wanted}", "")
+    has = f", and {grant.name} is signed in as {grant.role}" if grant else ""
+    raise refused(store, grant, what, f"{what} needs the role {' or '.join(sorted(roles))}{has}", "")
 
 
 def check_authorized(
@@ -103,15 +103,16 @@ def _units(grant: Grant) -> str:
 
 def refused(store: Store, grant: Grant | None, what: str, missing: str, unit: str) -> NotAllowed:
     """The error for a refusal, whose audit row is committed."""
-    actor = grant.name if grant and grant.name else store.settings.operator
-    with store.begin() as connection:
-        audit(connection, actor, Action.ACCESS_REFUSE, unit=unit or None, details={"what": what, "missing": missing})
-        accounts: int = connection.execute(text("SELECT count(*) FROM account")).scalar_one()
+    actor, details = store.settings.operator, {"what": what, "missing": missing}
+    with store.signed_in() as connection:  # whose account the database writes as the actor
+        audit(connection, actor, Action.ACCESS_REFUSE, unit=unit or None, details=details)
     if grant is not None:
         return NotAllowed(missing)
+    with store.signing_in() as connection:
+        accounts: int = connection.execute(text("SELECT count(*) FROM account")).scalar_one()
     if accounts < 2:
         return NotAllowed(
-            f"{missing}; it takes two people: make their accounts with `urban-reid accounts add NAME`, then "
-            "`urban-reid login`; docs/guides/accounts.md tells the way"
+            f"{missing}; it takes two people: make an administrator with `urban-reid accounts add NAME --role "
+            "administrator`, then `urban-reid login`, then theirs; docs/guides/accounts.md tells the way"
         )
     return NotAllowed(f"{missing}; sign in with `urban-reid login`")

@@ -32,6 +32,7 @@ from schemas.errors import HomeError, InputError, StoreError
 from schemas.settings import AssociationSettings, Settings
 from tests.helpers.catalog import catalog, rows
 from tests.helpers.command_line import environment_of
+from tests.helpers.people import add_people, become
 from tests.helpers.rows import fill
 from tests.helpers.town import Town
 
@@ -116,6 +117,8 @@ def test_a_restored_database_has_every_row_right_and_definition(
 ) -> None:
     with Store.open(settings) as store:
         fill(store)
+        add_people(store)
+        become(store, "anna")
     backup(settings, tmp_path / "city")
     of_old, of_new = (supplied_url(one).database or "" for one in (settings, target))
     was = rows(lambda: server.connect(roles.OWNER, of_old))
@@ -126,6 +129,7 @@ def test_a_restored_database_has_every_row_right_and_definition(
     assert "backup.restore" in note
     (link,) = set(now.pop("audit_chain")) - set(was.pop("audit_chain"))
     assert '"position": 2' in link
+    assert '"ended_at": null' in was.pop("session")[0] and '"ended_at": null' not in now.pop("session")[0]
     assert now == was
     with Store.open(target) as store:
         verdict = verify_city(store)

@@ -1,0 +1,209 @@
+"""Accounts and sessions from the command line."""
+
+import io
+import json
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.city.units import read_city_file, store_city
+from pipeline.governance.audit import read_audit
+from pipeline.store import Store, embedded
+from pipeline.store.session_file import FILE
+from schemas.errors import InputError, NotAllowed
+from schemas.roles import Role
+from schemas.settings import Settings
+from schemas.settings import settings as read_settings
+from tests.helpers.command_line import Run, error_object_of, error_of
+from tests.helpers.homes import become_live, stay_open, superuser_of
+from tests.helpers.people import PASSWORD, PEOPLE, add_people, become
+from urban_reid import passwords
+from urban_reid.permissions import DOORS, Door, check
+
+Type = Callable[[str], None]
+
+
+@pytest.fixture
+def type_in(monkeypatch: pytest.MonkeyPatch) -> Type:
+    """Puts text on stdin for the next command."""
+    return lambda text: monkeypatch.setattr("sys.stdin", io.StringIO(text))
+
+
+@pytest.fixture
+def live(server: embedded.EmbeddedServer, settings: Settings, store: Store, city_files: Path) -> Store:
+    """A home with people of real cameras, and no account."""
+    store_city(store, read_city_file(city_files / "city.yaml"))
+    become_live(superuser_of(server, settings))
+    return store
+
+
+def found(run: Run, *arguments: str) -> dict[str, Any]:
+    done = run(*arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def test_the_way_from_no_account_to_a_session_and_out(run_here: Run, settings: Settings, type_in: Type) -> None:
+    assert found(run_here, "whoami") == {"account": None}
+    type_in(f"{PASSWORD}\n")
+    assert "there is none" in error_of(run_here("accounts", "add", "anna", "--role", "operator"), 1)
+    type_in(f"{PASSWORD}\n")
+    assert run_here("accounts", "add", "zoe", "--role", "administrator").stdout == (
+        "zoe may sign in as administrator: `urban-reid login zoe`\n"
+    )
+    assert "sign in with `urban-reid login`" in error_of(run_here("accounts", "list"), 1)
+    type_in("wrong horse battery\n")
+    assert error_object_of(run_here("login", "zoe", "--json"), 1)["error"] == "NotAllowed"
+    type_in(f"{PASSWORD}\n")
+    assert run_here("login", "zoe").stdout.startswith("zoe is signed in as administrator at all units, until ")
+    assert stat.S_IMODE((settings.home / FILE).stat().st_mode) == 0o600
+    type_in(f"{PASSWORD}\n")
+    added = found(run_here, "accounts", "add", "anna", "--role", "operator", "--to", "2100-01-01T00:00:00Z")
+    assert added == {"account": "anna", "role": "operator", "units": [""]}
+    assert run_here("accounts", "grant", "anna", "--role", "auditor").returncode == 0
+    assert run_here("accounts", "revoke", "anna", "--role", "operator").stdout == "anna is operator no more\n"
+    assert run_here("accounts", "unlock", "anna").returncode == 0
+    (anna, zoe) = found(run_here, "accounts", "list")["accounts"]
+    assert [role["role"] for role in anna["roles"]] == ["auditor"] and zoe["account"] == "zoe"
+    listed = run_here("accounts", "list").stdout
+    assert PASSWORD not in listed and "argon2" not in listed and "anna" in listed
+    assert run_here("accounts", "disable", "anna").stdout == "anna is disabled\n"
+    assert found(run_here, "whoami")["role"] == "administrator"
+    type_in(f"{PASSWORD}\nbattery staple horse\n")
+    assert run_here("accounts", "password").stdout == "zoe has a new password; its sessions are ended\n"
+    assert run_here("logout").stdout == "nobody was signed in\n"
+    assert not (settings.home / FILE).exists()
+
+
+def test_a_token_is_printed_once_and_works_from_the_environment(
+    run_here: Run, store: Store, type_in: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_people(store)
+    type_in(f"{PASSWORD}\n")
+    token = run_here("tokens", "add", "nightly", "--account", "cleo").stdout.strip()
+    assert found(run_here, "whoami") == {"account": None}
+    monkeypatch.setenv("URBAN_REID_TOKEN", token)
+    read_settings.cache_clear()
+    assert found(run_here, "whoami")["token"] == "nightly"
+    (one,) = found(run_here, "tokens", "list")["tokens"]
+    assert token not in json.dumps(one) and one["token"] == "nightly"
+    assert run_here("tokens", "revoke", "nightly").stdout == "nightly is revoked\n"
+    assert found(run_here, "whoami") == {"account": None}
+
+
+@pytest.mark.parametrize("text", ["", "one\ntwo\n", "one\ntwo\nthree"])
+def test_stdin_holds_one_password_and_nothing_else(run_here: Run, type_in: Type, text: str) -> None:
+    type_in(text)
+    assert error_of(run_here("login", "zoe"), 2) == "stdin: must hold a password on one line, and nothing else"
+
+
+def test_at_a_terminal_a_new_password_is_typed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    typed = iter(["one", "two"])
+    monkeypatch.setattr(passwords, "getpass", lambda _: next(typed))
+    monkeypatch.setattr("sys.stdin", type("Terminal", (io.StringIO,), {"isatty": lambda self: True})())
+    with pytest.raises(InputError, match="the two passwords differ"):
+        passwords.ask_new()
+
+
+# ---- who may call which command in a live home
+
+#: Arguments with which a command that its door lets through fails, or changes nothing.
+ARGUMENTS: dict[str, list[str]] = {
+    "ingest undo": ["9", "--reason", "x"],
+    "city load": ["none.yaml"],
+    "cameras add": ["d1/s1/b1/c1", "rtsp://127.0.0.1/x"],
+    "cameras set": ["d1/s1/b1/c1"],
+    "cameras pause": ["d1/s1/b1/c1", "--reason", "x"],
+    "cameras resume": ["d1/s1/b1/c1", "--reason", "x"],
+    "cameras remove": ["d1/s1/b1/c1", "--reason", "x"],
+    "cameras import": ["none.csv"],
+    "cameras secret set": ["gate"],
+    "cameras secret remove": ["gate"],
+    "models get": ["none"],
+    "models register": ["none", "none.onnx"],
+    "models rename": ["none", "other"],
+    "models remove": ["none"],
+    "models use": ["none"],
+    "models calibrate": ["none"],
+    "models transit": ["none", "--reason", "x"],
+    "models normalize": ["none", "--on-city", "d1", "--name", "other"],
+    "models compare": ["none", "--dataset", "rendered:1"],
+    "models promote": ["none", "--reason", "x"],
+    "models rollback": ["--reason", "x"],
+    "audit show": [],
+    "audit export": ["folder", "--reason", "x"],
+    "accounts add": ["eve", "--role", "operator"],
+    "accounts list": [],
+    "accounts grant": ["anna", "--role", "auditor"],
+    "accounts revoke": ["anna", "--role", "operator"],
+    "accounts disable": ["anna"],
+    "accounts unlock": ["anna"],
+    "accounts password": ["anna"],
+}
+MAY = {Door.ENGINEER: (Role.ENGINEER,), Door.AUDITOR: (Role.AUDITOR,), Door.ADMINISTRATOR: (Role.ADMINISTRATOR,)}
+
+
+def test_each_command_has_its_door() -> None:
+    from tests.urban_reid.test_cli import commands
+
+    assert {" ".join(command) for command in commands()} == set(DOORS)
+    assert set(ARGUMENTS) == {command for command, door in DOORS.items() if door in MAY}
+
+
+@pytest.fixture
+def sign_in_as(live: Store, monkeypatch: pytest.MonkeyPatch) -> Callable[[Role | None], None]:
+    """Makes the commands that follow those of the person with this role, or of nobody."""
+    add_people(live)
+    tokens = {role: become(live, name) for role, name in PEOPLE.items()}
+
+    def become_one(role: Role | None) -> None:
+        monkeypatch.setenv("URBAN_REID_TOKEN", tokens[role] if role else "")
+        read_settings.cache_clear()
+
+    return become_one
+
+
+def test_each_command_is_closed_to_those_that_it_is_not_for(
+    run_here: Run, sign_in_as: Callable[[Role | None], None], type_in: Type
+) -> None:
+    """Each command with one of them, in turn; the next test is about all people."""
+    for number, (command, arguments) in enumerate(ARGUMENTS.items()):
+        strangers = [role for role in Role if role not in MAY[DOORS[command]]]
+        sign_in_as(strangers[number % len(strangers)])
+        type_in(f"{PASSWORD}\n")
+        refused = error_object_of(run_here(*command.split(), *arguments, "--json"), 1)
+        assert refused["error"] == "NotAllowed", (command, refused)
+        assert refused["message"].endswith(f"is signed in as {strangers[number % len(strangers)]}"), refused
+
+
+def test_each_door_with_everybody(
+    run_here: Run,
+    live: Store,
+    server: embedded.EmbeddedServer,
+    sign_in_as: Callable[[Role | None], None],
+) -> None:
+    doors = {"models use": Door.ENGINEER, "audit show": Door.AUDITOR}
+    for command, door in doors.items():
+        for role in (*Role, None):
+            sign_in_as(role)
+            if role in MAY[door] or (role is None and door is Door.ENGINEER):
+                check(command)
+            else:
+                with pytest.raises(NotAllowed, match=rf"^`urban-reid {command}` needs the role {door}"):
+                    check(command)
+    with live.begin() as connection:
+        refused = [(row.actor, row.details["what"]) for row in read_audit(connection, action="access.refuse")]
+    names = [PEOPLE[role] if role else "tester" for role in (*Role, None)]
+    assert refused == [
+        *((name, "`urban-reid models use`") for name in names if name not in ("dan", "tester")),
+        *((name, "`urban-reid audit show`") for name in names if name != "cleo"),
+    ]
+    stay_open(superuser_of(server, live.settings))
+    for role in (*Role, None):
+        sign_in_as(role)
+        for command in doors:
+            check(command)

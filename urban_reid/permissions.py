@@ -1,0 +1,94 @@
+"""Who may call which command in a home with people of real cameras. In other homes, whoever runs the program may.
+
+What stands behind a command asks again, and the database with it: this table says which door that is.
+"""
+
+from collections.abc import Callable
+from enum import StrEnum
+from functools import wraps
+from typing import Any
+
+import typer
+from typer.main import get_command_name
+
+from schemas.roles import Role
+from schemas.settings import settings
+
+
+class Door(StrEnum):
+    """What a command asks for."""
+
+    ALONE = "alone"  # nothing: it shows nobody, and changes nothing that an engineer answers for
+    ENGINEER = "engineer"  # the role engineer, of who is signed in; with nobody signed in it works alone
+    PERSONS = "persons"  # operator or supervisor under an authorization; asked by what shows the persons
+    AUDITOR = "auditor"  # the role auditor
+    ADMINISTRATOR = "administrator"  # the role administrator, in all homes; asked by what changes accounts
+
+
+_A, _E, _P = Door.ALONE, Door.ENGINEER, Door.PERSONS
+DOORS: dict[str, Door] = {
+    **dict.fromkeys(("demo", "status", "doctor", "simulate", "up", "resolve", "score"), _A),
+    **dict.fromkeys(("train", "evaluate", "reproduce", "dataset check"), _A),
+    **dict.fromkeys(("login", "logout", "whoami", "tokens add", "tokens list", "tokens revoke"), _A),
+    **dict.fromkeys((f"ingest {name}" for name in ("manifest", "dataset", "video", "list")), _A),
+    "ingest undo": _E,
+    **dict.fromkeys(("city show", "cameras list", "cameras test", "cameras secret list"), _A),
+    **dict.fromkeys(("city load", "cameras secret set", "cameras secret remove"), _E),
+    **dict.fromkeys((f"cameras {name}" for name in ("add", "set", "pause", "resume", "remove", "import")), _E),
+    **dict.fromkeys((f"models {name}" for name in ("list", "show", "catalog", "convert", "export")), _A),
+    **dict.fromkeys((f"models {name}" for name in ("get", "register", "rename", "remove", "use")), _E),
+    **dict.fromkeys((f"models {name}" for name in ("calibrate", "transit", "normalize", "compare")), _E),
+    **dict.fromkeys(("models promote", "models rollback"), _E),
+    **dict.fromkeys((f"db {name}" for name in ("upgrade", "status", "stop", "reset-passwords", "url")), _A),
+    **dict.fromkeys(("db backup", "db verify", "db restore"), _A),
+    **dict.fromkeys(("search", "report", "identities confirm"), _P),
+    **dict.fromkeys(("audit show", "audit export"), Door.AUDITOR),
+    **dict.fromkeys(("audit verify", "audit checkpoint"), _A),
+    **dict.fromkeys((f"accounts {name}" for name in ("add", "list", "grant", "revoke")), Door.ADMINISTRATOR),
+    **dict.fromkeys((f"accounts {name}" for name in ("disable", "unlock", "password")), Door.ADMINISTRATOR),
+}
+
+
+def guard(app: typer.Typer, above: str = "") -> None:
+    """Puts the door of each command of `app`, and of the groups below it, before the command."""
+    for command in app.registered_commands:
+        name = f"{above}{command_name(command)}"
+        if DOORS.get(name) in (Door.ENGINEER, Door.AUDITOR) and command.callback is not None:
+            command.callback = _guarded(name, command.callback)
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            guard(group.typer_instance, f"{above}{group.name} " if isinstance(group.name, str) else above)
+
+
+def command_name(command: Any) -> str:
+    """A registered command's name on the command line."""
+    return command.name or get_command_name(command.callback.__name__)
+
+
+def check(command: str) -> None:
+    """Raises NotAllowed, after an audit row, where a command is for others than who is signed in."""
+    from pipeline.governance.doors import check_role, grant_of
+    from pipeline.store import Store
+    from pipeline.store.session_file import session_token
+
+    door, what = DOORS[command], f"`urban-reid {command}`"
+    if door is Door.ENGINEER:
+        if not session_token(settings()):
+            return
+        with Store.open(settings(), "urban-reid") as store:
+            with store.signed_in() as connection:
+                grant = grant_of(connection)
+            if grant is not None:
+                check_role(store, (Role.ENGINEER,), what)
+    elif door is Door.AUDITOR:
+        with Store.open(settings(), "urban-reid") as store:
+            check_role(store, (Role.AUDITOR,), what)
+
+
+def _guarded(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(call)
+    def guarded(*arguments: Any, **options: Any) -> Any:
+        check(name)
+        return call(*arguments, **options)
+
+    return guarded
