@@ -49,6 +49,7 @@ BEGIN
     RETURN coalesce(found, said);
 END $$;
 REVOKE EXECUTE ON FUNCTION audit_actor(text) FROM PUBLIC;
+GRANT SELECT ON SEQUENCE account_id_seq, account_role_id_seq TO urban_reid_app;     -- a backup reads them
 """
 
 
@@ -59,7 +60,10 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute(_filled("", ""))
-    op.execute("DROP FUNCTION audit_actor(text); ALTER TABLE session DROP COLUMN name")
+    op.execute(
+        "DROP FUNCTION audit_actor(text); ALTER TABLE session DROP COLUMN name; "
+        "REVOKE SELECT ON SEQUENCE account_id_seq, account_role_id_seq FROM urban_reid_app"
+    )
 
 
 def _filled(definer: str, actor: str) -> str:
