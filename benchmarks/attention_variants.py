@@ -190,7 +190,7 @@ def in_basis(task: Task) -> Task:
 
 def not_yet_unit(task: Task) -> Task:
     centered = normalized(task)
-    return times(centered, learn_basis(centered.taught.features, centered.taught.people.tolist()))
+    return times(centered, learn_basis(centered.taught.features, centered.taught.people.tolist()).matrix)
 
 
 def with_length(task: Task) -> Task:

@@ -10,8 +10,9 @@ interval, a paired bootstrap over people. `--held-out` takes, in place of the te
 each of three draws, whose figures are averaged: settings are chosen with it.
 
 ranking: plain; normalized (means of the evaluated pictures' cameras), or by means of the training people at the same
-cameras; with a basis from the training people, from ten to a few of them, and from passages (one person at one camera),
-which needs no label; a basis alone.
+cameras; with a basis from the training people, or a few of them; from passages (one person at one camera), which need
+no label, alone or with mutual neighbors as one person, with all of the people or a few of them at both cameras; a basis
+alone.
 
 means: normalized by means that the training people's crops teach, whole passages of them until there are so many a
 camera, for several strengths; half of a camera's crops being one person's, counted by passages or by crops; and the
@@ -35,7 +36,7 @@ from reid_core.datasets.person_pictures import JUNK, PersonPictures
 from reid_core.evaluation.evaluate import features_of, model_directory, rank_features
 from reid_core.evaluation.ranking import RankingScores, over_seeds, paired_bootstrap
 from reid_core.evaluation.spaces import basis_of, camera_codes
-from reid_core.feature_space import FeatureSpace, learn_basis, learn_means
+from reid_core.feature_space import Basis, FeatureSpace, learn_basis, learn_means, mutual_neighbors
 from reid_core.files import model_digest, read_card
 from schemas.arrays import Floats, Ints
 from schemas.cards import InputConvention
@@ -45,6 +46,7 @@ DRAWS = 3
 STRENGTHS = (0.0, 5.0, 20.0, 100.0)
 CROPS = (1, 5, 20, 100, 500)
 PEOPLE = (50, 100, 200)
+AT_BOTH = (1.0, 0.5, 0.2, 0.05)
 
 
 @dataclass(frozen=True)
@@ -88,13 +90,21 @@ class Trial:
         codes = [code if cameras else "" for side in sides for code in side.codes]
         return learn_means(np.concatenate([side.features for side in sides]), codes)
 
-    def basis(self, rows: Ints | None = None, cameras: bool = True, passages: bool = False) -> Floats:
+    def basis(self, rows: Ints | None = None, cameras: bool = True) -> Basis:
         """A basis from the training people, or from those at `rows`."""
         taught = self.train if rows is None else self.train.take(rows)
-        if not passages:
-            return basis_of(taught.features, taught.people, cameras)
+        return basis_of(taught.features, taught.people, cameras)
+
+    def unlabeled_basis(self, neighbors: bool = True, at_both: float = 1.0) -> Basis:
+        """A basis from passages of the training people, of whom this share is seen by more than one camera."""
+        people, number = np.unique(self.train.people.identities, return_inverse=True)
+        rng, cameras = np.random.default_rng(0), self.train.people.cameras
+        only = np.where(rng.random(len(people)) < at_both, 0, rng.choice(np.unique(cameras), len(people)))[number]
+        taught = self.train.take(np.flatnonzero((only == 0) | (only == cameras)))
+        applied = learn_means(taught.features, taught.codes).apply(taught.features, taught.codes)
+        passages = np.unique(taught.passages, axis=0, return_inverse=True)[1]
         return learn_basis(
-            learn_means(taught.features, taught.codes).apply(taught.features, taught.codes), taught.passages
+            applied, (mutual_neighbors(applied, passages, taught.codes) if neighbors else passages).tolist()
         )
 
 
@@ -175,7 +185,13 @@ def ranking(trials: Sequence[Trial], rerank: bool) -> None:
             ]
             for people in PEOPLE
         },
-        "normalized, basis from passages": [_with(trial.means(), trial.basis(passages=True)) for trial in trials],
+        "normalized, basis from passages": [_with(trial.means(), trial.unlabeled_basis(False)) for trial in trials],
+        **{
+            f"normalized, basis from neighbors, {share:.0%} at both": [
+                _with(trial.means(), trial.unlabeled_basis(at_both=share)) for trial in trials
+            ]
+            for share in AT_BOTH
+        },
         "basis alone": [_with(trial.means(cameras=False), trial.basis(cameras=False)) for trial in trials],
     }
     print("| | Rank-1 | mAP | mINP | gain in mAP over plain | over normalized |\n|---|---|---|---|---|---|")
@@ -233,7 +249,7 @@ def cost(dims: int) -> None:
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
     features, cameras = rng.normal(size=(20_000, dims)).astype(np.float32), [f"{row % 50}" for row in range(20_000)]
-    for name, basis in (("means", None), ("means and basis", rng.normal(size=(dims, dims)))):
+    for name, basis in (("means", None), ("means and basis", Basis(rng.normal(size=(dims, dims))))):
         learned = learn_means(features, cameras)
         space = FeatureSpace(learned.units, learned.means, basis)
         space.apply(features[:100], cameras[:100])
@@ -305,7 +321,7 @@ def _at_night(people: PersonPictures) -> PersonPictures:
     return PersonPictures(pictures, people.identities, people.cameras, people.names)
 
 
-def _with(means: FeatureSpace, basis: Floats) -> FeatureSpace:
+def _with(means: FeatureSpace, basis: Basis) -> FeatureSpace:
     return FeatureSpace(means.units, means.means, basis)
 
 

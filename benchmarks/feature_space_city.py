@@ -43,6 +43,7 @@ from pipeline.store import Store
 from reid_core.datasets import open_dataset
 from reid_core.evaluation.evaluate import features_of, model_directory
 from reid_core.evaluation.spaces import basis_of
+from reid_core.feature_space import Basis
 from reid_core.files import read_card
 from reid_core.serving.core import ReIDCore
 from reid_core.serving.factory import open_core
@@ -119,7 +120,7 @@ def _some_people(data: Path, folder: Path, people: set[int], split: str) -> Path
     return folder
 
 
-def _basis(model: Path, data: Path, teach: set[int]) -> Floats:
+def _basis(model: Path, data: Path, teach: set[int]) -> Basis:
     people = open_dataset(f"market1501:{data}").load("train", read_card(model).input)
     people = people.select(np.isin(people.identities, sorted(teach)))
     features = features_of(settings(), model, [people])[0].cpu().double().numpy()
@@ -136,7 +137,7 @@ def _ingest(store: Store, source: Path) -> None:
         ingest_dataset(store, crops, source, "market1501", STREET, "none", splits=splits)
 
 
-def _model(store: Store, directory: Path, way: str, basis: Floats) -> tuple[ReIDCore, ModelRow]:
+def _model(store: Store, directory: Path, way: str, basis: Basis) -> tuple[ReIDCore, ModelRow]:
     """The model in use, by the name of its way, with features of all crops."""
     ours = store.settings
     register_model(store, ours, directory, "base")

@@ -23,14 +23,13 @@ from reid_core.evaluation.distances import plain as plain_distances
 from reid_core.evaluation.evaluate import load_attention, rank_features
 from reid_core.evaluation.ranking import RankingScores
 from reid_core.evaluation.spaces import Labeled, evaluated_spaces
-from reid_core.feature_space import FeatureSpace
+from reid_core.feature_space import Basis, FeatureSpace
 from reid_core.files import read_card, refuse_space
 from reid_core.preprocessing import prepare
 from reid_core.serving.checks import check_vectors
 from reid_core.serving.devices import choose_device
 from reid_core.serving.foreign import ForeignEmbedder, foreign_card
 from reid_core.serving.local import LocalCore
-from schemas.arrays import Floats
 from schemas.cards import InputConvention, ModelCard
 from schemas.errors import InputError, UsageError
 from schemas.settings import Settings, settings
@@ -193,7 +192,7 @@ def evaluate(
     query, gallery = data.load("query", model.card.input), data.load("gallery", model.card.input)
     gallery = gallery.select(gallery.identities != JUNK)
     left, right = (model._features_of(side, flip) for side in (query, gallery))
-    taught: Floats | Labeled | None = None
+    taught: Basis | Labeled | None = None
     if basis == "train":
         people = data.load("train", model.card.input)
         taught = Labeled(model._features_of(people, flip), people)

@@ -12,12 +12,12 @@ from pipeline.city.units import read_city
 from pipeline.crops.crop_store import CropStore
 from pipeline.registry import ModelRow, check_name, find_model, model_by_id, register_model
 from pipeline.resolve.embed import any_missing, embed_camera
-from pipeline.spaces.learning import Basis, LearnedSpace, Unlabeled, basis_from, learn_space
+from pipeline.spaces.learning import BasisSource, LearnedSpace, Unlabeled, basis_from, learn_space
 from pipeline.store import Store
 from reid_core.datasets import Dataset
+from reid_core.feature_space import Basis
 from reid_core.files import save_space
 from reid_core.serving.core import ReIDCore
-from schemas.arrays import Floats
 from schemas.city_file import unknown_unit
 from schemas.errors import InputError
 
@@ -68,8 +68,8 @@ def normalize(
         for number, camera in enumerate(cameras, 1):
             embed_camera(store, core, crops, model, camera)
             on_step(f"camera {number} of {len(cameras)}: features")
-    kind: Basis
-    given: Unlabeled | Floats
+    kind: BasisSource
+    given: Unlabeled | Basis
     if isinstance(basis, Dataset):
         kind, given = "people", basis_from(core, basis, on_step)
         learned_from = f"crops of {unit}; basis of {basis.counts('train').people} people of {basis.source}"
@@ -82,7 +82,7 @@ def normalize(
 
 
 def register_space(
-    store: Store, base: ModelRow, learned: LearnedSpace, name: str, basis: Basis, learned_from: str
+    store: Store, base: ModelRow, learned: LearnedSpace, name: str, basis: BasisSource, learned_from: str
 ) -> ModelRow:
     """Registers a learned space on `base` as the model `name`. learned_from: its crops, in words."""
     with tempfile.TemporaryDirectory(prefix="urban-reid-space-") as folder:

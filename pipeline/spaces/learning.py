@@ -20,7 +20,7 @@ from pipeline.store import Store
 from pipeline.store.copy import copy_out
 from reid_core.datasets import Dataset
 from reid_core.evaluation.spaces import basis_of
-from reid_core.feature_space import FeatureSpace, learn_basis, learn_means
+from reid_core.feature_space import Basis, FeatureSpace, learn_basis, learn_means, mutual_neighbors
 from reid_core.serving.core import ReIDCore
 from schemas.arrays import Floats
 from schemas.errors import InputError
@@ -29,7 +29,7 @@ from schemas.settings import AssociationSettings
 T = TypeVar("T")
 
 Unlabeled = Literal["none", "tracklets"]
-Basis = Literal["none", "tracklets", "people"]
+BasisSource = Literal["none", "tracklets", "people"]
 
 #: Most tracklets of a camera, and crops of a tracklet, that are read; of more, evenly spaced ones.
 _TRACKLETS, _CROPS_EACH = 256, 16
@@ -62,18 +62,19 @@ class LearnedSpace:
 
 
 def learn_space(
-    store: Store, core: ReIDCore, base: ModelRow, cameras: Sequence[str], basis: Unlabeled | Floats = "none"
+    store: Store, core: ReIDCore, base: ModelRow, cameras: Sequence[str], basis: Unlabeled | Basis = "none"
 ) -> LearnedSpace:
     """The space of the base's features that the cameras' embedded crops give.
 
-    core: of `base`. basis: "tracklets" learns one from the tracklets; an array is one that is there.
+    core: of `base`. basis: "tracklets" learns one from the tracklets, those at two cameras that are each other's
+    nearest taken for one person's; a `Basis` is one that is there.
     Without a basis the space of a model with diff attention is recentered, so that the module still fits.
     Raises InputError for too few tracklets.
     """
     settings = store.settings.association
     means: list[Floats] = []
     seen_at: list[str] = []
-    several: list[tuple[str, Floats]] = []  # tracklets of several crops, and their cameras
+    teaching: list[tuple[str, Floats]] = []  # tracklets that a basis is learned from, and their cameras
     read = 0
     with store.begin() as connection:
         for camera in sorted(cameras):
@@ -82,9 +83,9 @@ def learn_space(
             seen_at += [camera] * len(tracklets)
             read += sum(map(len, tracklets))
             if isinstance(basis, str) and basis == "tracklets":
-                of_several = [crops for crops in tracklets if len(crops) > 1]
-                most = max(1, _BASIS_CROPS // _CROPS_EACH // len(cameras))
-                several += [(camera, crops) for crops in _evenly(of_several, most)]
+                share = _BASIS_CROPS / len(cameras) / max(1, sum(map(len, tracklets)))
+                most = max(1, int(share * len(tracklets)))
+                teaching += [(camera, crops) for crops in _evenly(tracklets, most)]
     if len(means) < _FEWEST:
         raise InputError(
             f"{len(means)} tracklets of {base.name}'s features, where {_FEWEST} are needed: "
@@ -93,16 +94,16 @@ def learn_space(
     # One thread: sums over many rows would else depend on their number in the last bits.
     with threadpool_limits(limits=1, user_api="blas"):
         space = learn_means(np.stack(means), seen_at)
-        if isinstance(basis, np.ndarray):
+        if isinstance(basis, Basis):
             space = replace(space, basis=basis)
         elif basis == "tracklets":
-            space = _with_basis(space, several)
+            space = _with_basis(space, teaching)
         else:
             space = replace(space, recentered=base.card.diff_attention is not None)
     return LearnedSpace(space, read, {camera: seen_at.count(camera) for camera in dict.fromkeys(seen_at)})
 
 
-def basis_from(core: ReIDCore, dataset: Dataset, on_step: Callable[[str], None]) -> Floats:
+def basis_from(core: ReIDCore, dataset: Dataset, on_step: Callable[[str], None]) -> Basis:
     """The basis that the training people of a labeled data set teach. core: of the base.
 
     Raises InputError where they teach none, and what reading the pictures raises.
@@ -118,13 +119,12 @@ def basis_from(core: ReIDCore, dataset: Dataset, on_step: Callable[[str], None])
 
 
 def _with_basis(space: FeatureSpace, tracklets: Sequence[tuple[str, Floats]]) -> FeatureSpace:
-    """The space with a basis learned from the crops of tracklets, which come with their cameras."""
-    if not tracklets:
-        raise InputError("no tracklet has two crops, so that nothing says how the features of one person spread")
+    """The space with a basis learned from the crops of tracklets, which come with their cameras, without labels."""
     cameras = [camera for camera, crops in tracklets for _ in crops]
     applied = space.apply(np.concatenate([crops for _, crops in tracklets]), cameras)
     of_tracklet = [number for number, (_, crops) in enumerate(tracklets) for _ in crops]
-    return replace(space, basis=learn_basis(applied, of_tracklet))
+    people = mutual_neighbors(applied, of_tracklet, cameras)
+    return replace(space, basis=learn_basis(applied, people.tolist()))
 
 
 def _tracklets(

@@ -25,14 +25,13 @@ from reid_core.evaluation.ranking import RankingMetrics, RankingScores
 from reid_core.evaluation.rerank import ReciprocalCodes, ReRanking
 from reid_core.evaluation.spaces import Labeled, camera_codes, evaluated_spaces
 from reid_core.evaluation.verification import PairCounts
-from reid_core.feature_space import FeatureSpace
+from reid_core.feature_space import Basis, FeatureSpace
 from reid_core.files import load_diff_attention, load_model, read_card, write_card
 from reid_core.progress import Progress
 from reid_core.serving.by_camera import core_of_camera
 from reid_core.serving.devices import choose_device
 from reid_core.serving.foreign import foreign_card, foreign_files
 from reid_core.serving.local import LocalCore
-from schemas.arrays import Floats
 from schemas.cards import InputConvention
 from schemas.errors import InputError
 from schemas.settings import Settings
@@ -48,7 +47,7 @@ def evaluate(
     gallery: PersonPictures,
     *,
     normalize: bool = False,
-    basis: Floats | PersonPictures | None = None,
+    basis: Basis | PersonPictures | None = None,
     top: int | None = None,
     rerank: bool = False,
     flip: bool = False,

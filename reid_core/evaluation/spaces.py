@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from reid_core.datasets.person_pictures import JUNK, PersonPictures
-from reid_core.feature_space import FeatureSpace, learn_basis, learn_means
+from reid_core.feature_space import Basis, FeatureSpace, learn_basis, learn_means
 from schemas.arrays import Floats
 from schemas.errors import InputError
 
@@ -24,12 +24,12 @@ def camera_codes(people: PersonPictures) -> list[str]:
 
 
 def evaluated_spaces(
-    query: Labeled, gallery: Labeled, normalize: bool, basis: Floats | Labeled | None
+    query: Labeled, gallery: Labeled, normalize: bool, basis: Basis | Labeled | None
 ) -> dict[str, FeatureSpace]:
     """The spaces in which queries and gallery are ranked, by the names of their scores; empty where none is asked for.
 
     "normalized": the mean of each camera's queries and gallery pictures, without their labels.
-    "basis": a basis (D, D'), or one learned from labeled pictures, whose cameras have their own means. On top of the
+    "basis": a basis, or one learned from labeled pictures, whose cameras have their own means. On top of the
         means if `normalize`; else the mean of everything alone is taken off, there and here.
     """
     spaces = {}
@@ -42,8 +42,8 @@ def evaluated_spaces(
     return spaces
 
 
-def basis_of(features: Floats, people: PersonPictures, normalize: bool = True) -> Floats:
-    """The basis (D, D) that labeled pictures teach by their raw features (N, D).
+def basis_of(features: Floats, people: PersonPictures, normalize: bool = True) -> Basis:
+    """The basis that labeled pictures teach by their raw features (N, D).
 
     Their cameras' own means are taken off first if `normalize`, else the mean of everything. Junk is left out. Raises
     what `learn_basis` raises.

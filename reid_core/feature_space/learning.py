@@ -5,7 +5,7 @@ from collections.abc import Hashable, Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_core.feature_space.space import FeatureSpace, unit_rows
+from reid_core.feature_space.space import Basis, FeatureSpace, unit_rows
 from schemas.arrays import Floats, Ints
 from schemas.errors import InputError
 
@@ -13,6 +13,8 @@ from schemas.errors import InputError
 STRENGTH = 20.0
 #: The part of the mean variance within a person that is added to the variance in each direction.
 RIDGE = 1.0
+#: Tracklets whose neighbors are looked for at a time.
+_BLOCK = 512
 #: People whose spread in each direction counts as much as its mean over all directions.
 PEOPLE = 100
 
@@ -56,18 +58,18 @@ def learn_means(
     return FeatureSpace(tuple(found), np.stack(list(found.values())))
 
 
-def learn_basis(features: Floats, people: Sequence[Hashable], *, ridge: float = RIDGE) -> Floats:
-    """A basis (D, D): directions in which one person's features spread alike, weighted by how they tell people apart.
+def learn_basis(features: Floats, people: Sequence[Hashable], *, ridge: float = RIDGE) -> Basis:
+    """A basis of D directions, in which one person's features spread alike, weighted by how they tell people apart.
 
     features: (n, D), as `FeatureSpace.apply` of a space without basis returns them: with camera means from the same
-    crops where cameras are to be compared. people: who each of them shows; or its tracklet, which needs no label and
-    knows only how one camera sees a person.
+    crops where cameras are to be compared. people: who each of them shows, known or guessed (`mutual_neighbors`).
     ridge: this part of the mean variance is added to each direction's, since small variances are estimated too small.
 
     With S the covariance within persons, W = (S + ridge tr(S)/D)^(-1/2) whitens it. In each direction that the means
     of people then spread in, b is their variance, without what crops add to it, and w that within persons. The
     direction's weight is b / (b + w), the share of what tells people apart (intraclass correlation). What few people
     show of b is drawn toward its mean. Columns are in the order of their variance between people, the largest first.
+    The scale is that in which the mean square length of these features is 1, as is the constant channel beside them.
 
     Whitening within classes: Hatch and Stolcke 2006; both variances: probabilistic linear discriminant analysis, Prince
     and Elder 2007. Raises InputError for fewer than two people who differ, and where nobody has two features that do.
@@ -86,14 +88,34 @@ def learn_basis(features: Floats, people: Sequence[Hashable], *, ridge: float = 
     centered = (means - means.mean(axis=0)) @ whitening
     spread, directions = np.linalg.eigh(centered.T @ centered / max(1, len(means) - 1))
     spread, directions = spread[::-1], directions[:, ::-1]
-    basis: Floats = whitening @ directions
+    basis = whitening @ directions
     left = np.einsum("df,de,ef->f", basis, within, basis)  # variance within persons, in each direction
     between = (spread - left * np.mean(1 / counts)).clip(min=0)
     if not between.mean() > 0:
         raise InputError("a basis is learned from two or more people or tracklets that differ more than their crops do")
     between = (len(means) * between + PEOPLE * between.mean()) / (len(means) + PEOPLE)
     basis *= between / (between + left)
-    return basis * np.where(np.take_along_axis(basis, np.abs(basis).argmax(axis=0)[None], axis=0) < 0, -1, 1)
+    basis /= np.sqrt(np.square(rows @ basis).sum(axis=1).mean())
+    return Basis(basis * np.where(np.take_along_axis(basis, np.abs(basis).argmax(axis=0)[None], axis=0) < 0, -1, 1))
+
+
+def mutual_neighbors(features: Floats, tracklets: Sequence[int], cameras: Sequence[str]) -> Ints:
+    """Who each of n features shows, (n,), guessed without labels, to learn a basis from.
+
+    Two tracklets at two cameras that are each other's nearest, by the cosine of their means, show one person; every
+    other tracklet shows one of its own. features: (n, D), as for `learn_basis`. tracklets, cameras: of each feature.
+    """
+    _, first, of_row = np.unique(tracklets, return_index=True, return_inverse=True)
+    means = unit_rows(_means_of(features, of_row)[0], 0, "is the mean of a tracklet, and has no direction")
+    at = np.unique(np.asarray(cameras), return_inverse=True)[1][first]  # (T,) camera of each tracklet
+    number = np.arange(len(means))
+    nearest = np.empty_like(number)
+    for start in range(0, len(means), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        likeness = np.where(at[part, None] == at, -np.inf, means[part] @ means.T)
+        nearest[part] = np.where(np.isfinite(likeness).any(axis=1), likeness.argmax(axis=1), number[part])
+    mutual = nearest[nearest] == number
+    return np.where(mutual, np.minimum(number, nearest), number)[of_row]
 
 
 def _means_of(rows: Floats, numbers: Ints) -> tuple[Floats, Ints]:

@@ -23,7 +23,7 @@ DESCRIPTION, ARRAYS = "feature_space.json", "feature_space.safetensors"
 
 #: Rows that are computed at a time.
 _BLOCK = 4096
-#: Centered features are rounded to this step, as fine as float32's, and a basis to that of `_step_of`. Then each
+#: Centered features are rounded to this step, as fine as float32's, and a basis to one of its own. Then each
 #: product and sum of `apply` is a whole number below 2**53 of steps: exact, so that no order of summation, number of
 #: rows, thread or processor changes a bit.
 _STEP = 2.0**-24
@@ -32,7 +32,7 @@ _STEP = 2.0**-24
 class _Description(Frozen):
     """What `feature_space.json` holds."""
 
-    format: int = Field(ge=1, le=1)
+    format: int = Field(ge=1, le=2, description="2: a basis that keeps lengths; 1: all others")
     dims: int = Field(ge=1, le=MAX_DIMS, description="width of a raw feature")
     dims_out: int = Field(ge=1, le=MAX_DIMS, description="width of a feature in the space")
     recentered: bool = Field(default=False, description="whether the mean of '' and the raw length are put back")
@@ -47,28 +47,71 @@ class _Description(Frozen):
 
 
 @dataclass(frozen=True, eq=False)
+class Basis:
+    """Directions in which features are compared. Made by `learn_basis`.
+
+    matrix: float64 (D, D'): features of length 1 around their camera's mean, rows, are multiplied by it.
+    length_kept: how long the product is counts, against a constant channel of 1 beside it. So a feature of which little
+    tells people apart stays near everyone's. In spaces of format 1 it does not count.
+    """
+
+    matrix: Floats
+    length_kept: bool = True
+
+    def __post_init__(self) -> None:
+        assert self.matrix.dtype == np.float64 and self.matrix.ndim == 2
+        assert np.isfinite(self.matrix).all() and self.matrix.any()
+
+    @property
+    def dims_out(self) -> int:
+        """Width of a feature in the basis."""
+        return int(self.matrix.shape[1]) + self.length_kept
+
+    def apply(self, centered: Floats) -> Floats:
+        """(n, dims_out), of any scale, of features (n, D) around their cameras' means: exact, whatever the order."""
+        if not self.length_kept:
+            return np.rint(centered / _STEP) @ self._whole
+        found = np.full((len(centered), self.dims_out), 1 / (_STEP * self._step))
+        found[:, :-1] = np.rint(centered / _STEP) @ self._whole
+        return found
+
+    @cached_property
+    def _whole(self) -> Floats:
+        """The matrix as whole numbers of its step; the scale cancels when rows are normalized."""
+        return np.rint(self.matrix / self._step)
+
+    @cached_property
+    def _step(self) -> float:
+        """A power of two: small enough for the matrix's precision, large enough for exact sums.
+
+        A centered row is at most 2 long, so its whole numbers add up to at most 2**25 sqrt(D) and, with their rounding,
+        D / 2 more.
+        """
+        longest = 2.0**25 * np.sqrt(len(self.matrix)) + len(self.matrix)
+        return float(2.0 ** np.ceil(np.log2(np.abs(self.matrix).max() * longest / (2.0**53 - 1))))
+
+
+@dataclass(frozen=True, eq=False)
 class FeatureSpace:
     """Means of cameras and, or not, a basis. Made by `learn_means`, read by `FeatureSpace.open`.
 
     units: codes with a mean of their own, such as "d1/s1/b1/c1" or "3"; "" is the mean of everything.
     means: float64 (U, D), in the order of `units`: means of L2-normalized features.
-    basis: float64 (D, D'), or None: features stay as they are.
+    basis: of D rows, or None: features stay as they are.
     recentered: the mean of everything and each feature's length are put back: only what sets a camera apart goes, and a
     diff attention module that was trained on raw features still fits. Not with a basis.
     """
 
     units: tuple[str, ...]
     means: Floats
-    basis: Floats | None = None
+    basis: Basis | None = None
     recentered: bool = False
 
     def __post_init__(self) -> None:
         assert self.means.dtype == np.float64 and self.means.ndim == 2 and len(self.means) == len(self.units)
         assert "" in self.units and np.isfinite(self.means).all()
         if self.basis is not None:
-            assert self.basis.dtype == np.float64 and self.basis.shape[0] == self.dims
-            assert np.isfinite(self.basis).all() and self.basis.any()
-            assert not self.recentered
+            assert len(self.basis.matrix) == self.dims and not self.recentered
 
     @property
     def dims(self) -> int:
@@ -78,13 +121,14 @@ class FeatureSpace:
     @property
     def dims_out(self) -> int:
         """D', width of a feature in the space."""
-        return self.dims if self.basis is None else int(self.basis.shape[1])
+        return self.dims if self.basis is None else self.basis.dims_out
 
     def apply(self, features: NDArray[np.floating], cameras: Sequence[str]) -> Floats:
         """Features in the space, float64 (n, D'), of raw features (n, D) and the codes of their n cameras.
 
-        Each feature is L2-normalized, its camera's mean is taken off, the basis multiplies, and the result is
-        L2-normalized; in a recentered space, instead of the last two, the mean of "" and the length are put back. A
+        Each feature is L2-normalized, its camera's mean is taken off, and what is left is L2-normalized. A basis then
+        multiplies it, a 1 is put beside it, and all is L2-normalized; a basis that keeps no length multiplies what is
+        left before its only normalization. A recentered space puts the mean of "" and the length back instead. A
         camera without a mean takes that of its longest prefix that has one, at last that of "". A row does not depend
         on the others: bit for bit the same alone and among others, on any number of threads.
 
@@ -105,20 +149,21 @@ class FeatureSpace:
             if self.recentered:
                 found[part] = (centered + self.means[self.units.index("")]) * lengths
                 continue
-            if self.basis is not None:
-                centered = np.rint(centered / _STEP) @ self._whole_basis
-            found[part] = unit_rows(centered, start, "is its camera's mean, and has no direction from it")
+            no_direction = "is its camera's mean, and has no direction from it"
+            if self.basis is None or self.basis.length_kept:
+                unit_rows(centered, start, no_direction)
+            found[part] = centered if self.basis is None else unit_rows(self.basis.apply(centered), start, no_direction)
         return found
 
     def save(self, folder: Path) -> dict[str, str]:
         """Writes the space's two files into `folder`; returns the hex SHA-256 of each by its name, as cards have it."""
         from safetensors.numpy import save
 
-        arrays = {"means": self.means} | ({} if self.basis is None else {"basis": self.basis})
+        arrays = {"means": self.means} | ({} if self.basis is None else {"basis": self.basis.matrix})
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / ARRAYS, save(arrays))
         described = _Description(
-            format=1,
+            format=1 + self._keeps_length,
             dims=self.dims,
             dims_out=self.dims_out,
             recentered=self.recentered,
@@ -149,7 +194,11 @@ class FeatureSpace:
                 f"{folder / ARRAYS}: its SHA-256 is not the one in {DESCRIPTION}; get both from their source again"
             )
         arrays = read_arrays(folder / ARRAYS)
-        wanted = {"means": (len(described.units), described.dims), "basis": (described.dims, described.dims_out)}
+        length_kept = described.format > 1
+        wanted = {
+            "means": (len(described.units), described.dims),
+            "basis": (described.dims, described.dims_out - length_kept),
+        }
         for name, array in arrays.items():
             if name not in wanted or array.shape != wanted[name] or array.dtype != np.float64:
                 raise ModelFileError(f"{folder / ARRAYS}: {name[:80]!r} does not fit what {DESCRIPTION} describes")
@@ -157,9 +206,11 @@ class FeatureSpace:
                 raise ModelFileError(f"{folder / ARRAYS}: {name} holds values that are not finite")
         if described.recentered and "basis" in arrays:
             raise ModelFileError(f"{path}: is recentered and has a basis, which do not go together")
-        if "means" not in arrays or ("basis" not in arrays and described.dims != described.dims_out):
+        needed = {"means", "basis"} if length_kept or described.dims != described.dims_out else {"means"}
+        if not needed <= arrays.keys():
             raise ModelFileError(f"{folder / ARRAYS}: lacks an array that {DESCRIPTION} describes")
-        return cls(described.units, arrays["means"], arrays.get("basis"), described.recentered)
+        basis = Basis(arrays["basis"], length_kept) if "basis" in arrays else None
+        return cls(described.units, arrays["means"], basis, described.recentered)
 
     def described(self) -> dict[str, Any]:
         """What a person wants to know of the space, as JSON."""
@@ -175,27 +226,15 @@ class FeatureSpace:
         codes, places = np.unique(np.asarray(cameras, str), return_inverse=True)
         return np.array([known[_longest_prefix(code, known)] for code in codes], np.int64)[places]
 
-    @cached_property
-    def _whole_basis(self) -> Floats:
-        """The basis as whole numbers of its step; the scale cancels when rows are normalized."""
-        assert self.basis is not None
-        return np.rint(self.basis / _step_of(self.basis))
+    @property
+    def _keeps_length(self) -> bool:
+        return self.basis is not None and self.basis.length_kept
 
 
 def _longest_prefix(code: str, known: Container[str]) -> str:
     while code and code not in known:
         code = code.rpartition("/")[0]
     return code
-
-
-def _step_of(basis: Floats) -> float:
-    """The step of a basis (D, D'), a power of two: small enough for its precision, large enough for exact sums.
-
-    A centered row is at most 2 long, so its whole numbers add up to at most 2**25 sqrt(D) and, with their rounding,
-    D / 2 more.
-    """
-    longest = 2.0**25 * np.sqrt(len(basis)) + len(basis)
-    return float(2.0 ** np.ceil(np.log2(np.abs(basis).max() * longest / (2.0**53 - 1))))
 
 
 def unit_rows(rows: Floats, start: int, fault: str) -> Floats:

@@ -19,8 +19,8 @@ from urban_reid.progress import stages
 if TYPE_CHECKING:
     from reid_core.datasets import Dataset
     from reid_core.evaluation.ranking import RankingScores
+    from reid_core.feature_space import Basis
     from reid_core.training.paper import Figures
-    from schemas.arrays import Floats
 
 app = typer.Typer()
 
@@ -91,7 +91,7 @@ def evaluate(
             )
         query = people.load("query", card.input, lambda done, total: tell("reading queries", done, total))
         gallery = people.load("gallery", card.input, lambda done, total: tell("reading gallery", done, total))
-        taught: PersonPictures | Floats | None = given
+        taught: PersonPictures | Basis | None = given
         if basis == "train":
             taught = people.load("train", card.input, lambda done, total: tell("reading training people", done, total))
         scores = core.evaluate(
@@ -151,7 +151,7 @@ class Evaluated:
         return (row.name, figures) if row and figures else None
 
 
-def _basis_of(folder: Path) -> "Floats":
+def _basis_of(folder: Path) -> "Basis":
     from reid_core.feature_space import FeatureSpace
 
     found = FeatureSpace.open(folder).basis

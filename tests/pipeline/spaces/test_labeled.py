@@ -63,7 +63,7 @@ def test_a_labeled_city_has_means_of_its_own_cameras_and_the_same_basis(
         assert model.base_id is not None and model.in_use and core.space is not None
         its = FeatureSpace.open(space.directory(settings))
         assert its.basis is not None and core.space.basis is not None
-        assert np.array_equal(core.space.basis, its.basis)
+        assert np.array_equal(core.space.basis.matrix, its.basis.matrix)
         own = {unit for unit in core.space.units if unit.count("/") == 3}
         assert own == {"d1/s1/b-c1/c1", "d1/s1/b-c2/c2"} and not own & set(its.units)
         probes = withheld.features(core)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from reid_core.feature_space import learn_basis, learn_means
+from reid_core.feature_space import learn_basis, learn_means, mutual_neighbors
 from schemas.arrays import Floats
 from schemas.errors import InputError, VectorError
 
@@ -42,13 +42,16 @@ def test_basis_levels_the_spread_within_people_and_weighs_directions_by_what_tel
     A ridge of half the mean, 0.05, makes it (0.23, 0.07), whose -1/2 power whitens and leaves (0.18/0.23, 0.02/0.07).
 
     The people's means, (-1, 0) and (1, 0), vary by (2, 0) / 0.23, less half of what is left, since each has two crops:
-    (8.3043, 0), of which two people among a hundred show a fiftieth: (2 (8.3043, 0) + 100 x 4.1522) / 102.
+    (8.3043, 0), of which two people among a hundred show a fiftieth: (2 (8.3043, 0) + 100 x 4.1522) / 102. Then the
+    crops' mean square length is made 1.
     """
     crops = np.array([[-0.7, 0.1], [-1.3, -0.1], [1.3, -0.1], [0.7, 0.1]])
     between = (2 * np.array([8.304348, 0]) + 100 * 4.152174) / 102
     weights = between / (between + np.array([0.782609, 0.285714]))
     basis = learn_basis(crops, ["ann", "ann", "bob", "bob"], ridge=0.5)
-    np.testing.assert_allclose(basis, np.diag([0.23**-0.5, 0.07**-0.5] * weights), atol=1e-6)
+    wanted = np.diag([0.23**-0.5, 0.07**-0.5] * weights)
+    wanted /= np.sqrt(np.square(crops @ wanted).sum(axis=1).mean())
+    np.testing.assert_allclose(basis.matrix, wanted, atol=1e-6)
 
 
 def many_people(people: int, turned: bool = False) -> tuple[Floats, list[int]]:
@@ -62,15 +65,45 @@ def many_people(people: int, turned: bool = False) -> tuple[Floats, list[int]]:
 
 def test_directions_in_which_people_do_not_differ_count_less_the_more_people_show_it() -> None:
     """Shares of variance between people: 4/5, 1/2, 0 and 0, in the whitened scale with a ridge that adds as much."""
-    many, few = (np.linalg.norm(learn_basis(*many_people(people)), axis=0) for people in (5000, 10))
-    scaled = many * np.sqrt(2)
-    np.testing.assert_allclose(scaled[:2], [0.8, 0.5], atol=0.03)
+    many, few = (np.linalg.norm(learn_basis(*many_people(people)).matrix, axis=0) for people in (5000, 10))
+    scaled = many / many[0] * 0.8
+    np.testing.assert_allclose(scaled[1], 0.5, atol=0.03)
     assert (scaled[2:] < 0.05).all() and few[3] / few[0] > 5 * many[3] / many[0]
 
 
 def test_a_basis_turns_with_the_features() -> None:
     (crops, people), (turned, _) = many_people(50), many_people(50, turned=True)
-    np.testing.assert_allclose(np.abs(turned @ learn_basis(turned, people)), np.abs(crops @ learn_basis(crops, people)))
+    np.testing.assert_allclose(
+        np.abs(turned @ learn_basis(turned, people).matrix), np.abs(crops @ learn_basis(crops, people).matrix)
+    )
+
+
+def at(*degrees: float) -> Floats:
+    angles = np.radians(degrees)
+    return np.stack([np.cos(angles), np.sin(angles)], 1)
+
+
+def test_tracklets_at_two_cameras_that_are_each_other_s_nearest_are_one_person() -> None:
+    """Tracklet 4 has two crops around 0 degrees and its nearest at 10, which has it; 7 has 9, which lies nearer 8."""
+    features = at(-5, 5, 10, 50, 55, 200)
+    tracklets, cameras = [4, 4, 5, 9, 8, 7], ["1", "1", "2", "2", "1", "1"]
+    people = mutual_neighbors(features, tracklets, cameras)
+    assert people[0] == people[1] == people[2] and people[3] == people[4]
+    assert len({people[0], people[3], people[5]}) == 3
+    assert len(set(mutual_neighbors(features, tracklets, ["1"] * 6).tolist())) == 5
+
+
+def test_mutual_neighbors_show_how_views_differ_which_tracklets_cannot() -> None:
+    """People differ in six of eight directions, and their passages, of two crops, in the seventh."""
+    rng = np.random.default_rng(0)
+    own = np.repeat(rng.normal(size=(300, 8)) * [3, 3, 3, 3, 3, 3, 0, 0], 2, axis=0)
+    passage = own + rng.normal(size=own.shape) * [0, 0, 0, 0, 0, 0, 1.5, 0]
+    crops = np.repeat(passage, 2, axis=0) + rng.normal(scale=0.3, size=(1200, 8))
+    tracklets, cameras = np.repeat(np.arange(600), 2).tolist(), ["1", "1", "2", "2"] * 300
+    guessed = mutual_neighbors(crops, tracklets, cameras)
+    weights = [np.linalg.norm(learn_basis(crops, people).matrix, axis=1) for people in (tracklets, guessed.tolist())]
+    by_tracklets, by_neighbors = (found[6] / found[:6].mean() for found in weights)
+    assert by_neighbors < 0.6 < 0.9 < by_tracklets and np.mean(guessed[::4] == guessed[2::4]) > 0.75
 
 
 def test_nothing_to_learn_from_is_refused() -> None:

@@ -1,6 +1,7 @@
 """What a feature space computes, bit for bit, and its files."""
 
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from threadpoolctl import threadpool_limits
 
-from reid_core.feature_space import FeatureSpace, learn_basis, learn_means
+from reid_core.feature_space import Basis, FeatureSpace, learn_basis, learn_means
 from reid_core.feature_space.space import ARRAYS, DESCRIPTION
 from schemas.arrays import Floats
 from schemas.errors import ModelFileError, VectorError
@@ -20,7 +21,10 @@ HALF = np.sqrt(0.5)
 def by_hand(features: NDArray[np.floating], means: Floats, basis: Floats) -> Floats:
     """The definition, in plain float64, of features whose means are given row by row."""
     centered = features / np.linalg.norm(features, axis=1, keepdims=True) - means
-    found: Floats = centered @ basis / np.linalg.norm(centered @ basis, axis=1, keepdims=True)
+    placed = np.pad(
+        centered / np.linalg.norm(centered, axis=1, keepdims=True) @ basis, ((0, 0), (0, 1)), constant_values=1
+    )
+    found: Floats = placed / np.linalg.norm(placed, axis=1, keepdims=True)
     return found
 
 
@@ -50,11 +54,33 @@ def test_a_camera_without_a_mean_takes_that_of_its_nearest_unit() -> None:
     assert found.argmin(axis=1).tolist() == [4, 3, 2, 1, 0, 2, 0]
 
 
-def test_the_basis_multiplies_what_is_left() -> None:
-    space = FeatureSpace(("",), np.array([[0.6, 0.3]]), np.array([[1.0, 0.0, 2.0], [3.0, 0.0, 4.0]]))
-    found = space.apply(np.array([[6.0, 8.0]]), ["1"])  # (0, 0.5) times the basis: (1.5, 0, 2)
-    assert space.dims == 2 and space.dims_out == 3
-    np.testing.assert_allclose(found, [[0.6, 0, 0.8]], atol=1e-7)
+def test_the_basis_multiplies_what_is_left_and_a_constant_stands_beside_it() -> None:
+    """(0, 0.5) is left, of length 1 (0, 1), times the basis (1.5, 0, 2), and with the constant 7.25**0.5 long."""
+    space = FeatureSpace(("",), np.array([[0.6, 0.3]]), Basis(np.array([[1.0, 0.0, 2.0], [1.5, 0.0, 2.0]])))
+    found = space.apply(np.array([[6.0, 8.0]]), ["1"])
+    assert space.dims == 2 and space.dims_out == 4
+    np.testing.assert_allclose(found, np.array([[1.5, 0, 2, 1]]) / 7.25**0.5, atol=1e-7)
+
+
+def test_features_of_which_little_tells_people_apart_lie_near_each_other() -> None:
+    """In the basis east and west are long, north and south short: these two are opposite, and yet near each other."""
+    space = FeatureSpace(("",), np.zeros((1, 2)), Basis(np.diag([3.0, 0.1])))
+    east, west, north, south = space.apply(np.array([[1.0, 0], [-1, 0], [0, 1], [0, -1]]), ["1"] * 4)
+    assert east @ west < -0.7 and north @ south > 0.9 and 0.2 < east @ north < 0.5
+
+
+def test_a_space_of_format_1_computes_what_it_did(tmp_path: Path) -> None:
+    """Its basis keeps no length. The digest is that of what it computed before there was a format 2."""
+    eighths = np.array([[6, 2, 0, -4], [-3, -8, -7, -8], [-6, 5, 3, 7], [0, 2, 8, 4]])
+    means = np.array([[0.25, 0, 0, 0], [0, 0.5, 0, -0.25]])
+    FeatureSpace(("", "1"), means, Basis(eighths / 8, length_kept=False)).save(tmp_path)
+    assert json.loads((tmp_path / DESCRIPTION).read_text())["format"] == 1
+    space = FeatureSpace.open(tmp_path)
+    assert space.basis is not None and not space.basis.length_kept and space.dims_out == 4
+    features = np.array([[2, 1, 1, 7], [-4, 5, 3, -8], [-2, 6, 1, -8], [5, 4, 6, -6], [-7, 6, -8, 1]])
+    found = space.apply(features, ["1", "1", "2", "1", "2"])
+    assert sha256(found.tobytes()).hexdigest() == "dd1812aa3457f3ab4e2f92048b37e556fa52307687404df501ea320218af0979"
+    np.testing.assert_allclose(found[0], [0.118137, 0.404595, 0.776095, 0.469066], atol=1e-6)
 
 
 def test_a_recentered_space_takes_off_only_what_sets_a_camera_apart(tmp_path: Path) -> None:
@@ -80,7 +106,7 @@ def test_rounding_is_far_below_that_of_stored_features(dims: int) -> None:
     space, features, cameras = learned(dims)
     assert space.basis is not None
     wanted = by_hand(
-        features.astype(np.float64), space.means[[space.units.index(code) for code in cameras]], space.basis
+        features.astype(np.float64), space.means[[space.units.index(code) for code in cameras]], space.basis.matrix
     )
     np.testing.assert_allclose(space.apply(features, cameras), wanted, atol=1e-6)
 
@@ -99,9 +125,10 @@ def test_a_row_has_the_same_bits_alone_among_others_and_on_any_number_of_threads
 
 def test_products_are_exact_for_the_widest_model() -> None:
     """The worst case: 16,000 equal entries against a basis of the largest ones add up below 2**53, in any order."""
-    space = FeatureSpace(("",), np.full((1, 16_000), -(16_000**-0.5)), np.ones((16_000, 2)))
+    space = FeatureSpace(("",), np.full((1, 16_000), -(16_000**-0.5)), Basis(np.ones((16_000, 2))))
     centered = np.rint(np.full(16_000, 2 * 16_000**-0.5) * 2**24).astype(int).tolist()
-    column = space._whole_basis[:, 0].astype(int).tolist()
+    assert space.basis is not None
+    column = space.basis._whole[:, 0].astype(int).tolist()
     assert sum(left * right for left, right in zip(centered, column, strict=True)) < 2**53
     assert max(column) > 2**19  # and they are fine
 
@@ -124,7 +151,7 @@ def test_files_hold_the_space_and_are_told_from_others(tmp_path: Path) -> None:
     space, features, cameras = learned(8)
     hashes = space.save(tmp_path / "space")
     again = FeatureSpace.open(tmp_path / "space")
-    assert again.units == space.units
+    assert again.units == space.units and json.loads((tmp_path / "space" / DESCRIPTION).read_text())["format"] == 2
     np.testing.assert_array_equal(again.apply(features, cameras), space.apply(features, cameras))
     assert again.save(tmp_path / "again") == hashes and set(hashes) == {ARRAYS, DESCRIPTION}
     bare = FeatureSpace(space.units, space.means)
@@ -149,6 +176,7 @@ def test_files_that_are_missing_changed_or_wrong_are_refused(tmp_path: Path) -> 
         ({"means": np.zeros((8, 4), np.float32)}, "'means' does not fit"),
         ({"other": np.zeros(3)}, "'other' does not fit"),
         ({}, "lacks an array"),
+        ({"means": np.zeros((8, 4))}, "lacks an array"),
         ({"means": np.full((8, 4), np.inf)}, "not finite"),
     )
     for arrays, message in bad:
