@@ -10,9 +10,9 @@ interval, a paired bootstrap over people. `--held-out` takes, in place of the te
 each of three draws, whose figures are averaged: settings are chosen with it.
 
 ranking: plain; normalized (means of the evaluated pictures' cameras), or by means of the training people at the same
-cameras; with a basis from the training people, or a few of them; from passages (one person at one camera), which need
-no label, alone or with mutual neighbors as one person, with all of the people or a few of them at both cameras; a basis
-alone.
+cameras; with a basis from the training people, or a few of them; from their passages (one person at one camera), which
+need no label, alone or with mutual neighbors as one person, with all of the people or a few of them at both cameras;
+from the evaluated pictures' own passages, as a city teaches itself; a basis alone.
 
 means: normalized by means that the training people's crops teach, whole passages of them until there are so many a
 camera, for several strengths; half of a camera's crops being one person's, counted by passages or by crops; and the
@@ -95,17 +95,9 @@ class Trial:
         taught = self.train if rows is None else self.train.take(rows)
         return basis_of(taught.features, taught.people, cameras)
 
-    def unlabeled_basis(self, neighbors: bool = True, at_both: float = 1.0) -> Basis:
-        """A basis from passages of the training people, of whom this share is seen by more than one camera."""
-        people, number = np.unique(self.train.people.identities, return_inverse=True)
-        rng, cameras = np.random.default_rng(0), self.train.people.cameras
-        only = np.where(rng.random(len(people)) < at_both, 0, rng.choice(np.unique(cameras), len(people)))[number]
-        taught = self.train.take(np.flatnonzero((only == 0) | (only == cameras)))
-        applied = learn_means(taught.features, taught.codes).apply(taught.features, taught.codes)
-        passages = np.unique(taught.passages, axis=0, return_inverse=True)[1]
-        return learn_basis(
-            applied, (mutual_neighbors(applied, passages, taught.codes) if neighbors else passages).tolist()
-        )
+    @property
+    def judged(self) -> People:
+        return _joined((self.query, self.gallery))
 
 
 def main() -> None:
@@ -185,13 +177,17 @@ def ranking(trials: Sequence[Trial], rerank: bool) -> None:
             ]
             for people in PEOPLE
         },
-        "normalized, basis from passages": [_with(trial.means(), trial.unlabeled_basis(False)) for trial in trials],
+        "normalized, basis from passages": [_with(trial.means(), _unlabeled(trial.train, False)) for trial in trials],
         **{
             f"normalized, basis from neighbors, {share:.0%} at both": [
-                _with(trial.means(), trial.unlabeled_basis(at_both=share)) for trial in trials
+                _with(trial.means(), _unlabeled(_some_at_both(trial.train, share))) for trial in trials
             ]
             for share in AT_BOTH
         },
+        "normalized, basis from own passages": [
+            _with(trial.means(), _unlabeled(trial.judged, False)) for trial in trials
+        ],
+        "normalized, basis from own neighbors": [_with(trial.means(), _unlabeled(trial.judged)) for trial in trials],
         "basis alone": [_with(trial.means(cameras=False), trial.basis(cameras=False)) for trial in trials],
     }
     print("| | Rank-1 | mAP | mINP | gain in mAP over plain | over normalized |\n|---|---|---|---|---|---|")
@@ -271,6 +267,22 @@ def _learned(people: People, strength: float | None = None, passages: bool = Tru
     if strength is None:
         return learn_means(people.features, people.codes, of_whom)
     return learn_means(people.features, people.codes, of_whom, strength=strength)
+
+
+def _unlabeled(taught: People, neighbors: bool = True) -> Basis:
+    """A basis from passages without labels, mutual neighbors taken for one person or not."""
+    applied = learn_means(taught.features, taught.codes).apply(taught.features, taught.codes)
+    passages: Ints = np.unique(taught.passages, axis=0, return_inverse=True)[1]
+    people = mutual_neighbors(applied, passages.tolist(), taught.codes) if neighbors else passages
+    return learn_basis(applied, people.tolist())
+
+
+def _some_at_both(train: People, share: float) -> People:
+    """The training people, of whom this share is seen by all cameras, the others by one of them."""
+    people, number = np.unique(train.people.identities, return_inverse=True)
+    rng, cameras = np.random.default_rng(0), train.people.cameras
+    only = np.where(rng.random(len(people)) < share, -1, rng.choice(np.unique(cameras), len(people)))[number]
+    return train.take(np.flatnonzero((only == -1) | (only == cameras)))
 
 
 def _some(train: People, crops: int, draw: int) -> People:

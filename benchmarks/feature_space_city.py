@@ -7,11 +7,11 @@ test people, each crop a tracklet without a time, camera 1 and camera 2 in two b
 of each manifest, whose `city.yaml` lies beside it. `--held-out`: 100 of the training people in place of the test
 people, to choose settings with.
 
-Three models: the embedder; with means of the judged cameras, learned from their crops without labels; and with a basis
-besides, from training people. Every fourth of the training people calibrates each model (the operating point with the
-best F1), and teaches no basis. Prints for each level: pairwise F1, precision, recall, IDF1; the calibration error of
-the compared pairs with a probability of 0.05 to 0.95, what right probabilities would show, and how many pairs these
-are.
+Four models: the embedder; with means of the judged cameras, learned from their crops without labels; with a basis
+besides, from training people; and with a basis from the judged tracklets in its place. Every fourth of the training
+people calibrates each model (the operating point with the best F1), and teaches no basis. Prints for each level:
+pairwise F1, precision, recall, IDF1; the calibration error of the compared pairs with a probability of 0.05 to 0.95,
+what right probabilities would show, and how many pairs these are.
 """
 
 import argparse
@@ -38,7 +38,7 @@ from pipeline.ingest.manifest import ingest_manifest
 from pipeline.registry import ModelRow, register_model, use_model
 from pipeline.resolve import embed_camera, resolve_unit
 from pipeline.spaces.derived import register_space
-from pipeline.spaces.learning import learn_space
+from pipeline.spaces.learning import BasisSource, calibrating_people, learn_space
 from pipeline.store import Store
 from reid_core.datasets import open_dataset
 from reid_core.evaluation.evaluate import features_of, model_directory
@@ -54,7 +54,7 @@ from schemas.city_file import City
 from schemas.levels import UPWARD, Level, level_of, parent_of
 from schemas.settings import Settings, settings
 
-WAYS = ("plain", "normalized", "with a basis")
+WAYS = ("plain", "normalized", "with a basis", "with a basis without labels")
 TEST, TRAIN = ("query", "bounding_box_test"), "bounding_box_train"
 STREET = City.model_validate(
     {
@@ -78,8 +78,7 @@ def main() -> None:
     parser.add_argument("--ways", default=",".join(WAYS), help="which of the models")
     given = parser.parse_args()
     with model_directory(given.model, given.convention, settings()) as model, tempfile.TemporaryDirectory() as folder:
-        teach, fit, held_out = _divide(given.data)
-        calibration = _some_people(given.data, Path(folder) / "calibration", fit, TRAIN)
+        teach, held_out = _divide(given.data)
         judged = _some_people(given.data, Path(folder) / "judged", held_out, TEST[1]) if given.held_out else given.data
         basis = _basis(model, given.data, teach)
         print("| | judged | level | F1 | precision | recall | IDF1 | calibration error (floor; pairs) |")
@@ -91,10 +90,10 @@ def main() -> None:
                     _ingest(store, source)
                     core, used = _model(store, model, way, basis)
                     directory = used.directory(store.settings)
-                    # The calibration's city has means of its own cameras: one fit for all that is judged.
-                    fitted = fitted or calibrate(
-                        settings(), directory, f"market1501:{calibration}", max_false_merge_rate=1.0
-                    )
+                    # The calibration's city has means of its own cameras, and the same basis: one fit for all that is
+                    # judged, but where each of these has taught a basis of its own.
+                    if fitted is None or way == WAYS[3]:
+                        fitted = calibrate(settings(), directory, f"market1501:{given.data}", max_false_merge_rate=1.0)
                     write_calibrations(store, used.id, fitted)
                     levels = {found.level: found for found in fitted.levels}
                     name = source.parent.name if source.is_file() else "the data set"
@@ -102,13 +101,12 @@ def main() -> None:
                         print(f"| {way} | {name} | {level} | {' | '.join(cells)} |", flush=True)
 
 
-def _divide(data: Path) -> tuple[set[int], set[int], set[int]]:
-    """The training people that teach the basis, those that calibrate, and 100 others that may be judged."""
-    people = sorted({sample.identity for sample in open_dataset(f"market1501:{data}").train})
-    fit = people[::4]
-    rest = [person for person in people if person not in set(fit)]
+def _divide(data: Path) -> tuple[set[int], set[int]]:
+    """The training people that teach the basis, and 100 others that may be judged; neither calibrate."""
+    people = {sample.identity for sample in open_dataset(f"market1501:{data}").train}
+    rest = sorted(people - calibrating_people(people, of_basis=True))
     held_out = np.random.default_rng(0).choice(rest, 100, replace=False).tolist()
-    return set(rest) - set(held_out), set(fit), set(held_out)
+    return set(rest) - set(held_out), set(held_out)
 
 
 def _some_people(data: Path, folder: Path, people: set[int], split: str) -> Path:
@@ -148,8 +146,9 @@ def _model(store: Store, directory: Path, way: str, basis: Basis) -> tuple[ReIDC
         embed_camera(store, core, CropStore(ours), base, camera)
     if way == WAYS[0]:
         return core, base
-    learned = learn_space(store, core, base, cameras, "none" if way == WAYS[1] else basis)
-    register_space(store, base, learned, "space", "none" if way == WAYS[1] else "people", "the judged crops")
+    source: BasisSource = "none" if way == WAYS[1] else "people" if way == WAYS[2] else "tracklets"
+    learned = learn_space(store, core, base, cameras, basis if source == "people" else source)
+    register_space(store, base, learned, "space", source, "the judged crops")
     used = use_model(store, "space")
     return open_core(ours, used.directory(ours)), used
 

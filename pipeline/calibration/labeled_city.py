@@ -16,7 +16,7 @@ from pipeline.ingest.manifest import ingest_manifest
 from pipeline.registry import ModelRow, models, register_model, use_model
 from pipeline.resolve import embed_camera, resolve_unit, units_within
 from pipeline.spaces.derived import register_space
-from pipeline.spaces.learning import learn_space
+from pipeline.spaces.learning import calibrating_people, learn_space
 from pipeline.store import Store
 from reid_core.files import open_space, read_card, save_base
 from reid_core.serving.core import ReIDCore
@@ -32,8 +32,6 @@ OnStep = Callable[[str], None]
 
 #: Cameras of each simulated city. Fewer give too few streets, more take longer.
 _CAMERAS = 64
-#: People taken from a data set. More would take an hour and change the fit little.
-_MAX_PEOPLE = 200
 
 
 @contextmanager
@@ -59,7 +57,9 @@ def labeled_city(
             if kind == "rendered":
                 _ingest_rendered(store, crops, _seeds(source), home, on_step, withheld)
             elif kind == "market1501":
-                _ingest_market(store, crops, Path(argument), home, on_step, withheld)
+                space = read_card(model_directory).feature_space
+                of_basis = space is not None and space.basis == "people"
+                _ingest_market(store, crops, Path(argument), home, on_step, withheld, of_basis)
             base = _register(store, model_directory)
             if kind == "simulated":
                 _ingest_simulated(store, base, _seeds(source), on_step, withheld)
@@ -165,13 +165,19 @@ def _in_district(code: str, district: str) -> str:
 
 
 def _ingest_market(
-    store: Store, crops: CropStore, directory: Path, home: Path, on_step: OnStep, withheld: Withheld | None
+    store: Store,
+    crops: CropStore,
+    directory: Path,
+    home: Path,
+    on_step: OnStep,
+    withheld: Withheld | None,
+    of_basis: bool,
 ) -> None:
-    """The training people, or all if there is no training folder; at most _MAX_PEOPLE of them, evenly spaced."""
+    """The training people who calibrate, or those of all if there is no training folder."""
     splits = ["bounding_box_train"] if (directory / "bounding_box_train").is_dir() else None
     files = dataset_files(directory, splits)
-    people = sorted({file.person for file in files})
-    chosen = set(people[:: -(-len(people) // _MAX_PEOPLE)])
+    people = {file.person for file in files}
+    chosen = calibrating_people(people, of_basis)
     on_step(f"{directory}: {len(chosen)} of {len(people)} people")
     subset = home / "market" / SPLITS[0]
     subset.mkdir(parents=True)

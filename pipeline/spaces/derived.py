@@ -8,11 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from pipeline.city.units import read_city
 from pipeline.crops.crop_store import CropStore
 from pipeline.registry import ModelRow, check_name, find_model, model_by_id, register_model
 from pipeline.resolve.embed import any_missing, embed_camera
-from pipeline.spaces.learning import BasisSource, LearnedSpace, Unlabeled, basis_from, learn_space
+from pipeline.spaces.learning import BasisSource, LearnedSpace, Unlabeled, basis_from, learn_space, teaching_people
 from pipeline.store import Store
 from reid_core.datasets import Dataset
 from reid_core.feature_space import Basis
@@ -43,7 +45,8 @@ def normalize(
 ) -> Normalized:
     """Learns the unit's feature space of the model `base` from its crops up to now, and registers it as `name`.
 
-    basis: "none", "tracklets" of the same crops, or a labeled data set with training people.
+    basis: "none", "tracklets" of the same crops, or a labeled data set with training people, of whom those teach it
+    who would not calibrate the model.
 
     Crops without a feature of the base are embedded first. Nothing else changes, and later crops do not change it. The
     same stored features give the same files, so that the same call again writes nothing. Raises InputError, CityError
@@ -71,8 +74,9 @@ def normalize(
     kind: BasisSource
     given: Unlabeled | Basis
     if isinstance(basis, Dataset):
-        kind, given = "people", basis_from(core, basis, on_step)
-        learned_from = f"crops of {unit}; basis of {basis.counts('train').people} people of {basis.source}"
+        people = teaching_people(basis, core.card.input)
+        kind, given = "people", basis_from(core, people, on_step)
+        learned_from = f"crops of {unit}; basis of {len(np.unique(people.identities))} people of {basis.source}"
     else:
         kind, given, learned_from = basis, basis, f"crops of {unit}"
     learned = learn_space(store, core, model, cameras, given)

@@ -5,7 +5,7 @@ are taken evenly over all that a camera has seen, day and night, in an order tha
 arrived changes nothing.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
@@ -19,10 +19,12 @@ from pipeline.resolve.tracklets import CropColumns, group
 from pipeline.store import Store
 from pipeline.store.copy import copy_out
 from reid_core.datasets import Dataset
+from reid_core.datasets.person_pictures import JUNK, PersonPictures
 from reid_core.evaluation.spaces import basis_of
 from reid_core.feature_space import Basis, FeatureSpace, learn_basis, learn_means, mutual_neighbors
 from reid_core.serving.core import ReIDCore
 from schemas.arrays import Floats
+from schemas.cards import InputConvention
 from schemas.errors import InputError
 from schemas.settings import AssociationSettings
 
@@ -35,6 +37,8 @@ BasisSource = Literal["none", "tracklets", "people"]
 _TRACKLETS, _CROPS_EACH = 256, 16
 #: Most crops of all cameras that a basis is learned from.
 _BASIS_CROPS = 20_000
+#: Most people who calibrate. More would take an hour and change the fit little.
+_CALIBRATING = 200
 #: Training pictures that are embedded at a time.
 _PICTURES = 256
 #: With fewer tracklets in all, nothing is learned.
@@ -103,12 +107,27 @@ def learn_space(
     return LearnedSpace(space, read, {camera: seen_at.count(camera) for camera in dict.fromkeys(seen_at)})
 
 
-def basis_from(core: ReIDCore, dataset: Dataset, on_step: Callable[[str], None]) -> Basis:
-    """The basis that the training people of a labeled data set teach. core: of the base.
+def calibrating_people(people: Iterable[int], of_basis: bool = False) -> set[int]:
+    """Those of a labeled data set's people who calibrate a model: at most 200, evenly spaced by number.
 
-    Raises InputError where they teach none, and what reading the pictures raises.
+    of_basis: of a space whose basis people teach, a quarter at most. The others teach it (`teaching_people`): a basis
+    fits its own people too well, so that probabilities learned from them are wrong for others.
     """
-    people = dataset.load("train", core.card.input)
+    known = sorted(set(people))
+    return set(known[:: max(-(-len(known) // _CALIBRATING), 4 if of_basis else 1)])
+
+
+def teaching_people(dataset: Dataset, convention: InputConvention) -> PersonPictures:
+    """The training people who teach a basis: of a data set that can calibrate, those who would not."""
+    people = dataset.load("train", convention)
+    teach = people.identities != JUNK
+    if dataset.source.startswith("market1501:"):
+        teach &= ~np.isin(people.identities, list(calibrating_people(people.identities[teach].tolist(), of_basis=True)))
+    return people.select(np.flatnonzero(teach))
+
+
+def basis_from(core: ReIDCore, people: PersonPictures, on_step: Callable[[str], None]) -> Basis:
+    """The basis that labeled people teach. core: of the base. Raises InputError where they teach none."""
     features = np.empty((len(people), core.card.raw_dims))
     for start in range(0, len(people), _PICTURES):
         part = slice(start, start + _PICTURES)

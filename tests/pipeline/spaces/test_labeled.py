@@ -16,7 +16,7 @@ from pipeline.spaces.learning import Unlabeled
 from pipeline.store import Store
 from pipeline.store.embedded import EmbeddedServer
 from pipeline.training.comparison import measure
-from reid_core.datasets import open_dataset
+from reid_core.datasets import Dataset, open_dataset
 from reid_core.evaluation.evaluate import evaluate
 from reid_core.feature_space import FeatureSpace
 from reid_core.serving.core import ReIDCore, compared_features
@@ -35,31 +35,38 @@ def town(server: EmbeddedServer, city_files: Path, model_folder: Path) -> Iterat
 
 
 @pytest.fixture(scope="module")
-def space(town: Town) -> ModelRow:
-    """A space with a basis, learned in a small city."""
-    return learned(town, "space", "tracklets")
+def market(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A data set of 32 people at two cameras."""
+    people = training_set(5, 32, 4, (128, 64))
+    folder = tmp_path_factory.mktemp("market") / "bounding_box_train"
+    folder.mkdir()
+    for number, (picture, person) in enumerate(zip(people.pictures, people.identities.tolist(), strict=True)):
+        name = f"{person + 1:04}_c{1 + number % 2}s1_{number:06}_01.jpg"
+        assert cv2.imwrite(str(folder / name), picture[..., ::-1])
+    return f"market1501:{folder.parent}"
 
 
-def learned(town: Town, name: str, basis: Unlabeled) -> ModelRow:
+@pytest.fixture(scope="module")
+def space(town: Town, market: str) -> ModelRow:
+    """A space with a basis of labeled people, learned in a small city."""
+    return learned(town, "space", open_dataset(market))
+
+
+def learned(town: Town, name: str, basis: Unlabeled | Dataset) -> ModelRow:
     def opened(model: ModelRow) -> ReIDCore:
         return open_core(town.store.settings, model.directory(town.store.settings))
 
     return normalize(town.store, CropStore(town.store.settings), opened, "test", "d1", name, basis).model
 
 
-def test_a_labeled_city_has_means_of_its_own_cameras_and_the_same_basis(
-    town: Town, space: ModelRow, tmp_path: Path
+def test_a_labeled_city_has_means_of_its_own_cameras_the_same_basis_and_people_who_did_not_teach_it(
+    town: Town, space: ModelRow, market: str
 ) -> None:
     settings = town.store.settings
-    people = training_set(5, 8, 4, (128, 64))
-    folder = tmp_path / "market" / "bounding_box_train"
-    folder.mkdir(parents=True)
-    for number, (picture, person) in enumerate(zip(people.pictures, people.identities.tolist(), strict=True)):
-        name = f"{person + 1:04}_c{1 + number % 2}s1_{number:06}_01.jpg"
-        assert cv2.imwrite(str(folder / name), picture[..., ::-1])
-    withheld = Withheld()
-    source = f"market1501:{folder.parent}"
-    with labeled_city(settings, space.directory(settings), source, lambda _: None, withheld) as (_, core, model):
+    withheld, steps = Withheld(), list[str]()
+    with labeled_city(settings, space.directory(settings), market, steps.append, withheld) as (_, core, model):
+        assert steps[0].endswith(": 8 of 32 people") and space.card.feature_space is not None
+        assert "basis of 24 people" in space.card.feature_space.learned_from
         assert model.base_id is not None and model.in_use and core.space is not None
         its = FeatureSpace.open(space.directory(settings))
         assert its.basis is not None and core.space.basis is not None
