@@ -9,9 +9,8 @@ and differences in mAP with their intervals over people. What is learned is lear
 chosen there. `--crops K` compares means of K crops of a person at one camera, as the city compares tracklets. Gates
 have `--seeds` seeds, other ways none.
 
-- plain, normalized, basis: `reid_core.feature_space`; a camera's mean is that of the crops that are judged.
-- length kept: the basis on features that are L2-normalized after their camera's mean was taken off, with a constant
-  channel beside it. So a crop near its camera's mean, of which little can be said, stays near everyone.
+- plain, normalized: a camera's mean is that of the crops that are judged.
+- basis, length kept: without and with a constant channel beside the basis (`reid_core.feature_space`).
 - PLDA: log-odds of one person against two, each normally distributed (Ioffe 2006).
 - Sub, Sub+Squ, Sub+Abs: the paper's module, trained separately on the test distance.
 - gate from 1: the same with the gate exp(W2 relu(W1 |x - y|)), which begins as 1 and has D/16 hidden channels.
@@ -20,7 +19,9 @@ have `--seeds` seeds, other ways none.
 """
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,7 +34,7 @@ from reid_core.datasets.person_pictures import JUNK
 from reid_core.diff_attention import DiffAttention
 from reid_core.evaluation.evaluate import features_of, model_directory
 from reid_core.evaluation.ranking import RankingMetrics, RankingScores, over_seeds, paired_bootstrap
-from reid_core.feature_space import learn_basis, learn_means
+from reid_core.feature_space import Basis, learn_basis, learn_means
 from reid_core.files import read_card
 from reid_core.training.losses import batch_hard_triplet
 from reid_core.training.sampling import identity_batches
@@ -45,11 +46,8 @@ from schemas.settings import settings
 PARTS = 7
 #: The ridge of PLDA and of whitened features, in parts of the mean variance within a person.
 RIDGE = 0.5
-#: The square of the constant channel, in parts of the mean square of a feature's length in the basis.
-CONSTANT = 1.0
-#: Training of gates: epochs, people in a batch and pictures of each, Adam's rate by kind.
+#: Training of gates: epochs, people in a batch and pictures of each.
 EPOCHS, PEOPLE, PICTURES = 2, 16, 4
-RATES = {"paper": 3e-4, "from 1": 1e-4, "weights": 1e-2}
 
 
 class Side(NamedTuple):
@@ -176,30 +174,27 @@ def plain(task: Task) -> Task:
     return Task(*(side._replace(features=unit(side.features)) for side in task))
 
 
-def normalized(task: Task) -> Task:
-    """Each camera's mean taken off: those of the crops to learn from, and of the crops that are judged."""
+def placed(task: Task, basis: Basis | None) -> Task:
+    """In a space of each camera's mean: those of the crops to learn from, and of the crops that are judged."""
     judged = Side(*(np.concatenate(part) for part in zip(task.query, task.gallery, strict=True)))
-    spaces = [learn_means(side.features, codes(side)) for side in (task.taught, judged)]
-    applied = zip((spaces[0], spaces[1], spaces[1]), task, strict=True)
+    means = [learn_means(side.features, codes(side)) for side in (task.taught, judged)]
+    spaces = [replace(found, basis=basis) for found in (means[0], means[1], means[1])]
+    applied = zip(spaces, task, strict=True)
     return Task(*(side._replace(features=space.apply(side.features, codes(side))) for space, side in applied))
 
 
-def in_basis(task: Task) -> Task:
-    return plain(not_yet_unit(task))
-
-
-def not_yet_unit(task: Task) -> Task:
-    centered = normalized(task)
-    return times(centered, learn_basis(centered.taught.features, centered.taught.people.tolist()).matrix)
+def normalized(task: Task) -> Task:
+    return placed(task, None)
 
 
 def with_length(task: Task) -> Task:
-    found = not_yet_unit(task)
-    constant = np.sqrt(CONSTANT * np.square(found.taught.features).sum(axis=1).mean())
-    beside = ((0, 0), (0, 1))
-    return plain(
-        Task(*(side._replace(features=np.pad(side.features, beside, constant_values=constant)) for side in found))
-    )
+    taught = normalized(task).taught
+    return placed(task, learn_basis(taught.features, taught.people.tolist()))
+
+
+def in_basis(task: Task) -> Task:
+    taught = normalized(task).taught
+    return placed(task, replace(learn_basis(taught.features, taught.people.tolist()), length_kept=False))
 
 
 def whitened(task: Task) -> Task:
@@ -208,7 +203,8 @@ def whitened(task: Task) -> Task:
     within, between = covariances(centered.taught)
     variance, axes = np.linalg.eigh(within)
     whitening = (axes * variance**-0.5) @ axes.T
-    return plain(times(centered, whitening @ np.linalg.eigh(whitening @ between @ whitening)[1]))
+    turned = whitening @ np.linalg.eigh(whitening @ between @ whitening)[1]
+    return plain(Task(*(side._replace(features=side.features @ turned) for side in centered)))
 
 
 def covariances(side: Side) -> tuple[Floats, Floats]:
@@ -226,10 +222,6 @@ def covariances(side: Side) -> tuple[Floats, Floats]:
 
 def codes(side: Side) -> list[str]:
     return list(map(str, side.cameras.tolist()))
-
-
-def times(task: Task, basis: Floats) -> Task:
-    return Task(*(side._replace(features=side.features @ basis) for side in task))
 
 
 def unit(features: Floats) -> Floats:
@@ -256,48 +248,33 @@ def plda(task: Task, _: int) -> Floats:
     return found
 
 
-class Gate(nn.Module):
-    """A module that is trained on its distances."""
-
-    def distance_matrix(self, x: Tensor, y: Tensor) -> Tensor:
-        """Test distances (m, n) of x (m, D), the queries, and y (n, D)."""
-        raise NotImplementedError
+#: Test distances (m, n) of x (m, D), the queries, and y (n, D); and what is trained.
+Gate = tuple[Callable[[Tensor, Tensor], Tensor], Iterable[nn.Parameter]]
 
 
-class GateFromOne(Gate):
+def from_one(dims: int) -> Gate:
     """Gate exp(W2 relu(W1 |x - y|)), 1 at the start."""
-
-    def __init__(self, dims: int) -> None:
-        super().__init__()
-        self.squeeze, self.excite = nn.Linear(dims, dims // 16), nn.Linear(dims // 16, dims)
-        nn.init.zeros_(self.excite.weight)
-        nn.init.zeros_(self.excite.bias)
-
-    def distance_matrix(self, x: Tensor, y: Tensor) -> Tensor:
-        difference = (x[:, None] - y[None]).abs()
-        return gated_distances(torch.exp(self.excite(torch.relu(self.squeeze(difference)))), x, y)
+    squeeze, excite = nn.Linear(dims, dims // 16), nn.Linear(dims // 16, dims)
+    nn.init.zeros_(excite.weight)
+    nn.init.zeros_(excite.bias)
+    inner = nn.Sequential(squeeze, nn.ReLU(), excite)
+    return lambda x, y: gated_distances(torch.exp(inner((x[:, None] - y[None]).abs())), x, y), inner.parameters()
 
 
-class Weights(Gate):
+def weights(dims: int) -> Gate:
     """One gate for all pairs, 1 at the start."""
-
-    def __init__(self, dims: int) -> None:
-        super().__init__()
-        self.logarithms = nn.Parameter(torch.zeros(dims))
-
-    def distance_matrix(self, x: Tensor, y: Tensor) -> Tensor:
-        return gated_distances(torch.exp(self.logarithms).expand(len(x), len(y), -1), x, y)
+    logarithms = nn.Parameter(torch.zeros(dims))
+    return lambda x, y: gated_distances(torch.exp(logarithms).expand(len(x), len(y), -1), x, y), [logarithms]
 
 
-class Paper(Gate):
+def paper(transform: str) -> Callable[[int], Gate]:
     """The paper's module."""
 
-    def __init__(self, dims: int, transform: DiffAttentionSettings) -> None:
-        super().__init__()
-        self.module = DiffAttention(dims, transform)
+    def made(dims: int) -> Gate:
+        module = DiffAttention(dims, DiffAttentionSettings.model_validate({"transform": transform}))
+        return partial(module.distance_matrix, normalize=True), module.parameters()
 
-    def distance_matrix(self, x: Tensor, y: Tensor) -> Tensor:
-        return self.module.distance_matrix(x, y, normalize=True)
+    return made
 
 
 def gated_distances(gate: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -316,8 +293,8 @@ def trained(make: Callable[[int], Gate], rate: float) -> Callable[[Task, int], F
         # Channels of unit variance, as those of the features that the module was made for.
         scale = task.taught.features.shape[1] ** 0.5
         taught, query, gallery = (torch.from_numpy(scale * unit(side.features)).float() for side in task)
-        gate = make(taught.shape[1])
-        adam = torch.optim.Adam(gate.parameters(), lr=rate)
+        distances_of, parameters = make(taught.shape[1])
+        adam = torch.optim.Adam(parameters, lr=rate)
         labels = torch.from_numpy(task.taught.people)
         batches = [
             batch
@@ -328,21 +305,16 @@ def trained(make: Callable[[int], Gate], rate: float) -> Callable[[Task, int], F
         for batch in batches:
             rows = taught[batch]
             adam.zero_grad()
-            loss = 10 * batch_hard_triplet(gate.distance_matrix(rows, rows), labels[batch], None)
+            loss = 10 * batch_hard_triplet(distances_of(rows, rows), labels[batch], None)
             loss.backward()  # type: ignore[no-untyped-call]
             adam.step()
             schedule.step()
         with torch.inference_mode():
-            found = [gate.distance_matrix(part, gallery) for part in torch.split(query, 16)]
+            found = [distances_of(part, gallery) for part in torch.split(query, 16)]
         distances: Floats = torch.cat(found).double().numpy()
         return -distances
 
     return alike
-
-
-def paper(transform: str) -> Callable[[Task, int], Floats]:
-    chosen = DiffAttentionSettings.model_validate({"transform": transform})
-    return trained(lambda dims: Paper(dims, chosen), RATES["paper"])
 
 
 #: Ways without a gate, by name.
@@ -356,15 +328,15 @@ SPACES = {
 }
 #: All, in the order of the table; those with a gate begin with the name of their space.
 WAYS = SPACES | {
-    "basis + Sub": Way(in_basis, paper("sub")),
-    "basis + Sub+Squ": Way(in_basis, paper("sub_squ")),
-    "basis + Sub+Abs": Way(in_basis, paper("sub_abs")),
-    "basis + gate from 1": Way(in_basis, trained(GateFromOne, RATES["from 1"])),
-    "basis + weights": Way(in_basis, trained(Weights, RATES["weights"])),
-    "length kept + gate from 1": Way(with_length, trained(GateFromOne, RATES["from 1"])),
-    "whitened + Sub": Way(whitened, paper("sub")),
-    "whitened + weights": Way(whitened, trained(Weights, RATES["weights"])),
-    "normalized + Sub": Way(normalized, paper("sub")),
+    "basis + Sub": Way(in_basis, trained(paper("sub"), 3e-4)),
+    "basis + Sub+Squ": Way(in_basis, trained(paper("sub_squ"), 3e-4)),
+    "basis + Sub+Abs": Way(in_basis, trained(paper("sub_abs"), 3e-4)),
+    "basis + gate from 1": Way(in_basis, trained(from_one, 1e-4)),
+    "basis + weights": Way(in_basis, trained(weights, 1e-2)),
+    "length kept + gate from 1": Way(with_length, trained(from_one, 1e-4)),
+    "whitened + Sub": Way(whitened, trained(paper("sub"), 3e-4)),
+    "whitened + weights": Way(whitened, trained(weights, 1e-2)),
+    "normalized + Sub": Way(normalized, trained(paper("sub"), 3e-4)),
 }
 
 
