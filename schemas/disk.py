@@ -31,6 +31,15 @@ def make_folders(folder: Path) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
 
 
+def sync_folder(folder: Path) -> None:
+    """Returns only when the names of the folder's files are on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def replacing(path: Path, *, mode: int = 0o666) -> Iterator[Path]:
     """Yields a path beside `path` to write to; on success that file replaces `path`, on an error it is removed.

@@ -138,6 +138,10 @@ class Settings(BaseSettings):
     audit_checkpoints: Path | None = Field(
         None, description="file for signed checkpoints of the audit, best on another machine's disk; else in the home"
     )
+    key_file: Path | None = Field(
+        None,
+        description="file of the key that wraps those of pictures and backups, best on another disk; else in the home",
+    )
     prefect_url: Line | None = Field(
         None, description="API address of a Prefect server supplied by the user; else one is started on loopback"
     )

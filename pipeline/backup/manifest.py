@@ -14,7 +14,7 @@ from schemas.validation import fault_line
 
 MANIFEST = "manifest.json"
 #: The folders of a data directory that a backup holds.
-FOLDERS = ("crops", "models", "detectors", "attributes", "context")
+FOLDERS = ("keys", "crops", "models", "detectors", "attributes", "context")
 #: The settings that decide what the embedder and the association compute, by which a restored home goes on as before.
 SETTINGS = ("association", "precision", "compile")
 
@@ -31,11 +31,12 @@ class Content(Frozen):
 
 
 class StoredFile(Frozen):
-    """A line of the list of files: a file of the data directory."""
+    """A line of the list of files: a file of the data directory, and its object."""
 
     path: str  # relative, below one of FOLDERS
-    sha256: Sha256
-    bytes: int = Field(ge=0)
+    sha256: Sha256  # of the object
+    bytes: int = Field(ge=0)  # of the object
+    sealed: bool = False  # with the backup's key; else the object is the file as it is
 
     @field_validator("path")
     @classmethod
@@ -49,7 +50,7 @@ class StoredFile(Frozen):
 class Manifest(Frozen):
     """The content of manifest.json."""
 
-    format: Literal[1] = 1
+    format: Literal[1, 2] = 2  # 1: nothing is encrypted that was not encrypted in the data directory
     taken_at: AwareDatetime  # the moment of the database's snapshot
     program: str  # version of urban-reid
     revision: str  # of the database
@@ -63,6 +64,7 @@ class Manifest(Frozen):
     file_bytes: int = Field(ge=0)
     missing_pictures: int = Field(ge=0)  # that rows name and the data directory does not have, or not undamaged
     missing_models: tuple[str, ...]
+    key: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{2})+$")] | None = None  # of the backup, wrapped, hex
 
 
 def settings_that_matter(settings: Settings) -> dict[str, Any]:

@@ -1,11 +1,19 @@
-"""Files by the SHA-256 of their content, objects/ab/cdef..., so that equal content is stored and copied once."""
+"""A backup's objects by the SHA-256 of their content, objects/ab/cdef..., so that it is stored and copied once.
+
+An object is a file of the data directory as it is, where that is encrypted, or sealed with the backup's key. The same
+file is sealed to the same object, so a further backup copies only what is new, and whoever has no key can tell a
+damaged object from a whole one.
+"""
 
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
+from pipeline.encryption.sealed import Sink, salt_of, seal, unseal
 from schemas.disk import make_folders, replacing
 
 _READ_BYTES = 1 << 20
@@ -35,23 +43,67 @@ def holds(path: Path, sha256: str) -> bool:
         return False
 
 
-def copy_whole(source: Path, to: Path, sha256: str) -> int:
-    """Copies a file whole or not at all, readable by this user only; its size in bytes.
+def object_hash(path: Path, key: bytes | None) -> str:
+    """SHA-256 (hex) of the object of a file, sealed with `key`; None: as it is. Raises OSError."""
+    if key is None:
+        return file_hash(path)
+    hashing = Hashing()
+    _seal(path, hashing, key)
+    return hashing.digest.hexdigest()
 
-    Raises DamagedFile if its content has another hash, FileNotFoundError if there is no `source`, OSError. The folders
-    of `to` are made as needed, closed to others.
+
+def copy_whole(source: Path, to: Path, sha256: str, key: bytes | None = None) -> int:
+    """Copies a file into its object, whole or not at all, readable by this user only; the object's size in bytes.
+
+    key: to seal it with. Raises DamagedFile if the object has another hash, FileNotFoundError if there is no `source`,
+    OSError. The folders of `to` are made as needed, closed to others.
     """
     make_folders(to.parent)
-    digest, size = hashlib.sha256(), 0
-    with source.open("rb") as reading, replacing(to, mode=0o600) as partial, partial.open("wb") as writing:
-        while part := reading.read(_READ_BYTES):
-            digest.update(part)
-            writing.write(part)
-            size += len(part)
+    with replacing(to, mode=0o600) as partial, partial.open("wb") as writing:
+        hashing = Hashing(writing)
+        if key is None:
+            with source.open("rb") as reading:
+                shutil.copyfileobj(reading, hashing, _READ_BYTES)
+        else:
+            _seal(source, hashing, key)
         writing.flush()
-        if digest.hexdigest() != sha256:
+        if hashing.digest.hexdigest() != sha256:
             raise DamagedFile(str(source))
-    return size
+    return hashing.size
+
+
+def bring_back(source: Path, to: Path, sha256: str, key: bytes | None) -> None:
+    """Copies an object into its file as `copy_whole` does a file into its object. `key` unseals it.
+
+    Raises BrokenSeal too.
+    """
+    if key is None:
+        copy_whole(source, to, sha256)
+        return
+    if not holds(source, sha256):
+        raise DamagedFile(str(source))
+    make_folders(to.parent)
+    with source.open("rb") as reading, replacing(to, mode=0o600) as partial, partial.open("wb") as writing:
+        unseal(key, reading, writing)
+
+
+def _seal(path: Path, to: Sink, key: bytes) -> None:
+    with path.open("rb") as reading:
+        salt = salt_of(key, hashlib.file_digest(reading, "sha256").digest())
+        reading.seek(0)
+        seal(key, reading, to, salt)
+
+
+class Hashing:
+    """Hashes and counts what is written, and writes it on to a file if there is one."""
+
+    def __init__(self, file: IO[bytes] | None = None) -> None:
+        self.digest, self.size, self._file = hashlib.sha256(), 0, file
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        self.size += len(data)
+        return len(data) if self._file is None else self._file.write(data)
 
 
 def walk(folder: Path) -> Iterator[Path]:
@@ -70,6 +122,6 @@ def walk(folder: Path) -> Iterator[Path]:
 
 
 def named_hash(relative: Path) -> str | None:
-    """The hash (hex) by which the crop store names a file: the end of its path. None for any other file."""
+    """The hash (hex) that names an object, or a picture of an earlier version: the end of its path; None for others."""
     found = "".join(relative.parts)[-64:]
     return found if _HASH.fullmatch(found) else None

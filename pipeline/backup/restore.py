@@ -15,9 +15,11 @@ from pathlib import Path
 from sqlalchemy import Connection, text
 
 from pipeline.backup.database import as_owner, database_of
+from pipeline.backup.keys import restored_key
 from pipeline.backup.manifest import FOLDERS, MANIFEST, Manifest, read_files, read_manifest, settings_that_matter
-from pipeline.backup.objects import DamagedFile, copy_whole, file_hash, holds, object_path, walk
+from pipeline.backup.objects import DamagedFile, bring_back, file_hash, holds, object_hash, object_path, walk
 from pipeline.city.decision_digest import decision_digest
+from pipeline.encryption.sealed import BrokenSeal, unseal
 from pipeline.governance.audit import Action, audit
 from pipeline.store import dump, schema
 from pipeline.store.embedded_home import UNFINISHED, exists
@@ -53,10 +55,12 @@ def restore(settings: Settings, folder: Path, tell: Tell = lambda *_: None) -> R
         if not holds(folder / part.name, part.sha256):
             raise _damaged(folder, part.name)
     details = {"taken_at": manifest.taken_at.isoformat(), "digest": manifest.decision_digest}
-    needed = manifest.file_bytes + _room(settings, manifest.database.bytes)
+    needed = manifest.file_bytes + manifest.database.bytes + _room(settings, manifest.database.bytes)
     with _into(settings, file_hash(folder / MANIFEST), folder, FOLDERS, needed):
-        _copy_files(folder, settings.home, manifest, tell)
-        digest = _restore_database(settings, folder / manifest.database.name, details, tell)
+        key = restored_key(settings, folder, manifest)
+        _copy_files(folder, settings.home, manifest, key, tell)
+        with _plain_dump(settings.home, folder / manifest.database.name, key) as path:
+            digest = _restore_database(settings, path, details, tell)
         if digest not in (None, manifest.decision_digest):
             raise StoreError(
                 f"the restored database has the decision digest {digest}, and the backup's is "
@@ -163,16 +167,34 @@ def _check_empty(settings: Settings, folders: tuple[str, ...]) -> None:
             )
 
 
-def _copy_files(folder: Path, home: Path, manifest: Manifest, tell: Tell) -> None:
+def _copy_files(folder: Path, home: Path, manifest: Manifest, key: bytes | None, tell: Tell) -> None:
     for done, file in enumerate(read_files(folder, manifest)):
         tell("files copied", done, manifest.count)
-        to = home / file.path
-        if holds(to, file.sha256):
+        to, sealed_with = home / file.path, key if file.sealed else None
+        if to.exists() and object_hash(to, sealed_with) == file.sha256:
             continue
         try:
-            copy_whole(object_path(folder, file.sha256), to, file.sha256)
-        except (DamagedFile, FileNotFoundError):
+            bring_back(object_path(folder, file.sha256), to, file.sha256, sealed_with)
+        except (DamagedFile, FileNotFoundError, BrokenSeal):
             raise _damaged(folder, file.path) from None
+
+
+@contextmanager
+def _plain_dump(home: Path, path: Path, key: bytes | None) -> Iterator[Path]:
+    """The dump as PostgreSQL's programs read it: in the data directory while it is restored, where it was sealed."""
+    if key is None:
+        yield path
+        return
+    plain = home / "restore.dump"
+    try:
+        with path.open("rb") as reading, plain.open("wb") as writing:
+            plain.chmod(0o600)
+            unseal(key, reading, writing)
+        yield plain
+    except BrokenSeal:
+        raise _damaged(path.parent, path.name) from None
+    finally:
+        plain.unlink(missing_ok=True)
 
 
 def _damaged(folder: Path, what: str) -> InputError:

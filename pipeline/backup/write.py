@@ -7,16 +7,18 @@ snapshot name was there before them.
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 from sqlalchemy import Connection, text
 
 from pipeline.backup.database import database_of
+from pipeline.backup.keys import BackupKey, backup_key, keep_key_file
 from pipeline.backup.manifest import (
     FOLDERS,
     MANIFEST,
@@ -34,11 +36,14 @@ from pipeline.backup.objects import (
     file_hash,
     holds,
     named_hash,
+    object_hash,
     object_path,
     walk,
 )
 from pipeline.city.decision_digest import decision_digest
+from pipeline.crops.context_frames import context_store
 from pipeline.crops.crop_store import PROBES, CropStore, Place
+from pipeline.encryption.sealed import seal
 from pipeline.governance.audit import Action, audit
 from pipeline.ingest.features import SOURCE
 from pipeline.registry.folders import is_whole
@@ -104,11 +109,12 @@ def backup(settings: Settings, folder: Path, tell: Tell = lambda *_: None) -> Ba
             audit(connection, settings.operator, Action.BACKUP_WRITE, details={"folder": str(folder.absolute())})
         stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}"
         dump_path, list_path = folder / f"database-{stamp}.dump", folder / f"files-{stamp}.jsonl"
-        snapshot = _dump(store, dump_path, tell)
+        sealing = backup_key(settings, before)
+        snapshot = _dump(store, dump_path, sealing.key, tell)
         copied = _Copied()
-        kept = _kept_models(settings, folder, before, snapshot)
-        with replacing(list_path, mode=0o600) as partial, partial.open("w", encoding="utf-8") as lines:
-            for file in _copy_files(settings, folder, snapshot, kept, copied, tell):
+        lost = _lost_models(settings, snapshot)
+        with replacing(list_path, mode=0o600) as unfinished, unfinished.open("w", encoding="utf-8") as lines:
+            for file in _copy_files(settings, folder, snapshot, lost, before, sealing, copied, tell):
                 lines.write(json.dumps(file.model_dump(), ensure_ascii=False) + "\n")
         tell("checking and writing to the disk", 0, 0)
         manifest = Manifest(
@@ -124,8 +130,10 @@ def backup(settings: Settings, folder: Path, tell: Tell = lambda *_: None) -> Ba
             count=copied.listed,
             file_bytes=copied.listed_bytes,
             missing_pictures=sum(not gone and p not in copied.pictures for p, gone in snapshot.pictures.items()),
-            missing_models=tuple(sorted(name for name, files in kept.items() if not files)),
+            missing_models=tuple(sorted(lost - copied.models)),
+            key=sealing.wrapped.hex(),
         )
+        keep_key_file(settings, folder)
         os.sync()  # one for all files: the manifest names only what is on the disk
         write_manifest(folder, manifest)
         _prune(folder, manifest, copied.objects)
@@ -139,16 +147,20 @@ class _Copied:
         self.listed = self.listed_bytes = self.files = self.bytes = 0
         self.objects: set[str] = set()
         self.pictures: set[str] = set()
+        self.models: set[str] = set()
 
-    def listed_file(self, folder: Path, path: str, sha256: str) -> StoredFile:
-        """Counts a file, whose content the backup has by now."""
+    def listed_file(self, folder: Path, path: str, sha256: str, sealed: bool) -> StoredFile:
+        """Counts a file, whose object the backup has by now."""
         size = object_path(folder, sha256).stat().st_size
         self.objects.add(sha256)
         self.listed += 1
         self.listed_bytes += size
-        if path.startswith("crops/"):
-            self.pictures.add(path.removeprefix("crops/"))
-        return StoredFile(path=path, sha256=sha256, bytes=size)
+        top, _, within = path.partition("/")
+        if top == "crops":
+            self.pictures.add(within)
+        if top == "models":
+            self.models.add(within.partition("/")[0])
+        return StoredFile(path=path, sha256=sha256, bytes=size, sealed=sealed)
 
 
 def _check_place(settings: Settings, folder: Path) -> None:
@@ -170,22 +182,22 @@ def _began(connection: Connection) -> datetime | None:
     return found
 
 
-def _dump(store: Store, path: Path, tell: Tell) -> _Snapshot:
-    """Writes the dump; what the same snapshot says."""
+def _dump(store: Store, path: Path, key: bytes, tell: Tell) -> _Snapshot:
+    """Writes the dump, sealed; what the same snapshot says."""
     with database_of(store.settings) as database, store.begin() as connection:
         connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
         name, taken_at, server = connection.execute(
             text("SELECT pg_export_snapshot(), now(), current_setting('server_version')")
         ).one()
         tell("writing the dump of the database", 0, 0)
-        dump.write_dump(database, path, snapshot=name)
+        dump.write_dump(database, path, name, partial(seal, key))
         tell("reading the decisions", 0, 0)
         revision = schema.current(connection)
         assert revision is not None
         store_of_crops = CropStore(store.settings)
         named = connection.execution_options(yield_per=10_000).execute(_PICTURES, {"features": SOURCE})
         pictures = {
-            str(store_of_crops.path(Place(owner, day), bytes(picture)).relative_to(store_of_crops.root)): gone
+            str(_place(store_of_crops, Place(owner, day), bytes(picture)).relative_to(store_of_crops.root)): gone
             for picture, owner, day, gone in named
         }
         return _Snapshot(
@@ -199,19 +211,17 @@ def _dump(store: Store, path: Path, tell: Tell) -> _Snapshot:
         )
 
 
-def _kept_models(
-    settings: Settings, folder: Path, before: Manifest | None, snapshot: _Snapshot
-) -> dict[str, list[StoredFile]]:
-    """By name: models that are not whole in the data directory, with their files in the backup before, if there are."""
-    lost = {name for name, digest in snapshot.models.items() if not is_whole(settings.models_dir / name, digest)}
-    kept: dict[str, list[StoredFile]] = {name: [] for name in lost}
-    if lost and before is not None:
-        with suppress(InputError):  # that list is damaged
-            for file in read_files(folder, before):
-                top, name = Path(file.path).parts[:2]
-                if top == "models" and name in lost:
-                    kept[name].append(file)
-    return {name: files if all(_is_kept(folder, one.sha256) for one in files) else [] for name, files in kept.items()}
+def _place(crops: CropStore, place: Place, sha256: bytes) -> Path:
+    """Where a picture is, or was."""
+    try:
+        return crops.find(place, sha256) or crops.path(place, sha256)
+    except StoreError:  # the key of its day is damaged
+        return crops.earlier_path(place, sha256)
+
+
+def _lost_models(settings: Settings, snapshot: _Snapshot) -> set[str]:
+    """Models that are not whole in the data directory."""
+    return {name for name, digest in snapshot.models.items() if not is_whole(settings.models_dir / name, digest)}
 
 
 def _is_kept(folder: Path, sha256: str) -> bool:
@@ -222,35 +232,62 @@ def _copy_files(
     settings: Settings,
     folder: Path,
     snapshot: _Snapshot,
-    kept: dict[str, list[StoredFile]],
+    lost: set[str],
+    before: Manifest | None,
+    sealing: BackupKey,
     copied: _Copied,
     tell: Tell,
 ) -> Iterator[StoredFile]:
-    """Copies what is not there yet; yields each file that the backup holds.
+    """Copies what is not there yet; yields each file that the backup holds. `lost`: models that are not whole.
 
-    What the city lost though rows name it stays in the backup, because it may be the last copy. A damaged picture is
-    left out.
+    What is encrypted is copied as it is, all else sealed. What the city lost though rows name it stays in the backup,
+    because it may be the last copy. A damaged picture is left out.
     """
+    stores = {"crops": CropStore(settings), "context": context_store(settings)}
     paths = [(top, path) for top in FOLDERS for path in walk(settings.home / top)]
+
+    def store(source: Path, path: str, key: bytes | None) -> StoredFile:
+        known = object_hash(source, key)
+        if known not in copied.objects and not _is_kept(folder, known):
+            copied.bytes += copy_whole(source, object_path(folder, known), known, key)
+            copied.files += 1
+        return copied.listed_file(folder, path, known, key is not None)
+
     for done, (top, path) in enumerate(paths):
         tell("files copied or found there", done, len(paths))
         within = path.relative_to(settings.home / top)
         try:
-            known = named_hash(within) if top in ("crops", "context") else file_hash(path)
-            if known is None or (top == "models" and kept.get(within.parts[0])):
-                continue  # no picture but a part of one that is just being written; a model that is not whole
-            if known not in copied.objects and not _is_kept(folder, known):
-                copied.bytes += copy_whole(path, object_path(folder, known), known)
-                copied.files += 1
+            if top in stores and not stores[top].is_whole(path):
+                continue  # damaged, or no picture but a part of one that is just being written
+            if top == "models" and within.parts[0] in lost:
+                continue
+            encrypted = top == "keys" or (top in stores and named_hash(within) is None)
+            yield store(path, f"{top}/{within}", None if encrypted else sealing.key)
         except (DamagedFile, FileNotFoundError):  # a picture removed meanwhile; if a row names it, it is reported
             continue
-        yield copied.listed_file(folder, f"{top}/{within}", known)
-    for picture in sorted(snapshot.pictures.keys() - copied.pictures):
-        lost = named_hash(Path(picture))
-        if lost is not None and _is_kept(folder, lost):
-            yield copied.listed_file(folder, f"crops/{picture}", lost)
-    for file in (file for files in kept.values() for file in files):
-        yield copied.listed_file(folder, file.path, file.sha256)
+    for file in _still_named(folder, before, snapshot.pictures.keys() - copied.pictures, lost):
+        known = object_path(folder, file.sha256)
+        encrypted = file.path.startswith("crops/") and named_hash(Path(file.path)) is None
+        if file.sealed or encrypted:
+            yield copied.listed_file(folder, file.path, file.sha256, file.sealed)
+        else:  # of a backup that was not encrypted
+            yield store(known, file.path, sealing.key)
+
+
+def _still_named(folder: Path, before: Manifest | None, pictures: Set[str], models: set[str]) -> list[StoredFile]:
+    """What the backup before holds, undamaged, of these pictures, and of these models if it holds all of one."""
+    files: list[StoredFile] = []
+    damaged: set[str] = set()
+    if before is not None:
+        with suppress(InputError):  # that list is damaged
+            for file in read_files(folder, before):
+                top, _, within = file.path.partition("/")
+                model = within.partition("/")[0] if top == "models" else ""
+                if model in models or (top == "crops" and within in pictures):
+                    files.append(file)
+                    if not _is_kept(folder, file.sha256):
+                        damaged.add(model or file.path)
+    return [file for file in files if not {file.path, file.path.split("/")[1]} & damaged]
 
 
 def _content(path: Path) -> Content:

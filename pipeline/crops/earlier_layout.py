@@ -60,7 +60,7 @@ def _move(connection: Connection, crops: CropStore) -> None:
     for old, sha256, places in _claimed(connection, crops):
         if not places:
             _set_aside(crops, old)
-        elif all(crops.path(place, sha256).exists() for place in places):
+        elif all(crops.find(place, sha256) is not None for place in places):
             old.unlink(missing_ok=True)
     for folder in _folders(crops):
         for other in (path for path in folder.iterdir() if path.is_file() and not _NAME.fullmatch(path.name)):

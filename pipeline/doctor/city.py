@@ -119,7 +119,7 @@ def _pictures(store: Store) -> Iterator[Check]:
             ),
             {"features": SOURCE, "probes": PROBES},
         ).all()
-    paths = {str(crops.path(Place(row.owner, row.day), bytes(row.picture))): row for row in named}
+    paths = {str(_file(crops, Place(row.owner, row.day), bytes(row.picture))): row for row in named}
     wanted = {path: row.gone for path, row in paths.items() if not row.withdrawn}
     withdrawn = {path for path, row in paths.items() if row.withdrawn}
     missing, unnamed, parts = {path for path, is_gone in wanted.items() if not is_gone}, 0, 0
@@ -152,11 +152,16 @@ def _pictures(store: Store) -> Iterator[Check]:
         yield ok("files", "each file in the crop store is a crop's or a probe's picture")
 
 
+def _file(pictures: CropStore, place: Place, sha256: bytes) -> Path:
+    """Where the picture is, or should be."""
+    return pictures.find(place, sha256) or pictures.path(place, sha256)
+
+
 def check_context_frames(store: Store) -> Check:
     contexts = context_store(store.settings)
     with store.begin() as connection:
         many, expired = count_frames(connection), count_expired(connection, store.settings)
-        named = {str(contexts.path(place, picture)) for place, picture in named_frames(connection)}
+        named = {str(_file(contexts, place, picture)) for place, picture in named_frames(connection)}
     there = {str(path) for path in contexts.root.rglob("*") if path.is_file() and path.suffix != ".part"}
     kept = f"{many} context frames, each kept for {store.settings.context_days} days"
     if named - there:

@@ -66,17 +66,35 @@ def of_home(home: Path) -> Database:
     return Database(url, {"PATH": os.defpath, "LC_ALL": "C"}, lambda: connect(home, roles.OWNER, DATABASE), True)
 
 
-def write_dump(of: Database, path: Path, snapshot: str | None = None) -> None:
+def write_dump(
+    of: Database,
+    path: Path,
+    snapshot: str | None = None,
+    copy: Callable[[IO[bytes], IO[bytes]], object] = shutil.copyfileobj,
+) -> None:
     """Writes a dump, whole or not at all, readable by this user only. `snapshot`: that of pg_export_snapshot().
 
-    Raises StoreError, OSError.
+    copy: from the dump as it comes to the file. Raises StoreError, OSError.
     """
     with replacing(path, mode=0o600) as partial:
         how = ["--format=custom", "--compress=gzip:1", "--exclude-extension=*"]
         how += [f"--role={roles.OWNER}"] if of.is_owner else []
         how += [f"--snapshot={snapshot}"] if snapshot else []
         what = f"{path} cannot be written"
-        _run(what, "pg_dump", *how, f"--file={partial}", f"--dbname={of.address}", environment=of.environment)
+        with (
+            partial.open("wb") as file,
+            tempfile.TemporaryFile() as complaints,
+            _full_disk(what),
+            _started(
+                "pg_dump", *how, f"--dbname={of.address}", stdout=PIPE, stderr=complaints, env=of.environment
+            ) as writing,
+        ):
+            assert writing.stdout is not None
+            copy(writing.stdout, file)
+            file.flush()
+            if writing.wait():
+                complaints.seek(0)
+                raise StoreError(f"{what}: {_complaint(complaints.read().decode(errors='replace'))}")
 
 
 def contents(path: Path) -> str:
@@ -139,6 +157,15 @@ def _copy_script(script: IO[bytes], to: IO[bytes]) -> None:
         line = script.readline()
         to.write(_HEAD.get(line, line))
     shutil.copyfileobj(script, to, 1 << 20)
+
+
+@contextmanager
+def _full_disk(what: str) -> Iterator[None]:
+    """Turns what the disk of a dump says into StoreError."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"{what}: {error.strerror or error}") from None
 
 
 @contextmanager

@@ -97,7 +97,7 @@ def missing_pictures(store: Store, crops: CropStore, model: ModelRow) -> list[in
         row.id
         for batch in missing_crops(store, model)
         for row in batch
-        if not crops.path(place_of_crop(row.camera, row.captured_at), bytes(row.picture)).exists()
+        if crops.find(place_of_crop(row.camera, row.captured_at), bytes(row.picture)) is None
     ]
 
 

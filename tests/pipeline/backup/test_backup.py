@@ -12,12 +12,16 @@ import pytest
 from sqlalchemy import text
 
 from pipeline.backup import BackedUp, backup, restore, verify
+from pipeline.backup.keys import backup_key
 from pipeline.backup.manifest import read_files, read_manifest, write_manifest
-from pipeline.backup.objects import file_hash, object_path
+from pipeline.backup.objects import bring_back, copy_whole, file_hash, object_path
 from pipeline.backup.restore import other_settings
 from pipeline.city.status import status
 from pipeline.city.watermarks import mark_everything
+from pipeline.crops.crop_store import CropStore, place_of_crop
 from pipeline.doctor.folder import check_folder
+from pipeline.encryption.key_service import key_service
+from pipeline.encryption.sealed import unseal
 from pipeline.governance.audit_chain import verify_city
 from pipeline.ingest.undo import undo
 from pipeline.registry import model_in_use
@@ -179,7 +183,7 @@ def test_a_further_backup_copies_what_is_new_or_damaged_and_drops_what_the_city_
     assert not verify(folder).faults
     names = {path.name for path in folder.iterdir()}
     assert names == {
-        "backup.lock", "manifest.json", "objects", fourth.manifest.database.name, fourth.manifest.files.name
+        "backup.lock", "key-file", "manifest.json", "objects", fourth.manifest.database.name, fourth.manifest.files.name
     }  # fmt: skip
 
 
@@ -212,13 +216,15 @@ def test_what_the_city_lost_stays_in_its_backup(
 )
 def test_a_killed_backup_leaves_the_one_before_and_is_made_up_for(resolved: Town, copied: Path, step: str) -> None:
     before = read_manifest(copied)
-    shutil.rmtree(copied / "objects" / "00", ignore_errors=True)
+    lost = {file.path for file in read_files(copied, before) if file.sha256.startswith("0")}
+    for folder in (copied / "objects").glob("0?"):
+        shutil.rmtree(folder)
     killed_at(step, "backup", resolved.store.settings, copied)
     assert read_manifest(copied) == before
-    assert not [fault for fault in verify(copied).faults if "crops/00" not in fault]
+    assert {fault.split()[0] for fault in verify(copied).faults} <= lost
     after = backup(resolved.store.settings, copied)
     assert not verify(copied).faults
-    assert {path.name for path in copied.glob("*-*")} == {after.manifest.database.name, after.manifest.files.name}
+    assert {path.name for path in copied.glob("*-2*")} == {after.manifest.database.name, after.manifest.files.name}
 
 
 @pytest.mark.parametrize("step", ["files copied", "checking the decisions"])
@@ -246,7 +252,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_manifest(resolved: Town, small_di
 # ---- what a backup holds, and who may read it
 
 
-def test_a_backup_is_closed_to_others_and_holds_no_password(taken: Taken, resolved: Town) -> None:
+def test_a_backup_is_closed_to_others_and_holds_no_password(taken: Taken, resolved: Town, tmp_path: Path) -> None:
     folder = taken[0]
     for path in (folder, *folder.rglob("*")):
         assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path
@@ -254,13 +260,120 @@ def test_a_backup_is_closed_to_others_and_holds_no_password(taken: Taken, resolv
     assert isinstance(password, str)
     for path in (folder / "manifest.json", folder / taken[1].manifest.files.name):
         assert password not in path.read_text()
-    script = pg("pg_restore", "--file=-", str(folder / taken[1].manifest.database.name))
+    with (folder / taken[1].manifest.database.name).open("rb") as sealed, (tmp_path / "plain").open("wb") as plain:
+        key = backup_key(resolved.store.settings, taken[1].manifest).key
+        unseal(key, sealed, plain)
+    script = pg("pg_restore", "--file=-", str(tmp_path / "plain"))
     assert "PASSWORD" not in script.upper() and password not in script and "CREATE ROLE" not in script
 
 
 def test_settings_that_decide_are_compared(taken: Taken) -> None:
     settings = Settings(association=AssociationSettings(window_s=60))
     assert other_settings(taken[1].manifest, settings) == {"URBAN_REID_ASSOCIATION__WINDOW_S": 300}
+
+
+# ---- encryption
+
+
+def test_without_the_key_file_a_backup_says_nothing_and_is_verified_all_the_same(
+    fresh_town: Callable[..., Town], lines: list[str], tmp_path: Path, home: Path
+) -> None:
+    town, folder, file = fresh_town(), tmp_path / "city", tmp_path / "key"
+    town.take_in(lines[:20])
+    (town.store.settings.home / "key-file").rename(file)
+    settings = town.store.settings.model_copy(update={"key_file": file})
+    pictures = [path.read_bytes() for path in town.files.rglob("*.jpg")]
+    digest = backup(settings, folder).manifest.decision_digest
+    held = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert pictures and not any(picture[:40] in content for picture in pictures for content in held.values())
+    assert not any(b"d1/s1/b1" in content or b"PGDMP" in content for content in held.values())
+    key = file.read_bytes()
+    assert not any(key.strip() in content or bytes.fromhex(key.decode()) in content for content in held.values())
+    file.unlink()
+    assert not verify(folder).faults
+    with pytest.raises(HomeError, match=r"key is missing, .* name its copy in URBAN_REID_KEY_FILE"):
+        restore(Settings(home=home, database_url=None, key_file=file), folder)
+    copy = tmp_path / "copy of the key"
+    copy.write_bytes(key)
+    copy.chmod(0o600)
+    restored = Settings(home=home, database_url=None, key_file=copy)
+    assert restore(restored, folder).digest == digest and not (home / "restore.dump").exists()
+    with Store.open(restored) as store, store.begin() as connection:
+        rows_of = connection.execute(text("SELECT camera, captured_at, picture FROM crop")).all()
+    found = {CropStore(restored).get(place_of_crop(row.camera, row.captured_at), bytes(row.picture)) for row in rows_of}
+    assert len(found) == 20 and found <= set(pictures)
+
+
+def test_the_key_file_of_a_data_directory_comes_along_and_one_elsewhere_does_not(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """A city must not be lost with its disk because the key lay in the data directory, where it lies by default."""
+    backup(settings, tmp_path / "city")
+    assert (tmp_path / "city" / "key-file").read_bytes() == (settings.home / "key-file").read_bytes()
+    (settings.home / "key-file").rename(tmp_path / "key")
+    backup(settings.model_copy(update={"key_file": tmp_path / "key"}), tmp_path / "city")
+    assert not (tmp_path / "city" / "key-file").exists()
+
+
+def test_a_renewed_key_file_reads_the_backup_before_and_wraps_the_next(settings: Settings, tmp_path: Path) -> None:
+    folder = tmp_path / "city"
+    first = backup(settings, folder).manifest
+    key_service(settings).renew()
+    second = backup(settings, folder).manifest
+    assert second.key != first.key
+    (earlier,) = settings.home.glob("key-file.*[0-9a-f]")
+    earlier.unlink()
+    assert backup(settings, folder).copied_files == 0
+
+
+def test_a_backup_of_an_earlier_version_is_restored_verified_and_taken_over(
+    fresh_town: Callable[..., Town], lines: list[str], tmp_path: Path, home: Path
+) -> None:
+    """What version 0.3 wrote: nothing is encrypted, pictures lie by their SHA-256."""
+    town, folder = fresh_town(), tmp_path / "city"
+    town.take_in(lines[:20])
+    as_earlier(town)
+    settings, manifest = town.store.settings, backup(town.store.settings, folder).manifest
+    key, listed = backup_key(settings, manifest).key, []
+    for file in read_files(folder, manifest):
+        sealed, whole = object_path(folder, file.sha256), tmp_path / "whole"
+        assert file.sealed and sealed.exists()
+        bring_back(sealed, whole, file.sha256, key)
+        copy_whole(whole, object_path(folder, file_hash(whole)), file_hash(whole))
+        listed.append(file.model_copy(update={"sha256": file_hash(whole), "sealed": False}))
+        sealed.unlink()
+    dump, files = folder / manifest.database.name, folder / manifest.files.name
+    bring_back(dump, dump, manifest.database.sha256, key)
+    lines_of = [json.dumps(file.model_dump(include={"path", "sha256", "bytes"})) for file in listed]
+    files.write_text("\n".join(lines_of) + "\n")
+    (folder / "key-file").unlink()
+    parts = {name: getattr(manifest, name).model_copy(update={"sha256": file_hash(path)})
+             for name, path in (("database", dump), ("files", files))}  # fmt: skip
+    write_manifest(folder, manifest.model_copy(update={"format": 1, "key": None, **parts}))
+    assert verify(folder).faults == ()
+    assert restore(Settings(home=home, database_url=None), folder).digest == manifest.decision_digest
+    kept = [path for path in (home / "crops").rglob("*") if path.is_file()]
+    assert {path.relative_to(home) for path in kept} == {
+        path.relative_to(settings.home) for path in town.crops.root.rglob("*") if path.is_file()
+    }
+    kept[0].unlink()  # the only copy left is that of the backup
+    with Store.open(Settings(home=home, database_url=None)):
+        after = backup(Settings(home=home, database_url=None), folder).manifest
+    assert (after.missing_pictures, after.count) == (0, manifest.count)
+    assert all(file.sealed for file in read_files(folder, after)) and not verify(folder).faults
+
+
+def as_earlier(town: Town) -> None:
+    """Has the pictures of a town lie as version 0.3 stored them."""
+    with town.store.begin() as connection:
+        for row in connection.execute(text("SELECT camera, captured_at, picture FROM crop")).all():
+            place, picture = place_of_crop(row.camera, row.captured_at), bytes(row.picture)
+            data, path = town.crops.get(place, picture), town.crops.earlier_path(place, picture)
+            town.crops.remove(place, picture)
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(data)
+    shutil.rmtree(town.store.settings.home / "keys")
+    (town.store.settings.home / "key-file").unlink()
 
 
 # ---- verify
@@ -297,8 +410,8 @@ def damage_list(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "fault"),
     [
-        (damage_object, r"^crops/\S+ is damaged$"),
-        (lose_object, r"^crops/\S+ is missing$"),
+        (damage_object, r"^keys/\S+ is damaged$"),
+        (lose_object, r"^keys/\S+ is missing$"),
         (truncate_dump, r"^database-\S+ is damaged$"),
         (lose_dump, r"^database-\S+ cannot be read: No such file"),
         (lose_list, r"^files-\S+ cannot be read: No such file"),
@@ -320,7 +433,7 @@ def test_a_damaged_backup_is_found_and_not_restored(
     ("content", "said"),
     [
         ("", "is damaged, or was written by a newer program"),
-        ('{"format": 2}', "newer program"),
+        ('{"format": 3}', "newer program"),
         (None, "holds no backup"),
     ],
 )
@@ -341,7 +454,7 @@ def test_a_backup_writes_nothing_outside_the_folders_it_holds(copied: Path, home
     listed.write_text(json.dumps({"path": path, "sha256": "0" * 64, "bytes": 0}) + "\n")
     files = before.files.model_copy(update={"sha256": file_hash(listed)})
     write_manifest(copied, before.model_copy(update={"files": files}))
-    with pytest.raises(InputError, match=r"line 1, is damaged: .*is not below crops or models"):
+    with pytest.raises(InputError, match=r"line 1, is damaged: .*is not below keys or crops"):
         restore(Settings(home=home, database_url=None), copied)
 
 
@@ -371,7 +484,7 @@ def test_places_for_a_backup_that_are_refused(
 
 
 def test_data_are_not_overwritten(resolved: Town, taken: Taken, home: Path, used_home: Path) -> None:
-    with pytest.raises(HomeError, match="crops is not empty; restore into an empty data directory"):
+    with pytest.raises(HomeError, match="keys is not empty; restore into an empty data directory"):
         restore(resolved.store.settings, taken[0])
     with pytest.raises(HomeError, match="has a database already"):
         restore(Settings(home=used_home, database_url=None), taken[0])

@@ -1,0 +1,1 @@
+"""Encryption at rest: the key that wraps, the data keys of districts and days, and sealed files."""
