@@ -186,7 +186,7 @@ def take(
         _refuse(store, feed, recording, start, why)
         return Outcome(f"{recording.path} is refused: {why}", why)
     assert seam.left is not None
-    leaves = seams.keep(store.settings, feed.camera, seam.left)
+    leaves = seams.keep(store.settings, feed.camera, seam.left, seam.ends)
     with store.begin() as connection:
         _end(connection, feed, recording, "taken", start, report.batch, "; ".join(report.notes))
         replaced = seams.withdraw_replaced(store, connection, feed.camera, seam)

@@ -13,11 +13,13 @@ import hashlib
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, text
 
+from pipeline.crops.crop_store import place_of_crop
+from pipeline.encryption.data_keys import DataKeys
 from pipeline.ingest.look_state import Seam, name_of, unpacked
 from pipeline.ingest.undo import withdraw
 from pipeline.ingest.video import SOURCE
@@ -64,15 +66,30 @@ def before(store: Store, camera: str, start: datetime, options: Mapping[str, str
     if row is None:
         return None
     try:
-        state = unpacked((store.settings.look_states_dir / camera / row.leaves).read_bytes())
+        state = unpacked(_read(store.settings, camera, row.leaves, row.ends))
     except (OSError, InputError):  # it was removed, or is of an earlier program: this file begins anew
         return None
     return Before(row.leaves, state, row.ends) if state["options"] == dict(options) else None
 
 
-def keep(settings: Settings, camera: str, left: bytes) -> str:
-    """Writes the state that a file left, readable by this user only; returns its name. Removes the oldest ones."""
+def _read(settings: Settings, camera: str, name: str, ends: datetime) -> bytes:
+    place = place_of_crop(camera, ends)
+    key = DataKeys(settings).find(place.owner, place.day)
+    data = (settings.look_states_dir / camera / name).read_bytes()
+    state = None if key is None else key.decrypt(data, name)
+    if state is None:
+        raise InputError("is damaged")
+    return state
+
+
+def keep(settings: Settings, camera: str, left: bytes, ends: datetime | None) -> str:
+    """Writes the state that a file left, encrypted by the key of the day on which it ends; returns the state's name.
+
+    Removes the oldest states. It holds pictures of people.
+    """
     name = name_of(left)
+    place = place_of_crop(camera, ends or datetime.now(UTC))
+    left = DataKeys(settings).make(place.owner, place.day).encrypt(left, name)
     folder = settings.look_states_dir / camera
     make_folders(folder)
     write_whole(folder / name, left, mode=0o600)

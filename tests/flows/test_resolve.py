@@ -133,7 +133,7 @@ def test_a_picture_that_is_back_is_embedded_although_nothing_else_is_pending(
     town: Town, lines: list[str], tmp_path: Path
 ) -> None:
     town.take_in(lines[:20])
-    picture = min(path for path in town.crops.root.rglob("*") if path.is_file())
+    picture = town.pictures()[0]
     picture.rename(tmp_path / "away")
     with working(town.store.settings):
         assert asyncio.run(district(ResolveParameters(unit="d1"))).written > 0

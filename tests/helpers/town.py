@@ -4,9 +4,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from sqlalchemy import text
+
 import reid_core
 from pipeline.city.units import read_city_file, store_city
-from pipeline.crops.crop_store import CropStore
+from pipeline.crops.crop_store import CropStore, place_of_crop
 from pipeline.ingest.manifest import ingest_manifest
 from pipeline.registry import ModelRow, register_model, use_model
 from pipeline.resolve import embed_camera, resolve_unit, units_within
@@ -40,6 +42,12 @@ class Town:
             ingest_manifest(self.store, self.crops, part)
         finally:
             part.unlink()
+
+    def pictures(self) -> list[Path]:
+        """The crops' files in the order of their pictures' hashes; names of files differ each time."""
+        with self.store.begin() as connection:
+            rows = connection.execute(text("SELECT camera, captured_at, picture FROM crop ORDER BY picture, id")).all()
+        return [self.crops.path(place_of_crop(row.camera, row.captured_at), bytes(row.picture)) for row in rows]
 
     def resolve(self, unit: str = "d1") -> int:
         """Resolves a unit and all units below it. Returns the number of rows written."""

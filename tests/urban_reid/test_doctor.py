@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from pipeline.crops.crop_store import place_of_crop
 from pipeline.doctor.check import State
 from pipeline.store import Store, roles
 from pipeline.store.embedded import EmbeddedServer
@@ -73,7 +74,9 @@ def test_a_whole_home_has_nothing_to_do(town: Town, lines: list[str], doctor: Do
 def test_a_broken_home(town: Town, lines: list[str], doctor: Doctor, run: Run, server: EmbeddedServer) -> None:
     town.take_in(lines[:12])
     settings = town.store.settings
-    pictures = sorted(path for path in settings.crops_dir.rglob("*") if path.is_file())
+    with town.store.begin() as connection:
+        rows = connection.execute(text("SELECT camera, captured_at, picture FROM crop ORDER BY id LIMIT 2")).all()
+    pictures = [town.crops.path(place_of_crop(row.camera, row.captured_at), bytes(row.picture)) for row in rows]
     pictures[0].unlink()
     (settings.crops_dir / "letter.txt").write_text("no picture")
     part = pictures[1].with_name(pictures[1].name + ".0123.part")

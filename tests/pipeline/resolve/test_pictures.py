@@ -13,10 +13,6 @@ from schemas.errors import StoreError
 from tests.helpers.town import Town
 
 
-def pictures(town: Town) -> list[Path]:
-    return sorted(path for path in town.crops.root.rglob("*") if path.is_file())
-
-
 def test_a_picture_that_is_gone_is_left_out_and_comes_back(
     town: Town, fresh_town: Callable[..., Town], lines: list[str], tmp_path: Path
 ) -> None:
@@ -24,7 +20,7 @@ def test_a_picture_that_is_gone_is_left_out_and_comes_back(
     whole.take_in(lines[:80])
     whole.resolve()
     town.take_in(lines[:80])
-    missing, damaged = pictures(town)[10], pictures(town)[20]
+    missing, damaged = town.pictures()[10], town.pictures()[20]
     shutil.move(missing, tmp_path / "missing")
     shutil.move(damaged, tmp_path / "damaged")
     damaged.write_bytes(b"something else")
