@@ -28,6 +28,7 @@ class Action(StrEnum):
     BACKUP_WRITE = "backup.write"
     CAMERA_ADD = "camera.add"
     CAMERA_CHANGE = "camera.change"
+    CAMERA_LOOK = "camera.look"  # a picture of what it sees
     CAMERA_PAUSE = "camera.pause"
     CAMERA_REMOVE = "camera.remove"
     CAMERA_RESUME = "camera.resume"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from pipeline.city.units import read_city_file, store_city
 from pipeline.governance.audit import read_audit
@@ -77,6 +78,16 @@ def test_the_way_from_no_account_to_a_session_and_out(run_here: Run, settings: S
     assert run_here("accounts", "password").stdout == "zoe has a new password; its sessions are ended\n"
     assert run_here("logout").stdout == "nobody was signed in\n"
     assert not (settings.home / FILE).exists()
+
+
+def test_a_sign_in_ends_the_session_whose_token_it_replaces(run_here: Run, store: Store, type_in: Type) -> None:
+    add_people(store)
+    for name in ("anna", "cleo"):
+        type_in(f"{PASSWORD}\n")
+        assert run_here("login", name).returncode == 0
+    with store.signing_in() as connection:
+        held = connection.execute(text("SELECT account_id FROM session WHERE ended_at IS NULL")).scalars().all()
+    assert len(held) == 1 and found(run_here, "whoami")["account"] == "cleo"
 
 
 def test_a_token_is_printed_once_and_works_from_the_environment(
@@ -180,6 +191,18 @@ def test_each_command_is_closed_to_those_that_it_is_not_for(
         assert refused["message"].endswith(f"is signed in as {strangers[number % len(strangers)]}"), refused
 
 
+@pytest.mark.parametrize("role", [None, Role.ENGINEER, Role.OPERATOR])
+def test_a_cameras_picture_needs_an_authorization(
+    run_here: Run, sign_in_as: Callable[[Role | None], None], role: Role | None, live: Store, tmp_path: Path
+) -> None:
+    with live.begin() as connection:
+        camera = connection.execute(text("SELECT min(code) FROM urban_unit WHERE level = 'camera'")).scalar_one()
+    assert run_here("cameras", "add", camera, "rtsp://127.0.0.1:9/x").returncode == 0
+    sign_in_as(role)
+    refused = error_of(run_here("cameras", "test", camera, "--picture", "c1.png"), 1)
+    assert refused.startswith("a camera's picture needs ") and not (tmp_path / "c1.png").exists()
+
+
 def test_each_door_with_everybody(
     run_here: Run,
     live: Store,
@@ -195,7 +218,8 @@ def test_each_door_with_everybody(
             else:
                 with pytest.raises(NotAllowed, match=rf"^`urban-reid {command}` needs the role {door}"):
                     check(command)
-    with live.begin() as connection:
+    become(live, "cleo")
+    with live.signed_in() as connection:
         refused = [(row.actor, row.details["what"]) for row in read_audit(connection, action="access.refuse")]
     names = [PEOPLE[role] if role else "tester" for role in (*Role, None)]
     assert refused == [

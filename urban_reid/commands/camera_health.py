@@ -70,16 +70,23 @@ def test(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Open a camera, read a frame, and say what the detector sees in it. Nothing is taken in."""
+    """Open a camera, read a frame, and say what the detector sees in it. Nothing is taken in.
+
+    A picture of people needs an authorization, in a home that has people of real cameras.
+    """
     from pipeline.cameras.changes import find_feed
     from pipeline.cameras.overview import refused_files
     from pipeline.cameras.trial import try_camera, write_picture
+    from pipeline.governance.audit import Action
+    from pipeline.governance.doors import check_authorized
     from pipeline.store import Store
     from reid_core.detection import open_detector
 
     check_code(camera)
     with Store.open(settings(), "urban-reid cameras") as store:
         feed = find_feed(store, camera)
+        if picture is not None:
+            check_authorized(store, camera, "a camera's picture", Action.CAMERA_LOOK)
         with store.begin() as connection:
             refused = refused_files(connection).get(camera)
     detector = open_detector(settings(), feed.detector)

@@ -35,7 +35,7 @@ def login(
 
     The commands of this data directory and user then work under the account, until `urban-reid logout`.
     """
-    from pipeline.governance.sessions import sign_in
+    from pipeline.governance.sessions import sign_in, sign_out
     from pipeline.store import Store
     from pipeline.store.session_file import keep_token
 
@@ -43,6 +43,8 @@ def login(
     given = ask(f"password of {account}: ")
     with Store.open(settings(), "urban-reid login") as store:
         token, session = sign_in(store, account, given, role=role, authorization=authorization)
+        if settings().token is None:
+            sign_out(store)  # of the session before, whose token is replaced
     keep_token(settings().home, token)
     _show(session, as_json)
 
