@@ -9,12 +9,14 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pytest
 
 from pipeline.cameras.rows import came_up, went_down, write_health
 from pipeline.cameras.secrets import FILE, write_secret
 from pipeline.store import Store
 from schemas.feeds import Health
 from schemas.settings import Settings
+from schemas.settings import settings as read_settings
 from tests.helpers.command_line import Run, environment_of, program
 from tests.helpers.rtsp_camera import PASSWORD, USER, camera
 from tests.helpers.video_files import walk, write_video
@@ -152,7 +154,9 @@ def test_a_secret_is_read_from_stdin_and_stays_in_its_file(settings: Settings, t
     assert run("remove", "gate").stdout == "gate removed\n"
 
 
-def test_a_trial_opens_the_stream_with_its_secret(run_here: Run, settings: Settings, tmp_path: Path) -> None:
+def test_a_trial_opens_the_stream_with_its_secret(
+    run_here: Run, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_secret(settings.home / FILE, "gate", USER, PASSWORD)
     write_secret(settings.home / FILE, "wrong", USER, "hushhush")
     picture = tmp_path / "c1.png"
@@ -166,6 +170,12 @@ def test_a_trial_opens_the_stream_with_its_secret(run_here: Run, settings: Setti
         refused = run_here("cameras", "test", C1, "--limit-s", "5")
     assert refused.returncode == 2 and f"{serving.address.removesuffix('/street')}: refuses its user" in refused.stderr
     assert "hushhush" not in refused.stderr and not serving.authorized
+    monkeypatch.setenv("URBAN_REID_HARDWARE_DECODING", "dxva2")  # of another system
+    read_settings.cache_clear()
+    with camera(walk(30)) as serving:
+        run_here("cameras", "set", C1, "--secret", "gate", "--address", serving.address)
+        said = run_here("cameras", "test", C1).stdout
+    assert ", decoded by the processor; a frame" in said and "no dxva2 to decode with" in said
 
 
 def test_what_set_refuses_names_its_option(run_here: Run) -> None:

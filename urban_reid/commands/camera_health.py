@@ -79,6 +79,7 @@ def test(
     from pipeline.cameras.trial import try_camera, write_picture
     from pipeline.governance.audit import Action
     from pipeline.governance.doors import check_authorized
+    from pipeline.ingest.hardware import decoding
     from pipeline.store import Store
     from reid_core.detection import open_detector
 
@@ -119,8 +120,11 @@ def test(
         return
     rate = "at an unknown rate" if found.first.fps is None else f"{found.first.fps:g} frames/s"
     codec = shown(found.first.codec) or "unknown codec"
-    by = "" if found.first.decoded_by == "the processor" else f", decoded by {found.first.decoded_by}"
+    asked = feed.kind == "stream" and settings().hardware_decoding != "off"
+    by = f", decoded by {found.first.decoded_by}" if asked else ""
     out().print(f"{camera}: {width} x {height}, {codec}, {rate}{by}; a frame after {found.seconds:.1f} s")
+    if asked and (note := decoding(settings().hardware_decoding).note):
+        out().print(shown(note), soft_wrap=True)
     sure = ", ".join(f"{confidence:.2f}" for confidence in found.people[:, 4].tolist())
     many = len(found.people)
     out().print(
