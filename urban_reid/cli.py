@@ -19,6 +19,7 @@ from urban_reid.commands import (
     audit,
     cameras,
     city,
+    console,
     database,
     dataset,
     demo,
@@ -70,7 +71,7 @@ PANELS: dict[str, dict[str, ModuleType]] = {
         "tokens": tokens,
         "audit": audit,
     },
-    "Service": {"up": up, "db": database},
+    "Service": {"up": up, "console": console, "db": database},
 }
 _GROUPS = (accounts, audit, cameras, city, database, dataset, identities, ingest, models, tokens)
 

@@ -27,7 +27,7 @@ class Door(StrEnum):
 
 _A, _E, _P = Door.ALONE, Door.ENGINEER, Door.PERSONS
 DOORS: dict[str, Door] = {
-    **dict.fromkeys(("demo", "status", "doctor", "simulate", "up", "resolve", "score"), _A),
+    **dict.fromkeys(("demo", "status", "doctor", "simulate", "up", "console", "resolve", "score"), _A),
     **dict.fromkeys(("train", "evaluate", "reproduce", "dataset check"), _A),
     **dict.fromkeys(("login", "logout", "whoami", "tokens add", "tokens list", "tokens revoke"), _A),
     **dict.fromkeys((f"ingest {name}" for name in ("manifest", "dataset", "video", "list")), _A),

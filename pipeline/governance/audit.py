@@ -48,6 +48,8 @@ class Action(StrEnum):
     MODEL_ROLLBACK = "model.rollback"
     MODEL_TRAIN = "model.train"
     MODEL_USE = "model.use"
+    PEOPLE_SHOW = "people.show"  # a page of a unit's identities
+    PERSON_SHOW = "person.show"  # one identity: its journey and pictures
     PROBE_UPLOAD = "probe.upload"
     REPORT_WRITE = "report.write"
     RESOLVE_AGAIN = "resolve.again"

@@ -233,11 +233,17 @@ def current_session(store: Store) -> Session | None:
         return session
 
 
-def sign_out(store: Store) -> Session | None:
-    """Ends the session of this program and forgets its token. Returns it, if it still held."""
+def end_session(store: Store) -> Session | None:
+    """Ends the session that the store works under. Returns it, if it still held."""
     with acting(store) as (connection, session):
         if session is not None:
             _end(connection, session)
+    return session
+
+
+def sign_out(store: Store) -> Session | None:
+    """Ends the command line's session and forgets its token. Returns it, if it still held."""
+    session = end_session(store)
     forget_token(store.settings.home)
     return session
 

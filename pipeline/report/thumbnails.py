@@ -91,7 +91,7 @@ def write_thumbnails(
     missing = set()
     for done, (name, (store, picture)) in enumerate(pictures, 1):
         try:
-            data = _thumbnail(picture, store.get(place_of_crop(picture.camera, picture.taken), picture.sha256))
+            data = thumbnail(picture, store.get(place_of_crop(picture.camera, picture.taken), picture.sha256))
         except (StoreError, PictureError):
             missing.add(name)
         else:
@@ -101,7 +101,7 @@ def write_thumbnails(
     return missing
 
 
-def _thumbnail(picture: Picture, data: bytes) -> bytes:
+def thumbnail(picture: Picture, data: bytes) -> bytes:
     """The file of an encoded picture."""
     pixels = decode(data)
     height, width = pixels.shape[:2]

@@ -5,11 +5,13 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from copy import copy
 from functools import partial
 from typing import Any, Self
 from uuid import UUID
 
 import sqlalchemy
+from pydantic import SecretStr
 from sqlalchemy import URL, Connection, Engine, event
 
 from pipeline.crops.crop_store import CropStore
@@ -121,6 +123,12 @@ class Store:
                 yield connection
                 with self._clock.running():
                     transaction.commit()
+
+    def under(self, token: SecretStr | None) -> Self:
+        """This store under another session; both share the hold on the database, which the first one ends."""
+        other = copy(self)
+        other.settings = self.settings.model_copy(update={"token": token or SecretStr("")})
+        return other
 
     @contextmanager
     def signed_in(self, request: UUID | None = None) -> Iterator[Connection]:

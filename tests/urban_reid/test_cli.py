@@ -73,6 +73,7 @@ def test_all_commands_are_there() -> None:
         "status",
         "report",
         "up",
+        "console",
     }
 
 

@@ -157,7 +157,7 @@ def _show(found: dict[str, Any]) -> None:
     out().print(f"decision digest {found['digest']}", soft_wrap=True)
     out().print(f"report          {shown(found['report'])}", soft_wrap=True)
     out().print(f"assignments     {shown(found['assignments'])}", soft_wrap=True)
-    say(f"to go on: export URBAN_REID_HOME={shown(settings().home)}, then urban-reid status, city show, search, up")
+    say(f"to go on: export URBAN_REID_HOME={shown(settings().home)}, then urban-reid console, search, up")
 
 
 def _input_folder() -> Path:

@@ -1,0 +1,81 @@
+"""Who asks for a page: a signed-in account, or in an open home whoever holds the link that the command printed."""
+
+import hashlib
+import hmac
+import secrets
+import time
+from dataclasses import dataclass, field
+
+from pydantic import SecretStr
+from sqlalchemy import text
+
+from pipeline.governance.doors import Grant, grant_of
+from pipeline.store import Store
+
+COOKIE = "urban_reid_session"
+#: How long the printed link works, seconds, if nobody has used it.
+LINK_S = 600.0
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """Somebody who may see pages. `store` works under their session."""
+
+    token: str  # of the session in a live home; in an open one a secret of this process
+    grant: Grant
+    store: Store
+    secret: bytes  # of this visitor, for links to pictures and for forms
+
+    @property
+    def name(self) -> str:
+        return self.grant.name or self.store.settings.operator
+
+    @property
+    def form_key(self) -> str:
+        """What each form must send back, so that no other site can send it."""
+        return hmac.new(self.secret, b"form", hashlib.sha256).hexdigest()
+
+
+@dataclass
+class Visitors:
+    """Knows visitors by their cookie."""
+
+    store: Store
+    _key: bytes = field(default_factory=lambda: secrets.token_bytes(32))
+    _link: tuple[str, float] | None = None  # of an open home: the key in it, and when it ends to work
+    _open: set[str] = field(default_factory=set)  # cookies of an open home
+
+    def is_open_home(self) -> bool:
+        """Whether the home holds no people of real cameras, so that nobody needs an account."""
+        with self.store.begin() as connection:
+            return connection.execute(text("SELECT kind <> 'live' FROM city")).scalar() is not False
+
+    def new_link_key(self) -> str:
+        """A key that lets its first user in, within LINK_S, as long as the home is open."""
+        key = secrets.token_urlsafe(32)
+        self._link = key, time.monotonic() + LINK_S
+        return key
+
+    def enter(self, key: str) -> str | None:
+        """The cookie of whoever followed the printed link; None if it does not work, or not any more."""
+        link, self._link = self._link, None
+        if link is None or not hmac.compare_digest(link[0], key):
+            self._link = link
+            return None
+        if time.monotonic() > link[1] or not self.is_open_home():
+            return None
+        cookie = secrets.token_hex(32)
+        self._open.add(cookie)
+        return cookie
+
+    def leave(self, cookie: str) -> None:
+        self._open.discard(cookie)
+
+    def find(self, cookie: str) -> Visitor | None:
+        """The visitor with this cookie; None if nobody has it, or what it stood for has ended."""
+        store = self.store.under(SecretStr(cookie) if cookie else None)
+        with store.signed_in() as connection:
+            grant = grant_of(connection)
+        if grant is None or (grant.is_open and cookie not in self._open):
+            return None
+        return Visitor(cookie, grant, store, hmac.new(self._key, cookie.encode(), hashlib.sha256).digest())
