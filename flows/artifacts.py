@@ -73,8 +73,8 @@ async def show_resolve(
 async def show_search(unit: str, request: str, hits: int) -> None:
     """Says how many hits there are, and where they can be seen: not here."""
     await _show_markdown(
-        f"Search `{request}` in `{unit}`: {hits} hits. Whoever asked for it has seen them in the terminal; they stand "
-        "in the table `search_hit` of the city's database.",
+        f"Search `{request}` in `{unit}`: {hits} hits, each a lead, not identification. Whoever asked for it has "
+        "seen them in the terminal; they stand in the table `search_hit` of the city's database.",
         artifact_key("search", unit),
         f"The last search in {unit}",
     )

@@ -47,5 +47,6 @@ class _Asked:
     def _with(self, model: ModelRow) -> SearchResult:
         work = self._work
         if model.id != self._model:
-            self.request, self._model = request_search(work.store, model, self._parameters), model.id
+            self.request = request_search(work.store, model, self._parameters, self.request)
+            self._parameters, self._model = read_request(work.store, self.request).parameters, model.id
         return plain_search(work.store, work.core, work.crops, model, self.request, self._parameters)

@@ -121,6 +121,19 @@ class ApprovalParameters(Frozen):
     )
 
 
+class AuthorizationParameters(Period):
+    """What is asked for: who is sought, for which purpose, where, in which period, and until when."""
+
+    kind: Literal["search", "urgent", "standing", "subject"] = Field("search", title="Kind")
+    purpose: Line = Field(title="Purpose", max_length=64, description="a name of the administrator's list")
+    legal_basis: AuditText = Field(title="Legal basis", max_length=500, description="such as a court's order")
+    sought: AuditText = Field(title="Sought", max_length=500, description="who is looked for")
+    units: tuple[Code, ...] = Field(title="Units", min_length=1, max_length=100)
+    from_time: AwareDatetime = Field(title="From", description="start of what may be seen, with a time zone")
+    to_time: AwareDatetime = Field(title="To", description="end of what may be seen, with a time zone")
+    expires_at: AwareDatetime = Field(title="Expires", description="when it ends")
+
+
 class CropEvidence(Frozen):
     key: str
     camera: str
@@ -129,8 +142,18 @@ class CropEvidence(Frozen):
     lineage: tuple[UUID, ...] = Field(description="persistent ids from the hit's identity down to the crop's tracklet")
 
 
+class Covered(Frozen):
+    """What a search looked at."""
+
+    unit: str
+    from_time: datetime | None = Field(description="None: from the first crop")
+    to_time: datetime | None = Field(description="None: to the last crop")
+    cameras: int = Field(ge=0, description="cameras of the unit")
+
+
 class SearchHit(Frozen):
     rank: int
+    lead: UUID | None = Field(None, description="for `urban-reid leads`; None in a home without authorizations")
     identity: UUID
     unit: str
     model: str = Field(description="the model of the distance; distances of two models cannot be compared")
@@ -154,9 +177,15 @@ class SearchHit(Frozen):
     crops: tuple[CropEvidence, ...]
 
 
+#: What every result of a search says.
+LEAD: Literal["lead, not identification"] = "lead, not identification"
+
+
 class SearchResult(Frozen):
     """The hits of a search, and what it says as a whole."""
 
+    meaning: Literal["lead, not identification"] = Field(LEAD, description="of a hit, until two people confirm it")
+    covered: Covered = Field(description="what was searched")
     hits: tuple[SearchHit, ...]
     compared: int = Field(ge=0, description="identities that the probe was compared with")
     impossible: int = Field(0, ge=0, description="of them, those that cannot be the probe's person")
@@ -171,8 +200,9 @@ class SearchResult(Frozen):
     @property
     def summary(self) -> str:
         """What the search says as a whole, in plain words."""
+        leads = "Each hit is a lead, not identification." if self.hits else ""
         compared = f"{self.compared} identities were" if self.compared != 1 else "1 identity was"
-        lines = [f"{compared} compared."]
+        lines = [leads, f"{compared} compared."]
         if self.impossible:
             lines.append(
                 f"{self.impossible} of them cannot be the person, with probability 0: they were elsewhere when the "

@@ -18,6 +18,7 @@ from urban_reid.commands import (
     accounts,
     audit,
     cameras,
+    cases,
     city,
     console,
     database,
@@ -25,10 +26,13 @@ from urban_reid.commands import (
     demo,
     doctor,
     evaluate,
+    evidence,
     identities,
     ingest,
+    leads,
     login,
     models,
+    purposes,
     report,
     reproduce,
     resolve,
@@ -55,6 +59,7 @@ PANELS: dict[str, dict[str, ModuleType]] = {
         "identities": identities,
         "score": score,
     },
+    "Cases": {"cases": cases, "leads": leads, "evidence": evidence, "purposes": purposes},
     "Models": {"models": models},
     "Training and figures": {
         "train": train,
@@ -73,7 +78,22 @@ PANELS: dict[str, dict[str, ModuleType]] = {
     },
     "Service": {"up": up, "console": console, "db": database},
 }
-_GROUPS = (accounts, audit, cameras, city, database, dataset, identities, ingest, models, tokens)
+_GROUPS = (
+    accounts,
+    audit,
+    cameras,
+    cases,
+    city,
+    database,
+    dataset,
+    evidence,
+    identities,
+    ingest,
+    leads,
+    models,
+    purposes,
+    tokens,
+)
 
 app = typer.Typer(
     name="urban-reid",

@@ -21,6 +21,7 @@ class Door(StrEnum):
     ALONE = "alone"  # nothing: it shows nobody, and changes nothing that an engineer answers for
     ENGINEER = "engineer"  # the role engineer, of who is signed in; with nobody signed in it works alone
     PERSONS = "persons"  # operator or supervisor under an authorization; asked by what shows the persons
+    RULES = "rules"  # what the tables' own rules allow whoever is signed in (migration 0030)
     AUDITOR = "auditor"  # the role auditor
     ADMINISTRATOR = "administrator"  # the role administrator, in all homes; asked by what changes accounts
 
@@ -42,6 +43,13 @@ DOORS: dict[str, Door] = {
     **dict.fromkeys((f"db {name}" for name in ("upgrade", "status", "stop", "reset-passwords", "url")), _A),
     **dict.fromkeys(("db backup", "db verify", "db restore"), _A),
     **dict.fromkeys(("search", "report", "identities confirm"), _P),
+    **dict.fromkeys(
+        (f"cases {name}" for name in ("open", "ask", "pending", "approve", "refuse", "revoke")), Door.RULES
+    ),
+    **dict.fromkeys((f"cases {name}" for name in ("list", "show", "close", "hold")), Door.RULES),
+    **dict.fromkeys((f"purposes {name}" for name in ("add", "retire", "assessment", "limits")), Door.RULES),
+    **dict.fromkeys(("leads list", "leads show", "leads answer", "evidence export"), _P),
+    **dict.fromkeys(("cases lock", "purposes list", "evidence verify"), _A),
     **dict.fromkeys(("audit show", "audit export"), Door.AUDITOR),
     **dict.fromkeys(("audit verify", "audit checkpoint"), _A),
     **dict.fromkeys((f"accounts {name}" for name in ("add", "list", "grant", "revoke")), Door.ADMINISTRATOR),

@@ -30,6 +30,8 @@ _LOOK_EVERY_S = 1.0
 _PICTURES_EVERY_S = 300.0
 #: How often a checkpoint of the audit is signed.
 _CHECKPOINT_EVERY_S = 3_600.0
+#: How often urgent use that nobody approved in time is locked.
+_LOCK_EVERY_S = 60.0
 _AFTER_ERROR_S = 10.0
 
 
@@ -56,13 +58,14 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 def _watch() -> None:
     from pipeline.crops.crop_store import CropStore
     from pipeline.governance.audit_chain import sign_checkpoint
+    from pipeline.governance.authorizations import lock_overdue
     from pipeline.resolve.closing import Closing
     from pipeline.resolve.pictures import take_back
     from pipeline.store import Store
 
     with Store.open(settings(), "urban-reid resolver") as store:
         closing, crops = Closing(settings().association), CropStore(settings())
-        looked_for_pictures, signed = time.monotonic(), -math.inf
+        looked_for_pictures, signed, locked = time.monotonic(), -math.inf, -math.inf
         short: Mapping[str, str] = {}
         while True:
             try:
@@ -72,6 +75,9 @@ def _watch() -> None:
                 if time.monotonic() - signed > _CHECKPOINT_EVERY_S:
                     signed = time.monotonic()
                     sign_checkpoint(store)
+                if time.monotonic() - locked > _LOCK_EVERY_S:
+                    locked = time.monotonic()
+                    lock_overdue(store)
                 with store.begin() as connection:
                     due = closing.look(connection, time.monotonic())
                 for parameters in due:

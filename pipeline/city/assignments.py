@@ -7,6 +7,8 @@ from typing import Any
 
 from sqlalchemy import text
 
+from pipeline.governance.audit import Action
+from pipeline.governance.doors import check_authorized
 from pipeline.store import Store
 from schemas.disk import replacing
 from schemas.levels import Level
@@ -33,7 +35,7 @@ def assignments(store: Store, district: str) -> Iterator[dict[str, Any]]:
     Keys: crop (hex key), camera, time (ISO 8601 or None), tracklet, building, street and district (persistent ids or
     None), truth (label or None).
     """
-    with store.begin() as connection:
+    with store.signed_in() as connection:
         rows = connection.execution_options(yield_per=5_000).execute(_ASSIGNMENTS, {"district": district})
         for row in rows:
             yield {
@@ -50,7 +52,11 @@ def assignments(store: Store, district: str) -> Iterator[dict[str, Any]]:
 
 
 def write_assignments(store: Store, district: str, path: Path) -> int:
-    """Writes the assignments as JSON Lines, whole or not at all; returns their number."""
+    """Writes the assignments as JSON Lines, whole or not at all, after an audit row; returns their number.
+
+    Raises NotAllowed.
+    """
+    check_authorized(store, district, "an export of assignments", Action.ASSIGNMENTS_EXPORT)
     count = 0
     with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
         for row in assignments(store, district):

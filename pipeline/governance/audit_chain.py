@@ -118,7 +118,7 @@ def sign_checkpoint(store: Store) -> Checkpoint:
                         "database has fewer; look with `urban-reid audit verify`, then name another file in "
                         "URBAN_REID_AUDIT_CHECKPOINTS"
                     )
-        key = _own_key(settings)
+        key = own_key(settings)
         public = key.public_key().public_bytes_raw()
         at = datetime.now(UTC)
         checkpoint: dict[str, object] = {
@@ -166,7 +166,8 @@ def _key_path(settings: Settings) -> Path:
     return settings.home / "audit" / "signing-key"
 
 
-def _own_key(settings: Settings) -> Ed25519PrivateKey:
+def own_key(settings: Settings) -> Ed25519PrivateKey:
+    """The key that signs here, made on first use. Raises HomeError."""
     path = _key_path(settings)
     if not path.exists():
         make_folders(path.parent)

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Verifies an exported audit, anywhere: Python 3.11 and the package `cryptography` are all that it needs.
+"""Verifies an exported audit or exported evidence, anywhere: Python 3.11 and `cryptography` are all that it needs.
 
     python verify_audit.py FOLDER [--key FINGERPRINT]
 
-FOLDER is what `urban-reid audit export` wrote. Exit code 0: everything verifies; 1: each fault is one line.
+FOLDER is what `urban-reid audit export` or `urban-reid evidence export` wrote. Exit code 0: everything verifies; 1:
+each fault is one line.
 
 The chain. Each district has one, and one has the rows of no district. A row's hash is
     SHA-256(hash of the row before it in the district, 32 zero bytes for the first
@@ -12,6 +13,10 @@ The chain. Each district has one, and one has the rows of no district. A row's h
 where fields() writes each text as the length of its UTF-8 (8 bytes, big-endian, signed; -1 for none) and the UTF-8.
 A row whose salt, reason and details were erased keeps its commitment, and a later row of action `audit.erase` names it.
 A checkpoint is a signed statement of how far each chain had come, kept where the database's owner cannot change it.
+
+Evidence. `evidence.json` states the SHA-256 of every other file of the folder. Its signature (Ed25519) covers its JSON
+without the signature, keys sorted and without white space, as that of a checkpoint does. `custody.jsonl` holds the rows
+of the audit that are about the match; each line is a row as above and, as "before", the hash before it in its chain.
 """
 
 import argparse
@@ -30,6 +35,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 ROWS = "audit.jsonl"
 CHECKPOINTS = "checkpoints.jsonl"
+EVIDENCE = "evidence.json"
+CUSTODY = "custody.jsonl"
 ERASE = "audit.erase"
 START = bytes(32)
 
@@ -61,10 +68,12 @@ class Verdict:
     erased: int = 0
     heads: dict[str, int] = field(default_factory=dict)
     checkpoints: int = 0
+    files: int = 0  # of exported evidence
 
     def __str__(self) -> str:
         """One line."""
-        of = f"{self.rows} rows, {self.erased} of them erased, {self.checkpoints} checkpoints"
+        of = f"{self.rows} rows, {self.erased} of them erased, "
+        of += f"{self.files} files" if self.files else f"{self.checkpoints} checkpoints"
         return f"{len(self.faults)} faults in {of}" if self.faults else f"verified: {of}"
 
 
@@ -266,13 +275,62 @@ def verify_export(folder: Path, key: str | None = None) -> Verdict:
     return found
 
 
+def verify_evidence(folder: Path, key: str | None = None) -> Verdict:
+    """Verifies a folder of evidence. Raises OSError, ValueError where it is none.
+
+    key: hex SHA-256 of the public key that must have signed it; None: of the one that it names.
+    """
+    found = json.loads((folder / EVIDENCE).read_text(encoding="utf-8"))
+    if not isinstance(found, dict) or found.get("format") != "urban-reid evidence 1":
+        raise ValueError(f"{folder / EVIDENCE} is no evidence of urban-reid's")
+    verdict = Verdict()
+    try:
+        public, stated = bytes.fromhex(found["key"]), dict(found["files"])
+        Ed25519PublicKey.from_public_bytes(public).verify(bytes.fromhex(found["signature"]), payload(found))
+    except (ValueError, KeyError, TypeError, InvalidSignature):
+        verdict.faults.append(f"{EVIDENCE}: it was changed since it was signed")
+        return verdict
+    if key is not None and fingerprint(public) != key:
+        verdict.faults.append(f"{EVIDENCE}: signed with another key, {fingerprint(public)}")
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()} - {EVIDENCE}
+    for name in sorted(there | set(stated)):
+        if name not in there:
+            verdict.faults.append(f"{name}: it was removed")
+        elif name not in stated:
+            verdict.faults.append(f"{name}: it was added")
+        elif hashlib.sha256((folder / name).read_bytes()).hexdigest() != stated[name]:
+            verdict.faults.append(f"{name}: it was changed")
+    verdict.files = len(stated)
+    custody = folder / CUSTODY
+    for line in custody.read_text(encoding="utf-8").splitlines() if custody.exists() else ():
+        _check_custody(line, verdict)
+    return verdict
+
+
+def _check_custody(line: str, verdict: Verdict) -> None:
+    """A row of the audit on its own: its text, and its hash over the one that is said to be before it."""
+    try:
+        entry, before = entry_of(line), bytes.fromhex(json.loads(line)["before"])
+    except (ValueError, KeyError, TypeError) as error:
+        verdict.faults.append(f"{CUSTODY}: a line is damaged: {error}")
+        return
+    verdict.rows += 1
+    if entry.salt is None:
+        verdict.erased += 1
+    elif commitment_of(entry.salt, entry.reason, entry.details) != entry.commitment:
+        verdict.faults.append(f"{CUSTODY}: row {entry.id}: its reason or details were changed")
+    if hash_of(before, entry) != entry.hash:
+        verdict.faults.append(f"{CUSTODY}: row {entry.id}: it, its place, or the hash before it was changed")
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Verifies an exported audit of urban-reid.")
+    parser = argparse.ArgumentParser(description="Verifies an exported audit or exported evidence of urban-reid.")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--key", help="hex SHA-256 of the public key that must have signed the checkpoints")
+    parser.add_argument("--key", help="hex SHA-256 of the public key that must have signed")
     given = parser.parse_args()
     try:
-        verdict = verify_export(given.folder, given.key)
+        is_evidence = (given.folder / EVIDENCE).exists()
+        verdict = (verify_evidence if is_evidence else verify_export)(given.folder, given.key)
     except (OSError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -58,7 +58,7 @@ def read_contents(store: Store, district: str) -> Contents:
         )
     zone = ZoneInfo(city.timezone)
     model = next((model for model in models(store) if model.in_use), None)
-    with store.begin() as connection:
+    with store.signed_in() as connection:
         # One snapshot for all reads, whatever is resolved meanwhile.
         connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
         units = read_unit_counts(connection, district)

@@ -9,7 +9,8 @@ from sqlalchemy import text
 from pipeline.city.assignments import write_assignments
 from pipeline.crops.context_frames import context_store
 from pipeline.crops.crop_store import CropStore
-from pipeline.governance.audit import Action, audit
+from pipeline.governance.audit import Action
+from pipeline.governance.doors import check_authorized
 from pipeline.report.folder import check_folder, open_folder, remove_stale, writing
 from pipeline.report.pages import render
 from pipeline.report.read_contents import read_contents
@@ -17,6 +18,7 @@ from pipeline.report.thumbnails import write_thumbnails
 from pipeline.store import Store
 from schemas.disk import replacing, write_whole
 
+_WHAT = "a report"
 _DECISIONS = text(
     "SELECT r.unit, r.level, r.window_start, d.verdict, encode(d.left_key, 'hex') AS left, "
     "encode(d.right_key, 'hex') AS right, d.distance, d.appearance_log_odds, d.transit_log_odds, d.probability, "
@@ -36,15 +38,14 @@ def write_report(
     every crop (`assignments.jsonl`). The same store gives the same files. An earlier report in `out` is replaced.
     `progress`: thumbnails done, and in all. The audit records that the report was made.
 
-    Raises CityError if `district` is no district of the city, and InputError if `out` is a file, holds other files or
-    cannot be written.
+    Raises CityError if `district` is no district of the city, InputError if `out` is a file, holds other files or
+    cannot be written, and NotAllowed in a live home without an authorization, whose period the report then shows.
     """
+    check_authorized(store, district, _WHAT)
     check_folder(out)  # before the district is read, which may take long
     contents = read_contents(store, district)
     thumbnails = open_folder(out)
-    with store.begin() as connection:
-        details = {"digest": contents.digest}
-        audit(connection, store.settings.operator, Action.REPORT_WRITE, unit=district, details=details)
+    check_authorized(store, district, _WHAT, Action.REPORT_WRITE, details={"digest": contents.digest})
     with writing(out):
         contexts = context_store(store.settings)
         shown = [(crops, picture) for picture in contents.all_pictures()]
@@ -61,7 +62,7 @@ def write_report(
 def _write_decisions(store: Store, district: str, path: Path) -> int:
     """Writes all current decisions of the district as JSON Lines; returns their number."""
     count = 0
-    with store.begin() as connection, replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
+    with store.signed_in() as connection, replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
         rows = connection.execution_options(yield_per=5_000).execute(_DECISIONS, {"district": district})
         for row in rows:
             file.write(json.dumps({**row._mapping, "window_start": row.window_start.isoformat()}) + "\n")

@@ -10,22 +10,29 @@ from pipeline.city.units import read_city
 from pipeline.crops.crop_store import CropStore, place_of_probe
 from pipeline.crops.quality import decode
 from pipeline.governance.audit import Action, audit
+from pipeline.governance.deciding import actor_of, authorized_by, deciding
+from pipeline.governance.doors import grant_of
 from pipeline.registry import ModelRow
 from pipeline.store import Store
 from schemas.city_file import unknown_unit
 from schemas.errors import InputError
 from schemas.parameters import SearchParameters
 
+_WHAT = "a search"
+
 
 def upload_probe(store: Store, crops: CropStore, data: bytes, operator: str) -> UUID:
     """Stores an encoded picture to search for. Returns its id, for `SearchParameters.probe_id`.
 
-    Raises PictureError and HomeError.
+    Raises PictureError, HomeError, and NotAllowed in a live home without an authorization.
     """
     decode(data)
+    with deciding(store, _WHAT) as connection:
+        connection.execute(text("SELECT check_may_look(:what)"), {"what": _WHAT})  # before the picture is stored
     now = datetime.now(UTC)
     picture = crops.put(place_of_probe(now), data)
-    with store.begin() as connection:
+    with deciding(store, _WHAT) as connection:
+        operator = actor_of(store, connection, operator)
         probe: UUID = connection.execute(
             text(
                 "INSERT INTO probe (picture, uploaded_by, uploaded_at) VALUES (:picture, :operator, :now) RETURNING id"
@@ -36,15 +43,26 @@ def upload_probe(store: Store, crops: CropStore, data: bytes, operator: str) -> 
     return probe
 
 
-def request_search(store: Store, model: ModelRow, parameters: SearchParameters) -> UUID:
-    """Writes the request and its audit row in one transaction; returns the request's id.
+def request_search(store: Store, model: ModelRow, parameters: SearchParameters, again: UUID | None = None) -> UUID:
+    """Writes the request and its audit row in one transaction; returns the request's id, for `read_request`.
 
-    Raises CityError for a unit and InputError for a crop or probe that does not exist; then nothing is written.
+    In a live home that is what the session's authorization allows: without a period, all of its. `again`: an unanswered
+    request that this one stands for. Raises CityError for a unit, InputError for a crop or probe that does not exist,
+    and NotAllowed; then nothing is written.
     """
     units = {unit.code for unit in read_city(store).units}
     if parameters.unit not in units:
         raise unknown_unit(parameters.unit, units)
-    with store.begin() as connection:
+    with deciding(store, _WHAT, again) as connection:
+        grant = grant_of(connection)
+        if grant is not None and not grant.is_open:
+            parameters = parameters.model_copy(
+                update={
+                    "operator": grant.name,
+                    "from_time": parameters.from_time or grant.from_time,
+                    "to_time": parameters.to_time or grant.to_time,
+                }
+            )
         request: UUID = connection.execute(
             text(
                 "INSERT INTO search_request (operator, reason, unit, from_time, to_time, crop_id, probe_id, top, "
@@ -70,7 +88,7 @@ def request_search(store: Store, model: ModelRow, parameters: SearchParameters) 
             Action.SEARCH_START,
             unit=parameters.unit,
             reason=parameters.reason,
-            details={"request": str(request)} | details,
+            details={"request": str(request)} | authorized_by(connection) | details,
         )
     return request
 
@@ -86,7 +104,7 @@ class Request:
 
 def read_request(store: Store, request: UUID) -> Request:
     """The request of that id. Raises InputError if there is none, or if it was answered: a search is asked for once."""
-    with store.begin() as connection:
+    with store.signed_in(request) as connection:
         row = connection.execute(_REQUEST, {"id": request}).one_or_none()
     if row is None:
         raise InputError(f"no search was asked for as {request}; `urban-reid search` writes a request")

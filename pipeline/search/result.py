@@ -7,9 +7,11 @@ from uuid import UUID
 import numpy as np
 from sqlalchemy import Connection, text
 
+from pipeline.governance.audit import Action, audit
+from pipeline.governance.deciding import authorized_by
 from pipeline.search.likelihood import Reference
 from pipeline.search.posterior import Evidence
-from schemas.parameters import SearchHit, SearchResult
+from schemas.parameters import SearchHit, SearchParameters, SearchResult
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,15 @@ class StoredEvidence:
 def write_result(
     connection: Connection,
     request: UUID,
+    parameters: SearchParameters,
     result: SearchResult,
     hits: Sequence[Hit],
     evidence: Sequence[StoredEvidence],
-) -> None:
-    """Writes the hits and the evidence of a request and marks it as finished."""
+) -> SearchResult:
+    """Writes the hits and the evidence of a request, the audit row of what will be shown, and marks it as finished.
+
+    Under an authorization each hit is a lead; the result that is returned names them.
+    """
     if hits:
         connection.execute(
             text(
@@ -59,6 +65,7 @@ def write_result(
                 for hit in hits
             ],
         )
+    leads = _write_leads(connection, request, hits)
     for part in evidence:
         connection.execute(
             text(
@@ -79,11 +86,57 @@ def write_result(
                 "log_rest": part.evidence.log_rest,
             },
         )
+    _note(connection, request, parameters, result, hits, evidence)
     connection.execute(
         text(
             "UPDATE search_request SET finished_at = now(), compared = :compared, not_here = :not_here WHERE id = :id"
         ),
         {"id": request, "compared": result.compared, "not_here": result.not_here},
+    )
+    named = tuple(hit.model_copy(update={"lead": leads.get(hit.rank)}) for hit in result.hits)
+    return result.model_copy(update={"hits": named})
+
+
+_LEAD = text(
+    "INSERT INTO lead (request_id, rank, unit, crop_id) SELECT r.id, :rank, r.unit, c.id FROM search_request r, crop c "
+    "WHERE r.id = :request AND r.authorization_id IS NOT NULL AND c.key = :crop RETURNING id"
+)
+
+
+def _write_leads(connection: Connection, request: UUID, hits: Sequence[Hit]) -> dict[int, UUID]:
+    """The lead of each hit, by rank; none in an open home. Its picture is the crop nearest to the probe."""
+    made = {}
+    for hit in hits:
+        of = {"request": request, "rank": hit.shown.rank, "crop": bytes.fromhex(hit.shown.crops[0].key)}
+        if (lead := connection.scalar(_LEAD, of)) is not None:
+            made[hit.shown.rank] = lead
+    return made
+
+
+def _note(
+    connection: Connection,
+    request: UUID,
+    parameters: SearchParameters,
+    result: SearchResult,
+    hits: Sequence[Hit],
+    evidence: Sequence[StoredEvidence],
+) -> None:
+    """What was searched, with which models and calibrations, which cameras were blind, and what is shown."""
+    audit(
+        connection,
+        parameters.operator,
+        Action.SEARCH_SHOW,
+        unit=parameters.unit,
+        details={
+            "request": str(request),
+            **authorized_by(connection),
+            "covered": result.covered.model_dump(mode="json"),
+            "blind": [outage.model_dump(mode="json") for outage in result.blind],
+            "models": sorted({hit.model_id for hit in hits} | {part.model_id for part in evidence}),
+            "calibrations": sorted(part.calibration_id for part in evidence),
+            "compared": result.compared,
+            "shown": [[str(hit.shown.identity), len(hit.shown.crops)] for hit in hits],
+        },
     )
 
 

@@ -29,7 +29,7 @@ from reid_core.serving.core import ReIDCore
 from schemas.arrays import Floats
 from schemas.city_file import City
 from schemas.levels import Level, level_of
-from schemas.parameters import Period, SearchHit, SearchParameters, SearchResult
+from schemas.parameters import Covered, Period, SearchHit, SearchParameters, SearchResult
 from schemas.settings import AssociationSettings
 
 #: Most times that a result says a camera was blind.
@@ -65,7 +65,7 @@ def search(
     city = read_city(store)
     take_over_packaged(store)
     period = Period(from_time=parameters.from_time, to_time=parameters.to_time)
-    with store.begin() as connection:
+    with store.signed_in(request) as connection:
         connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
         check_model_in_use(connection, model)
         rows = connection.execute(_IDENTITIES, {"unit": parameters.unit, **times_of(period)})
@@ -82,6 +82,15 @@ def search(
             found.sort(key=lambda hit: -(hit.shown.probability or 0.0))
         ranked = [hit.with_rank(rank) for rank, hit in enumerate(found[: parameters.top], 1)]
         result = SearchResult(
+            covered=Covered(
+                unit=parameters.unit,
+                from_time=parameters.from_time,
+                to_time=parameters.to_time,
+                cameras=sum(
+                    level_of(u.code) is Level.CAMERA and f"{u.code}/".startswith(f"{parameters.unit}/")
+                    for u in city.units
+                ),
+            ),
             hits=tuple(hit.shown for hit in ranked),
             compared=sum(len(part.gallery.ids) for part in parts),
             impossible=sum(int(part.transit.impossible.sum()) for part in parts),
@@ -89,8 +98,8 @@ def search(
             note=" ".join(dict.fromkeys(note for part in parts if (note := part.note(parameters.unit)))),
             blind=tuple(read_outages(connection, parameters.unit, period.from_time, period.to_time, newest=_OUTAGES)),
         )
-        write_result(connection, request, result, ranked, [part.stored for part in parts if part.stored is not None])
-    return result
+        stored = [part.stored for part in parts if part.stored is not None]
+        return write_result(connection, request, parameters, result, ranked, stored)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from psycopg2 import DataError, Error, OperationalError, ProgrammingError
 from psycopg2.errors import AdminShutdown, CannotConnectNow, CrashShutdown
 from sqlalchemy.exc import DBAPIError
 
-from schemas.errors import StoreError, StoreUnavailable
+from schemas.errors import NotAllowed, StoreError, StoreUnavailable
 
 #: The server is stopping or still starting, which is treated like a lost connection.
 _LOST = (AdminShutdown, CrashShutdown, CannotConnectNow)
@@ -17,6 +17,8 @@ _ANSWERED = re.compile(r"failed: \S+:  (.+)")
 #: Answers after which another try may help: the server starts or ends; all its connections are taken.
 _FOR_NOW = re.compile(r"starting up|shutting down|recovery|not yet accepting")
 _NO_SLOT = re.compile(r"too many (clients|connections)|connection slots")
+#: SQLSTATE of what the tables' own rules refuse to whoever is signed in.
+_NOT_ALLOWED = "UR001"
 
 
 def has_no_slot(error: object) -> bool:
@@ -28,13 +30,16 @@ def has_no_slot(error: object) -> bool:
 def database_errors(where: str, remedy: str) -> Iterator[None]:
     """Raises StoreUnavailable for a connection that is lost or cannot be opened, StoreError for every other error.
 
-    `where` names the database in the message; `remedy` says what to do if it does not answer.
+    NotAllowed for what the tables' rules do not allow whoever is signed in. `where` names the database in the message;
+    `remedy` says what to do if it does not answer.
     """
     try:
         yield
     except (DBAPIError, Error) as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
         said = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+        if getattr(cause, "pgcode", None) == _NOT_ALLOWED:
+            raise NotAllowed(said) from error
         # Without an error code of Postgres, no server answered, unless the driver could not send the values.
         unheard = getattr(cause, "pgcode", None) is None and not isinstance(cause, ProgrammingError | DataError)
         if has_no_slot(cause):

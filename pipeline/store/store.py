@@ -25,9 +25,8 @@ from pipeline.store.session_file import session_token
 from schemas.errors import StoreError
 from schemas.settings import Settings
 
-_SESSION = sqlalchemy.text(
-    "SELECT set_config('urban_reid.session', :token, true), set_config('urban_reid.request', :request, true)"
-)
+#: No query: after one, the isolation of a transaction can no longer be set.
+_SESSION = sqlalchemy.text("SET LOCAL urban_reid.session = :token; SET LOCAL urban_reid.request = :request")
 
 
 class Clock:

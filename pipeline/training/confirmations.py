@@ -9,10 +9,13 @@ from uuid import UUID
 from sqlalchemy import text
 
 from pipeline.governance.audit import Action, audit
+from pipeline.governance.deciding import actor_of, authorized_by, deciding
+from pipeline.governance.doors import check_authorized
 from pipeline.store import Store
 from schemas.errors import InputError
 from schemas.levels import Level, level_of
 
+_WHAT = "a statement about an identity"
 _BY_PREFIX = text(
     "SELECT id, persistent_id, unit, crops FROM identity_now WHERE starts_with(CAST(persistent_id AS text), :id) "
     "ORDER BY persistent_id LIMIT 3"
@@ -30,12 +33,13 @@ def confirm(store: Store, identity: str, *, operator: str, reason: str, is_one_p
     """Writes the operator's statement about a district's identity as it is now, and the audit row.
 
     `identity`: its persistent id, or at least the first four digits of it. Only identities of a district can be
-    confirmed: two identities of a lower level may be one person, and would teach a model that they are two. Raises
-    InputError.
+    confirmed: two identities of a lower level may be one person, and would teach a model that they are two. It shapes
+    identities and confirms no lead. Raises InputError, and NotAllowed in a live home without an authorization.
     """
     if len(identity) < 4:
         raise InputError(f"{identity!r}: give at least the first four digits of an identity's id")
-    with store.begin() as connection:
+    with deciding(store, _WHAT) as connection:
+        connection.execute(text("SELECT check_may_look(:what)"), {"what": _WHAT})
         found = connection.execute(_BY_PREFIX, {"id": identity.lower()}).all()
         if len(found) != 1:
             what = "more than one identity's id begins" if found else "no identity's id begins"
@@ -46,6 +50,9 @@ def confirm(store: Store, identity: str, *, operator: str, reason: str, is_one_p
                 f"{row.persistent_id} is an identity of the {level_of(row.unit)} {row.unit}; confirm the identity of "
                 "the district that holds it"
             )
+    check_authorized(store, row.unit, _WHAT)
+    with deciding(store, _WHAT) as connection:
+        operator = actor_of(store, connection, operator)
         connection.execute(
             text(
                 "INSERT INTO confirmation (identity_id, is_one_person, operator, reason) "
@@ -59,6 +66,6 @@ def confirm(store: Store, identity: str, *, operator: str, reason: str, is_one_p
             Action.IDENTITY_CONFIRM if is_one_person else Action.IDENTITY_DENY,
             unit=row.unit,
             reason=reason,
-            details={"identity": str(row.persistent_id), "crops": row.crops},
+            details={"identity": str(row.persistent_id), "crops": row.crops} | authorized_by(connection),
         )
     return Confirmed(row.persistent_id, row.unit, row.crops)

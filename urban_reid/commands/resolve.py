@@ -60,6 +60,8 @@ def resolve(
         raise InputError(f"--export {export}: there is no folder {export.absolute().parent}")
     if export is not None and export.exists() and not export.is_file():
         raise InputError(f"--export {export}: it exists and is not a plain file, so it is not replaced; name another")
+    if export is not None:
+        _check_export(unit)
     if approval is not None:
         parameters = _again(parameters, approval)
     if not wait:
@@ -119,6 +121,15 @@ def _why_nothing(unit: str) -> str:
 
     with Store.open(settings(), "urban-reid resolve") as store, store.begin() as connection:
         return why_nothing(connection, unit)
+
+
+def _check_export(unit: str) -> None:
+    """Raises NotAllowed before the work rather than after it."""
+    from pipeline.governance.doors import check_authorized
+    from pipeline.store import Store
+
+    with Store.open(settings(), "urban-reid resolve") as store:
+        check_authorized(store, unit, "an export of assignments")
 
 
 def _export(unit: str, file: Path) -> None:

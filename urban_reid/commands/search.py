@@ -12,7 +12,7 @@ from rich.box import SIMPLE
 
 from schemas.errors import InputError, PictureError
 from schemas.feeds import Outage
-from schemas.parameters import SearchHit, SearchParameters
+from schemas.parameters import LEAD, Covered, SearchHit, SearchParameters
 from schemas.settings import settings
 from schemas.times import period_text
 from urban_reid.arguments import AsJson, FromTime, Operator, ToTime, checked, moment
@@ -68,13 +68,25 @@ def search(
         print_json({"request": str(request), **result.model_dump(mode="json")})
         return
     zone = ZoneInfo(opened.city.timezone)
+    covered = period_of(result.covered, zone)
     if result.hits:
+        out().print(f"each hit is a {LEAD}; searched: {shown(covered)}", soft_wrap=True)
         out().print(hits_table(result.hits, zone))
         out().print(shown(result.summary))
     else:
-        out().print(f"no identity was seen in {shown(unit)} then")
+        out().print(f"no identity was seen then; searched: {shown(covered)}", soft_wrap=True)
     for line in blind_lines(result.blind, zone):
         out().print(shown(line), soft_wrap=True)
+
+
+def period_of(covered: Covered, zone: ZoneInfo) -> str:
+    """What a search looked at, in words."""
+    bounds = [
+        f"{word} {period_text(at, at, zone)}"
+        for word, at in (("from", covered.from_time), ("to", covered.to_time))
+        if at
+    ]
+    return f"{covered.unit}, {covered.cameras} cameras, {' '.join(bounds) or 'all times'}"
 
 
 def blind_lines(outages: Sequence[Outage], zone: ZoneInfo) -> list[str]:

@@ -16,7 +16,7 @@ from pipeline.ingest.batches import Source, open_batch
 from pipeline.store import Store, embedded
 from schemas.errors import NotAllowed
 from schemas.settings import Settings
-from tests.helpers.homes import become_live, superuser_of
+from tests.helpers.homes import become_live, past_case_rules, superuser_of
 
 TOKEN = "ab" * 32
 NOW = datetime.now(UTC)
@@ -27,6 +27,7 @@ def live(server: embedded.EmbeddedServer, settings: Settings, store: Store, city
     """A live home with the accounts anna and ben; who opens it holds TOKEN."""
     store_city(store, read_city_file(city_files / "city.yaml"))
     become_live(superuser_of(server, settings))
+    past_case_rules(superuser_of(server, settings))
     with store.signing_in() as connection:
         connection.execute(text("INSERT INTO account (name, password) VALUES ('anna', 'x'), ('ben', 'x')"))
     store.settings = settings.model_copy(update={"token": SecretStr(TOKEN)})

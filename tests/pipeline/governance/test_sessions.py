@@ -253,6 +253,8 @@ def test_tokens_for_scripts_have_names_and_outlive_a_shift(people: Store) -> Non
 def authorization(superuser: Superuser, **changed: Any) -> UUID:
     """An authorization that anna asked for and ben approved, for an hour."""
     case, made = uuid4(), uuid4()
+    for table in ("case_file", "case_authorization"):  # past the rules: who asks and approves is not the matter here
+        superuser(f"ALTER TABLE {table} DISABLE TRIGGER USER")
     superuser("INSERT INTO case_file (id, name, opened_by) VALUES (%s, %s, 2)", str(case), str(case))
     values: dict[str, Any] = {
         "id": str(made),

@@ -36,7 +36,16 @@ _LEARNING = ["learning", "learning_id"]
 _AUDIT = ["salt", "commitment", "audit_chain"]
 _SPACES = ["base_id", "has_features", "base_has_features"]
 _ACCOUNTS = ["kind", "synthetic", "account", "account_role", "session", "session_hash", "authorization_id"]
-_CASES = ["case_file", "case_authorization"]
+_CASES = [
+    "case_file",
+    "case_authorization",
+    "authorization_limits",
+    "purpose",
+    "impact_assessment",
+    "lead",
+    "lead_answer",
+    "account_id",
+]
 _ADDED = [
     "row_hash",
     "day",

@@ -1,0 +1,214 @@
+"""Cases and authorizations: asked for by one, approved by another who sees what it would open, ended by anyone of them.
+
+The rules themselves are the database's (migration 0030): whoever writes these tables otherwise meets the same ones.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, text
+
+from pipeline.governance.audit import Action, audit
+from pipeline.governance.deciding import actor_of, deciding
+from pipeline.store import Store
+from schemas.errors import InputError
+from schemas.parameters import AuthorizationParameters
+
+#: In which urgent use must be approved, hours; the database's rules and `granted()` say the same.
+URGENT_H = 48
+
+_STATE = (
+    "CASE WHEN a.locked_at IS NOT NULL THEN 'locked' WHEN a.refused_at IS NOT NULL THEN 'refused' "
+    "WHEN a.revoked_at IS NOT NULL THEN 'revoked' WHEN a.expires_at <= now() THEN 'expired' "
+    "WHEN a.approved_at IS NOT NULL THEN 'approved' ELSE 'asked' END"
+)
+_AUTHORIZATIONS = (
+    "SELECT a.id, c.id AS case_id, c.name AS case_name, a.kind::text AS kind, a.purpose, a.legal_basis, a.sought, "
+    "a.units, a.from_time, a.to_time, a.asked_at, a.approved_at, a.expires_at, a.opens, "
+    f"account_name(a.asked_by) AS asked_by, account_name(a.approved_by) AS approved_by, {_STATE} AS state "
+    "FROM case_authorization a JOIN case_file c ON c.id = a.case_id WHERE {which} ORDER BY a.asked_at, a.id"
+)
+_CASES = (
+    "SELECT c.id, c.name, account_name(c.opened_by) AS opened_by, c.opened_at, c.closed_at, c.hold, "
+    "(SELECT count(*) FROM case_authorization a WHERE a.case_id = c.id) AS authorizations "
+    "FROM case_file c WHERE {which} ORDER BY c.opened_at, c.id"
+)
+
+
+@dataclass(frozen=True)
+class Opens:
+    """What an authorization would open, or opens: in its units and its period."""
+
+    crops: int
+    cameras: int  # with crops
+    identities: int  # of the units themselves
+
+
+_OPENS = text(
+    "SELECT count(*) AS crops, count(DISTINCT c.camera) AS cameras, (SELECT count(*) FROM identity_now i "
+    "  WHERE i.unit = ANY(:units) AND i.first_seen < :to_time AND i.last_seen >= :from_time) AS identities "
+    "FROM crop c WHERE c.withdrawn_at IS NULL AND c.captured_at >= :from_time AND c.captured_at < :to_time "
+    "AND EXISTS (SELECT FROM unnest(CAST(:units AS text[])) AS u WHERE c.camera = u OR starts_with(c.camera, u || '/'))"
+)
+
+
+def open_case(store: Store, name: str, *, reason: str) -> UUID:
+    """Opens a case; returns its id. Raises InputError, NotAllowed."""
+    with deciding(store, "opening a case") as connection:
+        sql = "INSERT INTO case_file (name) VALUES (:name) ON CONFLICT (name) DO NOTHING RETURNING id"
+        made: UUID | None = connection.scalar(text(sql), {"name": name})
+        if made is None:
+            raise InputError(f"there is a case {name[:80]!r} already")
+        _note(store, connection, Action.CASE_OPEN, made, reason=reason, details={"name": name})
+    return made
+
+
+def close_case(store: Store, case: str, *, reason: str) -> UUID:
+    """Closes a case, which revokes its authorizations. Raises InputError, NotAllowed."""
+    return _change_case(store, case, "closed_at = now()", Action.CASE_CLOSE, reason)
+
+
+def hold_case(store: Store, case: str, *, hold: bool, reason: str) -> UUID:
+    """What the case names is kept beyond its retention, or no longer. Raises InputError, NotAllowed."""
+    return _change_case(store, case, f"hold = {hold}", Action.CASE_HOLD if hold else Action.CASE_RELEASE, reason)
+
+
+def _change_case(store: Store, case: str, change: str, action: Action, reason: str) -> UUID:
+    with deciding(store, "changing a case") as connection:
+        found: UUID = case_of(connection, case).id
+        connection.execute(text(f"UPDATE case_file SET {change} WHERE id = :id"), {"id": found})  # nosec B608
+        _note(store, connection, action, found, reason=reason)
+    return found
+
+
+def ask(store: Store, case: str, asked: AuthorizationParameters) -> UUID:
+    """Asks for an authorization; returns its id. Of kind `urgent` it holds at once, for 48 hours without approval.
+
+    Raises InputError, NotAllowed.
+    """
+    with deciding(store, "asking for an authorization") as connection:
+        of_case: UUID = case_of(connection, case).id
+        values = asked.model_dump(exclude={"units"}) | {"units": list(asked.units), "case": of_case}
+        made: UUID = connection.execute(
+            text(
+                "INSERT INTO case_authorization (case_id, kind, purpose, legal_basis, sought, units, from_time, "
+                "to_time, expires_at) VALUES (:case, CAST(:kind AS authorization_kind), :purpose, :legal_basis, "
+                ":sought, :units, :from_time, :to_time, :expires_at) RETURNING id"
+            ),
+            values,
+        ).scalar_one()
+        details = asked.model_dump(mode="json", exclude={"sought"})
+        _note(
+            store, connection, Action.CASE_ASK, of_case, made, unit=asked.units[0], reason=asked.sought, details=details
+        )
+    return made
+
+
+def what_it_opens(store: Store, authorization: str) -> tuple[Row[Any], Opens]:
+    """An authorization, and the counts of what it would open now. Raises InputError, NotAllowed."""
+    with deciding(store, "looking at an authorization") as connection:
+        found = authorization_of(connection, authorization)
+    return found, _opens(store, found)
+
+
+def _opens(store: Store, found: Row[Any]) -> Opens:
+    with store.begin() as connection:  # counts alone, which whoever decides may know
+        values = {"units": list(found.units), "from_time": found.from_time, "to_time": found.to_time}
+        return Opens(**connection.execute(_OPENS, values).one()._mapping)
+
+
+def pending(store: Store) -> list[tuple[Row[Any], Opens]]:
+    """What waits for a decision, with what it would open. Raises NotAllowed."""
+    with deciding(store, "looking at authorizations") as connection:
+        waiting = connection.execute(text(_AUTHORIZATIONS.format(which=f"{_STATE} = 'asked'"))).all()
+    return [(row, _opens(store, row)) for row in waiting]
+
+
+def approve(store: Store, authorization: str, seen: Opens, *, reason: str) -> UUID:
+    """Approves it. `seen`: what the approver was shown (`what_it_opens`). Raises InputError, NotAllowed."""
+    change = "approved_at = now(), opens = CAST(:opens AS jsonb)"
+    return _decide(store, authorization, change, Action.CASE_APPROVE, reason, seen)
+
+
+def refuse(store: Store, authorization: str, *, reason: str) -> UUID:
+    """Refuses it. Raises InputError, NotAllowed."""
+    return _decide(store, authorization, "refused_at = now()", Action.CASE_REFUSE, reason)
+
+
+def revoke(store: Store, authorization: str, *, reason: str) -> UUID:
+    """Ends it now, for every session under it. Raises InputError, NotAllowed."""
+    return _decide(store, authorization, "revoked_at = now()", Action.CASE_REVOKE, reason)
+
+
+def _decide(
+    store: Store, authorization: str, change: str, action: Action, reason: str, seen: Opens | None = None
+) -> UUID:
+    with deciding(store, "deciding on an authorization") as connection:
+        found = authorization_of(connection, authorization)
+        shown = {} if seen is None else {"opens": asdict(seen)}
+        sql = text(f"UPDATE case_authorization SET {change} WHERE id = :id")  # nosec B608
+        connection.execute(sql, {"id": found.id, **({"opens": json.dumps(asdict(seen))} if seen else {})})
+        _note(store, connection, action, found.case_id, found.id, unit=found.units[0], reason=reason, details=shown)
+    made: UUID = found.id
+    return made
+
+
+def lock_overdue(store: Store) -> int:
+    """Locks urgent use that was not approved in time, or was refused, and erases its results; how many.
+
+    The database writes the audit rows, with the hash of each row that it erased.
+    """
+    with store.begin() as connection:
+        return int(connection.execute(text("SELECT lock_overdue()")).scalar_one())
+
+
+def cases(store: Store) -> Sequence[Row[Any]]:
+    """All cases (id, name, opened_by, opened_at, closed_at, hold, authorizations), the oldest first."""
+    with deciding(store, "looking at cases") as connection:
+        return connection.execute(text(_CASES.format(which="true"))).all()
+
+
+def show_case(store: Store, case: str) -> tuple[Row[Any], Sequence[Row[Any]]]:
+    """A case and its authorizations. Raises InputError."""
+    with deciding(store, "looking at a case") as connection:
+        found = case_of(connection, case)
+        which = text(_AUTHORIZATIONS.format(which="a.case_id = :case"))
+        return found, connection.execute(which, {"case": found.id}).all()
+
+
+def case_of(connection: Connection, case: str) -> Row[Any]:
+    """The case of that name, or of an id that begins so. Raises InputError."""
+    which = "c.name = :case OR (length(:case) >= 4 AND starts_with(c.id::text, :case))"
+    return _only(connection.execute(text(_CASES.format(which=which)), {"case": case}).all(), "case", case)
+
+
+def authorization_of(connection: Connection, authorization: str) -> Row[Any]:
+    """The authorization whose id begins so. Raises InputError."""
+    which = "length(:id) >= 4 AND starts_with(a.id::text, :id)"
+    rows = connection.execute(text(_AUTHORIZATIONS.format(which=which)), {"id": authorization.lower()}).all()
+    return _only(rows, "authorization", authorization)
+
+
+def _only(rows: Sequence[Row[Any]], what: str, asked: str) -> Row[Any]:
+    if len(rows) != 1:
+        many = f"more than one {what} begins with" if rows else f"there is no {what}"
+        raise InputError(f"{many} {asked[:80]!r}; `urban-reid cases list` and `cases show` name them")
+    return rows[0]
+
+
+def _note(
+    store: Store,
+    connection: Connection,
+    action: Action,
+    case: UUID,
+    authorization: UUID | None = None,
+    *,
+    unit: str | None = None,
+    reason: str,
+    details: dict[str, Any] | None = None,
+) -> None:
+    named = {"case": str(case)} | ({"authorization": str(authorization)} if authorization else {})
+    audit(connection, actor_of(store, connection), action, unit=unit, reason=reason, details=named | (details or {}))

@@ -1,0 +1,138 @@
+"""Leads: hits of a search under an authorization. Two people who did not ask confirm one, without score or rank.
+
+They see two pictures: the one that was searched with, and the lead's. Where they differ, a third decides. Statements
+about identities (`pipeline.training.confirmations`) and answers to review decisions confirm nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, text
+
+from pipeline.crops.crop_store import CropStore, Place, place_of_crop, place_of_probe
+from pipeline.governance.audit import Action, audit
+from pipeline.governance.deciding import actor_of, deciding
+from pipeline.store import Store
+from schemas.disk import make_folders, write_whole
+from schemas.errors import InputError
+
+#: The rank is not selected: it is a score.
+_LEADS = (
+    "SELECT l.id, l.request_id, l.unit, l.made_at, lead_verdict(l.id) AS verdict, r.operator AS asked_by, "
+    "r.authorization_id, case_of_request(l.request_id) AS case_id, w.is_same AS own_answer "
+    "FROM lead l JOIN search_request r ON r.id = l.request_id "
+    "LEFT JOIN lead_answer w ON w.lead_id = l.id AND w.account_id = (SELECT (granted()).account) "
+    "WHERE {which} ORDER BY l.id"
+)
+_PICTURES = text(
+    "SELECT c.camera, c.captured_at, c.picture, s.camera AS sought_at, s.captured_at AS sought_time, "
+    "coalesce(s.picture, p.picture) AS sought, p.uploaded_at FROM lead l JOIN crop c ON c.id = l.crop_id "
+    "JOIN search_request r ON r.id = l.request_id LEFT JOIN crop s ON s.id = r.crop_id "
+    "LEFT JOIN probe p ON p.id = r.probe_id WHERE l.id = :lead"
+)
+_SIGNATURES = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"RI": ".webp", b"BM": ".bmp"}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The files that show a lead: the person sought, and the lead."""
+
+    lead: UUID
+    sought: Path
+    found: Path
+
+
+def leads(store: Store) -> Sequence[Row[Any]]:
+    """The leads of the case that the session's authorization is of (id, unit, verdict, own_answer ...), in no order.
+
+    verdict: open, differ (a third has to look), confirmed, rejected. Raises NotAllowed.
+    """
+    with deciding(store, "looking at leads") as connection:
+        _check_case(connection)
+        return connection.execute(text(_LEADS.format(which="true"))).all()
+
+
+def show_lead(store: Store, crops: CropStore, lead: str, folder: Path) -> Shown:
+    """Writes the two pictures into a folder, after an audit row and the note that this person was shown them.
+
+    Raises InputError, NotAllowed, and StoreError where a picture is gone.
+    """
+    _check_folder(folder)
+    with deciding(store, "a look at a lead") as connection:
+        found = lead_of(connection, lead)
+        connection.execute(
+            text("INSERT INTO lead_answer (lead_id) VALUES (:lead) ON CONFLICT DO NOTHING"), {"lead": found.id}
+        )
+        note(store, connection, Action.LEAD_SHOW, found)
+    with store.signed_in() as connection:
+        row = connection.execute(_PICTURES, {"lead": found.id}).one()
+    place: Place = place_of_crop(row.sought_at, row.sought_time) if row.sought_at else place_of_probe(row.uploaded_at)
+    sought = crops.get(place, bytes(row.sought))
+    picture = crops.get(place_of_crop(row.camera, row.captured_at), bytes(row.picture))
+    make_folders(folder)
+    return Shown(found.id, _write(folder, "sought", sought), _write(folder, "lead", picture))
+
+
+def answer_lead(store: Store, lead: str, *, is_same: bool, reason: str) -> tuple[UUID, str]:
+    """Says whether both pictures show one person; returns the lead's id and its verdict since then.
+
+    Raises InputError if the pictures were not shown to this person before, and NotAllowed.
+    """
+    with deciding(store, "an answer about a lead") as connection:
+        found = lead_of(connection, lead)
+        sql = "UPDATE lead_answer SET is_same = :same WHERE lead_id = :lead RETURNING lead_id"
+        if not connection.execute(text(sql), {"same": is_same, "lead": found.id}).all():
+            raise InputError(f"look at the pictures first: `urban-reid leads show {str(found.id)[:8]} --out FOLDER`")
+        note(store, connection, Action.LEAD_ANSWER, found, reason=reason, details={"is_same": is_same})
+        verdict: str = connection.scalar(text("SELECT lead_verdict(:lead)"), {"lead": found.id})
+    return found.id, verdict
+
+
+def lead_of(connection: Connection, lead: str) -> Row[Any]:
+    """The lead whose id begins so, of the session's case. Raises InputError."""
+    _check_case(connection)
+    which = "length(:id) >= 4 AND starts_with(l.id::text, :id)"
+    rows = connection.execute(text(_LEADS.format(which=which)), {"id": lead.lower()}).all()
+    if len(rows) != 1:
+        many = "more than one lead's id begins" if rows else "no lead's id begins"
+        raise InputError(f"{many} with {lead[:40]!r} in this case; `urban-reid leads list` shows them")
+    return rows[0]
+
+
+def note(
+    store: Store,
+    connection: Connection,
+    action: Action,
+    lead: Row[Any],
+    *,
+    reason: str | None = None,
+    details: dict[str, Any] | None = None,
+) -> None:
+    """The audit row of something that is done with a lead."""
+    named = {"case": lead.case_id, "authorization": lead.authorization_id, "request": lead.request_id, "lead": lead.id}
+    said = {name: str(value) for name, value in named.items()} | (details or {})
+    audit(connection, actor_of(store, connection), action, unit=lead.unit, reason=reason, details=said)
+
+
+def _check_case(connection: Connection) -> None:
+    """Raises NotAllowed unless the session is under an authorization."""
+    connection.execute(text("SELECT check_in_case()"))
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; choose another")
+
+
+def _write(folder: Path, name: str, data: bytes) -> Path:
+    path = folder / f"{name}{extension(data)}"
+    write_whole(path, data)
+    return path
+
+
+def extension(data: bytes) -> str:
+    """The ending of an encoded picture's file."""
+    return _SIGNATURES.get(data[:2], ".picture")
