@@ -131,12 +131,14 @@ def tell(store: Store, hook: Hook, now: datetime) -> str | None:
         return None
     try:
         with httpx.Client(timeout=ANSWER_WITHIN_S) as client:
-            for message in messages:
-                status = client.post(hook.url, **_request(hook, message)).status_code
-                if 200 <= status < 300:
-                    _mark(store, message)
-                else:
-                    fault = f"answers with status {status}"
+            while messages and fault is None:
+                for message in messages:
+                    status = client.post(hook.url, **_request(hook, message)).status_code
+                    if 200 <= status < 300:
+                        _mark(store, message)
+                    else:
+                        fault = f"answers with status {status}"
+                messages = untold(store, now)
     except httpx.TimeoutException:
         return f"does not answer within {ANSWER_WITHIN_S:.0f} s"
     except httpx.HTTPError as error:

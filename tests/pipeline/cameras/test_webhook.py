@@ -129,6 +129,18 @@ def test_what_was_written_at_the_end_is_told(outage: Store, receiver: Receiver) 
     assert [message["id"] for message in receiver.taken] == ["1-down", "1-up"]
 
 
+def test_the_end_of_more_cameras_than_are_told_at_a_time_is_told(
+    outage: Store, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook, "_AT_A_TIME", 1)
+    with outage.begin() as connection:
+        for minutes in (2, 4):
+            went_down(connection, CAMERA, NOON + timedelta(minutes=minutes), "no route")
+            came_up(connection, CAMERA, NOON + timedelta(minutes=minutes + 1))
+    assert tell(outage, Hook(receiver.url, SECRET), NOON + timedelta(minutes=9)) is None
+    assert len(receiver.taken) == 6
+
+
 def test_the_secret_is_made_once_for_this_user(settings: Settings) -> None:
     assert hook_of(settings) is None
     with_url = settings.model_copy(update={"webhook_url": SecretStr("https://alarms.example/x")})
