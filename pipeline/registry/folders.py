@@ -5,13 +5,14 @@ registration replaces it; a row without a folder would be a broken model. So a f
 committed, and it is removed after that. Names that begin with a dot are temporary.
 """
 
+import os
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from reid_core.files import model_digest, read_card, write_card
+from reid_core.files import SPACE, model_digest, read_card, write_card
 from schemas.cards import InputConvention, ModelCard
 from schemas.errors import HomeError, InputError, ModelFileError
 from schemas.settings import Settings
@@ -40,7 +41,7 @@ def copied_model(
         core = LocalCore.open(settings.model_copy(update={"batch_size": _TRIAL_BATCH, "compile": "auto"}), source)
         if card.engine != "none":
             try_embedder(core.embed, card.raw_dims, card.input, str(source))
-        files = [source / file for file in card.sha256]
+        files = _files_here(settings, source, card)
     else:
         if not source.is_file():
             raise InputError(f"{source}: no such file or model directory")
@@ -86,6 +87,24 @@ def take_away(place: Path) -> None:
         shutil.rmtree(removed, ignore_errors=True)
 
 
+def _files_here(settings: Settings, source: Path, card: ModelCard) -> list[Path]:
+    """The files of the model in `source`; those of a feature space's base where that is registered, from its folder."""
+    base = None
+    if card.feature_space is not None:
+        folders = sorted(settings.models_dir.glob("[!.]*/"))
+        base = next((one for one in folders if is_whole(one, bytes.fromhex(card.feature_space.base))), None)
+    return [source / file if base is None or file in SPACE else base / file for file in card.sha256]
+
+
+def _keep(settings: Settings, file: Path, to: Path) -> None:
+    """A second name for a file that a model here has already, as files of models never change; else a copy."""
+    if file.is_relative_to(settings.models_dir):
+        with suppress(OSError):  # a file system without links
+            os.link(file, to)
+            return
+    shutil.copyfile(file, to)
+
+
 @contextmanager
 def _copy(settings: Settings, files: Iterable[Path], card: ModelCard) -> Iterator[Path]:
     folder = settings.models_dir / f".{card.name}.{uuid.uuid4().hex}"
@@ -94,7 +113,7 @@ def _copy(settings: Settings, files: Iterable[Path], card: ModelCard) -> Iterato
             settings.models_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.mkdir(mode=0o700)
             for file in files:
-                shutil.copyfile(file, folder / file.name)
+                _keep(settings, file, folder / file.name)
             write_card(card, folder)
         except OSError as error:
             raise HomeError(f"{folder.parent}: cannot keep the model there: {error.strerror}") from None

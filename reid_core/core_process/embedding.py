@@ -3,22 +3,26 @@
 import importlib
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reid_core.core_process.folders import Folders
 from reid_core.core_process.places import Places
-from reid_core.files import model_digest, read_card
-from reid_core.serving.core import ReIDCore
+from reid_core.files import model_digest, open_space, read_card
 from schemas.errors import ModelFileError
 from schemas.settings import Settings
 
 #: Requests at a time, of up to 8 MB each; one more is refused.
 QUEUE = 32
 
-Job = Callable[[ReIDCore], NDArray[np.floating]]
+if TYPE_CHECKING:
+    from reid_core.serving.local import LocalCore
+
+Job = Callable[["LocalCore"], NDArray[np.floating]]
 Result = tuple[NDArray[np.floating], float]
 
 
@@ -27,7 +31,7 @@ class Embedders(Places):
         super().__init__(QUEUE)
         self.settings = settings
         self.folders = Folders(settings.models_dir, digest_of)
-        self._cores: dict[str, ReIDCore] = {}
+        self._cores: dict[str, LocalCore] = {}
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embedding")
         # torch takes seconds to import: that begins now, and the socket answers meanwhile.
         self._worker.submit(importlib.import_module, "reid_core.serving.local")
@@ -45,18 +49,29 @@ class Embedders(Places):
         self._worker.shutdown(cancel_futures=True)
 
     def _compute(self, digest: str, job: Job) -> Result:
-        from reid_core.serving.local import LocalCore
+        core = self._core(digest)
+        before = core.seconds
+        return job(core), core.seconds - before
 
+    def _core(self, digest: str) -> "LocalCore":
         try:
             folder = self.folders.find(digest)
         except ModelFileError:
             self._cores.pop(digest, None)  # removed, or changed, since it was loaded
             raise
-        core = self._cores.get(digest)
-        if core is None:
-            core = self._cores[digest] = LocalCore.open(self.settings, folder)
-        before = core.seconds
-        return job(core), core.seconds - before
+        if digest not in self._cores:
+            self._cores[digest] = self._open(folder)
+        return self._cores[digest]
+
+    def _open(self, folder: Path) -> "LocalCore":
+        """A feature space computes with its base's core; where that is not here, its own folder is whole."""
+        from reid_core.serving.local import LocalCore
+
+        card = read_card(folder)
+        if card.feature_space is not None:
+            with suppress(ModelFileError):
+                return self._core(card.feature_space.base).in_space(card, open_space(folder, card))
+        return LocalCore.open(self.settings, folder)
 
 
 def digest_of(folder: Path) -> str:

@@ -86,6 +86,11 @@ class LocalCore:
             raise ModelFileError(f"{directory}: card.json says {card.raw_dims} dims, the file has {embedder.dims}")
         return cls(card, embedder, attention, space, batch_size=embedder.batch_size)
 
+    def in_space(self, card: ModelCard, space: FeatureSpace | None) -> "LocalCore":
+        """The core of the feature space with this card, of which this is the base: the network is opened once."""
+        module = None if card.diff_attention is None else self._diff_attention
+        return LocalCore(card, self._embedder, module, space, batch_size=self.batch_size)
+
     def embed(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         check_pictures(pictures, self.card)
         with _DEVICE:

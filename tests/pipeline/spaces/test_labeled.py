@@ -10,7 +10,7 @@ import pytest
 from pipeline.calibration.labeled_city import labeled_city
 from pipeline.calibration.withheld import Withheld
 from pipeline.crops.crop_store import CropStore
-from pipeline.registry import ModelRow, find_model
+from pipeline.registry import ModelRow, find_model, rename_model
 from pipeline.spaces.derived import normalize
 from pipeline.spaces.learning import Unlabeled
 from pipeline.store import Store
@@ -19,6 +19,7 @@ from pipeline.training.comparison import measure
 from reid_core.datasets import Dataset, open_dataset
 from reid_core.evaluation.evaluate import evaluate
 from reid_core.feature_space import FeatureSpace
+from reid_core.files import read_card
 from reid_core.serving.core import ReIDCore, compared_features
 from reid_core.serving.factory import open_core
 from synthetic.training import training_set
@@ -75,6 +76,17 @@ def test_a_labeled_city_has_means_of_its_own_cameras_the_same_basis_and_people_w
         assert own == {"d1/s1/b-c1/c1", "d1/s1/b-c2/c2"} and not own & set(its.units)
         probes = withheld.features(core)
         assert probes.shape == (8, space.dims) and np.linalg.norm(probes, axis=1) == pytest.approx(1)
+
+
+def test_the_base_s_files_are_there_once(town: Town, space: ModelRow) -> None:
+    """A second name for each in the space's folder, also after the base was renamed."""
+    settings, store = town.store.settings, town.store
+    files = town.model.card.sha256
+    assert files and files.items() < space.card.sha256.items()
+    for name in ("base", town.model.name):
+        rename_model(store, "base" if name != "base" else town.model.name, name)
+        assert all((settings.models_dir / name / f).samefile(space.directory(settings) / f) for f in files)
+        assert read_card(settings.models_dir / name).sha256 == files
 
 
 def test_a_comparison_ranks_in_the_space(town: Town, space: ModelRow) -> None:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -131,6 +132,51 @@ def test_a_feature_space_gives_the_same_as_in_process(settings: Settings) -> Non
         assert found == pytest.approx(np.linalg.norm(placed[:6] - placed[6:], axis=1))
     finally:
         shutil.rmtree(folder)
+
+
+def test_a_base_and_its_space_open_one_network(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    base, opened = settings.models_dir / "small", list[Path]()
+    open_local = LocalCore.open
+
+    def counted(settings: Settings, directory: Path) -> LocalCore:
+        opened.append(directory)
+        return open_local(settings, directory)
+
+    raw = open_local(settings, base).embed(pictures(4))
+    folders = settings.models_dir / "space", settings.models_dir / "kept"
+    means = learn_means(raw, ["d1/s1/b1/c1"] * 4)
+    for folder, space in zip(folders, (means, replace(means, recentered=True)), strict=True):
+        save_space(space, base, folder, name=folder.name, learned_from="noise", crops=4, tracklets={})
+    monkeypatch.setattr(LocalCore, "open", counted)
+    device = Embedders(settings)
+    try:
+        for folder in (*folders, base):
+            device.enter()
+            digest = model_digest(read_card(folder)).hex()
+            features, _ = device.submit(digest, lambda core: core.embed(pictures(4))).result(60)
+            assert np.array_equal(features, raw)
+            device.enter()
+            distances, _ = device.submit(digest, lambda core: core.distances(*np.split(raw.astype(float), 2))).result(
+                60
+            )
+            assert np.array_equal(distances, open_local(settings, folder).distances(*np.split(raw.astype(float), 2)))
+        assert opened == [base]
+        base.rename(settings.models_dir / ".away")
+        device.enter()
+        with pytest.raises(ModelFileError):
+            device.submit(digest, lambda core: core.embed(pictures(1))).result(60)
+        alone = Embedders(settings)
+        alone.enter()
+        digest = model_digest(read_card(folders[0])).hex()
+        assert np.array_equal(alone.submit(digest, lambda core: core.embed(pictures(4))).result(60)[0], raw)
+        assert opened == [base, folders[0]]  # whole by itself
+        alone.close()
+    finally:
+        device.close()
+        if (settings.models_dir / ".away").exists():
+            (settings.models_dir / ".away").rename(base)
+        for folder in folders:
+            shutil.rmtree(folder)
 
 
 @pytest.mark.usefixtures("process")
