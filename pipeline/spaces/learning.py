@@ -1,6 +1,6 @@
 """Learns a feature space from the crops of cameras, without labels.
 
-A camera's mean is that of its tracklets, each of which counts once: whoever loiters counts once a passage. Tracklets
+A camera's mean is that of its tracklets; those that are alike share one vote, so whoever loiters counts once. Tracklets
 are taken evenly over all that a camera has seen, day and night, in an order that the crops alone give: when they
 arrived changes nothing.
 """
@@ -21,7 +21,7 @@ from pipeline.store.copy import copy_out
 from reid_core.datasets import Dataset
 from reid_core.datasets.person_pictures import JUNK, PersonPictures
 from reid_core.evaluation.spaces import basis_of
-from reid_core.feature_space import Basis, FeatureSpace, learn_basis, learn_means, mutual_neighbors
+from reid_core.feature_space import Basis, FeatureSpace, learn_basis, learn_means, mutual_neighbors, shared_votes
 from reid_core.serving.core import ReIDCore
 from schemas.arrays import Floats
 from schemas.cards import InputConvention
@@ -97,7 +97,7 @@ def learn_space(
         )
     # One thread: sums over many rows would else depend on their number in the last bits.
     with threadpool_limits(limits=1, user_api="blas"):
-        space = learn_means(np.stack(means), seen_at)
+        space = learn_means(np.stack(means), seen_at, weights=shared_votes(np.stack(means), seen_at))
         if isinstance(basis, Basis):
             space = replace(space, basis=basis)
         elif basis == "tracklets":

@@ -13,6 +13,8 @@ from schemas.errors import InputError
 STRENGTH = 20.0
 #: The part of the mean variance within a person that is added to the variance in each direction.
 RIDGE = 1.0
+#: Features of a camera are alike within this part of the distance within which so many of its pairs lie.
+_ALIKE, _MOST_PAIRS = 0.7, 0.9
 #: Tracklets whose neighbors are looked for at a time.
 _BLOCK = 512
 #: People whose spread in each direction counts as much as its mean over all directions.
@@ -24,6 +26,7 @@ def learn_means(
     cameras: Sequence[str],
     passages: Sequence[Hashable] | None = None,
     *,
+    weights: Floats | None = None,
     strength: float = STRENGTH,
 ) -> FeatureSpace:
     """Means of cameras and of all units above them, without any label of a person.
@@ -32,6 +35,7 @@ def learn_means(
     and "", above "3" only "".
     passages: which of them are of one passage (a tracklet, or a person where known). Each passage counts once, however
     many crops it has, so that nobody who loiters before a camera moves its mean. None: each crop counts.
+    weights: (n,) how much each counts in place of 1, such as `shared_votes`; not with passages.
     strength: the mean of a unit with p passages is (p mean + strength parent's) / (p + strength), from "" down, so that
     a camera with few of them stays near its building, and a building near its street.
 
@@ -41,7 +45,9 @@ def learn_means(
     if not len(rows):
         raise InputError("no features: the means of cameras are learned from crops that they have taken")
     assert rows.ndim == 2 and len(cameras) == len(rows) and strength >= 0
+    assert weights is None or passages is None
     rows = unit_rows(rows.copy(), 0, "is zero, NaN or infinite")
+    counted = np.ones(len(rows)) if weights is None else weights
     seen = [(code, row if passages is None else passages[row]) for row, code in enumerate(cameras)]
     numbers = {key: number for number, key in enumerate(dict.fromkeys(seen))}
     means, _ = _means_of(rows, np.array([numbers[key] for key in seen], np.int64))
@@ -51,11 +57,28 @@ def learn_means(
             below.setdefault(unit, []).append(number)
     found: dict[str, Floats] = {}
     for unit in sorted(below):  # a unit's parent comes before it
-        mean, passed = means[below[unit]].mean(axis=0), len(below[unit])
+        passed = float(counted[below[unit]].sum())
+        mean = (means[below[unit]] * counted[below[unit], None]).sum(axis=0) / passed
         if unit:
             mean = (passed * mean + strength * found[unit.rpartition("/")[0]]) / (passed + strength)
         found[unit] = mean
     return FeatureSpace(tuple(found), np.stack(list(found.values())))
+
+
+def shared_votes(features: NDArray[np.floating], cameras: Sequence[str]) -> Floats:
+    """How much each of n features (n, D) should count in its camera's mean, (n,): those that are alike share one vote.
+
+    So somebody who loiters counts about once, whether his crops have a track, none, or many. Alike are features of one
+    camera nearer to each other than 0.7 of the distance within which 9 of 10 of its pairs lie.
+    """
+    rows = unit_rows(np.asarray(features, np.float64).copy(), 0, "is zero, NaN or infinite")
+    at = np.unique(np.asarray(cameras, str), return_inverse=True)[1]
+    votes = np.ones(len(rows))
+    for camera in range(at.max(initial=-1) + 1):
+        there = np.flatnonzero(at == camera)
+        distance = np.sqrt((2 - 2 * rows[there] @ rows[there].T).clip(min=0))
+        votes[there] = 1 / (distance <= _ALIKE * np.quantile(distance, _MOST_PAIRS)).sum(axis=1).clip(min=1)
+    return votes
 
 
 def learn_basis(features: Floats, people: Sequence[Hashable], *, ridge: float = RIDGE) -> Basis:

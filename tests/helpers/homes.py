@@ -50,16 +50,21 @@ def use_postgresql_16(patch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def fresh_settings(server: embedded.EmbeddedServer) -> Iterator[Settings]:
+def fresh_settings(server: embedded.EmbeddedServer, like: Settings | None = None) -> Iterator[Settings]:
     """Settings with an empty home and a fresh, migrated database of the session's server as a user-supplied server.
 
+    like: a copy of this home and its database in place of empty ones; nobody is connected to that.
     A program started by a test gets the same through URBAN_REID_HOME and URBAN_REID_DATABASE_URL.
     """
-    home, database = new_home(), f"test_{uuid4().hex[:12]}"
+    home, database, template = new_home(), f"test_{uuid4().hex[:12]}", "template_city"
+    if like is not None:
+        assert like.database_url is not None
+        template = str(make_url(like.database_url).database)
+        shutil.copytree(like.home, home, dirs_exist_ok=True)
     superuser = server.connect("postgres", "postgres")
     superuser.autocommit = True
     with superuser.cursor() as cursor:
-        cursor.execute(f"CREATE DATABASE {database} TEMPLATE template_city OWNER {roles.OWNER}")
+        cursor.execute(f"CREATE DATABASE {database} TEMPLATE {template} OWNER {roles.OWNER}")
         try:
             yield Settings(home=home, database_url=server.url(database))
         finally:

@@ -1,7 +1,8 @@
 """A feature space is a model of its own: prepared beside its base, promoted, searched, rolled back, never mixed."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from pipeline.city.decision_digest import decision_digest
 from pipeline.city.units import store_city
 from pipeline.city.watermarks import mark_everything
 from pipeline.crops.crop_store import CropStore
+from pipeline.ingest.features import take_in_features
 from pipeline.registry import (
     ModelRow,
     find_model,
@@ -30,6 +32,7 @@ from pipeline.spaces.derived import normalize
 from pipeline.spaces.overview import borrowed_means, camera_means
 from pipeline.store import Store
 from pipeline.store.copy import copy_out
+from pipeline.store.embedded import EmbeddedServer
 from pipeline.store.partitions import ensure_partitions
 from pipeline.training.candidate import recipe_of
 from pipeline.training.promotion import Promotion, promote, rollback
@@ -42,7 +45,9 @@ from reid_core.serving.factory import open_core
 from schemas.city_file import City
 from schemas.errors import CityError, InputError, ModelFileError, StoreError
 from schemas.parameters import SearchHit, SearchParameters, TrainParameters
-from tests.helpers.thin_town import ThinTown, calibrations, crowd
+from schemas.settings import Settings
+from tests.helpers.homes import fresh_settings
+from tests.helpers.thin_town import Crowd, ThinTown, calibrations, crowd
 from tests.helpers.town import Town
 
 
@@ -93,13 +98,27 @@ def means_of_tracklets(store: Store, model: ModelRow) -> dict[int, np.ndarray]:
     return dict(zip(np.asarray(rows["identity_id"]).tolist(), rows["v"], strict=True))
 
 
+@pytest.fixture(scope="module")
+def people() -> Crowd:
+    return crowd(cameras=8, people=20, days=0.05)
+
+
+@pytest.fixture(scope="module")
+def resolved(server: EmbeddedServer, people: Crowd) -> Iterator[Settings]:
+    """A resolved simulated city of a few people, which nobody is connected to."""
+    with fresh_settings(server) as settings:
+        with Store.open(settings, "pytest") as store:
+            town = ThinTown(store, people)
+            town.take_in()
+            town.resolve()
+        yield settings
+
+
 @pytest.fixture
-def thin(store: Store) -> ThinTown:
-    """A resolved simulated city of a few people."""
-    town = ThinTown(store, crowd(cameras=8, people=20, days=0.05))
-    town.take_in()
-    town.resolve()
-    return town
+def thin(server: EmbeddedServer, resolved: Settings, people: Crowd) -> Iterator[ThinTown]:
+    """A copy of it."""
+    with fresh_settings(server, like=resolved) as settings, Store.open(settings, "pytest") as store:
+        yield ThinTown(store, people)
 
 
 def test_a_space_is_prepared_beside_its_base_switched_and_rolled_back(thin: ThinTown) -> None:
@@ -171,8 +190,6 @@ def test_prototypes_are_made_of_features_in_the_space(thin: ThinTown) -> None:
 
 
 def test_the_order_of_arrival_does_not_change_a_space_and_later_crops_do_not(thin: ThinTown, server: Any) -> None:
-    from tests.helpers.homes import fresh_settings
-
     first = normalized(thin, basis="tracklets")
     again = normalized(thin, basis="tracklets")
     assert again.id == first.id  # the same call writes nothing
@@ -223,6 +240,38 @@ def test_resolving_with_a_space_decides_by_it_and_the_same_again(thin: ThinTown)
     assert len(rows["distance"]) > 10
     left, right = (np.asarray(rows[side], np.float64) for side in ("left", "right"))
     assert core.distances(left, right) == pytest.approx(np.asarray(rows["distance"]), abs=1e-3)
+
+
+@pytest.mark.parametrize("tracked", (True, False))
+def test_somebody_who_loiters_hardly_moves_a_camera_s_mean(thin: ThinTown, tracked: bool) -> None:
+    """Eighty crops of one person at one camera, each a track of its own, or without any: as a few crops would."""
+    store, crops = thin.store, thin.crowd.crops
+    camera = int(np.bincount(crops.camera).argmax())
+    code = thin.crowd.cameras[camera]
+    row = np.full(80, np.flatnonzero(crops.camera == camera)[0])
+    loiterer = thin.crowd.take(row)
+    noise = np.random.default_rng(0).normal(scale=0.02 * np.abs(loiterer.features).mean(), size=loiterer.features.shape)
+    moved = replace(
+        loiterer,
+        track=10**6 + np.arange(80),
+        time_us=crops.time_us.max() + 1_000_000 * np.arange(1, 81),
+        features=(loiterer.features + noise).astype(loiterer.features.dtype),
+    )
+    before = FeatureSpace.open(normalized(thin, "before").directory(store.settings))
+    take_in_features(store, thin.model, thin.crowd.cameras, moved)
+    if not tracked:
+        with store.begin() as connection:
+            connection.execute(text("UPDATE crop SET track = NULL WHERE length(track) > 6"))
+    after = normalized(thin, "after")
+    assert after.card.feature_space is not None
+    old, new = before, FeatureSpace.open(after.directory(store.settings))
+    own = loiterer.features[0] / np.linalg.norm(loiterer.features[0])
+    shift = new.means[new.units.index(code)] - old.means[old.units.index(code)]
+    toward = own - old.means[old.units.index(code)]
+    # Eighty votes beside those of the camera's own tracklets and its parent's 20 would go more than half of the way.
+    own_tracklets = after.card.feature_space.tracklets[code] - 80
+    assert 80 / (own_tracklets + 80 + 20) > 0.5
+    assert np.linalg.norm(shift) < 0.15 * np.linalg.norm(toward)
 
 
 def test_a_space_has_no_features_of_its_own(thin: ThinTown) -> None:
@@ -277,8 +326,6 @@ def test_the_folder_of_a_space_holds_its_base_and_is_checked(thin: ThinTown, tmp
 
 
 def test_a_space_of_an_unknown_base_is_refused(thin: ThinTown, server: Any, tmp_path: Path) -> None:
-    from tests.helpers.homes import fresh_settings
-
     folder = normalized(thin).directory(thin.store.settings)
     with fresh_settings(server) as settings, Store.open(settings, "pytest") as other:
         with pytest.raises(InputError, match="on a model that is not registered here"):

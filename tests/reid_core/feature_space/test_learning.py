@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from reid_core.feature_space import learn_basis, learn_means, mutual_neighbors
+from reid_core.feature_space import learn_basis, learn_means, mutual_neighbors, shared_votes
 from schemas.arrays import Floats
 from schemas.errors import InputError, VectorError
 
@@ -30,6 +30,21 @@ def test_one_who_loiters_counts_once() -> None:
     crops, cameras = np.array([EAST] * 9 + [WEST]), ["1"] * 10
     assert learn_means(crops, cameras, [7] * 9 + [8], strength=0).means[:, 0].tolist() == [0, 0]
     np.testing.assert_allclose(learn_means(crops, cameras, strength=0).means[:, 0], [0.8, 0.8])
+
+
+def test_those_who_are_alike_share_one_vote_at_their_camera() -> None:
+    """Forty crops of one who loiters count as much as one of each of the others; the same crop elsewhere for itself."""
+    others, loiterer = np.eye(8)[:7], np.eye(8)[7] + np.random.default_rng(0).normal(scale=0.1, size=(40, 8))
+    votes = shared_votes(np.concatenate([others, loiterer, loiterer[:1]]), ["1"] * 47 + ["2"])
+    assert votes[:7].tolist() == [1] * 7 and votes[47] == 1
+    assert votes[7:47].sum() == pytest.approx(1, abs=0.3)
+    assert shared_votes(at(7, 7, 7), ["1"] * 3).tolist() == [1 / 3] * 3 and not len(shared_votes(at(), []))
+
+
+def test_weighted_means_lean_toward_the_unit_above_by_their_weights() -> None:
+    """All have (2 east + 1 north) / 3; camera 2's weight of 1 against a strength of 2: (north + 2 all) / 3."""
+    space = learn_means(np.array([EAST, EAST, NORTH]), ["1", "1", "2"], weights=np.array([1.5, 0.5, 1.0]), strength=2)
+    np.testing.assert_allclose(space.means, [[2 / 3, 1 / 3], [5 / 6, 1 / 6], [4 / 9, 5 / 9]], rtol=1e-15)
 
 
 def test_a_passage_number_used_at_two_cameras_is_two_passages() -> None:
