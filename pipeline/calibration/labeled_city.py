@@ -16,8 +16,9 @@ from pipeline.ingest.manifest import ingest_manifest
 from pipeline.registry import ModelRow, models, register_model, use_model
 from pipeline.resolve import embed_camera, resolve_unit, units_within
 from pipeline.spaces.derived import register_space
-from pipeline.spaces.learning import calibrating_people, learn_space
+from pipeline.spaces.learning import Unlabeled, calibrating_people, learn_space
 from pipeline.store import Store
+from reid_core.feature_space import Basis
 from reid_core.files import open_space, read_card, save_base
 from reid_core.serving.core import ReIDCore
 from reid_core.serving.factory import open_core
@@ -41,7 +42,8 @@ def labeled_city(
     """A store with the labeled crops of `source`, grouped into tracklets; deleted on exit. See `calibrate`.
 
     withheld: takes its tracklets out of the city, as probes for searches. Where the model is a feature space, the
-    city gets its own on the same base: means from its own crops, since its cameras are others, and the same basis.
+    city gets its own on the same base: means from its own crops, since its cameras are others, and the same basis, or
+    one from its own tracklets where that was learned from tracklets.
     """
     kind, _, argument = source.partition(":")
     if kind not in ("rendered", "simulated", "market1501") or not argument:
@@ -95,7 +97,10 @@ def _own_space(store: Store, core: ReIDCore, base: ModelRow, model_directory: Pa
     space = open_space(model_directory, card)
     if space is None or card.feature_space is None:
         return base
-    learned = learn_space(store, core, base, cameras, "none" if space.basis is None else space.basis)
+    basis: Unlabeled | Basis = "none" if space.basis is None else space.basis
+    if card.feature_space.basis == "tracklets":
+        basis = "tracklets"  # a basis fits the tracklets that taught it, and so it does in the city that is calibrated
+    learned = learn_space(store, core, base, cameras, basis)
     return register_space(store, base, learned, "normalized", card.feature_space.basis, "labeled crops")
 
 

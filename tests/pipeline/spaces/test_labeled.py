@@ -78,6 +78,17 @@ def test_a_labeled_city_has_means_of_its_own_cameras_the_same_basis_and_people_w
         assert probes.shape == (8, space.dims) and np.linalg.norm(probes, axis=1) == pytest.approx(1)
 
 
+def test_where_a_city_taught_itself_a_basis_so_does_the_labeled_one(town: Town, market: str) -> None:
+    settings = town.store.settings
+    folder = learned(town, "taught", "tracklets").directory(settings)
+    steps = list[str]()
+    with labeled_city(settings, folder, market, steps.append) as (_, core, model):
+        assert steps[0].endswith(": 32 of 32 people") and model.card.feature_space is not None
+        assert model.card.feature_space.basis == "tracklets" and core.space is not None
+        own, its = core.space.basis, FeatureSpace.open(folder).basis
+        assert own is not None and its is not None and not np.allclose(own.matrix, its.matrix)
+
+
 def test_the_base_s_files_are_there_once(town: Town, space: ModelRow) -> None:
     """A second name for each in the space's folder, also after the base was renamed."""
     settings, store = town.store.settings, town.store
