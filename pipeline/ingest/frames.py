@@ -26,7 +26,9 @@ def open_frames(
             raise InputError("--start and --fps belong to a file; a live camera's frames carry their time of arrival")
         address = partial(with_credentials, source, settings)
         by = decoding(settings.hardware_decoding)
-        return LiveCamera(address, public_name(source), looks_per_s=looks_per_s, patience_s=PATIENCE_S, decoding=by)
+        live = LiveCamera(address, public_name(source), looks_per_s=looks_per_s, patience_s=PATIENCE_S, decoding=by)
+        live.notes += [by.note] if by.note else []
+        return live
     if "://" in source:
         raise InputError(f"{source.partition('://')[0][:20]}:// is not supported; give a file or an rtsp:// address")
     return VideoFile(Path(source), start, fps)

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from av.codec.hwaccel import hwdevices_available
 
+from pipeline.ingest.frames import open_frames
 from pipeline.ingest.hardware import PROCESSOR, Decoding, decoding
 from pipeline.ingest.live_camera import LiveCamera
+from schemas.settings import Settings
 from tests.helpers.rtsp_camera import PASSWORD, USER, camera
 
 FRAMES = [np.full((64, 64, 3), 40 * number, np.uint8) for number in range(4)]
@@ -26,6 +28,11 @@ def test_off_asks_for_nothing() -> None:
 def test_hardware_that_ffmpeg_does_not_know_is_not_taken_for_any_other() -> None:
     found = decoding("dxva2")
     assert found.device is None and found.note.startswith("no dxva2 to decode with (FFmpeg here knows ")
+
+
+def test_an_ingest_of_a_stream_notes_it() -> None:
+    live = open_frames("rtsp://127.0.0.1:1/x", None, Settings(hardware_decoding="dxva2"))
+    assert [note.partition(" (")[0] for note in live.notes] == ["no dxva2 to decode with"]
 
 
 @without_cuda
