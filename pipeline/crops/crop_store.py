@@ -13,7 +13,7 @@ import os
 import re
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -91,18 +91,22 @@ class CropStore:
         """The encoded picture. Raises StoreError when it is missing or was changed, HomeError without the key file."""
         key = self._keys.find(place.owner, place.day)
         name = sha256.hex() if key is None else key.name(sha256)
-        path = self._path(place, name)
+        path, earlier = self._path(place, name), self.earlier_path(place, sha256)
+        data: bytes | None
         try:
-            if key is not None and path.exists():
-                data = key.decrypt(path.read_bytes(), name)
-            else:
-                data = self.earlier_path(place, sha256).read_bytes()
-                data = data if hashlib.sha256(data).digest() == sha256 else None
+            if key is None or not path.exists():
+                with suppress(FileNotFoundError):  # it is being encrypted, or is nowhere
+                    data = earlier.read_bytes()
+                    if hashlib.sha256(data).digest() != sha256:
+                        raise _damaged(earlier)
+                    return data
+            data = path.read_bytes()
+            data = None if key is None else key.decrypt(data, name)
         except OSError as error:
             why = "its day has no key (any more)" if key is None else error.strerror
             raise StoreError(f"crop {path} cannot be read: {why}") from None
         if data is None:
-            raise StoreError(f"crop {path} is damaged: its content does not match its name")
+            raise _damaged(path)
         return data
 
     def is_whole(self, path: Path) -> bool | None:
@@ -209,6 +213,10 @@ class CropStore:
         if error.errno in _READ_ONLY:
             return HomeError(f"{self.root} cannot be written: {error.strerror}; give this user write access")
         return HomeError(f"{self.root}: a crop cannot be stored: {error.strerror}")
+
+
+def _damaged(path: Path) -> StoreError:
+    return StoreError(f"crop {path} is damaged: its content does not match its name")
 
 
 def _removed(path: Path) -> bool:

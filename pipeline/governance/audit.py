@@ -45,12 +45,14 @@ class Action(StrEnum):
     CASE_RELEASE = "case.release"  # held no longer
     CITY_CHANGE = "city.change"
     CITY_LOAD = "city.load"
+    CROP_ENCRYPT = "crop.encrypt"  # pictures that an earlier version stored as they were
     CROP_LOSE = "crop.lose"  # pictures of crops are missing or damaged: found so, or accepted as gone for good
     CROP_RETURN = "crop.return"  # pictures that were gone are there again
     EVIDENCE_EXPORT = "evidence.export"
     IDENTITY_CONFIRM = "identity.confirm"
     IDENTITY_DENY = "identity.deny"
     INGEST_UNDO = "ingest.undo"
+    KEY_RENEW = "key.renew"
     LEAD_ANSWER = "lead.answer"
     LEAD_SHOW = "lead.show"
     LIMITS_CHANGE = "limits.change"
@@ -65,6 +67,7 @@ class Action(StrEnum):
     MODEL_USE = "model.use"
     PEOPLE_SHOW = "people.show"  # a page of a unit's identities
     PERSON_SHOW = "person.show"  # one identity: its journey and pictures
+    PICTURE_SHOW = "picture.show"  # one picture with its face
     PROBE_UPLOAD = "probe.upload"
     PURPOSE_ADD = "purpose.add"
     PURPOSE_RETIRE = "purpose.retire"

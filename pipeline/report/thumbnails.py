@@ -10,6 +10,7 @@ from sqlalchemy import Connection, text
 
 from pipeline.crops.context_frames import frames_of
 from pipeline.crops.crop_store import CropStore, place_of_crop
+from pipeline.crops.privacy import without_face, without_faces
 from pipeline.crops.quality import decode
 from pipeline.ingest.features import SOURCE
 from schemas.disk import write_whole
@@ -36,6 +37,7 @@ class Picture:
     quality: float
     most_px: int = HEIGHT_PX
     widest: float = _WIDEST
+    is_frame: bool = False
 
     @property
     def name(self) -> str:
@@ -70,7 +72,7 @@ def contexts_of(connection: Connection, tracklets: Iterable[int]) -> dict[int, P
     """The context frame of each tracklet (id) that has one."""
     return {
         tracklet: Picture(
-            frame.camera, frame.picture, frame.width_px, frame.height_px, frame.captured_at, 1.0, CONTEXT_PX, 4.0
+            frame.camera, frame.picture, frame.width_px, frame.height_px, frame.captured_at, 1.0, CONTEXT_PX, 4.0, True
         )
         for tracklet, frame in frames_of(connection, list(tracklets)).items()
     }
@@ -81,17 +83,23 @@ def best(pictures: Sequence[Picture]) -> Picture:
 
 
 def write_thumbnails(
-    wanted: Iterable[tuple[CropStore, Picture]], folder: Path, progress: Callable[[int, int], None] | None = None
+    wanted: Iterable[tuple[CropStore, Picture]],
+    folder: Path,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    blurred: bool = True,
 ) -> set[str]:
     """Writes each picture, from its store, once into `folder` under its name, with one in memory at a time.
 
+    blurred: without faces (`pipeline.crops.privacy`).
     Returns the names of pictures that are missing or damaged in the crop store; these are not written.
     """
     pictures = sorted({picture.name: (store, picture) for store, picture in wanted}.items())
     missing = set()
     for done, (name, (store, picture)) in enumerate(pictures, 1):
         try:
-            data = thumbnail(picture, store.get(place_of_crop(picture.camera, picture.taken), picture.sha256))
+            encoded = store.get(place_of_crop(picture.camera, picture.taken), picture.sha256)
+            data = thumbnail(picture, encoded, blurred)
         except (StoreError, PictureError):
             missing.add(name)
         else:
@@ -101,9 +109,11 @@ def write_thumbnails(
     return missing
 
 
-def thumbnail(picture: Picture, data: bytes) -> bytes:
-    """The file of an encoded picture."""
+def thumbnail(picture: Picture, data: bytes, blurred: bool = True) -> bytes:
+    """The file of an encoded picture. blurred: without the face, or all faces of a frame."""
     pixels = decode(data)
+    if blurred:
+        pixels = without_faces(pixels) if picture.is_frame else without_face(pixels)
     height, width = pixels.shape[:2]
     kept = min(width, round(height * picture.widest))
     left, scale = (width - kept) // 2, min(1.0, picture.most_px / height)

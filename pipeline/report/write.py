@@ -9,6 +9,7 @@ from sqlalchemy import text
 from pipeline.city.assignments import write_assignments
 from pipeline.crops.context_frames import context_store
 from pipeline.crops.crop_store import CropStore
+from pipeline.crops.privacy import shows_people
 from pipeline.governance.audit import Action
 from pipeline.governance.doors import check_authorized
 from pipeline.report.folder import check_folder, open_folder, remove_stale, writing
@@ -35,7 +36,8 @@ def write_report(
     """Writes the report on `district` into the folder `out`; returns its first page.
 
     Beside the pages are their thumbnails (`crops/`), all current decisions (`decisions.jsonl`), and the identities of
-    every crop (`assignments.jsonl`). The same store gives the same files. An earlier report in `out` is replaced.
+    every crop (`assignments.jsonl`). Pictures of people are shown without faces. The same store gives the same files.
+    An earlier report in `out` is replaced.
     `progress`: thumbnails done, and in all. The audit records that the report was made.
 
     Raises CityError if `district` is no district of the city, InputError if `out` is a file, holds other files or
@@ -46,11 +48,13 @@ def write_report(
     contents = read_contents(store, district)
     thumbnails = open_folder(out)
     check_authorized(store, district, _WHAT, Action.REPORT_WRITE, details={"digest": contents.digest})
+    with store.begin() as connection:
+        blurred = shows_people(connection)
     with writing(out):
         contexts = context_store(store.settings)
         shown = [(crops, picture) for picture in contents.all_pictures()]
         shown += [(contexts, picture) for picture in contents.all_contexts()]
-        missing = write_thumbnails(shown, thumbnails, progress)
+        missing = write_thumbnails(shown, thumbnails, progress, blurred=blurred)
         write_assignments(store, district, out / "assignments.jsonl")
         decisions = _write_decisions(store, district, out / "decisions.jsonl")
         for name, page in render(contents, missing, decisions).items():

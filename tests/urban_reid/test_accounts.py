@@ -145,6 +145,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "models compare": ["none", "--dataset", "rendered:1"],
     "models promote": ["none", "--reason", "x"],
     "models rollback": ["--reason", "x"],
+    "keys renew": ["--reason", "x"],
     "audit show": [],
     "audit export": ["folder", "--reason", "x"],
     "accounts add": ["eve", "--role", "operator"],

@@ -1,0 +1,39 @@
+"""The keys of a data directory as their keepers see them: what there is, and a new key file."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.encryption.data_keys import DataKeys
+from pipeline.encryption.key_service import key_file, key_service
+from pipeline.governance.audit import Action, audit
+from pipeline.store import Store
+from schemas.settings import Settings
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The key file, whether it lies in the data directory, and how many days have a key, by district or owner."""
+
+    file: Path
+    within_home: bool
+    days: dict[str, int]
+
+
+def keys_of(settings: Settings) -> Keys:
+    days: dict[str, int] = {}
+    for path in DataKeys(settings).paths():
+        days[path.parent.name] = days.get(path.parent.name, 0) + 1
+    file = key_file(settings)
+    return Keys(file, file.is_relative_to(settings.home), days)
+
+
+def renew_key(store: Store, *, operator: str, reason: str) -> int:
+    """Makes a new key file and wraps the keys of all days anew; how many. Writes an audit row first.
+
+    Killed anywhere, every key can be read, and the next call wraps what was not wrapped. Raises HomeError, StoreError.
+    """
+    keys = DataKeys(store.settings)
+    with store.begin() as connection:
+        audit(connection, operator, Action.KEY_RENEW, reason=reason, details={"keys": sum(1 for _ in keys.paths())})
+    key_service(store.settings).renew()
+    return keys.rewrap()
