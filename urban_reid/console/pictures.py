@@ -11,6 +11,7 @@ from threading import Lock
 from sqlalchemy import text
 
 from pipeline.crops.crop_store import CropStore, place_of_crop
+from pipeline.crops.privacy import shows_people
 from pipeline.report.thumbnails import Picture, thumbnail
 from schemas.errors import PictureError, StoreError
 from urban_reid.console.visitors import Visitor
@@ -51,7 +52,9 @@ class Thumbnails:
                 return self._made[said]
         picture = Picture(camera, sha, 0, 0, moment, 1.0, height)
         try:
-            made = thumbnail(picture, self.crops.get(place_of_crop(camera, moment), picture.sha256))
+            with visitor.store.signed_in() as connection:
+                blurred = shows_people(connection)
+            made = thumbnail(picture, self.crops.get(place_of_crop(camera, moment), picture.sha256), blurred)
         except (StoreError, PictureError):
             return None
         with self._lock:
