@@ -67,6 +67,8 @@ def test_all_commands_are_there() -> None:
         *(f"evidence {name}" for name in ("export", "verify")),
         *(f"purposes {name}" for name in ("list", "add", "retire", "assessment", "limits")),
         "identities confirm",
+        *(f"pictures {name}" for name in ("show", "encrypt")),
+        *(f"keys {name}" for name in ("show", "renew")),
         "dataset check",
         "evaluate",
         "train",
