@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from schemas.disk import keep_private
-from schemas.errors import UrbanReidError
+from schemas.errors import UrbanReidError, UsageError
 from schemas.settings import unknown_variables
 from urban_reid.commands import (
     accounts,
@@ -163,6 +163,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if said := error.format_message().replace("Value error, ", ""):
             report_error("UsageError", f"{said.rstrip('.')}; see `{_help_of(error)}`", as_json)
         sys.exit(error.exit_code)
+    except typer.Abort:  # Ctrl-D at a prompt
+        report_error("UsageError", "the input ended before all was answered; nothing was changed", as_json)
+        sys.exit(UsageError.exit_code)
     except Exception as error:
         if isinstance(error, OSError) and (known := refused_path(error, words)) is not None:
             report_error(type(known).__name__, str(known), as_json)

@@ -120,6 +120,19 @@ def test_at_a_terminal_a_new_password_is_typed_twice(monkeypatch: pytest.MonkeyP
         passwords.ask_new()
 
 
+def test_an_end_of_the_input_at_a_terminal_is_one_line(run_here: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ended(_: str) -> str:
+        raise EOFError
+
+    monkeypatch.setattr(passwords, "getpass", ended)
+    monkeypatch.setattr("sys.stdin", type("Terminal", (io.StringIO,), {"isatty": lambda self: True})())
+    done = run_here("login", "zoe")
+    assert (done.returncode, done.stderr.split("error: ")[1]) == (
+        2,
+        "the input ended before all was answered; nothing was changed\n",
+    )
+
+
 # ---- who may call which command in a live home
 
 #: Arguments with which a command that its door lets through fails, or changes nothing.
