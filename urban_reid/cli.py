@@ -25,6 +25,7 @@ from urban_reid.commands import (
     dataset,
     demo,
     doctor,
+    erase,
     evaluate,
     evidence,
     identities,
@@ -38,10 +39,12 @@ from urban_reid.commands import (
     report,
     reproduce,
     resolve,
+    retention,
     score,
     search,
     simulate,
     status,
+    subject,
     tokens,
     train,
     up,
@@ -78,6 +81,9 @@ PANELS: dict[str, dict[str, ModuleType]] = {
         "accounts": accounts,
         "tokens": tokens,
         "audit": audit,
+        "subject": subject,
+        "erase": erase,
+        "retention": retention,
     },
     "Service": {"up": up, "console": console, "db": database, "keys": keys},
 }
@@ -97,6 +103,7 @@ _GROUPS = (
     models,
     pictures,
     purposes,
+    retention,
     tokens,
 )
 

@@ -32,6 +32,9 @@ _PICTURES_EVERY_S = 300.0
 _CHECKPOINT_EVERY_S = 3_600.0
 #: How often urgent use that nobody approved in time is locked.
 _LOCK_EVERY_S = 60.0
+#: How often it is looked for what has been kept for as long as it may be, and at most how many batches go at a time.
+_RETENTION_EVERY_S = 3_600.0
+_RETENTION_BATCHES = 4
 _AFTER_ERROR_S = 10.0
 
 
@@ -57,6 +60,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 def _watch() -> None:
     from pipeline.crops.crop_store import CropStore
+    from pipeline.erasure.expire import expire
     from pipeline.governance.audit_chain import sign_checkpoint
     from pipeline.governance.authorizations import lock_overdue
     from pipeline.resolve.closing import Closing
@@ -65,7 +69,7 @@ def _watch() -> None:
 
     with Store.open(settings(), "urban-reid resolver") as store:
         closing, crops = Closing(settings().association), CropStore(settings())
-        looked_for_pictures, signed, locked = time.monotonic(), -math.inf, -math.inf
+        looked_for_pictures, signed, locked, expired = time.monotonic(), -math.inf, -math.inf, -math.inf
         short: Mapping[str, str] = {}
         while True:
             try:
@@ -78,6 +82,9 @@ def _watch() -> None:
                 if time.monotonic() - locked > _LOCK_EVERY_S:
                     locked = time.monotonic()
                     lock_overdue(store)
+                if time.monotonic() - expired > _RETENTION_EVERY_S:
+                    done = expire(store, actor=settings().operator, most_batches=_RETENTION_BATCHES, on_wait=_say)
+                    expired = -math.inf if done.more else time.monotonic()  # windows that have closed come in between
                 with store.begin() as connection:
                     due = closing.look(connection, time.monotonic())
                 for parameters in due:

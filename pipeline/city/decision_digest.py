@@ -9,7 +9,9 @@ _UNITS = "(:unit = '' OR r.unit = :unit OR starts_with(r.unit, :unit || '/'))"
 _ROW_HASHES = text(
     "SELECT d.row_hash FROM match_decision d JOIN run r ON r.id = d.run_id "
     f"WHERE r.superseded_at IS NULL AND {_UNITS} "
-    f"UNION ALL SELECT r.row_hash FROM identity_now r WHERE {_UNITS} ORDER BY row_hash"
+    f"UNION ALL SELECT r.row_hash FROM identity_now r WHERE {_UNITS} "
+    "UNION ALL SELECT g.row_hash FROM erased_group g JOIN run r ON r.id = g.run_id "
+    f"WHERE r.superseded_at IS NULL AND {_UNITS} ORDER BY row_hash"
 )
 
 

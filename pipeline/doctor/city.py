@@ -90,8 +90,8 @@ def _rows(connection: Connection) -> Check:
     ).all()
     lonely = connection.scalar(
         text(
-            "SELECT count(*) FROM identity WHERE NOT retired "
-            "AND NOT EXISTS (SELECT FROM identity_member WHERE identity_id = id)"
+            "SELECT count(*) FROM identity i JOIN run r ON r.id = i.run_id WHERE NOT i.retired "
+            "AND r.erased_at IS NULL AND NOT EXISTS (SELECT FROM identity_member m WHERE m.identity_id = i.id)"
         )
     )
     if unproved:

@@ -25,6 +25,7 @@ class Action(StrEnum):
     ACCOUNT_UNLOCK = "account.unlock"
     ASSESSMENT_STATE = "assessment.state"  # where the impact assessment is found
     ASSIGNMENTS_EXPORT = "assignments.export"
+    AUDIT_ERASE = "audit.erase"  # reasons and details of the rows that it names were erased
     AUDIT_EXPORT = "audit.export"
     BACKUP_RESTORE = "backup.restore"
     BACKUP_WRITE = "backup.write"
@@ -49,6 +50,9 @@ class Action(StrEnum):
     CROP_LOSE = "crop.lose"  # pictures of crops are missing or damaged: found so, or accepted as gone for good
     CROP_RETURN = "crop.return"  # pictures that were gone are there again
     EVIDENCE_EXPORT = "evidence.export"
+    ERASE_END = "erase.end"
+    ERASE_START = "erase.start"
+    ERASE_VERIFY = "erase.verify"
     IDENTITY_CONFIRM = "identity.confirm"
     IDENTITY_DENY = "identity.deny"
     INGEST_UNDO = "ingest.undo"
@@ -74,10 +78,13 @@ class Action(StrEnum):
     REPORT_WRITE = "report.write"
     RESOLVE_AGAIN = "resolve.again"
     SEARCH_SHOW = "search.show"  # what a search covered and what it shows
+    RETENTION_RUN = "retention.run"
+    RETENTION_SET = "retention.set"
     SEARCH_START = "search.start"
     SESSION_END = "session.end"
     SESSION_REFUSE = "session.refuse"  # a sign-in that failed
     SESSION_START = "session.start"
+    SUBJECT_EXPORT = "subject.export"
     TRANSIT_LEARN = "transit.learn"
 
     @classmethod

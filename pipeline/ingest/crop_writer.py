@@ -5,6 +5,7 @@ window on the camera has to be resolved again. An ingest that is killed leaves w
 without a row; run again, it writes the rest. A crop that was withdrawn comes back.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -15,6 +16,7 @@ from pipeline.city import watermarks
 from pipeline.crops.context_frames import ContextFrame, context_store, write_frames
 from pipeline.crops.crop_store import CropStore, place_of_crop
 from pipeline.crops.quality import decode, quality
+from pipeline.governance.tombstones import erased_crops
 from pipeline.ingest import clocks
 from pipeline.ingest.batches import (
     Again,
@@ -121,7 +123,7 @@ def take_in(
         try:
             with store.begin() as connection:
                 share_crops(connection)
-                new: list[NewCrop] = []
+                found: list[tuple[Candidate, NewCrop, bytes]] = []
                 left_out = skipped_count
                 for candidate in part:
                     read += 1
@@ -131,11 +133,21 @@ def take_in(
                             raise InputError(f"{candidate.name}: time {moment} lies in the future")
                         candidate = replace(candidate, captured_at=stream.at(candidate.since))
                     try:
-                        new.append(_keep(crops, source.door, candidate))
+                        found.append((candidate, *_described(source.door, candidate)))
                     except PictureError as error:
                         skipped_count += 1
                         if len(skipped) < LISTED:
                             skipped.append(f"{candidate.name}: {error}")
+                erased = erased_crops(connection, (crop.key for _, crop, _ in found))
+                for candidate, crop, _ in found:
+                    if crop.key in erased:
+                        skipped_count += 1
+                        if len(skipped) < LISTED:
+                            skipped.append(f"{candidate.name}: it was erased, and is not taken in again")
+                found = [one for one in found if one[1].key not in erased]
+                for candidate, _, data in found:
+                    crops.put(place_of_crop(candidate.camera, candidate.captured_at), data)
+                new = [crop for _, crop, _ in found]
                 uncounted = uncounted[0] + len(part), uncounted[1] + skipped_count - left_out
                 if new and not written + already_there:
                     before_first(connection)
@@ -143,7 +155,7 @@ def take_in(
                     batch = open_batch(connection, source, operator)
                 counts = write_crops(connection, new, store.settings.association.window_s, batch)
                 if batch is not None:
-                    write_frames(connection, _keep_frames(contexts, part), batch)
+                    write_frames(connection, _keep_frames(contexts, [one for one, _, _ in found]), batch)
                 if batch is not None:
                     count(connection, batch, *uncounted, written=counts[0])
                     uncounted = 0, 0
@@ -191,12 +203,12 @@ def _parts(candidates: Iterable[Candidate | None], stream: clocks.ArrivalClock |
         yield part
 
 
-def _keep(crops: CropStore, source: str, candidate: Candidate) -> NewCrop:
-    """Checks the candidate's picture and puts it into the crop store. Raises PictureError."""
+def _described(source: str, candidate: Candidate) -> tuple[NewCrop, bytes]:
+    """Reads and checks the candidate's picture: the crop, and its encoded picture. Raises PictureError."""
     data = candidate.read()
     picture = decode(data)
-    sha256 = crops.put(place_of_crop(candidate.camera, candidate.captured_at), data)
-    return NewCrop(
+    sha256 = hashlib.sha256(data).digest()
+    crop = NewCrop(
         name=candidate.name,
         key=crop_key(candidate.camera, candidate.captured_at, source, sha256),
         camera=candidate.camera,
@@ -211,6 +223,7 @@ def _keep(crops: CropStore, source: str, candidate: Candidate) -> NewCrop:
         quality=quality(picture),
         truth=candidate.truth,
     )
+    return crop, data
 
 
 def _keep_frames(contexts: CropStore, part: Sequence[Candidate]) -> Iterator[ContextFrame]:

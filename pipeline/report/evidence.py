@@ -102,7 +102,8 @@ _DECISIONS = text(
     "  row_number() OVER (PARTITION BY r.level ORDER BY abs(d.probability - d.operating_point), d.distance, "
     "  d.left_key, d.right_key) AS place FROM match_decision d JOIN run r ON r.id = d.run_id "
     "  JOIN model w ON w.id = r.model_id WHERE r.superseded_at IS NULL "
-    "  AND (r.unit = :district OR starts_with(r.unit, :district || '/')) AND d.verdict = :verdict) AS ranked "
+    "  AND (r.unit = :district OR starts_with(r.unit, :district || '/')) AND d.verdict = :verdict "
+    "  AND d.left_key IS NOT NULL AND d.right_key IS NOT NULL) AS ranked "
     "WHERE place <= :most ORDER BY level DESC, place"
 )
 

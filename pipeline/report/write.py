@@ -12,6 +12,7 @@ from pipeline.crops.crop_store import CropStore
 from pipeline.crops.privacy import shows_people
 from pipeline.governance.audit import Action
 from pipeline.governance.doors import check_authorized
+from pipeline.governance.written import record_written
 from pipeline.report.folder import check_folder, open_folder, remove_stale, writing
 from pipeline.report.pages import render
 from pipeline.report.read_contents import read_contents
@@ -50,6 +51,7 @@ def write_report(
     check_authorized(store, district, _WHAT, Action.REPORT_WRITE, details={"digest": contents.digest})
     with store.begin() as connection:
         blurred = shows_people(connection)
+        record_written(connection, "report", out, unit=district)
     with writing(out):
         contexts = context_store(store.settings)
         shown = [(crops, picture) for picture in contents.all_pictures()]

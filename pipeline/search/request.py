@@ -108,6 +108,8 @@ def read_request(store: Store, request: UUID) -> Request:
         row = connection.execute(_REQUEST, {"id": request}).one_or_none()
     if row is None:
         raise InputError(f"no search was asked for as {request}; `urban-reid search` writes a request")
+    if row.erased_at is not None:
+        raise InputError(f"the search {request} was erased, or its crop was; ask for it anew")
     if row.finished_at is not None:
         raise InputError(f"the search {request} was answered at {row.finished_at:%Y-%m-%d %H:%M} UTC; ask for it anew")
     parameters = SearchParameters(
@@ -125,7 +127,7 @@ def read_request(store: Store, request: UUID) -> Request:
 
 _REQUEST = text(
     "SELECT r.unit, r.from_time, r.to_time, encode(c.key, 'hex') AS crop_key, r.probe_id, r.reason, r.operator, r.top, "
-    "r.model_id, r.finished_at FROM search_request r LEFT JOIN crop c ON c.id = r.crop_id WHERE r.id = :id"
+    "r.model_id, r.finished_at, r.erased_at FROM search_request r LEFT JOIN crop c ON c.id = r.crop_id WHERE r.id = :id"
 )
 
 

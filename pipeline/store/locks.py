@@ -3,7 +3,7 @@
 And one for all crops, which ends with its transaction.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from zoneinfo import ZoneInfo
 
@@ -44,6 +44,16 @@ def unit_lock(store: Store, unit: str, on_wait: Callable[[str], None] | None = N
     (process 4711) has held it since 2026-01-01 09:00:00 CET`, in the city's time zone. Raises StoreUnavailable if the
     connection is lost.
     """
+    with unit_locks(store, [unit], on_wait):
+        yield
+
+
+@contextmanager
+def unit_locks(store: Store, units: Sequence[str], on_wait: Callable[[str], None] | None = None) -> Iterator[None]:
+    """The same for several units, one after the other in the order of their codes.
+
+    Who holds one unit waits for no other, so that nobody waits in a circle.
+    """
     with store.seats.taken():
         with store.errors():
             connection = store.engine.connect()
@@ -51,7 +61,8 @@ def unit_lock(store: Store, unit: str, on_wait: Callable[[str], None] | None = N
         try:
             with store.errors():
                 connection = connection.execution_options(isolation_level="AUTOCOMMIT")
-                _acquire(connection, unit, on_wait)
+                for unit in sorted(set(units)):
+                    _acquire(connection, unit, on_wait)
             try:
                 yield
             finally:

@@ -157,12 +157,18 @@ def verify(folder: Backup, as_json: AsJson = False) -> None:
 @app.command(epilog="Example: urban-reid db restore /mnt/backup/city   (into the empty data directory URBAN_REID_HOME)")
 def restore(
     source: Annotated[Path, typer.Argument(metavar="DIR|DUMP", help="Folder of a backup, or a file of HOME/backups.")],
+    erasures: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The city's list of erasures; that of the data directory unless given."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Restore a backup into an empty data directory, and an empty database if URBAN_REID_DATABASE_URL names one.
 
-    A restore that was interrupted goes on when it is run again. A dump that preceded a migration holds the database
-    alone, and is restored into a data directory whose database was moved away.
+    People who were erased after the backup are erased again, by the list of erasures (erasures.jsonl of the city's data
+    directory), before anything else opens the city. A restore that was interrupted goes on when it is run again. A dump
+    that preceded a migration holds the database alone, and is restored into a data directory whose database was moved
+    away.
     """
     from pipeline.backup import restore as bring_back
     from pipeline.backup import restore_dump
@@ -170,14 +176,17 @@ def restore(
     began = time.perf_counter()
     if source.is_file():
         with stages() as tell:
-            digest = restore_dump(settings(), source, tell)
+            digest = restore_dump(settings(), source, tell, erasures=erasures)
         found: dict[str, object] = {"digest": digest, "other_settings": {}, "manifest": None}
         what = f"database {byte_size(source.stat().st_size)}"
     else:
         with stages() as tell:
-            done = bring_back(settings(), source, tell)
+            done = bring_back(settings(), source, tell, erasures=erasures)
         manifest, digest = done.manifest, done.digest
         found = {"digest": digest, "other_settings": done.other_settings, "manifest": manifest.model_dump(mode="json")}
+        found["erased"] = done.erased
+        if done.erased is None:
+            say("no list of erasures was found: whoever was erased after this backup is there again; see --erasures")
         what = (
             f"as of {manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC: database {byte_size(manifest.database.bytes)}, "
             f"{manifest.count} files {byte_size(manifest.file_bytes)}"

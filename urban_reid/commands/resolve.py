@@ -134,9 +134,12 @@ def _check_export(unit: str) -> None:
 
 def _export(unit: str, file: Path) -> None:
     from pipeline.city.assignments import write_assignments
+    from pipeline.governance.written import record_written
     from pipeline.store import Store
 
     with Store.open(settings(), "urban-reid resolve") as store:
+        with store.begin() as connection:
+            record_written(connection, "assignments", file, unit=unit)
         try:
             write_assignments(store, unit, file)
         except OSError as error:

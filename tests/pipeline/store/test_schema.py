@@ -46,6 +46,16 @@ _CASES = [
     "lead_answer",
     "account_id",
 ]
+_ERASURE = [
+    "erased_at",
+    "retention",
+    "erasure",
+    "erasure_name",
+    "erased",
+    "erasure_salt",
+    "erased_group",
+    "written_file",
+]
 _ADDED = [
     "row_hash",
     "day",
@@ -60,6 +70,7 @@ _ADDED = [
     *_CAMERAS,
     *_ACCOUNTS,
     *_CASES,
+    *_ERASURE,
 ]
 
 
@@ -139,7 +150,7 @@ def test_a_resolved_city_of_the_revision_before_stays_resolved(
         connection.execute(text("INSERT INTO audit (actor, action) VALUES ('anna', 'city load')"))
     with schema.session(connect) as connection, connection.begin():
         connection.execute(text("DELETE FROM calibration WHERE purpose = 'search'"))  # revisions before know none
-    drawn = [*_BATCHES, *_AUDIT]  # salts are drawn anew
+    drawn = [*_BATCHES, *_AUDIT, "erasure_salt"]  # salts are drawn anew
     everything = rows(connect, without=drawn)
     schema.migrate(connect, command.downgrade, "0005")
     with schema.session(connect) as connection, connection.begin():
