@@ -5,16 +5,19 @@ way, and compared with them. What the disk holds below all this (rows that were 
 write-ahead log) is `scrub`'s.
 """
 
-import os
+import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from pipeline.encryption.data_keys import DataKeys
+from pipeline.erasure.erase import acting
 from pipeline.erasure.files import files_below, prefect_database, words_in, words_of_file, written_paths
 from pipeline.governance.audit import Action, audit
 from pipeline.governance.tombstones import KINDS, erased_hash, read_salt
@@ -60,7 +63,7 @@ def verify_absence(store: Store, what: str, *, actor: str) -> Absence:
     what: the id of an erasure; or a name that one knows: a person's id, a crop's or identity's key, a picture's
     SHA-256. Raises InputError where it is no such thing, or where nothing of that name was erased.
     """
-    with store.begin() as connection:
+    with acting(store) as connection:
         salt = read_salt(connection)
         hashes = _hashes(connection, salt, what)
         audit(connection, actor, Action.ERASE_VERIFY, details={"erasures": _erasures(connection, hashes)})
@@ -124,13 +127,14 @@ def _any_erased(salt: bytes, hashes: set[bytes], words: Iterable[str]) -> bool:
 
 
 def _in_files(store: Store, salt: bytes, hashes: set[bytes]) -> Iterator[str]:
-    home, database = store.settings.home, prefect_database(store.settings)
+    home, database, keys = store.settings.home, prefect_database(store.settings), DataKeys(store.settings)
+    stores = (store.settings.crops_dir, store.settings.context_dir)
     folders = [path for path in sorted(home.iterdir()) if path.name not in _NOT_SEARCHED and not path.is_symlink()]
     for path in (*folders, *written_paths(store)):
         for file in files_below(path):
             if file.name.startswith(database.name):
                 continue
-            if _any_erased(salt, hashes, _words_of(file, home)):
+            if _any_erased(salt, hashes, _words_of(file, keys, stores)):
                 yield f"file {file}"
     if database.exists():
         with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=60)) as rows:
@@ -139,11 +143,15 @@ def _in_files(store: Store, salt: bytes, hashes: set[bytes]) -> Iterator[str]:
                     yield f"Prefect's database: {line.partition('(')[0].strip()}"
 
 
-def _words_of(file: Path, home: Path) -> Sequence[str]:
-    """The names that a file has: in the crop store, the end of its path; elsewhere also its content's."""
+def _words_of(file: Path, keys: DataKeys, stores: Sequence[Path]) -> set[str]:
+    """The names that a file has or holds; of a picture that is encrypted, its SHA-256."""
     try:
         words = words_of_file(file)
-    except FileNotFoundError:
-        return ()
-    ends = "".join(Path(os.path.relpath(file, home)).parts)[-64:]
-    return [*words, ends]
+        for root in stores:
+            if root in file.parents and len(parts := file.relative_to(root).parts) == 4:
+                key = keys.find(parts[0], date.fromisoformat(parts[1]))
+                plain = None if key is None else key.decrypt(file.read_bytes(), parts[2] + parts[3])
+                words |= {parts[2] + parts[3]} if plain is None else {hashlib.sha256(plain).hexdigest()}
+    except (FileNotFoundError, ValueError):  # removed meanwhile; no picture's place
+        return set()
+    return words

@@ -6,7 +6,8 @@ when it is run again: the names stand in `erasure_name` until all of it is gone.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -19,6 +20,7 @@ from pipeline.erasure.targets import Target, find_target, units_of
 from pipeline.governance.audit import Action, audit
 from pipeline.store import Store
 from pipeline.store.locks import lock_crops, unit_locks
+from pipeline.store.session_file import session_token
 from schemas.errors import InputError
 
 _OPEN = text("INSERT INTO erasure (kind, actor) VALUES (:kind, :actor) RETURNING id")
@@ -45,6 +47,15 @@ class Erased:
     id: UUID
     counts: Mapping[str, int]
     left: tuple[str, ...]
+
+
+@contextmanager
+def acting(store: Store) -> Iterator[Connection]:
+    """One transaction of the program, whose rows of the audit are by whoever is signed in."""
+    with store.begin() as connection:
+        at = {"token": session_token(store.settings)}
+        connection.execute(text("SELECT set_config('urban_reid.session', :token, true)"), at)
+        yield connection
 
 
 def erase(
@@ -76,7 +87,7 @@ def erase_target(
     with store.begin() as connection:
         units = units_of(connection, find(connection).crops)
     while True:
-        with unit_locks(store, units, on_wait), store.begin() as connection:
+        with unit_locks(store, units, on_wait), acting(store) as connection:
             lock_crops(connection)
             target = find(connection)
             now = units_of(connection, target.crops)
@@ -133,7 +144,7 @@ def finish(store: Store, erasure: UUID) -> Erased:
         write_list(store)  # it must outlive the database from here on
         removed, left = remove_files(store, names)
     counts = {**row.counts, **removed}
-    with store.begin() as connection:
+    with acting(store) as connection:
         connection.execute(_END, {"id": erasure, "counts": json.dumps(removed)})
         if row.kind != "retention":
             details = {"erasure": str(erasure), "counts": counts, "left": len(left)}

@@ -5,7 +5,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from datetime import date
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from sqlalchemy import Connection, text
 
 from pipeline.crops.context_frames import context_store
 from pipeline.crops.crop_store import PROBES, CropStore, Place
+from pipeline.crops.days import destroy_day
 from pipeline.report.folder import MARKER
 from pipeline.report.pages import PAGES
 from pipeline.store import Store
@@ -57,12 +58,12 @@ def remove_files(store: Store, names: Names) -> tuple[dict[str, int], list[str]]
 
 
 def remove_pictures(store: Store, names: Names) -> int:
-    """Removes files of pictures that no row holds any more, and folders of days that are empty then."""
+    """Removes files of pictures that no row holds any more, and where no row holds any of a day, the day with its key."""
     pictures = [(name, place) for kind, name, place in names if kind == "picture"]
     if not pictures:
         return 0
     stores = {"crops": CropStore(store.settings), "context": context_store(store.settings)}
-    removed, folders = 0, set[Path]()
+    removed, days = 0, set[Place]()
     with store.begin() as connection:
         lock_crops(connection)  # nobody stores the same picture meanwhile
         for name, where in pictures:
@@ -70,12 +71,10 @@ def remove_pictures(store: Store, names: Names) -> int:
             place, sha256 = Place(owner, date.fromisoformat(day)), bytes.fromhex(name)
             if not _is_held(connection, PROBES if owner == PROBES else top, place, sha256):
                 removed += stores[top].remove(place, sha256)
-                folders.add(stores[top].path(place, sha256).parent)
-        for folder in folders:
-            with suppress(OSError):  # it holds others
-                folder.rmdir()
-                folder.parent.rmdir()
-                folder.parent.parent.rmdir()
+                days.add(place)
+        for place in sorted(days):
+            if not _is_held_any(connection, place):
+                removed += destroy_day(store.settings, place.owner, place.day)
         for one in stores.values():
             one.sweep()
     return removed
@@ -84,6 +83,14 @@ def remove_pictures(store: Store, names: Names) -> int:
 def _is_held(connection: Connection, by: str, place: Place, sha256: bytes) -> bool:
     at = {"day": place.day, "owner": place.owner, "picture": sha256}
     return connection.execute(text(f"{_HELD[by]} LIMIT 1"), at).one_or_none() is not None
+
+
+def _is_held_any(connection: Connection, place: Place) -> bool:
+    """Whether a row holds a picture of that day."""
+    by = (PROBES,) if place.owner == PROBES else ("crops", "context")
+    at = {"day": place.day, "owner": place.owner}
+    queries = [_HELD[one].replace(" AND picture = :picture", "") for one in by]
+    return any(connection.execute(text(f"{query} LIMIT 1"), at).one_or_none() is not None for query in queries)
 
 
 def written_paths(store: Store) -> list[Path]:

@@ -85,6 +85,7 @@ def set_retention(
         units = set(connection.execute(text("SELECT code FROM urban_unit")).scalars())
         if unit and unit not in units:
             raise unknown_unit(unit, units)
+    with store.signed_in() as connection:
         for level in levels:
             at = {"unit": unit, "level": level.value, "hours": hours, "actor": actor, "reason": reason}
             connection.execute(_SET, at)
