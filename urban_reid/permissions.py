@@ -23,7 +23,7 @@ class Door(StrEnum):
     PERSONS = "persons"  # operator or supervisor under an authorization; asked by what shows the persons
     RULES = "rules"  # what the tables' own rules allow whoever is signed in (migration 0030)
     AUDITOR = "auditor"  # the role auditor
-    ADMINISTRATOR = "administrator"  # the role administrator, in all homes; asked by what changes accounts
+    ADMINISTRATOR = "administrator"  # the role administrator, asked by what changes accounts, the retention, or erases
 
 
 _A, _E, _P = Door.ALONE, Door.ENGINEER, Door.PERSONS
@@ -42,7 +42,9 @@ DOORS: dict[str, Door] = {
     **dict.fromkeys(("models promote", "models rollback"), _E),
     **dict.fromkeys((f"db {name}" for name in ("upgrade", "status", "stop", "reset-passwords", "url")), _A),
     **dict.fromkeys(("db backup", "db verify", "db restore"), _A),
-    **dict.fromkeys(("search", "report", "identities confirm"), _P),
+    **dict.fromkeys(("search", "report", "identities confirm", "subject"), _P),
+    **dict.fromkeys(("retention show", "retention run"), _A),
+    **dict.fromkeys(("retention set", "erase"), Door.ADMINISTRATOR),
     **dict.fromkeys(
         (f"cases {name}" for name in ("open", "ask", "pending", "approve", "refuse", "revoke")), Door.RULES
     ),

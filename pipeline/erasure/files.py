@@ -58,7 +58,7 @@ def remove_files(store: Store, names: Names) -> tuple[dict[str, int], list[str]]
 
 
 def remove_pictures(store: Store, names: Names) -> int:
-    """Removes files of pictures that no row holds any more, and where no row holds any of a day, the day with its key."""
+    """Removes files of pictures that no row holds any more; of a day of which no row holds any, its key and all."""
     pictures = [(name, place) for kind, name, place in names if kind == "picture"]
     if not pictures:
         return 0

@@ -66,6 +66,8 @@ def test_all_commands_are_there() -> None:
         *(f"leads {name}" for name in ("list", "show", "answer")),
         *(f"evidence {name}" for name in ("export", "verify")),
         *(f"purposes {name}" for name in ("list", "add", "retire", "assessment", "limits")),
+        *(f"retention {name}" for name in ("show", "set", "run")),
+        *("erase", "subject"),
         "identities confirm",
         *(f"pictures {name}" for name in ("show", "encrypt")),
         *(f"keys {name}" for name in ("show", "renew")),

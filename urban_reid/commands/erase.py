@@ -7,6 +7,7 @@ import typer
 
 from schemas.errors import UsageError
 from schemas.parameters import ApprovalParameters
+from schemas.roles import Role
 from schemas.settings import settings
 from urban_reid.arguments import AsJson, Operator, checked
 from urban_reid.output import out, print_json, say, shown
@@ -60,7 +61,7 @@ def erase(
     actor = operator or settings().operator
     found: dict[str, Any] = {}
     with Store.open(settings(), "urban-reid erase") as store:
-        grant = check_role(store, ("administrator", "supervisor"), "erasing")
+        grant = check_role(store, (Role.ADMINISTRATOR,), "erasing")
         actor = grant.name or actor
         for kind, names in kinds.items():
             approval = checked(ApprovalParameters, operator=actor, reason=reason or "")

@@ -7,6 +7,7 @@ import typer
 from schemas.errors import UsageError
 from schemas.levels import Level
 from schemas.parameters import ApprovalParameters
+from schemas.roles import Role
 from schemas.settings import settings
 from urban_reid.arguments import AsJson, Operator, Reason, checked
 from urban_reid.output import Table, out, print_json, say, shown
@@ -63,7 +64,7 @@ def set(
         raise UsageError(f"--hours: {hours[:40]!r} is no whole number of hours, and not none")
     kept = None if hours == "none" else int(hours)
     with Store.open(settings(), "urban-reid retention") as store:
-        grant = check_role(store, ("administrator",), "setting the retention")
+        grant = check_role(store, (Role.ADMINISTRATOR,), "setting the retention")
         actor = grant.name or operator or settings().operator
         approval = checked(ApprovalParameters, operator=actor, reason=reason)
         levels = level or LEVELS
