@@ -31,7 +31,7 @@ CREATE TABLE erasure (
 -- What is to be removed outside of the database, by the names that it has there; only until an erasure has ended.
 CREATE TABLE erasure_name (
     erasure_id uuid NOT NULL REFERENCES erasure (id),
-    kind text NOT NULL,                     -- crop, identity: a key; picture: its SHA-256; person, probe, request, lead:
+    kind text NOT NULL,                     -- crop, identity: a key; picture: its SHA-256; person, probe, request, lead
                                             -- an id; state: a camera's file between recordings, with pictures
     name text NOT NULL,
     place text NOT NULL DEFAULT '',         -- of a picture: the store, owner and day
@@ -351,6 +351,16 @@ BEGIN
     RETURN coalesce(entries, '{}');
 END $$;
 
+-- The searches of a case, by its name or id, and the pictures that were uploaded for them; null: there is no such case.
+CREATE FUNCTION rows_of_case(named text, OUT held boolean, OUT requests uuid[], OUT probes uuid[])
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT f.hold, coalesce(array_agg(DISTINCT r.id) FILTER (WHERE r.id IS NOT NULL), '{}'),
+        coalesce(array_agg(DISTINCT r.probe_id) FILTER (WHERE r.probe_id IS NOT NULL), '{}')
+    FROM public.case_file f LEFT JOIN public.case_authorization a ON a.case_id = f.id
+    LEFT JOIN public.search_request r ON r.authorization_id = a.id
+    WHERE f.name = named OR f.id::text = named GROUP BY f.id
+$$;
+
 -- The crops that an open case holds: those that were searched for in it, and of those who were found.
 CREATE FUNCTION held_crops() RETURNS bigint[]
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -395,6 +405,7 @@ _PUBLIC = (
     "erase_rows(uuid, bigint[], uuid[], uuid[])",
     "erase_audit(uuid)",
     "held_crops()",
+    "rows_of_case(text)",
     "expire_crops(uuid, bigint[])",
     "expire_versions(uuid, bigint[])",
     "drop_partitions(text, date)",

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, text
 
 from pipeline.erasure.erasure_list import write_list
 from pipeline.erasure.files import remove_files, remove_pictures
-from pipeline.erasure.targets import Target, find_target, units_of
+from pipeline.erasure.targets import Target, check_not_held, find_target, units_of
 from pipeline.governance.audit import Action, audit
 from pipeline.store import Store
 from pipeline.store.locks import lock_crops, unit_locks
@@ -90,6 +90,7 @@ def erase_target(
         with unit_locks(store, units, on_wait), acting(store) as connection:
             lock_crops(connection)
             target = find(connection)
+            check_not_held(connection, target)
             now = units_of(connection, target.crops)
             if set(now) <= set(units):
                 erasure = _erase_rows(connection, target, actor, reason)

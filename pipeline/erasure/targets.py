@@ -82,7 +82,22 @@ def of_probe(connection: Connection, name: str) -> Target:
 
 
 def of_case(connection: Connection, name: str) -> Target:
-    raise InputError(f"there is no case {name[:80]!r}")
+    """All searches of a case, by its name or id, and the pictures that were uploaded for them."""
+    row = connection.execute(text("SELECT * FROM rows_of_case(:name)"), {"name": name}).one()
+    if row.held is None:
+        raise InputError(f"there is no case {name[:80]!r}; `urban-reid cases list` shows them")
+    if row.held:
+        raise InputError(f"case {name[:80]!r} holds what it names; `urban-reid cases hold --release` ends that first")
+    return Target("case", probes=tuple(row.probes), requests=tuple(row.requests))
+
+
+def check_not_held(connection: Connection, target: Target) -> None:
+    """Raises InputError where a case holds some of the crops."""
+    held = set(connection.execute(text("SELECT held_crops()")).scalar_one()) & set(target.crops)
+    if held:
+        raise InputError(
+            f"a case holds {len(held)} of these crops; they can be erased when it ends the hold: `urban-reid cases list`"
+        )
 
 
 def units_of(connection: Connection, crops: tuple[int, ...]) -> list[str]:
