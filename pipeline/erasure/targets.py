@@ -96,7 +96,7 @@ def check_not_held(connection: Connection, target: Target) -> None:
     held = set(connection.execute(text("SELECT held_crops()")).scalar_one()) & set(target.crops)
     if held:
         raise InputError(
-            f"a case holds {len(held)} of these crops; they can be erased when it ends the hold: `urban-reid cases list`"
+            f"a case holds {len(held)} of these crops; they can be erased when it ends that: `urban-reid cases list`"
         )
 
 
