@@ -31,7 +31,8 @@ _PICTURES = text(
     "SELECT c.camera, c.captured_at, c.picture, s.camera AS sought_at, s.captured_at AS sought_time, "
     "coalesce(s.picture, p.picture) AS sought, p.uploaded_at FROM lead l JOIN crop c ON c.id = l.crop_id "
     "JOIN search_request r ON r.id = l.request_id LEFT JOIN crop s ON s.id = r.crop_id "
-    "LEFT JOIN probe p ON p.id = r.probe_id WHERE l.id = :lead"
+    "LEFT JOIN probe p ON p.id = r.probe_id JOIN lead_answer w ON w.lead_id = l.id "
+    "AND w.account_id = (SELECT (granted()).account) WHERE l.id = :lead"
 )
 _SIGNATURES = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"RI": ".webp", b"BM": ".bmp"}
 
@@ -56,24 +57,41 @@ def leads(store: Store) -> Sequence[Row[Any]]:
 
 
 def show_lead(store: Store, crops: CropStore, lead: str, folder: Path) -> Shown:
-    """Writes the two pictures into a folder, after an audit row and the note that this person was shown them.
+    """Writes the two pictures into a folder, after the audit row of `see_lead`.
 
     Raises InputError, NotAllowed, and StoreError where a picture is gone.
     """
     _check_folder(folder)
+    found: UUID = see_lead(store, lead).id
+    sought, picture = (lead_picture(store, crops, found, side) for side in ("sought", "found"))
+    make_folders(folder)
+    return Shown(found, _write(folder, "sought", sought), _write(folder, "lead", picture))
+
+
+def see_lead(store: Store, lead: str) -> Row[Any]:
+    """A lead, after an audit row and the note that this person is shown its pictures. Raises InputError, NotAllowed."""
     with deciding(store, "a look at a lead") as connection:
         found = lead_of(connection, lead)
         connection.execute(
             text("INSERT INTO lead_answer (lead_id) VALUES (:lead) ON CONFLICT DO NOTHING"), {"lead": found.id}
         )
         note(store, connection, Action.LEAD_SHOW, found)
+    return found
+
+
+def lead_picture(store: Store, crops: CropStore, lead: UUID, side: str) -> bytes:
+    """One of the encoded pictures of a lead that this person has seen: `sought` or `found`.
+
+    Raises InputError for a lead that they have not seen, StoreError where the picture is gone.
+    """
     with store.signed_in() as connection:
-        row = connection.execute(_PICTURES, {"lead": found.id}).one()
+        row = connection.execute(_PICTURES, {"lead": lead}).one_or_none()
+    if row is None:
+        raise InputError(f"look at lead {str(lead)[:8]} first; then there are its pictures")
+    if side == "found":
+        return crops.get(place_of_crop(row.camera, row.captured_at), bytes(row.picture))
     place: Place = place_of_crop(row.sought_at, row.sought_time) if row.sought_at else place_of_probe(row.uploaded_at)
-    sought = crops.get(place, bytes(row.sought))
-    picture = crops.get(place_of_crop(row.camera, row.captured_at), bytes(row.picture))
-    make_folders(folder)
-    return Shown(found.id, _write(folder, "sought", sought), _write(folder, "lead", picture))
+    return crops.get(place, bytes(row.sought))
 
 
 def answer_lead(store: Store, lead: str, *, is_same: bool, reason: str) -> tuple[UUID, str]:

@@ -29,7 +29,7 @@ def console(
     with Store.open(settings(), "urban-reid console") as store, listen(port) as sockets:
         where = sockets.getsockname()[1]
         made = make_app(store, ["127.0.0.1", "localhost"])
-        visitors = made.state.visitors
+        visitors = made.state.console.visitors
         address = f"http://127.0.0.1:{where}"
         link = f"{address}/enter/{visitors.new_link_key()}" if visitors.is_open_home() else None
         if as_json:

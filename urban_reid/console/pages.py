@@ -52,6 +52,7 @@ class Pages:
             when=lambda first, last: period_text(first, last, zone, dash="–"),
             clock=lambda moment: f"{moment.astimezone(zone):%H:%M:%S}",
             ago=lambda moment: duration((datetime.now(zone) - moment).total_seconds()),
+            at=lambda moment: f"{moment.astimezone(zone):%d %b %Y %H:%M}".lstrip("0"),
             duration=duration,
             level_of=lambda code: level_of(code).value,
             timeline_layout=timeline,

@@ -37,7 +37,7 @@ def client(app: TestClient) -> TestClient:
 
 
 def visitors(client: TestClient) -> Visitors:
-    found = client.app.state.visitors  # type: ignore[attr-defined]
+    found = client.app.state.console.visitors  # type: ignore[attr-defined]
     assert isinstance(found, Visitors)
     return found
 

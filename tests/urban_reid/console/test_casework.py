@@ -1,0 +1,109 @@
+"""A case in the console: asked for, approved by another, searched, and a lead confirmed by two people."""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import text
+
+from pipeline.store import embedded
+from tests.helpers.governed import Governed
+from tests.helpers.homes import superuser_of
+from tests.helpers.town import Town
+from urban_reid.console.app import make_app
+from urban_reid.console.visitors import COOKIE
+
+As = Callable[..., TestClient]
+
+
+@pytest.fixture(scope="module")
+def as_(server: embedded.EmbeddedServer, resolved: Town) -> Iterator[As]:
+    """The console as somebody sees it, under an authorization or none."""
+    governed = Governed(resolved.store, superuser_of(server, resolved.store.settings))
+    governed.as_(None)
+    with TestClient(make_app(resolved.store, ["testserver"]), follow_redirects=True) as client:
+
+        def become(name: str, authorization: UUID | str | None = None) -> TestClient:
+            governed.as_(name, UUID(str(authorization)) if authorization else None)
+            token = resolved.store.settings.token
+            governed.as_(None)
+            assert token is not None
+            client.cookies.clear()
+            client.cookies.set(COOKIE, token.get_secret_value())
+            return client
+
+        yield become
+
+
+def send(client: TestClient, page: str, path: str, **fields: object) -> Any:
+    """Sends a form as the page at `page` does."""
+    found = re.search(r'name="form_key" value="(\w+)"', client.get(page).text)
+    assert found is not None
+    return client.post(path, data={"form_key": found[1], **fields})
+
+
+def the(pattern: str, shown: str) -> str:
+    found = re.search(pattern, shown)
+    assert found is not None, shown
+    return found[1]
+
+
+def test_a_case_from_its_opening_to_a_confirmed_lead(as_: As, resolved: Town) -> None:
+    opened = send(as_("anna"), "/cases", "/cases", name="case 17", reason="reported by the parents")
+    case = the(r'action="/cases/([0-9a-f-]{36})/ask"', opened.text)
+    wanted = {"sought": "a child", "purpose": "missing-person", "legal_basis": "law 1", "units": ["d1"]}
+    period = {"from_time": "2026-01-01T00:00", "to_time": "2026-01-02T00:00"}
+    with resolved.store.begin() as connection:
+        until = connection.scalar(text("SELECT to_char(now() + interval '2 days', 'YYYY-MM-DD\"T\"HH24:MI')"))
+    asked = send(as_("anna"), f"/cases/{case}", f"/cases/{case}/ask", **wanted, **period, expires=until)
+    authorization = the(r'formaction="/authorizations/([0-9a-f-]{36})/approve"', asked.text)
+    assert ">asked<" in asked.text
+    where = f"/authorizations/{authorization}"
+    shown = {name: the(rf'name="{name}" value="(\d+)"', asked.text) for name in ("crops", "cameras", "identities")}
+    assert int(shown["crops"]) > 0
+    own = send(as_("anna"), where, f"{where}/approve", reason="I trust myself", **shown)
+    assert own.status_code == 403 and 'role="alert"' in own.text
+    assert "<h1>Sign in</h1>" in as_("anna", authorization).get("/people/d1").text
+    approved = send(as_("ben"), where, f"{where}/approve", reason="in proportion", **shown)
+    assert approved.status_code == 200 and ">approved<" in approved.text and "ben" in approved.text
+
+    anna = as_("anna", authorization)
+    people = anna.get("/people/d1")
+    person = the(r'href="(/person/[0-9a-f-]{36})"', people.text)
+    like = the(r"like=([^\"]+)\"", anna.get(person).text)
+    found = send(anna, "/search", "/search", unit="d1", reason="the child", like=like)
+    assert found.status_code == 200 and "leads</h2>" in found.text
+    assert send(anna, "/search", "/search", unit="d1", reason="no", like="x.y").status_code == 400
+
+    lead = the(r'href="/leads/([0-9a-f-]{36})"', as_("cleo", authorization).get("/leads").text)
+    early = as_("cleo", authorization).get(f"/leads/{lead}/sought")
+    assert early.status_code == 400  # not before the page that is noted
+    for number, name in enumerate(("cleo", "dora")):
+        client = as_(name, authorization)
+        page = client.get(f"/leads/{lead}")
+        assert "likely" not in page.text and "distance" not in page.text
+        for side in ("sought", "found"):
+            picture = client.get(f"/leads/{lead}/{side}")
+            assert picture.headers["content-type"].startswith("image/") and len(picture.content) > 100
+        answered = send(client, f"/leads/{lead}", f"/leads/{lead}", same="true", reason="coat")
+        assert (">confirmed<" in answered.text) is (number == 1), answered.text
+    twice = send(as_("eve", authorization), "/leads", f"/leads/{lead}", same="false", reason="late")
+    assert twice.status_code in (400, 403)
+
+
+def test_a_time_that_is_none_is_said(as_: As) -> None:
+    opened = send(as_("anna"), "/cases", "/cases", name="case 18", reason="reported")
+    case = the(r'action="/cases/([0-9a-f-]{36})/ask"', opened.text)
+    fields = {"sought": "a child", "purpose": "missing-person", "legal_basis": "law 1", "units": ["d1"]}
+    times = {"from_time": "yesterday", "to_time": "2026-01-02T00:00", "expires": "2026-01-02T00:00"}
+    said = send(as_("anna"), f"/cases/{case}", f"/cases/{case}/ask", **fields, **times)
+    assert said.status_code == 400 and "is no time" in said.text
+
+
+def test_who_has_no_part_in_cases_is_told(as_: As) -> None:
+    assert as_("emil").get("/leads").status_code == 403
+    opened = send(as_("otto"), "/cases", "/cases", name="case 19", reason="I am an auditor")
+    assert opened.status_code == 403

@@ -1,0 +1,139 @@
+"""Cases, authorizations and leads: who asks, who approves, and the two who confirm."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from fastapi import APIRouter, Form
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from pipeline.crops.crop_store import CropStore
+from pipeline.governance import authorizations
+from pipeline.governance.authorizations import Opens
+from pipeline.governance.leads import answer_lead, extension, lead_picture, leads, see_lead
+from pipeline.governance.purposes import purposes
+from schemas.errors import InputError
+from schemas.parameters import AuthorizationParameters
+from urban_reid.arguments import checked
+from urban_reid.console.context import Asking, Here, Sending
+
+routes = APIRouter()
+
+Reason = Annotated[str, Form(min_length=1, max_length=500)]
+
+
+@routes.get("/cases")
+def cases_page(here: Here, found: Asking) -> HTMLResponse:
+    waiting = authorizations.pending(found.store)
+    return here.page("cases", found, cases=authorizations.cases(found.store), waiting=waiting)
+
+
+@routes.post("/cases")
+def open_case(found: Sending, name: Annotated[str, Form(min_length=1, max_length=200)], reason: Reason) -> Response:
+    return _to(f"/cases/{authorizations.open_case(found.store, name, reason=reason)}")
+
+
+@routes.get("/cases/{case}")
+def case_page(here: Here, found: Asking, case: UUID) -> HTMLResponse:
+    row, asked = authorizations.show_case(found.store, str(case))
+    names = [one.name for one in purposes(found.store) if one.retired_at is None]
+    return here.page("case", found, case=row, asked=asked, purposes=names)
+
+
+@routes.post("/cases/{case}/ask")
+def ask(
+    here: Here,
+    found: Sending,
+    case: UUID,
+    purpose: Annotated[str, Form()],
+    legal_basis: Annotated[str, Form()],
+    sought: Annotated[str, Form()],
+    units: Annotated[list[str], Form()],
+    from_time: Annotated[str, Form()],
+    to_time: Annotated[str, Form()],
+    expires: Annotated[str, Form()],
+    kind: Annotated[str, Form()] = "search",
+) -> Response:
+    zone = here.city()[1]
+    asked = checked(
+        AuthorizationParameters,
+        kind=kind,
+        purpose=purpose,
+        legal_basis=legal_basis,
+        sought=sought,
+        units=tuple(units),
+        from_time=_moment(from_time, zone),
+        to_time=_moment(to_time, zone),
+        expires_at=_moment(expires, zone),
+    )
+    return _to(f"/authorizations/{authorizations.ask(found.store, str(case), asked)}")
+
+
+@routes.get("/authorizations/{authorization}")
+def authorization_page(here: Here, found: Asking, authorization: UUID) -> HTMLResponse:
+    row, opens = authorizations.what_it_opens(found.store, str(authorization))
+    return here.page("authorization", found, one=row, opens=opens)
+
+
+@routes.post("/authorizations/{authorization}/approve")
+def approve(
+    found: Sending,
+    authorization: UUID,
+    reason: Reason,
+    crops: Annotated[int, Form()],
+    cameras: Annotated[int, Form()],
+    identities: Annotated[int, Form()],
+) -> Response:
+    """The counts are those that the page showed: they are written beside the approval."""
+    seen = Opens(crops=crops, cameras=cameras, identities=identities)
+    return _to(f"/authorizations/{authorizations.approve(found.store, str(authorization), seen, reason=reason)}")
+
+
+@routes.post("/authorizations/{authorization}/refuse")
+def refuse(found: Sending, authorization: UUID, reason: Reason) -> Response:
+    authorizations.refuse(found.store, str(authorization), reason=reason)
+    authorizations.lock_overdue(found.store)
+    return _to(f"/authorizations/{authorization}")
+
+
+@routes.post("/authorizations/{authorization}/revoke")
+def revoke(found: Sending, authorization: UUID, reason: Reason) -> Response:
+    authorizations.revoke(found.store, str(authorization), reason=reason)
+    authorizations.lock_overdue(found.store)
+    return _to(f"/authorizations/{authorization}")
+
+
+@routes.get("/leads")
+def leads_page(here: Here, found: Asking) -> HTMLResponse:
+    return here.page("leads", found, leads=leads(found.store))
+
+
+@routes.get("/leads/{lead}")
+def lead_page(here: Here, found: Asking, lead: UUID) -> HTMLResponse:
+    row = see_lead(found.store, str(lead))
+    return here.page("lead", found, one=row)
+
+
+@routes.get("/leads/{lead}/{side}")
+def lead_picture_of(here: Here, found: Asking, lead: UUID, side: Literal["sought", "found"]) -> Response:
+    data = lead_picture(found.store, CropStore(here.store.settings), lead, side)
+    return Response(data, media_type=f"image/{extension(data)[1:].replace('jpg', 'jpeg')}")
+
+
+@routes.post("/leads/{lead}")
+def answer(found: Sending, lead: UUID, same: Annotated[bool, Form()], reason: Reason) -> Response:
+    answer_lead(found.store, str(lead), is_same=same, reason=reason)
+    return _to("/leads")
+
+
+def _to(path: str) -> Response:
+    return RedirectResponse(path, 303)
+
+
+def _moment(text: str, zone: ZoneInfo) -> datetime:
+    """A time of a form, which is the city's. Raises InputError."""
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=zone)
+    except ValueError:
+        raise InputError(f"{text[:40]!r} is no time; write it as 2026-01-01T08:00") from None

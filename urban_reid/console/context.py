@@ -1,0 +1,69 @@
+"""What all routes share, and who asks."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+from fastapi import Depends, Form, Request
+from fastapi.responses import HTMLResponse
+
+from pipeline.city.units import read_city
+from pipeline.store import Store
+from schemas.city_file import City
+from schemas.errors import NotAllowed
+from urban_reid.console.pages import Pages
+from urban_reid.console.pictures import Thumbnails
+from urban_reid.console.searching import Searches
+from urban_reid.console.visitors import COOKIE, Visitor, Visitors
+
+
+class SignInNeeded(Exception):
+    """Nobody is signed in; the answer leads to the page where one signs in."""
+
+
+@dataclass
+class Console:
+    store: Store
+    visitors: Visitors
+    pages: Pages
+    thumbnails: Thumbnails
+    searches: Searches
+
+    def page(self, name: str, found: Visitor, **values: Any) -> HTMLResponse:
+        """A page for a visitor, with times in the city's zone."""
+        city, zone = self.city()
+        return HTMLResponse(self.pages.render(name, found, city=city, zone=zone, **values))
+
+    def city(self) -> tuple[City, ZoneInfo]:
+        city = read_city(self.store)
+        return city, ZoneInfo(city.timezone)
+
+
+def _console(request: Request) -> Console:
+    found = request.app.state.console
+    assert isinstance(found, Console)
+    return found
+
+
+Here = Annotated[Console, Depends(_console)]
+
+
+def _visitor(request: Request, here: Here) -> Visitor:
+    found = here.visitors.find(request.cookies.get(COOKIE, ""))
+    if found is None:
+        raise SignInNeeded
+    return found
+
+
+#: Whoever asks for a page. Routes with it answer nobody who is not signed in.
+Asking = Annotated[Visitor, Depends(_visitor)]
+
+
+def _sender(found: Asking, form_key: Annotated[str, Form()] = "") -> Visitor:
+    if form_key != found.form_key:
+        raise NotAllowed("this page is too old to be sent; load it again")
+    return found
+
+
+#: Whoever sends a form of ours.
+Sending = Annotated[Visitor, Depends(_sender)]

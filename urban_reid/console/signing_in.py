@@ -1,0 +1,73 @@
+"""Coming in and going out."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Form
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from pipeline.governance.sessions import end_session, sign_in
+from schemas.errors import InputError, NotAllowed
+from schemas.roles import Role
+from urban_reid.console.context import Console, Here, Sending
+from urban_reid.console.visitors import COOKIE
+
+routes = APIRouter()
+
+
+@routes.get("/enter/{key}")
+def enter(here: Here, key: str) -> Response:
+    cookie = here.visitors.enter(key)
+    if cookie is None:
+        raise NotAllowed("this link was used, or is older than ten minutes; start the console again")
+    return _with_cookie(RedirectResponse("/", 303), cookie)
+
+
+@routes.get("/sign-in")
+def sign_in_page(here: Here, to: str = "/", authorization: str = "") -> HTMLResponse:
+    return _page(here, to, authorization)
+
+
+@routes.post("/sign-in")
+def sign_in_now(
+    here: Here,
+    name: Annotated[str, Form()],
+    password: Annotated[str, Form()],
+    role: Annotated[str, Form()] = "",
+    authorization: Annotated[str, Form()] = "",
+    to: Annotated[str, Form()] = "/",
+) -> Response:
+    try:
+        under = UUID(authorization) if authorization else None
+        token, _ = sign_in(here.store, name, password, role=Role(role) if role else None, authorization=under)
+    except (NotAllowed, InputError) as error:
+        return _page(here, to, authorization, str(error))
+    except ValueError:
+        return _page(here, to, authorization, "the role or the id of the authorization is misspelled")
+    return _with_cookie(RedirectResponse(_own_path(to), 303), token)
+
+
+@routes.post("/sign-out")
+def sign_out(here: Here, found: Sending) -> Response:
+    here.visitors.leave(found.token)
+    if not found.grant.is_open:
+        end_session(found.store)
+    answer = RedirectResponse("/sign-in", 303)
+    answer.delete_cookie(COOKIE)
+    return answer
+
+
+def _page(here: Console, to: str, authorization: str, message: str = "") -> HTMLResponse:
+    is_open = here.visitors.is_open_home()
+    values = {"to": to, "authorization": authorization, "is_open": is_open, "message": message}
+    return HTMLResponse(here.pages.render("sign-in", None, **values), 403 if message else 200)
+
+
+def _with_cookie(answer: Response, cookie: str) -> Response:
+    answer.set_cookie(COOKIE, cookie, httponly=True, samesite="strict")
+    return answer
+
+
+def _own_path(path: str) -> str:
+    """A path of this site, whatever was sent."""
+    return path if path.startswith("/") and not path.startswith(("//", "/\\")) else "/"
