@@ -9,7 +9,7 @@ from flows.timing import Timing
 from flows.work import Work
 from pipeline.crops.crop_store import CropStore
 from pipeline.registry import ModelRow, model_in_use
-from pipeline.search.request import request_search, upload_probe
+from pipeline.search.request import read_request, request_search, upload_probe
 from pipeline.search.search import search
 from pipeline.store import Store
 from reid_core.serving.core import ReIDCore
@@ -47,7 +47,8 @@ class Searches:
                 model = model_in_use(connection)
             request = request_search(visitor.store, model, parameters)
             with contextlib.suppress(ModelChanged):
-                return search(visitor.store, self._core(visitor.store), crops, model, request, parameters)
+                allowed = read_request(visitor.store, request).parameters  # with the authorization's period
+                return search(visitor.store, self._core(visitor.store), crops, model, request, allowed)
 
     def _core(self, store: Store) -> Any:
         with self._lock:
