@@ -70,7 +70,7 @@ DECLARE
     g public.grant_now := public.granted();
 BEGIN
     IF g.is_open IS NULL THEN
-        PERFORM public.refuse(what || ' needs an account: sign in with `urban-reid login`');
+        PERFORM public.refuse(what || ' needs an account');
     ELSIF NOT g.is_open AND g.role <> ALL (roles) THEN
         PERFORM public.refuse(format('%s needs the role %s, and %s is signed in as %s', what,
             array_to_string(roles, ' or '), g.name, g.role));
@@ -312,6 +312,17 @@ BEGIN
     END IF;
     RETURN g;
 END $$;
+-- What leaves the home cannot be erased: it needs an approval, where a look under urgent use does not yet.
+CREATE FUNCTION check_may_export(what text) RETURNS void
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    g public.grant_now := public.check_may_look(what);
+BEGIN
+    IF NOT g.is_open AND (SELECT a.approved_at FROM public.case_authorization AS a
+        WHERE a.id = g.authorization_id) IS NULL THEN
+        PERFORM public.refuse(what || ' needs an approval: what is found in urgent use stays here until then');
+    END IF;
+END $$;
 CREATE FUNCTION probe_rules() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM public.check_may_look('a search');
@@ -458,6 +469,7 @@ DECLARE
     request text := (SELECT l.request_id::text FROM public.lead AS l WHERE l.id = of_lead);
 BEGIN
     PERFORM public.acting_in_a_case('evidence', 'operator', 'supervisor');
+    PERFORM public.check_may_export('evidence');
     IF public.lead_verdict(of_lead) <> 'confirmed' THEN
         PERFORM public.refuse('the lead is not confirmed by two people: it is no match');
     ELSIF of_case IS DISTINCT FROM public.case_now() THEN
@@ -545,6 +557,7 @@ _FUNCTIONS = (
     "asking_rules()",
     "deciding_rules()",
     "check_may_look(text)",
+    "check_may_export(text)",
     "probe_rules()",
     "search_rules()",
     "check_result(uuid)",

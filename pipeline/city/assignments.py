@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import text
 
 from pipeline.governance.audit import Action
+from pipeline.governance.deciding import check_may_export
 from pipeline.governance.doors import check_authorized
 from pipeline.store import Store
 from schemas.disk import replacing
@@ -56,7 +57,9 @@ def write_assignments(store: Store, district: str, path: Path) -> int:
 
     Raises NotAllowed.
     """
-    check_authorized(store, district, "an export of assignments", Action.ASSIGNMENTS_EXPORT)
+    what = "an export of assignments"
+    check_may_export(store, what)
+    check_authorized(store, district, what, Action.ASSIGNMENTS_EXPORT)
     count = 0
     with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
         for row in assignments(store, district):

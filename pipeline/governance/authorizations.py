@@ -4,7 +4,8 @@ The rules themselves are the database's (migration 0030): whoever writes these t
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import UUID
@@ -13,6 +14,7 @@ from sqlalchemy import Connection, Row, text
 
 from pipeline.governance.audit import Action, audit
 from pipeline.governance.deciding import actor_of, deciding
+from pipeline.governance.doors import check_role
 from pipeline.store import Store
 from schemas.errors import InputError
 from schemas.parameters import AuthorizationParameters
@@ -109,7 +111,7 @@ def ask(store: Store, case: str, asked: AuthorizationParameters) -> UUID:
 
 def what_it_opens(store: Store, authorization: str) -> tuple[Row[Any], Opens]:
     """An authorization, and the counts of what it would open now. Raises InputError, NotAllowed."""
-    with deciding(store, "looking at an authorization") as connection:
+    with _reading(store) as connection:
         found = authorization_of(connection, authorization)
     return found, _opens(store, found)
 
@@ -122,7 +124,7 @@ def _opens(store: Store, found: Row[Any]) -> Opens:
 
 def pending(store: Store) -> list[tuple[Row[Any], Opens]]:
     """What waits for a decision, with what it would open. Raises NotAllowed."""
-    with deciding(store, "looking at authorizations") as connection:
+    with _reading(store) as connection:
         waiting = connection.execute(text(_AUTHORIZATIONS.format(which=f"{_STATE} = 'asked'"))).all()
     return [(row, _opens(store, row)) for row in waiting]
 
@@ -165,15 +167,26 @@ def lock_overdue(store: Store) -> int:
         return int(connection.execute(text("SELECT lock_overdue()")).scalar_one())
 
 
+@contextmanager
+def _reading(store: Store) -> Iterator[Connection]:
+    """A transaction of whoever may read who is sought, and why. Raises NotAllowed."""
+    check_role(store, ("operator", "supervisor", "auditor"), "looking at cases")
+    with store.signed_in() as connection:
+        yield connection
+
+
 def cases(store: Store) -> Sequence[Row[Any]]:
-    """All cases (id, name, opened_by, opened_at, closed_at, hold, authorizations), the oldest first."""
-    with deciding(store, "looking at cases") as connection:
+    """All cases (id, name, opened_by, opened_at, closed_at, hold, authorizations); the oldest first.
+
+    Raises NotAllowed.
+    """
+    with _reading(store) as connection:
         return connection.execute(text(_CASES.format(which="true"))).all()
 
 
 def show_case(store: Store, case: str) -> tuple[Row[Any], Sequence[Row[Any]]]:
-    """A case and its authorizations. Raises InputError."""
-    with deciding(store, "looking at a case") as connection:
+    """A case and its authorizations. Raises InputError, NotAllowed."""
+    with _reading(store) as connection:
         found = case_of(connection, case)
         which = text(_AUTHORIZATIONS.format(which="a.case_id = :case"))
         return found, connection.execute(which, {"case": found.id}).all()

@@ -26,6 +26,12 @@ def deciding(store: Store, what: str, request: UUID | None = None) -> Iterator[C
         raise refused(store, grant, what, str(error), "") from None
 
 
+def check_may_export(store: Store, what: str) -> None:
+    """Raises NotAllowed, after an audit row, where nothing may leave a live home: in urgent use before its approval."""
+    with deciding(store, what) as connection:
+        connection.execute(text("SELECT check_may_export(:what)"), {"what": what})
+
+
 def actor_of(store: Store, connection: Connection, said: str | None = None) -> str:
     """The name of whoever acts, for the audit; in an open home who it is said to be."""
     grant = grant_of(connection)

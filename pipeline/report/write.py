@@ -11,6 +11,7 @@ from pipeline.crops.context_frames import context_store
 from pipeline.crops.crop_store import CropStore
 from pipeline.crops.privacy import shows_people
 from pipeline.governance.audit import Action
+from pipeline.governance.deciding import check_may_export
 from pipeline.governance.doors import check_authorized
 from pipeline.governance.written import record_written
 from pipeline.report.folder import check_folder, open_folder, remove_stale, writing
@@ -44,6 +45,7 @@ def write_report(
     Raises CityError if `district` is no district of the city, InputError if `out` is a file, holds other files or
     cannot be written, and NotAllowed in a live home without an authorization, whose period the report then shows.
     """
+    check_may_export(store, _WHAT)
     check_authorized(store, district, _WHAT)
     check_folder(out)  # before the district is read, which may take long
     contents = read_contents(store, district)

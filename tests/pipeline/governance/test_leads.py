@@ -14,6 +14,8 @@ from sqlalchemy import text
 
 from pipeline.cameras.rows import went_down
 from pipeline.city.assignments import write_assignments
+from pipeline.crops.context_frames import ContextFrame, context_store, write_frames
+from pipeline.crops.crop_store import place_of_crop
 from pipeline.governance.audit import Action, read_audit
 from pipeline.governance.authorizations import approve, ask, lock_overdue, open_case, what_it_opens
 from pipeline.governance.evidence import export_evidence
@@ -235,6 +237,7 @@ def test_sql_of_the_program_forges_no_result_and_no_answer(case: Case, tmp_path:
 
 def test_evidence_of_a_confirmed_match_verifies_anywhere_and_shows_each_change(case: Case, tmp_path: Path) -> None:
     authorization, lead = case.lead("evidence")
+    _keep_context_frame(case)
     for name in ("cleo", "dora"):
         case.says(name, authorization, lead, True, tmp_path / "looks")
     folder = tmp_path / "evidence"
@@ -244,6 +247,7 @@ def test_evidence_of_a_confirmed_match_verifies_anywhere_and_shows_each_change(c
     match = json.loads((folder / "match.json").read_text())
     assert match["case"]["approved_by"] == "ben" and [one["person"] for one in match["answers"]] == ["cleo", "dora"]
     assert match["match"]["rank"] == 1 and match["pictures"][0]["crop"] == case.crop
+    assert "pictures/context-000.jpg" in [one["file"] for one in match["pictures"]]
     decisions = [json.loads(line) for line in (folder / "decisions.jsonl").read_text().splitlines()]
     assert any(one["within"] and one["verdict"] == "join" and one["probability"] is not None for one in decisions)
     rates = json.loads((folder / "error-rates.json").read_text())
@@ -267,6 +271,18 @@ def test_evidence_of_a_confirmed_match_verifies_anywhere_and_shows_each_change(c
         assert any(fault in one for one in verify_evidence(folder, done.key).faults), name
         _put_back(folder)
     assert verify_evidence(folder, "0" * 64).faults
+
+
+def _keep_context_frame(case: Case) -> None:
+    """The whole frame of the track of the crop that is searched with."""
+    with case.town.store.begin() as connection:
+        sql = text("SELECT camera, track, captured_at, batch_id FROM crop WHERE key = :key")
+        row = connection.execute(sql, {"key": bytes.fromhex(case.crop)}).one()
+        data = _picture(case)
+        place = place_of_crop(row.camera, row.captured_at)
+        picture = context_store(case.town.store.settings).put(place, data)
+        frame = ContextFrame(row.camera, row.track, row.captured_at, picture, 64, 128)
+        write_frames(connection, [frame], row.batch_id)
 
 
 def _tampered(folder: Path, picture: str) -> Iterator[tuple[str, str]]:
@@ -311,7 +327,17 @@ def test_results_of_urgent_use_that_nobody_approved_are_erased_and_leave_hashes(
     lead = case.searched().hits[0].lead
     assert lead is not None
     request = rows(case, "SELECT request_id FROM lead WHERE id = :lead", lead=lead)[0][0]
-    assert case.says("cleo", authorization, lead, True, tmp_path) == "open"
+    for name in ("cleo", "dora"):
+        verdict = case.says(name, authorization, lead, True, tmp_path)
+    assert verdict == "confirmed"
+    exports: list[Callable[[], object]] = [
+        lambda: export_evidence(store, case.town.crops, str(lead), tmp_path / "evidence", reason="order 12"),
+        lambda: write_report(store, case.town.crops, "d1", tmp_path / "report"),
+        lambda: write_assignments(store, "d1", tmp_path / "assignments.jsonl"),
+    ]
+    for leave in exports:  # what has left the home could not be erased
+        with pytest.raises(NotAllowed, match="needs an approval: what is found in urgent use stays here until then"):
+            leave()
     counted = [
         f"SELECT count(*) FROM {table} WHERE {column} = %s"
         for table, column in (("search_hit", "request_id"), ("search_evidence", "request_id"), ("lead", "request_id"))
@@ -332,7 +358,7 @@ def test_results_of_urgent_use_that_nobody_approved_are_erased_and_leave_hashes(
     with store.begin() as connection:
         row = read_audit(connection, last=1, action="case.lock")[0]
     erased = row.details["erased"]
-    assert len(erased) == sum(before) + 1 and {"table": "search_hit", "sha256": hit[0][0]} in erased
+    assert len(erased) == sum(before) + 2 and {"table": "search_hit", "sha256": hit[0][0]} in erased
     assert row.unit == "d1" and row.details["authorization"] == str(authorization)
     governed.as_("anna", authorization)
     with pytest.raises(NotAllowed):

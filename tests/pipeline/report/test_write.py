@@ -51,7 +51,9 @@ def test_progress_counts_thumbnails_and_the_audit_records_the_report(reported: R
     thumbnails = list((tmp_path / "new" / "deep" / "crops").iterdir())
     assert told == [(i + 1, len(thumbnails)) for i in range(len(thumbnails))]
     with reported.town.store.begin() as connection:
-        row = connection.execute(text("SELECT actor, unit, details FROM audit ORDER BY id DESC LIMIT 1")).one()
+        row = connection.execute(
+            text("SELECT actor, unit, details FROM audit WHERE action = 'report.write' ORDER BY id DESC LIMIT 1")
+        ).one()
     assert (row.actor, row.unit) == (reported.town.store.settings.operator, "d1")
     assert row.details["digest"] in index.read_text()
 
