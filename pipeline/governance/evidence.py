@@ -3,17 +3,22 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import cv2
+import numpy as np
 from sqlalchemy import Connection, Row, text
 
 from pipeline.crops.context_frames import context_store, frames_of
 from pipeline.crops.crop_store import CropStore, Place, place_of_crop, place_of_probe
+from pipeline.crops.privacy import shows_people, without_faces
+from pipeline.crops.quality import decode
 from pipeline.governance import verify_audit
 from pipeline.governance.audit import Action
 from pipeline.governance.audit_chain import own_key
@@ -76,11 +81,16 @@ _CROPS = text(
     "WHERE m.identity_id = ANY(:tracklets) AND c.withdrawn_at IS NULL AND c.captured_at >= :from_time "
     "AND c.captured_at < :to_time ORDER BY c.id = :lead DESC, c.quality DESC, c.key LIMIT :most"
 )
+_BOX = text("SELECT box FROM crop WHERE camera = :camera AND track = :track AND captured_at = :at LIMIT 1")
 _SOUGHT = text(
     "SELECT s.camera, s.captured_at, coalesce(s.picture, p.picture) AS picture, p.uploaded_at, p.uploaded_by, "
     "encode(s.key, 'hex') AS crop FROM search_request r LEFT JOIN crop s ON s.id = r.crop_id "
     "LEFT JOIN probe p ON p.id = r.probe_id WHERE r.id = :request"
 )
+
+Change = Callable[[bytes], bytes]
+#: Name, store, place, SHA-256, what is told of it, and what is made of it before it is written.
+_Wanted = tuple[str, CropStore, Place, bytes, dict[str, Any], Change | None]
 
 
 @dataclass(frozen=True)
@@ -134,12 +144,13 @@ class _Folder:
         lines = (json.dumps(row, default=_plain, ensure_ascii=False) + "\n" for row in rows)
         write_whole(self.path / name, "".join(lines))
 
-    def picture(self, name: str, store: CropStore, place: Place, sha256: bytes) -> str | None:
-        """The file's name in the folder; None where the picture is gone."""
+    def picture(self, name: str, store: CropStore, place: Place, sha256: bytes, change: Change | None) -> str | None:
+        """The file's name in the folder; None where the picture is gone. change: made of the encoded picture first."""
         try:
             data = store.get(place, sha256)
         except StoreError:
             return None
+        data = data if change is None else change(data)
         file = f"pictures/{name}{extension(data)}"
         write_whole(self.path / file, data)
         return file
@@ -200,25 +211,41 @@ def _pictures(
     sought = connection.execute(_SOUGHT, {"request": found.request_id}).one()
     place = place_of_crop(sought.camera, sought.captured_at) if sought.camera else place_of_probe(sought.uploaded_at)
     told = {name: value for name, value in sought._mapping.items() if name != "picture"}
-    wanted = [("sought", crops, place, bytes(sought.picture), told)]
+    wanted: list[_Wanted] = [("sought", crops, place, bytes(sought.picture), told, None)]
     period = {"from_time": case.from_time, "to_time": case.to_time}
     of_identity = {"tracklets": list(match.tracklets), "lead": match.lead_crop, "most": _PICTURES} | period
     for number, row in enumerate(connection.execute(_CROPS, of_identity).all()):
         place, told = place_of_crop(row.camera, row.captured_at), dict(row._mapping)
-        wanted.append(("lead" if number == 0 else f"crop-{number:03}", crops, place, bytes(told.pop("picture")), told))
-    contexts = context_store(store.settings)
+        name = "lead" if number == 0 else f"crop-{number:03}"
+        wanted.append((name, crops, place, bytes(told.pop("picture")), told, None))
+    contexts, hides = context_store(store.settings), shows_people(connection)
     for number, frame in enumerate(frames_of(connection, list(match.tracklets)).values()):
         if case.from_time <= frame.captured_at < case.to_time:
             place, told = place_of_crop(frame.camera, frame.captured_at), dict(vars(frame))
-            wanted.append((f"context-{number:03}", contexts, place, told.pop("picture"), told))
+            box = connection.scalar(_BOX, {"camera": frame.camera, "track": frame.track, "at": frame.captured_at})
+            change: Change | None = partial(_without_others, box=box) if hides else None
+            wanted.append((f"context-{number:03}", contexts, place, told.pop("picture"), told, change))
     written, missing = [], []
-    for name, where, place, sha256, told in wanted:
-        file = folder.picture(name, where, place, sha256)
+    for name, where, place, sha256, told, change in wanted:
+        file = folder.picture(name, where, place, sha256, change)
         if file is None:
             missing.append(name)
         else:
             written.append({"file": file, "sha256": sha256.hex(), **told})
     return written, missing
+
+
+def _without_others(data: bytes, box: Sequence[float] | None) -> bytes:
+    """A frame in which nobody can be recognized outside of a box (x, y, width, height, pixels), as PNG."""
+    frame = decode(data)
+    shown = without_faces(frame)
+    if box is not None:
+        left, top = (max(0, round(value)) for value in box[:2])
+        part = np.s_[top : top + round(box[3]), left : left + round(box[2])]
+        shown[part] = frame[part]
+    done, encoded = cv2.imencode(".png", cv2.cvtColor(shown, cv2.COLOR_RGB2BGR))
+    assert done
+    return encoded.tobytes()
 
 
 def _line(row: Row[Any]) -> dict[str, Any]:

@@ -162,8 +162,8 @@ def test_nobody_approves_what_they_asked_for_and_only_supervisors_decide(governe
         governed.as_(name)
         with pytest.raises(NotAllowed, match=f"{name} is signed in as"):
             open_case(store, f"of {name}", reason="curiosity")
-    for name in ("ada", "emil", None):
-        governed.as_(name)
+    for nobody in ("ada", "emil", None):
+        governed.as_(nobody)
         looks: list[Callable[[Store], object]] = [cases, pending]
         looks += [lambda store: show_case(store, "own"), lambda store: what_it_opens(store, own)]
         for look in looks:

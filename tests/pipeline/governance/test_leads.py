@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 import pytest
 from sqlalchemy import text
 
@@ -16,6 +17,8 @@ from pipeline.cameras.rows import went_down
 from pipeline.city.assignments import write_assignments
 from pipeline.crops.context_frames import ContextFrame, context_store, write_frames
 from pipeline.crops.crop_store import place_of_crop
+from pipeline.crops.privacy import without_faces
+from pipeline.crops.quality import decode
 from pipeline.governance.audit import Action, read_audit
 from pipeline.governance.authorizations import approve, ask, lock_overdue, open_case, what_it_opens
 from pipeline.governance.evidence import export_evidence
@@ -247,7 +250,8 @@ def test_evidence_of_a_confirmed_match_verifies_anywhere_and_shows_each_change(c
     match = json.loads((folder / "match.json").read_text())
     assert match["case"]["approved_by"] == "ben" and [one["person"] for one in match["answers"]] == ["cleo", "dora"]
     assert match["match"]["rank"] == 1 and match["pictures"][0]["crop"] == case.crop
-    assert "pictures/context-000.jpg" in [one["file"] for one in match["pictures"]]
+    assert "pictures/context-000.png" in [one["file"] for one in match["pictures"]]
+    _check_that_others_are_not_recognized(case, folder / "pictures/context-000.png")
     decisions = [json.loads(line) for line in (folder / "decisions.jsonl").read_text().splitlines()]
     assert any(one["within"] and one["verdict"] == "join" and one["probability"] is not None for one in decisions)
     rates = json.loads((folder / "error-rates.json").read_text())
@@ -281,8 +285,22 @@ def _keep_context_frame(case: Case) -> None:
         data = _picture(case)
         place = place_of_crop(row.camera, row.captured_at)
         picture = context_store(case.town.store.settings).put(place, data)
+        height, width = decode(data).shape[:2]
+        box = [0.0, 0.0, width // 2, height // 2]
+        connection.execute(
+            text("UPDATE crop SET box = :box WHERE key = :key"), {"box": box, "key": bytes.fromhex(case.crop)}
+        )
         frame = ContextFrame(row.camera, row.track, row.captured_at, picture, 64, 128)
         write_frames(connection, [frame], row.batch_id)
+
+
+def _check_that_others_are_not_recognized(case: Case, file: Path) -> None:
+    """Within the box of the match the frame is as it was taken, outside of it nobody can be recognized."""
+    written, taken = decode(file.read_bytes()), decode(_picture(case))
+    height, width = taken.shape[0] // 2, taken.shape[1] // 2
+    assert np.array_equal(written[:height, :width], taken[:height, :width])
+    assert np.array_equal(written[height:, width:], without_faces(taken)[height:, width:])
+    assert not np.array_equal(written[height:, width:], taken[height:, width:])
 
 
 def _tampered(folder: Path, picture: str) -> Iterator[tuple[str, str]]:
