@@ -55,7 +55,7 @@ DOORS: dict[str, Door] = {
     **dict.fromkeys(("keys show", "pictures encrypt"), _A),
     "keys renew": _E,
     "pictures show": _P,
-    **dict.fromkeys(("audit show", "audit export"), Door.AUDITOR),
+    **dict.fromkeys(("audit show", "audit report", "audit export"), Door.AUDITOR),
     **dict.fromkeys(("audit verify", "audit checkpoint"), _A),
     **dict.fromkeys((f"accounts {name}" for name in ("add", "list", "grant", "revoke")), Door.ADMINISTRATOR),
     **dict.fromkeys((f"accounts {name}" for name in ("disable", "unlock", "password")), Door.ADMINISTRATOR),

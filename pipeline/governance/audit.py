@@ -27,6 +27,8 @@ class Action(StrEnum):
     ASSIGNMENTS_EXPORT = "assignments.export"
     AUDIT_ERASE = "audit.erase"  # reasons and details of the rows that it names were erased
     AUDIT_EXPORT = "audit.export"
+    AUDIT_REPORT = "audit.report"
+    AUDIT_SHOW = "audit.show"
     BACKUP_RESTORE = "backup.restore"
     BACKUP_WRITE = "backup.write"
     CAMERA_ADD = "camera.add"

@@ -160,6 +160,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "models rollback": ["--reason", "x"],
     "keys renew": ["--reason", "x"],
     "audit show": [],
+    "audit report": [],
     "audit export": ["folder", "--reason", "x"],
     "accounts add": ["eve", "--role", "operator"],
     "accounts list": [],

@@ -57,7 +57,7 @@ def test_all_commands_are_there() -> None:
         ),
         *(f"models {name}" for name in ("catalog", "get", "convert", "export", "rename", "remove")),
         *(f"models {name}" for name in ("show", "normalize")),
-        *(f"audit {name}" for name in ("verify", "show", "checkpoint", "export")),
+        *(f"audit {name}" for name in ("verify", "show", "report", "checkpoint", "export")),
         *(f"accounts {name}" for name in ("add", "list", "grant", "revoke", "disable", "unlock", "password")),
         *(f"tokens {name}" for name in ("add", "list", "revoke")),
         *("login", "logout", "whoami"),

@@ -79,14 +79,24 @@ def show(
     last: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many, the newest.")] = 50,
     as_json: AsJson = False,
 ) -> None:
-    """Show rows of the audit, oldest first."""
-    from pipeline.governance.audit import read_audit
+    """Show rows of the audit, oldest first. The look is itself a row of it."""
+    from pipeline.governance.audit import Action, read_audit
+    from pipeline.governance.audit_report import note_reading
     from pipeline.store import Store
 
-    with Store.open(settings(), "urban-reid audit") as store, store.begin() as connection:
-        rows = read_audit(
-            connection, action=action, actor=actor, unit=unit, start=moment(from_time), end=moment(to_time), last=last
-        )
+    asked = {"action": action, "actor": actor, "unit": unit, "from": from_time, "to": to_time, "last": last}
+    with Store.open(settings(), "urban-reid audit") as store:
+        note_reading(store, Action.AUDIT_SHOW, asked)
+        with store.signed_in() as connection:
+            rows = read_audit(
+                connection,
+                action=action,
+                actor=actor,
+                unit=unit,
+                start=moment(from_time),
+                end=moment(to_time),
+                last=last,
+            )
     if as_json:
         print_json({"rows": [_as_json(row) for row in rows]})
         return
@@ -95,6 +105,44 @@ def show(
         cells = (f"{row.at:%Y-%m-%d %H:%M:%S}", row.actor, row.action, row.unit or "", row.reason or "", row.details)
         table.add_row(*map(shown, cells))
     out().print(table)
+
+
+@app.command(
+    epilog="Example: urban-reid audit report --from 2026-01-01T00:00:00Z --to 2027-01-01T00:00:00Z --out 2026.md"
+)
+def report(
+    from_time: FromTime = None,
+    to_time: ToTime = None,
+    file: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="A new file for the page; else it is printed.")
+    ] = None,
+    counts: Annotated[bool, typer.Option("--counts", help="Only counts by year, as JSON: nobody is named.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a page on a period: searches by purpose and unit, refusals, exports, erasures. No reason, nobody sought."""
+    from pipeline.governance.audit_report import report as read
+    from pipeline.store import Store
+    from schemas.disk import write_whole
+    from schemas.errors import InputError
+
+    start, end = moment(from_time), moment(to_time)
+    if start is not None and end is not None and end <= start:
+        raise InputError(f"--to {to_time} is not after --from {from_time}")
+    if file is not None and file.exists():
+        raise InputError(f"{file} is there already; name another file")
+    with Store.open(settings(), "urban-reid audit") as store:
+        period = read(store, start, end)
+    if counts or as_json:
+        print_json(dict(period.counts()) if counts else period.as_json())
+    elif file is None:
+        for line in period.page().splitlines():
+            out().print(shown(line), soft_wrap=True)
+    else:
+        try:
+            write_whole(file, period.page(), mode=0o600)
+        except OSError as error:
+            raise InputError(f"{file} cannot be written: {error.strerror or error}") from None
+        out().print(shown(file), soft_wrap=True)
 
 
 @app.command(epilog='Example: urban-reid audit export ./audit-2026 --reason "yearly report to the regulator"')
