@@ -2,7 +2,7 @@
 
     python -m benchmarks.encryption [--people 12] [--rounds 5]
 
-Without: pictures are stored and checked by their SHA-256, as version 0.3 did. Each round takes the same crops into an
+Without: pictures are stored and checked by their SHA-256, as version 0.2 did. Each round takes the same crops into an
 empty crop store, embeds them, and searches by 20 of them, and then all of it the other way. Printed are the medians of
 the rounds, in seconds of this process's processor time (which other programs on the machine change little) and of the
 clock, and the medians of the rounds' ratios; then the same for the crop store alone, in microseconds a picture.
@@ -38,7 +38,7 @@ Times = dict[str, tuple[float, float]]  # processor and clock, seconds, by step
 
 
 class PlainStore(CropStore):
-    """Pictures as version 0.3 stored them."""
+    """Pictures as version 0.2 stored them."""
 
     def path(self, place: Place, sha256: bytes) -> Path:
         return self.earlier_path(place, sha256)

@@ -4,7 +4,7 @@ DAY is the UTC day of capture. The key of district and day encrypts the picture,
 SHA-256. So a day of a district is one folder and one key, which retention drops. Probes, the pictures that operators
 upload, lie below `crops/_probes`, by the UTC day of upload.
 
-Pictures of version 0.3 or earlier lie there as they are, by their SHA-256, until `encrypt_earlier` has been there.
+Pictures of version 0.2 or earlier lie there as they are, by their SHA-256, until `encrypt_earlier` has been there.
 """
 
 import errno

@@ -1,4 +1,4 @@
-"""Encrypts the pictures that version 0.3 or earlier stored as they were.
+"""Encrypts the pictures that version 0.2 or earlier stored as they were.
 
 Killed anywhere, each picture is there, once or twice: one is removed only when the encrypted one is on the disk. Crops
 may come in meanwhile; nothing may be undone or dropped, so that no picture comes back.

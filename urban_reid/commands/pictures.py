@@ -37,7 +37,7 @@ def show(
 
 @app.command(epilog="Example: urban-reid pictures encrypt")
 def encrypt(as_json: AsJson = False) -> None:
-    """Encrypt the pictures that version 0.3 or earlier stored; they can be read meanwhile. Goes on where it ended."""
+    """Encrypt the pictures that version 0.2 or earlier stored; they can be read meanwhile. Goes on where it ended."""
     from pipeline.ingest.earlier_pictures import encrypt_earlier
     from pipeline.store import Store
 

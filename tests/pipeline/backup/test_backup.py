@@ -329,7 +329,7 @@ def test_a_renewed_key_file_reads_the_backup_before_and_wraps_the_next(settings:
 def test_a_backup_of_an_earlier_version_is_restored_verified_and_taken_over(
     fresh_town: Callable[..., Town], lines: list[str], tmp_path: Path, home: Path
 ) -> None:
-    """What version 0.3 wrote: nothing is encrypted, pictures lie by their SHA-256."""
+    """What version 0.2 wrote: nothing is encrypted, pictures lie by their SHA-256."""
     town, folder = fresh_town(), tmp_path / "city"
     town.take_in(lines[:20])
     as_earlier(town)
@@ -364,7 +364,7 @@ def test_a_backup_of_an_earlier_version_is_restored_verified_and_taken_over(
 
 
 def as_earlier(town: Town) -> None:
-    """Has the pictures of a town lie as version 0.3 stored them."""
+    """Has the pictures of a town lie as version 0.2 stored them."""
     with town.store.begin() as connection:
         for row in connection.execute(text("SELECT camera, captured_at, picture FROM crop")).all():
             place, picture = place_of_crop(row.camera, row.captured_at), bytes(row.picture)

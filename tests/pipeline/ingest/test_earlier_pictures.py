@@ -1,4 +1,4 @@
-"""Pictures of version 0.3 are encrypted, however often that ends in the middle."""
+"""Pictures of version 0.2 are encrypted, however often that ends in the middle."""
 
 import hashlib
 from datetime import date
