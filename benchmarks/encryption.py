@@ -3,9 +3,9 @@
     python -m benchmarks.encryption [--people 12] [--rounds 5]
 
 Without: pictures are stored and checked by their SHA-256, as version 0.2 did. Each round takes the same crops into an
-empty crop store, embeds them, embeds 20 of them again as probes of searches, and reads all pictures; the next round does
-it the other way first. Printed are the medians of the rounds, in seconds of this process's processor time (which other
-programs on the machine change little) and of the clock, and the medians of the rounds' ratios.
+empty crop store, embeds them, embeds 20 of them again as probes of searches, and reads all pictures; the next round
+does it the other way first. Printed are the medians of the rounds, in seconds of this process's processor time (which
+other programs on the machine change little) and of the clock, and the medians of the rounds' ratios.
 """
 
 import argparse
