@@ -9,6 +9,7 @@ from sqlalchemy import text
 from pipeline.crops.context_frames import context_store
 from pipeline.crops.crop_store import CropStore, place_of_crop
 from pipeline.governance.audit import Action
+from pipeline.governance.deciding import deciding
 from pipeline.governance.doors import check_authorized
 from pipeline.store import Store
 from schemas.disk import write_whole
@@ -41,6 +42,8 @@ def show_picture(store: Store, key: str, out: Path, *, reason: str, of: Literal[
         found = bytes.fromhex(key)
     except ValueError:
         found = b""
+    with deciding(store, _WHAT) as connection:  # whoever may see nobody is not told either whether there is such a crop
+        connection.execute(text("SELECT check_may_look(:what)"), {"what": _WHAT})
     with store.begin() as connection:
         crop = connection.execute(_CROP, {"key": found}).one_or_none()
     if crop is None:

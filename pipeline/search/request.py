@@ -21,6 +21,9 @@ from schemas.parameters import SearchParameters
 _WHAT = "a search"
 
 
+_MAY_LOOK = text("SELECT check_may_look(:what)")
+
+
 def upload_probe(store: Store, crops: CropStore, data: bytes, operator: str) -> UUID:
     """Stores an encoded picture to search for. Returns its id, for `SearchParameters.probe_id`.
 
@@ -28,7 +31,7 @@ def upload_probe(store: Store, crops: CropStore, data: bytes, operator: str) -> 
     """
     decode(data)
     with deciding(store, _WHAT) as connection:
-        connection.execute(text("SELECT check_may_look(:what)"), {"what": _WHAT})  # before the picture is stored
+        connection.execute(_MAY_LOOK, {"what": _WHAT})  # before the picture is stored
     now = datetime.now(UTC)
     picture = crops.put(place_of_probe(now), data)
     with deciding(store, _WHAT) as connection:
@@ -54,6 +57,7 @@ def request_search(store: Store, model: ModelRow, parameters: SearchParameters, 
     if parameters.unit not in units:
         raise unknown_unit(parameters.unit, units)
     with deciding(store, _WHAT, again) as connection:
+        connection.execute(_MAY_LOOK, {"what": _WHAT})  # before it is said whether there is such a probe
         grant = grant_of(connection)
         if grant is not None and not grant.is_open:
             parameters = parameters.model_copy(

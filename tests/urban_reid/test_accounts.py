@@ -21,6 +21,7 @@ from schemas.settings import settings as read_settings
 from tests.helpers.command_line import Run, error_object_of, error_of
 from tests.helpers.homes import become_live, stay_open, superuser_of
 from tests.helpers.people import PASSWORD, PEOPLE, add_people, become
+from tests.helpers.town import Town
 from urban_reid import passwords
 from urban_reid.permissions import DOORS, Door, check
 
@@ -162,6 +163,8 @@ ARGUMENTS: dict[str, list[str]] = {
     "audit show": [],
     "audit report": [],
     "audit export": ["folder", "--reason", "x"],
+    "retention set": ["--hours", "5", "--reason", "x"],
+    "erase": ["--identity", "3f2a81c0", "--reason", "x"],
     "accounts add": ["eve", "--role", "operator"],
     "accounts list": [],
     "accounts grant": ["anna", "--role", "auditor"],
@@ -216,6 +219,40 @@ def test_a_cameras_picture_needs_an_authorization(
     sign_in_as(role)
     refused = error_of(run_here("cameras", "test", camera, "--picture", "c1.png"), 1)
     assert refused.startswith("a camera's picture needs ") and not (tmp_path / "c1.png").exists()
+
+
+PICTURE = "me.jpg"
+#: Arguments of commands that show persons, in a home with a model in use.
+SHOWING: dict[str, list[str]] = {
+    "search": ["--probe", "0" * 64, "--unit", "d1", "--reason", "x"],
+    "report": ["--unit", "d1", "--out", "pages"],
+    "pictures show": ["0" * 64, "--out", "face.jpg", "--reason", "x"],
+    "subject": ["--probe", PICTURE, "--unit", "d1", "--reason", "x"],
+    "identities confirm": ["3f2a81c0", "--reason", "x"],
+    "leads list": [],
+    "leads show": ["3f2a81c0", "--out", "lead"],
+    "leads answer": ["3f2a81c0", "--same", "--reason", "x"],
+    "evidence export": ["--match", "3f2a81c0", "--out", "evidence", "--reason", "x"],
+}
+#: It works alone, and writes down who was where: with --export it asks.
+EXPORT = ("resolve", ["--unit", "d1", "--export", "assignments.jsonl"])
+
+
+def test_whoever_has_no_authorization_is_shown_nobody(
+    run_here: Run, town: Town, sign_in_as: Callable[[Role | None], None], tmp_path: Path
+) -> None:
+    (tmp_path / PICTURE).write_bytes(next(town.files.rglob("*.jpg")).read_bytes())
+    assert set(SHOWING) == {command for command, door in DOORS.items() if door is Door.PERSONS}
+    others = (Role.ENGINEER, Role.AUDITOR, Role.ADMINISTRATOR, Role.SUPERVISOR)
+    missed = []
+    for number, (command, arguments) in enumerate((*SHOWING.items(), EXPORT)):
+        for role in (None, Role.OPERATOR, others[number % len(others)]):
+            sign_in_as(role)
+            done = run_here(*command.split(), *arguments, "--json")
+            if done.returncode != 1 or json.loads(done.stderr.splitlines()[-1])["error"] != "NotAllowed":
+                missed.append((command, role, done.returncode, done.stderr))
+    assert missed == []
+    assert [path.name for path in tmp_path.iterdir()] == [PICTURE]
 
 
 def test_each_door_with_everybody(
