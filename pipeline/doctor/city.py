@@ -4,7 +4,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -16,6 +16,9 @@ from pipeline.crops.context_frames import context_store, count_expired, count_fr
 from pipeline.crops.crop_store import PROBES, CropStore, Place
 from pipeline.doctor.cameras import check_cameras, check_detectors
 from pipeline.doctor.check import Check, ok, to_do, unknown
+from pipeline.encryption.data_keys import DataKeys
+from pipeline.governance.keys import keys_of
+from pipeline.ingest.earlier_pictures import earlier_pictures
 from pipeline.ingest.features import SOURCE
 from pipeline.registry import models
 from pipeline.store import Store, embedded, revision, schema
@@ -26,7 +29,7 @@ from schemas.errors import UrbanReidError
 from schemas.settings import Settings
 from schemas.text import byte_size
 
-_NAMES = ("rows", "pictures", "files", "context", "models", "clock", "growth")
+_NAMES = ("rows", "pictures", "files", "context", "keys", "models", "clock", "growth")
 _SLACK = timedelta(seconds=60)
 _DAYS = 7
 _ENOUGH_DAYS, _YEARS = 30, 1000
@@ -58,6 +61,7 @@ def check_city(settings: Settings) -> Iterator[Check]:
         yield from checks
         yield from _pictures(store)
         yield check_context_frames(store)
+        yield check_keys(store.settings)
         yield _models(store)
         yield _clock(store)
         yield _growth(store)
@@ -176,6 +180,24 @@ def check_context_frames(store: Store) -> Check:
     if expired:
         return to_do("context", f"{kept}; {expired} are older", "run `urban-reid up`, which removes them")
     return ok("context", kept)
+
+
+def check_keys(settings: Settings) -> Check:
+    """Whether the keys of pictures can be read, and whether there are pictures that are not encrypted."""
+    keys = DataKeys(settings)
+    paths = list(keys.paths())
+    try:
+        for path in paths[-1:]:
+            keys.find(path.parent.name, date.fromisoformat(path.name))
+        found = keys_of(settings)
+    except UrbanReidError as error:
+        return to_do("keys", str(error), "bring the file back: without it these pictures cannot be read")
+    said = f"{len(paths)} days of a district have a key, which {found.file} wraps"
+    stores = CropStore(settings), context_store(settings)
+    earlier = sum(1 for pictures in stores for _ in earlier_pictures(pictures))
+    if earlier:
+        return to_do("keys", f"{said}; {earlier} pictures are not encrypted", "run `urban-reid pictures encrypt`")
+    return ok("keys", said + (", and lies in the data directory itself" if found.within_home else ""))
 
 
 def _models(store: Store) -> Check:

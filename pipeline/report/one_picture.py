@@ -10,7 +10,7 @@ from pipeline.crops.context_frames import context_store
 from pipeline.crops.crop_store import CropStore, place_of_crop
 from pipeline.governance.audit import Action
 from pipeline.governance.deciding import deciding
-from pipeline.governance.doors import check_authorized
+from pipeline.governance.doors import check_authorized, refused
 from pipeline.store import Store
 from schemas.disk import write_whole
 from schemas.errors import InputError
@@ -48,6 +48,9 @@ def show_picture(store: Store, key: str, out: Path, *, reason: str, of: Literal[
         crop = connection.execute(_CROP, {"key": found}).one_or_none()
     if crop is None:
         raise InputError(f"no crop has the key {key[:80]!r}; `assignments.jsonl` beside a report lists keys")
+    grant = check_authorized(store, crop.camera, _WHAT)
+    if grant.from_time and grant.to_time and not grant.from_time <= crop.captured_at < grant.to_time:
+        raise refused(store, grant, _WHAT, f"{_WHAT} of another time is not covered by the authorization", crop.camera)
     details = {"crop": key, "of": of}
     check_authorized(store, crop.camera, _WHAT, Action.PICTURE_SHOW, reason=reason, details=details)
     pictures = CropStore(store.settings) if of == "crop" else context_store(store.settings)

@@ -60,6 +60,7 @@ def test_a_whole_home_has_nothing_to_do(town: Town, lines: list[str], doctor: Do
             "pictures",
             "files",
             "context",
+            "keys",
             "models",
             "clock",
             "growth",

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import cv2
@@ -17,6 +18,7 @@ from pipeline.report.one_picture import show_picture
 from pipeline.report.thumbnails import Picture, write_thumbnails
 from pipeline.store import embedded
 from schemas.errors import InputError, NotAllowed
+from tests.helpers.governed import Governed
 from tests.helpers.homes import become_live, stay_open, superuser_of
 from tests.helpers.town import Town
 
@@ -78,3 +80,22 @@ def test_without_an_authorization_no_picture_of_a_person_is_shown(
     with taken.store.begin() as connection:
         assert len(read_audit(connection, action="access.refuse")) == 1
         assert not read_audit(connection, action="picture.show")
+
+
+def test_an_authorization_of_another_period_shows_none(
+    taken: Town, server: embedded.EmbeddedServer, tmp_path: Path
+) -> None:
+    governed = Governed(taken.store, superuser_of(server, taken.store.settings))
+    key, picture, _ = first(taken)
+    at, hour = picture.taken, timedelta(hours=1)
+    for case, start, covers in (("case 17", at - hour, True), ("case 18", at + hour, False)):
+        authorization = governed.authorized(case, from_time=start, to_time=start + 2 * hour)
+        governed.as_("anna", authorization)
+        if covers:
+            show_picture(taken.store, key, tmp_path / "face.jpg", reason="case 17")
+        else:
+            with pytest.raises(NotAllowed, match="of another time is not covered"):
+                show_picture(taken.store, key, tmp_path / "other.jpg", reason="case 18")
+    assert not (tmp_path / "other.jpg").exists()
+    with taken.store.begin() as connection:
+        assert [row.actor for row in read_audit(connection, action="picture.show")] == ["anna"]
