@@ -1,6 +1,7 @@
 """Fifty people of a resolved city erased; an erasure killed in the middle; what the verification finds."""
 
 import sqlite3
+import threading
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -16,6 +17,7 @@ from pipeline.erasure.erasure_list import list_path, read_list
 from pipeline.governance.audit_chain import verify_city
 from pipeline.resolve import units_within
 from pipeline.store import Store
+from pipeline.store.locks import unit_lock
 from schemas.errors import InputError, StoreError
 from tests.helpers.orphans import count_orphans
 from tests.helpers.thin_town import ThinTown
@@ -156,3 +158,26 @@ def test_an_identity_whose_id_is_given_in_part(thin: ThinTown, tmp_path: Path) -
     (person,) = people(thin.store, 1)
     done = erase(thin.store, "identity", [person[:13]], actor="anna", reason="asked for")
     assert isinstance(done.id, UUID) and person not in people(thin.store, 10_000)
+
+
+def test_an_erasure_waits_for_the_resolve_of_its_units(thin: ThinTown) -> None:
+    store = thin.store
+    told: list[str] = []
+    holding, release = threading.Event(), threading.Event()
+
+    def resolve() -> None:
+        with unit_lock(store, "d1/s1"):
+            holding.set()
+            release.wait(60)
+
+    def waiting(line: str) -> None:
+        told.append(line)
+        assert count(store, "erasure") == 0
+        release.set()
+
+    resolving = threading.Thread(target=resolve)
+    resolving.start()
+    assert holding.wait(60)
+    done = erase(store, "identity", people(store, 1), actor="anna", reason="asked for", on_wait=waiting)
+    resolving.join()
+    assert len(told) == 1 and "d1/s1" in told[0] and done.counts["crops"] > 0
