@@ -34,6 +34,8 @@ _HELD = {
 _REMOVED = """<!doctype html><meta charset="utf-8"><title>Removed</title>
 <p>This report was removed because people in it were erased. <code>urban-reid report</code> makes a new one.</p>
 """
+#: Of answers to requests of access, and of evidence.
+_PAGES = ("subject.md", "evidence.md")
 #: Largest file that is read whole to look for names in it.
 MOST_BYTES = 256 << 20
 
@@ -109,7 +111,10 @@ def remove_from(path: Path, words: set[str]) -> tuple[int, list[str]]:
             return 0, [f"{path}: not there any more; where it was copied or moved to is not known here"]
         if (path / MARKER).exists():
             return (_remove_report(path), []) if any(_holds(file, words) for file in files_below(path)) else (0, [])
-        return sum(_remove_from_file(file, words) for file in files_below(path)), []
+        changed = sum(_remove_from_file(file, words) for file in files_below(path))
+        if changed and path.is_dir():  # pages tell in words what the other files say by names
+            changed += sum(_unlinked(path / page) for page in _PAGES)
+        return changed, []
     except OSError as error:
         return 0, [f"{path}: {error.strerror or error}"]
 
@@ -131,6 +136,13 @@ def _remove_report(folder: Path) -> int:
         file.unlink()
     write_whole(folder / PAGES[0], _REMOVED)
     return len(there)
+
+
+def _unlinked(file: Path) -> bool:
+    if not file.is_file():
+        return False
+    file.unlink()
+    return True
 
 
 def _holds(file: Path, words: set[str]) -> bool:

@@ -25,6 +25,7 @@ from pipeline.governance.audit_chain import own_key
 from pipeline.governance.deciding import deciding
 from pipeline.governance.leads import extension, lead_of, note
 from pipeline.governance.verify_audit import CUSTODY, EVIDENCE, fingerprint, payload
+from pipeline.governance.written import record_written
 from pipeline.store import Store
 from schemas.disk import make_folders, write_whole
 from schemas.errors import InputError, StoreError
@@ -115,6 +116,8 @@ def export_evidence(store: Store, crops: CropStore, match: str, folder: Path, *,
         found = lead_of(connection, match)
         connection.execute(text("SELECT count(*) FROM custody(:lead)"), {"lead": found.id})  # refuses what is no match
         note(store, connection, Action.EVIDENCE_EXPORT, found, reason=reason)
+    with store.begin() as connection:
+        record_written(connection, "evidence", folder, of_row=match)
     make_folders(folder / "pictures")
     with deciding(store, "evidence") as connection:
         missing = _write(_Folder(folder), store, crops, connection, found)

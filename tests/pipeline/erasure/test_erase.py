@@ -10,6 +10,7 @@ from sqlalchemy import text
 from pipeline.city.decision_digest import decision_digest
 from pipeline.city.watermarks import any_pending
 from pipeline.erasure.erase import erase
+from pipeline.erasure.subject import write_subject
 from pipeline.governance.audit_chain import verify_city
 from pipeline.report import write_report
 from pipeline.resolve import units_within
@@ -115,7 +116,15 @@ def test_reports_and_exports_that_show_the_erased_are_cleaned(town: Town, people
     with store.begin() as connection:
         record_written(connection, "assignments", export)
         record_written(connection, "assignments", tmp_path / "moved away")
+    answer = write_subject(store, town.crops, [str(people[0])], tmp_path / "answer", reason="request 12")
+    assert (answer.crops, answer.pictures) == (len(keys), len(keys))
+    page = (answer.folder / "subject.md").read_text()
+    assert page.count("[picture](pictures/") == len(keys) and "shown in no search" in page
+    said = json.loads((answer.folder / "subject.json").read_text())
+    assert [row["crop"] for row in said["sightings"]] and {row["crop"] for row in said["sightings"]} == set(keys)
+    assert {row["level"] for row in said["identities"]} == {"camera", "building", "street", "district"}
     done = erase(store, "identity", [str(people[0])], actor="anna", reason="asked for")
+    assert not [path for path in answer.folder.rglob("*") if path.is_file()]
     assert "was removed" in index.read_text()
     assert not list(index.parent.glob("crops/*")) and not list(index.parent.glob("*.jsonl"))
     kept = [json.loads(line)["crop"] for line in export.read_text().splitlines()]
