@@ -116,22 +116,18 @@ def test_no_byte_of_the_data_directory_holds_an_erased_person(home: Path, tmp_pa
 
 
 @pytest.mark.system
-def test_a_restored_backup_of_before_forgets_who_was_erased_since(thin: ThinTown, home: Path, tmp_path: Path) -> None:
-    store = thin.store
-    query = text("SELECT persistent_id FROM identity_now WHERE unit = 'd1' ORDER BY crops DESC, key LIMIT 2")
-    with store.begin() as connection:
-        people = [str(one) for one in connection.execute(query).scalars()]
-        before = decision_digest(connection)
-    backup(store.settings, tmp_path / "backup")
-    erased = needles(store, people[:1]) - needles(store, people[1:])
-    done = erase(store, "identity", people[:1], actor="anna", reason="asked for")
-    assert str(tmp_path / "backup") in "".join(earlier_backups(store))
+def test_a_restored_backup_of_before_forgets_who_was_erased_since(home: Path, tmp_path: Path) -> None:
+    city = Settings(home=home / "city", database_url=None)
+    with Store.open(city, "pytest") as store:
+        erased, people, crops, before = _erased_after_a_backup(store, tmp_path / "backup")
+        backup(city, tmp_path / "later")
+    stop(city)
     without = Settings(home=home / "without", database_url=None)
     assert restore(without, tmp_path / "backup").erased is None
     stop(without)
     settings = Settings(home=home / "restored", database_url=None)
-    restored = restore(settings, tmp_path / "backup", erasures=list_path(store.settings))
-    assert restored.erased == done.counts["crops"]
+    restored = restore(settings, tmp_path / "backup", erasures=list_path(city))
+    assert restored.erased == crops
     with Store.open(settings, "pytest") as other:
         with other.begin() as connection:
             assert decision_digest(connection) == before
@@ -142,8 +138,23 @@ def test_a_restored_backup_of_before_forgets_who_was_erased_since(thin: ThinTown
     scrub(settings)
     stop(settings)
     assert held_in(settings.home, {one for one in erased if len(one) > 16}) == {}
-    backup(store.settings, tmp_path / "later")
     other_list = tmp_path / "other.jsonl"
     other_list.write_text('{"format": "urban-reid erasures 1", "salt": "' + "00" * 32 + '"}\n')
     with pytest.raises(InputError, match="another city"):
         restore(Settings(home=home / "wrong", database_url=None), tmp_path / "later", erasures=other_list)
+
+
+def _erased_after_a_backup(store: Store, folder: Path) -> tuple[set[bytes], list[str], int, str]:
+    """Names of a person who is erased after a backup, the ids of that one and another, how many crops, the digest."""
+    town = ThinTown(store, crowd(cameras=8, people=60, days=0.05, seed=5), intercept=10.0)
+    town.take_in()
+    town.resolve()
+    query = text("SELECT persistent_id FROM identity_now WHERE unit = 'd1' ORDER BY crops DESC, key LIMIT 2")
+    with store.begin() as connection:
+        people = [str(one) for one in connection.execute(query).scalars()]
+        before = decision_digest(connection)
+    backup(store.settings, folder)
+    erased = needles(store, people[:1]) - needles(store, people[1:])
+    done = erase(store, "identity", people[:1], actor="anna", reason="asked for")
+    assert str(folder) in "".join(earlier_backups(store))
+    return erased, people, done.counts["crops"], before
