@@ -66,10 +66,11 @@ def held_in(home: Path, wanted: set[bytes]) -> dict[bytes, str]:
         starts.setdefault(int.from_bytes(needle[:8], "little"), []).append(needle)
     sought = np.array(sorted(starts), np.uint64)
     found: dict[bytes, str] = {}
+    none = np.empty(0, "<u8")
     for path in files(home):
         content = path.read_bytes()
         for shift in range(8):
-            words = np.frombuffer(content, "<u8", (len(content) - shift) // 8, shift) if len(content) > 15 else []
+            words = np.frombuffer(content, "<u8", (len(content) - shift) // 8, shift) if len(content) > 15 else none
             for at in np.flatnonzero(np.isin(words, sought)).tolist():
                 place = 8 * at + shift
                 for needle in starts[int(words[at])]:
