@@ -35,10 +35,10 @@ def export(store: Store, folder: Path, *, operator: str, reason: str, since: dat
         make_folders(folder)
     except OSError as error:
         raise InputError(f"{folder} cannot be made: {error.strerror or error}") from None
-    with store.begin() as connection:
+    with store.signed_in() as connection:
         details = {"since": None if since is None else since.isoformat()}
         audit(connection, operator, Action.AUDIT_EXPORT, reason=reason, details=details)
-    with store.begin() as connection:
+    with store.signed_in() as connection:
         connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
         starts = _starts(connection, since)
         ends = {district: (position, found.hex()) for district, (position, found) in read_heads(connection).items()}

@@ -36,8 +36,9 @@ _EXPORTS = text(
     f"WHERE (a.action = ANY(:exports) OR a.action LIKE '%.erase' OR a.action LIKE 'erase.%') AND {_IN} ORDER BY a.id"
 )
 _SEARCH_SPELLINGS = [Action.SEARCH_START.value, "search"]
-_EXPORT_ACTIONS = [Action.AUDIT_EXPORT.value, Action.EVIDENCE_EXPORT.value, Action.REPORT_WRITE.value, "report",
-                   Action.PICTURE_SHOW.value, Action.BACKUP_WRITE.value]  # fmt: skip
+_EXPORT_ACTIONS = ["report", *(action.value for action in (
+    Action.AUDIT_EXPORT, Action.EVIDENCE_EXPORT, Action.SUBJECT_EXPORT, Action.REPORT_WRITE, Action.PICTURE_SHOW,
+    Action.BACKUP_WRITE))]  # fmt: skip
 
 
 @dataclass(frozen=True)

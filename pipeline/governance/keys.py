@@ -33,7 +33,7 @@ def renew_key(store: Store, *, operator: str, reason: str) -> int:
     Killed anywhere, every key can be read, and the next call wraps what was not wrapped. Raises HomeError, StoreError.
     """
     keys = DataKeys(store.settings)
-    with store.begin() as connection:
+    with store.signed_in() as connection:
         audit(connection, operator, Action.KEY_RENEW, reason=reason, details={"keys": sum(1 for _ in keys.paths())})
     key_service(store.settings).renew()
     return keys.rewrap()

@@ -2,12 +2,19 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from sqlalchemy import text
 
+from pipeline.city.units import read_city_file, store_city
+from pipeline.crops.crop_store import CropStore, Place
 from pipeline.governance.audit import Action, audit, read_audit
+from pipeline.governance.audit_export import export
 from pipeline.governance.audit_report import Searches, report
-from pipeline.store import Store
+from pipeline.governance.keys import renew_key
+from pipeline.store import Store, embedded
+from tests.helpers.governed import Governed
+from tests.helpers.homes import superuser_of
 
 SOUGHT = "Erika Mustermann, missing since Monday"
 
@@ -60,3 +67,19 @@ def test_a_look_is_a_row_that_is_there_before_anything_is_read(store: Store) -> 
     assert "None." in nothing.page()
     before = report(store, None, at + timedelta(microseconds=1))
     assert sum(one.many for one in before.actions) == 9  # not the looks after it
+
+
+def test_whoever_is_signed_in_is_who_looked(
+    store: Store, server: embedded.EmbeddedServer, city_files: Path, tmp_path: Path
+) -> None:
+    store_city(store, read_city_file(city_files / "city.yaml"))
+    governed = Governed(store, superuser_of(server, store.settings))
+    CropStore(store.settings).put(Place("d1", datetime(2026, 1, 1, tzinfo=UTC).date()), b"picture")
+    governed.as_("otto")
+    report(store, None, None)
+    export(store, tmp_path / "export", operator="somebody else", reason="yearly")
+    governed.as_("emil")
+    renew_key(store, operator="somebody else", reason="yearly")
+    with store.begin() as connection:
+        rows = {row.action: row.actor for row in read_audit(connection, last=100)}
+    assert (rows["audit.report"], rows["audit.export"], rows["key.renew"]) == ("otto", "otto", "emil")
