@@ -177,7 +177,7 @@ class CropStore:
             return hashlib.sha256(data).digest() == sha256 and self.put(place, data) == sha256
 
     def _path(self, place: Place, name: str) -> Path:
-        return self.root / place.owner / place.day.isoformat() / name[:2] / name[2:]
+        return Path(f"{self.root}/{place.owner}/{place.day.isoformat()}/{name[:2]}/{name[2:]}")
 
     def _write(self, path: Path, data: bytes) -> None:
         """Writes the file whole. Several processes may write the same crop at once, so each has a part of its own.

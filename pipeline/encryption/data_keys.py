@@ -64,7 +64,7 @@ class DataKeys:
         self._held: dict[tuple[str, date], tuple[tuple[int, int], DataKey]] = {}
 
     def path(self, owner: str, day: date) -> Path:
-        return self.root / owner / day.isoformat()
+        return Path(f"{self.root}/{owner}/{day.isoformat()}")  # joined at once, because each picture asks for it
 
     def find(self, owner: str, day: date) -> DataKey | None:
         """None where there is none: not yet, or not any more. Raises HomeError, StoreError as the key service does."""
