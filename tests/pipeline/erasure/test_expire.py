@@ -83,6 +83,7 @@ def test_a_rule_needs_a_unit_hours_and_is_audited(thin: ThinTown) -> None:
     assert kept.hours("d1/s1/b1/c1", Level.CAMERA) is None and kept.hours("d1/s1", Level.STREET) == 24
 
 
+@pytest.mark.system
 def test_a_week_of_retention(store: Store, server: embedded.EmbeddedServer) -> None:
     """A week of people, looked at every twelve hours: at no time is anything there for longer than it may be."""
     town = ThinTown(store, crowd(cameras=3, people=5, days=7, seed=3), intercept=10.0)
