@@ -1,7 +1,9 @@
 """The audit trail: who did what, where and why, written in the transaction of what was done."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime
 from difflib import get_close_matches
 from enum import StrEnum
@@ -114,6 +116,24 @@ _READ = text(
 )
 
 
+#: The token of the session under which a command of the program works; empty: none. See `working_under`.
+_TOKEN: ContextVar[str] = ContextVar("token", default="")
+_UNDER = text(
+    "SELECT set_config('urban_reid.session', "
+    "coalesce(nullif(current_setting('urban_reid.session', true), ''), :token), true)"
+)
+
+
+@contextmanager
+def working_under(token: str) -> Iterator[None]:
+    """Rows that are written within have the session's account as their actor, also those of `Store.begin`."""
+    before = _TOKEN.set(token)
+    try:
+        yield
+    finally:
+        _TOKEN.reset(before)
+
+
 def audit(
     connection: Connection,
     actor: str,
@@ -123,7 +143,9 @@ def audit(
     reason: str | None = None,
     details: Mapping[str, Any],
 ) -> None:
-    """Appends one row in the connection's transaction."""
+    """Appends one row in the connection's transaction. Under a session its account is the actor, whoever is given."""
+    if token := _TOKEN.get():
+        connection.execute(_UNDER, {"token": token})
     connection.execute(
         text(
             "INSERT INTO audit (actor, action, unit, reason, details) "

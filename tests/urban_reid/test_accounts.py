@@ -255,6 +255,30 @@ def test_whoever_has_no_authorization_is_shown_nobody(
     assert [path.name for path in tmp_path.iterdir()] == [PICTURE]
 
 
+def test_what_somebody_does_alone_is_done_under_the_own_account(
+    run_here: Run, live: Store, sign_in_as: Callable[[Role | None], None]
+) -> None:
+    with live.begin() as connection:
+        camera = connection.execute(text("SELECT min(code) FROM urban_unit WHERE level = 'camera'")).scalar_one()
+    add = ("cameras", "add", camera, "rtsp://127.0.0.1:9/x")
+    remove = ("cameras", "remove", camera, "--reason", "x", "--operator")
+    sign_in_as(Role.ENGINEER)
+    assert run_here(*add).returncode == 0
+    assert run_here(*remove, "ben").returncode == 0
+    sign_in_as(None)
+    assert run_here(*add).returncode == 0
+    assert run_here(*remove, "ben").returncode == 0
+    become(live, "cleo")
+    with live.signed_in() as connection:
+        actors = [(row.action, row.actor) for row in read_audit(connection) if row.action.startswith("camera.")]
+    assert actors == [
+        ("camera.add", "dan"),
+        ("camera.remove", "dan"),
+        ("camera.add", "tester"),
+        ("camera.remove", "ben (not signed in)"),
+    ]
+
+
 def test_each_door_with_everybody(
     run_here: Run,
     live: Store,
