@@ -62,10 +62,9 @@ DOORS: dict[str, Door] = {
 }
 
 
-#: Commands that work for everybody, are about sessions themselves, or write nothing into the city.
-_UNDER_NONE = frozenset(
-    "up console login logout whoami tokens status doctor demo simulate evaluate reproduce dataset".split()
-)
+#: Commands that write nothing into the city, and those that work for everybody or are about sessions themselves.
+_OUTSIDE = ("status", "doctor", "demo", "simulate", "evaluate", "reproduce", "dataset")
+_UNDER_NONE = (*_OUTSIDE, "up", "console", "login", "logout", "whoami", "tokens")
 
 
 def guard(app: typer.Typer, above: str = "") -> None:
