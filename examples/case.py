@@ -1,4 +1,4 @@
-"""A case in a governed city: from a request to a match that two people confirmed, and its evidence.
+"""A case in a governed city: from a request to a match that two people confirmed, its evidence, and its erasure.
 
     python examples/case.py
 
@@ -34,7 +34,7 @@ def urban_reid(*arguments: str, home: Path, say: str = "") -> dict[str, Any]:
     """Runs one command and returns what it printed."""
     done = run(*arguments, home=home, say=say)
     if done.returncode:
-        sys.exit(f"urban-reid {' '.join(arguments)}: {done.stderr}")
+        sys.exit(f"urban-reid {' '.join(arguments)}: {done.stdout}{done.stderr}")
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
@@ -58,10 +58,11 @@ with tempfile.TemporaryDirectory(prefix="urban-reid-example-") as name:
 
     # A small drawn city. Then a few crops come in as those of real cameras do, and the home is governed for good.
     urban_reid("demo", "--cameras", "2", "--people", "6", home=home)
-    manifest = (home / "demo-input" / "manifest.jsonl").read_text().splitlines()
-    (home / "demo-input" / "more.jsonl").write_text("\n".join(manifest[:3]) + "\n")
-    urban_reid("ingest", "manifest", str(home / "demo-input" / "more.jsonl"), home=home)
-    probe = min((home / "demo-input" / "pictures").iterdir())
+    source = (home / "demo-input").rename(folder / "source")  # what was drawn is no copy of the city's
+    manifest = (source / "manifest.jsonl").read_text().splitlines()
+    (source / "more.jsonl").write_text("\n".join(manifest[:3]) + "\n")
+    urban_reid("ingest", "manifest", str(source / "more.jsonl"), home=home)
+    probe = min((source / "pictures").iterdir())
     search = ("search", "--probe", str(probe), "--unit", "d1", "--reason", "a child is missed", "--top", "3")
     refused(*search, home=home)
 
@@ -115,6 +116,17 @@ with tempfile.TemporaryDirectory(prefix="urban-reid-example-") as name:
     changed.write_text(changed.read_text().replace("cleo", "anna"))
     done_again = run("evidence", "verify", str(out), home=folder / "elsewhere")
     assert done_again.returncode == 1 and "match.json: it was changed" in done_again.stdout
+
+    # Later on the person asks to be erased: the case with the picture that was searched with, then everything else,
+    # from evidence and looks too. What was decided keeps its hashes.
+    act("ada")
+    why = ("--reason", "request 12 under GDPR Art. 17")
+    urban_reid("erase", "--case", "case 17", *why, home=home)
+    erased = urban_reid("erase", "--identity", found["hits"][0]["identity"], *why, home=home)
+    absent = urban_reid("erase", "--verify", erased["erasure"], home=home)
+    print(f"  {erased['counts']['crops']} crops erased, {absent['names']} names searched for, found {absent['found']}")
+    assert not list((out / "pictures").iterdir())
+    print(f"  the audit: {urban_reid('audit', 'verify', home=home)}")
 
     # otto sees each step, and no picture.
     act("otto")

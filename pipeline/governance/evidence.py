@@ -117,7 +117,7 @@ def export_evidence(store: Store, crops: CropStore, match: str, folder: Path, *,
         connection.execute(text("SELECT count(*) FROM custody(:lead)"), {"lead": found.id})  # refuses what is no match
         note(store, connection, Action.EVIDENCE_EXPORT, found, reason=reason)
     with store.begin() as connection:
-        record_written(connection, "evidence", folder, of_row=match)
+        record_written(connection, "evidence", folder, unit=found.unit, of_row=found.id)
     make_folders(folder / "pictures")
     with deciding(store, "evidence") as connection:
         missing = _write(_Folder(folder), store, crops, connection, found)
@@ -148,13 +148,16 @@ class _Folder:
         write_whole(self.path / name, "".join(lines))
 
     def picture(self, name: str, store: CropStore, place: Place, sha256: bytes, change: Change | None) -> str | None:
-        """The file's name in the folder; None where the picture is gone. change: made of the encoded picture first."""
+        """The file's name in the folder, with that of the stored picture; None where that is gone.
+
+        change: what is made of the encoded picture first.
+        """
         try:
             data = store.get(place, sha256)
         except StoreError:
             return None
         data = data if change is None else change(data)
-        file = f"pictures/{name}{extension(data)}"
+        file = f"pictures/{name}-{sha256.hex()}{extension(data)}"
         write_whole(self.path / file, data)
         return file
 

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Row, text
 from pipeline.crops.crop_store import CropStore, Place, place_of_crop, place_of_probe
 from pipeline.governance.audit import Action, audit
 from pipeline.governance.deciding import actor_of, deciding
+from pipeline.governance.written import record_written
 from pipeline.store import Store
 from schemas.disk import make_folders, write_whole
 from schemas.errors import InputError
@@ -62,8 +63,11 @@ def show_lead(store: Store, crops: CropStore, lead: str, folder: Path) -> Shown:
     Raises InputError, NotAllowed, and StoreError where a picture is gone.
     """
     _check_folder(folder)
-    found: UUID = see_lead(store, lead).id
+    seen = see_lead(store, lead)
+    found: UUID = seen.id
     sought, picture = (lead_picture(store, crops, found, side) for side in ("sought", "found"))
+    with store.begin() as connection:
+        record_written(connection, "lead", folder, unit=seen.unit, of_row=found)
     make_folders(folder)
     return Shown(found, _write(folder, "sought", sought), _write(folder, "lead", picture))
 

@@ -164,6 +164,12 @@ def test_two_who_did_not_ask_confirm_a_lead_without_score_and_without_each_other
     store = case.town.store
     authorization, lead = case.lead("confirmed")
     assert len(rows(case, "SELECT distance, rank FROM search_hit")) >= 3  # anna asked, and sees what she found
+    hit = (
+        "SELECT i.persistent_id FROM lead l JOIN search_hit h ON h.request_id = l.request_id AND h.rank = 1 "
+        "JOIN identity i ON i.id = h.identity_id WHERE l.id = :lead"
+    )
+    confirm(store, str(rows(case, hit, lead=lead)[0][0]), operator="anna", reason="one person")
+    assert [row.verdict for row in leads(store) if row.id == lead] == ["open"]  # which confirms no lead
     for name, part in (("anna", "requester"), ("ben", "approver")):
         with pytest.raises(NotAllowed, match=f"{name} is {part} in this case and cannot be its verifier too"):
             case.says(name, authorization, lead, True, tmp_path)
@@ -250,8 +256,11 @@ def test_evidence_of_a_confirmed_match_verifies_anywhere_and_shows_each_change(c
     match = json.loads((folder / "match.json").read_text())
     assert match["case"]["approved_by"] == "ben" and [one["person"] for one in match["answers"]] == ["cleo", "dora"]
     assert match["match"]["rank"] == 1 and match["pictures"][0]["crop"] == case.crop
-    assert "pictures/context-000.png" in [one["file"] for one in match["pictures"]]
-    _check_that_others_are_not_recognized(case, folder / "pictures/context-000.png")
+    (frame,) = (one for one in match["pictures"] if one["file"].startswith("pictures/context-000-"))
+    _check_that_others_are_not_recognized(case, folder / frame["file"])
+    written = case.governed.sql("SELECT path FROM written_file WHERE kind = 'evidence' AND of_row = %s", str(lead))
+    assert written == [(str(folder),)]  # so that an erasure reaches it
+    assert all(one["sha256"] in one["file"] for one in match["pictures"])
     decisions = [json.loads(line) for line in (folder / "decisions.jsonl").read_text().splitlines()]
     assert any(one["within"] and one["verdict"] == "join" and one["probability"] is not None for one in decisions)
     rates = json.loads((folder / "error-rates.json").read_text())
