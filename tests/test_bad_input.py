@@ -392,7 +392,7 @@ def test_hostile_text_stays_text(
         exported = [json.loads(row) for row in (files / "out.jsonl").read_text().splitlines()]
         assert {row["truth"] for row in exported} == {truth}
         assert "1" in shown("search", "--unit", "d1", "--probe", exported[0]["crop"], "--reason", HOSTILE)
-        with Store.open(settings, "pytest") as store, store.begin() as connection:
+        with Store.open(settings, "pytest") as store, store.signed_in() as connection:
             said = connection.execute(text("SELECT reason, actor FROM audit WHERE action = 'search.start'")).one()
         assert tuple(said) == (HOSTILE, HOSTILE)
         shown("report", "--unit", "d1", "--out", "report")

@@ -23,7 +23,7 @@ from schemas.city_file import City
 from schemas.errors import StoreUnavailable
 from schemas.settings import Settings
 from tests.helpers.command_line import environment_of, error_of, program
-from tests.helpers.homes import fresh_settings
+from tests.helpers.homes import fresh_settings, program_url
 from tests.helpers.pictures import UNITS, picture
 from tests.helpers.town import Town
 
@@ -134,7 +134,7 @@ def user_supplied(home: Path) -> Iterator[Settings]:
     with embedded.hold(home) as server:
         upgrade(Settings(home=home, database_url=None))
         (home / "other").mkdir()
-        yield Settings(home=home / "other", database_url=server.url())
+        yield Settings(home=home / "other", database_url=program_url(server))
 
 
 @pytest.mark.slow

@@ -118,7 +118,7 @@ def _restore_database(settings: Settings, path: Path, details: dict[str, str], t
     with database_errors(*schema.whereabouts(settings)), database_of(settings) as database:
         tell("restoring the database", 0, 0)
         if settings.database_url is not None:
-            with schema.session(database.connect) as connection, connection.begin():
+            with schema.session(database.connect) as connection:
                 schema.prepare_supplied(connection)
         with schema.session(database.connect) as connection:
             is_there = schema.current(connection) is not None  # a restore that was interrupted came this far

@@ -67,7 +67,7 @@ def verify_absence(store: Store, what: str, *, actor: str) -> Absence:
         salt = read_salt(connection)
         hashes = _hashes(connection, salt, what)
         audit(connection, actor, Action.ERASE_VERIFY, details={"erasures": _erasures(connection, hashes)})
-    with store.begin() as connection:
+    with store.owning() as connection:
         connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
         rows = list(_in_rows(connection, salt, hashes))
         names = int(connection.execute(text("SELECT count(*) FROM crop")).scalar_one())

@@ -148,7 +148,8 @@ def revoke(store: Store, authorization: str, *, reason: str) -> UUID:
 def _decide(
     store: Store, authorization: str, change: str, action: Action, reason: str, seen: Opens | None = None
 ) -> UUID:
-    with deciding(store, "deciding on an authorization") as connection:
+    with deciding(store, what := "deciding on an authorization") as connection:
+        connection.execute(text("SELECT acting_in_a_case(:what, 'operator', 'supervisor')"), {"what": what})
         found = authorization_of(connection, authorization)
         shown = {} if seen is None else {"opens": asdict(seen)}
         sql = text(f"UPDATE case_authorization SET {change} WHERE id = :id")  # nosec B608

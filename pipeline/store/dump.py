@@ -43,7 +43,7 @@ class Database:
     url: URL
     variables: dict[str, str]
     connect: Callable[[], Any]  # a psycopg2 connection as the address's user
-    is_owner: bool  # whether that user is urban_reid_owner or may become it; else he may read, and not restore
+    is_owner: bool  # whether that user is urban_reid_owner or may become it; else he neither dumps nor restores
 
     @property
     def address(self) -> str:
@@ -76,9 +76,13 @@ def write_dump(
 
     copy: from the dump as it comes to the file. Raises StoreError, OSError.
     """
+    if not of.is_owner:
+        raise StoreError(
+            f"{path} cannot be written: the user {of.url.username} may not act as {roles.OWNER}, and row-level "
+            f"security hides rows from all others; let a superuser run once: GRANT {roles.OWNER} TO {of.url.username}"
+        )
     with replacing(path, mode=0o600) as partial:
-        how = ["--format=custom", "--compress=gzip:1", "--exclude-extension=*"]
-        how += [f"--role={roles.OWNER}"] if of.is_owner else []
+        how = ["--format=custom", "--compress=gzip:1", "--exclude-extension=*", f"--role={roles.OWNER}"]
         how += [f"--snapshot={snapshot}"] if snapshot else []
         what = f"{path} cannot be written"
         with (
@@ -134,7 +138,8 @@ def read_dump(path: Path, to: Database) -> None:
                 _copy_script(reading.stdout, writing.stdin)
                 # Only a script that has come to its end is committed; a server whose client ends before rolls back.
                 if reading.wait() == 0:
-                    writing.stdin.write(f"GRANT USAGE ON SCHEMA public TO {roles.APP};\nCOMMIT;\n".encode())
+                    to_use = f"GRANT USAGE ON SCHEMA public TO {', '.join(roles.PROGRAM)}"
+                    writing.stdin.write(f"{to_use};\nCOMMIT;\n".encode())
                 writing.stdin.close()
             except BrokenPipeError:  # psql has ended, and says why below
                 reading.kill()

@@ -7,6 +7,7 @@ that uses it holds it, and the last one to release it stops it.
 
 import os
 import shutil
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import IO, Any, Self
@@ -18,7 +19,13 @@ from pipeline.store import roles
 from pipeline.store.embedded_home import exists, home_errors, locked, prepare_home, resolved, share, unshared
 from pipeline.store.embedded_process import DATABASE, PORT, answers, connect, ensure_running, socket_folder, stop_server
 from pipeline.store.embedded_programs import Account, account_of, run
-from pipeline.store.embedded_secrets import new_passwords, read_password, settle_passwords, write_passwords
+from pipeline.store.embedded_secrets import (
+    new_passwords,
+    read_password,
+    roles_without_file,
+    settle_passwords,
+    write_passwords,
+)
 from pipeline.store.embedded_upgrade import bring_to_major, remove_earlier_major
 from pipeline.store.errors import database_errors, has_no_slot
 from schemas.errors import StoreError, StoreUnavailable
@@ -67,11 +74,11 @@ class EmbeddedServer:
                     ensure_running(self._home)
                 return connect(self._home, role, database, **options)
 
-    def url(self, database: str = DATABASE) -> str:
-        """The app role's address with its password: `postgresql://urban_reid_app:...@/urban_reid?host=...&port=5432`."""
-        password = read_password(self._home, roles.APP)
+    def url(self, database: str = DATABASE, role: str = roles.APP) -> str:
+        """The role's address with its password: `postgresql://urban_reid_app:...@/urban_reid?host=...&port=5432`."""
+        password = read_password(self._home, role)
         where = f"host={quote(str(socket_folder(self._home)))}&port={PORT}"
-        return f"postgresql://{roles.APP}:{password}@/{database}?{where}"
+        return f"postgresql://{role}:{password}@/{database}?{where}"
 
     def release(self) -> None:
         """Ends the hold; the last program to do so stops the server."""
@@ -104,6 +111,7 @@ def hold(home: Path) -> EmbeddedServer:
                     _create(home, account)
                 settle_passwords(home)
                 ensure_running(home)
+                _add_roles(home)
             except BaseException:
                 _release(home, holder)
                 raise
@@ -150,8 +158,7 @@ def reset_passwords(home: Path) -> None:
                 raise StoreError(f"the database in {home} is in use; end the programs that use it first")
             stop_server(home)
             passwords = new_passwords()
-            logins = [_login("ALTER", role, password) for role, password in passwords.items()]
-            _as_superuser(home, account_of(home), data, "postgres", *logins)
+            _as_superuser(home, account_of(home), data, "postgres", *_logins(passwords))
             write_passwords(home, passwords)
 
 
@@ -170,12 +177,16 @@ def _release(home: Path, holder: IO[bytes]) -> None:
 
 def _users(home: Path) -> list[str]:
     """The connected programs by application name, such as `urban-reid up (process 4711)`."""
-    with closing(connect(home, roles.APP, DATABASE)) as connection, connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT DISTINCT application_name FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()",
-            (DATABASE,),
-        )
-        return sorted(name or "a program without a name" for (name,) in cursor.fetchall())
+    found: set[str] = set()
+    for role in roles.PROGRAM:  # each sees the names of its own connections alone
+        with closing(connect(home, role, DATABASE)) as connection, connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT application_name FROM pg_stat_activity WHERE datname = %s AND usename = current_user "
+                "AND pid <> pg_backend_pid()",
+                (DATABASE,),
+            )
+            found.update(name or "a program without a name" for (name,) in cursor.fetchall())
+    return sorted(found)
 
 
 def _create(home: Path, account: Account) -> None:
@@ -204,8 +215,9 @@ def _create(home: Path, account: Account) -> None:
     # Without a server, new objects get the ids that follow initdb's; below 16384 pg_dump takes them for built in.
     run(home, account, "pg_resetwal", "--next-oid=16384", str(new), cwd=new)
     # What only a superuser can create: roles, database, extension.
-    logins = [_login("CREATE", role, passwords[role]) for role in (roles.OWNER, roles.APP)]
-    _as_superuser(home, account, new, "postgres", *logins, f"CREATE DATABASE {DATABASE} OWNER {roles.OWNER}")
+    _as_superuser(
+        home, account, new, "postgres", *_logins(passwords), f"CREATE DATABASE {DATABASE} OWNER {roles.OWNER}"
+    )
     _as_superuser(
         home,
         account,
@@ -219,9 +231,26 @@ def _create(home: Path, account: Account) -> None:
     new.rename(home / "postgres")
 
 
-def _login(verb: str, role: str, password: str) -> str:
-    """The statement that CREATEs or ALTERs a role, so that it may log in with `password`."""
-    return f"{verb} ROLE {role} LOGIN PASSWORD '{password}'"
+def _add_roles(home: Path) -> None:
+    """Creates the roles that a home of an earlier version lacks, as the superuser."""
+    if not (lacking := roles_without_file(home)):
+        return
+    passwords = new_passwords(lacking)
+    with closing(connect(home, roles.SUPERUSER, DATABASE)) as connection, connection, connection.cursor() as cursor:
+        for statement in (*_logins(passwords), f"ALTER ROLE {roles.OWNER} {roles.attributes(roles.OWNER)}"):
+            cursor.execute(statement)
+    write_passwords(home, passwords)
+
+
+def _logins(passwords: Mapping[str, str]) -> Iterator[str]:
+    """The statements, one line each, after which these roles exist and log in with these passwords."""
+    for role, password in passwords.items():
+        yield (
+            f"DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{role}') "
+            f"THEN CREATE ROLE {role}; END IF; END $$"
+        )
+        may = "" if role == roles.SUPERUSER else roles.attributes(role)
+        yield f"ALTER ROLE {role} LOGIN PASSWORD '{password}' {may}"
 
 
 def _as_superuser(home: Path, account: Account, data: Path, database: str, *statements: str) -> None:

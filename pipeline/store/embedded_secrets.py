@@ -1,14 +1,16 @@
-"""Passwords of the embedded server's three roles, each in a file of its own that only this user can read.
+"""Passwords of the embedded server's roles, each in a file of its own that only this user can read.
 
-HOME/postgres.json            the program's role, and the folder of the server's socket if it is elsewhere
-HOME/postgres.owner.json      the owner's; migrations alone read it
-HOME/postgres.superuser.json  the superuser's; commands of `urban-reid db` alone read it
+HOME/postgres.json            urban_reid_app's, and the folder of the server's socket if it is elsewhere
+HOME/postgres.worker.json     urban_reid_worker's
+HOME/postgres.signin.json     urban_reid_signin's
+HOME/postgres.owner.json      the owner's; migrations and backups alone read it
+HOME/postgres.superuser.json  the superuser's; commands of `urban-reid db` alone read it, and what makes missing roles
 
-A command that takes in, resolves or searches needs the first one only: the others may be kept elsewhere meanwhile.
+A command that takes in, resolves or searches needs the first three only: the others may be kept elsewhere meanwhile.
 """
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,7 +23,13 @@ from schemas.settings import Frozen
 
 STATE = "postgres.json"
 #: In the order in which they are written: with the last one, all are there.
-FILES = {roles.SUPERUSER: "postgres.superuser.json", roles.OWNER: "postgres.owner.json", roles.APP: STATE}
+FILES = {
+    roles.SUPERUSER: "postgres.superuser.json",
+    roles.OWNER: "postgres.owner.json",
+    roles.WORKER: "postgres.worker.json",
+    roles.SIGNIN: "postgres.signin.json",
+    roles.APP: STATE,
+}
 
 Content = TypeVar("Content", bound=Frozen)
 
@@ -51,9 +59,14 @@ class _EarlierState(Frozen):
     socket: SocketFolder | None
 
 
-def new_passwords() -> dict[str, str]:
+def new_passwords(of: Iterable[str] = tuple(FILES)) -> dict[str, str]:
     """A password for each role."""
-    return {role: secrets.token_urlsafe(24) for role in FILES}
+    return {role: secrets.token_urlsafe(24) for role in of}
+
+
+def roles_without_file(home: Path) -> list[str]:
+    """Roles that a home made by an earlier version does not have yet."""
+    return [role for role in (roles.WORKER, roles.SIGNIN) if not (home / FILES[role]).exists()]
 
 
 def read_password(home: Path, role: str) -> str:
@@ -72,12 +85,13 @@ def write_state(folder: Path, state: ServerState) -> None:
 
 
 def write_passwords(folder: Path, passwords: Mapping[str, str], socket: SocketFolder | None = None) -> None:
-    """Writes all files, postgres.json last."""
+    """Writes the files of these roles, postgres.json last."""
     for role, name in FILES.items():
-        if role != roles.APP:
+        if role != roles.APP and role in passwords:
             content = _Password(password=passwords[role]).model_dump_json()
             disk.write_whole(folder / name, content, mode=0o600, sync=True)
-    write_state(folder, ServerState(password=passwords[roles.APP], socket=socket))
+    if roles.APP in passwords:
+        write_state(folder, ServerState(password=passwords[roles.APP], socket=socket))
 
 
 def settle_passwords(home: Path) -> None:
@@ -94,7 +108,7 @@ def settle_passwords(home: Path) -> None:
         earlier = _EarlierState.model_validate_json((home / STATE).read_bytes())
     except (FileNotFoundError, ValidationError):
         return
-    if FILES.keys() <= earlier.passwords.keys():
+    if {roles.SUPERUSER, roles.OWNER, roles.APP} <= earlier.passwords.keys():
         write_passwords(home, earlier.passwords, earlier.socket)
 
 

@@ -32,8 +32,8 @@ def upgrade(settings: Settings) -> tuple[str | None, str | None]:
     """Migrates to the newest revision, and returns (the one before, the one now).
 
     Embedded: creates the server first if there is none, and dumps a database before it changes it. User-supplied
-    server: the address's user must be allowed to create roles, or be a member of urban_reid_owner and urban_reid_app;
-    and to create the extension `vector`, unless it is there. Its backups are its operator's.
+    server: the address's user must be allowed to create our roles, two of which see past row-level security, or be a
+    member of all of them; and to create the extension `vector`, unless it is there. Its backups are its operator's.
     """
     check_restored(settings.home)
     with database_errors(*whereabouts(settings)):
@@ -41,7 +41,7 @@ def upgrade(settings: Settings) -> tuple[str | None, str | None]:
             with embedded.hold(settings.home) as server:
                 return migrate(lambda: server.connect(roles.OWNER), before=_keep_dump(settings))
         url = user_supplied.supplied_url(settings)
-        with session(lambda: user_supplied.connect(url)) as connection, connection.begin():
+        with session(lambda: user_supplied.connect(url)) as connection:
             prepare_supplied(connection)
         return migrate(lambda: user_supplied.connect(url), before=_say_no_dump)
 
@@ -146,15 +146,22 @@ def check_versions(connection: Connection) -> None:
 
 
 def prepare_supplied(connection: Connection) -> None:
-    """Creates extension, roles and rights as the embedded server's bootstrap does, with the address's user's rights."""
-    if connection.scalar(text("SELECT 1 FROM pg_extension WHERE extname = 'vector'")) is None:
-        connection.execute(text("CREATE EXTENSION vector"))
-    check_versions(connection)
-    with closing(connection.connection.cursor()) as cursor:
-        for role in (roles.OWNER, roles.APP):
-            roles.ensure_role(cursor, role)
-            if not roles.may_become(cursor, role):
-                cursor.execute(f"GRANT {role} TO SESSION_USER")
+    """Creates extension, roles and rights as the embedded server's bootstrap does, with the address's user's rights.
+
+    Commits what that user may do. Raises StoreError with the statements that a superuser has to run once.
+    """
+    with connection.begin():
+        if connection.scalar(text("SELECT 1 FROM pg_extension WHERE extname = 'vector'")) is None:
+            connection.execute(text("CREATE EXTENSION vector"))
+        check_versions(connection)
+        with closing(connection.connection.cursor()) as cursor:
+            refused = roles.prepare(cursor)
+    if refused:
+        raise StoreError(
+            "the user of URBAN_REID_DATABASE_URL may not give the program's roles the rights that they need; "
+            f"let a superuser run once: {'; '.join(refused)}; then run the command again"
+        )
+    with connection.begin(), closing(connection.connection.cursor()) as cursor:
         cursor.execute("SELECT has_schema_privilege(%s, 'public', 'CREATE')", (roles.OWNER,))
         if cursor.fetchone() != (True,):
             cursor.execute(f"GRANT USAGE, CREATE ON SCHEMA public TO {roles.OWNER}")

@@ -1,4 +1,4 @@
-"""The store: transactions on the city's database, as the role that may read and write rows and nothing else."""
+"""The store: transactions on the city's database, each as one of the roles of the program."""
 
 import math
 import os
@@ -60,12 +60,14 @@ class Store:
         self._server: embedded.EmbeddedServer | None = None
         if settings.database_url is None:
             self._server = embedded.hold(settings.home)
-            connect = partial(self._server.connect, roles.APP, application_name=name)
+            self._connect = partial(self._server.connect, application_name=name)
         else:
-            address = user_supplied.supplied_url(settings)
-            connect = partial(_connect_as_app, address, application_name=name)
+            self._connect = partial(_become, user_supplied.supplied_url(settings), application_name=name)
         self.seats = Seats(SEATS)
-        self.engine = _engine(patient(connect, schema.whereabouts(settings)[0]), self._clock)
+        self._engines = {role: _engine(self._connecting(role), self._clock) for role in roles.PROGRAM}
+
+    def _connecting(self, role: str) -> Callable[[], Any]:
+        return patient(partial(self._connect, role), schema.whereabouts(self.settings)[0])
 
     @classmethod
     def open(cls, settings: Settings, application: str = "urban-reid") -> Self:
@@ -77,7 +79,8 @@ class Store:
         check_restored(settings.home)
         store = cls(settings, application)
         try:
-            with store.begin() as connection:
+            # urban_reid_app is the only role that every revision lets read which one it is.
+            with store.errors(), schema.session(store._connecting(roles.APP)) as connection:
                 if store._server is None:
                     schema.check_versions(connection)
                 found = schema.current(connection)
@@ -88,6 +91,8 @@ class Store:
                         f"needs {schema.head()}; run `urban-reid db upgrade`"
                     )
                 schema.upgrade(settings)
+            with store.begin():
+                pass  # a connection stays open, by which others see who uses the server
             store._settle_crops()
             remove_old(settings.home)
         except BaseException:
@@ -109,15 +114,24 @@ class Store:
         """
         self._clock.listener = listener
 
-    @contextmanager
-    def begin(self) -> Iterator[Connection]:
-        """One transaction as urban_reid_app: committed at the end, rolled back by an exception.
+    @property
+    def engine(self) -> Engine:
+        """Connections as urban_reid_worker."""
+        return self._engines[roles.WORKER]
 
-        Raises StoreError for what the database refuses, StoreUnavailable for a lost or missing connection.
+    def begin(self) -> AbstractContextManager[Connection]:
+        """One transaction as urban_reid_worker: committed at the end, rolled back by an exception.
+
+        For what the program does alone. Raises StoreError for what the database refuses, StoreUnavailable for a lost or
+        missing connection.
         """
+        return self._transaction(roles.WORKER)
+
+    @contextmanager
+    def _transaction(self, role: str) -> Iterator[Connection]:
         with self.seats.taken(), self.errors():
             with self._clock.running():
-                connection = self.engine.connect()
+                connection = self._engines[role].connect()
             with connection, connection.begin() as transaction:
                 yield connection
                 with self._clock.running():
@@ -131,21 +145,28 @@ class Store:
 
     @contextmanager
     def signed_in(self, request: UUID | None = None) -> Iterator[Connection]:
-        """One transaction for whoever is signed in: what it shows and writes is what `granted()` allows.
+        """One transaction as urban_reid_app, for whoever is signed in: what it shows and writes `granted()` allows.
 
         The session is that of `Settings.token` or of the file that `urban-reid login` keeps. `request`: a search that
         was asked for and not answered, in a process without a session; then what its session allows. Errors: as
         `begin`.
         """
         token = "" if request else session_token(self.settings)
-        with self.begin() as connection:
+        with self._transaction(roles.APP) as connection:
             connection.execute(_SESSION, {"token": token, "request": str(request or "")})
             yield connection
 
+    def signing_in(self) -> AbstractContextManager[Connection]:
+        """One transaction as urban_reid_signin, which reads and writes accounts and sessions. Errors: as `begin`."""
+        return self._transaction(roles.SIGNIN)
+
     @contextmanager
-    def signing_in(self) -> Iterator[Connection]:
-        """One transaction that reads and writes accounts and sessions. Errors: as `begin`."""
-        with self.begin() as connection:
+    def owning(self) -> Iterator[Connection]:
+        """One transaction as urban_reid_owner, who sees every row and column: to prove that something is nowhere.
+
+        Raises HomeError where the owner's password is kept elsewhere; else as `begin`.
+        """
+        with self.errors(), schema.session(self._connecting(roles.OWNER)) as connection, connection.begin():
             yield connection
 
     def errors(self) -> AbstractContextManager[None]:
@@ -154,7 +175,8 @@ class Store:
 
     def close(self) -> None:
         """Releases the database; the last store of a home stops its server."""
-        self.engine.dispose()
+        for engine in self._engines.values():
+            engine.dispose()
         if self._server is not None:
             self._server.release()
 
@@ -165,13 +187,16 @@ class Store:
         self.close()
 
 
-def url(settings: Settings) -> str:
-    """The database's address for other programs such as psql, with its password: postgresql://..."""
+def url(settings: Settings, role: str = roles.APP) -> str:
+    """The database's address for other programs such as psql, with the password of `role`: postgresql://...
+
+    A user-supplied server's address is returned as it is.
+    """
     if settings.database_url is not None:
         address = user_supplied.supplied_url(settings)
         return address.set(drivername="postgresql").render_as_string(hide_password=False)
     with embedded.hold(settings.home) as server:
-        return server.url()
+        return server.url(role=role)
 
 
 def stop(settings: Settings) -> bool:
@@ -191,12 +216,22 @@ def reset_passwords(settings: Settings) -> None:
     embedded.reset_passwords(settings.home)
 
 
-def _connect_as_app(address: URL, **options: Any) -> Any:
-    """A connection as urban_reid_app, where the address's user may become that, which nobody may before migrations."""
+def _become(address: URL, role: str, **options: Any) -> Any:
+    """A connection as `role`; as the address's user where there is no such role, as before migrations.
+
+    Raises StoreError if the address's user may not become it.
+    """
     connection = user_supplied.connect(address, **options)
     with connection.cursor() as cursor:
-        if roles.may_become(cursor, roles.APP):
-            cursor.execute(f"SET ROLE {roles.APP}")
+        if roles.may_become(cursor, role):
+            cursor.execute(f"SET ROLE {role}")
+        elif roles.exists(cursor, role):
+            user = connection.info.user
+            connection.close()
+            raise StoreError(
+                f"the user {user} of URBAN_REID_DATABASE_URL may not act as {role}; run `urban-reid db upgrade`, which "
+                "says what is needed"
+            )
     connection.commit()
     return connection
 

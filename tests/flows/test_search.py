@@ -41,7 +41,7 @@ def test_a_search_that_was_asked_for_is_run_once(town: Town, lines: list[str], a
         with pytest.raises(InputError, match="was answered at"):
             run(request)
     assert hits[0].crops[0].key == key
-    with town.store.begin() as connection:
+    with town.store.signed_in() as connection:
         row = connection.execute(text("SELECT * FROM search_request")).one()
         audit = connection.execute(text("SELECT * FROM audit WHERE action = 'search.start'")).one()
         rows = connection.execute(text("SELECT rank, distance FROM search_hit ORDER BY rank")).all()
@@ -57,7 +57,7 @@ def test_nothing_is_searched_without_a_reason_or_a_request(town: Town) -> None:
         SearchParameters(unit="d1", crop_key="0" * 64, reason=" \x00\t ", operator="me")
     with working(town.store.settings), pytest.raises(InputError, match="no search was asked for as"):
         run(uuid4())
-    with town.store.begin() as connection:
+    with town.store.signed_in() as connection:
         assert connection.scalar(text("SELECT count(*) FROM search_request")) == 0
         assert connection.scalar(text("SELECT count(*) FROM audit WHERE action = 'search.start'")) == 0
 

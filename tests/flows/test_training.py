@@ -81,7 +81,7 @@ def test_a_candidate_waits_until_it_is_promoted(town: Town, lines: list[str], ap
     assert asyncio.run(resume(town)) == 1
     ended = asyncio.run(carry_on(town, run))
     assert ended.is_completed(), ended
-    with town.store.begin() as connection:
+    with town.store.signed_in() as connection:
         assert model_in_use(connection).name == "Better.1"
         switch = connection.execute(text("SELECT * FROM model_switch ORDER BY id DESC LIMIT 1")).one()
         trained = connection.execute(text("SELECT * FROM audit WHERE action = 'model.train'")).all()

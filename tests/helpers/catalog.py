@@ -11,7 +11,8 @@ Connect = Callable[[], Any]
 
 #: Names, definitions and rights of everything that belongs to us.
 _CATALOG = """
-SELECT concat_ws(' ', 'relation', c.relname, c.relkind, c.relacl) FROM pg_class c
+SELECT concat_ws(' ', 'relation', c.relname, c.relkind, c.relacl, c.relrowsecurity, c.relforcerowsecurity, c.reloptions)
+    FROM pg_class c
     WHERE c.relnamespace = 'public'::regnamespace
 UNION ALL SELECT concat_ws(' ', 'column', c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
         pg_get_expr(d.adbin, d.adrelid), a.attacl)
@@ -20,6 +21,8 @@ UNION ALL SELECT concat_ws(' ', 'column', c.relname, a.attname, format_type(a.at
     WHERE c.relnamespace = 'public'::regnamespace AND a.attnum > 0 AND NOT a.attisdropped
 UNION ALL SELECT concat_ws(' ', 'constraint', conname, conrelid::regclass, pg_get_constraintdef(oid))
     FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+UNION ALL SELECT concat_ws(' ', 'policy', tablename, policyname, permissive, roles, cmd, qual, with_check)
+    FROM pg_policies WHERE schemaname = 'public'
 UNION ALL SELECT 'index ' || indexdef FROM pg_indexes WHERE schemaname = 'public'
 UNION ALL SELECT concat_ws(' ', 'function', proname, pg_get_functiondef(oid), proacl) FROM pg_proc
     WHERE pronamespace = 'public'::regnamespace AND pg_get_userbyid(proowner) = :owner

@@ -10,10 +10,11 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import URL, Connection, make_url
 
 from flows.server import PrefectServer
-from pipeline.store import embedded, embedded_programs, embedded_upgrade, roles
+from pipeline.store import embedded, embedded_programs, embedded_upgrade, roles, schema
+from pipeline.store.embedded_process import DATABASE
 from pipeline.store.embedded_programs import account_of
 from schemas.settings import Settings
 
@@ -49,6 +50,19 @@ def use_postgresql_16(patch: pytest.MonkeyPatch) -> None:
     patch.delitem(embedded._CONFIGURATION, "io_method", raising=False)
 
 
+def program_url(server: embedded.EmbeddedServer, database: str = DATABASE) -> str:
+    """An address of the server's database as for a user-supplied one: of a login that may act as each of our roles."""
+    superuser = server.connect(roles.SUPERUSER, "postgres")
+    with superuser, superuser.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = 'program'")
+        if cursor.fetchone() is None:
+            cursor.execute("CREATE ROLE program LOGIN NOINHERIT PASSWORD 'of the program'")
+            cursor.execute(f"GRANT {', '.join((roles.OWNER, *roles.PROGRAM))} TO program")
+    superuser.close()
+    where = make_url(server.url()).query
+    return URL.create("postgresql", "program", "of the program", database=database, query=where).render_as_string(False)
+
+
 @contextmanager
 def fresh_settings(server: embedded.EmbeddedServer, like: Settings | None = None) -> Iterator[Settings]:
     """Settings with an empty home and a fresh, migrated database of the session's server as a user-supplied server.
@@ -66,7 +80,7 @@ def fresh_settings(server: embedded.EmbeddedServer, like: Settings | None = None
     with superuser.cursor() as cursor:
         cursor.execute(f"CREATE DATABASE {database} TEMPLATE {template} OWNER {roles.OWNER}")
         try:
-            yield Settings(home=home, database_url=server.url(database))
+            yield Settings(home=home, database_url=program_url(server, database))
         finally:
             cursor.execute(f"DROP DATABASE {database} WITH (FORCE)")
             superuser.close()
@@ -107,6 +121,13 @@ def _as_owner(connect: Callable[[], Any], *statements: str) -> None:
     with closing(connect()) as connection, connection, connection.cursor() as cursor:
         for statement in statements:
             cursor.execute(statement)
+
+
+@contextmanager
+def unbound(server: embedded.EmbeddedServer, settings: Settings) -> Iterator[Connection]:
+    """One transaction as the server's superuser, whom no rule binds: for what a test only sets up or looks at."""
+    with schema.session(superuser_of(server, settings)) as connection, connection.begin():
+        yield connection
 
 
 def superuser_of(server: embedded.EmbeddedServer, settings: Settings) -> Callable[[], Any]:

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
-from pipeline.store import Store, embedded
+from pipeline.store import Store, embedded, roles
 from pipeline.store.user_supplied import supplied_url
 from schemas.settings import Settings
 from tests.helpers.homes import new_home
@@ -39,7 +39,7 @@ def supplied(server: embedded.EmbeddedServer) -> Iterator[Settings]:
     address = f"postgresql://operator:{quote('p@ss:word/%', safe='')}@/supplied?host={host}&port=5432"
     yield Settings(home=Path("/proc/not-used"), database_url=address)
     cursor.execute("DROP DATABASE supplied WITH (FORCE)")
-    for role in ("other_owner", "other_app", "operator"):
+    for role in ("other_owner", "other_worker", "other_app", "operator"):
         cursor.execute(f"DROP ROLE IF EXISTS {role}")
     superuser.close()
 
@@ -49,6 +49,6 @@ def granted(server: embedded.EmbeddedServer, supplied: Settings) -> Settings:
     """The same, once the administrator has granted our roles, which the session's server has already."""
     superuser = server.connect("postgres", "postgres")
     with superuser, superuser.cursor() as cursor:
-        cursor.execute("GRANT urban_reid_owner, urban_reid_app TO operator")
+        cursor.execute(f"GRANT {', '.join((roles.OWNER, *roles.PROGRAM))} TO operator")
     superuser.close()
     return supplied

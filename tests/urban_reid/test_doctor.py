@@ -164,7 +164,7 @@ def test_the_embedded_database_is_started_for_the_look_and_ended(home: Path, run
     assert done.returncode == 0, done.stdout
     assert "embedded PostgreSQL" in done.stdout
     assert not (own.home / "postgres" / "postmaster.pid").exists()
-    with Store.open(own) as store, store.begin() as connection:
+    with Store.open(own) as store, store.signed_in() as connection:
         assert connection.scalar(text("SELECT count(*) FROM audit")) == 0
     shutil.rmtree(own.home)
 

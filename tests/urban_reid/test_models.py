@@ -81,7 +81,7 @@ def test_from_a_comparison_to_a_rollback(second: Town, run_here: Run, done: Call
     assert "nothing to go back to" in error_of(run_here("models", "rollback", *words), 2)
     shown = run_here("models", "list").stdout
     assert "second" in shown and "difference to test" in shown
-    with second.store.begin() as connection:
+    with second.store.signed_in() as connection:
         acts = connection.execute(text("SELECT action, actor, reason FROM audit WHERE reason IS NOT NULL ORDER BY id"))
         assert [tuple(row) for row in acts] == [
             ("model.promote", "bert", "order 12"),

@@ -82,11 +82,20 @@ def reset_passwords(as_json: AsJson = False) -> None:
 
 
 @app.command(epilog="Example: urban-reid db url   (while `urban-reid up` keeps it running)")
-def url(as_json: AsJson = False) -> None:
-    """Print the database's address for other programs, with its password."""
+def url(
+    owner: Annotated[
+        bool, typer.Option("--owner", help="Of the tables' owner, who sees every row: for pg_dump.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print the database's address for other programs, with its password.
+
+    It is that of urban_reid_app, to which row-level security shows what a session was granted.
+    """
+    from pipeline.store import roles
     from pipeline.store import url as address
 
-    found = address(settings())
+    found = address(settings(), roles.OWNER if owner else roles.APP)
     if as_json:
         print_json({"url": found})
     else:

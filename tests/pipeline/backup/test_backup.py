@@ -26,7 +26,7 @@ from pipeline.governance.audit_chain import verify_city
 from pipeline.ingest.undo import undo
 from pipeline.registry import model_in_use
 from pipeline.resolve import resolve_unit, units_within
-from pipeline.store import Store, embedded, roles, upgrade, url
+from pipeline.store import Store, embedded, roles, upgrade
 from pipeline.store.embedded_programs import client
 from pipeline.store.embedded_secrets import read_password
 from pipeline.store.user_supplied import supplied_url
@@ -264,7 +264,7 @@ def test_a_backup_is_closed_to_others_and_holds_no_password(taken: Taken, resolv
         key = backup_key(resolved.store.settings, taken[1].manifest).key
         unseal(key, sealed, plain)
     script = pg("pg_restore", "--file=-", str(tmp_path / "plain"))
-    assert "PASSWORD" not in script.upper() and password not in script and "CREATE ROLE" not in script
+    assert "PASSWORD '" not in script.upper() and password not in script and "CREATE ROLE" not in script
 
 
 def test_settings_that_decide_are_compared(taken: Taken) -> None:
@@ -511,12 +511,13 @@ def test_without_room_nothing_is_restored(copied: Path, home: Path) -> None:
 # ---- PostgreSQL's own programs
 
 
-def test_pg_dump_and_pg_restore_work_with_the_address_of_db_url(
+def test_pg_dump_and_pg_restore_work_with_the_owners_address(
     resolved: Town, server: embedded.EmbeddedServer, target: Settings, tmp_path: Path
 ) -> None:
     """Without anything of this program: a dump as an administrator makes and restores it, in one transaction."""
     file = tmp_path / "plain.dump"
-    pg("pg_dump", "--format=custom", f"--file={file}", f"--dbname={url(resolved.store.settings)}")
+    address = server.url(str(supplied_url(resolved.store.settings).database), roles.OWNER)
+    pg("pg_dump", "--format=custom", f"--file={file}", f"--dbname={address}")
     where = supplied_url(target)
     home = Path(str(where.query["host"])).parent
     superuser = where.set(drivername="postgresql", username="postgres", password=read_password(home, "postgres"))

@@ -27,7 +27,7 @@ def test_times_are_learned_from_the_current_joins(
             )
         ).scalar_one()
     found = learn_transit_times(town.store, town.model, "anna", "a day of joins")
-    with town.store.begin() as connection:
+    with town.store.signed_in() as connection:
         after = current_calibration(connection, town.model.id, Level.BUILDING)
         audited = connection.execute(text("SELECT reason FROM audit WHERE action = 'transit.learn'")).scalars().all()
     assert before is not None and after is not None and after.id != before.id

@@ -23,7 +23,7 @@ def wanted(camera: str = "d1/s1/b1/c1", address: str = ADDRESS, /, **unit: Any) 
 
 
 def audited(store: Store) -> list[tuple[str, str | None, str | None, dict[str, Any]]]:
-    with store.begin() as connection:
+    with store.signed_in() as connection:
         rows = connection.execute(text("SELECT action, unit, reason, details FROM audit ORDER BY id")).all()
     return [tuple(row) for row in rows]
 

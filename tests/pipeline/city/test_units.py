@@ -137,7 +137,7 @@ def test_a_city_may_grow_and_shrink_where_no_crops_are(store: Store, city_file: 
     assert read_city(store) == canonical(smaller)
     assert store_city(store, changed(city, "d1/s1/b1/c1", name="Renamed"))
     assert read_city(store) == canonical(changed(city, "d1/s1/b1/c1", name="Renamed"))
-    with store.begin() as connection:
+    with store.signed_in() as connection:
         details = connection.execute(text("SELECT details FROM audit ORDER BY id")).scalars().all()
     assert [(entry["added"], entry["removed"]) for entry in details] == [(7, 0), (0, 2), (2, 0)]
 
@@ -174,7 +174,7 @@ def test_geometry_changes_under_crops_and_the_audit_says_what_it_was(store: Stor
     walk = new.walks[0].model_copy(update={"shortest_s": 31.0})
     new = new.model_copy(update={"walks": (walk,), "timezone": "UTC"})
     assert store_city(store, new) and read_city(store) == canonical(new)
-    with store.begin() as connection:
+    with store.signed_in() as connection:
         details = connection.scalars(text("SELECT details FROM audit ORDER BY id DESC LIMIT 1")).one()
     assert details["changed"] == {
         "d1/s1/b1/c1": {

@@ -54,7 +54,8 @@ def crops(store: Store) -> Iterator[CropStore]:
                 for camera, data in held
             ],
         )
-        probe = {"picture": digest(PROBED), "at": DAY}
+    probe = {"picture": digest(PROBED), "at": DAY}
+    with store.signed_in() as connection:
         connection.execute(
             text("INSERT INTO probe (picture, uploaded_by, uploaded_at) VALUES (:picture, 'anna', :at)"), probe
         )

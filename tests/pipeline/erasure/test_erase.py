@@ -61,7 +61,7 @@ def test_an_erased_person_is_gone_and_digest_and_chain_verify(town: Town, people
     assert digest(store) == before
     verdict = verify_city(store)
     assert verdict.faults == [] and verdict.erased >= 1
-    with store.begin() as connection:
+    with store.owning() as connection:
         assert not any_pending(connection, units_within(store, "d1"))
         assert set(count_orphans(connection).values()) == {0}
         assert connection.scalar(text("SELECT count(*) FROM erasure_name")) == 0

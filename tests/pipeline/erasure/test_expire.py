@@ -76,7 +76,7 @@ def test_a_rule_needs_a_unit_hours_and_is_audited(thin: ThinTown) -> None:
         set_retention(store, "d1", LEVELS, 0, actor="anna", reason="r")
     set_retention(store, "d1", LEVELS, 24, actor="anna", reason="order 3")
     set_retention(store, "d1", [Level.CAMERA], None, actor="ben", reason="order 4")
-    with store.begin() as connection:
+    with store.owning() as connection:
         kept = read_retention(connection)
         audited = connection.execute(text("SELECT actor FROM audit WHERE action = 'retention.set' ORDER BY id"))
         assert list(audited.scalars()) == ["anna", "ben"]

@@ -37,6 +37,6 @@ def test_every_action_is_spelled_noun_dot_verb(action: Action) -> None:
 def test_a_row_is_written_in_the_callers_transaction(store: Store) -> None:
     with store.begin() as connection:
         audit(connection, "anna", Action.SEARCH_START, unit="d1", reason="lost child", details={"request": "7"})
-    with store.begin() as connection:
+    with store.signed_in() as connection:
         row = connection.execute(text("SELECT actor, action, unit, reason, details FROM audit")).one()
     assert row == ("anna", "search.start", "d1", "lost child", {"request": "7"})

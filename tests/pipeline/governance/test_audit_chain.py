@@ -91,7 +91,7 @@ def test_time_salt_and_chain_are_the_databases(audited: Store) -> None:
 
 
 def test_the_time_is_that_of_the_row_and_not_of_the_transaction(store: Store) -> None:
-    with store.begin() as connection:
+    with store.signed_in() as connection:
         before = connection.scalar(text("SELECT clock_timestamp()"))
         audit(connection, "anna", Action.SEARCH_START, details={})
         assert connection.scalar(text("SELECT at > :before FROM audit"), {"before": before})
@@ -252,7 +252,7 @@ def test_a_change_of_any_cell_of_any_row_is_found(audited: Store, superuser: Sup
 def test_an_erased_reason_verifies_once_a_row_says_so(audited: Store, superuser: Superuser) -> None:
     superuser.tamper("UPDATE audit SET reason = NULL, details = '{}', salt = NULL WHERE id = 5")
     assert faults(audited) == ["row 5: its reason and details are gone, and no row of audit.erase says so"]
-    with audited.begin() as connection:
+    with audited.signed_in() as connection:
         connection.execute(
             text("INSERT INTO audit (actor, action, details) VALUES ('anna', 'audit.erase', '{\"rows\": [5]}')")
         )
@@ -364,9 +364,9 @@ def test_a_part_of_the_chain_verifies_against_the_checkpoints(audited: Store, tm
 
 
 def test_rows_are_read_by_what_they_say(audited: Store) -> None:
-    with audited.begin() as connection:
+    with audited.signed_in() as connection:
         connection.execute(text("INSERT INTO audit (actor, action, unit) VALUES ('ben', 'report', 'd1')"))  # of 0.1
-    with audited.begin() as connection:
+    with audited.signed_in() as connection:
         assert [row.id for row in read_audit(connection, last=2)] == [12, 13]
         assert [row.id for row in read_audit(connection, unit="d1")] == [2, 5, 8, 11, 13]
         assert [row.id for row in read_audit(connection, actor="ben")] == [13]

@@ -57,7 +57,7 @@ def test_a_look_is_a_row_that_is_there_before_anything_is_read(store: Store) -> 
     start = datetime(2026, 1, 1, tzinfo=UTC)
     found = report(store, start, None)
     assert [(one.action, one.many) for one in found.actions if one.action == "audit.report"] == [("audit.report", 1)]
-    with store.begin() as connection:
+    with store.signed_in() as connection:
         (row,) = read_audit(connection, action="audit.report")
         assert row.details == {"from": start.isoformat()}
         at = connection.scalar(text("SELECT max(at) FROM audit"))

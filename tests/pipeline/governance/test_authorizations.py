@@ -57,7 +57,7 @@ def governed(server: embedded.EmbeddedServer) -> Iterator[Governed]:
 
 
 def newest(governed: Governed) -> Any:
-    with governed.store.begin() as connection:
+    with governed.store.owning() as connection:
         return read_audit(connection, last=1)[0]
 
 

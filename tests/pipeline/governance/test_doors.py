@@ -1,6 +1,7 @@
 """Open and live homes, and what `granted()` says of sessions and authorizations."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -16,7 +17,9 @@ from pipeline.ingest.batches import Source, open_batch
 from pipeline.store import Store, embedded
 from schemas.errors import NotAllowed
 from schemas.settings import Settings
-from tests.helpers.homes import become_live, past_case_rules, superuser_of
+from tests.helpers.homes import become_live, past_case_rules, superuser_of, unbound
+
+Beyond = Callable[[], AbstractContextManager[Connection]]
 
 TOKEN = "ab" * 32
 NOW = datetime.now(UTC)
@@ -32,6 +35,12 @@ def live(server: embedded.EmbeddedServer, settings: Settings, store: Store, city
         connection.execute(text("INSERT INTO account (name, password) VALUES ('anna', 'x'), ('ben', 'x')"))
     store.settings = settings.model_copy(update={"token": SecretStr(TOKEN)})
     return store
+
+
+@pytest.fixture
+def beyond(server: embedded.EmbeddedServer, settings: Settings) -> Beyond:
+    """Transactions of a superuser."""
+    return lambda: unbound(server, settings)
 
 
 def sign_in(
@@ -96,8 +105,8 @@ def test_a_demo_is_synthetic_from_its_city_on(store: Store, city_files: Path) ->
         assert connection.scalar(text("SELECT kind FROM city")) == "synthetic"
 
 
-def test_an_authorization_narrows_a_session_to_the_units_of_both_and_to_its_period(live: Store) -> None:
-    with live.signing_in() as connection:
+def test_an_authorization_narrows_a_session_to_the_units_of_both_and_to_its_period(live: Store, beyond: Beyond) -> None:
+    with beyond() as connection:
         sign_in(connection, authorization=authorization(connection))
     grant = now_granted(live)
     assert grant is not None and grant.from_time is not None and grant.to_time is not None
@@ -119,9 +128,9 @@ def test_an_authorization_narrows_a_session_to_the_units_of_both_and_to_its_peri
     ],
 )
 def test_nothing_is_granted_any_more(
-    server: embedded.EmbeddedServer, settings: Settings, live: Store, undone: str
+    server: embedded.EmbeddedServer, settings: Settings, live: Store, beyond: Beyond, undone: str
 ) -> None:
-    with live.signing_in() as connection:
+    with beyond() as connection:
         sign_in(connection, authorization=authorization(connection))
     assert now_granted(live) is not None
     with superuser_of(server, settings)() as connection, connection.cursor() as cursor:
@@ -130,9 +139,9 @@ def test_nothing_is_granted_any_more(
 
 
 def test_an_urgent_authorization_holds_48_hours_without_an_approval(
-    server: embedded.EmbeddedServer, settings: Settings, live: Store
+    server: embedded.EmbeddedServer, settings: Settings, live: Store, beyond: Beyond
 ) -> None:
-    with live.signing_in() as connection:
+    with beyond() as connection:
         sign_in(connection, authorization=authorization(connection, kind="urgent", approved=False))
     assert now_granted(live) is not None
     with superuser_of(server, settings)() as connection, connection.cursor() as cursor:
@@ -140,34 +149,34 @@ def test_an_urgent_authorization_holds_48_hours_without_an_approval(
     assert now_granted(live) is None
 
 
-def test_whoever_looks_needs_an_account_a_role_an_authorization_and_its_unit(live: Store) -> None:
+def test_whoever_looks_needs_an_account_a_role_an_authorization_and_its_unit(live: Store, beyond: Beyond) -> None:
     def look(unit: str = "d1/s1/b1") -> Grant:
         return check_authorized(live, unit, "a search", Action.SEARCH_START)
 
     def refused(match: str, ask: Callable[[], object] = look) -> None:
         with pytest.raises(NotAllowed, match=match):
             ask()
-        with live.begin() as connection:
+        with beyond() as connection:
             newest = read_audit(connection, last=1)[0]
         assert newest.action == Action.ACCESS_REFUSE
 
     refused("sign in with `urban-reid login`")
-    with live.signing_in() as connection:
+    with beyond() as connection:
         sign_in(connection, role="engineer", authorization=authorization(connection))
     refused("anna is signed in as engineer")
     refused("needs the role auditor", lambda: check_role(live, ["auditor"], "reading the audit"))
-    with live.signing_in() as connection:
+    with beyond() as connection:
         connection.execute(text("UPDATE session SET ended_at = now()"))
     refused("sign in")
 
 
-def test_a_look_is_in_the_audit_before_it_is_allowed(live: Store) -> None:
-    with live.signing_in() as connection:
+def test_a_look_is_in_the_audit_before_it_is_allowed(live: Store, beyond: Beyond) -> None:
+    with beyond() as connection:
         sign_in(connection, authorization=authorization(connection))
     with pytest.raises(NotAllowed, match="a search in d2 is not covered: the session covers d1/s1"):
         check_authorized(live, "d2", "a search")
     grant = check_authorized(live, "d1/s1/b1", "a search", Action.SEARCH_START, details={"n": 1})
-    with live.begin() as connection:
+    with beyond() as connection:
         row = read_audit(connection, last=1)[0]
     assert (row.actor, row.action, row.unit) == ("anna", Action.SEARCH_START, "d1/s1/b1")
     assert row.details == {"n": 1, "authorization": str(grant.authorization)}

@@ -66,7 +66,7 @@ def test_a_run_that_ends_anywhere_loses_no_picture_and_the_next_goes_on(
         crops.get(PLACES[0], hashlib.sha256(b"damaged").digest())
     held = [path.read_bytes() for path in crops.root.rglob("*") if path.is_file() and path != damaged]
     assert len(held) == len(PICTURES) and not any(data in content for _, data in PICTURES for content in held)
-    with store.begin() as connection:
+    with store.owning() as connection:
         rows = read_audit(connection, action="crop.encrypt")
     assert rows[-1].details == {"encrypted": done.encrypted, "damaged": 1}
     assert encrypt_earlier(store) == Encrypted(0, 1)

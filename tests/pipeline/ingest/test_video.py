@@ -265,7 +265,7 @@ def test_a_live_camera_behind_a_password(
     found = rows(city_store)
     assert report.written == len(found) >= 2
     assert all(before <= moment <= after for moment, _, _, _ in found)
-    with city_store.begin() as connection:
+    with city_store.signed_in() as connection:
         everything = str([tuple(row) for row in connection.execute(text("SELECT crop::text FROM crop"))])
         everything += str([tuple(row) for row in connection.execute(text("SELECT audit::text FROM audit"))])
     shown = "".join(capfd.readouterr())

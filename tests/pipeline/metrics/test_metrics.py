@@ -31,8 +31,7 @@ def served(store: Store) -> Iterator[Store]:
     """A city with four feeds: one up, one up with a frozen picture, one down, one that nothing looks at."""
     fill(store)
     now = datetime.now(UTC)
-    with store.begin() as connection:
-        connection.execute(text("INSERT INTO watermark (unit, dirty_from) VALUES ('d1/s1/b1', now())"))
+    with store.signed_in() as connection:
         connection.execute(
             text(
                 "INSERT INTO search_request "
@@ -41,6 +40,8 @@ def served(store: Store) -> Iterator[Store]:
                 "FROM crop c, model m"
             )
         )
+    with store.begin() as connection:
+        connection.execute(text("INSERT INTO watermark (unit, dirty_from) VALUES ('d1/s1/b1', now())"))
         came_up(connection, CAMERAS[0], now)
         for number, camera in enumerate(CAMERAS):
             write_feed(connection, Feed(camera=camera, address=f"rtsp://10.0.0.{number}/verysecret"))

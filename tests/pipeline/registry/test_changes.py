@@ -46,7 +46,7 @@ def test_register_copies_writes_calibration_and_audit(store: Store, settings: Se
     card = read_card(row.directory(settings))
     assert card == row.card and card.name == "demo"
     assert row.digest == model_digest(card) == model_digest(read_card(tmp_path / "m"))
-    with store.begin() as connection:
+    with store.signed_in() as connection:
         level, parameters = connection.execute(text("SELECT level, parameters FROM calibration")).one()
         action, details = connection.execute(text("SELECT action, details FROM audit")).one()
     assert level == "street" and LevelCalibration.model_validate(parameters) == CALIBRATION
@@ -168,7 +168,7 @@ def test_rename(store: Store, settings: Settings, tmp_path: Path) -> None:
     assert read_card(row.directory(settings)) == row.card
     assert [path.name for path in settings.models_dir.iterdir()] == ["second"]
     assert [path.name for path in (settings.home / "training").iterdir()] == ["second"]
-    with store.begin() as connection:
+    with store.signed_in() as connection:
         actor, details = connection.execute(
             text("SELECT actor, details FROM audit WHERE action = 'model.rename'")
         ).one()
@@ -214,7 +214,7 @@ def test_remove(store: Store, settings: Settings, tmp_path: Path) -> None:
     assert [path.name for path in settings.models_dir.iterdir()] == ["second"]
     assert not settings.training_dir("first").exists()
     assert [count(store, table) for table in ("calibration", "model_comparison")] == [1, 0]
-    with store.begin() as connection:
+    with store.signed_in() as connection:
         details = connection.execute(text("SELECT details FROM audit WHERE action = 'model.remove'")).scalar_one()
     assert details == {"model": "first", "digest": first.digest.hex()}
     register_model(store, settings, source, "first")  # it can come back

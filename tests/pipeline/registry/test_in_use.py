@@ -24,6 +24,6 @@ def test_one_model_is_in_use(store: Store, settings: Settings, tmp_path: Path) -
             assert model_in_use(connection).name == name
     with pytest.raises(InputError, match="there are: first"):
         use_model(store, "fist")
-    with store.begin() as connection:
+    with store.signed_in() as connection:
         used = connection.execute(text("SELECT details FROM audit WHERE action = 'model.use' ORDER BY id")).scalars()
         assert [json.loads(json.dumps(details))["model"] for details in used] == ["first", "second"]

@@ -58,7 +58,7 @@ def test_one_picture_is_shown_with_its_face_after_a_row_of_the_audit(
     assert show_picture(taken.store, key, out, reason="case 12").camera == picture.camera
     assert out.read_bytes() == data and out.stat().st_mode & 0o777 == 0o600
     assert hashlib.sha256(data).digest() == picture.sha256
-    with taken.store.begin() as connection:
+    with taken.store.owning() as connection:
         (row,) = read_audit(connection, action="picture.show")
     assert (row.unit, row.reason, row.details) == (picture.camera, "case 12", {"crop": key, "of": "crop"})
     for of, said in (("crop", "is there already"), ("frame", "has no context frame")):
@@ -77,7 +77,7 @@ def test_without_an_authorization_no_picture_of_a_person_is_shown(
     with pytest.raises(NotAllowed):
         show_picture(taken.store, key, tmp_path / "face.jpg", reason="case 12")
     assert not (tmp_path / "face.jpg").exists()
-    with taken.store.begin() as connection:
+    with taken.store.owning() as connection:
         assert len(read_audit(connection, action="access.refuse")) == 1
         assert not read_audit(connection, action="picture.show")
 

@@ -50,7 +50,7 @@ def test_progress_counts_thumbnails_and_the_audit_records_the_report(reported: R
     assert index == tmp_path / "new" / "deep" / "index.html"
     thumbnails = list((tmp_path / "new" / "deep" / "crops").iterdir())
     assert told == [(i + 1, len(thumbnails)) for i in range(len(thumbnails))]
-    with reported.town.store.begin() as connection:
+    with reported.town.store.signed_in() as connection:
         row = connection.execute(
             text("SELECT actor, unit, details FROM audit WHERE action = 'report.write' ORDER BY id DESC LIMIT 1")
         ).one()

@@ -92,7 +92,7 @@ def test_a_city_decided_again_equals_one_that_the_model_decided_first(promoted: 
     assert promoted.resolve() > 0
     assert status(promoted.store)["digest"] == expected
     assert reason(promoted) == "nothing came in since d1 was resolved last"
-    with promoted.store.begin() as connection:
+    with promoted.store.signed_in() as connection:
         old = "SELECT count(*) FROM match_decision d JOIN run r ON r.id = d.run_id WHERE r.superseded_at IS NOT NULL"
         assert connection.scalar(text(old)) == before["decisions"]
         row = connection.execute(text("SELECT * FROM audit WHERE action = 'resolve.again'")).one()

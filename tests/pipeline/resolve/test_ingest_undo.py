@@ -155,7 +155,7 @@ def test_undo_is_audited_and_done_once(town: Town, lines: list[str]) -> None:
     town.take_in(lines[:20])
     (batch,) = listed(town.store)
     assert undone(town, batch).crops == 20 and undone(town, batch).crops == 0
-    with town.store.begin() as connection:
+    with town.store.signed_in() as connection:
         rows = connection.execute(text("SELECT actor, reason, details FROM audit WHERE action = 'ingest.undo'")).all()
     assert len(rows) == 1 and rows[0].actor == "anna" and rows[0].details["crops"] == 20
     assert listed(town.store)[batch].undo_reason == "wrong camera"

@@ -28,7 +28,7 @@ def test_a_picture_that_is_gone_is_left_out_and_comes_back(
     found = status(town.store)
     assert (found["gone"], found["pending"], found["crops"]) == (2, 0, 80)
     assert sum(row["district"] is None for row in assignments(town.store, "d1")) == 2
-    with town.store.begin() as connection:
+    with town.store.signed_in() as connection:
         rows = connection.execute(text("SELECT unit, reason, details FROM audit WHERE action = 'crop.lose'")).all()
     assert sum(row.details["crops"] for row in rows) == 2
     assert all(row.unit.count("/") == 3 and str(town.crops.root) in row.reason for row in rows)

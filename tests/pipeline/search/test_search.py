@@ -125,7 +125,7 @@ def test_probabilities_follow_from_what_is_stored_and_not_here_is_stated(resolve
     assert found.not_here is not None and found.note == ""
     assert f"{found.compared} identities were compared." in found.summary
     assert f"Not here: with probability {found.not_here:.2f}" in found.summary
-    with resolved.store.begin() as connection:
+    with resolved.store.signed_in() as connection:
         request = connection.execute(
             text("SELECT id, compared, not_here FROM search_request ORDER BY requested_at DESC LIMIT 1")
         ).one()

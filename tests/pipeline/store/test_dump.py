@@ -12,6 +12,7 @@ from pipeline.city.watermarks import mark_everything
 from pipeline.store import Store, embedded, embedded_programs, roles, schema
 from pipeline.store.user_supplied import supplied_url
 from schemas.settings import Settings
+from tests.helpers.homes import program_url
 from tests.helpers.orphans import count_orphans
 from tests.helpers.rows import insert_model
 from tests.helpers.town import Town
@@ -56,7 +57,7 @@ def test_a_dump_is_restored_without_an_error(
     dump = tmp_path / "dump.sql"
     program(server, "pg_dump", database, "-f", str(dump))
     program(server, "psql", empty_database, "-q", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null", "-f", str(dump))
-    restored = town.store.settings.model_copy(update={"database_url": server.url(empty_database)})
+    restored = town.store.settings.model_copy(update={"database_url": program_url(server, empty_database)})
     with Store.open(restored) as store:
         assert status(store) == before
         with store.begin() as connection:

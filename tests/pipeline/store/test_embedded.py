@@ -91,7 +91,7 @@ def test_two_first_users_share_one_server_and_the_last_stops_it(home: Path) -> N
     pid = server_pid(shared / "postgres")
     end(first)
     with Store.open(Settings(home=shared, database_url=None)) as store, store.begin() as connection:
-        assert connection.scalar(text("SELECT current_user")) == "urban_reid_app"
+        assert connection.scalar(text("SELECT current_user")) == "urban_reid_worker"
         assert connection.scalar(text("SELECT count(*) FROM crop")) == 0
         names = connection.scalars(text("SELECT application_name FROM pg_stat_activity")).all()
         assert f"urban-reid test (process {second.pid})" in names

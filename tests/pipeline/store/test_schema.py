@@ -16,7 +16,7 @@ from pipeline.store.user_supplied import supplied_url
 from schemas.errors import StoreError
 from schemas.settings import Settings
 from tests.helpers.catalog import Connect, catalog, rows
-from tests.helpers.homes import become_live, new_home, remove_home, superuser_of, use_postgresql_16
+from tests.helpers.homes import become_live, new_home, program_url, remove_home, superuser_of, use_postgresql_16
 from tests.helpers.orphans import count_orphans
 from tests.helpers.rows import fill
 from tests.helpers.town import Town
@@ -98,7 +98,7 @@ def empty(request: pytest.FixtureRequest) -> tuple[Settings, Connect]:
         connect = lambda: user_supplied.connect(supplied_url(settings))  # noqa: E731
     else:
         server_16: embedded.EmbeddedServer = request.getfixturevalue("server_16")
-        settings = Settings(database_url=server_16.url())
+        settings = Settings(database_url=program_url(server_16))
         connect = as_owner(server_16, settings)
     schema.migrate(connect, command.downgrade, "base")
     return settings, connect

@@ -17,19 +17,21 @@ from tests.helpers.tls_proxy import OTHER_MACHINE, tls_proxy, write_certificate
 
 
 def test_a_user_supplied_server_is_migrated_by_upgrade_alone(
-    supplied: Settings, request: pytest.FixtureRequest
+    server: embedded.EmbeddedServer, supplied: Settings
 ) -> None:
+    with pytest.raises(StoreError, match=r"may not act as urban_reid_app; run `urban-reid db upgrade`"):
+        Store.open(supplied)
+    with pytest.raises(StoreError, match=r"let a superuser run once: GRANT urban_reid_owner TO operator;") as refusal:
+        upgrade(supplied)  # the roles belong to somebody else
+    run_by_superuser(server, refusal)
     with pytest.raises(StoreError, match=r"has revision none .*run `urban-reid db upgrade`"):
         Store.open(supplied)
-    with pytest.raises(StoreError, match="refused: permission denied to grant role"):
-        upgrade(supplied)  # the roles belong to somebody else
-    request.getfixturevalue("granted")
     assert revision(supplied) == (None, schema.head())
     assert upgrade(supplied) == (None, schema.head())
     with Store.open(supplied) as store:
         fill(store)
         with store.begin() as connection:
-            assert connection.execute(text("SELECT session_user, current_user")).one() == ("operator", roles.APP)
+            assert connection.execute(text("SELECT session_user, current_user")).one() == ("operator", roles.WORKER)
             owners = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'"
             assert connection.scalars(text(owners)).all() == [roles.OWNER]
     assert supplied.database_url is not None
@@ -39,30 +41,55 @@ def test_a_user_supplied_server_is_migrated_by_upgrade_alone(
             attempt(supplied)
 
 
+def run_by_superuser(server: embedded.EmbeddedServer, refusal: pytest.ExceptionInfo[StoreError]) -> None:
+    """Runs the statements that the refusal asks for, as an administrator would who copies them."""
+    found = re.search("run once: (.*); then run the command again", str(refusal.value))
+    assert found is not None
+    superuser = server.connect("postgres", "postgres")
+    with superuser, superuser.cursor() as cursor:
+        cursor.execute(found[1])
+    superuser.close()
+
+
 def test_preparing_a_user_supplied_server_creates_the_roles(
-    supplied: Settings, monkeypatch: pytest.MonkeyPatch
+    server: embedded.EmbeddedServer, supplied: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Its user may create roles; that two of them see past row-level security is a superuser's to give."""
     monkeypatch.setattr(roles, "OWNER", "other_owner")
-    monkeypatch.setattr(roles, "APP", "other_app")
-    for _ in range(2):
-        with schema.session(lambda: user_supplied.connect(supplied_url(supplied))) as connection, connection.begin():
+    monkeypatch.setattr(roles, "PROGRAM", ("other_worker", "other_app"))
+    monkeypatch.setattr(roles, "SEE_ALL", ("other_owner", "other_worker"))
+
+    def prepare() -> None:
+        with schema.session(lambda: user_supplied.connect(supplied_url(supplied))) as connection:
             schema.prepare_supplied(connection)
-            for role in ("other_owner", "other_app"):
-                connection.execute(text(f"SET LOCAL ROLE {role}"))
-            connection.execute(text("RESET ROLE"))
+            for role in ("other_owner", "other_worker", "other_app"):
+                connection.execute(text(f"SET ROLE {role}"))
+
+    with pytest.raises(StoreError, match="run once: CREATE ROLE other_owner BYPASSRLS; GRANT") as refusal:
+        prepare()
+    assert "other_app" not in str(refusal.value)
+    run_by_superuser(server, refusal)
+    for _ in range(2):
+        prepare()
+    superuser = server.connect("postgres", "postgres")
+    with superuser, superuser.cursor() as cursor:
+        cursor.execute("ALTER ROLE other_worker NOBYPASSRLS")
+    superuser.close()
+    with pytest.raises(StoreError, match="run once: ALTER ROLE other_worker BYPASSRLS; then run the command again"):
+        prepare()
     with schema.session(lambda: user_supplied.connect(supplied_url(supplied))) as connection, connection.begin():
         connection.execute(text("DROP OWNED BY other_owner"))
 
 
-def test_a_user_supplied_server_without_vector(server: embedded.EmbeddedServer, supplied: Settings) -> None:
+def test_a_user_supplied_server_without_vector(server: embedded.EmbeddedServer, granted: Settings) -> None:
     superuser = server.connect("postgres", "supplied")
     with superuser, superuser.cursor() as cursor:
         cursor.execute("DROP EXTENSION vector")
     superuser.close()
     with pytest.raises(StoreError, match="no extension `vector`"):
-        Store.open(supplied)
+        Store.open(granted)
     with pytest.raises(StoreError, match='permission denied to create extension "vector"'):
-        upgrade(supplied)
+        upgrade(granted)
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])

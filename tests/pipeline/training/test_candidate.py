@@ -93,7 +93,7 @@ def test_confirmed_people_are_split_into_training_and_evaluation(confirmed: Town
     assert (folder / "weights.safetensors").read_bytes() == weights and len(models(confirmed.store)) == 1
     found = register_candidate(confirmed.store, confirmed.crops, parameters)
     assert found is not None and found == register_candidate(confirmed.store, confirmed.crops, parameters)
-    with confirmed.store.begin() as connection:
+    with confirmed.store.signed_in() as connection:
         own = find_model(connection, "own")
         assert read_comparison(connection, own, confirmed.model) == found
         audits = connection.execute(text("SELECT * FROM audit WHERE action = 'model.train'")).all()

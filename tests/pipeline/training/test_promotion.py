@@ -193,7 +193,7 @@ def test_a_city_continues_with_another_model_and_back(two: Town, lines: list[str
     assert resolve_now(two) == 0 and {hit.model for hit in find(two)} == {"test"}
     with pytest.raises(InputError, match="no model was in use before test"):
         back(two)
-    with two.store.begin() as connection:
+    with two.store.signed_in() as connection:
         assert set(count_orphans(connection).values()) == {0}
         acts = connection.execute(text("SELECT * FROM audit WHERE action LIKE 'model._%' ORDER BY id")).all()
     assert [(row.action, row.details["model"]) for row in acts if row.action != "model.register"] == [

@@ -108,7 +108,7 @@ def test_people_come_page_by_page_each_once(
         seen += re.findall(r'href="/person/([0-9a-f-]{36})"', shown.text)
         following = re.search(r'href="(/people/[^"]+)" rel="next"', shown.text)
         path = following and following[1].replace("&amp;", "&")
-    with resolved.store.begin() as connection:
+    with resolved.store.owning() as connection:
         now = connection.scalars(
             text("SELECT persistent_id::text FROM identity_now WHERE unit = 'd1' ORDER BY last_seen DESC, id DESC")
         ).all()
@@ -124,7 +124,7 @@ def test_a_journey_shows_each_passage_with_pictures_that_others_cannot_ask_for(
     identity = re.search(r'href="(/person/[0-9a-f-]{36})"', client.get("/people/d1").text)
     assert identity is not None
     shown = client.get(identity[1]).text
-    with resolved.store.begin() as connection:
+    with resolved.store.owning() as connection:
         tracklets = connection.scalar(
             text("SELECT cardinality(tracklets) FROM identity_now WHERE persistent_id::text = :id"),
             {"id": identity[1].rpartition("/")[2]},
@@ -165,7 +165,7 @@ def test_a_search_by_a_picture_finds_the_person_in_it(client: TestClient, resolv
     by_crop = client.post("/search", data=fields | {"like": likes[0][1]})
     assert f"/person/{row.id}" in by_crop.text
     assert "not there any more" in client.post("/search", data=fields | {"like": likes[0][1][:-3] + "AAA"}).text
-    with resolved.store.begin() as connection:
+    with resolved.store.owning() as connection:
         asked = read_audit(connection, action=Action.SEARCH_START, last=2)
     assert [one.reason for one in asked] == ["case 17", "case 17"]
 
