@@ -35,7 +35,9 @@ MAX_FALSE_MERGE_RATE = 0.05
 _NEVER = 50.0
 #: The first pass over a level above joins by the fit of the level below, this much more strictly.
 _FIRST_GUESS = 1.0
-#: The second pass compares identities joined by the fit of the first.
+#: The second pass compares identities joined by the fit of the first, from these log-odds on: whoever is wrongly joined
+#: there is missing among the strangers of single tracklets.
+_SECOND_GUESS = 1.0
 _PASSES = 2
 
 
@@ -107,7 +109,7 @@ def learn_from(
             guess = at_operating_point(fit.calibration, fit.calibration.join_log_odds + _FIRST_GUESS)
             guess = guess.model_copy(update={"level": level, "transit": None})
         result: LevelFit | str = "nothing to compare"
-        for _ in range(_PASSES):
+        for number in range(1, _PASSES + 1):
             sampler = PairSampler(core, children, rehearsal.geometry(unit), rehearsal.geometry, tracklets.seen)
             resolved = {code: rehearsal.resolve(code, below, guess, sampler.observer(code)) for code in of_level}
             pairs = sampler.pairs()
@@ -117,12 +119,11 @@ def learn_from(
                 overlaps = likely_overlaps(pairs)
             pairs = without(pairs, overlaps)
             group = {t: one.id for code in of_level for one in newest(resolved[code].versions) for t in one.tracklets}
-            result = fit_unlabeled(
-                level, pairs, as_people(pairs, group), children, lookback_s, least, fit, known, source
-            )
+            people = as_people(pairs, group) if number == _PASSES else None
+            result = fit_unlabeled(level, pairs, people, children, lookback_s, least, fit, known, source)
             if isinstance(result, str):
                 break
-            guess = result.calibration
+            guess = at_operating_point(result.calibration, _SECOND_GUESS)
         if isinstance(result, str):
             why_not[level] = result
             on_step(f"{level.value}: {result}")

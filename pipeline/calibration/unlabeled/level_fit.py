@@ -16,26 +16,27 @@ from pipeline.association.transit import prior_times, unit_transit
 from pipeline.association.transit_learning import learn_times
 from pipeline.calibration.level_fit import learned_range
 from pipeline.calibration.pairs import fit_pairs
-from pipeline.calibration.unlabeled.mixture import (
-    PRIOR_STRANGERS,
-    LogDensity,
-    Mixture,
-    OnePerson,
-    Rows,
-    Strangers,
-    fit_mixture,
-    strangers_of,
-)
+from pipeline.calibration.unlabeled.mixture import Mixture, OnePerson, fit_mixture
 from pipeline.calibration.unlabeled.pair_sample import PairSample
 from pipeline.calibration.unlabeled.prior import drawn, one_person
+from pipeline.calibration.unlabeled.strangers import (
+    ONE_CAMERA,
+    PRIOR_STRANGERS,
+    SEVERAL,
+    Rows,
+    Strangers,
+    strangers_of,
+)
 from schemas.arrays import Bools, Floats, Ints
 from schemas.calibration import DistancePrior, DistanceTerms, Evidence, LevelCalibration, PairTerms, TransitTimes
-from schemas.levels import Level
+from schemas.levels import UPWARD, Level
 
 #: Rounds of appearance and transit times.
 _ROUNDS = 3
 #: For transit times, pairs are joins from this probability of their appearance on, and strangers' below that one.
 _JOIN_FROM, _STRANGERS_BELOW = 0.1, 0.02
+#: Pairs that may be one person by the gates show strangers where the prior log-odds of their time are below this.
+_UNTIMELY = -2.0
 #: Forbidden pairs, compared pairs and estimated pairs of one person, below which a level is not calibrated.
 MIN_FORBIDDEN, MIN_COMPARED, MIN_ONE_PERSON = 100, 50, 5.0
 #: Least gain in log-likelihood over a city in which nobody is seen twice.
@@ -44,6 +45,9 @@ MIN_GAIN = 6.0
 _HELPED_BELOW = 60.0
 _EVEN_PAIRS = 200
 _BOOTSTRAPS = 16
+#: Of the joins this part of the share is wrong that the probabilities of their pairs state: a join is the nearest of
+#: several, and in a group the mean of its pairs. Measured with truth: 0.2 to 0.5 (docs/experiments.md, 16).
+_OF_JOINS = 0.6
 #: The share of wrong joins may be larger than the stated one by this, as far as the standard error makes it likely.
 _UNSURE = 0.03
 #: Nodes and weights of an expectation over a normal error (Gauss and Hermite).
@@ -61,6 +65,7 @@ class Estimate:
     pairs: PairSample
     compared: Bools  # (n,) the pairs that a resolve would compare
     transit: Floats  # (n,) log-odds
+    witness: Floats  # (n,) the same, normalized within each kind of pairs
     times: TransitTimes
     strangers: Strangers
     mixture: Mixture
@@ -77,7 +82,7 @@ class LevelFit:
 def fit_unlabeled(
     level: Level,
     pairs: PairSample,
-    people: tuple[Ints, Ints],
+    people: tuple[Ints, Ints] | None,
     children: Sequence[str],
     lookback_s: float,
     least: float,
@@ -87,8 +92,9 @@ def fit_unlabeled(
 ) -> LevelFit | str:
     """The level's fit, or in words why there is too little to learn from.
 
-    people: (n,) and (n,) the group of either side, as found so far. least: mean distance of parts of tracklets. known:
-    the model's prior, for the lowest level; a level above starts from the one below.
+    people: (n,) and (n,) the group of either side, as found so far; without them no standard error is found.
+    least: mean distance of parts of tracklets. known: the model's prior, for the lowest level; a level above starts
+    from the one below.
     """
     compared, forbidden = pairs.shortlisted & ~pairs.different, int(pairs.different.sum())
     if below is not None:
@@ -97,27 +103,31 @@ def fit_unlabeled(
         known = None
     if forbidden < MIN_FORBIDDEN and known is None:
         return f"only {forbidden} pairs that cannot be one person, and nothing is known of the model's distances"
-    of_two = int((compared & (pairs.left_camera != pairs.right_camera)).sum())
+    of_two = int((compared & (pairs.left_child != pairs.right_child)).sum())
     if of_two < MIN_COMPARED:  # pairs of one camera are nearer than what is known of strangers, mostly of two, shows
-        return f"only {of_two} pairs of two cameras to compare"
-    rows = _rows(pairs)
+        return f"only {of_two} pairs of two {UPWARD[UPWARD.index(level) - 1].value}s to compare"
+    times = prior_times(lookback_s)
+    rows = _rows(pairs, ~pairs.different & (_transit(times, children, pairs) < _UNTIMELY))
     others = _Others(below, known)
     strangers = others.strangers(rows)
     prior = others.one_person(strangers)
-    times = prior_times(lookback_s)
+    probability = np.zeros(len(pairs))
     for _ in range(_ROUNDS):
-        mixture = fit_mixture(rows, strangers, _transit(times, children, pairs), prior, least)
+        transit = _normalized(_transit(times, children, pairs), rows, probability)
+        mixture = fit_mixture(rows, strangers, transit, prior, least)
         times = _learn_times(mixture, pairs, compared, children, lookback_s)
+        probability = mixture.probability
     transit = _transit(times, children, pairs)
-    mixture = fit_mixture(rows, strangers, transit, prior, least)
-    estimate = Estimate(pairs, compared, transit, times, strangers, mixture)
+    witness = _normalized(transit, rows, probability)
+    mixture = fit_mixture(rows, strangers, witness, prior, least)
+    estimate = Estimate(pairs, compared, transit, witness, times, strangers, mixture)
     found = float(mixture.probability[compared].sum())
     terms = None
     if found >= MIN_ONE_PERSON and mixture.gain >= MIN_GAIN:
         terms = _terms(estimate, None if below is None else below.estimate, known)
     if terms is None:
         return f"about {found:.0f} pairs of one person among {int(compared.sum())}, too few to tell from chance"
-    error = _standard_error(rows, estimate, others, least, people)
+    error = 0.0 if people is None else _standard_error(rows, estimate, others, least, people)
     calibration = LevelCalibration(
         level=level,
         terms=terms,
@@ -163,20 +173,33 @@ class _Others:
         return found if rng is None else drawn(found, rng)
 
 
-def _rows(pairs: PairSample) -> Rows:
+def _rows(pairs: PairSample, untimely: Bools) -> Rows:
     return Rows(
         different=pairs.different,
         distance=pairs.distance,
         share=pairs.share,
         weight=pairs.weight,
-        stratum=(pairs.left_camera == pairs.right_camera) + 2 * (~pairs.alone).astype(np.int64),
+        stratum=ONE_CAMERA * (pairs.left_camera == pairs.right_camera) + SEVERAL * (~pairs.alone).astype(np.int64),
         label=np.full(len(pairs), -1),
+        untimely=untimely,
     )
 
 
 def _transit(times: TransitTimes, children: Sequence[str], pairs: PairSample) -> Floats:
     found = unit_transit(times, children).log_odds(pairs.left_child, pairs.right_child, pairs.expected_s, pairs.gap_s)
     return np.where(pairs.different, 0.0, found)
+
+
+def _normalized(transit: Floats, rows: Rows, probability: Floats) -> Floats:
+    """(n,) Transit log-odds whose ratio is 1 on the mean over the strangers of each kind, as that of two densities is.
+
+    Single tracklets are mostly compared a short time after; with the ratio of all kinds together every near pair of
+    theirs would look like one person, and more would at each round. probability: (n,) that each pair is one person.
+    """
+    weight = np.where(rows.different, 0.0, rows.weight * (1 - probability))
+    total = np.bincount(rows.stratum, weight)
+    ratio = np.bincount(rows.stratum, weight * np.exp(transit)) / np.maximum(total, 1e-9)
+    return transit - np.log(np.where(total > 0, ratio, 1.0))[rows.stratum]
 
 
 def _learn_times(
@@ -228,7 +251,7 @@ def _even(estimate: Estimate) -> tuple[Floats, Floats, Floats, Floats, Floats]:
     # The mixture's ratio at these distances, at each pair's number of crops.
     strangers = estimate.strangers
     z = (distance - strangers.level) / strangers.spread
-    log_f0 = LogDensity(strangers.known, strangers.weight)(z) - np.log(strangers.spread)
+    log_f0 = strangers.shape(0)(z) - np.log(strangers.spread)
     ratio = one.log_density_or_more(distance, pairs.share) - log_f0
     return distance, np.zeros(len(rows)), pairs.left_weight, pairs.right_weight, expit(ratio)
 
@@ -275,7 +298,7 @@ def _standard_error(
 
     What is off in common counts, which is what the expected share of wrong joins depends on: pairs weigh p (1 - p).
     """
-    mixture, transit, compared = estimate.mixture, estimate.transit, estimate.compared
+    mixture, transit, compared = estimate.mixture, estimate.witness, estimate.compared
     left, right = (np.unique(np.concatenate(people), return_inverse=True)[1].reshape(-1)).reshape(2, -1)
     odds = mixture.prior_odds + mixture.log_ratio + transit
     near = np.flatnonzero(compared)[np.argsort(-odds[compared], kind="stable")]
@@ -317,6 +340,6 @@ def keeps_rate(calibration: LevelCalibration, joins: Floats, most: float) -> tup
         return True, 0.0
     assert calibration.evidence is not None
     off = calibration.evidence.standard_error * _ERRORS
-    likely = float(expit(off[:, None] - joins).mean(axis=1) @ _ERROR_WEIGHTS / _ERROR_WEIGHTS.sum())
-    wrong = float(expit(-joins).mean())
+    likely = _OF_JOINS * float(expit(off[:, None] - joins).mean(axis=1) @ _ERROR_WEIGHTS / _ERROR_WEIGHTS.sum())
+    wrong = _OF_JOINS * float(expit(-joins).mean())
     return wrong <= most and likely <= most + _UNSURE, wrong

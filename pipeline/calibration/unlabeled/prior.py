@@ -4,18 +4,17 @@ In units of different people's distances one place is like another: their median
 a prior is standardized by them. It counts as some pairs more, and the evidence of a city outweighs it as it grows.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from pipeline.association.log_odds import few_crops_share
 from pipeline.calibration.unlabeled.mixture import (
     PRIOR_COUNT,
     OnePerson,
-    Rows,
-    Strangers,
-    center_of,
     fit_mixture,
-    weighted_quantile,
 )
+from pipeline.calibration.unlabeled.strangers import Rows, Strangers, center_of, weighted_quantile
 from pipeline.registry import ModelRow
 from reid_core.catalog import published_embedder
 from schemas.arrays import Bools, Floats
@@ -62,12 +61,13 @@ def measure(
         weight=weight,
         stratum=np.zeros(len(distance), np.int64),
         label=same.astype(np.int64),
+        untimely=np.zeros(len(distance), bool),
     )
     center = center_of(rows, ~same, 1)
     z = center.standardized(rows)
-    labeled = Rows(np.zeros(len(z), bool), z, rows.share, rows.weight, rows.stratum, rows.label)
+    labeled = replace(rows, different=np.zeros(len(z), bool), distance=z)
     nothing = np.empty(0)  # with every pair labeled, the density of strangers does not count
-    strangers = Strangers(np.zeros(len(z)), z, nothing, nothing, 0, 0.0, 1.0)
+    strangers = Strangers(np.zeros(len(z)), z, nothing, nothing, np.empty(0, np.int64), 0, 0.0, 1.0)
     one = fit_mixture(labeled, strangers, np.zeros(len(z)), None, float(z.min())).one_person
     quantiles = [weighted_quantile(z[~same], weight[~same], (i + 0.5) / _QUANTILES) for i in range(_QUANTILES)]
     return DistancePrior(

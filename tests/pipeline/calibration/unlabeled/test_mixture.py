@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from pipeline.calibration.reliability import judge
-from pipeline.calibration.unlabeled.mixture import Mixture, Rows, fit_mixture, strangers_of
+from pipeline.calibration.unlabeled.mixture import Mixture, fit_mixture
+from pipeline.calibration.unlabeled.strangers import Rows, strangers_of
 from schemas.arrays import Bools, Floats
 
 FORBIDDEN, COMPARABLE = 1_500, 4_000
@@ -27,6 +28,7 @@ def sample(share: float, *, shift: float = 0.0, seed: int = 0, label: bool = Fal
         weight=np.ones(n),
         stratum=np.zeros(n, np.int64),
         label=np.where(label & (rng.random(n) < 0.2), same.astype(np.int64), -1),
+        untimely=np.zeros(n, bool),
     )
     return rows, np.where(different, 0.0, 2 * gap), same
 

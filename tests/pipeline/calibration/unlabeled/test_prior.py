@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from pipeline.calibration.unlabeled.level_fit import drawn_weights
-from pipeline.calibration.unlabeled.mixture import Rows, fit_mixture, strangers_of
+from pipeline.calibration.unlabeled.mixture import fit_mixture
 from pipeline.calibration.unlabeled.prior import measure, one_person, prior_of
+from pipeline.calibration.unlabeled.strangers import Rows, strangers_of
 from pipeline.registry import ModelRow
 from reid_core.catalog import find_model
 from reid_core.files import CARD
@@ -49,6 +50,7 @@ def rows_of(distance: np.ndarray, forbidden: int) -> Rows:
         weight=np.ones(n),
         stratum=np.zeros(n, np.int64),
         label=np.full(n, -1),
+        untimely=np.zeros(n, bool),
     )
 
 
