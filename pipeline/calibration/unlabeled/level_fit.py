@@ -37,6 +37,8 @@ _ROUNDS = 3
 _JOIN_FROM, _STRANGERS_BELOW = 0.1, 0.02
 #: Pairs that may be one person by the gates show strangers where the prior log-odds of their time are below this.
 _UNTIMELY = -2.0
+#: Pairs of one camera have been judged at its building; above, they are taken for strangers unless they are much alike.
+_NEARER = 0.3
 #: Forbidden pairs, compared pairs and estimated pairs of one person, below which a level is not calibrated.
 MIN_FORBIDDEN, MIN_COMPARED, MIN_ONE_PERSON = 100, 50, 5.0
 #: Least gain in log-likelihood over a city in which nobody is seen twice.
@@ -108,7 +110,7 @@ def fit_unlabeled(
         return f"only {of_two} pairs of two {UPWARD[UPWARD.index(level) - 1].value}s to compare"
     times = prior_times(lookback_s)
     rows = _rows(pairs, ~pairs.different & (_transit(times, children, pairs) < _UNTIMELY))
-    others = _Others(below, known)
+    others = _Others(below, known, 0.0 if level is Level.BUILDING else _NEARER)
     strangers = others.strangers(rows)
     prior = others.one_person(strangers)
     probability = np.zeros(len(pairs))
@@ -153,15 +155,17 @@ class _Others:
 
     below: LevelFit | None
     known: DistancePrior | None
+    nearer: float  # see `strangers_of`
 
     def strangers(self, rows: Rows, rng: np.random.Generator | None = None) -> Strangers:
         """rng: draws another prior that is as likely."""
         if self.below is not None:
-            return strangers_of(rows, self.below.estimate.strangers)
+            return strangers_of(rows, self.below.estimate.strangers, nearer=self.nearer)
         if self.known is None:
-            return strangers_of(rows)
+            return strangers_of(rows, nearer=self.nearer)
         quantiles = np.array(self.known.strangers)
-        return strangers_of(rows, None, quantiles, None if rng is None else rng.exponential(size=len(quantiles)))
+        weight = None if rng is None else rng.exponential(size=len(quantiles))
+        return strangers_of(rows, None, quantiles, weight, nearer=self.nearer)
 
     def one_person(self, strangers: Strangers, rng: np.random.Generator | None = None) -> OnePerson | None:
         """rng: as above."""

@@ -206,10 +206,17 @@ def _steeper(shape: LogDensity, z: Floats, weight: Floats) -> float:
 
 
 def strangers_of(
-    rows: Rows, below: "Strangers | None" = None, prior: Floats | None = None, prior_weight: Floats | None = None
+    rows: Rows,
+    below: "Strangers | None" = None,
+    prior: Floats | None = None,
+    prior_weight: Floats | None = None,
+    *,
+    nearer: float = 0.0,
 ) -> Strangers:
     """below: of the level below, whose forbidden pairs count, too: nodes there hold fewer wrong joins.
 
+    nearer: least slope of the log ratio of strangers' densities at one camera and at two, where few of the former are
+    known.
     prior: (q,) standardized distances of different people elsewhere, which count as PRIOR_STRANGERS forbidden pairs
     together; prior_weight: (q,) times which each counts.
     """
@@ -240,7 +247,7 @@ def strangers_of(
         log_density = shape(z[its]) - np.log(own.spread[number])
         if number & ONE_CAMERA:
             unknown = max(0.0, 1 - (kind == number).sum() / _OWN_SHAPE)
-            slope = _steeper(shape, z[its & comparable], rows.weight[its & comparable])
+            slope = max(nearer, _steeper(shape, z[its & comparable], rows.weight[its & comparable]))
             log_density += unknown * slope * np.maximum(_MIDDLE[0] - z[its], 0.0)
         found.log_density[its] = log_density
     kinds = np.bincount(rows.stratum[comparable], minlength=strata)
