@@ -49,7 +49,7 @@ _EVEN_PAIRS = 200
 _BOOTSTRAPS = 16
 #: Of the joins this part of the share is wrong that the probabilities of their pairs state: a join is the nearest of
 #: several, and in a group the mean of its pairs. Measured with truth: 0.2 to 0.5 (docs/experiments.md, 16).
-_OF_JOINS = 0.6
+_OF_JOINS = 0.5
 #: The share of wrong joins may be larger than the stated one by this, as far as the standard error makes it likely.
 _UNSURE = 0.03
 #: Nodes and weights of an expectation over a normal error (Gauss and Hermite).
