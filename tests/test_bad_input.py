@@ -183,7 +183,7 @@ def run(
 
 def everything(settings: Settings) -> tuple[dict[str, int], set[str]]:
     """Rows by table, and the files of the data directory."""
-    with Store.open(settings, "pytest") as store, store.begin() as connection:
+    with Store.open(settings, "pytest") as store, store.owning() as connection:
         tables = connection.scalars(text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")).all()
         rows = {table: connection.scalar(text(f'SELECT count(*) FROM "{table}"')) or 0 for table in tables}
     files = {str(path.relative_to(settings.home)) for path in settings.home.rglob("*") if path.is_file()}
