@@ -176,3 +176,17 @@ def test_a_broken_page_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(build.ROOT_PAGES, str(broken), "broken.md")
     with pytest.raises(SystemExit, match="page does not exist"):
         build.build(tmp_path / "docs")
+
+
+def test_the_tests_of_lawful_use_are_there() -> None:
+    """Each rule names a test, and nobody renames it away."""
+    rows = [line for line in (ROOT / "docs/lawful-use.md").read_text().splitlines() if line.startswith("| ")][2:]
+    assert len(rows) > 15
+    there = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    files = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+    for row in rows:
+        named = re.findall(r"`(?:[\w/]*/)?(test_\w+(?:\.py)?)`|`(tests/[\w/]+)`", row.split("|")[4])
+        assert named or "results.md" in row, row
+        for test, folder in named:
+            assert not test or test in files or f"def {test}(" in there, test
+            assert not folder or list((ROOT / folder).glob("test_*.py")), folder
