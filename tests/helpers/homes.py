@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import URL, Connection, make_url
 
 from flows.server import PrefectServer
-from pipeline.store import embedded, embedded_programs, embedded_upgrade, roles, schema
+from pipeline.store import Store, embedded, embedded_programs, embedded_upgrade, roles, schema
 from pipeline.store.embedded_process import DATABASE
 from pipeline.store.embedded_programs import account_of
 from schemas.settings import Settings
@@ -97,6 +97,12 @@ def stay_open(connect: Callable[[], Any]) -> None:
         "ALTER TABLE ingest_batch DISABLE TRIGGER city_kind_of_batch",
         "UPDATE city SET kind = 'synthetic' WHERE kind = 'live'",
     )
+
+
+def stay_open_in(home: Path) -> None:
+    """`stay_open` for the embedded database of a home, which is made if there is none."""
+    with Store.open(Settings(home=home), "pytest"), embedded.hold(home) as server:
+        stay_open(lambda: server.connect(roles.OWNER))
 
 
 def become_live(connect: Callable[[], Any]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from pipeline.doctor.permissions import open_to_others
 from schemas.settings import Settings
 from tests.helpers.command_line import environment_of, program
-from tests.helpers.homes import remove_home
+from tests.helpers.homes import remove_home, stay_open_in
 from tests.helpers.town import PACKAGED
 
 
@@ -63,6 +63,7 @@ def test_no_file_or_folder_of_a_home_is_open_to_others(
     try:
         assert up.stdout is not None and up.stdout.readline(), up.communicate()
         run("city", "load", str(city_files / "city.yaml"))
+        stay_open_in(ours)  # a report of a live home needs an authorization
         run("ingest", "manifest", str(home / "manifest.jsonl"))
         run("models", "register", "demo", str(PACKAGED))
         run("models", "use", "demo")
