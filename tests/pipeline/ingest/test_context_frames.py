@@ -77,8 +77,8 @@ def test_each_track_has_the_frame_of_its_first_crop(store: Store, crops: CropSto
     assert [row[0] for row in found] == first and len(found) == 2
     assert [row[2:] for row in found] == [(320, 480)] * 2 and len(files(store)) == 2
     for captured_at, sha256, *_ in found:
-        place = place_of_crop(C1, captured_at)
-        picture = decode(context_store(store.settings).get(place, bytes(sha256)))
+        assert isinstance(captured_at, datetime) and isinstance(sha256, memoryview)
+        picture = decode(context_store(store.settings).get(place_of_crop(C1, captured_at), bytes(sha256)))
         assert picture[:90].max() <= 8 and picture[104:].mean() > 80  # the mask's edge lies at row 96
     assert all(file.stat().st_mode & 0o077 == 0 for file in files(store))
     assert check_context_frames(store).found == "2 context frames, each kept for 7 days"
