@@ -166,6 +166,7 @@ GRANT SELECT ON alembic_version, city, urban_unit, camera_overlap, walk, camera_
     camera_file, ingest_batch, model, model_switch, model_comparison, calibration, learning, run, watermark,
     audit_chain, crop, crop_truth, context_frame, crop_embedding, identity, identity_now, identity_member,
     identity_event, prototype, match_decision, erased_group, retention TO urban_reid_app;
+GRANT INSERT ON retention TO urban_reid_app;
 ALTER VIEW identity_now SET (security_invoker = true);
 """
 _NO_POLICIES = """
