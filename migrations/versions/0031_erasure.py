@@ -394,6 +394,13 @@ BEGIN
     END IF;
     RETURN (SELECT s.salt = other FROM public.erasure_salt s);
 END $$;
+
+-- Where backups were written, and when last: all that the program needs of the audit's details.
+CREATE FUNCTION backup_folders(OUT folder text, OUT at timestamptz) RETURNS SETOF record
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT a.details ->> 'folder', max(a.at) FROM public.audit a
+    WHERE a.action = 'backup.write' AND a.details ->> 'folder' IS NOT NULL GROUP BY 1 ORDER BY 2 DESC
+$$;
 """
 
 _PRIVATE = (
@@ -411,6 +418,7 @@ _PUBLIC = (
     "drop_partitions(text, date)",
     "end_erasure(uuid, jsonb)",
     "adopt_salt(bytea)",
+    "backup_folders()",
 )
 _GRANTS = """
 GRANT SELECT, INSERT ON retention, erasure, erased, written_file TO urban_reid_app;

@@ -9,10 +9,7 @@ from pipeline.backup.manifest import read_manifest
 from pipeline.store import Store
 from schemas.errors import InputError
 
-_FOLDERS = text(
-    "SELECT details ->> 'folder' AS folder, max(at) AS at FROM audit WHERE action = 'backup.write' "
-    "AND details ? 'folder' GROUP BY 1 ORDER BY 2 DESC"
-)
+_FOLDERS = text("SELECT folder, at FROM backup_folders()")
 
 
 def earlier_backups(store: Store) -> list[str]:
