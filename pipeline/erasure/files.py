@@ -1,6 +1,7 @@
 """What has the names of erased rows outside of the database: pictures, reports and exports of ours, Prefect's runs."""
 
 import hashlib
+import json
 import os
 import re
 import sqlite3
@@ -14,6 +15,7 @@ from sqlalchemy import Connection, text
 from pipeline.crops.context_frames import context_store
 from pipeline.crops.crop_store import PROBES, CropStore, Place
 from pipeline.crops.days import destroy_day
+from pipeline.governance.verify_audit import ROWS
 from pipeline.report.folder import MARKER
 from pipeline.report.pages import PAGES
 from pipeline.store import Store
@@ -34,8 +36,8 @@ _HELD = {
 _REMOVED = """<!doctype html><meta charset="utf-8"><title>Removed</title>
 <p>This report was removed because people in it were erased. <code>urban-reid report</code> makes a new one.</p>
 """
-#: Of answers to requests of access, and of evidence.
-_PAGES = ("subject.md", "evidence.md")
+#: Of answers to requests of access, of evidence, and of exports of the audit.
+_PAGES = ("subject.md", "evidence.md", "audit.md")
 #: Largest file that is read whole to look for names in it.
 MOST_BYTES = 256 << 20
 
@@ -173,16 +175,35 @@ def words_in(said: str) -> Iterable[str]:
 
 
 def _remove_from_file(file: Path, words: set[str]) -> int:
-    """Removes the lines of JSON Lines that hold one of the words, and any other file that does. Whether it did."""
+    """Removes the lines of JSON Lines that hold one of the words, and any other file that does. Whether it did.
+
+    A line of an exported audit stays, without reason and details, as its row does: the chain needs it.
+    """
     if not _holds(file, words):
         return 0
     if file.suffix == ".jsonl" and words.isdisjoint(words_in(file.name)):
         mode = file.stat().st_mode & 0o777
         with replacing(file, mode=mode) as partial, partial.open("wb") as kept, file.open("rb") as lines:
-            kept.writelines(line for line in lines if words.isdisjoint(words_in(line.decode(errors="replace"))))
+            for line in lines:
+                if words.isdisjoint(words_in(line.decode(errors="replace"))):
+                    kept.write(line)
+                elif file.name == ROWS:
+                    kept.write(_without_text(line))
     else:
         file.unlink()
     return 1
+
+
+def _without_text(line: bytes) -> bytes:
+    """The line of a row of the audit whose text is erased; nothing where it is no such line."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return b""
+    if not isinstance(row, dict) or "commitment" not in row:
+        return b""
+    erased = {**row, "salt": None, "reason": None, "details": "{}"}
+    return json.dumps(erased, ensure_ascii=False).encode() + b"\n"
 
 
 def prefect_database(settings: Settings) -> Path:

@@ -13,6 +13,7 @@ from pipeline.governance import verify_audit
 from pipeline.governance.audit import Action, audit
 from pipeline.governance.audit_chain import checkpoints_path, own_fingerprint, read_entries, read_heads
 from pipeline.governance.verify_audit import CHECKPOINTS, ROWS, Entry
+from pipeline.governance.written import record_written
 from pipeline.store import Store
 from schemas.disk import make_folders, write_whole
 from schemas.errors import InputError
@@ -38,6 +39,8 @@ def export(store: Store, folder: Path, *, operator: str, reason: str, since: dat
     with store.signed_in() as connection:
         details = {"since": None if since is None else since.isoformat()}
         audit(connection, operator, Action.AUDIT_EXPORT, reason=reason, details=details)
+    with store.begin() as connection:
+        record_written(connection, "audit", folder)
     with store.signed_in() as connection:
         connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
         starts = _starts(connection, since)

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, text
 
 from pipeline.crops.crop_store import CropStore, Place, place_of_crop, place_of_probe
 from pipeline.governance.audit import Action, audit
-from pipeline.governance.deciding import actor_of, deciding
+from pipeline.governance.deciding import actor_of, check_may_export, deciding
 from pipeline.governance.written import record_written
 from pipeline.store import Store
 from schemas.disk import make_folders, write_whole
@@ -63,6 +63,7 @@ def show_lead(store: Store, crops: CropStore, lead: str, folder: Path) -> Shown:
     Raises InputError, NotAllowed, and StoreError where a picture is gone.
     """
     _check_folder(folder)
+    check_may_export(store, "writing the pictures of a lead to files")
     seen = see_lead(store, lead)
     found: UUID = seen.id
     sought, picture = (lead_picture(store, crops, found, side) for side in ("sought", "found"))

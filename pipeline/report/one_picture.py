@@ -9,8 +9,9 @@ from sqlalchemy import text
 from pipeline.crops.context_frames import context_store
 from pipeline.crops.crop_store import CropStore, place_of_crop
 from pipeline.governance.audit import Action
-from pipeline.governance.deciding import deciding
+from pipeline.governance.deciding import check_may_export
 from pipeline.governance.doors import check_authorized, refused
+from pipeline.governance.written import record_written
 from pipeline.store import Store
 from schemas.disk import write_whole
 from schemas.errors import InputError
@@ -42,8 +43,7 @@ def show_picture(store: Store, key: str, out: Path, *, reason: str, of: Literal[
         found = bytes.fromhex(key)
     except ValueError:
         found = b""
-    with deciding(store, _WHAT) as connection:  # whoever may see nobody is not told either whether there is such a crop
-        connection.execute(text("SELECT check_may_look(:what)"), {"what": _WHAT})
+    check_may_export(store, _WHAT)  # whoever may see nobody is not told either whether there is such a crop
     with store.begin() as connection:
         crop = connection.execute(_CROP, {"key": found}).one_or_none()
     if crop is None:
@@ -59,6 +59,8 @@ def show_picture(store: Store, key: str, out: Path, *, reason: str, of: Literal[
     if taken is None:
         raise InputError(f"the track of crop {key} has no context frame, or it may not be seen")
     data = pictures.get(place_of_crop(crop.camera, taken.captured_at), bytes(taken.picture))
+    with store.begin() as connection:
+        record_written(connection, "picture", out, unit=crop.camera)
     try:
         write_whole(out, data, mode=0o600)
     except OSError as error:

@@ -9,10 +9,14 @@ from sqlalchemy import text
 
 from pipeline.city.decision_digest import decision_digest
 from pipeline.city.watermarks import any_pending
+from pipeline.erasure.absence import verify_absence
 from pipeline.erasure.erase import erase
 from pipeline.erasure.subject import write_subject
 from pipeline.governance.audit_chain import verify_city
+from pipeline.governance.audit_export import export
+from pipeline.governance.verify_audit import ROWS, verify_export
 from pipeline.report import write_report
+from pipeline.report.one_picture import show_picture
 from pipeline.resolve import units_within
 from pipeline.search.request import request_search
 from pipeline.search.search import search
@@ -131,3 +135,32 @@ def test_reports_and_exports_that_show_the_erased_are_cleaned(town: Town, people
     assert len(kept) == 100 - len(keys) and not set(kept) & set(keys)
     assert len(done.left) == 1 and "moved away" in done.left[0]
     assert (export.parent / "other.txt").read_text() == "ours"
+
+
+def test_single_pictures_and_exports_of_the_audit_forget_the_erased_too(
+    town: Town, people: list[UUID], tmp_path: Path
+) -> None:
+    store = town.store
+    erased, other = keys_of(store, people[0])[0], keys_of(store, people[1])[0]
+    for key in (erased, other):
+        show_picture(store, key, tmp_path / f"{key[:4]}.jpg", reason=f"to tell {key} apart")
+    export(store, tmp_path / "audit", operator="anna", reason="yearly")
+    assert verify_export(tmp_path / "audit").faults == []
+    done = erase(store, "crop", [erased], actor="anna", reason="asked for")
+    assert verify_absence(store, str(done.id), actor="anna").found == ()
+    assert not (tmp_path / f"{erased[:4]}.jpg").exists() and (tmp_path / f"{other[:4]}.jpg").exists()
+    said = (tmp_path / "audit" / ROWS).read_text()
+    assert erased not in said and other in said and not (tmp_path / "audit" / "audit.md").exists()
+    verdict = verify_export(tmp_path / "audit")  # which only tells that the row of its erasure came later
+    assert verdict.erased == len(verdict.faults) == 1 and "its reason and details are gone" in verdict.faults[0]
+    export(store, tmp_path / "later", operator="anna", reason="yearly")
+    assert verify_export(tmp_path / "later").faults == []
+
+
+def test_the_proof_finds_a_single_picture_that_came_back(town: Town, people: list[UUID], tmp_path: Path) -> None:
+    key = keys_of(town.store, people[0])[0]
+    show_picture(town.store, key, tmp_path / "face.jpg", reason="x")
+    data = (tmp_path / "face.jpg").read_bytes()
+    done = erase(town.store, "crop", [key], actor="anna", reason="asked for")
+    (tmp_path / "face.jpg").write_bytes(data)
+    assert verify_absence(town.store, str(done.id), actor="anna").found == (f"file {tmp_path / 'face.jpg'}",)

@@ -22,10 +22,11 @@ from pipeline.crops.quality import decode
 from pipeline.governance.audit import Action, read_audit
 from pipeline.governance.authorizations import approve, ask, lock_overdue, open_case, what_it_opens
 from pipeline.governance.evidence import export_evidence
-from pipeline.governance.leads import answer_lead, leads, show_lead
+from pipeline.governance.leads import answer_lead, leads, see_lead, show_lead
 from pipeline.governance.purposes import Limits, change_limits
 from pipeline.governance.verify_audit import EVIDENCE, verify_evidence
 from pipeline.report import write_report
+from pipeline.report.one_picture import show_picture
 from pipeline.search.request import read_request, request_search, upload_probe
 from pipeline.search.search import search
 from pipeline.store import embedded
@@ -362,16 +363,21 @@ def test_results_of_urgent_use_that_nobody_approved_are_erased_and_leave_hashes(
     assert lead is not None
     request = rows(case, "SELECT request_id FROM lead WHERE id = :lead", lead=lead)[0][0]
     for name in ("cleo", "dora"):
-        verdict = case.says(name, authorization, lead, True, tmp_path)
+        governed.as_(name, authorization)
+        see_lead(store, str(lead))  # as the console does: no file leaves
+        verdict = answer_lead(store, str(lead), is_same=True, reason="coat and gait")[1]
     assert verdict == "confirmed"
     exports: list[Callable[[], object]] = [
         lambda: export_evidence(store, case.town.crops, str(lead), tmp_path / "evidence", reason="order 12"),
         lambda: write_report(store, case.town.crops, "d1", tmp_path / "report"),
         lambda: write_assignments(store, "d1", tmp_path / "assignments.jsonl"),
+        lambda: show_picture(store, case.crop, tmp_path / "face.jpg", reason="order 12"),
+        lambda: show_lead(store, case.town.crops, str(lead), tmp_path / "lead"),
     ]
     for leave in exports:  # what has left the home could not be erased
         with pytest.raises(NotAllowed, match="needs an approval: what is found in urgent use stays here until then"):
             leave()
+    assert list(tmp_path.iterdir()) == []
     counted = [
         f"SELECT count(*) FROM {table} WHERE {column} = %s"
         for table, column in (("search_hit", "request_id"), ("search_evidence", "request_id"), ("lead", "request_id"))
