@@ -1,10 +1,10 @@
 """Parameters and results of flow runs: ids, codes and times; never pictures, vectors, paths or addresses."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 from uuid import UUID
 
-from pydantic import AwareDatetime, BeforeValidator, Field, model_validator
+from pydantic import AwareDatetime, BeforeValidator, Field, field_validator, model_validator
 
 from schemas.cards import Baseline
 from schemas.feeds import Outage
@@ -132,6 +132,13 @@ class AuthorizationParameters(Period):
     from_time: AwareDatetime = Field(title="From", description="start of what may be seen, with a time zone")
     to_time: AwareDatetime = Field(title="To", description="end of what may be seen, with a time zone")
     expires_at: AwareDatetime = Field(title="Expires", description="when it ends")
+
+    @field_validator("expires_at")
+    @classmethod
+    def _still_to_come(cls, expires_at: datetime) -> datetime:
+        if expires_at <= datetime.now(UTC):
+            raise ValueError("lies before now")
+        return expires_at
 
 
 class CropEvidence(Frozen):

@@ -47,7 +47,7 @@ def checked(model: type[Model], **values: Any) -> Model:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = str(first["loc"][0]) if first["loc"] else ""
-        option = field.removesuffix("_time").replace("_", "-")  # from_time is --from
+        option = field.removesuffix("_time").removesuffix("_at").replace("_", "-")  # from_time is --from
         message = first["msg"].removeprefix("Value error, ")
         raise UsageError(f"--{option}: {message}" if field else message) from None
 

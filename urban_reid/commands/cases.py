@@ -56,7 +56,7 @@ def open_(
 @app.command(
     epilog='Example: urban-reid cases ask "case 17" --purpose missing-person --legal-basis "police act, section 12" '
     '--sought "child, 8, red coat" --unit d1/s1 --from 2026-01-01T08:00:00Z --to 2026-01-01T20:00:00Z '
-    "--expires 2026-01-08T00:00:00Z"
+    "--expires 2026-01-08T00:00:00Z (times of an example: write yours; --expires lies after now)"
 )
 def ask(
     case: Case,
