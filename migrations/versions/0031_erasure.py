@@ -401,6 +401,26 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT a.details ->> 'folder', max(a.at) FROM public.audit a
     WHERE a.action = 'backup.write' AND a.details ->> 'folder' IS NOT NULL GROUP BY 1 ORDER BY 2 DESC
 $$;
+
+-- The searches of every case that found these identities, for the person who asks what is stored: not who searched, nor
+-- for whom, nor why. In a live home of identities that the authorization covers, which is of kind subject.
+CREATE FUNCTION searches_of_subject(people uuid[], OUT requested_at timestamptz, OUT unit text, OUT rank integer,
+    OUT probability double precision) RETURNS SETOF record
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    g public.grant_now := public.check_may_look('answering a request of access');
+BEGIN
+    IF NOT g.is_open AND (SELECT a.kind FROM public.case_authorization a WHERE a.id = g.authorization_id)
+        IS DISTINCT FROM 'subject' THEN
+        PERFORM public.refuse('answering a request of access needs an authorization of kind subject');
+    END IF;
+    RETURN QUERY SELECT r.requested_at, r.unit::text, h.rank::integer, h.probability::double precision
+    FROM public.identity i JOIN public.search_hit h ON h.identity_id = i.id
+    JOIN public.search_request r ON r.id = h.request_id
+    WHERE i.persistent_id = ANY(people) AND (g.is_open OR (i.timed AND public.is_within(i.unit, g.units)
+        AND tstzrange(i.first_seen, i.last_seen, '[]') && tstzrange(g.from_time, g.to_time)))
+    ORDER BY 1, 3;
+END $$;
 """
 
 _PRIVATE = (
@@ -419,6 +439,7 @@ _PUBLIC = (
     "end_erasure(uuid, jsonb)",
     "adopt_salt(bytea)",
     "backup_folders()",
+    "searches_of_subject(uuid[])",
 )
 _GRANTS = """
 GRANT SELECT, INSERT ON retention, erasure, erased, written_file TO urban_reid_app;

@@ -142,7 +142,7 @@ BEGIN
         SELECT format('EXECUTE ON FUNCTION %s', p.oid::regprocedure)
         FROM pg_proc AS p, aclexplode(p.proacl) AS x
         WHERE p.pronamespace = 'public'::regnamespace AND x.grantee = '{before}'::regrole
-          AND p.proname <> 'granted' AND NOT {are_meant}
+          AND p.proname NOT IN ('granted', 'searches_of_subject') AND NOT {are_meant}
     LOOP
         EXECUTE format('GRANT %s TO {after}', held.may);
         EXECUTE format('REVOKE %s FROM {before}', held.may);

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, text
 from pipeline.crops.crop_store import CropStore, place_of_crop
 from pipeline.erasure.targets import current_identity
 from pipeline.governance.audit import Action
-from pipeline.governance.doors import check_authorized, grant_of, refused
+from pipeline.governance.doors import Grant, check_authorized, grant_of, refused
 from pipeline.governance.retention import Retention, read_retention
 from pipeline.governance.written import record_written
 from pipeline.ingest.features import SOURCE
@@ -37,10 +37,11 @@ _CROPS = text(
     "FROM identity_member m JOIN crop c ON c.id = m.crop_id JOIN urban_unit u ON u.code = c.camera "
     "WHERE m.identity_id = ANY(:tracklets) AND c.withdrawn_at IS NULL ORDER BY c.captured_at, c.key"
 )
-_HITS = text(
-    "SELECT r.requested_at, r.unit, h.rank, h.probability FROM search_hit h "
-    "JOIN search_request r ON r.id = h.request_id JOIN identity i ON i.id = h.identity_id "
-    "WHERE i.persistent_id = ANY(:people) ORDER BY r.requested_at"
+_HITS = text("SELECT * FROM searches_of_subject(CAST(:people AS uuid[]))")
+#: Asked as the program, which sees them all.
+_STORED = text(
+    "SELECT count(*) FROM identity_member m JOIN crop c ON c.id = m.crop_id WHERE m.identity_id = ANY(:tracklets) "
+    "AND c.withdrawn_at IS NULL"
 )
 _DECISIONS = text(
     "SELECT count(*) FILTER (WHERE verdict = 'join') AS joined, count(*) FILTER (WHERE verdict = 'apart') AS apart, "
@@ -90,14 +91,17 @@ def write_subject(store: Store, crops: CropStore, people: Sequence[str], folder:
         check_authorized(
             store, unit, "an access request", Action.SUBJECT_EXPORT, reason=reason, details={"identities": named}
         )
+    tracklets = sorted({t for row in found for t in row.tracklets})
     with store.begin() as connection:
         record_written(connection, "subject", folder)
+        stored: int = connection.execute(_STORED, {"tracklets": tracklets}).scalar_one()
     with store.signed_in() as connection:
         connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
-        tracklets = sorted({t for row in found for t in row.tracklets})
         said = _read(connection, tracklets)
         zone = ZoneInfo(str(connection.scalar(text("SELECT timezone FROM city")) or "UTC"))
         taken = connection.execute(_CROPS, {"tracklets": tracklets}).all()
+        grant = grant_of(connection)
+    said["covered"] = _covered(grant, stored - len(taken))
     make_folders(folder / "pictures")
     pictures = 0
     for number, row in enumerate(taken, 1):
@@ -159,6 +163,14 @@ def _read(connection: Connection, tracklets: Sequence[int]) -> dict[str, list[di
     }
 
 
+def _covered(grant: Grant | None, left_out: int) -> list[dict[str, object]]:
+    """Units and period of the authorization, and how many sightings of these identities it leaves out; none if all."""
+    if grant is None or grant.is_open or grant.from_time is None or grant.to_time is None:
+        return []
+    period = {"from": grant.from_time.isoformat(), "to": grant.to_time.isoformat()}
+    return [{"units": list(grant.units), **period, "sightings_left_out": left_out}]
+
+
 def _kept(retention: Retention, camera: str) -> int | None:
     from pipeline.governance.retention import LEVELS
 
@@ -177,6 +189,7 @@ def _page(said: dict[str, list[dict[str, object]]], zone: ZoneInfo) -> str:
         "the time, and numbers computed from the pictures (vectors). It knows no names. A person decided that the",
         "following is about you; it may also hold mistakes of the system, which you may have corrected or erased.",
         "",
+        *_limits(said["covered"], zone),
         "## Where and when you were seen",
         "",
         "| time | camera | picture | vectors | kept for |",
@@ -213,8 +226,15 @@ def _page(said: dict[str, list[dict[str, object]]], zone: ZoneInfo) -> str:
         "",
         "## Searches that showed you",
         "",
-        *(["You were shown in no search."] if not searches else ["| time | place | rank |", "|---|---|---:|"]),
-        *(_cells(_time(row["time"], zone), str(row["unit"]), str(row["rank"])) for row in searches),
+        *(
+            ["You were shown in no search."]
+            if not searches
+            else ["| time | place | rank | probability |", "|---|---|---:|---:|"]
+        ),
+        *(
+            _cells(_time(row["time"], zone), str(row["unit"]), str(row["rank"]), _share(row["probability"]))
+            for row in searches
+        ),
         "",
         "## Your rights",
         "",
@@ -222,6 +242,25 @@ def _page(said: dict[str, list[dict[str, object]]], zone: ZoneInfo) -> str:
         "Arts. 16 to 21 and 77). What is kept for a time goes by itself after it, unless an open case needs it.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _limits(covered: list[dict[str, object]], zone: ZoneInfo) -> list[str]:
+    """What the page does not say because the authorization does not cover it."""
+    lines = []
+    for one in covered:
+        units = one["units"] if isinstance(one["units"], list) else []
+        where = ", ".join(str(unit) or "the whole city" for unit in units)
+        lines += [
+            f"This answer covers {one_line(where)} from {_time(one['from'], zone)} to {_time(one['to'], zone)},",
+            "as it was authorized. What is stored of other places and times, or without a time, is not in it, nor are",
+            f"searches that found only that. Left out are {one['sightings_left_out']} sightings of these identities.",
+            "",
+        ]
+    return lines
+
+
+def _share(probability: object) -> str:
+    return f"{probability:.0%}" if isinstance(probability, float) else "not known"
 
 
 def _cells(*cells: str) -> str:
