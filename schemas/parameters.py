@@ -1,10 +1,11 @@
 """Parameters and results of flow runs: ids, codes and times; never pictures, vectors, paths or addresses."""
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 from uuid import UUID
 
-from pydantic import AwareDatetime, BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, field_validator, model_validator
 
 from schemas.cards import Baseline
 from schemas.feeds import Outage
@@ -24,6 +25,14 @@ def _audit_text(value: object) -> object:
 
 #: Text for the audit, without NUL and without white space around it.
 AuditText = Annotated[Text, BeforeValidator(_audit_text)]
+#: The same on one line.
+AuditLine = Annotated[Line, BeforeValidator(_audit_text)]
+
+
+def _purpose_name(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,63}", name):
+        raise ValueError("write a-z, 0-9 and dashes, 64 at most, such as missing-person")
+    return name
 
 
 class Period(Frozen):
@@ -119,6 +128,23 @@ class ApprovalParameters(Frozen):
     force: bool = Field(
         False, title="Force", description="even if the figures or a missing calibration advise against it"
     )
+
+
+class CaseParameters(Frozen):
+    """A new case."""
+
+    name: AuditLine = Field(title="Name", max_length=200, description="a name that no other case has")
+
+
+class PurposeParameters(Frozen):
+    """A new purpose for which authorizations may be asked."""
+
+    name: Annotated[str, AfterValidator(_purpose_name)] = Field(title="Name", description="such as missing-person")
+    text: AuditLine = Field(title="Text", max_length=500, description="what it is, for people")
+
+
+class AssessmentParameters(Frozen):
+    text: AuditLine = Field(title="Text", max_length=500, description="where the signed assessment is found")
 
 
 class AuthorizationParameters(Period):

@@ -45,11 +45,24 @@ def checked(model: type[Model], **values: Any) -> Model:
     try:
         return model(**values)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = str(first["loc"][0]) if first["loc"] else ""
+        field, message = _first_of(error)
         option = field.removesuffix("_time").removesuffix("_at").replace("_", "-")  # from_time is --from
-        message = first["msg"].removeprefix("Value error, ")
         raise UsageError(f"--{option}: {message}" if field else message) from None
+
+
+def checked_arguments(model: type[Model], **values: Any) -> Model:
+    """As `checked`, for what stands in a command without an option's name."""
+    try:
+        return model(**values)
+    except ValidationError as error:
+        field, message = _first_of(error)
+        raise UsageError(f"{field.upper()}: {message}" if field else message) from None
+
+
+def _first_of(error: ValidationError) -> tuple[str, str]:
+    """The field and the message of the first wrong value."""
+    first = error.errors(include_url=False)[0]
+    return str(first["loc"][0]) if first["loc"] else "", first["msg"].removeprefix("Value error, ")
 
 
 def model_at(model: str) -> Path:

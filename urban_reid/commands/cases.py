@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from schemas.parameters import ApprovalParameters, AuthorizationParameters
+from schemas.parameters import ApprovalParameters, AuthorizationParameters, CaseParameters
 from schemas.settings import settings
-from urban_reid.arguments import AsJson, Reason, checked, moment
+from urban_reid.arguments import AsJson, Reason, checked, checked_arguments, moment
 from urban_reid.output import Table, out, print_json, shown
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def open_(
     """Open a case. Operators and supervisors do."""
     from pipeline.governance.authorizations import open_case
 
+    name = checked_arguments(CaseParameters, name=name).name
     with _store() as store:
         case = open_case(store, name, reason=checked_reason(reason))
     _say({"case": str(case), "name": name}, f"case {shown(name)} is open: {case}", as_json)

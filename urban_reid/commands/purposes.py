@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from schemas.parameters import AssessmentParameters, PurposeParameters
 from schemas.settings import settings
-from urban_reid.arguments import AsJson, Reason
+from urban_reid.arguments import AsJson, Reason, checked_arguments
 from urban_reid.commands.cases import checked_reason
 from urban_reid.output import Table, out, print_json, shown
 
@@ -56,15 +57,16 @@ def list_(as_json: AsJson = False) -> None:
 )
 def add(
     name: Annotated[str, typer.Argument(metavar="NAME", help="a-z, 0-9 and dashes, such as missing-person.")],
-    description: Annotated[str, typer.Argument(metavar="TEXT", help="What it is, for people.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What it is, for people.")],
     reason: Reason,
     as_json: AsJson = False,
 ) -> None:
     """Add a purpose. Administrators do."""
     from pipeline.governance.purposes import add_purpose
 
+    new = checked_arguments(PurposeParameters, name=name, text=text)
     with _store() as store:
-        add_purpose(store, name, description, reason=checked_reason(reason))
+        add_purpose(store, new.name, new.text, reason=checked_reason(reason))
     _say({"purpose": name}, f"added: {shown(name)}", as_json)
 
 
@@ -84,13 +86,14 @@ def retire(
 
 @app.command(epilog='Example: urban-reid purposes assessment "DPIA 2026/7, registry of the city" --reason "signed"')
 def assessment(
-    reference: Annotated[str, typer.Argument(metavar="TEXT", help="Where the signed assessment is found.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="Where the signed assessment is found.")],
     reason: Reason,
     as_json: AsJson = False,
 ) -> None:
     """State where the city's impact assessment is found; before that nothing is authorized."""
     from pipeline.governance.purposes import state_assessment
 
+    reference = checked_arguments(AssessmentParameters, text=text).text
     with _store() as store:
         state_assessment(store, reference, reason=checked_reason(reason))
     _say({"assessment": reference}, f"impact assessment: {shown(reference)}", as_json)

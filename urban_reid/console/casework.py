@@ -14,8 +14,8 @@ from pipeline.governance.authorizations import Opens
 from pipeline.governance.leads import answer_lead, extension, lead_picture, leads, see_lead
 from pipeline.governance.purposes import purposes
 from schemas.errors import InputError
-from schemas.parameters import AuthorizationParameters
-from urban_reid.arguments import checked
+from schemas.parameters import AuthorizationParameters, CaseParameters
+from urban_reid.arguments import checked, checked_arguments
 from urban_reid.console.context import Asking, Here, Sending
 
 routes = APIRouter()
@@ -30,8 +30,9 @@ def cases_page(here: Here, found: Asking) -> HTMLResponse:
 
 
 @routes.post("/cases")
-def open_case(found: Sending, name: Annotated[str, Form(min_length=1, max_length=200)], reason: Reason) -> Response:
-    return _to(f"/cases/{authorizations.open_case(found.store, name, reason=reason)}")
+def open_case(found: Sending, name: Annotated[str, Form()], reason: Reason) -> Response:
+    named = checked_arguments(CaseParameters, name=name).name
+    return _to(f"/cases/{authorizations.open_case(found.store, named, reason=reason)}")
 
 
 @routes.get("/cases/{case}")
