@@ -27,7 +27,7 @@ from pipeline.accuracy.label_file import read_labels
 from pipeline.city.units import read_city_file
 from pipeline.ingest.manifest import _lines
 from pipeline.ingest.video_file import VideoFile
-from pipeline.report.thumbnails import Picture, _thumbnail
+from pipeline.report.thumbnails import Picture, thumbnail
 from reid_core.datasets.cuhk03 import _read_json
 from reid_core.datasets.cuhk03_release import Release
 from reid_core.decoding import decode, read_picture
@@ -41,7 +41,7 @@ doors = {
     "labels": lambda path: list(read_labels(path)),
     "city": read_city_file,
     "picture": read_picture,
-    "thumbnail": lambda path: _thumbnail(Picture("d1/s1/b1/c1", b"", 64, 128, None, 1.0), path.read_bytes()),
+    "thumbnail": lambda path: thumbnail(Picture("d1/s1/b1/c1", b"", 64, 128, None, 1.0), path.read_bytes()),
     "cuhk03": _read_json,
     "release": lambda path: Release(path, "detected").read(1, 1, 1),
     "card": read_card,

@@ -19,7 +19,7 @@ UPDATE city SET kind = CASE
     WHEN NOT EXISTS (SELECT FROM crop WHERE NOT starts_with(source, 'dataset:')) THEN 'data-set'
     ELSE 'live' END;
 UPDATE ingest_batch SET synthetic = true WHERE (SELECT is_demo FROM city);
-REVOKE INSERT, UPDATE ON city FROM urban_reid_app;
+REVOKE INSERT, UPDATE, DELETE ON city FROM urban_reid_app;
 GRANT INSERT (only_one, timezone, digest, is_demo), UPDATE (timezone, digest, is_demo, loaded_at) ON city
     TO urban_reid_app;
 
@@ -120,7 +120,8 @@ CREATE TABLE session (
 CREATE INDEX ON session (account_id);
 ALTER TABLE search_request
     ADD COLUMN session_hash content_key REFERENCES session (hash),
-    ADD COLUMN authorization_id uuid REFERENCES case_authorization (id);
+    ADD COLUMN authorization_id uuid REFERENCES case_authorization (id),
+    ADD COLUMN answer_key uuid NOT NULL DEFAULT gen_random_uuid();      -- for the process that answers it
 """
 
 _GRANTED = """
@@ -135,8 +136,8 @@ RETURN (
     WHERE x = '' OR y = '' OR starts_with(x || '/', y || '/') OR starts_with(y || '/', x || '/')
 );
 
--- What holds now for the token of urban_reid.session or, in the process that answers it, for the unanswered search of
--- urban_reid.request. Anybody may set these variables: only who knows a token or such an id has a grant by it.
+-- What holds now for the token of urban_reid.session or, in the process that answers a search, for the unanswered one
+-- whose key is urban_reid.request. Anybody may set these variables: only who knows a token or a key has a grant by it.
 CREATE FUNCTION granted() RETURNS grant_now
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -145,7 +146,7 @@ DECLARE
     hashed bytea;
     found public.grant_now;
 BEGIN
-    IF (SELECT c.kind <> 'live' FROM public.city AS c) IS NOT FALSE THEN
+    IF coalesce((SELECT c.kind <> 'live' FROM public.city AS c), NOT EXISTS (SELECT FROM public.crop)) THEN
         found.units := '{""}';
         found.is_open := true;
         RETURN found;
@@ -154,17 +155,19 @@ BEGIN
         hashed := sha256(decode(token, 'hex'));
     ELSIF request ~ '^[0-9a-f-]{36}$' THEN
         SELECT r.session_hash INTO hashed FROM public.search_request AS r
-        WHERE r.id = request::uuid AND r.finished_at IS NULL;
+        WHERE r.answer_key = request::uuid AND r.finished_at IS NULL;
     END IF;
+    -- By the clock: a transaction may have begun long ago.
     SELECT a.id, a.name, s.role, CASE WHEN t.id IS NULL THEN s.units ELSE public.units_in_both(s.units, t.units) END,
         t.from_time, t.to_time, t.id, false
     INTO found
     FROM public.session AS s JOIN public.account AS a ON a.id = s.account_id
     LEFT JOIN public.case_authorization AS t ON t.id = s.authorization_id
-    WHERE s.hash = hashed AND s.ended_at IS NULL AND s.expires_at > now() AND a.disabled_at IS NULL
+    WHERE s.hash = hashed AND s.ended_at IS NULL AND s.expires_at > clock_timestamp() AND a.disabled_at IS NULL
         AND (t.id IS NULL OR (t.refused_at IS NULL AND t.revoked_at IS NULL AND t.locked_at IS NULL
-            AND t.expires_at > now()
-            AND (t.approved_at IS NOT NULL OR (t.kind = 'urgent' AND t.asked_at > now() - interval '48 hours'))));
+            AND t.expires_at > clock_timestamp()
+            AND (t.approved_at IS NOT NULL
+                OR (t.kind = 'urgent' AND t.asked_at > clock_timestamp() - interval '48 hours'))));
     RETURN CASE WHEN found.account IS NOT NULL THEN found END;
 END $$;
 REVOKE EXECUTE ON FUNCTION granted() FROM PUBLIC;
@@ -181,7 +184,7 @@ GRANT USAGE ON SEQUENCE account_id_seq, account_role_id_seq TO urban_reid_app;
 """
 
 _DOWN = """
-ALTER TABLE search_request DROP COLUMN session_hash, DROP COLUMN authorization_id;
+ALTER TABLE search_request DROP COLUMN session_hash, DROP COLUMN authorization_id, DROP COLUMN answer_key;
 DROP FUNCTION granted();
 DROP FUNCTION units_in_both(text[], text[]);
 DROP TYPE grant_now;
@@ -195,7 +198,7 @@ ALTER TABLE ingest_batch DROP COLUMN synthetic;
 ALTER TABLE city DROP COLUMN kind;
 REVOKE INSERT (only_one, timezone, digest, is_demo), UPDATE (timezone, digest, is_demo, loaded_at) ON city
     FROM urban_reid_app;
-GRANT INSERT, UPDATE ON city TO urban_reid_app;
+GRANT INSERT, UPDATE, DELETE ON city TO urban_reid_app;
 """
 
 

@@ -52,6 +52,7 @@ CREATE TABLE lead_answer (                  -- somebody was shown a lead's pictu
     shown_at timestamptz NOT NULL DEFAULT now(),
     is_same boolean,
     answered_at timestamptz,
+    answered_in xid8,                       -- the transaction that answered
     PRIMARY KEY (lead_id, account_id),
     CHECK ((is_same IS NULL) = (answered_at IS NULL))
 );
@@ -103,7 +104,7 @@ BEGIN
     IF token ~ '^[0-9a-f]{64}$' THEN
         RETURN sha256(decode(token, 'hex'));
     ELSIF request ~ '^[0-9a-f-]{36}$' THEN
-        RETURN (SELECT r.session_hash FROM public.search_request AS r WHERE r.id = request::uuid);
+        RETURN (SELECT r.session_hash FROM public.search_request AS r WHERE r.answer_key = request::uuid);
     END IF;
     RETURN NULL;
 END $$;
@@ -170,12 +171,20 @@ BEGIN
         NEW.opened_by := g.account;
         NEW.opened_at := now();
         NEW.closed_at := NULL;
+    ELSIF NEW.hold IS DISTINCT FROM OLD.hold AND g.role <> 'supervisor' AND g.account <> OLD.opened_by
+        AND 'requester' <> ALL (public.parts_in_case(OLD.id, g.account)) THEN
+        PERFORM public.refuse('what a case holds is said by a supervisor, or by whoever opened it or asked in it');
     ELSIF OLD.closed_at IS NOT NULL THEN
-        PERFORM public.refuse(format('case %s is closed', OLD.name));
+        IF NEW.hold OR NEW.hold IS NOT DISTINCT FROM OLD.hold THEN      -- a hold ends also after that
+            PERFORM public.refuse(format('case %s is closed', OLD.name));
+        END IF;
+        NEW.closed_at := OLD.closed_at;
     ELSIF NEW.closed_at IS NOT NULL THEN
         NEW.closed_at := now();
         UPDATE public.case_authorization AS a SET revoked_by = g.account, revoked_at = now()
-        WHERE a.case_id = OLD.id AND a.revoked_at IS NULL AND a.refused_at IS NULL AND a.locked_at IS NULL;
+        WHERE a.case_id = OLD.id AND a.revoked_at IS NULL AND a.refused_at IS NULL AND a.locked_at IS NULL
+            AND a.expires_at > now()
+            AND (a.kind <> 'urgent' OR a.approved_at IS NOT NULL OR a.asked_at > now() - interval '48 hours');
     END IF;
     RETURN NEW;
 END $$;
@@ -212,8 +221,8 @@ BEGIN
     ELSIF NEW.expires_at > NEW.asked_at + make_interval(hours => limits.longest_open_h) THEN
         PERFORM public.refuse(format('it expires later than %s hours from now, the most that may be asked for',
             limits.longest_open_h));
-    ELSIF NEW.kind <> 'standing' AND NEW.to_time > NEW.expires_at THEN
-        PERFORM public.refuse('the period ends after the authorization expires');
+    ELSIF NEW.kind <> 'standing' AND NEW.to_time > NEW.asked_at THEN
+        PERFORM public.refuse('the period is not over yet: what cameras are going to see needs the kind standing');
     END IF;
     FOREACH one IN ARRAY NEW.units LOOP
         IF NOT EXISTS (SELECT FROM public.urban_unit AS u WHERE u.code = one) THEN
@@ -261,6 +270,8 @@ BEGIN
                 PERFORM public.refuse('an approval states what the approver was shown');
             END IF;
             PERFORM public.check_part('approver', OLD.case_id, g);
+            UPDATE public.session AS s SET ended_at = now()     -- who approves urgent use looks no longer under it
+            WHERE s.account_id = g.account AND s.authorization_id = OLD.id AND s.ended_at IS NULL;
             NEW.approved_by := g.account;
             NEW.approved_at := now();
         ELSIF NEW.refused_at IS NOT NULL THEN
@@ -294,6 +305,8 @@ BEGIN
     END IF;
     PERFORM public.check_part('requester', (SELECT a.case_id FROM public.case_authorization AS a
         WHERE a.id = g.authorization_id), g);
+    NEW.requested_at := now();
+    NEW.answer_key := gen_random_uuid();
     NEW.finished_at := NULL;
     NEW.account_id := g.account;
     NEW.operator := g.name;
@@ -355,7 +368,18 @@ BEGIN
 END $$;
 CREATE TRIGGER result_rules BEFORE INSERT ON search_hit FOR EACH ROW EXECUTE FUNCTION result_rules();
 CREATE TRIGGER result_rules BEFORE INSERT ON search_evidence FOR EACH ROW EXECUTE FUNCTION result_rules();
-CREATE TRIGGER result_rules BEFORE INSERT ON lead FOR EACH ROW EXECUTE FUNCTION result_rules();
+-- A lead shows a picture of the person that its hit is about.
+CREATE FUNCTION lead_rules() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM public.check_result(NEW.request_id);
+    IF NOT EXISTS (SELECT FROM public.search_hit AS h JOIN public.identity AS i ON i.id = h.identity_id
+        JOIN public.identity_member AS m ON m.identity_id = ANY (i.tracklets || i.id)
+        WHERE h.request_id = NEW.request_id AND h.rank = NEW.rank AND m.crop_id = NEW.crop_id) THEN
+        PERFORM public.refuse('a lead shows a crop of the identity that its hit names');
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER lead_rules BEFORE INSERT ON lead FOR EACH ROW EXECUTE FUNCTION lead_rules();
 CREATE TRIGGER answer_rules BEFORE UPDATE ON search_request FOR EACH ROW
     WHEN (current_user <> 'urban_reid_owner') EXECUTE FUNCTION answer_rules();
 """
@@ -391,6 +415,8 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
         WHEN count(*) FILTER (WHERE NOT w.is_same) >= 2 THEN 'rejected'
         WHEN count(w.is_same) = 2 THEN 'differ' ELSE 'open' END
     FROM public.lead_answer AS w WHERE w.lead_id = of_lead
+        -- Until it is committed, an answer decides nothing: whoever gave it could look, and take it back.
+        AND w.answered_in IS DISTINCT FROM pg_current_xact_id_if_assigned()
 $$;
 
 CREATE FUNCTION verifying_rules() RETURNS trigger
@@ -415,6 +441,7 @@ BEGIN
         PERFORM public.refuse('the lead is decided: two people agreed on it');
     END IF;
     NEW.answered_at := now();
+    NEW.answered_in := pg_current_xact_id();
     RETURN NEW;
 END $$;
 CREATE TRIGGER verifying_rules BEFORE INSERT OR UPDATE ON lead_answer FOR EACH ROW EXECUTE FUNCTION verifying_rules();
@@ -531,7 +558,8 @@ CREATE POLICY written ON search_evidence FOR INSERT TO urban_reid_app WITH CHECK
 """
 
 _GRANTS = """
-GRANT SELECT ON purpose, impact_assessment, authorization_limits, lead_answer TO urban_reid_app;
+GRANT SELECT ON purpose, impact_assessment, authorization_limits TO urban_reid_app;
+GRANT SELECT (lead_id, account_id, shown_at, is_same, answered_at) ON lead_answer TO urban_reid_app;
 GRANT SELECT (id, request_id, unit, crop_id, made_at) ON lead TO urban_reid_app;
 GRANT INSERT (name, description) ON purpose TO urban_reid_app;
 GRANT UPDATE (retired_at) ON purpose TO urban_reid_app;
@@ -562,6 +590,7 @@ _FUNCTIONS = (
     "search_rules()",
     "check_result(uuid)",
     "result_rules()",
+    "lead_rules()",
     "answer_rules()",
     "case_of_request(uuid)",
     "case_of_lead(uuid)",

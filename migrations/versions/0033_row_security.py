@@ -51,6 +51,27 @@ BEGIN
         ELSE (SELECT a.case_id FROM public.case_authorization AS a
             WHERE a.id = g.authorization_id AND g.units <> '{}' AND g.role IN ('operator', 'supervisor')) END;
 END $$;
+-- The key of an unanswered search, by which the process that answers it works under the session that asked.
+CREATE FUNCTION search_key(request uuid) RETURNS uuid
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT r.answer_key FROM public.search_request AS r WHERE r.id = request AND r.finished_at IS NULL
+$$;
+REVOKE EXECUTE ON FUNCTION search_key(uuid) FROM PUBLIC;
+-- Whose word it is, is not for the caller to say.
+CREATE FUNCTION retention_rules() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    g public.grant_now := public.acting('a rule of retention', 'administrator');
+BEGIN
+    NEW.set_by := coalesce(g.name, NEW.set_by);
+    RETURN NEW;
+END $$;
+CREATE TRIGGER retention_rules BEFORE INSERT ON retention FOR EACH ROW EXECUTE FUNCTION retention_rules();
+CREATE FUNCTION confirmation_rules() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    NEW.operator := coalesce((public.granted()).name, NEW.operator);
+    RETURN NEW;
+END $$;
+CREATE TRIGGER confirmation_rules BEFORE INSERT ON confirmation FOR EACH ROW EXECUTE FUNCTION confirmation_rules();
 -- Whether it may read who is sought, and why.
 CREATE FUNCTION reads_cases() RETURNS boolean LANGUAGE sql STABLE
 RETURN (SELECT g.is_open OR g.role IN ('operator', 'supervisor', 'auditor') FROM public.granted() AS g);
@@ -167,6 +188,13 @@ GRANT SELECT ON alembic_version, city, urban_unit, camera_overlap, walk, camera_
     audit_chain, crop, crop_truth, context_frame, crop_embedding, identity, identity_now, identity_member,
     identity_event, prototype, match_decision, erased_group, retention TO urban_reid_app;
 GRANT INSERT ON retention TO urban_reid_app;
+GRANT EXECUTE ON FUNCTION search_key(uuid) TO urban_reid_worker;
+DO $$ BEGIN
+    REVOKE SELECT ON search_request FROM urban_reid_app;
+    EXECUTE (SELECT format('GRANT SELECT (%s) ON search_request TO urban_reid_app', string_agg(attname, ', '))
+        FROM pg_attribute WHERE attrelid = 'search_request'::regclass AND attnum > 0 AND NOT attisdropped
+        AND attname <> 'answer_key');
+END $$;
 ALTER VIEW identity_now SET (security_invoker = true);
 """
 _NO_POLICIES = """
@@ -190,6 +218,16 @@ DROP FUNCTION seen_time();
 DROP FUNCTION seen_authorizations();
 DROP FUNCTION seen_case();
 DROP FUNCTION reads_cases();
+DROP FUNCTION search_key(uuid);
+DROP TRIGGER retention_rules ON retention;
+DROP FUNCTION retention_rules();
+DROP TRIGGER confirmation_rules ON confirmation;
+DROP FUNCTION confirmation_rules();
+DO $$ BEGIN
+    EXECUTE (SELECT format('REVOKE SELECT (%s) ON search_request FROM urban_reid_app', string_agg(attname, ', '))
+        FROM pg_attribute WHERE attrelid = 'search_request'::regclass AND attnum > 0 AND NOT attisdropped);
+    GRANT SELECT ON search_request TO urban_reid_app;
+END $$;
 DROP FUNCTION audited_units();
 DROP FUNCTION unit_patterns(text[]);
 """

@@ -121,7 +121,8 @@ def untold(store: Store, now: datetime) -> list[Message]:
 def tell(store: Store, hook: Hook, now: datetime) -> str | None:
     """Sends what waits. Returns why not all of it was taken, without the address; None if it was.
 
-    A message that is refused holds up no other; a receiver that does not answer holds up all.
+    A message that is refused holds up those of the same outage, so that "up" never comes before "down", and no others;
+    a receiver that does not answer holds up all.
     """
     import httpx
 
@@ -132,12 +133,16 @@ def tell(store: Store, hook: Hook, now: datetime) -> str | None:
     try:
         with httpx.Client(timeout=ANSWER_WITHIN_S) as client:
             while messages and fault is None:
+                refused: set[int] = set()
                 for message in messages:
+                    if message.outage in refused:
+                        continue
                     status = client.post(hook.url, **_request(hook, message)).status_code
                     if 200 <= status < 300:
                         _mark(store, message)
                     else:
                         fault = f"answers with status {status}"
+                        refused.add(message.outage)
                 messages = untold(store, now)
     except httpx.TimeoutException:
         return f"does not answer within {ANSWER_WITHIN_S:.0f} s"

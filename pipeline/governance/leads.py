@@ -110,7 +110,8 @@ def answer_lead(store: Store, lead: str, *, is_same: bool, reason: str) -> tuple
         if not connection.execute(text(sql), {"same": is_same, "lead": found.id}).all():
             raise InputError(f"look at the pictures first: `urban-reid leads show {str(found.id)[:8]} --out FOLDER`")
         note(store, connection, Action.LEAD_ANSWER, found, reason=reason, details={"is_same": is_same})
-        verdict: str = connection.scalar(text("SELECT lead_verdict(:lead)"), {"lead": found.id})
+    with store.signed_in() as connection:  # an answer counts from its commit on
+        verdict: str = connection.execute(text("SELECT lead_verdict(:lead)"), {"lead": found.id}).scalar_one()
     return found.id, verdict
 
 

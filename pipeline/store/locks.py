@@ -41,7 +41,8 @@ def unit_lock(store: Store, unit: str, on_wait: Callable[[str], None] | None = N
     """Holds the lock of `unit`, on a connection of its own, after waiting until no other process holds it.
 
     `on_wait` is called once for each process waited for, with a line such as `waiting for d1/s1: urban-reid resolve
-    (process 4711) has held it since 2026-01-01 09:00:00 CET`, in the city's time zone. Raises StoreUnavailable if the
+    (process 4711) has held it since 2026-01-01 09:00:00 CET`, in the city's time zone. A user-supplied server tells no
+    time where its login is none of our roles. Raises StoreUnavailable if the
     connection is lost.
     """
     with unit_locks(store, [unit], on_wait):

@@ -69,6 +69,9 @@ def revision(settings: Settings) -> tuple[str | None, str]:
         if settings.database_url is not None:
             url = user_supplied.supplied_url(settings)
             with session(lambda: user_supplied.connect(url)) as connection:
+                with closing(connection.connection.cursor()) as cursor:
+                    if roles.may_become(cursor, roles.APP):
+                        cursor.execute(f"SET ROLE {roles.APP}")
                 return current(connection), head()
         if not exists(settings.home):
             return None, head()

@@ -26,6 +26,7 @@ from schemas.errors import StoreError
 from schemas.settings import Settings
 
 #: No query: after one, the isolation of a transaction can no longer be set.
+_KEY = sqlalchemy.text("SELECT search_key(:request)")
 _SESSION = sqlalchemy.text("SET LOCAL urban_reid.session = :token; SET LOCAL urban_reid.request = :request")
 
 
@@ -151,9 +152,14 @@ class Store:
         was asked for and not answered, in a process without a session; then what its session allows. Errors: as
         `begin`.
         """
-        token = "" if request else session_token(self.settings)
+        token, key = "", None
+        if request is None:
+            token = session_token(self.settings)
+        else:
+            with self.begin() as connection:
+                key = connection.scalar(_KEY, {"request": request})
         with self._transaction(roles.APP) as connection:
-            connection.execute(_SESSION, {"token": token, "request": str(request or "")})
+            connection.execute(_SESSION, {"token": token, "request": str(key or "")})
             yield connection
 
     def signing_in(self) -> AbstractContextManager[Connection]:

@@ -100,7 +100,11 @@ def test_one_asks_and_another_approves_who_sees_what_it_would_open(governed: Gov
         ({"expires_at": datetime.now(UTC) + timedelta(days=40)}, "expires later than 720 hours"),
         (
             {"to_time": datetime.now(UTC) + timedelta(days=9), "from_time": datetime.now(UTC) + timedelta(days=5)},
-            "after",
+            "the period is not over yet",
+        ),
+        (
+            {"to_time": datetime.now(UTC) + timedelta(hours=1), "from_time": datetime.now(UTC)},
+            "kind standing",
         ),
         ({"purpose": "curiosity"}, "curiosity is no purpose of the list"),
         ({"kind": "urgent"}, "urgent use is off"),
@@ -242,7 +246,7 @@ def test_a_refused_or_revoked_one_holds_no_more_and_a_closed_case_ends_all(gover
     assert case.hold and case.closed_at is not None and row.state == "revoked"
     assert not granted(governed, "anna", authorization)
     changes: list[Callable[[], object]] = [
-        lambda: hold_case(store, "closed", hold=False, reason="over"),
+        lambda: hold_case(store, "closed", hold=True, reason="again"),
         lambda: ask(store, "closed", asked()),
     ]
     for change in changes:
@@ -251,6 +255,24 @@ def test_a_refused_or_revoked_one_holds_no_more_and_a_closed_case_ends_all(gover
             change()
     with pytest.raises(InputError, match="there is no case 'none'"):
         show_case(store, "none")
+
+
+def test_a_case_closes_whatever_has_ended_in_it_and_its_hold_ends_after_that(governed: Governed) -> None:
+    store = governed.store
+    authorization = governed.authorized("ended")
+    governed.past_rules(
+        "UPDATE case_authorization SET asked_at = now() - interval '2 h', expires_at = now() WHERE id = %s",
+        authorization,
+    )
+    governed.as_("dora")
+    with pytest.raises(NotAllowed, match="said by a supervisor, or by whoever opened it"):
+        hold_case(store, "ended", hold=True, reason="mine")
+    governed.as_("anna")
+    hold_case(store, "ended", hold=True, reason="court")
+    close_case(store, "ended", reason="over")
+    hold_case(store, "ended", hold=False, reason="the court is done")
+    case, (row,) = show_case(store, "ended")
+    assert case.closed_at is not None and not case.hold and row.state == "expired"
 
 
 def test_urgent_use_begins_at_once_and_is_locked_without_approval(governed: Governed) -> None:

@@ -11,11 +11,11 @@ from pydantic import SecretStr
 from sqlalchemy import Connection, text
 
 from pipeline.city.units import read_city_file, store_city
-from pipeline.governance.audit import Action, read_audit
+from pipeline.governance.audit import Action, audit, read_audit
 from pipeline.governance.doors import Grant, check_authorized, check_role, grant_of
 from pipeline.ingest.batches import Source, open_batch
 from pipeline.store import Store, embedded
-from schemas.errors import NotAllowed
+from schemas.errors import NotAllowed, StoreError
 from schemas.settings import Settings
 from tests.helpers.homes import become_live, past_case_rules, superuser_of, unbound
 
@@ -189,3 +189,31 @@ def test_without_two_accounts_a_refusal_says_how_to_make_them(
     become_live(superuser_of(server, settings))
     with pytest.raises(NotAllowed, match="it takes two people: make an administrator with `urban-reid accounts add"):
         check_authorized(store, "d1", "a search")
+
+
+def test_what_nobody_signed_in_writes_says_so_and_is_no_rule(live: Store) -> None:
+    live.settings = live.settings.model_copy(update={"token": None})
+    with live.signed_in() as connection:
+        audit(connection, "urban-reid", Action.CASE_LOCK, details={})
+    with live.owning() as connection:
+        assert read_audit(connection, last=1)[0].actor == "urban-reid (not signed in)"
+    rule = "INSERT INTO retention (unit, level, hours, set_by, reason) VALUES ('', 'camera', NULL, 'ada', 'because')"
+    with pytest.raises(NotAllowed, match="a rule of retention needs an account"), live.signed_in() as connection:
+        connection.execute(text(rule))
+
+
+def test_a_session_ends_also_within_a_transaction(
+    server: embedded.EmbeddedServer, settings: Settings, live: Store, beyond: Beyond
+) -> None:
+    with beyond() as connection:
+        sign_in(connection, authorization=authorization(connection))
+    with live.signed_in() as connection:
+        assert grant_of(connection) is not None
+        with superuser_of(server, settings)() as other, other.cursor() as cursor:
+            cursor.execute("UPDATE session SET expires_at = clock_timestamp()")
+        assert grant_of(connection) is None
+
+
+def test_a_live_home_stays_live_without_its_city(live: Store) -> None:
+    with pytest.raises(StoreError, match="permission denied"), live.begin() as connection:
+        connection.execute(text("DELETE FROM city"))

@@ -31,7 +31,7 @@ from pipeline.search.request import read_request, request_search, upload_probe
 from pipeline.search.search import search
 from pipeline.store import embedded
 from pipeline.training.confirmations import confirm
-from schemas.errors import InputError, NotAllowed
+from schemas.errors import InputError, NotAllowed, StoreError
 from schemas.parameters import LEAD, SearchParameters, SearchResult
 from schemas.times import from_us, to_us
 from tests.helpers.governed import Governed, asked
@@ -250,6 +250,59 @@ def test_sql_of_the_program_forges_no_result_and_no_answer(case: Case, tmp_path:
     case.governed.as_("cleo", UUID(under))
     with pytest.raises(Exception, match=r"permission denied|answered once|under an authorization of its case"):
         rows(case, sql)
+
+
+def test_a_searchs_id_is_no_session(case: Case) -> None:
+    """The id is read by others of the case, by auditors and by Prefect; the key is the answering process's."""
+    store, town = case.town.store, case.town
+    authorization = case.governed.authorized("ids")
+    case.governed.as_("anna", authorization)
+    parameters = SearchParameters(unit="d1", reason="a child is missed", operator="me", top=3, crop_key=case.crop)
+    request = request_search(store, town.model, parameters)
+    case.governed.as_(None)
+    with store.signed_in(request) as connection:
+        assert connection.scalar(text("SELECT (granted()).name")) == "anna"
+    case.governed.as_("cleo", authorization)
+    with store.signed_in() as connection:
+        connection.execute(text("SELECT set_config('urban_reid.session', '', true)"))
+        connection.execute(text("SELECT set_config('urban_reid.request', :id, true)"), {"id": str(request)})
+        assert connection.scalar(text("SELECT (granted()).account")) is None
+    for sql in ("SELECT answer_key FROM search_request", f"SELECT search_key('{request}')"):
+        with pytest.raises(StoreError, match="permission denied"):
+            rows(case, sql)
+
+
+def test_a_lead_shows_a_crop_of_the_person_of_its_hit(case: Case) -> None:
+    authorization = case.governed.authorized("another's picture")
+    case.governed.as_("anna", authorization)
+    parameters = SearchParameters(unit="d1", reason="a child is missed", operator="me", top=3, crop_key=case.crop)
+    request = request_search(case.town.store, case.town.model, parameters)
+    hit = (
+        f"INSERT INTO search_hit (request_id, rank, identity_id, model_id, distance) SELECT '{request}', 1, i.id, "
+        f"{case.town.model.id}, 0 FROM identity_now i WHERE i.unit = 'd1' ORDER BY i.id LIMIT 1 RETURNING identity_id"
+    )
+    stranger = (
+        f"INSERT INTO lead (request_id, rank, unit, crop_id) SELECT '{request}', 1, 'd1', min(m.crop_id) "
+        "FROM identity i JOIN identity_member m ON m.identity_id = ANY (i.tracklets) WHERE i.unit = 'd1' AND i.id <> {}"
+    )
+    refused = pytest.raises(NotAllowed, match="a lead shows a crop of the identity that its hit names")
+    with refused, case.town.store.signed_in() as connection:
+        identity = connection.execute(text(hit)).scalar_one()
+        connection.execute(text(stranger.format(identity)))
+
+
+def test_an_answer_decides_nothing_before_its_commit(case: Case, tmp_path: Path) -> None:
+    """Else the second of two could see what follows from an answer, the first one's and the score, and take it back."""
+    authorization, lead = case.lead("looking ahead")
+    case.says("cleo", authorization, lead, True, tmp_path / "cleo")
+    case.governed.as_("dora", authorization)
+    show_lead(case.town.store, case.town.crops, str(lead), tmp_path / "dora")
+    with case.town.store.signed_in() as connection:
+        connection.execute(text("UPDATE lead_answer SET is_same = true WHERE lead_id = :lead"), {"lead": lead})
+        assert connection.scalar(text("SELECT lead_verdict(:lead)"), {"lead": lead}) == "open"
+        seen = "SELECT (SELECT count(*) FROM lead_answer WHERE lead_id = :lead), (SELECT count(*) FROM search_hit)"
+        assert tuple(connection.execute(text(seen), {"lead": lead}).one()) == (1, 0)
+    assert rows(case, f"SELECT lead_verdict('{lead}')")[0][0] == "confirmed"
 
 
 def test_evidence_of_a_confirmed_match_verifies_anywhere_and_shows_each_change(case: Case, tmp_path: Path) -> None:

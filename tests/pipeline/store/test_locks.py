@@ -1,6 +1,5 @@
 """Locks of units."""
 
-import re
 import subprocess
 import sys
 import threading
@@ -78,9 +77,8 @@ def test_a_wait_names_the_holder_and_ends_when_that_process_is_killed(store: Sto
         waiting = threading.Thread(target=work)
         waiting.start()
         line = lines.get(timeout=60)
-        assert re.fullmatch(
-            rf"waiting for d1/s1: urban-reid resolve \(process {other.pid}\) has held it since [0-9: -]{{19}} JST", line
-        )
+        # The login of this server is none of our roles, and is not told when.
+        assert line == f"waiting for d1/s1: urban-reid resolve (process {other.pid}) has held it"
         assert not done.is_set()
         other.kill()
         waiting.join(timeout=60)
