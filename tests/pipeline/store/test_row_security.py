@@ -469,6 +469,6 @@ def test_row_security_is_forced_on_each_table_that_the_program_reads_but_states(
 def test_what_a_session_may_is_asked_once_a_statement(store: Store) -> None:
     with signed_in(store, "operator").signed_in() as connection:
         for table in PERSONS:
-            plan = "\n".join(connection.scalars(text(f"EXPLAIN (VERBOSE, COSTS OFF) SELECT * FROM {table}")))
+            plan = "\n".join(connection.scalars(text(f"EXPLAIN (VERBOSE, COSTS OFF) SELECT 1 FROM {table}")))
             asked = [line for line in plan.splitlines() if re.search(r"\b(granted|seen_\w+)\(\)", line)]
             assert asked and all("Output:" in line for line in asked), plan  # an InitPlan each, and in no filter

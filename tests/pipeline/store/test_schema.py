@@ -35,7 +35,16 @@ _CAMERAS = ["camera_feed", "camera_health", "camera_outage", "camera_file", "con
 _LEARNING = ["learning", "learning_id"]
 _AUDIT = ["salt", "commitment", "audit_chain"]
 _SPACES = ["base_id", "has_features", "base_has_features"]
-_ACCOUNTS = ["kind", "synthetic", "account", "account_role", "session", "session_hash", "authorization_id"]
+_ACCOUNTS = [
+    "kind",
+    "synthetic",
+    "account",
+    "account_role",
+    "session",
+    "session_hash",
+    "authorization_id",
+    "answer_key",
+]
 _CASES = [
     "case_file",
     "case_authorization",
