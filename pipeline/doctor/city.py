@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -29,7 +29,7 @@ from schemas.errors import UrbanReidError
 from schemas.settings import Settings
 from schemas.text import byte_size
 
-_NAMES = ("rows", "pictures", "files", "context", "keys", "models", "clock", "growth")
+_NAMES = ("rows", "keys", "pictures", "files", "context", "models", "clock", "growth")
 _SLACK = timedelta(seconds=60)
 _DAYS = 7
 _ENOUGH_DAYS, _YEARS = 30, 1000
@@ -59,14 +59,22 @@ def check_city(settings: Settings) -> Iterator[Check]:
             yield from (unknown(name, "needs the database") for name in _NAMES)
             return
         yield from checks
-        yield from _pictures(store)
-        yield check_context_frames(store)
         yield check_keys(store.settings)
+        yield from _with_keys(lambda: [*_pictures(store)], "pictures", "files")
+        yield from _with_keys(lambda: [check_context_frames(store)], "context")
         yield _models(store)
         yield _clock(store)
         yield _growth(store)
         yield check_detectors(store)
         yield from check_cameras(store)
+
+
+def _with_keys(look: Callable[[], list[Check]], *names: str) -> list[Check]:
+    """Checks that ask for pictures' names, which the keys give; unknown where these cannot be read."""
+    try:
+        return look()
+    except UrbanReidError:  # which the check of keys says
+        return [unknown(name, "needs the key file and the keys that it wraps") for name in names]
 
 
 def _to_upgrade(found: str) -> Iterator[Check]:
@@ -187,7 +195,7 @@ def check_keys(settings: Settings) -> Check:
     keys = DataKeys(settings)
     paths = list(keys.paths())
     try:
-        for path in paths[-1:]:
+        for path in paths:
             keys.find(path.parent.name, date.fromisoformat(path.name))
         found = keys_of(settings)
     except UrbanReidError as error:

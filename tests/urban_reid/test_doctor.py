@@ -57,10 +57,10 @@ def test_a_whole_home_has_nothing_to_do(town: Town, lines: list[str], doctor: Do
             "versions",
             "database",
             "rows",
+            "keys",
             "pictures",
             "files",
             "context",
-            "keys",
             "models",
             "clock",
             "growth",
@@ -124,6 +124,23 @@ def test_a_broken_home(town: Town, lines: list[str], doctor: Doctor, run: Run, s
         assert f"to do    {name}" in page
         assert f"-> {found[name]['remedy']}" in page
     assert "\x1b" not in page
+
+
+@pytest.mark.parametrize("fault", ["missing", "open to others"])
+def test_without_its_key_file_a_home_is_looked_at_to_the_end(
+    town: Town, lines: list[str], doctor: Doctor, fault: str
+) -> None:
+    town.take_in(lines[:4])
+    file = town.store.settings.home / "key-file"
+    if fault == "missing":
+        file.rename(file.with_name("elsewhere"))
+    else:
+        file.chmod(0o644)
+    code, found = doctor()
+    assert code == 1
+    assert (found["keys"]["state"], str(file) in found["keys"]["found"]) == ("to do", True)
+    assert [found[name]["state"] for name in ("pictures", "files", "context")] == ["unknown", "unknown", "ok"]
+    assert found["models"]["state"] == "ok"
 
 
 def test_fix_closes_the_home_and_changes_nothing_else(town: Town, lines: list[str], doctor: Doctor) -> None:
