@@ -37,6 +37,9 @@ class KeyService(Protocol):
     def wraps_so(self, wrapped: bytes) -> bool:
         """Whether it was wrapped by the key that wraps now, and not by an earlier one."""
 
+    def name(self) -> str:
+        """The name of the key that wraps now, which does not tell it."""
+
     def renew(self) -> str:
         """Has another key wrap from now on; returns its name. What earlier ones wrapped still unwraps."""
 
@@ -76,6 +79,9 @@ class KeyFile:
 
     def wraps_so(self, wrapped: bytes) -> bool:
         return wrapped[:_ID] == _id(_read(self.path))
+
+    def name(self) -> str:
+        return _id(_read(self.path)).hex()
 
     def renew(self) -> str:
         with locked(self.path.with_name(f"{self.path.name}.lock")):

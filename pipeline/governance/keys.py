@@ -1,6 +1,7 @@
 """The keys of a data directory as their keepers see them: what there is, and a new key file."""
 
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 from pipeline.encryption.data_keys import DataKeys
@@ -12,19 +13,27 @@ from schemas.settings import Settings
 
 @dataclass(frozen=True)
 class Keys:
-    """The key file, whether it lies in the data directory, and how many days have a key, by district or owner."""
+    """The key file and its id (None: none yet), whether it lies in the data directory, and the days with a key.
+
+    Days: how many have one, by district or owner.
+    """
 
     file: Path
+    id: str | None
     within_home: bool
     days: dict[str, int]
 
 
 def keys_of(settings: Settings) -> Keys:
-    days: dict[str, int] = {}
-    for path in DataKeys(settings).paths():
+    """Reads the key file, and the newest day's key with it. Raises HomeError, StoreError."""
+    keys, days = DataKeys(settings), dict[str, int]()
+    for path in (paths := list(keys.paths())):
         days[path.parent.name] = days.get(path.parent.name, 0) + 1
     file = key_file(settings)
-    return Keys(file, file.is_relative_to(settings.home), days)
+    for path in paths[-1:]:
+        keys.find(path.parent.name, date.fromisoformat(path.name))
+    name = key_service(settings).name() if paths or file.exists() else None
+    return Keys(file, name, file.is_relative_to(settings.home), days)
 
 
 def renew_key(store: Store, *, operator: str, reason: str) -> int:

@@ -12,15 +12,16 @@ app = typer.Typer(help="The keys that encrypt pictures and backups.", no_args_is
 
 @app.command(epilog="Example: urban-reid keys show")
 def show(as_json: AsJson = False) -> None:
-    """Show where the key file is, and of how many days there are keys. Shows no key."""
+    """Show where the key file is, its id, and of how many days there are keys. Tries one of these; shows none."""
     from pipeline.governance.keys import keys_of
 
     found = keys_of(settings())
     if as_json:
-        print_json({"file": str(found.file), "within_home": found.within_home, "days": found.days})
+        print_json({"file": str(found.file), "id": found.id, "within_home": found.within_home, "days": found.days})
         return
     where = ", in the data directory" if found.within_home else ""
-    out().print(f"key file {shown(found.file)}{where}", soft_wrap=True)
+    what = f", id {found.id}" if found.id else ", which the first picture makes"
+    out().print(f"key file {shown(found.file)}{where}{what}", soft_wrap=True)
     table = Table("of", "days")
     for owner, days in found.days.items():
         table.add_row(shown(owner), str(days))
