@@ -17,7 +17,7 @@ from urban_reid.console.context import Console, SignInNeeded
 from urban_reid.console.pages import Pages
 from urban_reid.console.pictures import Thumbnails
 from urban_reid.console.searching import Searches
-from urban_reid.console.visitors import Visitors
+from urban_reid.console.visitors import COOKIE, Visitors
 
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
@@ -28,8 +28,18 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+#: A picture and what stands beside it, bytes.
+_LARGEST_FORM = 21_000_000
 #: Where a form may come from, as browsers say it.
 _OWN = ("same-origin", "none")
+
+
+def _is_large(request: Request) -> bool:
+    """Whether a form may be larger than any of ours: it says so, or it does not say how large it is."""
+    if request.method != "POST":
+        return False
+    length = request.headers.get("content-length", "")
+    return not length.isdecimal() or int(length) > _LARGEST_FORM
 
 
 def make_app(store: Store, hosts: list[str]) -> FastAPI:
@@ -49,6 +59,10 @@ def make_app(store: Store, hosts: list[str]) -> FastAPI:
     async def headers(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
         if request.method == "POST" and request.headers.get("sec-fetch-site", "same-origin") not in _OWN:
             answer: Response = PlainTextResponse("this form was sent by another site", 403)
+        elif _is_large(request):  # before it is read
+            answer = PlainTextResponse(f"what was sent is larger than {_LARGEST_FORM // 1_000_000} MB", 413)
+        elif request.method == "POST" and COOKIE not in request.cookies and request.url.path != "/sign-in":
+            answer = RedirectResponse("/sign-in", 303)
         else:
             answer = await go_on(request)
         for name, value in _HEADERS.items():

@@ -187,6 +187,14 @@ def test_what_there_is_not_is_said(client: TestClient, path: str, status: int, s
     assert said in answer.text
 
 
+def test_large_forms_and_forms_of_nobody_are_not_read(client: TestClient) -> None:
+    too_large = {"content-length": "22000000", "content-type": "multipart/form-data; boundary=x"}
+    assert client.post("/search", content=b"x", headers=too_large).status_code == 413
+    client.cookies.clear()
+    sent = client.post("/search", data={"unit": "d1"}, files={"upload": ("a.jpg", b"x")})
+    assert sent.headers["location"] == "/sign-in"
+
+
 def test_what_is_no_picture_is_said(client: TestClient) -> None:
     fields = {"unit": "d1", "reason": "case 17", "form_key": form_key(client)}
     answer = client.post("/search", data=fields, files={"upload": ("person.jpg", b"no picture")})
