@@ -249,29 +249,44 @@ def sign_out(store: Store) -> Session | None:
 
 
 def list_tokens(store: Store) -> Sequence[Session]:
-    """The tokens for scripts of whoever is signed in, that hold. Raises NotAllowed if nobody is."""
+    """The tokens for scripts of whoever is signed in, that hold; an administrator sees everybody's.
+
+    Raises NotAllowed if nobody is signed in.
+    """
     with acting(store) as (connection, session):
         return _tokens(connection, session)
 
 
-def revoke_token(store: Store, name: str) -> None:
-    """Ends a token for scripts of whoever is signed in. Raises InputError, NotAllowed."""
+def revoke_token(store: Store, name: str, *, account: str | None = None) -> None:
+    """Ends a token for scripts of whoever is signed in, or of the account that an administrator names.
+
+    Raises InputError, NotAllowed.
+    """
     with acting(store) as (connection, session):
-        found = [one for one in _tokens(connection, session) if one.name == name]
+        tokens = _tokens(connection, session)
+        whose = account or (session.account if session else "")
+        if session is not None and whose != session.account and session.role is not Role.ADMINISTRATOR:
+            raise NotAllowed(f"tokens of others are ended by an administrator, and {session.account} is {session.role}")
+        found = [one for one in tokens if (one.account, one.name) == (whose, name)]
         if not found:
-            raise InputError(f"there is no token {name[:80]!r}; `urban-reid tokens list` shows those that there are")
+            raise InputError(
+                f"of {whose[:80]}'s tokens none is called {name[:80]!r}: `urban-reid tokens list` shows those that "
+                "there are, and --account says whose it is"
+            )
         for one in found:
-            _end(connection, one)
+            _end(connection, one, session)
 
 
 def _tokens(connection: Connection, session: Session | None) -> Sequence[Session]:
     if session is None:
         raise NotAllowed("nobody is signed in, whose tokens these could be: sign in with `urban-reid login`")
-    return _find(connection, "s.account_id = :account AND s.name IS NOT NULL", account=session.account_id)
+    whose = "true" if session.role is Role.ADMINISTRATOR else "s.account_id = :account"
+    return _find(connection, f"{whose} AND s.name IS NOT NULL", account=session.account_id)
 
 
-def _end(connection: Connection, session: Session) -> None:
+def _end(connection: Connection, session: Session, by: Session | None = None) -> None:
     details = {"role": session.role} | ({"token": session.name} if session.name else {})
+    details |= {"account": session.account} if by is not None and by.account_id != session.account_id else {}
     audit(connection, session.account, Action.SESSION_END, details=details)  # while it is still the actor
     connection.execute(text("UPDATE session SET ended_at = now() WHERE hash = :hash"), {"hash": session.hash})
 

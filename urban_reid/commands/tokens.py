@@ -49,7 +49,7 @@ def add(
 
 @app.command("list", epilog="Example: urban-reid tokens list")
 def list_(as_json: AsJson = False) -> None:
-    """List the tokens of whoever is signed in, without what they are."""
+    """List the tokens of whoever is signed in, for an administrator everybody's, without what they are."""
     from pipeline.governance.sessions import list_tokens
     from pipeline.store import Store
 
@@ -61,21 +61,27 @@ def list_(as_json: AsJson = False) -> None:
     if not tokens:
         say("there is none; `urban-reid tokens add NAME` makes one")
         return
-    table = Table("token", "role", "units", "made (UTC)", "until (UTC)")
+    table = Table("token", "account", "role", "units", "made (UTC)", "until (UTC)")
     for token in tokens:
         times = (f"{token.made_at:%Y-%m-%d %H:%M}", f"{token.expires_at:%Y-%m-%d %H:%M}")
-        table.add_row(*map(shown, (token.name, token.role, units_text(token), *times)))
+        table.add_row(*map(shown, (token.name, token.account, token.role, units_text(token), *times)))
     out().print(table)
 
 
 @app.command(epilog="Example: urban-reid tokens revoke nightly-export")
-def revoke(name: TokenName, as_json: AsJson = False) -> None:
-    """End a token of whoever is signed in."""
+def revoke(
+    name: TokenName,
+    account: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Whose; an administrator's choice. Your own unless given.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """End a token of whoever is signed in; an administrator ends anybody's."""
     from pipeline.governance.sessions import revoke_token
     from pipeline.store import Store
 
     with Store.open(settings(), "urban-reid tokens") as store:
-        revoke_token(store, name)
+        revoke_token(store, name, account=account)
     if as_json:
         print_json({"token": name, "outcome": "revoked"})
     else:

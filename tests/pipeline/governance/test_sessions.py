@@ -240,7 +240,7 @@ def test_tokens_for_scripts_have_names_and_outlive_a_shift(people: Store) -> Non
         list_tokens(people)
     become(people, "anna")
     assert list_tokens(people) == []
-    with pytest.raises(InputError, match="there is no token 'nightly'"):
+    with pytest.raises(InputError, match=r"of .*'s tokens none is called 'nightly'"):
         revoke_token(people, "nightly")
     become(people, "cleo")
     assert list_tokens(people) == [session]
@@ -295,3 +295,19 @@ def test_who_may_not_work_under_an_authorization(people: Store, superuser: Super
     with pytest.raises(NotAllowed, match="there is no authorization"):
         sign_in(people, "anna", PASSWORD, authorization=uuid4())
     assert rows(people, Action.SESSION_START) == []
+
+
+def test_an_administrator_sees_and_ends_everybodys_tokens_and_nobody_else_does(people: Store) -> None:
+    _, token = sign_in(people, "cleo", PASSWORD, token="nightly", lasts=timedelta(days=30))
+    become(people, "anna")
+    with pytest.raises(NotAllowed, match="tokens of others are ended by an administrator, and anna is operator"):
+        revoke_token(people, "nightly", account="cleo")
+    become(people, "zoe")
+    assert list_tokens(people) == [token]
+    with pytest.raises(InputError, match="of zoe's tokens none is called 'nightly'"):
+        revoke_token(people, "nightly")
+    revoke_token(people, "nightly", account="cleo")
+    assert list_tokens(people) == []
+    with people.owning() as connection:
+        row = read_audit(connection, last=1)[0]
+    assert (row.actor, row.action, row.details["account"]) == ("zoe", Action.SESSION_END, "cleo")
