@@ -33,6 +33,8 @@ FromTime = Annotated[
     str | None, typer.Option("--from", metavar="TIME", help="Start, with a time zone: 2026-01-01T08:00:00Z.")
 ]
 ToTime = Annotated[str | None, typer.Option("--to", metavar="TIME", help="End, with a time zone.")]
+#: What is said of the first digits of an authorization's id where the whole is needed.
+WHOLE_ID = "write the whole id of the authorization, 36 characters, as `urban-reid cases show CASE` prints it"
 
 
 def moment(text: str | None) -> datetime | None:

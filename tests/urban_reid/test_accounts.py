@@ -107,6 +107,12 @@ def test_a_token_is_printed_once_and_works_from_the_environment(
     assert found(run_here, "whoami") == {"account": None}
 
 
+def test_the_first_digits_of_an_authorization_are_not_enough(run_here: Run) -> None:
+    for command in (("login", "anna"), ("tokens", "add", "nightly")):
+        said = error_of(run_here(*command, "--authorization", "0648b8fc"), 2)
+        assert "write the whole id of the authorization, 36 characters" in said
+
+
 @pytest.mark.parametrize("text", ["", "one\ntwo\n", "one\ntwo\nthree"])
 def test_stdin_holds_one_password_and_nothing_else(run_here: Run, type_in: Type, text: str) -> None:
     type_in(text)

@@ -7,7 +7,7 @@ import typer
 
 from schemas.roles import Role
 from schemas.settings import settings
-from urban_reid.arguments import AsJson
+from urban_reid.arguments import WHOLE_ID, AsJson
 from urban_reid.output import out, print_json, shown
 from urban_reid.passwords import ask
 
@@ -17,8 +17,18 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 AsRole = Annotated[Role | None, typer.Option("--role", help="As what, for an account with several roles.")]
+
+
+def _whole_id(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise typer.BadParameter(WHOLE_ID) from None
+
+
 UnderAuthorization = Annotated[
-    UUID | None, typer.Option("--authorization", metavar="ID", help="Work under this authorization of a case.")
+    UUID | None,
+    typer.Option("--authorization", metavar="ID", help="Work under this authorization of a case.", parser=_whole_id),
 ]
 
 

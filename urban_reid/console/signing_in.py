@@ -9,6 +9,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from pipeline.governance.sessions import end_session, sign_in
 from schemas.errors import InputError, NotAllowed
 from schemas.roles import Role
+from urban_reid.arguments import WHOLE_ID
 from urban_reid.console.context import Console, Here, Sending
 from urban_reid.console.visitors import COOKIE
 
@@ -39,11 +40,14 @@ def sign_in_now(
 ) -> Response:
     try:
         under = UUID(authorization) if authorization else None
+    except ValueError:
+        return _page(here, to, authorization, WHOLE_ID)
+    try:
         token, _ = sign_in(here.store, name, password, role=Role(role) if role else None, authorization=under)
     except (NotAllowed, InputError) as error:
         return _page(here, to, authorization, str(error))
     except ValueError:
-        return _page(here, to, authorization, "the role or the id of the authorization is misspelled")
+        return _page(here, to, authorization, f"there is no role {role[:40]!r}")
     return _with_cookie(RedirectResponse(_own_path(to), 303), token)
 
 

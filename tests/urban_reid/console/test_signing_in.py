@@ -51,7 +51,8 @@ def test_who_signs_in_sees_counts_and_with_an_authorization_people(
             "FROM c, account a, account b WHERE a.name = 'anna' AND b.name = 'ben' RETURNING id"
         )
         (authorization,) = cursor.fetchone()
-    assert sign_in(client, "anna", authorization="x") == 403
+    short = client.post("/sign-in", data={"name": "anna", "password": PASSWORD, "authorization": "0648b8fc"})
+    assert short.status_code == 403 and "write the whole id of the authorization" in short.text
     assert sign_in(client, "anna", authorization=authorization, to="//evil.example") == 303
     shown = client.get("/people/d1")
     assert shown.status_code == 200 and "in the time that your authorization covers" in shown.text
