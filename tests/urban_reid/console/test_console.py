@@ -164,6 +164,8 @@ def test_a_search_by_a_picture_finds_the_person_in_it(client: TestClient, resolv
     assert f'value="{likes[0][1]}"' in client.get(likes[0][0].replace("&amp;", "&")).text
     by_crop = client.post("/search", data=fields | {"like": likes[0][1]})
     assert f"/person/{row.id}" in by_crop.text
+    shown = by_crop.text
+    assert re.search(r">[^<,]+, [^<,]+<", shown[shown.index('id="hits"') :]), "places of a hit are apart"
     assert "not there any more" in client.post("/search", data=fields | {"like": likes[0][1][:-3] + "AAA"}).text
     with resolved.store.owning() as connection:
         asked = read_audit(connection, action=Action.SEARCH_START, last=2)
