@@ -96,6 +96,13 @@ class Action(StrEnum):
         return _OLD_SPELLINGS.get(value)
 
 
+#: What shows or writes persons, or the audit, for somebody to take along: what left the system. The row of a lead does
+#: not say whether its pictures were shown on a page or written to files.
+LEAVING = (
+    Action.ASSIGNMENTS_EXPORT, Action.AUDIT_EXPORT, Action.BACKUP_WRITE, Action.EVIDENCE_EXPORT, Action.LEAD_SHOW,
+    Action.PICTURE_SHOW, Action.REPORT_WRITE, Action.SUBJECT_EXPORT,
+)  # fmt: skip
+
 #: Rows of version 0.1 keep what they say; readers see today's action.
 _OLD_SPELLINGS: dict[object, Action] = {
     "city load": Action.CITY_LOAD,

@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlalchemy import Connection, text
 
 from pipeline.governance import verify_audit
-from pipeline.governance.audit import Action, audit
+from pipeline.governance.audit import LEAVING, Action, audit
 from pipeline.governance.audit_chain import checkpoints_path, own_fingerprint, read_entries, read_heads
 from pipeline.governance.verify_audit import CHECKPOINTS, ROWS, Entry
 from pipeline.governance.written import record_written
@@ -21,7 +21,7 @@ from schemas.text import one_line
 from schemas.times import from_us
 
 #: Actions that the page lists row by row, with their reasons; of the others it gives counts.
-_LISTED = (Action.SEARCH_START, Action.REPORT_WRITE, Action.IDENTITY_CONFIRM, Action.IDENTITY_DENY, Action.AUDIT_EXPORT)
+_LISTED = (Action.SEARCH_START, Action.IDENTITY_CONFIRM, Action.IDENTITY_DENY, *LEAVING)
 
 
 def export(store: Store, folder: Path, *, operator: str, reason: str, since: datetime | None = None) -> int:
@@ -134,7 +134,7 @@ class _Page:
             _row("---", "---:"),
             *(_row(actor, str(many)) for actor, many in sorted(self.actors.items())),
             "",
-            "## Searches, reports, statements about identities, and exports",
+            "## Searches, statements about identities, and what left the system",
             "",
             _row("time", "actor", "action", "unit", "reason"),
             _row("---", "---", "---", "---", "---"),

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
-from pipeline.governance.audit import Action, audit
+from pipeline.governance.audit import LEAVING, Action, audit
 from pipeline.store import Store
 from schemas.text import one_line
 
@@ -36,9 +36,7 @@ _EXPORTS = text(
     f"WHERE (a.action = ANY(:exports) OR a.action LIKE '%.erase' OR a.action LIKE 'erase.%') AND {_IN} ORDER BY a.id"
 )
 _SEARCH_SPELLINGS = [Action.SEARCH_START.value, "search"]
-_EXPORT_ACTIONS = ["report", *(action.value for action in (
-    Action.AUDIT_EXPORT, Action.EVIDENCE_EXPORT, Action.SUBJECT_EXPORT, Action.REPORT_WRITE, Action.PICTURE_SHOW,
-    Action.BACKUP_WRITE))]  # fmt: skip
+_EXPORT_ACTIONS = ["report", *(action.value for action in LEAVING)]
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,8 @@ class Period:
                     [(s.year, s.purpose or "(open home)", s.unit, s.many, s.people) for s in self.searches]),
             *_table("Refused", ("year", "what was asked for", "times"),
                     [(r.year, r.what, r.many) for r in self.refusals]),
-            *_table("Exports, reports, pictures with faces, backups and erasures", ("time", "who", "what", "unit"),
+            *_table("Exports, reports, pictures with faces, leads, backups and erasures",
+                    ("time", "who", "what", "unit"),
                     [(f"{one.at:%Y-%m-%d %H:%M:%S}", one.actor, one.action, one.unit) for one in self.left]),
             *_table("All that was done", ("action", *years),
                     [(name, *(by_action.get((name, year), 0) for year in years))

@@ -52,6 +52,16 @@ def test_a_report_says_who_searched_for_what_purpose_and_never_for_whom(store: S
     assert not any(name in json.dumps(counts) for name in ("anna", "ben", "d1"))
 
 
+def test_whatever_left_the_system_is_listed(store: Store, tmp_path: Path) -> None:
+    with store.begin() as connection:
+        for action in (Action.ASSIGNMENTS_EXPORT, Action.LEAD_SHOW, Action.PICTURE_SHOW):
+            audit(connection, "anna", action, unit="d1", reason="case 12", details={})
+    assert [one.action for one in report(store, None, None).left] == ["assignments.export", "lead.show", "picture.show"]
+    export(store, tmp_path / "export", operator="cleo", reason="yearly")
+    page = (tmp_path / "export" / "audit.md").read_text()
+    assert all(f"| anna | {action} | d1 | case 12 |" in page for action in ("assignments.export", "lead.show"))
+
+
 def test_a_look_is_a_row_that_is_there_before_anything_is_read(store: Store) -> None:
     fill(store)
     start = datetime(2026, 1, 1, tzinfo=UTC)
