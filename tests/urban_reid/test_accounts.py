@@ -113,6 +113,29 @@ def test_the_first_digits_of_an_authorization_are_not_enough(run_here: Run) -> N
         assert "write the whole id of the authorization, 36 characters" in said
 
 
+def test_a_token_that_holds_no_session_is_named(
+    run_here: Run, store: Store, type_in: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_people(store)
+    monkeypatch.setenv("URBAN_REID_TOKEN", "nonsense")
+    read_settings.cache_clear()
+    assert "the token in URBAN_REID_TOKEN holds no session" in run_here("whoami").stdout
+    type_in(f"{PASSWORD}\n")
+    done = run_here("login", "anna")
+    assert done.returncode == 0 and "commands work under the token in URBAN_REID_TOKEN" in done.stderr
+
+
+def test_a_folder_in_the_place_of_the_session_is_one_line(
+    run_here: Run, settings: Settings, store: Store, type_in: Type
+) -> None:
+    add_people(store)
+    (settings.home / FILE).mkdir()
+    said = f"{settings.home / FILE} is damaged; remove it, and sign in again with `urban-reid login`"
+    assert error_of(run_here("whoami"), 1) == said
+    type_in(f"{PASSWORD}\n")
+    assert error_of(run_here("login", "anna"), 1) == said
+
+
 @pytest.mark.parametrize("text", ["", "one\ntwo\n", "one\ntwo\nthree"])
 def test_stdin_holds_one_password_and_nothing_else(run_here: Run, type_in: Type, text: str) -> None:
     type_in(text)

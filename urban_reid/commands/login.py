@@ -8,7 +8,7 @@ import typer
 from schemas.roles import Role
 from schemas.settings import settings
 from urban_reid.arguments import WHOLE_ID, AsJson
-from urban_reid.output import out, print_json, shown
+from urban_reid.output import out, print_json, say, shown
 from urban_reid.passwords import ask
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ def login(
         if settings().token is None:
             sign_out(store)  # of the session before, whose token is replaced
     keep_token(settings().home, token)
+    if settings().token is not None:
+        say("[yellow]note:[/yellow] commands work under the token in URBAN_REID_TOKEN while it is set, not under this")
     _show(session, as_json)
 
 
@@ -84,8 +86,10 @@ def whoami(as_json: AsJson = False) -> None:
     if session is None:
         if as_json:
             print_json({"account": None})
-        else:
+        elif settings().token is None:
             out().print("nobody is signed in here; `urban-reid login NAME` does it", soft_wrap=True)
+        else:
+            out().print("nobody is signed in here: the token in URBAN_REID_TOKEN holds no session, or one that ended")
         return
     _show(session, as_json)
 
