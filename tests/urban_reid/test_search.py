@@ -55,6 +55,13 @@ def test_the_whole_table_is_printed_at_any_width(width: int) -> None:
     assert not any("…" in line for line in lines)
 
 
+def test_leads_are_named_where_there_are_any() -> None:
+    found = hit(None, None)
+    assert "lead" not in " ".join(printed(found))
+    lines = " ".join(printed(found.model_copy(update={"lead": UUID("8c1d22aa" + "0" * 24)})))
+    assert "# lead distance" in lines and "1 8c1d22aa 0.250" in lines
+
+
 def test_a_few_outages_are_told_and_the_others_counted() -> None:
     noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
     outages = [

@@ -75,6 +75,8 @@ def search(
         out().print(shown(result.summary))
     else:
         out().print(f"no identity was seen then; searched: {shown(covered)}", soft_wrap=True)
+    if parameters.probe_id is not None:
+        out().print(f"probe {parameters.probe_id}", soft_wrap=True)
     for line in blind_lines(result.blind, zone):
         out().print(shown(line), soft_wrap=True)
 
@@ -120,11 +122,14 @@ def _upload(probe: str, data: bytes, operator: str) -> UUID:
 def hits_table(hits: Sequence[SearchHit], zone: ZoneInfo) -> Table:
     """The hits as a table, times in `zone`. Ids and keys are cut to eight digits, as in the report."""
     seen = f"seen ({shown(zone.key)})"
-    table = Table("#", "distance", "probability", "identity", seen, "cameras", "crop", box=SIMPLE, padding=(0, 0))
+    are_leads = any(hit.lead for hit in hits)  # not in a home without authorizations
+    columns = ("#", *(["lead"] if are_leads else []), "distance", "probability", "identity", seen, "cameras", "crop")
+    table = Table(*columns, box=SIMPLE, padding=(0, 0))
     several_models = len({hit.model for hit in hits}) > 1
     for hit in hits:
         table.add_row(
             str(hit.rank),
+            *([str(hit.lead)[:8] if hit.lead else ""] if are_leads else []),
             f"{hit.distance:.3f}" + (f"\nby {shown(hit.model)}" if several_models else ""),
             "impossible" if hit.impossible else "" if hit.probability is None else f"{hit.probability:.2f}",
             str(hit.identity)[:8],
