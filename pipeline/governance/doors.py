@@ -45,6 +45,12 @@ def grant_of(connection: Connection) -> Grant | None:
     )
 
 
+def is_live(store: Store) -> bool:
+    """Whether the home holds people of real cameras, which only an authorization shows."""
+    with store.begin() as connection:
+        return connection.execute(text("SELECT kind = 'live' FROM city")).scalar() is True
+
+
 def check_role(store: Store, roles: Collection[str], what: str) -> Grant:
     """The grant of whoever is signed in with one of `roles`. `what`: what is wanted, such as "reading the audit".
 

@@ -1,11 +1,32 @@
 """urban-reid ingest list and undo, and the resolve after it."""
 
 import json
+from pathlib import Path
 
 import pytest
 
+from pipeline.city.units import read_city_file, store_city
+from pipeline.store import Store
+from pipeline.store.embedded import EmbeddedServer
+from schemas.settings import Settings
 from tests.helpers.command_line import Run
+from tests.helpers.homes import superuser_of
 from tests.helpers.town import Town
+
+
+def test_what_makes_a_home_live_says_so_once(
+    run_here: Run, server: EmbeddedServer, settings: Settings, store: Store, city_files: Path
+) -> None:
+    store_city(store, read_city_file(city_files / "city.yaml"))
+    superuser = superuser_of(server, settings)()
+    with superuser, superuser.cursor() as cursor:
+        cursor.execute("ALTER TABLE ingest_batch ENABLE TRIGGER city_kind_of_batch; UPDATE city SET kind = 'empty'")
+    superuser.close()
+    manifest = str(city_files / "manifest.jsonl")
+    first, again = run_here("ingest", "manifest", manifest), run_here("ingest", "manifest", manifest)
+    assert first.returncode == again.returncode == 0, first.stderr
+    assert "has people of real cameras now" in first.stderr and "docs/guides/accounts.md" in first.stderr
+    assert "has people of real cameras now" not in again.stderr
 
 
 @pytest.fixture

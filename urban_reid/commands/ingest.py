@@ -1,6 +1,8 @@
 """urban-reid ingest: takes in crops from a manifest, a data set or a video."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -35,6 +37,23 @@ def _again(add: bool, replace: bool) -> "Again":
 
 if TYPE_CHECKING:
     from pipeline.ingest.batches import Again, Batch
+    from pipeline.store import Store
+
+
+@contextmanager
+def _telling_of_live(store: "Store") -> Iterator[None]:
+    """Says so when what is taken in makes the home one with people of real cameras, however the taking in ends."""
+    from pipeline.governance.doors import is_live
+
+    before = is_live(store)
+    try:
+        yield
+    finally:
+        if not before and is_live(store):
+            say(
+                "[yellow]note:[/yellow] this home has people of real cameras now, for good: whoever searches, looks or "
+                "exports signs in and needs an authorization; see docs/guides/accounts.md"
+            )
 
 
 class Layout(StrEnum):
@@ -52,7 +71,7 @@ def manifest(
     from pipeline.ingest.manifest import ingest_manifest
     from pipeline.store import Store
 
-    with Store.open(settings(), "urban-reid ingest") as store, progress("crops") as tell:
+    with Store.open(settings(), "urban-reid ingest") as store, _telling_of_live(store), progress("crops") as tell:
         report = ingest_manifest(store, CropStore(settings()), file, tell, operator=operator)
     _show(report, as_json)
 
@@ -79,7 +98,7 @@ def dataset(
     from pipeline.store import Store
 
     units, again = read_city_file(city), _again(add, replace)
-    with Store.open(settings(), "urban-reid ingest") as store, progress("crops") as tell:
+    with Store.open(settings(), "urban-reid ingest") as store, _telling_of_live(store), progress("crops") as tell:
         report = ingest_dataset(
             store,
             CropStore(settings()),
@@ -130,7 +149,7 @@ def video(
 
     first, part, again = moment(start), _region(region), _again(add, replace)
     finder = open_detector(settings(), detector)
-    with Store.open(settings(), "urban-reid ingest") as store, progress("frames") as tell:
+    with Store.open(settings(), "urban-reid ingest") as store, _telling_of_live(store), progress("frames") as tell:
         report = ingest_video(
             store,
             CropStore(settings()),

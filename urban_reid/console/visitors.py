@@ -7,9 +7,8 @@ import time
 from dataclasses import dataclass, field
 
 from pydantic import SecretStr
-from sqlalchemy import text
 
-from pipeline.governance.doors import Grant, grant_of
+from pipeline.governance.doors import Grant, grant_of, is_live
 from pipeline.store import Store
 
 COOKIE = "urban_reid_session"
@@ -47,8 +46,7 @@ class Visitors:
 
     def is_open_home(self) -> bool:
         """Whether the home holds no people of real cameras, so that nobody needs an account."""
-        with self.store.begin() as connection:
-            return connection.execute(text("SELECT kind <> 'live' FROM city")).scalar() is not False
+        return not is_live(self.store)
 
     def new_link_key(self) -> str:
         """A key that lets its first user in, within LINK_S, as long as the home is open."""
