@@ -146,7 +146,7 @@ DECLARE
     hashed bytea;
     found public.grant_now;
 BEGIN
-    IF coalesce((SELECT c.kind <> 'live' FROM public.city AS c), NOT EXISTS (SELECT FROM public.crop)) THEN
+    IF (SELECT c.kind <> 'live' FROM public.city AS c) IS NOT FALSE THEN
         found.units := '{""}';
         found.is_open := true;
         RETURN found;

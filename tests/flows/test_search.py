@@ -42,7 +42,7 @@ def test_a_search_that_was_asked_for_is_run_once(town: Town, lines: list[str], a
             run(request)
     assert hits[0].crops[0].key == key
     with town.store.signed_in() as connection:
-        row = connection.execute(text("SELECT * FROM search_request")).one()
+        row = connection.execute(text("SELECT id, reason, finished_at FROM search_request")).one()
         audit = connection.execute(text("SELECT * FROM audit WHERE action = 'search.start'")).one()
         rows = connection.execute(text("SELECT rank, distance FROM search_hit ORDER BY rank")).all()
     assert (row.reason, audit.reason, audit.actor, audit.unit) == ("case 17", "case 17", "me", "d1")
