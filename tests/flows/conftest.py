@@ -12,7 +12,7 @@ from flows.environment import connected
 from flows.server import PrefectServer
 from schemas.settings import Settings
 from tests.helpers.homes import new_home
-from tests.helpers.prefect_api import Ask, ask
+from tests.helpers.prefect_api import Ask, ask, secret_of
 
 
 @pytest.fixture(scope="session")
@@ -48,5 +48,6 @@ def prefects_sockets() -> Iterator[None]:
 
 
 @pytest.fixture
-def api(prefect_url: str) -> Ask:
-    return lambda path, body: ask(prefect_url, path, body)
+def api(prefect_url: str, prefect_home: Path) -> Ask:
+    # Not by the environment's secret: tests that call commands in this process may leave another server's.
+    return lambda path, body: ask(prefect_url, path, body, secret_of(prefect_home))

@@ -2,7 +2,6 @@
 
 import fcntl
 import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,9 +32,9 @@ def send(method: str, url: str, secret: str, body: object = None) -> httpx.Respo
         return answer
 
 
-def ask(url: str, path: str, body: dict[str, Any], secret: str | None = None) -> Any:
-    """POST to Prefect's API; its answer. `secret`: the one of this process's environment unless given."""
-    answer = send("POST", f"{url}{path}", secret or os.environ["PREFECT_API_AUTH_STRING"], body)
+def ask(url: str, path: str, body: dict[str, Any], secret: str) -> Any:
+    """POST to Prefect's API; its answer."""
+    answer = send("POST", f"{url}{path}", secret, body)
     return answer.raise_for_status().json()
 
 
