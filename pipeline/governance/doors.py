@@ -15,7 +15,7 @@ from pipeline.governance.audit import Action, audit
 from pipeline.store import Store
 from schemas.errors import NotAllowed
 
-_GRANTED = text("SELECT g.* FROM (SELECT granted() AS g) AS x, LATERAL (SELECT (x.g).*) AS g")
+_GRANTED = text("SELECT * FROM granted()")
 
 
 @dataclass(frozen=True)
