@@ -14,7 +14,7 @@ from pipeline.calibration.unlabeled.mixture import (
     OnePerson,
     fit_mixture,
 )
-from pipeline.calibration.unlabeled.strangers import Rows, Strangers, center_of, weighted_quantile
+from pipeline.calibration.unlabeled.strangers import Rows, Strangers, center_of, weighted_quantiles
 from pipeline.registry import ModelRow
 from reid_core.catalog import published_embedder
 from schemas.arrays import Bools, Floats
@@ -69,9 +69,9 @@ def measure(
     nothing = np.empty(0)  # with every pair labeled, the density of strangers does not count
     strangers = Strangers(np.zeros(len(z)), z, nothing, nothing, np.empty(0, np.int64), 0, 0.0, 1.0)
     one = fit_mixture(labeled, strangers, np.zeros(len(z)), None, float(z.min())).one_person
-    quantiles = [weighted_quantile(z[~same], weight[~same], (i + 0.5) / _QUANTILES) for i in range(_QUANTILES)]
+    quantiles = weighted_quantiles(z[~same], weight[~same], (np.arange(_QUANTILES) + 0.5) / _QUANTILES)
     return DistancePrior(
-        strangers=tuple(round(value, 2) for value in quantiles),
+        strangers=tuple(round(value, 2) for value in quantiles.tolist()),
         mode=round(one.mode, 2),
         slope=round(one.slope, 2),
         near=round(one.near, 2),

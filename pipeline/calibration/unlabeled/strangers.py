@@ -8,6 +8,7 @@ those whose time hardly any one person has. The shape is the logarithm of a dens
 distances seen; each kind of pairs has its own as far as enough of its strangers are known.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -105,7 +106,7 @@ def center_of(rows: Rows, of: Bools, strata: int, fallback: Center | None = None
 
 def _theil_sen(x: Floats, y: Floats, w: Floats) -> float:
     """Slope between the medians of the upper and the lower third of x."""
-    low, high = weighted_quantile(x, w, 1 / 3), weighted_quantile(x, w, 2 / 3)
+    low, high = weighted_quantiles(x, w, (1 / 3, 2 / 3))
     a, b = x <= low, x >= high
     if not a.any() or not b.any() or high <= low:
         return 0.0
@@ -115,16 +116,22 @@ def _theil_sen(x: Floats, y: Floats, w: Floats) -> float:
 
 def weighted_quantile(values: Floats, weights: Floats, q: float) -> float:
     """The q-quantile of n weighted values, n > 0."""
+    return float(weighted_quantiles(values, weights, (q,))[0])
+
+
+def weighted_quantiles(values: Floats, weights: Floats, q: Sequence[float] | Floats) -> Floats:
+    """(k,) Several quantiles of the same n weighted values, which are sorted once."""
     order = np.argsort(values, kind="stable")
     total = np.cumsum(weights[order])
-    return float(values[order][np.searchsorted(total, q * total[-1]).clip(0, len(values) - 1)])
+    found: Floats = values[order[np.searchsorted(total, np.array(q) * total[-1]).clip(0, len(values) - 1)]]
+    return found
 
 
 class LogDensity:
     """A smooth log density of weighted values: natural cubic spline by Poisson regression (Lindsey 1974)."""
 
     def __init__(self, z: Floats, weight: Floats) -> None:
-        at = np.array([weighted_quantile(z, weight, q) for q in _KNOT_QUANTILES])
+        at = weighted_quantiles(z, weight, _KNOT_QUANTILES)
         self._knots = np.unique(at[np.searchsorted(np.sort(z), at) >= np.minimum(_KNOT_ROWS, len(z) // 10)])
         low, high = float(z.min()) - _BIN, float(z.max()) + _BIN
         edges = np.arange(low, high + _BIN, _BIN)
