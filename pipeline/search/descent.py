@@ -1,7 +1,8 @@
 """From an identity down its members to the crops that look most like the probe, through plausible children only."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -40,55 +41,83 @@ def times_of(period: Period) -> dict[str, datetime | None]:
     return {"from_time": period.from_time, "to_time": period.to_time}
 
 
-def nearest_crops(probe: Probe, identity: Row[Any], period: Period) -> tuple[CropEvidence, ...]:
-    """The identity's crops in the period that are nearest to the probe, at most MOST_CROPS.
+def nearest_crops(probe: Probe, identities: Sequence[Row[Any]], period: Period) -> dict[int, tuple[CropEvidence, ...]]:
+    """The crops in the period that are nearest to the probe, at most MOST_CROPS of each identity, by its id.
 
-    Each comes with its lineage: the persistent ids from `identity` (a row with id and persistent_id) down to the crop's
-    tracklet.
+    identities: rows with id and persistent_id, of one level. All are descended at once, with a statement or two for
+    each level. Each crop comes with its lineage: the persistent ids from the identity down to the crop's tracklet.
     """
-    lineage: dict[int, tuple[UUID, ...]] = {identity.id: (identity.persistent_id,)}
-    opened = [identity.id]
-    while children := _children(probe.connection, opened, period):
+    branches = [_Branch(identity.id, identity.id, (identity.persistent_id,)) for identity in identities]
+    while children := _children(probe.connection, branches, period):
         plausible = _plausible(probe, children)
-        lineage |= {child.id: (*lineage[child.holder], child.persistent_id) for child in plausible}
-        opened = [child.id for child in plausible]
-    crops = probe.connection.execute(_CROPS, {"holders": opened, **times_of(period)}).all()
-    distance = probe.distances_to_crops([crop.id for crop in crops])
-    near = sorted((crop for crop in crops if crop.id in distance), key=lambda crop: (distance[crop.id], crop.key))
-    return tuple(
-        CropEvidence(
-            key=crop.key,
-            camera=crop.camera,
-            time=crop.captured_at if crop.timed else None,
-            distance=distance[crop.id],
-            lineage=lineage[crop.holder],
-        )
-        for crop in near[:MOST_CROPS]
-    )
+        branches = [
+            _Branch(branch.root, child.id, (*branch.lineage, child.persistent_id))
+            for branch in branches
+            for child in plausible.get(branch.holder, [])
+        ]
+    found = _by_holder(probe.connection.execute(_CROPS, _held(branches, period)))
+    distance = probe.distances_to_crops([crop.id for crops in found.values() for crop in crops])
+    near: dict[int, list[CropEvidence]] = {identity.id: [] for identity in identities}
+    for branch in branches:
+        near[branch.root] += [
+            CropEvidence(
+                key=crop.key,
+                camera=crop.camera,
+                time=crop.captured_at if crop.timed else None,
+                distance=distance[crop.id],
+                lineage=branch.lineage,
+            )
+            for crop in found.get(branch.holder, [])
+            if crop.id in distance
+        ]
+    return {
+        root: tuple(sorted(crops, key=lambda crop: (crop.distance, crop.key))[:MOST_CROPS])
+        for root, crops in near.items()
+    }
 
 
-def _children(connection: Connection, holders: Sequence[int], period: Period) -> Sequence[Row[Any]]:
-    return connection.execute(_CHILDREN, {"holders": list(holders), **times_of(period)}).all()
+@dataclass(frozen=True)
+class _Branch:
+    """A way down that was opened: the ids of the identity at its top and of its last, and the lineage between."""
+
+    root: int
+    holder: int
+    lineage: tuple[UUID, ...]
 
 
-def _plausible(probe: Probe, children: Sequence[Row[Any]]) -> list[Row[Any]]:
-    """For each holder its nearest child, and all children that the probe would at least send to review.
+def _held(branches: Sequence[_Branch], period: Period) -> dict[str, Any]:
+    return {"holders": list({branch.holder for branch in branches}), **times_of(period)}
+
+
+def _by_holder(rows: Iterable[Row[Any]]) -> dict[int, list[Row[Any]]]:
+    held: dict[int, list[Row[Any]]] = defaultdict(list)
+    for row in rows:
+        held[row.holder].append(row)
+    return held
+
+
+def _children(connection: Connection, branches: Sequence[_Branch], period: Period) -> dict[int, list[Row[Any]]]:
+    return _by_holder(connection.execute(_CHILDREN, _held(branches, period)))
+
+
+def _plausible(probe: Probe, children: Mapping[int, list[Row[Any]]]) -> Mapping[int, list[Row[Any]]]:
+    """Of each holder its nearest child, and all children that the probe would at least send to review.
 
     All children without a calibration of their level.
     """
-    calibration = current_calibration(probe.connection, probe.model.id, Level(children[0].level))
+    level = Level(next(iter(children.values()))[0].level)
+    calibration = current_calibration(probe.connection, probe.model.id, level)
     if calibration is None:
-        return list(children)
+        return children
     terms, review_log_odds = calibration.value.terms, calibration.value.review_log_odds
-    distance = probe.distances_to_identities([child.id for child in children])
-    by_holder: Mapping[int, list[Row[Any]]] = defaultdict(list)
-    for child in children:
-        if child.id in distance:
-            by_holder[child.holder].append(child)
-    return [
-        child
-        for siblings in by_holder.values()
-        for child in siblings
-        if appearance_log_odds(terms, distance[child.id]) >= review_log_odds
-        or child is min(siblings, key=lambda sibling: distance[sibling.id])
-    ]
+    distance = probe.distances_to_identities([child.id for siblings in children.values() for child in siblings])
+    plausible = {}
+    for holder, siblings in children.items():
+        known = [child for child in siblings if child.id in distance]
+        nearest = min(known, key=lambda child: distance[child.id], default=None)
+        plausible[holder] = [
+            child
+            for child in known
+            if child is nearest or appearance_log_odds(terms, distance[child.id]) >= review_log_odds
+        ]
+    return plausible

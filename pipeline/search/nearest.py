@@ -138,12 +138,12 @@ class Probe:
 
     def distances_to_crops(self, ids: Sequence[int]) -> dict[int, float]:
         """The distance to the feature of each crop that has one."""
-        if not ids:
-            return {}
-        rows, features = read_features(
-            self.connection, self.core, self.model, _FEATURES, {"ids": list(ids)}, {"id": "int8"}
-        )
-        return self._nearest(rows["id"], features)
+        nearest: dict[int, float] = {}
+        for start in range(0, len(ids), _VECTORS):
+            some = {"ids": list(ids[start : start + _VECTORS])}
+            rows, features = read_features(self.connection, self.core, self.model, _FEATURES, some, {"id": "int8"})
+            nearest |= self._nearest(rows["id"], features)
+        return nearest
 
     def _nearest(self, ids: Column, vectors: Column) -> dict[int, float]:
         """The smallest distance to the vectors (n, D) of each id."""

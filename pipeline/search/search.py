@@ -233,29 +233,30 @@ def _hits(
     hits: list[Hit] = []
     scored = np.flatnonzero(part.compared.exact)
     distance = part.compared.distance
-    for row in scored[np.lexsort((distance[scored], -part.log_ratio[scored]))].tolist():
-        identity = identities[part.gallery.ids[row]]
-        evidence = nearest_crops(part.probe, identity, period)
-        if not evidence:  # its time span covers the period, but no crop lies in it
-            continue
-        impossible = bool(part.transit.impossible[row])
-        ratio, look = float(part.log_ratio[row]), float(part.look[row])
-        said = part.calibration is not None and not impossible
-        shown = SearchHit(
-            rank=len(hits) + 1,
-            identity=identity.persistent_id,
-            unit=parameters.unit,
-            model=part.model.name,
-            distance=float(distance[row]),
-            log_ratio=ratio if said else None,
-            log_look=look if said else None,
-            impossible=impossible,
-            probability=0.0 if impossible else stated.of(ratio, look) if said and stated is not None else None,
-            first_seen=identity.first_seen if identity.timed else None,
-            last_seen=identity.last_seen if identity.timed else None,
-            crops=evidence,
-        )
-        hits.append(Hit(identity.id, part.model.id, shown))
-        if len(hits) == parameters.top:
-            break
+    ordered = scored[np.lexsort((distance[scored], -part.log_ratio[scored]))].tolist()
+    while ordered and len(hits) < parameters.top:
+        candidates, ordered = ordered[: parameters.top - len(hits)], ordered[parameters.top - len(hits) :]
+        of = {row: identities[part.gallery.ids[row]] for row in candidates}
+        crops = nearest_crops(part.probe, list(of.values()), period)
+        for row, identity in of.items():
+            if not crops[identity.id]:  # its time span covers the period, but no crop lies in it
+                continue
+            impossible = bool(part.transit.impossible[row])
+            ratio, look = float(part.log_ratio[row]), float(part.look[row])
+            said = part.calibration is not None and not impossible
+            shown = SearchHit(
+                rank=len(hits) + 1,
+                identity=identity.persistent_id,
+                unit=parameters.unit,
+                model=part.model.name,
+                distance=float(distance[row]),
+                log_ratio=ratio if said else None,
+                log_look=look if said else None,
+                impossible=impossible,
+                probability=0.0 if impossible else stated.of(ratio, look) if said and stated is not None else None,
+                first_seen=identity.first_seen if identity.timed else None,
+                last_seen=identity.last_seen if identity.timed else None,
+                crops=crops[identity.id],
+            )
+            hits.append(Hit(identity.id, part.model.id, shown))
     return hits
