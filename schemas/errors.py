@@ -6,7 +6,8 @@
     │   └── InputError             a file, folder, manifest, time or text that cannot be used
     │       └── PictureError       one picture that cannot be used
     ├── StoreError                 the database refused a statement, or its content is wrong
-    │   └── StoreUnavailable       the database does not answer; worth another try
+    │   ├── StoreUnavailable       the database does not answer; worth another try
+    │   └── StoreConflict          a row that was read is changed or gone; worth another try from the start
     ├── CoreError                  the Re-ID core failed
     │   ├── CoreUnavailable        the core does not answer; worth another try
     │   ├── OutOfDeviceMemory      even one picture at a time does not fit on the device
@@ -46,6 +47,10 @@ class StoreError(UrbanReidError):
 
 
 class StoreUnavailable(StoreError):
+    pass
+
+
+class StoreConflict(StoreError):
     pass
 
 

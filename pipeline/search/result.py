@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from secrets import SystemRandom
+from typing import Any
 from uuid import UUID
 
 import numpy as np
@@ -50,22 +51,10 @@ def write_result(
     Under an authorization each hit is a lead; the result that is returned names them.
     """
     if hits:
-        connection.execute(
-            text(
-                "INSERT INTO search_hit (request_id, rank, identity_id, model_id, distance, log_ratio, log_look, "
-                "probability) VALUES (:request, :rank, :identity, :model, :distance, :log_ratio, :log_look, "
-                ":probability)"
-            ),
-            [
-                {
-                    "request": request,
-                    "identity": hit.identity_id,
-                    "model": hit.model_id,
-                    **hit.shown.model_dump(include={"rank", "distance", "log_ratio", "log_look", "probability"}),
-                }
-                for hit in hits
-            ],
-        )
+        shown = ("rank", "distance", "log_ratio", "log_look", "probability")
+        columns: dict[str, list[Any]] = {name: [getattr(hit.shown, name) for hit in hits] for name in shown}
+        columns |= {"identity": [hit.identity_id for hit in hits], "model": [hit.model_id for hit in hits]}
+        connection.execute(_HITS, {"request": request, **columns})
     leads = _write_leads(connection, request, hits)
     for part in evidence:
         connection.execute(
@@ -98,20 +87,30 @@ def write_result(
     return result.model_copy(update={"hits": named})
 
 
-_LEAD = text(
-    "INSERT INTO lead (request_id, rank, unit, crop_id) SELECT r.id, :rank, r.unit, c.id FROM search_request r, crop c "
-    "WHERE r.id = :request AND r.authorization_id IS NOT NULL AND c.key = :crop RETURNING id"
+_HITS = text(
+    "INSERT INTO search_hit (request_id, rank, identity_id, model_id, distance, log_ratio, log_look, probability) "
+    "SELECT :request, h.* FROM unnest(CAST(:rank AS integer[]), CAST(:identity AS bigint[]), "
+    "CAST(:model AS integer[]), CAST(:distance AS float8[]), CAST(:log_ratio AS float8[]), "
+    "CAST(:log_look AS float8[]), CAST(:probability AS float8[])) AS h"
+)
+_LEADS = text(
+    "WITH made AS (INSERT INTO lead (request_id, rank, unit, crop_id) SELECT r.id, l.rank, r.unit, c.id "
+    "FROM search_request r CROSS JOIN unnest(CAST(:rank AS integer[]), CAST(:crop AS bytea[])) WITH ORDINALITY "
+    "AS l(rank, crop, place) JOIN crop c ON c.key = l.crop WHERE r.id = :request AND r.authorization_id IS NOT NULL "
+    "ORDER BY l.place RETURNING id, crop_id) SELECT made.id, encode(c.key, 'hex') AS crop FROM made "
+    "JOIN crop c ON c.id = made.crop_id"
 )
 
 
 def _write_leads(connection: Connection, request: UUID, hits: Sequence[Hit]) -> dict[int, UUID]:
     """The lead of each hit, by rank; none in an open home. Its picture is the crop nearest to the probe."""
-    made = {}
-    for hit in SystemRandom().sample(hits, len(hits)):  # the order of rows tells a verifier no rank
-        of = {"request": request, "rank": hit.shown.rank, "crop": bytes.fromhex(hit.shown.crops[0].key)}
-        if (lead := connection.scalar(_LEAD, of)) is not None:
-            made[hit.shown.rank] = lead
-    return made
+    if not hits:
+        return {}
+    shown = [hit.shown for hit in SystemRandom().sample(hits, len(hits))]  # rows in this order tell a verifier no rank
+    rank = {hit.crops[0].key: hit.rank for hit in shown}  # a crop is of one identity of the unit
+    crops = [bytes.fromhex(key) for key in rank]
+    rows = connection.execute(_LEADS, {"request": request, "rank": list(rank.values()), "crop": crops})
+    return {rank[row.crop]: row.id for row in rows}
 
 
 def _note(

@@ -22,18 +22,23 @@ from pipeline.search.likelihood import Reference, log_ratios, look_ratios
 from pipeline.search.nearest import Compared, Gallery, Probe
 from pipeline.search.posterior import Evidence, Posterior, posterior
 from pipeline.search.probe import probe_feature
+from pipeline.search.request import read_request
 from pipeline.search.result import Hit, StoredEvidence, write_result
 from pipeline.search.transit import Passages, Sighting, Surroundings, Transit
 from pipeline.store import Store
 from reid_core.serving.core import ReIDCore
 from schemas.arrays import Floats
 from schemas.city_file import City
+from schemas.errors import StoreConflict
 from schemas.levels import Level, level_of
 from schemas.parameters import Covered, Period, SearchHit, SearchParameters, SearchResult
 from schemas.settings import AssociationSettings
 
 #: Most times that a result says a camera was blind.
 _OUTAGES = 100
+
+#: How often a city is searched whose people are erased meanwhile.
+_TRIES = 3
 
 #: Opens the core of a registered model.
 Cores = Callable[[ModelRow], ReIDCore]
@@ -59,9 +64,24 @@ def search(
     Hits are sorted by probability. Where one has none, those of `model` come first, each model's by distance:
     distances of two models cannot be compared.
 
-    Everything is read from one snapshot of the city; raises ModelChanged if `model` is not in use in it. Can be called
-    again after a failure.
+    Everything is read from one snapshot of the city; raises ModelChanged if `model` is not in use in it. Where somebody
+    of it is erased before the hits are written, the city is searched again, as it is then. Raises InputError if the
+    request or its probe was erased. Can be called again after a failure.
     """
+    for _ in range(_TRIES):
+        try:
+            return _search(store, cores, crops, model, request, parameters)
+        except StoreConflict as error:
+            read_request(store, request)
+            last = error
+    raise StoreConflict(
+        f"somebody of {parameters.unit} was erased each of the {_TRIES} times that it was searched; search again later"
+    ) from last
+
+
+def _search(
+    store: Store, cores: Cores, crops: CropStore, model: ModelRow, request: UUID, parameters: SearchParameters
+) -> SearchResult:
     city = read_city(store)
     take_over_packaged(store)
     period = Period(from_time=parameters.from_time, to_time=parameters.to_time)

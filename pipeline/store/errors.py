@@ -5,13 +5,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from psycopg2 import DataError, Error, OperationalError, ProgrammingError
-from psycopg2.errors import AdminShutdown, CannotConnectNow, CrashShutdown
+from psycopg2.errors import AdminShutdown, CannotConnectNow, CrashShutdown, ForeignKeyViolation, SerializationFailure
 from sqlalchemy.exc import DBAPIError
 
-from schemas.errors import NotAllowed, StoreError, StoreUnavailable
+from schemas.errors import NotAllowed, StoreConflict, StoreError, StoreUnavailable
 
 #: The server is stopping or still starting, which is treated like a lost connection.
 _LOST = (AdminShutdown, CrashShutdown, CannotConnectNow)
+#: Others changed or removed a row after the transaction had read it.
+_CONFLICT = (ForeignKeyViolation, SerializationFailure)
 #: How the driver writes what a server answered to a connection, in any language; it gives no code of Postgres then.
 _ANSWERED = re.compile(r"failed: \S+:  (.+)")
 #: Answers after which another try may help: the server starts or ends; all its connections are taken.
@@ -30,7 +32,8 @@ def has_no_slot(error: object) -> bool:
 def database_errors(where: str, remedy: str) -> Iterator[None]:
     """Raises StoreUnavailable for a connection that is lost or cannot be opened, StoreError for every other error.
 
-    NotAllowed for what the tables' rules do not allow whoever is signed in. `where` names the database in the message;
+    NotAllowed for what the tables' rules do not allow whoever is signed in; StoreConflict for a row that was there when
+    it was read, and no longer is or is another. `where` names the database in the message;
     `remedy` says what to do if it does not answer.
     """
     try:
@@ -51,4 +54,5 @@ def database_errors(where: str, remedy: str) -> Iterator[None]:
             raise StoreError(f"{where} refused the connection: {answer[1]}") from error
         if unheard or isinstance(cause, _LOST):
             raise StoreUnavailable(f"{where} does not answer: {said}; {remedy}") from error
-        raise StoreError(f"{where} refused: {said}") from error
+        refused = StoreConflict if isinstance(cause, _CONFLICT) else StoreError
+        raise refused(f"{where} refused: {said}") from error
