@@ -27,7 +27,7 @@ from pipeline.store import Store, dump, schema
 from pipeline.store.embedded_home import UNFINISHED, exists
 from pipeline.store.errors import database_errors
 from pipeline.store.kept_dumps import check_room
-from schemas.disk import alone, make_home, write_whole
+from schemas.disk import alone, make_folders, make_home, write_whole
 from schemas.errors import HomeError, InputError, StoreError
 from schemas.settings import Settings
 
@@ -196,15 +196,30 @@ def _check_empty(settings: Settings, folders: tuple[str, ...]) -> None:
 
 
 def _copy_files(folder: Path, home: Path, manifest: Manifest, key: bytes | None, tell: Tell) -> None:
+    of_models: dict[str, Path] = {}  # by hash; a feature space has the files of its base
     for done, file in enumerate(read_files(folder, manifest)):
         tell("files copied", done, manifest.count)
         to, sealed_with = home / file.path, key if file.sealed else None
+        first = of_models.setdefault(file.sha256, to) if file.path.startswith("models/") else to
         if to.exists() and object_hash(to, sealed_with) == file.sha256:
+            continue
+        if first != to and _named_again(first, to):
             continue
         try:
             bring_back(object_path(folder, file.sha256), to, file.sha256, sealed_with)
         except (DamagedFile, FileNotFoundError, BrokenSeal):
             raise _damaged(folder, file.path) from None
+
+
+def _named_again(file: Path, to: Path) -> bool:
+    """A second name for a file that never changes; False on a file system without links."""
+    make_folders(to.parent)
+    try:
+        to.unlink(missing_ok=True)
+        os.link(file, to)
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

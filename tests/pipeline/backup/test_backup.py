@@ -105,8 +105,13 @@ def target(granted: Settings, home: Path) -> Settings:
     return granted.model_copy(update={"home": home})
 
 
-def test_the_detectors_of_a_home_come_along(settings: Settings, target: Settings, tmp_path: Path) -> None:
-    """Without them a restored home would detect with HOG, and see other people."""
+def test_the_detectors_of_a_home_come_along_and_files_of_two_models_once(
+    settings: Settings, target: Settings, tmp_path: Path
+) -> None:
+    """Without its detector a restored home would see other people; a feature space has the files of its base."""
+    for name in ("base", "space"):
+        (settings.models_dir / name).mkdir(parents=True)
+        (settings.models_dir / name / "network.bin").write_bytes(b"weights")
     (tmp_path / "net.onnx").write_bytes(b"a network")
     keep_detector(settings, "net", [tmp_path / "net.onnx"])
     make_default(settings, "net")
@@ -114,6 +119,8 @@ def test_the_detectors_of_a_home_come_along(settings: Settings, target: Settings
     restore(target, tmp_path / "city")
     assert default_detector(target) == "net"
     assert (target.detectors_dir / "net" / "net.onnx").read_bytes() == b"a network"
+    files = [target.models_dir / name / "network.bin" for name in ("base", "space")]
+    assert files[0].samefile(files[1]) and files[1].read_bytes() == b"weights"
 
 
 def test_a_restored_database_has_every_row_right_and_definition(
