@@ -1,6 +1,7 @@
 """Identities of real people with camera means and a basis, beside those with raw features.
 
     python -m benchmarks.feature_space_city --data DIR --model FILE --convention JSON [--manifest FILE ...] [--held-out]
+        [--calibrate manifest:FILE]
 
 DIR is a data set of two cameras in Market-1501 form; `--convention` is that of benchmarks.feature_space. Judged are its
 test people, each crop a tracklet without a time, camera 1 and camera 2 in two buildings of one street; and the people
@@ -9,7 +10,8 @@ people, to choose settings with.
 
 Four models: the embedder; with means of the judged cameras, learned from their crops without labels; with a basis
 besides, from training people; and with a basis from the judged tracklets in its place. Every fourth of the training
-people calibrates each model (the operating point with the best F1), and teaches no basis. Prints for each level:
+people calibrates each model (the operating point with the best F1), and teaches no basis. `--calibrate`: on made-up
+ways of these people in place of their untimed crops; then only the manifests are judged. Prints for each level:
 pairwise F1, precision, recall, IDF1; the calibration error of the compared pairs with a probability of 0.05 to 0.95,
 what right probabilities would show, and how many pairs these are.
 """
@@ -75,6 +77,7 @@ def main() -> None:
     parser.add_argument("--convention", type=InputConvention.model_validate_json, help="of a file, as JSON")
     parser.add_argument("--manifest", type=Path, action="append", default=[], help="of made-up ways")
     parser.add_argument("--held-out", action="store_true", help="training people in place of the test people")
+    parser.add_argument("--calibrate", help="made-up ways of the people who calibrate, manifest:FILE")
     parser.add_argument("--ways", default=",".join(WAYS), help="which of the models")
     given = parser.parse_args()
     with model_directory(given.model, given.convention, settings()) as model, tempfile.TemporaryDirectory() as folder:
@@ -85,7 +88,7 @@ def main() -> None:
         print("|---|---|---|---|---|---|---|---|", flush=True)
         for way in given.ways.split(","):
             fitted = None
-            for source in (judged, *given.manifest):
+            for source in given.manifest if given.calibrate else (judged, *given.manifest):
                 with home() as own, Store.open(Settings(home=own)) as store:
                     _ingest(store, source)
                     core, used = _model(store, model, way, basis)
@@ -93,7 +96,8 @@ def main() -> None:
                     # The calibration's city has means of its own cameras, and the same basis: one fit for all that is
                     # judged, but where each of these has taught a basis of its own.
                     if fitted is None or way == WAYS[3]:
-                        fitted = calibrate(settings(), directory, f"market1501:{given.data}", max_false_merge_rate=1.0)
+                        labels = given.calibrate or f"market1501:{given.data}"
+                        fitted = calibrate(settings(), directory, labels, max_false_merge_rate=1.0)
                     write_calibrations(store, used.id, fitted)
                     levels = {found.level: found for found in fitted.levels}
                     name = source.parent.name if source.is_file() else "the data set"

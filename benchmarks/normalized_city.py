@@ -1,10 +1,11 @@
 """A model beside its feature spaces in whole cities: F1 by level, and what applying a space costs.
 
     python -m benchmarks.normalized_city rendered --seeds 1-3 --calibrate 301,302,303
-    python -m benchmarks.normalized_city simulated --seeds 11,12 --calibrate 101,102 --cameras 64 --hours 4
+    python -m benchmarks.normalized_city simulated --seeds 11,12 --calibrate 101,102 --cameras 64 --hours 4 \\
+        --basis none,tracklets
 
-Each seed is a city in a data directory of its own. It is resolved with the packaged model; then with the space that
-`models normalize` learns from the city's crops, promoted and with all windows decided anew. Both are calibrated in the
+Each seed is a city in a data directory of its own. It is resolved with the packaged model; then with each space that
+`models normalize` learns from the city's crops, promoted and with all windows decided anew. All are calibrated in the
 same way, on labeled cities of other seeds. Of a simulated city the cosine between the camera shifts that were put in
 and those that were found is printed too, with the time that the space takes a crop.
 """
@@ -27,6 +28,7 @@ from pipeline.crops.crop_store import CropStore
 from pipeline.registry import ModelRow, insert_calibration
 from pipeline.resolve import embed_camera, resolve_unit
 from pipeline.spaces.derived import normalize
+from pipeline.spaces.learning import Unlabeled
 from pipeline.store import Store
 from pipeline.store.copy import copy_out
 from pipeline.training.promotion import promote
@@ -40,13 +42,16 @@ from synthetic.embedding_city import EmbeddingCitySettings, embedding_city
 from synthetic.embedding_city.embedding import camera_shift
 from synthetic.rendered_city import simulate_city
 
+#: The spaces' names, and where the basis of each comes from.
+SPACES: dict[str, Unlabeled] = {"space": "none", "space-basis": "tracklets"}
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=("rendered", "simulated"))
     parser.add_argument("--seeds", default="1-3", help="such as 1-3 or 11,12")
     parser.add_argument("--calibrate", required=True, metavar="SEEDS", help="labeled cities, such as 301,302")
-    parser.add_argument("--basis", choices=("none", "tracklets"), default="none")
+    parser.add_argument("--basis", default="none", help="of the spaces: none, tracklets, or both")
     parser.add_argument("--cameras", type=int, default=64, help="of a simulated city")
     parser.add_argument("--hours", type=float, default=1.0, help="of a simulated city")
     arguments = parser.parse_args()
@@ -63,24 +68,26 @@ def main() -> None:
                 return cores[model.id]
 
             crops = CropStore(store.settings)
-            for name in ("base", "space"):
+            for name, basis in {"base": None, **SPACES}.items():
+                if basis is not None and basis not in arguments.basis.split(","):
+                    continue
                 model = base
-                if name == "space":
-                    model = normalize(store, crops, core, base.name, "d1", name, arguments.basis).model
-                # A space without a basis is calibrated alike whatever city its means are of.
-                if name not in known or arguments.basis != "none":
+                if basis is not None:
+                    model = normalize(store, crops, core, base.name, "d1", name, basis).model
+                # A space is calibrated alike whatever city it is of: in labeled cities that learn their own.
+                if name not in known:
                     known[name] = calibrate(store.settings, model.directory(store.settings), source).levels
                 with store.begin() as connection:
                     for calibration in known[name]:
                         insert_calibration(connection, model.id, calibration)
-                if name == "space":
+                if basis is not None:
                     promote(store, crops, core, name, operator="benchmark", reason="a benchmark", force=True)
                     with store.begin() as connection:
                         connection.execute(text("UPDATE run SET decide_again = true WHERE superseded_at IS NULL"))
                 for level, cells in _scores(store, core(model), model).items():
                     print(f"| {seed} | {name} | {level.value} | {' | '.join(cells)} |", flush=True)
-            if arguments.kind == "simulated":
-                print(_shifts(store, model, arguments, seed), flush=True)
+                if basis is not None and arguments.kind == "simulated":
+                    print(_shifts(store, model, arguments, seed), flush=True)
 
 
 @contextmanager

@@ -68,8 +68,9 @@ def calibrate(
     """Calibrates all levels of the model in `model_directory` on labeled data. Takes minutes.
 
     source: `rendered:SEED,SEED,...` (simulated cities with pictures), `simulated:SEED,SEED,...` (embedding-level
-    cities, for a model whose features come with the crops) or `market1501:DIR` (a data set in Market-1501 form,
-    untimed, each camera in a building of its own on one street). max_false_merge_rate: largest share of the joins made
+    cities, for a model whose features come with the crops), `market1501:DIR` (a data set in Market-1501 form,
+    untimed, each camera in a building of its own on one street) or `manifest:FILE` (crops with truth, time and track,
+    in the city of the city.yaml beside it). max_false_merge_rate: largest share of the joins made
     that may join two people. on_step: called with a line about each step. Raises InputError if no person of the source
     is seen twice.
     """

@@ -12,7 +12,8 @@ from pipeline.city.units import read_city, read_city_file, store_city
 from pipeline.crops.crop_store import CropStore
 from pipeline.ingest.dataset import SPLITS, dataset_files, ingest_dataset
 from pipeline.ingest.features import take_in_features
-from pipeline.ingest.manifest import ingest_manifest
+from pipeline.ingest.manifest import ingest_manifest, manifest_lines
+from pipeline.ingest.picture_roots import Places
 from pipeline.registry import ModelRow, models, register_model, use_model
 from pipeline.resolve import embed_camera, resolve_unit, units_within
 from pipeline.spaces.derived import register_space
@@ -46,9 +47,10 @@ def labeled_city(
     one from its own tracklets where that was learned from tracklets.
     """
     kind, _, argument = source.partition(":")
-    if kind not in ("rendered", "simulated", "market1501") or not argument:
+    if kind not in ("rendered", "simulated", "market1501", "manifest") or not argument:
         raise InputError(
-            f"{source[:80]!r}: calibrate on rendered:SEED,SEED,..., simulated:SEED,SEED,... or market1501:DIR"
+            f"{source[:80]!r}: calibrate on rendered:SEED,SEED,..., simulated:SEED,SEED,..., market1501:DIR "
+            "or manifest:FILE"
         )
     # Outside the operator's own folders: the embedded server may run as another user, who needs access.
     home = Path(tempfile.mkdtemp(prefix="urban-reid-calibrate-"))
@@ -62,6 +64,8 @@ def labeled_city(
                 space = read_card(model_directory).feature_space
                 of_basis = space is not None and space.basis == "people"
                 _ingest_market(store, crops, Path(argument), home, on_step, withheld, of_basis)
+            elif kind == "manifest":
+                _ingest_labels(store, crops, Path(argument), home, withheld)
             base = _register(store, model_directory)
             if kind == "simulated":
                 _ingest_simulated(store, base, _seeds(source), on_step, withheld)
@@ -194,6 +198,24 @@ def _ingest_market(
     for camera, code in cameras.items():
         units += [{"code": f"d1/s1/b-{camera}"}, {"code": code, "source": camera}]
     ingest_dataset(store, crops, subset.parent, "market1501", City.model_validate({"units": units}), "none")
+
+
+def _ingest_labels(store: Store, crops: CropStore, manifest: Path, home: Path, withheld: Withheld | None) -> None:
+    """The crops of a manifest with the truth and the track of each, in the city whose city.yaml lies beside it."""
+    store_city(store, read_city_file(manifest.with_name("city.yaml")))
+    if withheld is not None:
+        places, copy = Places(manifest.parent, store.settings.crop_roots), home / "labels"
+        copy.mkdir()
+        texts = []
+        for number, line in manifest_lines(manifest):
+            if isinstance(line, str):
+                raise InputError(f"{manifest}: line {number}: {line}")
+            (copy / str(number)).write_bytes(places.find(line.path).read())
+            texts.append(line.model_copy(update={"path": str(number)}).model_dump_json())
+        manifest = copy / "manifest.jsonl"
+        manifest.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+        withheld.from_manifest(manifest)
+    ingest_manifest(store, crops, manifest)
 
 
 def all_units(store: Store) -> list[str]:

@@ -58,7 +58,7 @@ def ingest_manifest(
     faults: list[str] = []
     fault_count = total = 0
     clocks = _Clocks()
-    for number, line in _lines(path):
+    for number, line in manifest_lines(path):
         total += 1
         fault = line if isinstance(line, str) else _fault(line, cameras, places, now)
         if fault:
@@ -95,7 +95,7 @@ def _fault(line: ManifestLine, cameras: set[str], places: Places, now: datetime 
 
 
 def _candidates(path: Path, places: Places) -> Iterator[Candidate]:
-    for number, line in _lines(path):
+    for number, line in manifest_lines(path):
         if isinstance(line, str):
             raise InputError(f"{path}: changed while it was read, at line {number}; the batches before it are written")
         place = places.find(line.path)
@@ -131,7 +131,7 @@ class _Clocks:
         self._last[line.camera] = (line.track, moment)
 
 
-def _lines(path: Path) -> Iterator[Numbered]:
+def manifest_lines(path: Path) -> Iterator[Numbered]:
     """The lines of the manifest, each parsed or as a description of its fault. Raises InputError if unreadable."""
     try:
         with path.open("rb") as file:

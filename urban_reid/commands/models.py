@@ -180,7 +180,7 @@ def calibrate(
     dataset: Annotated[
         str | None,
         typer.Option(
-            metavar="rendered:SEEDS|simulated:SEEDS|market1501:DIR",
+            metavar="rendered:SEEDS|simulated:SEEDS|market1501:DIR|manifest:FILE",
             help="Labeled data of people whom the model was not trained on.",
         ),
     ] = None,
