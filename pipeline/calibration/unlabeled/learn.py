@@ -1,11 +1,13 @@
 """Learns the calibrations of a unit from its own crops, level by level, as a resolve goes."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import cache
 
 import numpy as np
 from scipy.special import logit
+from sqlalchemy import text
 
 from pipeline.association.transit import max_lookback_s
 from pipeline.calibration.drift import profile
@@ -16,14 +18,24 @@ from pipeline.calibration.unlabeled.level_fit import (
     fit_unlabeled,
     keeps_rate,
 )
+from pipeline.calibration.unlabeled.operating_point import lowest_kept
 from pipeline.calibration.unlabeled.overlaps import likely_overlaps, without
 from pipeline.calibration.unlabeled.pair_sample import PairSampler, as_people
 from pipeline.calibration.unlabeled.prior import prior_of
-from pipeline.calibration.unlabeled.rehearsal import Rehearsal, Tracklets, Versions, newest, read_tracklets
+from pipeline.calibration.unlabeled.rehearsal import (
+    Rehearsal,
+    Rehearsed,
+    Tracklets,
+    Versions,
+    newest,
+    read_tracklets,
+)
+from pipeline.calibration.unlabeled.remembered import RememberedDistances
 from pipeline.city.units import read_city
 from pipeline.registry import ModelRow
 from pipeline.store import Store
 from reid_core.serving.core import ReIDCore, symmetric_distances
+from schemas.arrays import Floats
 from schemas.calibration import DistancePrior, LevelCalibration, straight_line
 from schemas.city_file import City
 from schemas.levels import UPWARD, Level, is_within, level_of, parent_of
@@ -31,6 +43,9 @@ from schemas.settings import AssociationSettings
 
 #: Default of the stated false-merge rate.
 MAX_FALSE_MERGE_RATE = 0.05
+#: A version is learned from at most so many crops, the latest before its mark, so that it takes two or three minutes of
+#: one processor and no more memory in a large city or after a week (docs/results.md, "Without labels").
+MAX_CROPS = 50_000
 #: Log-odds that no pair reaches: the first pass over the buildings joins nothing.
 _NEVER = 50.0
 #: The first pass over a level above joins by the fit of the level below, this much more strictly.
@@ -39,6 +54,10 @@ _FIRST_GUESS = 1.0
 #: there is missing among the strangers of single tracklets.
 _SECOND_GUESS = 1.0
 _PASSES = 2
+_ONE_TOO_MANY = text(
+    "SELECT captured_at FROM crop WHERE camera = ANY(:cameras) AND timed AND withdrawn_at IS NULL "
+    "AND captured_at >= :start AND captured_at < :before ORDER BY captured_at DESC OFFSET :most LIMIT 1"
+)
 
 
 @dataclass(frozen=True)
@@ -49,6 +68,7 @@ class Learned:
     why_not: dict[Level, str]  # of levels that were not calibrated
     tracklets: int
     likely_overlaps: tuple[tuple[str, str], ...] = ()
+    crops_since: datetime | None = None  # where there were more than MAX_CROPS: of the first that was learned from
 
 
 def learn(
@@ -62,17 +82,32 @@ def learn(
     *,
     max_false_merge_rate: float = MAX_FALSE_MERGE_RATE,
 ) -> Learned:
-    """The calibrations of the unit and all below it from its timed crops in [start, before), which must be embedded."""
+    """The calibrations of the unit and all below it from its timed crops in [start, before), which must be embedded.
+
+    Of more than MAX_CROPS, from the latest ones.
+    """
     city, settings = read_city(store), store.settings.association
     cameras = [one.code for one in city.cameras(unit)]
+    crops_since = _since(store, cameras, start, before)
+    start = crops_since or start
     tracklets = read_tracklets(store, core, model, cameras, start, before)
     source = f"unlabeled crops of {unit} from {start:%Y-%m-%d %H:%M:%S} to {before:%Y-%m-%d %H:%M:%S} UTC"
     known = prior_of(store.settings, model)
     if known is not None:
         source += ", and the catalog's distances of the model"
-    return learn_from(
+    learned = learn_from(
         city, core, settings, unit, tracklets, known, source, on_step, max_false_merge_rate=max_false_merge_rate
     )
+    return replace(learned, crops_since=crops_since)
+
+
+def _since(store: Store, cameras: Sequence[str], start: datetime, before: datetime) -> datetime | None:
+    """From where on there are MAX_CROPS crops; None where there are no more. Those of one instant stay together."""
+    with store.begin() as connection:
+        last_out = connection.scalar(
+            _ONE_TOO_MANY, {"cameras": list(cameras), "start": start, "before": before, "most": MAX_CROPS}
+        )
+    return None if last_out is None else last_out + timedelta(microseconds=1)
 
 
 def learn_from(
@@ -93,8 +128,9 @@ def learn_from(
     """
     units = [one.code for one in city.units if is_within(one.code, unit)]
     on_step(f"{len(tracklets.seen)} tracklets")
-    rehearsal = Rehearsal(city, core, settings, tracklets.seen)
     least = _least(core, tracklets.halves)
+    remembered = RememberedDistances(core)
+    rehearsal = Rehearsal(city, remembered, settings, tracklets.seen)
     below: Versions = tracklets.versions
     fit: LevelFit | None = None
     found: dict[Level, LevelCalibration] = {}
@@ -110,7 +146,7 @@ def learn_from(
             guess = guess.model_copy(update={"level": level, "transit": None})
         result: LevelFit | str = "nothing to compare"
         for number in range(1, _PASSES + 1):
-            sampler = PairSampler(core, children, rehearsal.geometry(unit), rehearsal.geometry, tracklets.seen)
+            sampler = PairSampler(remembered, children, rehearsal.geometry(unit), rehearsal.geometry, tracklets.seen)
             resolved = {code: rehearsal.resolve(code, below, guess, sampler.observer(code)) for code in of_level}
             pairs = sampler.pairs()
             if pairs is None:
@@ -130,13 +166,9 @@ def learn_from(
             below = {code: rehearsal.resolve(code, below, None).versions for code in of_level}
             continue
         lowest = max((one.join_log_odds for one in found.values()), default=OPERATING_POINTS[0])
-        for point in (point for point in OPERATING_POINTS if point >= lowest):
-            guess = at_operating_point(guess, point)
-            resolved = {code: rehearsal.resolve(code, below, guess) for code in of_level}
-            joins = logit(np.concatenate([one.joins for one in resolved.values()]))
-            kept, wrong = keeps_rate(guess, joins, max_false_merge_rate)
-            if kept:
-                break
+        points = [point for point in OPERATING_POINTS if point >= lowest]
+        guess, resolved, joins = _at_lowest_point(rehearsal, of_level, below, guess, points, max_false_merge_rate)
+        wrong = keeps_rate(guess, joins, max_false_merge_rate)[1]
         distances = np.concatenate([one.distances for one in resolved.values()])
         found[level] = guess.model_copy(update={"decisions": profile(distances) if len(distances) else None})
         fit = LevelFit(guess, result.estimate)
@@ -145,9 +177,33 @@ def learn_from(
             f"{len(joins)} joins from log-odds {guess.join_log_odds:+.1f}, about {wrong:.1%} of them wrong"
         )
         below = {code: one.versions for code, one in resolved.items()}
+        remembered.forget()
     codes = rehearsal.geometry(unit).cameras
     asked = tuple((codes[one], codes[other]) for one, other in overlaps or ())
     return Learned(found, why_not, len(tracklets.seen), asked)
+
+
+def _at_lowest_point(
+    rehearsal: Rehearsal,
+    units: Sequence[str],
+    below: Versions,
+    fitted: LevelCalibration,
+    points: Sequence[float],
+    max_false_merge_rate: float,
+) -> tuple[LevelCalibration, dict[str, Rehearsed], Floats]:
+    """The calibration at its operating point, the level resolved by it, and the log-odds (j,) of its joins."""
+
+    @cache
+    def resolved_at(point: float) -> dict[str, Rehearsed]:
+        calibration = at_operating_point(fitted, point)
+        return {code: rehearsal.resolve(code, below, calibration) for code in units}
+
+    def joins_at(point: float) -> Floats:
+        joins: Floats = logit(np.concatenate([one.joins for one in resolved_at(point).values()]))
+        return joins
+
+    point = lowest_kept(points, joins_at, lambda joins: keeps_rate(fitted, joins, max_false_merge_rate)[0])
+    return at_operating_point(fitted, point), resolved_at(point), joins_at(point)
 
 
 def _least(core: ReIDCore, halves: np.ndarray) -> float:

@@ -1,6 +1,6 @@
 """What a calibration without labels found, as `learning` keeps it and as a person reads it."""
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 from sqlalchemy import Connection, text
 
 from schemas.levels import Level
@@ -13,6 +13,9 @@ class Outcome(Frozen):
     tracklets: int = Field(ge=0)
     levels: tuple[Level, ...] = Field(description="that have a calibration from it")
     why_not: dict[Level, str] = Field(description="of the other levels")
+    crops_since: AwareDatetime | None = Field(
+        None, description="where there were too many: when the first crop that was learned from was captured"
+    )
     likely_overlaps: tuple[tuple[str, str], ...] = Field(
         (), description="cameras that probably see one place, although the city file does not say so"
     )
@@ -21,6 +24,8 @@ class Outcome(Frozen):
         """Lines about the unit for a person: what was learned, what was not, and what is asked."""
         levels = ", ".join(level.value for level in self.levels) or "nothing"
         said = [f"{unit}: learned without labels from {self.tracklets} tracklets: {levels}"]
+        if self.crops_since is not None:
+            said.append(f"{unit}: only the latest crops were learned from, those since {self.crops_since:%F %T} UTC")
         said += [f"{unit}: not learned: {level.value}, {why}" for level, why in self.why_not.items()]
         said += [
             f"{unit}: do {one} and {other} see one place? People were seen at both at once, far too alike for "

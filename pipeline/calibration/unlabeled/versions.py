@@ -165,6 +165,7 @@ def _learn(
         tracklets=learned.tracklets,
         levels=tuple(learned.levels),
         why_not=learned.why_not,
+        crops_since=learned.crops_since,
         likely_overlaps=learned.likely_overlaps,
     )
     window_s = store.settings.association.window_s

@@ -10,6 +10,7 @@ from sqlalchemy import Row, text
 
 from pipeline.accuracy.labeled import labeled_tracklets
 from pipeline.accuracy.scorecard import agreement_by_level
+from pipeline.calibration.unlabeled import learn
 from pipeline.calibration.unlabeled.outcome import newest_outcomes
 from pipeline.calibration.unlabeled.versions import before_first_mark, ensure_calibrations, learn_now
 from pipeline.crops.crop_store import CropStore
@@ -17,7 +18,7 @@ from pipeline.resolve.calibrations import current_calibrations, read_calibration
 from pipeline.store import Store
 from schemas.errors import CityError, InputError
 from schemas.levels import Level
-from schemas.times import from_us, window_start
+from schemas.times import from_us, to_us, window_start
 from tests.helpers.thin_town import Crowd, ThinTown, crowd
 
 MARKS = (3_000, 5_400)
@@ -137,6 +138,21 @@ def test_too_little_is_not_learned_and_said(town: ThinTown) -> None:
     (row,) = learnings(town)
     assert row.outcome["levels"] == [] and set(row.outcome["why_not"]) == {"building", "street", "district"}
     assert current_of(town) == {}
+
+
+def test_of_more_crops_than_the_limit_the_latest_are_learned_from(
+    town: ThinTown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learn, "MAX_CROPS", 300)
+    rows = np.flatnonzero(seconds(town) < 3_000)
+    town.take_in(rows)
+    outcome, _ = learn_now(town.store, town.core, CropStore(town.store.settings), town.model, "d1")
+    times_us = np.sort(town.crowd.crops.time_us[rows])
+    assert outcome.crops_since is not None
+    assert times_us[-301] < to_us(outcome.crops_since) <= times_us[-300] and outcome.tracklets <= 300
+    assert f"since {outcome.crops_since:%F %T} UTC" in outcome.lines("d1")[1]
+    (row,) = learnings(town)
+    assert row.learned_from == first(town)  # from where marks are counted
 
 
 def test_a_model_with_labels_keeps_its_calibration(store: Store, busy: Crowd) -> None:
