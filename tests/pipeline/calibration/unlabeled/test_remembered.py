@@ -14,7 +14,7 @@ class Counting:
 
     def __init__(self) -> None:
         self._core = open_core(Settings(), reid_core.DEMO_MODEL)
-        self.card, self.space, self.seconds, self.computed = self._core.card, None, 0.0, 0
+        self.card, self.space, self.seconds, self.computed = self._core.card, self._core.space, 0.0, 0
         self.embed = self._core.embed
 
     def distances(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
