@@ -148,6 +148,9 @@ class Settings(BaseSettings):
     prefect_port: int | None = Field(
         None, ge=1, le=65_535, description="port of Prefect's pages; unset: a free one, which stays the same"
     )
+    console_port: int | None = Field(
+        None, ge=1, le=65_535, description="port of the console's pages under `up`; unset: 8420, or a free one"
+    )
     prefect_days: int = Field(
         30, ge=1, le=3_650, description="days after which ended runs are deleted from Prefect's database"
     )

@@ -62,6 +62,15 @@ DOORS: dict[str, Door] = {
 }
 
 
+#: Who gets which page of the console; None: whoever is signed in. Those with persons on them ask for an authorization.
+PAGES: dict[str, tuple[Role, ...] | None] = {
+    **dict.fromkeys(("overview", "cameras", "words"), None),
+    **dict.fromkeys(("search", "leads", "review"), (Role.OPERATOR, Role.SUPERVISOR)),
+    "cases": (Role.OPERATOR, Role.SUPERVISOR, Role.AUDITOR),
+    **dict.fromkeys(("runs", "models", "settings"), (Role.ENGINEER, Role.ADMINISTRATOR)),
+    "audit": (Role.AUDITOR,),
+}
+
 #: Commands that write nothing into the city, and those that work for everybody or are about sessions themselves.
 _OUTSIDE = ("status", "doctor", "demo", "simulate", "evaluate", "reproduce", "dataset")
 _UNDER_NONE = (*_OUTSIDE, "up", "console", "login", "logout", "whoami", "tokens")

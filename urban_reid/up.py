@@ -1,4 +1,4 @@
-"""urban-reid up: the database, the core process, the Prefect server, its runner, the resolver and the cameras.
+"""urban-reid up: the database, the core process, Prefect's server and runner, the resolver, the console, the cameras.
 
 It runs until Ctrl-C.
 
@@ -28,6 +28,8 @@ from flows.server import PrefectServer
 from schemas.disk import full_disk, is_held, make_home, open_lock, try_lock
 from schemas.errors import FlowError, HomeError, StoreError, UrbanReidError
 from schemas.settings import Settings
+from urban_reid.console.listening import Address, choose_port, record_file
+from urban_reid.console.listening import served as served_console
 from urban_reid.service_manager import tell_manager
 
 if TYPE_CHECKING:
@@ -173,8 +175,9 @@ class Served:
             say(f"the Prefect server does not start: {full_disk(self._log.parent) or error}")
 
 
-def run(settings: Settings, say: Callable[[str], None], on_ready: Callable[[str], None]) -> None:
-    """Keeps everything up until SIGINT, SIGTERM or SIGHUP. Calls `on_ready` with the address of Prefect's pages.
+def run(settings: Settings, say: Callable[[str], None], on_ready: Callable[[str, Address], None]) -> None:
+    """Keeps everything up until SIGINT, SIGTERM or SIGHUP. Calls `on_ready` with the addresses of Prefect's pages and
+    of the console.
 
     Raises HomeError when another `up` runs on this data directory, or its path is too long for the core's socket;
     FlowError when the Prefect server or its runner does not start; UsageError for a port that cannot be used.
@@ -204,10 +207,14 @@ def run(settings: Settings, say: Callable[[str], None], on_ready: Callable[[str]
         serving = prefect / "serving"  # made by the runner when it serves all flows
         serving.unlink(missing_ok=True)
         stack.callback(serving.unlink, missing_ok=True)
+        of_console = variables | {"URBAN_REID_CONSOLE_PORT": str(choose_port(settings.console_port))}
+        console = Child("the console", "urban_reid.console.service", of_console, home / "console.log")
+        record_file(settings).unlink(missing_ok=True)
+        stack.callback(record_file(settings).unlink, missing_ok=True)
         cameras = Child("the cameras' process", "pipeline.cameras.service", variables, home / "cameras.log")
-        for child in (core, runner, resolver, cameras):
+        for child in (core, runner, resolver, console, cameras):
             stack.callback(child.end)
-        for child in (core, runner):
+        for child in (core, runner, console):
             child.start()
         server.wait()
         served = Served(server, prefect / "server.log")
@@ -215,7 +222,7 @@ def run(settings: Settings, say: Callable[[str], None], on_ready: Callable[[str]
         give_up_at = time.monotonic() + _READY_WITHIN_S
         ready = False
         while not ended.wait(_LOOK_EVERY_S):
-            for part in (database, served, core, runner, resolver):
+            for part in (database, served, core, runner, resolver, console):
                 part.look(say)
             if ready:
                 feeds.look(say)  # not before: without the core process each camera would load the detector itself
@@ -224,13 +231,13 @@ def run(settings: Settings, say: Callable[[str], None], on_ready: Callable[[str]
                 runner.end()
                 runner.environment = environment(settings, server.url)
                 runner.start()
-            if not ready and serving.exists() and _listens(core_socket):
+            if not ready and serving.exists() and _listens(core_socket) and (pages := served_console(settings)):
                 ready = True
                 resolver.start()  # not before: without the core process it would load the model itself
-                on_ready(server.ui_url)
+                on_ready(server.ui_url, pages)
                 tell_manager(f"READY=1\nSTATUS=Prefect's pages: {server.ui_url}")
             if not ready and time.monotonic() > give_up_at:
-                why = full_disk(settings.home) or f"see {core.log} and {runner.log}"
+                why = full_disk(settings.home) or f"see {core.log}, {runner.log} and {console.log}"
                 raise FlowError(f"not ready within {_READY_WITHIN_S:.0f} s: {why}")
         tell_manager("STOPPING=1")
         say("ending")

@@ -119,6 +119,7 @@ _READ = text(
     "AND (CAST(:actor AS text) IS NULL OR actor = :actor) "
     "AND (CAST(:unit AS text) IS NULL OR unit = :unit OR starts_with(unit, :unit || '/')) "
     "AND (CAST(:start AS timestamptz) IS NULL OR at >= :start) AND (CAST(:end AS timestamptz) IS NULL OR at < :end) "
+    "AND (CAST(:before AS bigint) IS NULL OR id < :before) "
     "ORDER BY id DESC LIMIT :last) newest ORDER BY id"
 )
 
@@ -170,11 +171,13 @@ def read_audit(
     unit: str | None = None,
     start: datetime | None = None,
     end: datetime | None = None,
+    before: int | None = None,
     last: int = 50,
 ) -> Sequence[Row[Any]]:
     """The newest `last` rows (id, at, actor, action, unit, reason, details) that fit, oldest first; at in [start, end).
 
-    unit: of it and all units below it. Raises InputError for an action that there is none of.
+    unit: of it and all units below it. before: of the rows with a smaller id. Raises InputError for an action that
+    there is none of.
     """
     spellings = None
     if action is not None:
@@ -185,5 +188,14 @@ def read_audit(
             raise InputError(f"no action {action[:80]!r}; there are, among others: {', '.join(near)}") from None
         spellings = [wanted.value, *(str(old) for old, new in _OLD_SPELLINGS.items() if new is wanted)]
     return connection.execute(
-        _READ, {"actions": spellings, "actor": actor, "unit": unit, "start": start, "end": end, "last": last}
+        _READ,
+        {
+            "actions": spellings,
+            "actor": actor,
+            "unit": unit,
+            "start": start,
+            "end": end,
+            "before": before,
+            "last": last,
+        },
     ).all()

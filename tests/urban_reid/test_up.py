@@ -15,6 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from flows.server import PrefectServer
@@ -84,7 +85,7 @@ def here(home: Path, city_files: Path, model_folder: Path, tmp_path: Path) -> It
         use_model(store, "test")
         part = city_files / "part-up.jsonl"
         part.write_text("\n".join((city_files / "manifest.jsonl").read_text().splitlines()[:100]) + "\n")
-        ingest_manifest(store, CropStore(settings), part)
+        ingest_manifest(store, CropStore(settings), part, synthetic=True)
         part.unlink()
     yield tmp_path
     shutil.rmtree(home / "crops", ignore_errors=True)
@@ -131,6 +132,14 @@ def test_up(home: Path, here: Path) -> None:
         url = told["url"]
         assert url.startswith("http://127.0.0.1:") and Path(told["secret_file"]).read_text().startswith("urban-reid:")
         assert "runs already" in error_of(run("up"), 1)
+        pages = told["console"]
+        with httpx.Client(trust_env=False, follow_redirects=True) as browser:
+            assert "Sign in" in browser.get(pages["url"]).text
+            assert ">Overview<" in browser.get(pages["link"]).text
+            assert "used" in browser.get(pages["link"]).text  # once
+        another = json.loads(run("console", "--json").stdout)  # not a second one: a new link to the one that is served
+        assert another["url"] == pages["url"] and another["link"] != pages["link"]
+        assert (home / "console.json").stat().st_mode & 0o077 == 0
 
         def ask(path: str, body: dict[str, Any]) -> Any:
             return ask_prefect(f"{url}/api", path, body, secret_of(home))

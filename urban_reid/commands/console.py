@@ -1,5 +1,6 @@
 """urban-reid console: serves the pages for operators."""
 
+import sys
 from typing import Annotated
 
 import typer
@@ -7,7 +8,7 @@ import typer
 from schemas.settings import settings
 from urban_reid.arguments import AsJson
 from urban_reid.earlier_names import Command
-from urban_reid.output import out, print_json
+from urban_reid.output import out, print_json, say
 
 app = typer.Typer()
 
@@ -15,28 +16,37 @@ app = typer.Typer()
 @app.command(cls=Command, epilog="Example: urban-reid console --port 8420")
 def console(
     port: Annotated[
-        int, typer.Option(metavar="PORT", help="Port on loopback; 0: a free one.", min=0, max=65535)
-    ] = 8420,
+        int | None,
+        typer.Option(
+            metavar="PORT",
+            help="Port on loopback; 0: a free one. 8420 unless given.",
+            min=0,
+            max=65535,
+            show_default=False,
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Serve the console's pages on this machine, until Ctrl-C: look at people, follow their ways, search."""
-    import uvicorn
+    """Serve the console's pages on this machine, until Ctrl-C: look at people, follow their ways, search.
 
-    from pipeline.store import Store
-    from urban_reid.console.app import make_app
-    from urban_reid.console.listening import listen
+    Where `urban-reid up` serves them already, it says where, with a new link, and ends.
+    """
+    from urban_reid.console.listening import PORT, Address, serve, served
+    from urban_reid.up import is_up
 
-    with Store.open(settings(), "urban-reid console") as store, listen(port) as sockets:
-        where = sockets.getsockname()[1]
-        made = make_app(store, ["127.0.0.1", "localhost"])
-        visitors = made.state.console.visitors
-        address = f"http://127.0.0.1:{where}"
-        link = f"{address}/enter/{visitors.new_link_key()}" if visitors.is_open_home() else None
+    def show(address: Address) -> None:
         if as_json:
-            print_json({"url": address, "link": link})
-        else:
-            out().print(address, soft_wrap=True)
-            if link is not None:
-                out().print(f"opens signed in, once, for ten minutes: {link}", soft_wrap=True)
-        server = uvicorn.Server(uvicorn.Config(made, log_level="warning", server_header=False))
-        server.run(sockets=[sockets])
+            print_json({"url": address.url, "link": address.link})
+            sys.stdout.flush()
+            return
+        out().print(address.url, soft_wrap=True)
+        if address.link is not None:
+            out().print(f"opens signed in, once, for ten minutes: {address.link}", soft_wrap=True)
+
+    ours = settings()
+    there = served(ours) if port is None and is_up(ours) else None
+    if there is not None:
+        show(there)
+        say("`urban-reid up` serves it")
+        return
+    serve(ours, PORT if port is None else port, show)

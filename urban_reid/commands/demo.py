@@ -1,6 +1,7 @@
 """urban-reid demo: renders a city, resolves it and scores the result against the truth."""
 
 import json
+import shlex
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -157,7 +158,9 @@ def _show(found: dict[str, Any]) -> None:
     out().print(f"decision digest {found['digest']}", soft_wrap=True)
     out().print(f"report          {shown(found['report'])}", soft_wrap=True)
     out().print(f"assignments     {shown(found['assignments'])}", soft_wrap=True)
-    say(f"to go on: export URBAN_REID_HOME={shown(settings().home)}, then urban-reid console, search, up")
+    home = shlex.quote(str(settings().home))
+    out().print(f"look at it      URBAN_REID_HOME={shown(home)} urban-reid console", soft_wrap=True)
+    say(f"to go on: export URBAN_REID_HOME={shown(home)}, then urban-reid search, up")
 
 
 def _input_folder() -> Path:

@@ -12,16 +12,19 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from pipeline.crops.crop_store import CropStore
 from pipeline.store import Store
 from schemas.errors import NotAllowed, UrbanReidError, UsageError
-from urban_reid.console import casework, looking, signing_in
+from urban_reid.console import auditing, cameras, casework, engineering, looking, overview, signing_in
 from urban_reid.console.context import Console, SignInNeeded
+from urban_reid.console.counting import Counting
 from urban_reid.console.pages import Pages
 from urban_reid.console.pictures import Thumbnails
 from urban_reid.console.searching import Searches
+from urban_reid.console.switching import Switching
+from urban_reid.console.trials import Trials
 from urban_reid.console.visitors import COOKIE, Visitors
 
 _HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
+    "img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -50,9 +53,17 @@ def make_app(store: Store, hosts: list[str]) -> FastAPI:
     app = FastAPI(title="Urban-ReID console", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
     pages = Pages()
-    thumbnails = Thumbnails(CropStore(store.settings))
-    app.state.console = Console(store, Visitors(store), pages, thumbnails, Searches(store.settings))
-    for part in (signing_in, looking, casework):
+    app.state.console = Console(
+        store,
+        Visitors(store),
+        pages,
+        Thumbnails(CropStore(store.settings)),
+        Searches(store.settings),
+        Counting(store),
+        Trials(store.settings),
+        Switching(),
+    )
+    for part in (signing_in, overview, looking, casework, cameras, engineering, auditing):
         app.include_router(part.routes)
 
     @app.middleware("http")

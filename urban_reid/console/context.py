@@ -1,5 +1,6 @@
 """What all routes share, and who asks."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
@@ -8,13 +9,18 @@ from fastapi import Depends, Form, Request
 from fastapi.responses import HTMLResponse
 
 from pipeline.city.units import read_city
+from pipeline.governance.doors import check_role
 from pipeline.store import Store
 from schemas.city_file import City
 from schemas.errors import NotAllowed
+from urban_reid.console.counting import Counting
 from urban_reid.console.pages import Pages
 from urban_reid.console.pictures import Thumbnails
 from urban_reid.console.searching import Searches
+from urban_reid.console.switching import Switching
+from urban_reid.console.trials import Trials
 from urban_reid.console.visitors import COOKIE, Visitor, Visitors
+from urban_reid.permissions import PAGES
 
 
 class SignInNeeded(Exception):
@@ -28,6 +34,9 @@ class Console:
     pages: Pages
     thumbnails: Thumbnails
     searches: Searches
+    counting: Counting
+    trials: Trials
+    switching: Switching
 
     def page(self, name: str, found: Visitor, **values: Any) -> HTMLResponse:
         """A page for a visitor, with times in the city's zone."""
@@ -67,3 +76,14 @@ def _sender(found: Asking, form_key: Annotated[str, Form()] = "") -> Visitor:
 
 #: Whoever sends a form of ours.
 Sending = Annotated[Visitor, Depends(_sender)]
+
+
+def gets(page: str) -> Callable[[Visitor], Visitor]:
+    """A dependency: whoever asks, if a page of `urban_reid.permissions.PAGES` is for their role. Raises NotAllowed."""
+
+    def find(found: Asking) -> Visitor:
+        if (roles := PAGES[page]) is not None:
+            check_role(found.store, roles, f"the page {page} of the console")
+        return found
+
+    return find

@@ -1,6 +1,6 @@
-"""Places, people, journeys, pictures and searches."""
+"""People, journeys, pictures and searches."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -10,13 +10,10 @@ from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from pipeline.browsing.crops import pictures_of_crops
 from pipeline.browsing.journey import read_journey, unit_of
 from pipeline.browsing.people import Place, read_people
-from pipeline.cameras.overview import STATES, overview
 from pipeline.governance.audit import Action
 from pipeline.governance.doors import check_authorized
-from pipeline.report.unit_counts import read_unit_counts
 from schemas.city_file import unknown_unit
 from schemas.errors import InputError
-from schemas.levels import Level, level_of
 from urban_reid.console.context import Asking, Here, Sending
 from urban_reid.console.pictures import crop_of
 
@@ -24,16 +21,6 @@ from urban_reid.console.pictures import crop_of
 _LARGEST_UPLOAD = 20_000_000
 
 routes = APIRouter()
-
-
-@routes.get("/")
-def overview_page(here: Here, found: Asking) -> HTMLResponse:
-    city, _ = here.city()
-    districts = [unit.code for unit in city.units if level_of(unit.code) is Level.DISTRICT]
-    with here.store.begin() as connection:  # counts alone, which need no authorization
-        units = [unit for district in districts for unit in read_unit_counts(connection, district)]
-        cameras = overview(connection, datetime.now(UTC))
-    return here.page("overview", found, units=units, cameras=cameras, states=STATES)
 
 
 @routes.get("/people/{unit:path}")

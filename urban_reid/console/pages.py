@@ -8,9 +8,10 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, PrefixLoader, StrictUndefined
 
-from pipeline.report import timeline
+from pipeline.association.log_odds import probability
+from pipeline.report import curves, timeline
 from pipeline.report.pages import duration
 from pipeline.report.thumbnails import Picture
 from schemas.levels import level_of
@@ -19,22 +20,58 @@ from schemas.text import one_line
 from schemas.times import period_text
 from urban_reid.console.pictures import address
 from urban_reid.console.visitors import Visitor
+from urban_reid.permissions import PAGES
 
 _STATIC = {"console.css": None, "console.js": None}
+#: What the pages above all others lead to: address, label, and name in `urban_reid.permissions.PAGES`.
+_MENU = (
+    ("/", "Overview", "overview"),
+    ("/search", "Search", "search"),
+    ("/cases", "Cases", "cases"),
+    ("/leads", "Leads", "leads"),
+    ("/cameras", "Cameras", "cameras"),
+    ("/runs", "Runs", "runs"),
+    ("/models", "Models", "models"),
+    ("/audit", "Audit", "audit"),
+    ("/settings", "Settings", "settings"),
+)
+_FILTERS = {
+    "figure": lambda number: f"{number:,}",
+    "plural": lambda number, word, words=None: f"{number:,} {word if number == 1 else words or word + 's'}",
+    "fixed": lambda value, digits=2: f"{value:.{digits}f}",
+    "percent": lambda share: f"{share:.1%}",
+    "probability": probability,
+    "duration": duration,
+}
+
+
+def menu_of(visitor: Visitor | None) -> list[tuple[str, str, str]]:
+    """The pages that a visitor gets; in an open home all but those about cases, which it has none of."""
+    if visitor is None:
+        return []
+    if visitor.grant.is_open:
+        return [entry for entry in _MENU if entry[2] not in ("cases", "leads")]
+    return [entry for entry in _MENU if (roles := PAGES[entry[2]]) is None or visitor.grant.role in roles]
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=ChoiceLoader(
+            [PackageLoader("urban_reid.console"), PrefixLoader({"report": PackageLoader("pipeline.report")})]
+        ),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_shown,
+    )
+    environment.filters |= _FILTERS
+    return environment
 
 
 @dataclass
 class Pages:
-    _environment: Environment = field(
-        default_factory=lambda: Environment(
-            loader=PackageLoader("urban_reid.console"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            finalize=_shown,
-        )
-    )
+    _environment: Environment = field(default_factory=lambda: _environment())
 
     def render(self, name: str, visitor: Visitor | None, **values: Any) -> str:
         """The text of a page. `zone`, among the values, is that of its times."""
@@ -48,6 +85,7 @@ class Pages:
         return template.render(
             page=name,
             visitor=visitor,
+            menu=menu_of(visitor),
             picture=picture,
             when=lambda first, last: period_text(first, last, zone, dash="–"),
             clock=lambda moment: f"{moment.astimezone(zone):%H:%M:%S}",
@@ -56,6 +94,7 @@ class Pages:
             duration=duration,
             level_of=lambda code: level_of(code).value,
             timeline_layout=timeline,
+            curve_layout=curves,
             roles=[role.value for role in Role],
             **values,
         )

@@ -16,6 +16,16 @@ COOKIE = "urban_reid_session"
 LINK_S = 600.0
 
 
+def new_link(url: str, key: bytes) -> str:
+    """A link to the console at `url` with this key: its first user is let in, within LINK_S, while the home is open."""
+    said = f"{int(time.time() + LINK_S)}.{secrets.token_urlsafe(16)}"
+    return f"{url}/enter/{said}.{_signed(said, key)}"
+
+
+def _signed(said: str, key: bytes) -> str:
+    return hmac.new(key, f"enter {said}".encode(), hashlib.sha256).hexdigest()
+
+
 @dataclass(frozen=True)
 class Visitor:
     """Somebody who may see pages. `store` works under their session."""
@@ -40,28 +50,23 @@ class Visitors:
     """Knows visitors by their cookie."""
 
     store: Store
-    _key: bytes = field(default_factory=lambda: secrets.token_bytes(32))
-    _link: tuple[str, float] | None = None  # of an open home: the key in it, and when it ends to work
+    key: bytes = field(default_factory=lambda: secrets.token_bytes(32))
+    _used: set[str] = field(default_factory=set)  # links that were followed
     _open: set[str] = field(default_factory=set)  # cookies of an open home
 
     def is_open_home(self) -> bool:
         """Whether the home holds no people of real cameras, so that nobody needs an account."""
         return not is_live(self.store)
 
-    def new_link_key(self) -> str:
-        """A key that lets its first user in, within LINK_S, as long as the home is open."""
-        key = secrets.token_urlsafe(32)
-        self._link = key, time.monotonic() + LINK_S
-        return key
-
-    def enter(self, key: str) -> str | None:
-        """The cookie of whoever followed the printed link; None if it does not work, or not any more."""
-        link, self._link = self._link, None
-        if link is None or not hmac.compare_digest(link[0], key):
-            self._link = link
+    def enter(self, link: str) -> str | None:
+        """The cookie of whoever followed a link of `new_link`; None if it does not work, or not any more."""
+        said, _, signature = link.rpartition(".")
+        until, _, _ = said.partition(".")
+        if not hmac.compare_digest(signature.encode(), _signed(said, self.key).encode()) or link in self._used:
             return None
-        if time.monotonic() > link[1] or not self.is_open_home():
+        if time.time() > int(until) or not self.is_open_home():
             return None
+        self._used.add(link)
         cookie = secrets.token_hex(32)
         self._open.add(cookie)
         return cookie
@@ -76,4 +81,4 @@ class Visitors:
             grant = grant_of(connection)
         if grant is None or (grant.is_open and cookie not in self._open):
             return None
-        return Visitor(cookie, grant, store, hmac.new(self._key, cookie.encode(), hashlib.sha256).digest())
+        return Visitor(cookie, grant, store, hmac.new(self.key, cookie.encode(), hashlib.sha256).digest())

@@ -1,54 +1,9 @@
 """A case in the console: asked for, approved by another, searched, and a lead confirmed by two people."""
 
-import re
-from collections.abc import Callable, Iterator
-from typing import Any
-from uuid import UUID
-
-import pytest
-from fastapi.testclient import TestClient
 from sqlalchemy import text
 
-from pipeline.store import embedded
-from tests.helpers.governed import Governed
-from tests.helpers.homes import superuser_of
+from tests.helpers.console import As, send, the
 from tests.helpers.town import Town
-from urban_reid.console.app import make_app
-from urban_reid.console.visitors import COOKIE
-
-As = Callable[..., TestClient]
-
-
-@pytest.fixture(scope="module")
-def as_(server: embedded.EmbeddedServer, resolved: Town) -> Iterator[As]:
-    """The console as somebody sees it, under an authorization or none."""
-    governed = Governed(resolved.store, superuser_of(server, resolved.store.settings))
-    governed.as_(None)
-    with TestClient(make_app(resolved.store, ["testserver"]), follow_redirects=True) as client:
-
-        def become(name: str, authorization: UUID | str | None = None) -> TestClient:
-            governed.as_(name, UUID(str(authorization)) if authorization else None)
-            token = resolved.store.settings.token
-            governed.as_(None)
-            assert token is not None
-            client.cookies.clear()
-            client.cookies.set(COOKIE, token.get_secret_value())
-            return client
-
-        yield become
-
-
-def send(client: TestClient, page: str, path: str, **fields: object) -> Any:
-    """Sends a form as the page at `page` does."""
-    found = re.search(r'name="form_key" value="(\w+)"', client.get(page).text)
-    assert found is not None
-    return client.post(path, data={"form_key": found[1], **fields})
-
-
-def the(pattern: str, shown: str) -> str:
-    found = re.search(pattern, shown)
-    assert found is not None, shown
-    return found[1]
 
 
 def test_a_case_from_its_opening_to_a_confirmed_lead(as_: As, resolved: Town) -> None:

@@ -18,7 +18,7 @@ from pipeline.governance.audit import Action, read_audit
 from tests.helpers.command_line import environment_of, error_of, program
 from tests.helpers.town import Town
 from urban_reid.console.app import make_app
-from urban_reid.console.visitors import COOKIE, LINK_S, Visitors
+from urban_reid.console.visitors import COOKIE, Visitors, new_link
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def app(resolved: Town) -> Iterator[TestClient]:
 def client(app: TestClient) -> TestClient:
     """Signed in to an open home."""
     app.cookies.clear()
-    entered = app.get(f"/enter/{visitors(app).new_link_key()}")
+    entered = app.get(new_link("", visitors(app).key))
     assert entered.status_code == 303
     return app
 
@@ -51,17 +51,17 @@ def form_key(client: TestClient) -> str:
 def test_the_printed_link_lets_one_in_once(app: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     app.cookies.clear()
     assert app.get("/").headers["location"] == "/sign-in?to=%2F"
-    key = visitors(app).new_link_key()
+    link = new_link("", visitors(app).key)
     assert app.get("/enter/wrong").status_code == 403
-    entered = app.get(f"/enter/{key}")
+    assert app.get(f"{link[:-1]}x").status_code == 403
+    assert app.get(new_link("", b"another console's")).status_code == 403
+    entered = app.get(link)
     assert entered.headers["location"] == "/"
     assert "HttpOnly" in entered.headers["set-cookie"] and "SameSite=strict" in entered.headers["set-cookie"]
     assert app.get("/").status_code == 200
-    assert app.get(f"/enter/{key}").status_code == 403
-    late = visitors(app).new_link_key()
-    monkeypatch.setattr("urban_reid.console.visitors.LINK_S", LINK_S)
-    monkeypatch.setattr("time.monotonic", lambda: 1e12)
-    assert app.get(f"/enter/{late}").status_code == 403
+    assert app.get(link).status_code == 403
+    monkeypatch.setattr("urban_reid.console.visitors.LINK_S", -1)
+    assert app.get(new_link("", visitors(app).key)).status_code == 403
 
 
 def test_a_sign_out_ends_the_visit(client: TestClient) -> None:
@@ -140,7 +140,7 @@ def test_a_journey_shows_each_passage_with_pictures_that_others_cannot_ask_for(
     assert client.get(f"{said[:-2]}AA.{signature}").status_code == 404
     client.cookies.clear()
     assert client.get(pictures[0]).status_code == 303
-    client.get(f"/enter/{visitors(client).new_link_key()}")
+    client.get(new_link("", visitors(client).key))
     assert client.get(pictures[0]).status_code == 404  # signed for another visitor
 
 

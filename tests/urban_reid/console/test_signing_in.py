@@ -14,7 +14,7 @@ from schemas.settings import Settings
 from tests.helpers.homes import become_live, superuser_of
 from tests.helpers.people import PASSWORD, add_people
 from urban_reid.console.app import make_app
-from urban_reid.console.visitors import COOKIE
+from urban_reid.console.visitors import COOKIE, new_link
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_who_signs_in_sees_counts_and_with_an_authorization_people(
     server: embedded.EmbeddedServer, settings: Settings, client: TestClient
 ) -> None:
     assert client.get("/").headers["location"] == "/sign-in?to=%2F"
-    assert client.get(f"/enter/{client.app.state.console.visitors.new_link_key()}").status_code == 403  # type: ignore[attr-defined]
+    assert client.get(new_link("", client.app.state.console.visitors.key)).status_code == 403  # type: ignore[attr-defined]
     assert sign_in(client, "anna", "wrong") == 403 and sign_in(client, "nobody") == 403
     assert COOKIE not in client.cookies
     assert sign_in(client, "anna") == 303

@@ -12,3 +12,17 @@ for (const field of document.querySelectorAll(".drop")) {
     if (event.dataTransfer.files.length) { input.files = event.dataTransfer.files; }
   });
 }
+// What changes by itself is sent by the server; without this file the pages show what was so when they were loaded.
+for (const part of document.querySelectorAll("[data-events]")) {
+  const events = new EventSource(part.dataset.events);
+  events.addEventListener("message", (event) => {
+    // Nothing is taken away from under somebody who reads it by keyboard, or has opened something in it.
+    const busy = part.contains(document.activeElement) || part.querySelector("details[open]");
+    if (!busy) { part.innerHTML = JSON.parse(event.data); }
+  });
+}
+setInterval(() => {
+  for (const picture of document.querySelectorAll("img[data-again]")) {
+    if (!document.hidden) { picture.src = picture.src.split("?")[0] + "?" + Date.now(); }
+  }
+}, 20000);

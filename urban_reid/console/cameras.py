@@ -1,0 +1,135 @@
+"""Cameras: what they see, how they fare; added, tried, paused."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+import cv2
+import numpy as np
+from fastapi import APIRouter, Depends, Form
+from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from pydantic import ValidationError
+
+from pipeline.cameras.changes import Wanted, add_cameras, find_feed, pause_camera
+from pipeline.cameras.secrets import secret_names
+from pipeline.cameras.trial import Trial
+from pipeline.crops.privacy import shows_people, without_faces
+from pipeline.governance.audit import Action, working_under
+from pipeline.governance.doors import check_authorized, check_role
+from schemas.errors import InputError, UrbanReidError, UsageError
+from schemas.feeds import Feed
+from schemas.parameters import ApprovalParameters
+from schemas.roles import Role
+from schemas.validation import first_fault
+from urban_reid.arguments import checked
+from urban_reid.console.context import Asking, Console, Here, Sending, gets
+from urban_reid.console.overview import camera_contents
+from urban_reid.console.visitors import Visitor
+
+routes = APIRouter()
+
+_HEIGHT_PX = 360
+_ENGINEERS = (Role.ENGINEER,)
+
+
+@routes.get("/cameras")
+def cameras_page(here: Here, found: Annotated[Visitor, Depends(gets("cameras"))]) -> HTMLResponse:
+    return _page(here, found)
+
+
+@routes.get("/cameras/{camera:path}/picture")
+def picture(here: Here, found: Asking, camera: str) -> Response:
+    """What the camera sees now, without faces."""
+    check_authorized(found.store, camera, "a camera's picture", Action.CAMERA_LOOK)
+    try:
+        trial = here.trials.look(find_feed(here.store, camera))
+    except InputError as error:
+        return PlainTextResponse(str(error), 404)
+    pixels = np.asarray(cv2.cvtColor(trial.part, cv2.COLOR_BGR2RGB), np.uint8)
+    with here.store.begin() as connection:
+        pixels = without_faces(pixels) if shows_people(connection) else pixels
+    height, width = pixels.shape[:2]
+    size = max(1, round(width * _HEIGHT_PX / height)), _HEIGHT_PX
+    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    done, encoded = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
+    assert done
+    return Response(encoded.tobytes(), media_type="image/jpeg")
+
+
+@routes.post("/cameras")
+def add(
+    here: Here,
+    found: Sending,
+    camera: Annotated[str, Form()],
+    address: Annotated[str, Form()],
+    name: Annotated[str, Form()] = "",
+    sign_in: Annotated[str, Form()] = "",
+) -> HTMLResponse:
+    """Adds a camera and tries it at once. In a home with people of real cameras only streams, never files."""
+    check_role(found.store, _ENGINEERS, "adding a camera")
+    try:
+        feed = Feed.model_validate({"camera": camera.strip(), "address": address.strip(), "secret": sign_in or None})
+    except ValidationError as error:
+        place, message = first_fault(error, Feed)
+        raise UsageError(f"{place[0]}: {message}" if place else message) from None
+    if feed.kind != "stream" and not found.grant.is_open:
+        raise UsageError("here a camera is a stream, rtsp://host:port/path; `urban-reid cameras add` takes in files")
+    with _acting(found):
+        fields = {"name": name.strip()} if name.strip() else {}
+        add_cameras(here.store, [Wanted(feed, fields)], operator=found.name)
+    return _page(here, found, tried=_try(here, feed))
+
+
+@routes.post("/cameras/try")
+def try_now(here: Here, found: Sending, camera: Annotated[str, Form()]) -> HTMLResponse:
+    check_role(found.store, _ENGINEERS, "trying a camera")
+    return _page(here, found, tried=_try(here, find_feed(here.store, camera)))
+
+
+@routes.post("/cameras/pause")
+def pause(
+    here: Here,
+    found: Sending,
+    camera: Annotated[str, Form()],
+    paused: Annotated[bool, Form()],
+    reason: Annotated[str, Form()],
+) -> Response:
+    check_role(found.store, _ENGINEERS, "pausing a camera")
+    approval = checked(ApprovalParameters, operator=found.name, reason=reason)
+    with _acting(found):
+        pause_camera(here.store, camera, paused=paused, operator=approval.operator, reason=approval.reason)
+    return RedirectResponse("/cameras", 303)
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What a trial of a camera gave: a frame, or why there is none."""
+
+    camera: str
+    trial: Trial | None
+    fault: str = ""
+
+
+def _try(here: Console, feed: Feed) -> Tried:
+    try:
+        return Tried(feed.camera, here.trials.look(feed, anew=True))
+    except InputError as error:
+        return Tried(feed.camera, None, str(error))
+
+
+def _page(here: Console, found: Visitor, tried: Tried | None = None) -> HTMLResponse:
+    try:
+        secrets = secret_names(here.store.settings)
+    except UrbanReidError:  # of the file of secrets, which `urban-reid cameras secret list` tells of
+        secrets = []
+    changes = found.grant.is_open or found.grant.role in _ENGINEERS
+    values = camera_contents(here) | {"tried": tried, "secrets": secrets, "changes": changes}
+    return here.page("cameras", found, **values)
+
+
+@contextlib.contextmanager
+def _acting(found: Visitor) -> Iterator[None]:
+    """What is changed within has whoever is signed in as its actor in the audit."""
+    with contextlib.nullcontext() if found.grant.is_open else working_under(found.token):
+        yield
