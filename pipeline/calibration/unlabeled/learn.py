@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 from pipeline.association.transit import max_lookback_s
 from pipeline.calibration.drift import profile
+from pipeline.calibration.unlabeled.answers import Answers, read_answers
 from pipeline.calibration.unlabeled.level_fit import (
     OPERATING_POINTS,
     LevelFit,
@@ -67,6 +68,7 @@ class Learned:
     levels: dict[Level, LevelCalibration]
     why_not: dict[Level, str]  # of levels that were not calibrated
     tracklets: int
+    answers: Answers
     likely_overlaps: tuple[tuple[str, str], ...] = ()
     crops_since: datetime | None = None  # where there were more than MAX_CROPS: of the first that was learned from
 
@@ -80,11 +82,12 @@ def learn(
     before: datetime,
     on_step: Callable[[str], None] = lambda _: None,
     *,
+    answers_before: datetime | None = None,
     max_false_merge_rate: float = MAX_FALSE_MERGE_RATE,
 ) -> Learned:
     """The calibrations of the unit and all below it from its timed crops in [start, before), which must be embedded.
 
-    Of more than MAX_CROPS, from the latest ones.
+    Of more than MAX_CROPS, from the latest ones. answers_before: only what operators said before that counts.
     """
     city, settings = read_city(store), store.settings.association
     cameras = [one.code for one in city.cameras(unit)]
@@ -95,8 +98,20 @@ def learn(
     known = prior_of(store.settings, model)
     if known is not None:
         source += ", and the catalog's distances of the model"
+    answers = read_answers(store, tracklets.crops, answers_before)
+    if answers.used:
+        source += f", and {answers.used} answers of operators"
     learned = learn_from(
-        city, core, settings, unit, tracklets, known, source, on_step, max_false_merge_rate=max_false_merge_rate
+        city,
+        core,
+        settings,
+        unit,
+        tracklets,
+        known,
+        source,
+        on_step,
+        answers=answers,
+        max_false_merge_rate=max_false_merge_rate,
     )
     return replace(learned, crops_since=crops_since)
 
@@ -120,12 +135,14 @@ def learn_from(
     source: str,
     on_step: Callable[[str], None] = lambda _: None,
     *,
+    answers: Answers | None = None,
     max_false_merge_rate: float = MAX_FALSE_MERGE_RATE,
 ) -> Learned:
     """The calibrations of the unit and all below it from the tracklets of its cameras.
 
-    known: the model's prior. source: names the tracklets.
+    known: the model's prior. source: names the tracklets. answers: of operators about them.
     """
+    answers = answers or Answers()
     units = [one.code for one in city.units if is_within(one.code, unit)]
     on_step(f"{len(tracklets.seen)} tracklets")
     least = _least(core, tracklets.halves)
@@ -156,7 +173,8 @@ def learn_from(
             pairs = without(pairs, overlaps)
             group = {t: one.id for code in of_level for one in newest(resolved[code].versions) for t in one.tracklets}
             people = as_people(pairs, group) if number == _PASSES else None
-            result = fit_unlabeled(level, pairs, people, children, lookback_s, least, fit, known, source)
+            label = answers.labels(pairs.left, pairs.right)
+            result = fit_unlabeled(level, pairs, people, children, lookback_s, least, fit, known, source, label)
             if isinstance(result, str):
                 break
             guess = at_operating_point(result.calibration, _SECOND_GUESS)
@@ -180,7 +198,7 @@ def learn_from(
         remembered.forget()
     codes = rehearsal.geometry(unit).cameras
     asked = tuple((codes[one], codes[other]) for one, other in overlaps or ())
-    return Learned(found, why_not, len(tracklets.seen), asked)
+    return Learned(found, why_not, len(tracklets.seen), answers, asked)
 
 
 def _at_lowest_point(

@@ -91,9 +91,11 @@ def fit_unlabeled(
     below: LevelFit | None,
     known: DistancePrior | None,
     source: str,
+    label: Ints | None = None,
 ) -> LevelFit | str:
     """The level's fit, or in words why there is too little to learn from.
 
+    label: (n,) what operators said of the pairs, as `Rows.label`.
     people: (n,) and (n,) the group of either side, as found so far; without them no standard error is found.
     least: mean distance of parts of tracklets. known: the model's prior, for the lowest level; a level above starts
     from the one below.
@@ -109,7 +111,7 @@ def fit_unlabeled(
     if of_two < MIN_COMPARED:  # pairs of one camera are nearer than what is known of strangers, mostly of two, shows
         return f"only {of_two} pairs of two {UPWARD[UPWARD.index(level) - 1].value}s to compare"
     times = prior_times(lookback_s)
-    rows = _rows(pairs, ~pairs.different & (_transit(times, children, pairs) < _UNTIMELY))
+    rows = _rows(pairs, ~pairs.different & (_transit(times, children, pairs) < _UNTIMELY), label)
     others = _Others(below, known, 0.0 if level is Level.BUILDING else _NEARER)
     strangers = others.strangers(rows)
     prior = others.one_person(strangers)
@@ -177,15 +179,17 @@ class _Others:
         return found if rng is None else drawn(found, rng)
 
 
-def _rows(pairs: PairSample, untimely: Bools) -> Rows:
+def _rows(pairs: PairSample, untimely: Bools, label: Ints | None) -> Rows:
+    # What cannot be is not said to be: clocks and walks are known better than who is seen from behind.
+    label = np.full(len(pairs), -1) if label is None else np.where(pairs.different, -1, label)
     return Rows(
         different=pairs.different,
         distance=pairs.distance,
         share=pairs.share,
         weight=pairs.weight,
         stratum=ONE_CAMERA * (pairs.left_camera == pairs.right_camera) + SEVERAL * (~pairs.alone).astype(np.int64),
-        label=np.full(len(pairs), -1),
-        untimely=untimely,
+        label=label,
+        untimely=untimely & (label != 1),
     )
 
 

@@ -16,6 +16,8 @@ class Outcome(Frozen):
     crops_since: AwareDatetime | None = Field(
         None, description="where there were too many: when the first crop that was learned from was captured"
     )
+    answers: int = Field(0, ge=0, description="of operators, that it counts as labels")
+    newest_answer: int | None = Field(None, description="id of the newest of them")
     likely_overlaps: tuple[tuple[str, str], ...] = Field(
         (), description="cameras that probably see one place, although the city file does not say so"
     )
@@ -23,7 +25,8 @@ class Outcome(Frozen):
     def lines(self, unit: str) -> list[str]:
         """Lines about the unit for a person: what was learned, what was not, and what is asked."""
         levels = ", ".join(level.value for level in self.levels) or "nothing"
-        said = [f"{unit}: learned without labels from {self.tracklets} tracklets: {levels}"]
+        answers = f" and {self.answers} answer{'s' * (self.answers > 1)} of operators" if self.answers else ""
+        said = [f"{unit}: learned without labels from {self.tracklets} tracklets{answers}: {levels}"]
         if self.crops_since is not None:
             said.append(f"{unit}: only the latest crops were learned from, those since {self.crops_since:%F %T} UTC")
         said += [f"{unit}: not learned: {level.value}, {why}" for level, why in self.why_not.items()]

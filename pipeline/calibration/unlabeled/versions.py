@@ -1,8 +1,8 @@
 """Versions of a unit's calibration without labels: learned at marks of event time, or on request.
 
 A version is learned from the crops before its mark and holds for the windows from the mark on; the first one holds for
-the windows before it, too, which have nothing else. Crops that come late change no version. What was learned, and why
-not, is a row of `learning`; the calibrations name it.
+the windows before it, too, which have nothing else. Crops that come late change no version, nor do answers of operators
+after its mark. What was learned, and why not, is a row of `learning`; the calibrations name it.
 """
 
 from collections.abc import Callable
@@ -159,13 +159,23 @@ def _learn(
             embed_camera(store, core, crops, model, camera)
     with threadpool_limits(limits=1, user_api="blas"):  # the sums are small: threads make them twice as slow
         learned = learn(
-            store, core, model, unit, due.start, due.before, on_step, max_false_merge_rate=max_false_merge_rate
+            store,
+            core,
+            model,
+            unit,
+            due.start,
+            due.before,
+            on_step,
+            answers_before=None if due.mark_s is None else due.before,
+            max_false_merge_rate=max_false_merge_rate,
         )
     outcome = Outcome(
         tracklets=learned.tracklets,
         levels=tuple(learned.levels),
         why_not=learned.why_not,
         crops_since=learned.crops_since,
+        answers=learned.answers.used,
+        newest_answer=learned.answers.newest,
         likely_overlaps=learned.likely_overlaps,
     )
     window_s = store.settings.association.window_s

@@ -97,3 +97,22 @@ def test_what_is_known_of_a_model_counts_until_the_city_shows_more() -> None:
     }
     assert len(terms) == 4
     assert terms[400, True] != terms[400, False] and terms[1_000, True] == terms[1_000, False]
+
+
+def test_what_operators_said_counts_and_not_against_what_cannot_be() -> None:
+    pairs = sample(400)
+    near = pairs.distance < 0.95
+
+    def with_labels(label: np.ndarray) -> LevelFit | str:
+        children, people = ["b/1", "b/2"], (pairs.left, pairs.right)
+        return fit_unlabeled(Level.BUILDING, pairs, people, children, 900.0, 0.4, None, None, "a test", label)
+
+    nothing = with_labels(np.full(len(pairs), -1))
+    assert isinstance(nothing, LevelFit) and nothing.calibration == getattr(fitted(pairs), "calibration", None)
+    denied = with_labels(np.where(near, 0, -1))
+    assert isinstance(denied, str) and "too few to tell from chance" in denied
+    some = np.flatnonzero(~near & ~pairs.different)[:10]
+    label = np.where(np.isin(np.arange(len(pairs)), some) | pairs.different, 1, -1)
+    found = with_labels(label)
+    assert isinstance(found, LevelFit) and (found.estimate.mixture.probability[some] == 1).all()
+    assert not found.estimate.mixture.probability[pairs.different].any()
