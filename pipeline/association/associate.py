@@ -1,6 +1,6 @@
 """`associate`: joins nodes to groups and explains that by decisions. Serves buildings, streets and districts alike."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +38,18 @@ class Decision:
     right_child: int
     runner_up: int | None  # nearest candidate, outside the group, of the pair's fresh node; for joins only
     runner_up_distance: float | None
+    answered: bool  # joined or kept apart because a person said so
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What people said about pairs of nodes (left < right), each ascending.
+
+    It outweighs every score. What is impossible outweighs it, and where both are said of two groups they stay apart.
+    """
+
+    must: Sequence[tuple[int, int]] = ()  # one person
+    cannot: Sequence[tuple[int, int]] = ()  # two
 
 
 @dataclass(frozen=True)
@@ -63,41 +75,53 @@ def associate(
     calibration: LevelCalibration | None,
     transit: UnitTransit,
     settings: AssociationSettings,
+    answers: Answers | None = None,
 ) -> Association:
     """Groups of nodes that are one person, and the decisions that explain them.
 
-    Without a calibration nothing is joined: the nearest candidate of each fresh node goes to review.
+    Without a calibration nothing is joined but what answers join: the nearest candidate of each fresh node goes to
+    review.
     """
+    answers = answers or Answers()
     left, right, gaps = shortlist(nodes, geometry, settings.neighbors)
     scorer = Scorer(nodes, geometry, core, calibration, transit)
     scores = scorer.score(left, right, gaps)
+    pairs = _ScoredPairs(scorer)
+    log_odds = pairs.add(left, right, scores)
+    asked = np.array([pair for pair in answers.must if pair not in pairs.rows], dtype=np.int64).reshape(-1, 2)
+    linked = np.append(left, asked[:, 0]), np.append(right, asked[:, 1])
+    linked_odds = np.append(log_odds, pairs.score(*asked.T)) if len(asked) else log_odds
+    said = _both_ways(answers.cannot)
+
+    def cluster(join_log_odds: float, review_log_odds: float, cannot_link: Set[tuple[int, int]]) -> Clusters:
+        return average_link(
+            len(nodes),
+            *linked,
+            linked_odds if calibration is not None else np.zeros(len(linked_odds)),
+            threshold=join_log_odds,
+            review=review_log_odds,
+            small=settings.small_cluster,
+            score=pairs.score,
+            impossible=lambda a, b: _any_between(cannot_link, a, b) or pairs.impossible(a, b),
+            joined=answers.must,
+        )
+
     if calibration is None:
+        clusters = cluster(np.inf, np.inf, said)
+        joins = [(*pairs.rows[pair], *pair, Verdict.JOIN) for pair in clusters.joins]
         rows = sorted(set(_nearest_candidates(nodes, left, right, scores).values()))
+        nearest = [(scores, row, int(left[row]), int(right[row]), Verdict.REVIEW) for row in rows]
+        told = {*clusters.joins, *answers.cannot}
+        reviews = [one for one in nearest if (one[2], one[3]) not in told]
         return Association(
-            [[i] for i in range(len(nodes))],
+            clusters.groups,
             [
-                _decision(scores, row, int(left[row]), int(right[row]), Verdict.REVIEW, None, None, nodes)
-                for row in rows
+                _decision(found, row, a, b, verdict, None, None, nodes, verdict is Verdict.JOIN)
+                for found, row, a, b, verdict in sorted([*joins, *reviews], key=lambda one: one[2:4])
             ],
             Shortlist(left, right, scores),
         )
-    pairs = _ScoredPairs(scorer)
-    log_odds = pairs.add(left, right, scores)
-
-    def cluster(cannot_link: Container[tuple[int, int]] = ()) -> Clusters:
-        return average_link(
-            len(nodes),
-            left,
-            right,
-            log_odds,
-            threshold=calibration.join_log_odds,
-            review=calibration.review_log_odds,
-            small=settings.small_cluster,
-            score=pairs.score,
-            impossible=lambda a, b: any((i, j) in cannot_link for i in a for j in b) or pairs.impossible(a, b),
-        )
-
-    clusters = cluster()
+    clusters = cluster(calibration.join_log_odds, calibration.review_log_odds, said)
     undone = joins_to_undo(
         clusters.groups,
         nodes.fresh,
@@ -106,11 +130,13 @@ def associate(
         log_odds,
         threshold=calibration.join_log_odds,
         score=lambda node, others: pairs.mean([node], others),
-        impossible=lambda node, others: pairs.impossible([node], others),
+        impossible=lambda node, others: _any_between(said, [node], others) or pairs.impossible([node], others),
         conflict=lambda a, b: time_gaps(nodes, geometry, a, b).impossible,
     )
+    bound = {node for pair in answers.must for node in pair}
+    undone = [pair for pair in undone if pair[0] not in bound]
     if undone:
-        clusters = cluster({*undone, *((j, i) for i, j in undone)})
+        clusters = cluster(calibration.join_log_odds, calibration.review_log_odds, said | _both_ways(undone))
     group_of = np.empty(len(nodes), dtype=np.int64)
     for number, members in enumerate(clusters.groups):
         group_of[members] = number
@@ -119,6 +145,10 @@ def associate(
     runners_up = _runners_up(nodes, left, right, scores, group_of)
     for row in runners_up.values():
         verdicts.setdefault((int(left[row]), int(right[row])), Verdict.APART)
+    for pair in answers.cannot:
+        if pair in pairs.rows:
+            verdicts.setdefault(pair, Verdict.APART)
+    said_of = {Verdict.JOIN: {*answers.must}, Verdict.APART: {*answers.cannot}, Verdict.REVIEW: set()}
     decisions = []
     for (a, b), verdict in sorted(verdicts.items()):
         found, row = pairs.rows[a, b]
@@ -127,8 +157,17 @@ def associate(
         if runner_up_row is not None:
             ends = {int(left[runner_up_row]), int(right[runner_up_row])} - {a, b}
             runner_up = (min(ends), float(scores.distance[runner_up_row])) if ends else None
-        decisions.append(_decision(found, row, a, b, verdict, calibration, runner_up, nodes))
+        answered = (a, b) in said_of[verdict]
+        decisions.append(_decision(found, row, a, b, verdict, calibration, runner_up, nodes, answered))
     return Association(clusters.groups, decisions, Shortlist(left, right, scores))
+
+
+def _both_ways(pairs: Iterable[tuple[int, int]]) -> set[tuple[int, int]]:
+    return {way for a, b in pairs for way in ((a, b), (b, a))}
+
+
+def _any_between(pairs: Set[tuple[int, int]], some: Sequence[int], others: Sequence[int]) -> bool:
+    return bool(pairs) and any((i, j) in pairs for i in some for j in others)
 
 
 class _ScoredPairs:
@@ -194,6 +233,7 @@ def _decision(
     calibration: LevelCalibration | None,
     runner_up: tuple[int, float] | None,
     nodes: Nodes,
+    answered: bool,
 ) -> Decision:
     timed = bool(nodes.timed[left] and nodes.timed[right])
     return Decision(
@@ -211,4 +251,5 @@ def _decision(
         right_child=int(scores.right_child[row]),
         runner_up=None if runner_up is None else runner_up[0],
         runner_up_distance=None if runner_up is None else runner_up[1],
+        answered=answered,
     )

@@ -8,7 +8,7 @@ the bound, so few pairs are scored here.
 """
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,7 +34,7 @@ class Link:
 @dataclass(frozen=True)
 class Clusters:
     groups: list[list[int]]  # every node once; groups and their nodes ascending
-    joins: list[tuple[int, int]]  # the strongest pair of each merge
+    joins: list[tuple[int, int]]  # the strongest pair of each merge; of `joined` the pair itself
     reviews: list[tuple[int, int]]  # the strongest pair of each two groups in the review band
 
 
@@ -49,12 +49,14 @@ def average_link(
     small: int,
     score: Callable[[Ints, Ints], Floats],
     impossible: Callable[[list[int], list[int]], bool],
+    joined: Sequence[tuple[int, int]] = (),
 ) -> Clusters:
     """Merges the two clusters with the highest mean log-odds until no mean reaches `threshold`.
 
     left, right, log_odds: (p,) scored pairs, left < right. review: lower end of the review band, in which two groups
     stay apart and are reported. small: largest cluster whose unscored pairs are scored. score: log-odds of further
-    pairs. impossible: whether two clusters must not be merged. Ties break by node index.
+    pairs. impossible: whether two clusters must not be merged. joined: scored pairs whose clusters are merged first,
+    whatever their log-odds, where that is not impossible. Ties break by node index.
     """
     members: dict[int, list[int]] = {node: [node] for node in range(nodes)}
     links: dict[int, dict[int, Link]] = {node: {} for node in range(nodes)}
@@ -98,6 +100,26 @@ def average_link(
         offer(a, b)
 
     joins: list[tuple[int, int]] = []
+
+    def merge(a: int, b: int) -> None:
+        """Moves cluster b into cluster a, the lower one."""
+        del links[a][b], links[b][a]
+        for other, link in links.pop(b).items():
+            known = links[a].get(other)
+            links[a][other] = links[other][a] = link if known is None else known + link
+            del links[other][b]
+        members[a] = sorted(members[a] + members.pop(b))
+        version[a] += 1
+        for other in links[a]:
+            offer(a, other)
+
+    home = {node: node for pair in joined for node in pair}
+    for pair in joined:
+        a, b = sorted(home[node] for node in pair)
+        if a != b and not impossible(members[a], members[b]):
+            joins.append(pair)
+            merge(a, b)
+            home |= {node: a for node, cluster in home.items() if cluster == b}
     while heap:
         _, a, b, version_a, version_b = heapq.heappop(heap)
         if a not in members or b not in members or version[a] != version_a or version[b] != version_b:
@@ -109,15 +131,7 @@ def average_link(
         if impossible(members[a], members[b]):
             continue
         joins.append(links[a][b].best_pair)
-        del links[a][b], links[b][a]
-        for other, link in links.pop(b).items():
-            known = links[a].get(other)
-            links[a][other] = links[other][a] = link if known is None else known + link
-            del links[other][b]
-        members[a] = sorted(members[a] + members.pop(b))
-        version[a] += 1
-        for other in links[a]:
-            offer(a, other)
+        merge(a, b)
 
     reviews = []
     for a in sorted(members):

@@ -26,13 +26,15 @@ from schemas.errors import InputError
 
 #: Columns with names by kind: table, column; in hex or as text.
 _COLUMNS = {
-    "crop": (("crop", "key"),),
+    "crop": (("crop", "key"), ("review_pair", "left_crop"), ("review_pair", "right_crop")),
     "picture": (("crop", "picture"), ("probe", "picture"), ("context_frame", "picture")),
     "identity": (
         ("identity", "key"),
         ("match_decision", "left_key"),
         ("match_decision", "right_key"),
         ("match_decision", "runner_up_key"),
+        ("review_pair", "left_key"),
+        ("review_pair", "right_key"),
     ),
     "person": (("identity", "persistent_id"), ("identity_event", "persistent_id"), ("identity_event", "other_id")),
     "probe": (("probe", "id"), ("search_request", "probe_id")),

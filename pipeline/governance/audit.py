@@ -81,6 +81,9 @@ class Action(StrEnum):
     PURPOSE_RETIRE = "purpose.retire"
     REPORT_WRITE = "report.write"
     RESOLVE_AGAIN = "resolve.again"
+    REVIEW_ANSWER = "review.answer"
+    REVIEW_SHOW = "review.show"  # two passages, or what answers changed
+    REVIEW_UNDO = "review.undo"
     SEARCH_SHOW = "search.show"  # what a search covered and what it shows
     RETENTION_RUN = "retention.run"
     RETENTION_SET = "retention.set"

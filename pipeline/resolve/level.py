@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 from pipeline.association.associate import Decision, associate
 from pipeline.association.stitching import Fate, Known, stitch
+from pipeline.resolve.bound_nodes import node_pairs, taken_apart
 from pipeline.resolve.rows import Identity, NewDecision, NewEvent, NewIdentity
 from pipeline.resolve.window_nodes import (
     Inputs,
@@ -32,8 +33,9 @@ class WindowResult:
 def resolve_level(run: LevelRun, inputs: Inputs) -> WindowResult:
     """New versions of the unit's identities after one window, their events, and the match decisions."""
     found = window_nodes(run, inputs)
-    nodes = found.nodes
-    association = associate(as_columns(nodes), run.geometry, run.core, run.calibration, run.transit, run.settings)
+    nodes = taken_apart(run, inputs.bound, found.nodes)
+    columns, answers = as_columns(nodes), node_pairs(inputs.bound, nodes)
+    association = associate(columns, run.geometry, run.core, run.calibration, run.transit, run.settings, answers)
     if run.observe is not None:
         run.observe(nodes, association.shortlist)
     # A single identity that nothing touched and that was joined with nothing stays as it is.
@@ -134,4 +136,5 @@ def _decision(run: LevelRun, nodes: Sequence[Node], decision: Decision) -> NewDe
         right_at=run.geometry.children[decision.right_child],
         runner_up_key=None if decision.runner_up is None else nodes[decision.runner_up].key,
         runner_up_distance=decision.runner_up_distance,
+        answered=decision.answered,
     )

@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from pipeline.registry import hold_model_in_use
+from pipeline.resolve.constraints import Bound, Constraints
 from pipeline.resolve.level import resolve_level
 from pipeline.resolve.memory import UnitMemory
 from pipeline.resolve.persistent_ids import FreeIds
@@ -78,12 +79,14 @@ def _resolve_chunk(
     written: list[RunRows] = []
     emptied: list[datetime] = []
     for window in chunk:
-        inputs = window_inputs(connection, memory, window, children.get(window, []))
-        parts = (
+        inputs = window_inputs(connection, memory, window, children.get(window, []), job.constraints)
+        parts: tuple[bytes, ...] = (
             content_hash("children", _named((child.persistent_id, child.key) for child in inputs.children)),
             content_hash("gone", _named(sorted(inputs.gone.items(), key=lambda item: item[::-1]))),
             content_hash("context", _named((identity.persistent_id, identity.key) for identity in inputs.context)),
         )
+        if inputs.bound:  # a run that no answer binds has the key that it had before there were answers
+            parts += (content_hash("answers", inputs.bound.parts),)
         if not inputs.children and not inputs.gone:
             # Late data moved everything out of this window: an earlier run of it is superseded without a new one.
             if window in current:
@@ -108,7 +111,11 @@ def _resolve_chunk(
 
 
 def window_inputs(
-    connection: Connection | None, memory: UnitMemory, window: datetime, versions: Sequence[Identity]
+    connection: Connection | None,
+    memory: UnitMemory,
+    window: datetime,
+    versions: Sequence[Identity],
+    constraints: Constraints | None = None,
 ) -> Inputs:
     """The inputs of a window's run. connection: None if the memory holds all members.
 
@@ -119,7 +126,8 @@ def window_inputs(
     held = memory.holders([*(child.persistent_id for child in children), *gone])
     context = memory.context(window, held)
     touched = [identity.persistent_id for identity in context if identity.persistent_id in held]
-    return Inputs(children, gone, context, memory.members(connection, touched))
+    bound = constraints.within(children, context, held) if constraints else Bound()
+    return Inputs(children, gone, context, memory.members(connection, touched), bound)
 
 
 def _named(identities: Iterable[tuple[UUID, bytes]]) -> list[bytes]:

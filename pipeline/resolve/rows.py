@@ -95,6 +95,7 @@ class NewDecision:
     right_at: str
     runner_up_key: bytes | None
     runner_up_distance: float | None
+    answered: bool
 
 
 @dataclass(frozen=True)

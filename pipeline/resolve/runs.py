@@ -13,6 +13,7 @@ from pipeline.association.geometry import Geometry
 from pipeline.association.transit import UnitTransit, max_lookback_s, prior_times, unit_transit
 from pipeline.registry import ModelRow
 from pipeline.resolve.calibrations import Calibrations, StoredCalibration, calibration_by_id
+from pipeline.resolve.constraints import Constraints
 from pipeline.resolve.rows import RunRows, partition_days
 from pipeline.resolve.window_nodes import Observer
 from pipeline.resolve.write import mark_parent, supersede, write_runs
@@ -99,6 +100,7 @@ class Job:
     geometry_digest: bytes  # the unit's mark, which changes with its geometry
     observe: Observer | None
     versions: Calibrations = field(default_factory=Calibrations)
+    constraints: Constraints = field(default_factory=Constraints)  # what people said
     days: set[date] = field(default_factory=set)  # whose partitions are known to exist
 
     def by_calibration(self, windows: Sequence[datetime]) -> Iterator[tuple["Job", list[datetime]]]:

@@ -10,6 +10,7 @@ from pipeline.city.units import read_city
 from pipeline.registry import ModelRow
 from pipeline.resolve.calibrations import read_calibrations
 from pipeline.resolve.camera_windows import camera_windows
+from pipeline.resolve.constraints import Constraints, read_constraints
 from pipeline.resolve.level_windows import level_windows
 from pipeline.resolve.runs import Job, UnitResult
 from pipeline.resolve.window_nodes import Observer
@@ -65,10 +66,20 @@ def resolve_unit(
                 calibrations = read_calibrations(connection, model.id, calibration_level, within)
                 # Read before the city: if that changes in between, the unit is marked again, and this key is outdated.
                 geometry_digest = bytes(connection.execute(_GEOMETRY, {"unit": unit}).scalar_one())
+                constraints = Constraints() if level is Level.CAMERA else read_constraints(connection, unit)
             geometry = unit_geometry(read_city(store), unit, settings)
             analyze_grown(store)  # after the ingest and the units below wrote rows
             job = Job(
-                unit, core, model, calibrations.newest, settings, geometry, geometry_digest, observe, calibrations
+                unit,
+                core,
+                model,
+                calibrations.newest,
+                settings,
+                geometry,
+                geometry_digest,
+                observe,
+                calibrations,
+                constraints,
             )
             resolve_windows = camera_windows if level is Level.CAMERA else level_windows
             result, remaining = resolve_windows(store, job, pending.dirty_from, period or Period(), progress)

@@ -4,7 +4,7 @@ Also how a new version of an identity is made of members, and the version that e
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import numpy as np
@@ -14,6 +14,7 @@ from pipeline.association.geometry import Geometry, contradicts_itself
 from pipeline.association.nodes import Nodes, Spans
 from pipeline.association.prototypes import Prototypes, prototypes_of_members
 from pipeline.association.transit import UnitTransit
+from pipeline.resolve.constraints import Bound
 from pipeline.resolve.rows import Identity, NewIdentity, in_time_order
 from reid_core.serving.core import ReIDCore
 from schemas.calibration import LevelCalibration
@@ -31,6 +32,7 @@ class Inputs:
     context: Sequence[Identity]  # the unit's own identities before the window, by key
     #: Members of the identities of the context that hold an earlier version of one of `children`, or one of `gone`.
     touched: Mapping[UUID, Sequence[Identity]]
+    bound: Bound = field(default_factory=Bound)  # what people said of passages of both
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ def window_nodes(run: LevelRun, inputs: Inputs) -> WindowNodes:
     touched.sort(key=lambda node: node.key)
     contradicting = contradicts_itself(as_columns(touched), run.geometry)
     for node, contradicts in zip(touched, contradicting.tolist(), strict=True):
-        nodes += _split(run, node) if contradicts else [node]
+        nodes += members_as_nodes(run, node) if contradicts else [node]
     nodes += [
         Node(child.key, child, [child], None, fresh=True)
         for child in inputs.children
@@ -119,11 +121,13 @@ def window_nodes(run: LevelRun, inputs: Inputs) -> WindowNodes:
     return WindowNodes(sorted(nodes, key=lambda node: node.key), emptied, unknown)
 
 
-def _split(run: LevelRun, node: Node) -> list[Node]:
+def members_as_nodes(run: LevelRun, node: Node) -> list[Node]:
     """One node for each child with a prototype; the first one's also holds the children without."""
-    assert node.children is not None and node.origin is not None
-    first, *others = [child for child in node.children if child.prototypes is not None]
-    unknown = [child for child in node.children if child.prototypes is None]
+    if node.origin is None:
+        return [node]
+    children = run.members([node.origin])[node.origin] if node.children is None else node.children
+    first, *others = [child for child in children if child.prototypes is not None]
+    unknown = [child for child in children if child.prototypes is None]
     together = new_version(run, node.origin, [first, *unknown])
     return [
         Node(first.key, together, [first, *unknown], node.origin, fresh=True),

@@ -91,6 +91,7 @@ def _write_decisions(connection: Connection, unit: str, run_ids: Sequence[int], 
             "left_at": "text",
             "right_at": "text",
             "runner_up_key": "bytea",
+            "answered": "bool",
         }
         names = NewDecision.__dataclass_fields__
         columns = {name: (types.get(name, "float8"), [getattr(d, name) for _, d in decisions]) for name in names}

@@ -49,6 +49,9 @@ PERSONS = {
     "prototype": (1, 4),
     "match_decision": (1, 4),
     "confirmation": (1, 4),
+    "review_pair": (1, 4),
+    "review_answer": (1, 4),
+    "review_undo": (1, 4),
     "probe": (1, 2),
     "search_request": (1, 2),
 }
@@ -150,6 +153,11 @@ INSERT INTO case_file (id, name, opened_by) VALUES ('00000000-0000-0000-0000-000
     ('00000000-0000-0000-0000-00000000000d', 'another case', 1);
 INSERT INTO confirmation (identity_id, is_one_person, operator, reason)
     SELECT id, true, 'anna', 'I know him' FROM identity;
+INSERT INTO review_answer (id, reviewer, said, way, reason)
+    SELECT persistent_id, 'anna', 'same', 'pair', 'the same coat' FROM identity;
+INSERT INTO review_pair (answer_id, left_key, right_key, left_crop, right_crop, unit)
+    SELECT persistent_id, key, key, key, key, unit FROM identity;
+INSERT INTO review_undo (answer_id, reviewer, reason) SELECT persistent_id, 'ben', 'another coat' FROM identity;
 """
 _AUDIT = """
 INSERT INTO audit (actor, action, unit, reason) VALUES ('anna', 'search.start', 'd1/s1', 'lost child'),
@@ -322,7 +330,8 @@ def test_the_rows_that_are_seen_are_those_inside(store: Store) -> None:
 def test_the_worker_sees_all_rows(store: Store) -> None:
     with store.begin() as connection:
         for table, (_, there) in PERSONS.items():
-            columns = {"probe": "picture", "search_request": "id", "confirmation": "id"}.get(table, "*")
+            some = {"probe": "picture", "search_request": "id", "confirmation": "id", "review_answer": "id"}
+            columns = (some | {"review_undo": "answer_id"}).get(table, "*")
             found = connection.execute(text(f"SELECT count(*) FROM (SELECT {columns} FROM {table}) x")).scalar_one()
             assert found == there, table
 

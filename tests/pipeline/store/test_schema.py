@@ -65,6 +65,7 @@ _ERASURE = [
     "erased_group",
     "written_file",
 ]
+_REVIEW = ["review_answer", "review_pair", "review_undo", "answered"]
 _ADDED = [
     "row_hash",
     "day",
@@ -80,6 +81,7 @@ _ADDED = [
     *_ACCOUNTS,
     *_CASES,
     *_ERASURE,
+    *_REVIEW,
 ]
 
 

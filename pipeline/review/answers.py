@@ -1,0 +1,236 @@
+"""Answers of reviewers: said, checked, undone. Each is an event that stays; what holds follows from all of them.
+
+An answer shapes identities from the next resolve on, and confirms nothing: leads are confirmed by two people
+(`pipeline.governance.leads`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import Connection, Row, text
+
+from pipeline.association.geometry import Geometry, unit_geometry
+from pipeline.city.units import read_city
+from pipeline.erasure.targets import current_identity
+from pipeline.governance.audit import Action, audit
+from pipeline.governance.deciding import actor_of, authorized_by, deciding
+from pipeline.governance.doors import check_authorized
+from pipeline.resolve.constraints import Opinion, read_opinions
+from pipeline.review.contradictions import Passage, check_answers, why_impossible
+from pipeline.store import Store
+from schemas.errors import InputError
+from schemas.levels import parent_of
+from schemas.review import Said, Way
+from schemas.times import to_us
+
+#: Most pairs that one answer is about.
+MOST_PAIRS = 4_000
+
+_WHAT = "a review"
+# The first crop of a tracklet names it; the same that `passage_of` finds in the database.
+_PASSAGE = (
+    "SELECT i.id, i.key, i.unit, i.first_seen, i.last_seen, i.timed, (SELECT c.key FROM identity_member m "
+    "JOIN crop c ON c.id = m.crop_id WHERE m.identity_id = i.id ORDER BY c.captured_at, c.key LIMIT 1) AS crop "
+    "FROM identity_now i WHERE i.level = 'camera' AND {which} ORDER BY i.key LIMIT :most"
+)
+_BY_KEY = text(_PASSAGE.format(which="i.key >= :low AND i.key <= :high"))
+_BY_ID = text(_PASSAGE.format(which="i.id = ANY(:ids)"))
+_ANSWER = text(
+    "SELECT a.id, a.said, a.way, (SELECT unit FROM review_pair p WHERE p.answer_id = a.id LIMIT 1) AS unit, "
+    "EXISTS (SELECT FROM review_undo u WHERE u.answer_id = a.id) AS undone FROM review_answer a "
+    "WHERE starts_with(a.id::text, :id) ORDER BY a.id LIMIT 2"
+)
+_WRITE_PAIRS = text(
+    "INSERT INTO review_pair (answer_id, left_key, right_key) SELECT :id, l, r "
+    "FROM unnest(CAST(:left AS bytea[]), CAST(:right AS bytea[])) AS said (l, r)"
+)
+
+
+@dataclass(frozen=True)
+class Answered:
+    """An answer as it was written."""
+
+    id: UUID
+    said: Said
+    unit: str  # the lowest one above all cameras that it is about
+    pairs: int
+
+
+def answer(
+    store: Store, left: str, right: str, said: Said, *, reviewer: str, reason: str, way: Way = Way.PAIR
+) -> Answered:
+    """Says whether two passages show one person. left, right: tracklets' keys in hex, or their first eight digits.
+
+    Raises InputError for what is not there, contradicts other answers, or cannot be because of times and places;
+    NotAllowed in a live home without an authorization that covers both.
+    """
+    with deciding(store, _WHAT) as connection:
+        connection.execute(text("SELECT check_may_look(:what)"), {"what": _WHAT})
+        one, other = passage_of(connection, left), passage_of(connection, right)
+    if one.name == other.name:
+        raise InputError("both are the same passage; name two")
+    return _write(store, [(one, other)], said, way, reviewer, reason)
+
+
+def merge(store: Store, one: str, other: str, *, reviewer: str, reason: str) -> Answered:
+    """Joins two identities by hand: says `same` of the two passages, one of each, that are nearest in time.
+
+    one, other: persistent ids, or their first digits. Raises as `answer`.
+    """
+    with deciding(store, _WHAT) as connection:
+        connection.execute(text("SELECT check_may_look(:what)"), {"what": _WHAT})
+        rows = [current_identity(connection, name) for name in (one, other)]
+        sides = [passages_of(connection, row.tracklets) for row in rows]
+    if rows[0].persistent_id == rows[1].persistent_id:
+        raise InputError("both are the same identity; name two")
+    if {p.name for p in sides[0]} & {p.name for p in sides[1]}:
+        raise InputError("one of them is of the other's level below; name two identities of one level")
+    geometry = _geometry(store, [rows[0].unit, rows[1].unit])
+    pairs = [(a, b) for a in sides[0] for b in sides[1] if why_impossible(a, b, geometry) is None]
+    if not pairs:
+        raise InputError(
+            "they cannot be one person: no passage of the one goes with any of the other in time and place"
+        )
+    return _write(store, [min(pairs, key=_gap)], Said.SAME, Way.MERGE, reviewer, reason)
+
+
+def split(store: Store, identity: str, taken: Sequence[str], *, reviewer: str, reason: str) -> Answered:
+    """Takes passages out of an identity by hand: says `different` of each of them and each that stays.
+
+    identity: its persistent id, or its first digits. taken: keys of its tracklets, or their first digits. Raises as
+    `answer`.
+    """
+    with deciding(store, _WHAT) as connection:
+        connection.execute(text("SELECT check_may_look(:what)"), {"what": _WHAT})
+        row = current_identity(connection, identity)
+        every = passages_of(connection, row.tracklets)
+        out = {passage_of(connection, name).name for name in taken}
+    gone, stay = [p for p in every if p.name in out], [p for p in every if p.name not in out]
+    if len(gone) < len(out) or not gone or not stay:
+        raise InputError(
+            f"name some of the passages of identity {row.persistent_id}, and not all of them; it has {len(every)}"
+        )
+    return _write(store, [(a, b) for a in gone for b in stay], Said.DIFFERENT, Way.SPLIT, reviewer, reason)
+
+
+def undo(store: Store, answer_id: str, *, reviewer: str, reason: str) -> Answered:
+    """Undoes an answer, whatever was answered since. answer_id: its id, or its first digits.
+
+    Raises InputError where there is none, or it was undone before; NotAllowed.
+    """
+    with deciding(store, _WHAT) as connection:
+        connection.execute(text("SELECT check_may_look(:what)"), {"what": _WHAT})
+        rows = connection.execute(_ANSWER, {"id": answer_id.lower()}).all() if len(answer_id) >= 4 else []
+        if len(rows) != 1:
+            many = "more than one answer's id begins" if rows else "no answer's id of four or more digits begins"
+            raise InputError(f"{many} with {answer_id[:40]!r}; `urban-reid review list --answers` shows them")
+        (row,) = rows
+    if row.undone:
+        raise InputError(f"answer {row.id} was undone before")
+    check_authorized(store, row.unit, _WHAT)
+    with deciding(store, _WHAT) as connection:
+        who = actor_of(store, connection, reviewer)
+        sql = "INSERT INTO review_undo (answer_id, reviewer, reason) VALUES (:id, :who, :reason)"
+        connection.execute(text(sql), {"id": row.id, "who": who, "reason": reason})
+        details = {"answer": str(row.id)} | authorized_by(connection)
+        audit(connection, who, Action.REVIEW_UNDO, unit=row.unit, reason=reason, details=details)
+    return Answered(row.id, Said(row.said), row.unit, 0)
+
+
+def passage_of(connection: Connection, name: str) -> Passage:
+    """A tracklet of now by its key in hex, or by eight or more of its first digits. Raises InputError."""
+    digits = name.lower()
+    try:
+        if not 8 <= len(digits) <= 64:
+            raise ValueError
+        low, high = bytes.fromhex(digits.ljust(64, "0")), bytes.fromhex(digits.ljust(64, "f"))
+    except ValueError:
+        raise InputError(f"{name[:80]!r}: give at least the first eight hex digits of a passage's key") from None
+    rows = connection.execute(_BY_KEY, {"low": low, "high": high, "most": 2}).all()
+    if len(rows) != 1 or rows[0].crop is None:
+        what = "more than one passage's key begins" if len(rows) > 1 else "no passage's key begins"
+        raise InputError(f"{what} with {name[:40]!r} now; `urban-reid review list` shows keys")
+    return _passage(rows[0])
+
+
+def passages_of(connection: Connection, tracklets: Sequence[int]) -> list[Passage]:
+    """Those of the tracklets of now that may be seen and have a crop, by key. tracklets: ids."""
+    rows = connection.execute(_BY_ID, {"ids": list(tracklets), "most": len(tracklets)}).all()
+    return [_passage(row) for row in rows if row.crop is not None]
+
+
+def _passage(row: Row[Any]) -> Passage:
+    return Passage(bytes(row.crop), bytes(row.key), row.unit, row.first_seen, row.last_seen, row.timed)
+
+
+def _gap(pair: tuple[Passage, Passage]) -> tuple[int, bytes, bytes]:
+    one, other = pair
+    gap = to_us(max(one.first_seen, other.first_seen)) - to_us(min(one.last_seen, other.last_seen))
+    return gap, one.key, other.key
+
+
+def _geometry(store: Store, units: Sequence[str]) -> Geometry:
+    """Of the district that all units are in. Raises InputError if there is none."""
+    districts = {unit.partition("/")[0] for unit in units}
+    if len(districts) > 1:
+        raise InputError("they were seen in two districts, whose people are never joined")
+    return unit_geometry(read_city(store), districts.pop(), store.settings.association)
+
+
+def _write(
+    store: Store,
+    pairs: Sequence[tuple[Passage, Passage]],
+    said: Said,
+    way: Way,
+    reviewer: str,
+    reason: str,
+) -> Answered:
+    if len(pairs) > MOST_PAIRS:
+        raise InputError(f"that is about {len(pairs)} pairs of passages; take out fewer, {MOST_PAIRS} at most at once")
+    cameras = {passage.camera for pair in pairs for passage in pair}
+    geometry, unit = _geometry(store, sorted(cameras)), _above(cameras)
+    check_authorized(store, unit, _WHAT)
+    id_ = uuid4()
+    with deciding(store, _WHAT) as connection:
+        who = actor_of(store, connection, reviewer)
+        # Of two answers that contradict each other, the second one waits, and sees the first.
+        district = unit.partition("/")[0]
+        lock = "SELECT pg_advisory_xact_lock(hashtextextended('urban_reid review ' || :district, 0))"
+        connection.execute(text(lock), {"district": district})
+        new = [_opinion(id_, one, other, said, way, who) for one, other in pairs]
+        with store.begin() as everything:  # also what whoever answers may not see
+            replaced = {one.pair for one in new}
+            known = read_opinions(everything, district)
+            known = [one for one in known if one.reviewer != who or one.pair not in replaced]
+            check_answers(everything, geometry, known, new)
+        connection.execute(
+            text(
+                "INSERT INTO review_answer (id, reviewer, said, way, reason) VALUES (:id, :who, :said, :way, :reason)"
+            ),
+            {"id": id_, "who": who, "said": said.value, "way": way.value, "reason": reason},
+        )
+        keys = {"left": [one.key for one, _ in pairs], "right": [other.key for _, other in pairs]}
+        connection.execute(_WRITE_PAIRS, {"id": id_, **keys})
+        details = {"answer": str(id_), "said": said.value, "way": way.value, "pairs": len(pairs)}
+        audit(
+            connection, who, Action.REVIEW_ANSWER, unit=unit, reason=reason, details=details | authorized_by(connection)
+        )
+    return Answered(id_, said, unit, len(pairs))
+
+
+def _opinion(id_: UUID, one: Passage, other: Passage, said: Said, way: Way, who: str) -> Opinion:
+    low, high = sorted((one, other), key=lambda passage: passage.name)
+    unit = _above({one.camera, other.camera})
+    return Opinion((low.name, high.name), (low.key, high.key), unit, id_, datetime.now(UTC), who, said, way)
+
+
+def _above(cameras: set[str]) -> str:
+    """The lowest unit above all these cameras; they are of one district."""
+    unit = parent_of(min(cameras))
+    while unit is not None and not all(camera.startswith(f"{unit}/") for camera in cameras):
+        unit = parent_of(unit)
+    assert unit is not None, "cameras of one district have it above them"
+    return unit
