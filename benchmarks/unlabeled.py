@@ -59,7 +59,8 @@ from synthetic.rendered_city import CITY_DIFFICULTY, UNIFORMS, SimulatedCity, si
 LABELS, WITHOUT = "labels", "without"
 _STATED = text(
     "SELECT avg(1 - d.probability) FROM match_decision d JOIN run r ON r.id = d.run_id "
-    "WHERE r.superseded_at IS NULL AND r.level = CAST(:level AS unit_level) AND d.verdict = 'join'"
+    "WHERE r.superseded_at IS NULL AND r.level = CAST(:level AS unit_level) AND d.verdict = 'join' "
+    "AND d.left_key IN (SELECT key FROM identity) AND d.right_key IN (SELECT key FROM identity)"  # as `wrong_joins`
 )
 
 
