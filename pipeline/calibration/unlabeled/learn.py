@@ -87,7 +87,7 @@ def learn(
 ) -> Learned:
     """The calibrations of the unit and all below it from its timed crops in [start, before), which must be embedded.
 
-    Of more than MAX_CROPS, from the latest ones. answers_before: only what operators said before that counts.
+    Of more than MAX_CROPS, from the latest ones. answers_before: only what was said before that counts.
     """
     city, settings = read_city(store), store.settings.association
     cameras = [one.code for one in city.cameras(unit)]
@@ -98,9 +98,9 @@ def learn(
     known = prior_of(store.settings, model)
     if known is not None:
         source += ", and the catalog's distances of the model"
-    answers = read_answers(store, tracklets.crops, answers_before)
+    answers = read_answers(store, unit, tracklets.crops, answers_before)
     if answers.used:
-        source += f", and {answers.used} answers of operators"
+        source += f", and {answers.used} answers"
     learned = learn_from(
         city,
         core,
@@ -140,7 +140,7 @@ def learn_from(
 ) -> Learned:
     """The calibrations of the unit and all below it from the tracklets of its cameras.
 
-    known: the model's prior. source: names the tracklets. answers: of operators about them.
+    known: the model's prior. source: names the tracklets. answers: about them.
     """
     answers = answers or Answers()
     units = [one.code for one in city.units if is_within(one.code, unit)]

@@ -16,8 +16,8 @@ class Outcome(Frozen):
     crops_since: AwareDatetime | None = Field(
         None, description="where there were too many: when the first crop that was learned from was captured"
     )
-    answers: int = Field(0, ge=0, description="of operators, that it counts as labels")
-    newest_answer: int | None = Field(None, description="id of the newest of them")
+    answers: int = Field(0, ge=0, description="of operators and reviewers, that it counts as labels")
+    newest_answer: AwareDatetime | None = Field(None, description="when the newest of them was given")
     likely_overlaps: tuple[tuple[str, str], ...] = Field(
         (), description="cameras that probably see one place, although the city file does not say so"
     )
@@ -25,7 +25,7 @@ class Outcome(Frozen):
     def lines(self, unit: str) -> list[str]:
         """Lines about the unit for a person: what was learned, what was not, and what is asked."""
         levels = ", ".join(level.value for level in self.levels) or "nothing"
-        answers = f" and {self.answers} answer{'s' * (self.answers > 1)} of operators" if self.answers else ""
+        answers = f" and {self.answers} answer{'s' * (self.answers > 1)}" if self.answers else ""
         said = [f"{unit}: learned without labels from {self.tracklets} tracklets{answers}: {levels}"]
         if self.crops_since is not None:
             said.append(f"{unit}: only the latest crops were learned from, those since {self.crops_since:%F %T} UTC")
