@@ -17,7 +17,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sqlalchemy import text
 
-from pipeline.review.labels import labels
+from pipeline.resolve.constraints import read_opinions, votes
 from pipeline.store import Store
 from schemas.arrays import Ints
 
@@ -28,6 +28,7 @@ _SAID = text(
     "JOIN identity i ON i.id = said.identity_id CROSS JOIN unnest(i.tracklets) AS t (id) "
     "JOIN identity_member m ON m.identity_id = t.id GROUP BY said.id, said.at, said.is_one_person ORDER BY said.id"
 )
+_CROP_IDS = text("SELECT id, key FROM crop WHERE key = ANY(:keys) AND withdrawn_at IS NULL")
 #: Two tracklets.
 _Pair = tuple[int, int]
 
@@ -62,7 +63,9 @@ def read_answers(store: Store, unit: str, crops: Mapping[int, Sequence[int]], be
     """
     with store.begin() as connection:
         statements = connection.execute(_SAID, {"before": before}).all()
-        reviewed = labels(connection, before, unit)
+        opinions = read_opinions(connection, unit, before)
+        keys = sorted({key for one in opinions for key in one.pair})
+        crop_of = {bytes(row.key): row.id for row in connection.execute(_CROP_IDS, {"keys": keys})} if keys else {}
     tracklet_of = {crop: number for number, its in crops.items() for crop in its}
     together: list[_Pair] = []
     apart: list[_Pair] = []
@@ -78,11 +81,12 @@ def read_answers(store: Store, unit: str, crops: Mapping[int, Sequence[int]], be
         else:
             continue
         times.append(statement.at)
-    for label in reviewed:
-        one, other = (None if crop is None else tracklet_of.get(crop) for crop in label.crop_ids)
-        if one is not None and other is not None and one != other:
-            (together if label.is_same else apart).append((one, other))
-            times.append(label.at)
+    most = votes(opinions)
+    for opinion in opinions:
+        one, other = (tracklet_of.get(crop_of.get(key, 0)) for key in opinion.pair)
+        if most[opinion.pair] * opinion.vote > 0 and one is not None and other is not None and one != other:
+            (together if opinion.vote > 0 else apart).append((one, other))
+            times.append(opinion.at)
     person = _people(together, (number for pair in apart for number in pair))
     between = {tuple(sorted((person[one], person[other]))) for one, other in apart}
     return Answers(person, frozenset((low, high) for low, high in between), len(times), max(times, default=None))
