@@ -1,7 +1,7 @@
 """From an identity down its members to the crops that look most like the probe, through plausible children only."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,9 +11,11 @@ from sqlalchemy import Connection, Row, text
 
 from pipeline.association.log_odds import appearance_log_odds
 from pipeline.resolve.calibrations import current_calibration
+from pipeline.resolve.features import read_features
 from pipeline.search.nearest import Probe
-from schemas.levels import Level
+from schemas.levels import UPWARD, Level
 from schemas.parameters import CropEvidence, Period
+from schemas.times import from_us
 
 #: Crops returned for one identity, the nearest first.
 MOST_CROPS = 20
@@ -24,16 +26,20 @@ IN_PERIOD = (
     "AND (CAST(:to_time AS timestamptz) IS NULL OR i.timed AND i.first_seen < :to_time)"
 )
 _CHILDREN = text(
-    "SELECT m.identity_id AS holder, i.level, i.id, i.persistent_id FROM identity_member m "
+    "SELECT m.identity_id AS holder, i.id, i.persistent_id FROM identity_member m "
     f"JOIN identity i ON i.id = m.child_id WHERE m.identity_id = ANY(:holders) AND {IN_PERIOD} ORDER BY i.key"
 )
-_CROPS = text(
-    "SELECT m.identity_id AS holder, c.id, encode(c.key, 'hex') AS key, c.camera, c.captured_at, c.timed "
+_CROPS = (
+    "SELECT m.identity_id AS holder, encode(c.key, 'hex') AS key, c.captured_at, c.timed, e.v, c.camera "
     "FROM identity_member m JOIN crop c ON c.id = m.crop_id "
+    "JOIN crop_embedding e ON e.crop_id = c.id AND e.day = c.day AND e.model_id = :model "
     "WHERE m.identity_id = ANY(:holders) AND c.withdrawn_at IS NULL "
     "AND (CAST(:from_time AS timestamptz) IS NULL OR c.timed AND c.captured_at >= :from_time) "
-    "AND (CAST(:to_time AS timestamptz) IS NULL OR c.timed AND c.captured_at < :to_time) ORDER BY c.key"
+    "AND (CAST(:to_time AS timestamptz) IS NULL OR c.timed AND c.captured_at < :to_time)"
 )
+_COLUMNS = {"holder": "int8", "key": "text", "captured_at": "timestamptz", "timed": "bool"}
+#: Tracklets whose crops are compared at once: bounds the memory.
+_TRACKLETS = 512
 
 
 def times_of(period: Period) -> dict[str, datetime | None]:
@@ -41,39 +47,32 @@ def times_of(period: Period) -> dict[str, datetime | None]:
     return {"from_time": period.from_time, "to_time": period.to_time}
 
 
-def nearest_crops(probe: Probe, identities: Sequence[Row[Any]], period: Period) -> dict[int, tuple[CropEvidence, ...]]:
+def nearest_crops(
+    probe: Probe, level: Level, identities: Sequence[Row[Any]], period: Period
+) -> dict[int, tuple[CropEvidence, ...]]:
     """The crops in the period that are nearest to the probe, at most MOST_CROPS of each identity, by its id.
 
     identities: rows with id and persistent_id, of one level. All are descended at once, with a statement or two for
     each level. Each crop comes with its lineage: the persistent ids from the identity down to the crop's tracklet.
     """
     branches = [_Branch(identity.id, identity.id, (identity.persistent_id,)) for identity in identities]
-    while children := _children(probe.connection, branches, period):
-        plausible = _plausible(probe, children)
+    for below in reversed(UPWARD[: UPWARD.index(level)]):
+        children = _children(probe.connection, branches, period)
+        plausible = _plausible(probe, below, children)
         branches = [
             _Branch(branch.root, child.id, (*branch.lineage, child.persistent_id))
             for branch in branches
             for child in plausible.get(branch.holder, [])
         ]
-    found = _by_holder(probe.connection.execute(_CROPS, _held(branches, period)))
-    distance = probe.distances_to_crops([crop.id for crops in found.values() for crop in crops])
-    near: dict[int, list[CropEvidence]] = {identity.id: [] for identity in identities}
-    for branch in branches:
-        near[branch.root] += [
-            CropEvidence(
-                key=crop.key,
-                camera=crop.camera,
-                time=crop.captured_at if crop.timed else None,
-                distance=distance[crop.id],
-                lineage=branch.lineage,
-            )
-            for crop in found.get(branch.holder, [])
-            if crop.id in distance
-        ]
-    return {
-        root: tuple(sorted(crops, key=lambda crop: (crop.distance, crop.key))[:MOST_CROPS])
-        for root, crops in near.items()
-    }
+    near: dict[int, tuple[CropEvidence, ...]] = {identity.id: () for identity in identities}
+    for start in range(0, len(branches), _TRACKLETS):
+        tracklets = branches[start : start + _TRACKLETS]
+        crops = _crops(probe, tracklets, period)
+        for tracklet in tracklets:
+            own = (crop.model_copy(update={"lineage": tracklet.lineage}) for crop in crops[tracklet.holder])
+            nearest = sorted((*near[tracklet.root], *own), key=lambda crop: (crop.distance, crop.key))
+            near[tracklet.root] = tuple(nearest[:MOST_CROPS])
+    return near
 
 
 @dataclass(frozen=True)
@@ -89,23 +88,30 @@ def _held(branches: Sequence[_Branch], period: Period) -> dict[str, Any]:
     return {"holders": list({branch.holder for branch in branches}), **times_of(period)}
 
 
-def _by_holder(rows: Iterable[Row[Any]]) -> dict[int, list[Row[Any]]]:
-    held: dict[int, list[Row[Any]]] = defaultdict(list)
-    for row in rows:
-        held[row.holder].append(row)
-    return held
-
-
 def _children(connection: Connection, branches: Sequence[_Branch], period: Period) -> dict[int, list[Row[Any]]]:
-    return _by_holder(connection.execute(_CHILDREN, _held(branches, period)))
+    children: dict[int, list[Row[Any]]] = defaultdict(list)
+    for row in connection.execute(_CHILDREN, _held(branches, period)):
+        children[row.holder].append(row)
+    return children
 
 
-def _plausible(probe: Probe, children: Mapping[int, list[Row[Any]]]) -> Mapping[int, list[Row[Any]]]:
+def _crops(probe: Probe, tracklets: Sequence[_Branch], period: Period) -> Mapping[int, list[CropEvidence]]:
+    """The crops of each tracklet, by its id, that have a feature, without their lineage."""
+    held = _held(tracklets, period)
+    rows, features = read_features(probe.connection, probe.core, probe.model, _CROPS, held, _COLUMNS)
+    columns = (rows["holder"], rows["key"], rows["camera"], rows["captured_at"], rows["timed"])
+    crops: dict[int, list[CropEvidence]] = defaultdict(list)
+    for holder, key, camera, at, timed, distance in zip(*columns, probe.distances(features), strict=True):
+        time = from_us(int(at)) if timed else None
+        crops[int(holder)].append(CropEvidence(key=key, camera=camera, time=time, distance=float(distance), lineage=()))
+    return crops
+
+
+def _plausible(probe: Probe, level: Level, children: Mapping[int, list[Row[Any]]]) -> Mapping[int, list[Row[Any]]]:
     """Of each holder its nearest child, and all children that the probe would at least send to review.
 
-    All children without a calibration of their level.
+    All children without a calibration of their `level`.
     """
-    level = Level(next(iter(children.values()))[0].level)
     calibration = current_calibration(probe.connection, probe.model.id, level)
     if calibration is None:
         return children

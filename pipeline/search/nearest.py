@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from pipeline.registry import ModelRow
-from pipeline.resolve.features import read_features
 from pipeline.search.likelihood import DistanceCounts
 from pipeline.store.copy import copy_out
 from pipeline.store.copy_format import Column
@@ -23,10 +22,6 @@ _VECTORS = 4096
 
 _PROTOTYPES = "SELECT identity_id AS id, v FROM prototype WHERE model_id = :model AND identity_id = ANY(:ids)"
 _COLUMNS = {"id": "int8", "v": "halfvec"}
-_FEATURES = (
-    "SELECT e.crop_id AS id, e.v, c.camera FROM crop_embedding e JOIN crop c ON c.id = e.crop_id "
-    "WHERE e.model_id = :model AND e.crop_id = ANY(:ids)"
-)
 
 
 @dataclass(frozen=True)
@@ -134,26 +129,17 @@ class Probe:
         if not ids:
             return {}
         rows = copy_out(self.connection, _PROTOTYPES, {"model": self.model.id, "ids": list(ids)}, _COLUMNS)
-        return self._nearest(rows["id"], rows["v"])
-
-    def distances_to_crops(self, ids: Sequence[int]) -> dict[int, float]:
-        """The distance to the feature of each crop that has one."""
         nearest: dict[int, float] = {}
-        for start in range(0, len(ids), _VECTORS):
-            some = {"ids": list(ids[start : start + _VECTORS])}
-            rows, features = read_features(self.connection, self.core, self.model, _FEATURES, some, {"id": "int8"})
-            nearest |= self._nearest(rows["id"], features)
+        for i, distance in zip(map(int, rows["id"]), self.distances(rows["v"]).tolist(), strict=True):
+            nearest[i] = min(distance, nearest.get(i, distance))
         return nearest
 
-    def _nearest(self, ids: Column, vectors: Column) -> dict[int, float]:
-        """The smallest distance to the vectors (n, D) of each id."""
-        owners = [int(i) for i in ids]
-        nearest: dict[int, float] = {}
-        for start in range(0, len(owners), _VECTORS):
-            distances = _distances(self.core, self.feature, vectors[start : start + _VECTORS]).tolist()
-            for i, distance in zip(owners[start : start + _VECTORS], distances, strict=True):
-                nearest[i] = min(distance, nearest.get(i, distance))
-        return nearest
+    def distances(self, vectors: Column) -> Floats:
+        """(n,) The distances to vectors (n, D)."""
+        parts = [
+            _distances(self.core, self.feature, vectors[i : i + _VECTORS]) for i in range(0, len(vectors), _VECTORS)
+        ]
+        return np.concatenate([np.empty(0), *parts])
 
 
 def _distances(core: ReIDCore, feature: Floats, stored: Column) -> Floats:

@@ -257,7 +257,7 @@ def _hits(
     while ordered and len(hits) < parameters.top:
         candidates, ordered = ordered[: parameters.top - len(hits)], ordered[parameters.top - len(hits) :]
         of = {row: identities[part.gallery.ids[row]] for row in candidates}
-        crops = nearest_crops(part.probe, list(of.values()), period)
+        crops = nearest_crops(part.probe, level_of(parameters.unit), list(of.values()), period)
         for row, identity in of.items():
             if not crops[identity.id]:  # its time span covers the period, but no crop lies in it
                 continue

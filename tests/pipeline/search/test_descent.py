@@ -5,6 +5,7 @@ from sqlalchemy import text
 
 from pipeline.search.descent import MOST_CROPS, nearest_crops
 from pipeline.search.nearest import Probe
+from schemas.levels import Level
 from schemas.parameters import Period
 from tests.helpers.town import Town
 
@@ -20,10 +21,10 @@ def test_identities_that_are_descended_together_have_the_crops_that_each_has_alo
         for row in rows:
             probe = Probe(connection, resolved.core, resolved.model, np.fromstring(row.strip("[]"), sep=","))
             for period in (Period(), Period(from_time=first, to_time=first + (last - first) / 2)):
-                together = nearest_crops(probe, identities, period)
+                together = nearest_crops(probe, Level.DISTRICT, identities, period)
                 assert list(together) == [identity.id for identity in identities]
                 for identity in identities:
-                    alone = nearest_crops(probe, [identity], period)[identity.id]
+                    alone = nearest_crops(probe, Level.DISTRICT, [identity], period)[identity.id]
                     assert together[identity.id] == alone
                     assert all(crop.lineage[0] == identity.persistent_id for crop in alone)
                 counts |= {len(crops) for crops in together.values()}
