@@ -97,15 +97,15 @@ class Message:
 _UNTOLD = text(
     "SELECT id, camera, down_at, up_at, reason, down_told_at, "
     "down_told_at IS NULL AND down_at > :since AS tell_down, up_told_at IS NULL AND up_at > :since AS tell_up "
-    "FROM camera_outage WHERE (down_told_at IS NULL AND down_at > :since) OR (up_told_at IS NULL AND up_at > :since) "
-    "ORDER BY id LIMIT :many"
+    "FROM camera_outage WHERE id > :after AND ((down_told_at IS NULL AND down_at > :since) "
+    "OR (up_told_at IS NULL AND up_at > :since)) ORDER BY id LIMIT :many"
 )
 
 
-def untold(store: Store, now: datetime) -> list[Message]:
-    """The messages that wait, in the order of the outages, each camera's "down" before its "up"."""
+def untold(store: Store, now: datetime, after: int = 0) -> list[Message]:
+    """The first messages that wait of outages after this one, in their order, each camera's "down" before its "up"."""
     with store.begin() as connection:
-        rows = connection.execute(_UNTOLD, {"since": now - TELL_WITHIN, "many": _AT_A_TIME}).all()
+        rows = connection.execute(_UNTOLD, {"since": now - TELL_WITHIN, "many": _AT_A_TIME, "after": after}).all()
     messages = []
     for row in rows:
         of_camera = {"camera": row.camera, "reason": row.reason}
@@ -132,18 +132,18 @@ def tell(store: Store, hook: Hook, now: datetime) -> str | None:
         return None
     try:
         with httpx.Client(timeout=ANSWER_WITHIN_S) as client:
-            while messages and fault is None:
-                refused: set[int] = set()
+            while messages:
+                refused = 0
                 for message in messages:
-                    if message.outage in refused:
+                    if message.outage == refused:
                         continue
                     status = client.post(hook.url, **_request(hook, message)).status_code
                     if 200 <= status < 300:
                         _mark(store, message)
                     else:
                         fault = f"answers with status {status}"
-                        refused.add(message.outage)
-                messages = untold(store, now)
+                        refused = message.outage
+                messages = untold(store, now, messages[-1].outage)
     except httpx.TimeoutException:
         return f"does not answer within {ANSWER_WITHIN_S:.0f} s"
     except httpx.HTTPError as error:

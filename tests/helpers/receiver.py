@@ -15,11 +15,12 @@ SECRET = "a secret of the test"
 
 
 class Receiver(ThreadingHTTPServer):
-    """Takes messages with a right signature; `status` is what it answers to those."""
+    """Takes messages with a right signature; `status` is what it answers to those, 400 to the ids in `refused`."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.status, self.wait_s = 200, 0.0
+        self.refused: set[str] = set()
         self.taken: list[dict[str, Any]] = []
         self.arrived = threading.Event()
         self.url = f"http://127.0.0.1:{self.server_address[1]}/hook"
@@ -40,9 +41,10 @@ class _Handler(BaseHTTPRequestHandler):
         fresh = abs(time.time() - int(timestamp)) < 300
         right = fresh and hmac.compare_digest(signed, f"v1={expected}")
         time.sleep(self.server.wait_s)
-        self.send_response(self.server.status if right else 401)
+        status = 400 if json.loads(body)["id"] in self.server.refused else self.server.status
+        self.send_response(status if right else 401)
         self.end_headers()
-        if right and self.server.status == 200:
+        if right and status == 200:
             self.server.taken.append(json.loads(body))
             self.server.arrived.set()
 

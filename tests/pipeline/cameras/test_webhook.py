@@ -141,6 +141,23 @@ def test_the_end_of_more_cameras_than_are_told_at_a_time_is_told(
     assert len(receiver.taken) == 6
 
 
+def test_messages_that_are_refused_hold_up_no_other_outage_however_many_they_are(
+    outage: Store, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as are looked at in one go were asked again and again, for a day."""
+    monkeypatch.setattr(webhook, "_AT_A_TIME", 2)
+    with outage.begin() as connection:
+        for minutes in (2, 4, 6):
+            went_down(connection, CAMERA, NOON + timedelta(minutes=minutes), "no route")
+            came_up(connection, CAMERA, NOON + timedelta(minutes=minutes + 1))
+    receiver.refused = {"1-down", "2-down", "3-up"}
+    assert tell(outage, Hook(receiver.url, SECRET), NOON + timedelta(minutes=9)) == "answers with status 400"
+    assert [message["id"] for message in receiver.taken] == ["3-down", "4-down", "4-up"]
+    receiver.refused.clear()
+    assert tell(outage, Hook(receiver.url, SECRET), NOON + timedelta(minutes=9)) is None
+    assert [message["id"] for message in receiver.taken[3:]] == ["1-down", "1-up", "2-down", "2-up", "3-up"]
+
+
 def test_the_secret_is_made_once_for_this_user(settings: Settings) -> None:
     assert hook_of(settings) is None
     with_url = settings.model_copy(update={"webhook_url": SecretStr("https://alarms.example/x")})
