@@ -59,6 +59,8 @@ DOORS: dict[str, Door] = {
     **dict.fromkeys(("audit verify", "audit checkpoint"), _A),
     **dict.fromkeys((f"accounts {name}" for name in ("add", "list", "grant", "revoke")), Door.ADMINISTRATOR),
     **dict.fromkeys((f"accounts {name}" for name in ("disable", "unlock", "password")), Door.ADMINISTRATOR),
+    **dict.fromkeys((f"accounts {name}" for name in ("pending", "agree", "decline")), Door.ADMINISTRATOR),
+    "accounts recover": _A,
 }
 
 
@@ -108,7 +110,8 @@ def check(command: str) -> None:
             with store.signed_in() as connection:
                 grant = grant_of(connection)
             if grant is not None:
-                check_role(store, (Role.ENGINEER,), what)
+                alone = "; with nobody signed in it works alone: `urban-reid logout` first"
+                check_role(store, (Role.ENGINEER,), what, otherwise=alone)
     elif door is Door.AUDITOR:
         with Store.open(settings(), "urban-reid") as store:
             check_role(store, (Role.AUDITOR,), what)

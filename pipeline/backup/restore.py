@@ -20,7 +20,7 @@ from pipeline.backup.manifest import FOLDERS, MANIFEST, Manifest, read_files, re
 from pipeline.backup.objects import DamagedFile, bring_back, file_hash, holds, object_hash, object_path, walk
 from pipeline.city.decision_digest import decision_digest
 from pipeline.encryption.sealed import BrokenSeal, unseal
-from pipeline.erasure.erase import erase_again
+from pipeline.erasure.erase import Erased, erase_again
 from pipeline.erasure.erasure_list import list_path, read_list
 from pipeline.governance.audit import Action, audit
 from pipeline.store import Store, dump, schema
@@ -42,7 +42,8 @@ class Restored:
 
     manifest: Manifest
     digest: str | None  # the decision digest that was found, equal to the manifest's; None for an older revision
-    erased: int | None  # crops and probes that were erased again by the list; None: there was no list
+    has_list: bool  # of erasures
+    erased: Erased | None  # what was erased again by it; None: nothing
     other_settings: dict[str, object]  # by variable: the backup's value of each setting that differs here
 
 
@@ -74,39 +75,39 @@ def restore(
                 f"the restored database has the decision digest {digest}, and the backup's is "
                 f"{manifest.decision_digest}: do not use it; please report this"
             )
-        erased = _erase_again(settings, erasures, tell)
-    return Restored(manifest, digest, erased, other_settings(manifest, settings))
+        has_list, erased = _erase_again(settings, erasures, tell)
+    return Restored(manifest, digest, has_list, erased, other_settings(manifest, settings))
 
 
-def _erase_again(settings: Settings, given: Path | None, tell: Tell) -> int | None:
-    """Applies the list of erasures to the restored database: how many crops and probes went, None without a list."""
+def _erase_again(settings: Settings, given: Path | None, tell: Tell) -> tuple[bool, Erased | None]:
+    """Applies the list of erasures to the restored database: whether there is one, and what went by it."""
     path = given or list_path(settings)
     if not path.exists():
         if given is not None:
             raise InputError(f"--erasures {given}: there is no such file")
-        return None
+        return False, None
     salt, hashes = read_list(path)
     tell("erasing again what was erased after the backup", 0, 0)
     with database_errors(*schema.whereabouts(settings)), database_of(settings) as database:
         schema.migrate(database.connect)
     with Store(settings, "urban-reid db restore") as store:
-        return erase_again(store, salt, hashes, actor=settings.operator)
+        return True, erase_again(store, salt, hashes, actor=settings.operator)
 
 
 def restore_dump(
     settings: Settings, path: Path, tell: Tell = lambda *_: None, *, erasures: Path | None = None
-) -> str | None:
+) -> tuple[str | None, Erased | None]:
     """Restores a dump, such as those in HOME/backups, into a home or a server without a database.
 
     Writes an audit row. Pictures and models of the home stay as they are. Returns the decision digest, None for an
-    earlier revision, which the next command migrates. erasures: as `restore`. Raises StoreError for a file that is no
-    dump of a city, or one of a newer program, and as `restore`.
+    earlier revision, which the next command migrates, and what was erased again. erasures: as `restore`.
+
+    Raises StoreError for a file that is no dump of a city, or one of a newer program, and as `restore`.
     """
     schema.check_known(dump.revision(path), f"the dump {path}")
     with _into(settings, file_hash(path), path, (), _room(settings, path.stat().st_size)):
         digest = _restore_database(settings, path, {"dump": path.name}, tell)
-        _erase_again(settings, erasures, tell)
-        return digest
+        return digest, _erase_again(settings, erasures, tell)[1]
 
 
 def _room(settings: Settings, dump_bytes: int) -> int:

@@ -43,6 +43,10 @@ _IDS = ("person", "probe")
 #: Folders of the home that hold no name of a person: the database, which is looked at by its rows, and models.
 _NOT_SEARCHED = ("postgres", "models", "detectors", "attributes", "backups")
 _AUDITED = text("SELECT id, concat_ws(' ', reason, details::text) AS said FROM audit WHERE salt IS NOT NULL")
+_PROBES = text(
+    "SELECT p.id, f.name FROM probe p LEFT JOIN case_file f ON f.id = p.case_id "
+    "WHERE erased_hash('picture', encode(p.picture, 'hex')) = ANY(CAST(:hashes AS bytea[])) ORDER BY p.id"
+)
 # A partition that was detached, or restored past the program, is read by its own name.
 _PARTITIONS = text(
     "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'public' "
@@ -111,6 +115,9 @@ def _in_rows(connection: Connection, salt: bytes, hashes: set[bytes]) -> Iterato
             at = {"salt": salt, "kind": kind, "hashes": list(hashes)}
             if many := connection.execute(query, at).scalar_one():
                 yield f"table {table}: {many} rows with an erased {column}"
+    for probe in connection.execute(_PROBES, {"hashes": list(hashes)}):
+        of = "of no case" if probe.name is None else f"of case {probe.name!r}"
+        yield f"uploaded picture {probe.id}, {of}, shows who was erased: `urban-reid erase --probe {probe.id}`"
     for partition in connection.execute(_PARTITIONS).scalars():
         table, column = ("crop", "crop_id") if partition.startswith("crop_embedding") else ("identity", "identity_id")
         query = text(

@@ -153,8 +153,8 @@ def finish(store: Store, erasure: UUID) -> Erased:
     return Erased(erasure, counts, tuple(left))
 
 
-def erase_again(store: Store, salt: bytes, hashes: set[bytes], *, actor: str) -> int:
-    """Erases what a list of erasures names and a restored database holds; how many crops and probes.
+def erase_again(store: Store, salt: bytes, hashes: set[bytes], *, actor: str) -> Erased | None:
+    """Erases what a list of erasures names and a restored database holds; None where it holds nothing of it.
 
     Raises InputError for the list of another city.
     """
@@ -170,14 +170,15 @@ def erase_again(store: Store, salt: bytes, hashes: set[bytes], *, actor: str) ->
 
     with store.begin() as connection:
         target = find(connection)
+    done = None
     if target.crops or target.probes:
-        erase_target(store, find, actor, "erased after the backup that was restored")
+        done = erase_target(store, find, actor, "erased after the backup that was restored")
     with store.begin() as connection:  # crops of later ingests, should they come in again
         listed: UUID = connection.execute(_OPEN, {"kind": "later", "actor": actor}).scalar_one()
         connection.execute(_ADD, {"id": listed, "hashes": list(hashes)})
         connection.execute(_END, {"id": listed, "counts": "{}"})
     write_list(store)
-    return len(target.crops) + len(target.probes)
+    return done
 
 
 def finish_all(store: Store) -> list[Erased]:

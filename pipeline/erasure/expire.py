@@ -53,9 +53,11 @@ _HELD = text(
     "LATERAL versions_of_crops(c.held) AS v"
 )
 _OPEN = text("INSERT INTO erasure (kind, actor) VALUES ('retention', :actor) RETURNING id")
+_PROBES = text("SELECT due_probes(:cutoff) LIMIT :most")
 _REMOVE = {
     "crop": text("SELECT expire_crops(:id, :rows)"),
     "version": text("SELECT expire_versions(:id, :rows)"),
+    "probe": text("SELECT expire_probes(:id, CAST(:rows AS uuid[]))"),
 }
 
 
@@ -65,13 +67,14 @@ class Expired:
 
     crops: int = 0
     versions: int = 0  # of identities
+    probes: int = 0  # uploaded pictures whose case is closed, or that no case has
     pictures: int = 0
     partitions: int = 0
     more: bool = False  # it stopped before all was done
 
     @property
     def is_nothing(self) -> bool:
-        return not (self.crops or self.versions or self.pictures or self.partitions)
+        return not (self.crops or self.versions or self.probes or self.pictures or self.partitions)
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ class _Due:
     crops: Mapping[str, datetime]  # by camera: crops and their features
     vectors: Mapping[str, datetime]  # by unit of any level: prototypes
     rows: Mapping[str, datetime]  # by unit of any level: versions of identities
+    probes: datetime | None  # of the whole city; None: they stay
 
     @classmethod
     def of(cls, retention: Retention, units: Iterable[str], now: datetime) -> "_Due":
@@ -90,7 +94,8 @@ class _Due:
         codes = sorted(units)
         own = {unit: retention.hours(unit, level_of(unit)) for unit in codes}
         crops = {unit: hours for unit, hours in own.items() if level_of(unit) is Level.CAMERA}
-        return cls(before(crops), before(own), before({unit: retention.hours_of_rows(unit) for unit in codes}))
+        rows = {unit: retention.hours_of_rows(unit) for unit in codes}
+        return cls(before(crops), before(own), before(rows), before({"": retention.hours("", Level.CAMERA)}).get(""))
 
 
 @dataclass(frozen=True)
@@ -119,17 +124,19 @@ def expire(
         retention = read_retention(connection)
         units = connection.execute(text("SELECT code FROM urban_unit")).scalars().all()
     due = _Due.of(retention, units, now or datetime.now(UTC))
-    if not due.vectors:
+    if not due.vectors and due.probes is None:
         return Expired()
     with store.begin() as connection:
         row = connection.execute(_HELD).one()
     held = _Held(row.crops, row.versions)
-    partitions = _drop_days(store, due, held)
+    partitions = _drop_days(store, due, held) if due.vectors else 0
     run = _Run(store, actor, held, most_batches, on_wait)
     for district in sorted(unit for unit in units if "/" not in unit):
         below = [unit for unit in units if f"{unit}/".startswith(f"{district}/")]
         run.remove(below, "crop", _CROPS, {unit: due.crops[unit] for unit in below if unit in due.crops}, held.crops)
         run.remove(below, "version", _VERSIONS, {u: due.rows[u] for u in below if u in due.rows}, held.versions)
+    if due.probes is not None:
+        run.remove_probes(due.probes)
     return run.ended(partitions)
 
 
@@ -146,7 +153,7 @@ class _Run:
     ) -> None:
         self._store, self._actor, self._held, self._on_wait = store, actor, held, on_wait
         self._left = most_batches
-        self._removed = {"crop": 0, "version": 0}
+        self._removed = {"crop": 0, "version": 0, "probe": 0}
         self._pictures = 0
         self._more = False
 
@@ -154,17 +161,25 @@ class _Run:
         self, units: Sequence[str], what: str, query: TextClause, due: Mapping[str, datetime], held: Sequence[int]
     ) -> None:
         """Removes a district's due crops or versions, a batch at a time under the locks of its units."""
-        at = {"units": list(due), "cutoffs": list(due.values()), "held": list(held), "most": BATCH}
-        while due:
+        if due:
+            at = {"units": list(due), "cutoffs": list(due.values()), "held": list(held)}
+            self._remove(units, what, query, at)
+
+    def remove_probes(self, due: datetime) -> None:
+        """Removes uploaded pictures whose case is closed since before `due`, with the link of their searches."""
+        self._remove((), "probe", _PROBES, {"cutoff": due})
+
+    def _remove(self, units: Sequence[str], what: str, query: TextClause, at: Mapping[str, object]) -> None:
+        while True:
             with self._store.begin() as connection:
-                if not connection.execute(query, at | {"most": 1}).first():
+                if not connection.execute(query, {**at, "most": 1}).first():
                     return
             if self._left is not None and self._left <= 0:
                 self._more = True
                 return
             with unit_locks(self._store, units, self._on_wait), self._store.begin() as connection:
                 lock_crops(connection)
-                rows = connection.execute(query, at).scalars().all()
+                rows = connection.execute(query, {**at, "most": BATCH}).scalars().all()
                 batch: UUID = connection.execute(_OPEN, {"actor": self._actor}).scalar_one()
                 connection.execute(_REMOVE[what], {"id": batch, "rows": list(rows)})
             self._removed[what] += len(rows)
@@ -173,7 +188,8 @@ class _Run:
                 self._left -= 1
 
     def ended(self, partitions: int) -> Expired:
-        done = Expired(self._removed["crop"], self._removed["version"], self._pictures, partitions, self._more)
+        crops, versions, probes = (self._removed[what] for what in ("crop", "version", "probe"))
+        done = Expired(crops, versions, probes, self._pictures, partitions, self._more)
         if done.is_nothing:
             return done
         counts = {name: value for name, value in vars(done).items() if name != "more"}

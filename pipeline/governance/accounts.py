@@ -1,16 +1,25 @@
 """Accounts and their roles: made, changed and ended by administrators, each change with its row of the audit."""
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection, text
 
+from pipeline.governance.administering import (
+    END_SESSIONS,
+    HAS_ADMINISTRATOR,
+    Given,
+    account_of,
+    administering,
+    give_password,
+    give_role,
+    write_password,
+)
 from pipeline.governance.audit import Action, audit
 from pipeline.governance.passwords import new_password
-from pipeline.governance.sessions import Session, acting, authenticate
+from pipeline.governance.sessions import acting, authenticate
 from pipeline.store import Store
 from schemas.city_file import unknown_unit
 from schemas.errors import InputError, NotAllowed
@@ -48,10 +57,11 @@ def add_account(
     units: Sequence[str] = (),
     from_time: datetime | None = None,
     to_time: datetime | None = None,
-) -> None:
+) -> tuple[int, ...]:
     """Makes an account with its first role, at `units` (none: the whole city) and in [from_time, to_time).
 
-    Where there is no administrator, whoever runs the program makes one. Raises InputError, NotAllowed.
+    Where there is no administrator, whoever runs the program makes one. Where there are several, the role waits until
+    another one agrees: returns the changes that do, for `agree`. Raises InputError, NotAllowed.
     """
     if not _NAME.fullmatch(name):
         raise InputError(
@@ -60,7 +70,7 @@ def add_account(
         )
     _check_grant(store, units, from_time, to_time)
     hashed = new_password(password, name)
-    with _administering(store, "making an account", first=role is Role.ADMINISTRATOR) as (connection, actor):
+    with administering(store, "making an account", first=role is Role.ADMINISTRATOR) as (connection, actor):
         account = connection.execute(
             text("INSERT INTO account (name, password) VALUES (:name, :password) ON CONFLICT DO NOTHING RETURNING id"),
             {"name": name, "password": hashed},
@@ -70,7 +80,7 @@ def add_account(
                 f"there is an account {name} already; names are not given twice, because the audit has them"
             )
         audit(connection, actor, Action.ACCOUNT_ADD, details={"account": name})
-        _grant(connection, actor, account, name, role, units, from_time, to_time)
+        return give_role(connection, actor, account, name, Given(role, units, from_time, to_time))
 
 
 def grant_role(
@@ -81,17 +91,18 @@ def grant_role(
     units: Sequence[str] = (),
     from_time: datetime | None = None,
     to_time: datetime | None = None,
-) -> None:
+) -> tuple[int, ...]:
     """Gives an account a role, at `units` (none: the whole city) and in [from_time, to_time).
 
-    Nobody gives a role to himself. Raises InputError, NotAllowed.
+    Nobody gives a role to himself. Returns what waits for another administrator, as `add_account`. Raises InputError,
+    NotAllowed.
     """
     _check_grant(store, units, from_time, to_time)
-    with _administering(store, "giving a role") as (connection, actor):
+    with administering(store, "giving a role") as (connection, actor):
         if actor == name:
             raise InputError("nobody gives a role to himself: ask another administrator")
-        account = _account(connection, name)
-        _grant(connection, actor, account, name, role, units, from_time, to_time)
+        account = account_of(connection, name)
+        return give_role(connection, actor, account, name, Given(role, units, from_time, to_time))
 
 
 def revoke_role(store: Store, name: str, role: Role, unit: str | None = None) -> None:
@@ -99,8 +110,8 @@ def revoke_role(store: Store, name: str, role: Role, unit: str | None = None) ->
 
     Raises InputError, NotAllowed.
     """
-    with _administering(store, "ending a role") as (connection, actor):
-        values = {"account": _account(connection, name), "role": role, "unit": unit}
+    with administering(store, "ending a role") as (connection, actor):
+        values = {"account": account_of(connection, name), "role": role, "unit": unit}
         ended = connection.execute(_REVOKE, values).rowcount
         if not ended:
             raise InputError(
@@ -108,32 +119,49 @@ def revoke_role(store: Store, name: str, role: Role, unit: str | None = None) ->
             )
         _check_administrators(connection, name)
         audit(connection, actor, Action.ACCOUNT_REVOKE, unit=unit or None, details={"account": name, "role": role})
-        connection.execute(_END_SESSIONS, values)  # the actor's own, it may be
+        connection.execute(END_SESSIONS, values)  # the actor's own, it may be
 
 
 def disable_account(store: Store, name: str) -> None:
     """Ends an account for good, with its sessions; its name stays taken. Raises InputError, NotAllowed."""
-    with _administering(store, "disabling an account") as (connection, actor):
-        values = {"account": _account(connection, name), "role": None}
+    with administering(store, "disabling an account") as (connection, actor):
+        values = {"account": account_of(connection, name), "role": None}
         audit(connection, actor, Action.ACCOUNT_DISABLE, details={"account": name})
         connection.execute(text("UPDATE account SET disabled_at = now() WHERE id = :account"), values)
         _check_administrators(connection, name)
-        connection.execute(_END_SESSIONS, values)
+        connection.execute(END_SESSIONS, values)
 
 
 def unlock_account(store: Store, name: str) -> None:
     """Forgets the wrong passwords of an account. Raises InputError, NotAllowed."""
-    with _administering(store, "unlocking an account") as (connection, actor):
-        values = {"account": _account(connection, name)}
+    with administering(store, "unlocking an account") as (connection, actor):
+        values = {"account": account_of(connection, name)}
         connection.execute(text("UPDATE account SET failures = 0, locked_until = NULL WHERE id = :account"), values)
         audit(connection, actor, Action.ACCOUNT_UNLOCK, details={"account": name})
 
 
-def set_password(store: Store, name: str, password: str) -> None:
-    """Gives somebody else's account a new password, and ends its sessions. Raises InputError, NotAllowed."""
+def set_password(store: Store, name: str, password: str) -> tuple[int, ...]:
+    """Gives somebody else's account a new password, and ends its sessions. Raises InputError, NotAllowed.
+
+    Returns what waits for another administrator, as `add_account`; until then the old password holds.
+    """
     hashed = new_password(password, name)
-    with _administering(store, "setting another's password") as (connection, actor):
-        _write_password(connection, actor, _account(connection, name), name, hashed)
+    with administering(store, "setting another's password") as (connection, actor):
+        return give_password(connection, actor, account_of(connection, name), name, hashed)
+
+
+def recover_administrator(store: Store, name: str, password: str) -> None:
+    """Gives an administrator a new password, by whoever runs the program: when nobody else is left who could.
+
+    Raises InputError for an account that is no administrator's.
+    """
+    hashed = new_password(password, name)
+    with store.signing_in() as connection:
+        account = account_of(connection, name)
+        if not connection.execute(_IS_ADMINISTRATOR, {"account": account}).scalar_one():
+            raise InputError(f"{name} is no administrator: an administrator gives it a password, `accounts password`")
+        audit(connection, store.settings.operator, Action.ACCOUNT_RECOVER, details={"account": name})
+        write_password(connection, store.settings.operator, account, name, hashed)
 
 
 def change_password(store: Store, old: str, new: str) -> str:
@@ -147,7 +175,7 @@ def change_password(store: Store, old: str, new: str) -> str:
         hashed = new_password(new, session.account)
         is_right = authenticate(connection, store, session.account, old) is not None
         if is_right:
-            _write_password(connection, session.account, session.account_id, session.account, hashed)
+            write_password(connection, session.account, session.account_id, session.account, hashed)
     if not is_right:
         raise NotAllowed("the password of now is wrong, or the account is locked; nothing was changed")
     return session.account
@@ -155,7 +183,7 @@ def change_password(store: Store, old: str, new: str) -> str:
 
 def list_accounts(store: Store) -> Sequence[Account]:
     """All accounts by name. For administrators, and for whoever runs the program while there is none."""
-    with _administering(store, "listing accounts", first=True) as (connection, _):
+    with administering(store, "listing accounts", first=True) as (connection, _):
         grants: dict[int, list[Grant]] = {}
         for row in connection.execute(_GRANTS):
             grant = Grant(Role(row.role), row.unit, row.from_time, row.to_time, row.granted_by)
@@ -166,18 +194,13 @@ def list_accounts(store: Store) -> Sequence[Account]:
         ]
 
 
-_GRANT = text(
-    "INSERT INTO account_role (account_id, role, unit, from_time, to_time, granted_by) VALUES (:account, "
-    "CAST(:role AS account_role_kind), :unit, coalesce(CAST(:from AS timestamptz), now()), "
-    "coalesce(CAST(:to AS timestamptz), 'infinity'), :actor)"
+_IS_ADMINISTRATOR = text(
+    "SELECT EXISTS (SELECT FROM account_role WHERE account_id = :account AND role = 'administrator' "
+    "AND revoked_at IS NULL AND from_time <= now() AND to_time > now())"
 )
 _REVOKE = text(
     "UPDATE account_role SET revoked_at = now() WHERE account_id = :account AND role::text = :role "
     "AND revoked_at IS NULL AND to_time > now() AND (CAST(:unit AS text) IS NULL OR unit = :unit)"
-)
-_END_SESSIONS = text(
-    "UPDATE session SET ended_at = now() WHERE account_id = :account AND ended_at IS NULL "
-    "AND (CAST(:role AS text) IS NULL OR role::text = :role)"
 )
 _GRANTS = text(
     "SELECT account_id, role::text AS role, unit, from_time, CASE WHEN isfinite(to_time) THEN to_time END AS to_time, "
@@ -187,51 +210,11 @@ _ACCOUNTS = text(
     "SELECT id, name, made_at, disabled_at, CASE WHEN locked_until > now() THEN locked_until END AS locked_until "
     "FROM account ORDER BY name"
 )
-_ADMINISTRATORS = text(
-    "SELECT EXISTS (SELECT FROM account_role r JOIN account a ON a.id = r.account_id WHERE r.role = 'administrator' "
-    "AND r.revoked_at IS NULL AND r.to_time > now() AND a.disabled_at IS NULL)"
-)
-
-
-@contextmanager
-def _administering(store: Store, what: str, *, first: bool = False) -> Iterator[tuple[Connection, str]]:
-    """A transaction of an administrator, and his name.
-
-    first: also for whoever runs the program, while there is no administrator. Raises NotAllowed, after an audit row.
-    """
-    with acting(store) as (connection, session):
-        has_administrator: bool = connection.execute(_ADMINISTRATORS).scalar_one()
-        if session is not None and session.role is Role.ADMINISTRATOR:
-            yield connection, session.account
-            return
-        if first and not has_administrator:
-            yield connection, store.settings.operator
-            return
-        missing = _missing(what, session, has_administrator)
-        audit(connection, store.settings.operator, Action.ACCESS_REFUSE, details={"what": what, "missing": missing})
-    raise NotAllowed(missing)
-
-
-def _missing(what: str, session: Session | None, has_administrator: bool) -> str:
-    if not has_administrator:
-        return f"{what} needs an administrator, and there is none: `urban-reid accounts add NAME --role administrator`"
-    if session is None:
-        return f"{what} needs an administrator: sign in with `urban-reid login`"
-    return f"{what} needs the role administrator, and {session.account} is signed in as {session.role}"
-
-
-def _account(connection: Connection, name: str) -> int:
-    found: int | None = connection.execute(
-        text("SELECT id FROM account WHERE name = :name AND disabled_at IS NULL"), {"name": name}
-    ).scalar_one_or_none()
-    if found is None:
-        raise InputError(f"there is no account {name[:80]!r} that is in use; `urban-reid accounts list` shows them")
-    return found
 
 
 def _check_administrators(connection: Connection, name: str) -> None:
     """Raises InputError, which takes the change back, where nobody is left who could administer."""
-    if not connection.execute(_ADMINISTRATORS).scalar_one():
+    if not connection.execute(HAS_ADMINISTRATOR).scalar_one():
         raise InputError(f"{name} is the only administrator: make another one first")
 
 
@@ -245,30 +228,3 @@ def _check_grant(store: Store, units: Sequence[str], from_time: datetime | None,
         for unit in units:
             if unit not in known:
                 raise unknown_unit(unit, known)
-
-
-def _grant(
-    connection: Connection,
-    actor: str,
-    account: int,
-    name: str,
-    role: Role,
-    units: Sequence[str],
-    from_time: datetime | None,
-    to_time: datetime | None,
-) -> None:
-    period = {"from": from_time and from_time.isoformat(), "to": to_time and to_time.isoformat()}
-    for unit in units or ("",):
-        values = {"account": account, "role": role, "unit": unit, "from": from_time, "to": to_time, "actor": actor}
-        connection.execute(_GRANT, values)
-        details = {"account": name, "role": role, **period}
-        audit(connection, actor, Action.ACCOUNT_GRANT, unit=unit or None, details=details)
-
-
-def _write_password(connection: Connection, actor: str, account: int, name: str, hashed: str) -> None:
-    values = {"account": account, "password": hashed, "role": None}
-    connection.execute(
-        text("UPDATE account SET password = :password, failures = 0, locked_until = NULL WHERE id = :account"), values
-    )
-    audit(connection, actor, Action.ACCOUNT_CHANGE, details={"account": name, "changed": "password"})
-    connection.execute(_END_SESSIONS, values)

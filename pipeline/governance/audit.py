@@ -19,10 +19,14 @@ class Action(StrEnum):
 
     ACCESS_REFUSE = "access.refuse"  # somebody may not see or do what they asked for
     ACCOUNT_ADD = "account.add"
+    ACCOUNT_AGREE = "account.agree"  # another administrator's agreement to a role or password
+    ACCOUNT_ASK = "account.ask"  # a role or password that waits for it
     ACCOUNT_CHANGE = "account.change"  # its password
+    ACCOUNT_DECLINE = "account.decline"  # no agreement, or taken back by who asked
     ACCOUNT_DISABLE = "account.disable"
     ACCOUNT_GRANT = "account.grant"
     ACCOUNT_LOCK = "account.lock"  # after wrong passwords
+    ACCOUNT_RECOVER = "account.recover"  # an administrator's password, by whoever runs the program
     ACCOUNT_REVOKE = "account.revoke"
     ACCOUNT_UNLOCK = "account.unlock"
     ASSESSMENT_STATE = "assessment.state"  # where the impact assessment is found

@@ -49,12 +49,7 @@ class Opens:
     identities: int  # of the units themselves
 
 
-_OPENS = text(
-    "SELECT count(*) AS crops, count(DISTINCT c.camera) AS cameras, (SELECT count(*) FROM identity_now i "
-    "  WHERE i.unit = ANY(:units) AND i.first_seen < :to_time AND i.last_seen >= :from_time) AS identities "
-    "FROM crop c WHERE c.withdrawn_at IS NULL AND c.captured_at >= :from_time AND c.captured_at < :to_time "
-    "AND EXISTS (SELECT FROM unnest(CAST(:units AS text[])) AS u WHERE c.camera = u OR starts_with(c.camera, u || '/'))"
-)
+_OPENS = text("SELECT crops, cameras, identities FROM opens_now(:id)")
 
 
 def open_case(store: Store, name: str, *, reason: str) -> UUID:
@@ -113,24 +108,25 @@ def what_it_opens(store: Store, authorization: str) -> tuple[Row[Any], Opens]:
     """An authorization, and the counts of what it would open now. Raises InputError, NotAllowed."""
     with _reading(store) as connection:
         found = authorization_of(connection, authorization)
-    return found, _opens(store, found)
+        return found, _opens(connection, found.id)
 
 
-def _opens(store: Store, found: Row[Any]) -> Opens:
-    with store.begin() as connection:  # counts alone, which whoever decides may know
-        values = {"units": list(found.units), "from_time": found.from_time, "to_time": found.to_time}
-        return Opens(**connection.execute(_OPENS, values).one()._mapping)
+def _opens(connection: Connection, authorization: UUID) -> Opens:
+    return Opens(**connection.execute(_OPENS, {"id": authorization}).one()._mapping)
 
 
 def pending(store: Store) -> list[tuple[Row[Any], Opens]]:
     """What waits for a decision, with what it would open. Raises NotAllowed."""
     with _reading(store) as connection:
         waiting = connection.execute(text(_AUTHORIZATIONS.format(which=f"{_STATE} = 'asked'"))).all()
-    return [(row, _opens(store, row)) for row in waiting]
+        return [(row, _opens(connection, row.id)) for row in waiting]
 
 
 def approve(store: Store, authorization: str, seen: Opens, *, reason: str) -> UUID:
-    """Approves it. `seen`: what the approver was shown (`what_it_opens`). Raises InputError, NotAllowed."""
+    """Approves it. `seen`: what the approver was shown (`what_it_opens`). Raises InputError, NotAllowed.
+
+    The database counts again: where it opens more by now, it is refused, and has to be looked at anew.
+    """
     change = "approved_at = now(), opens = CAST(:opens AS jsonb)"
     return _decide(store, authorization, change, Action.CASE_APPROVE, reason, seen)
 
@@ -151,10 +147,11 @@ def _decide(
     with deciding(store, what := "deciding on an authorization") as connection:
         connection.execute(text("SELECT acting_in_a_case(:what, 'operator', 'supervisor')"), {"what": what})
         found = authorization_of(connection, authorization)
-        shown = {} if seen is None else {"opens": asdict(seen)}
-        sql = text(f"UPDATE case_authorization SET {change} WHERE id = :id")  # nosec B608
-        connection.execute(sql, {"id": found.id, **({"opens": json.dumps(asdict(seen))} if seen else {})})
-        _note(store, connection, action, found.case_id, found.id, unit=found.units[0], reason=reason, details=shown)
+        sql = text(f"UPDATE case_authorization SET {change} WHERE id = :id RETURNING opens")  # nosec B608
+        shown = {"opens": json.dumps(asdict(seen))} if seen else {}
+        opens = connection.execute(sql, {"id": found.id, **shown}).scalar_one()
+        details = {"opens": opens} if seen else {}
+        _note(store, connection, action, found.case_id, found.id, unit=found.units[0], reason=reason, details=details)
     made: UUID = found.id
     return made
 

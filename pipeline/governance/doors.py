@@ -51,9 +51,10 @@ def is_live(store: Store) -> bool:
         return connection.execute(text("SELECT kind = 'live' FROM city")).scalar() is True
 
 
-def check_role(store: Store, roles: Collection[str], what: str) -> Grant:
+def check_role(store: Store, roles: Collection[str], what: str, *, otherwise: str = "") -> Grant:
     """The grant of whoever is signed in with one of `roles`. `what`: what is wanted, such as "reading the audit".
 
+    otherwise: what else helps, at the end of the refusal.
     Raises NotAllowed, after an audit row of its own.
     """
     with store.signed_in() as connection:
@@ -61,7 +62,7 @@ def check_role(store: Store, roles: Collection[str], what: str) -> Grant:
     if grant is not None and (grant.is_open or grant.role in roles):
         return grant
     has = f", and {grant.name} is signed in as {grant.role}" if grant else ""
-    raise refused(store, grant, what, f"{what} needs the role {' or '.join(sorted(roles))}{has}", "")
+    raise refused(store, grant, what, f"{what} needs the role {' or '.join(sorted(roles))}{has}{otherwise}", "")
 
 
 def check_authorized(

@@ -258,6 +258,8 @@ def verify_export(folder: Path, key: str | None = None) -> Verdict:
     """Verifies the files of an export; key: as for `verify`. Raises OSError, ValueError where one of them is none."""
     key = None if key is None else checked_fingerprint(key)
     checkpoints = folder / CHECKPOINTS
+    if not (folder / ROWS).is_file():
+        raise ValueError(f"there is neither {ROWS} nor {EVIDENCE} in {folder}: it was emptied, or is another folder")
     with (folder / ROWS).open(encoding="utf-8") as lines:
         head = json.loads(next(lines, "null"))
         if not isinstance(head, dict) or head.get("format") != "urban-reid audit 1":
@@ -280,6 +282,8 @@ def verify_evidence(folder: Path, key: str | None = None) -> Verdict:
 
     key: hex SHA-256 of the public key that must have signed it; None: of the one that it names.
     """
+    if not (folder / EVIDENCE).is_file():
+        raise ValueError(f"there is no {EVIDENCE} in {folder}: it was emptied, or is another folder")
     found = json.loads((folder / EVIDENCE).read_text(encoding="utf-8"))
     if not isinstance(found, dict) or found.get("format") != "urban-reid evidence 1":
         raise ValueError(f"{folder / EVIDENCE} is no evidence of urban-reid's")

@@ -9,8 +9,7 @@ from sqlalchemy import Connection, text
 from pipeline.city.units import read_city
 from pipeline.crops.crop_store import CropStore, place_of_probe
 from pipeline.crops.quality import decode
-from pipeline.governance.audit import Action, audit
-from pipeline.governance.deciding import actor_of, authorized_by, deciding
+from pipeline.governance.deciding import actor_of, deciding
 from pipeline.governance.doors import grant_of
 from pipeline.registry import ModelRow
 from pipeline.store import Store
@@ -25,7 +24,7 @@ _MAY_LOOK = text("SELECT check_may_look(:what)")
 
 
 def upload_probe(store: Store, crops: CropStore, data: bytes, operator: str) -> UUID:
-    """Stores an encoded picture to search for. Returns its id, for `SearchParameters.probe_id`.
+    """Stores an encoded picture to search for, with its audit row. Returns its id, for `SearchParameters.probe_id`.
 
     Raises PictureError, HomeError, and NotAllowed in a live home without an authorization.
     """
@@ -42,12 +41,11 @@ def upload_probe(store: Store, crops: CropStore, data: bytes, operator: str) -> 
             ),
             {"picture": picture, "operator": operator, "now": now},
         ).scalar_one()
-        audit(connection, operator, Action.PROBE_UPLOAD, details={"probe": str(probe), "picture": picture.hex()})
     return probe
 
 
 def request_search(store: Store, model: ModelRow, parameters: SearchParameters, again: UUID | None = None) -> UUID:
-    """Writes the request and its audit row in one transaction; returns the request's id, for `read_request`.
+    """Writes the request, and with it the database its audit row; returns the request's id, for `read_request`.
 
     In a live home that is what the session's authorization allows: without a period, all of its. `again`: an unanswered
     request that this one stands for. Raises CityError for a unit, InputError for a crop or probe that does not exist,
@@ -85,15 +83,6 @@ def request_search(store: Store, model: ModelRow, parameters: SearchParameters, 
                 "model": model.id,
             },
         ).scalar_one()
-        details = parameters.model_dump(mode="json", include={"crop_key", "probe_id", "from_time", "to_time", "top"})
-        audit(
-            connection,
-            parameters.operator,
-            Action.SEARCH_START,
-            unit=parameters.unit,
-            reason=parameters.reason,
-            details={"request": str(request)} | authorized_by(connection) | details,
-        )
     return request
 
 

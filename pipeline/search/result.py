@@ -9,11 +9,9 @@ from uuid import UUID
 import numpy as np
 from sqlalchemy import Connection, text
 
-from pipeline.governance.audit import Action, audit
-from pipeline.governance.deciding import authorized_by
 from pipeline.search.likelihood import Reference
 from pipeline.search.posterior import Evidence
-from schemas.parameters import SearchHit, SearchParameters, SearchResult
+from schemas.parameters import SearchHit, SearchResult
 
 
 @dataclass(frozen=True)
@@ -41,14 +39,13 @@ class StoredEvidence:
 def write_result(
     connection: Connection,
     request: UUID,
-    parameters: SearchParameters,
     result: SearchResult,
     hits: Sequence[Hit],
     evidence: Sequence[StoredEvidence],
 ) -> SearchResult:
-    """Writes the hits and the evidence of a request, the audit row of what will be shown, and marks it as finished.
+    """Writes the hits and the evidence of a request, and marks it as finished: the database adds the row of the audit.
 
-    Under an authorization each hit is a lead; the result that is returned names them.
+    Under an authorization each hit is a lead, but for one of kind subject; the result that is returned names them.
     """
     if hits:
         shown = ("rank", "distance", "log_ratio", "log_look", "probability")
@@ -76,7 +73,6 @@ def write_result(
                 "log_rest": part.evidence.log_rest,
             },
         )
-    _note(connection, request, parameters, result, hits, evidence)
     connection.execute(
         text(
             "UPDATE search_request SET finished_at = now(), compared = :compared, not_here = :not_here WHERE id = :id"
@@ -97,13 +93,16 @@ _LEADS = text(
     "WITH made AS (INSERT INTO lead (request_id, rank, unit, crop_id) SELECT r.id, l.rank, r.unit, c.id "
     "FROM search_request r CROSS JOIN unnest(CAST(:rank AS integer[]), CAST(:crop AS bytea[])) WITH ORDINALITY "
     "AS l(rank, crop, place) JOIN crop c ON c.key = l.crop WHERE r.id = :request AND r.authorization_id IS NOT NULL "
-    "ORDER BY l.place RETURNING id, crop_id) SELECT made.id, encode(c.key, 'hex') AS crop FROM made "
+    "AND NOT is_of_subject(r.id) ORDER BY l.place RETURNING id, crop_id) SELECT made.id, encode(c.key, 'hex') AS crop FROM made "
     "JOIN crop c ON c.id = made.crop_id"
 )
 
 
 def _write_leads(connection: Connection, request: UUID, hits: Sequence[Hit]) -> dict[int, UUID]:
-    """The lead of each hit, by rank; none in an open home. Its picture is the crop nearest to the probe."""
+    """The lead of each hit, by rank; none in an open home, and none for a request of access.
+
+    Its picture is the crop nearest to the probe.
+    """
     if not hits:
         return {}
     shown = [hit.shown for hit in SystemRandom().sample(hits, len(hits))]  # rows in this order tell a verifier no rank
@@ -111,33 +110,6 @@ def _write_leads(connection: Connection, request: UUID, hits: Sequence[Hit]) -> 
     crops = [bytes.fromhex(key) for key in rank]
     rows = connection.execute(_LEADS, {"request": request, "rank": list(rank.values()), "crop": crops})
     return {rank[row.crop]: row.id for row in rows}
-
-
-def _note(
-    connection: Connection,
-    request: UUID,
-    parameters: SearchParameters,
-    result: SearchResult,
-    hits: Sequence[Hit],
-    evidence: Sequence[StoredEvidence],
-) -> None:
-    """What was searched, with which models and calibrations, which cameras were blind, and what is shown."""
-    audit(
-        connection,
-        parameters.operator,
-        Action.SEARCH_SHOW,
-        unit=parameters.unit,
-        details={
-            "request": str(request),
-            **authorized_by(connection),
-            "covered": result.covered.model_dump(mode="json"),
-            "blind": [outage.model_dump(mode="json") for outage in result.blind],
-            "models": sorted({hit.model_id for hit in hits} | {part.model_id for part in evidence}),
-            "calibrations": sorted(part.calibration_id for part in evidence),
-            "compared": result.compared,
-            "shown": [[str(hit.shown.identity), len(hit.shown.crops)] for hit in hits],
-        },
-    )
 
 
 def read_evidence(connection: Connection, request: UUID) -> Evidence:

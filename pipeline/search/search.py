@@ -119,7 +119,7 @@ def _search(
             blind=tuple(read_outages(connection, parameters.unit, period.from_time, period.to_time, newest=_OUTAGES)),
         )
         stored = [part.stored for part in parts if part.stored is not None]
-        return write_result(connection, request, parameters, result, ranked, stored)
+        return write_result(connection, request, result, ranked, stored)
 
 
 @dataclass(frozen=True)

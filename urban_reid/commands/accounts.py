@@ -1,5 +1,6 @@
 """urban-reid accounts: who may sign in, as what, where and until when."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +15,7 @@ app = typer.Typer(help="Who may sign in, as what, where and until when.", no_arg
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The account's name.")]
 GivenRole = Annotated[Role, typer.Option("--role", help="What the account may do.")]
+ChangeNumber = Annotated[int, typer.Argument(metavar="CHANGE", help="Its number, which `accounts pending` shows.")]
 Units = Annotated[
     list[str] | None,
     typer.Option("--unit", metavar="CODE", help="Only at this unit and below it; may be given again. Else the city."),
@@ -31,7 +33,8 @@ def add(
 ) -> None:
     """Make an account with its first role. Asks for a password, or reads it from stdin.
 
-    An administrator does it. While there is none, whoever runs the program makes one.
+    An administrator does it. While there is none, whoever runs the program makes one. Where there are several, another
+    one has to agree before the role holds.
     """
     from pipeline.governance.accounts import add_account
     from pipeline.store import Store
@@ -39,10 +42,10 @@ def add(
     start, end = moment(from_time), moment(to_time)
     password = ask_new()
     with Store.open(settings(), "urban-reid accounts") as store:
-        add_account(store, name, password, role, units=unit or (), from_time=start, to_time=end)
+        waiting = add_account(store, name, password, role, units=unit or (), from_time=start, to_time=end)
     if as_json:
-        print_json({"account": name, "role": role, "units": unit or [""]})
-    else:
+        print_json({"account": name, "role": role, "units": unit or [""], "waiting": waiting})
+    elif not _say_waiting(waiting):
         out().print(f"{shown(name)} may sign in as {role}: `urban-reid login {shown(name)}`", soft_wrap=True)
 
 
@@ -89,10 +92,10 @@ def grant(
 
     start, end = moment(from_time), moment(to_time)
     with Store.open(settings(), "urban-reid accounts") as store:
-        grant_role(store, name, role, units=unit or (), from_time=start, to_time=end)
+        waiting = grant_role(store, name, role, units=unit or (), from_time=start, to_time=end)
     if as_json:
-        print_json({"account": name, "role": role, "units": unit or [""]})
-    else:
+        print_json({"account": name, "role": role, "units": unit or [""], "waiting": waiting})
+    elif not _say_waiting(waiting):
         out().print(f"{shown(name)} is {role} at {shown(', '.join(unit)) if unit else 'all units'}", soft_wrap=True)
 
 
@@ -151,10 +154,84 @@ def password(
     old, new = ask_old_and_new() if name is None else ("", ask_new())
     with Store.open(settings(), "urban-reid accounts") as store:
         if name is None:
-            name = change_password(store, old, new)
+            name, waiting = change_password(store, old, new), ()
         else:
-            set_password(store, name, new)
-    _say_done(name, "has a new password; its sessions are ended", "changed", as_json)
+            waiting = set_password(store, name, new)
+    if waiting and as_json:
+        print_json({"account": name, "outcome": "waiting", "waiting": waiting})
+    elif not _say_waiting(waiting):
+        _say_done(name, "has a new password; its sessions are ended", "changed", as_json)
+
+
+@app.command(epilog="Example: urban-reid accounts recover zoe   (then type a new password twice)")
+def recover(name: Name, as_json: AsJson = False) -> None:
+    """Give an administrator a new password, as whoever runs the program: when no other one is there to do it.
+
+    The audit names it, and the account's sessions end.
+    """
+    from pipeline.governance.accounts import recover_administrator
+    from pipeline.store import Store
+
+    new = ask_new()
+    with Store.open(settings(), "urban-reid accounts") as store:
+        recover_administrator(store, name, new)
+    _say_done(name, "has a new password; its sessions are ended", "recovered", as_json)
+
+
+@app.command(epilog="Example: urban-reid accounts pending")
+def pending(as_json: AsJson = False) -> None:
+    """List roles and passwords that wait until another administrator agrees."""
+    from pipeline.governance.account_changes import waiting_changes
+    from pipeline.store import Store
+
+    with Store.open(settings(), "urban-reid accounts") as store:
+        changes = waiting_changes(store)
+    if as_json:
+        print_json({"pending": [vars(one) | {"asked_at": one.asked_at.isoformat()} | _period(one) for one in changes]})
+        return
+    if not changes:
+        say("nothing waits for another administrator")
+        return
+    table = Table("change", "account", "what", "unit", "asked by", "asked (UTC)")
+    for one in changes:
+        unit = "" if one.unit is None else one.unit or "all"
+        cells = (one.id, one.account, one.role or "a new password", unit, one.asked_by)
+        table.add_row(*map(shown, cells), f"{one.asked_at:%Y-%m-%d %H:%M}")
+    out().print(table)
+
+
+@app.command(epilog="Example: urban-reid accounts agree 3")
+def agree(change: ChangeNumber, as_json: AsJson = False) -> None:
+    """Agree to a role or password that another administrator gave; it holds from then on."""
+    from pipeline.governance.account_changes import agree as agree_to
+    from pipeline.store import Store
+
+    with Store.open(settings(), "urban-reid accounts") as store:
+        name = agree_to(store, change)
+    _say_done(name, f"is changed, as change {change} says", "agreed", as_json)
+
+
+@app.command(epilog="Example: urban-reid accounts decline 3")
+def decline(change: ChangeNumber, as_json: AsJson = False) -> None:
+    """Decline a role or password that another administrator gave, or take back one's own."""
+    from pipeline.governance.account_changes import decline as decline_it
+    from pipeline.store import Store
+
+    with Store.open(settings(), "urban-reid accounts") as store:
+        name = decline_it(store, change)
+    _say_done(name, f"stays as it was: change {change} is declined", "declined", as_json)
+
+
+def _say_waiting(changes: Sequence[int]) -> bool:
+    """Says that changes wait for another administrator; whether any does."""
+    for change in changes:
+        out().print(f"waits for another administrator: `urban-reid accounts agree {change}`", soft_wrap=True)
+    return bool(changes)
+
+
+def _period(change: Any) -> dict[str, str | None]:
+    times = {"from_time": change.from_time, "to_time": change.to_time}
+    return {name: time and time.isoformat() for name, time in times.items()}
 
 
 def _say_done(name: str, what: str, outcome: str, as_json: bool) -> None:

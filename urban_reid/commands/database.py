@@ -185,16 +185,15 @@ def restore(
     began = time.perf_counter()
     if source.is_file():
         with stages() as tell:
-            digest = restore_dump(settings(), source, tell, erasures=erasures)
+            digest, erased = restore_dump(settings(), source, tell, erasures=erasures)
         found: dict[str, object] = {"digest": digest, "other_settings": {}, "manifest": None}
         what = f"database {byte_size(source.stat().st_size)}"
     else:
         with stages() as tell:
             done = bring_back(settings(), source, tell, erasures=erasures)
-        manifest, digest = done.manifest, done.digest
+        manifest, digest, erased = done.manifest, done.digest, done.erased
         found = {"digest": digest, "other_settings": done.other_settings, "manifest": manifest.model_dump(mode="json")}
-        found["erased"] = done.erased
-        if done.erased is None:
+        if not done.has_list:
             say("no list of erasures was found: whoever was erased after this backup is there again; see --erasures")
         what = (
             f"as of {manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC: database {byte_size(manifest.database.bytes)}, "
@@ -204,7 +203,13 @@ def restore(
             say(f"the city was resolved with {variable}={shown(value)}; set that, or windows are resolved another way")
     seconds = time.perf_counter() - began
     if as_json:
-        print_json({"seconds": round(seconds, 1)} | found)
+        again = None if erased is None else {"erasure": str(erased.id), "counts": dict(erased.counts)}
+        print_json({"seconds": round(seconds, 1), "erased": again} | found)
     else:
+        if erased is not None:
+            say(
+                f"erased again, because it was erased after the backup: {erased.counts['people']} identities, "
+                f"{erased.counts['crops']} crops, {erased.counts['probes']} uploaded pictures; as erasure {erased.id}"
+            )
         state = f"decision digest {digest}" if digest else "of an earlier revision, which the next command migrates"
         out().print(f"restored in {seconds:.1f} s, {what}; {state}", soft_wrap=True)

@@ -93,6 +93,6 @@ def run(as_json: AsJson = False) -> None:
     else:
         out().print(
             f"removed {done.crops} crops, {done.pictures} pictures, {done.versions} versions of identities, "
-            f"{done.partitions} days of vectors",
+            f"{done.probes} uploaded pictures, {done.partitions} days of vectors",
             soft_wrap=True,
         )

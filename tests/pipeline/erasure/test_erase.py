@@ -18,7 +18,7 @@ from pipeline.governance.verify_audit import ROWS, verify_export
 from pipeline.report import write_report
 from pipeline.report.one_picture import show_picture
 from pipeline.resolve import units_within
-from pipeline.search.request import request_search
+from pipeline.search.request import request_search, upload_probe
 from pipeline.search.search import search
 from pipeline.store import Store
 from schemas.errors import InputError
@@ -164,3 +164,6 @@ def test_the_proof_finds_a_single_picture_that_came_back(town: Town, people: lis
     done = erase(town.store, "crop", [key], actor="anna", reason="asked for")
     (tmp_path / "face.jpg").write_bytes(data)
     assert verify_absence(town.store, str(done.id), actor="anna").found == (f"file {tmp_path / 'face.jpg'}",)
+    probe = upload_probe(town.store, town.crops, data, "anna")
+    said = f"uploaded picture {probe}, of no case, shows who was erased: `urban-reid erase --probe {probe}`"
+    assert said in verify_absence(town.store, str(done.id), actor="anna").found

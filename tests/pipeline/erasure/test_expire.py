@@ -2,10 +2,13 @@
 
 from datetime import UTC, datetime, timedelta
 
+import cv2
+import numpy as np
 import pytest
 from sqlalchemy import text
 
 from pipeline.city.decision_digest import decision_digest
+from pipeline.crops.crop_store import CropStore, place_of_probe
 from pipeline.erasure.expire import expire
 from pipeline.governance.audit_chain import verify_city
 from pipeline.governance.retention import LEVELS, Retention, Rule, read_retention, set_retention
@@ -128,6 +131,58 @@ def test_a_week_of_retention(store: Store, server: embedded.EmbeddedServer) -> N
         for table in ("crop", "identity", "crop_embedding", "prototype"):
             assert connection.scalar(text(f"SELECT count(*) FROM {table}")) == 0, table
     assert verify_city(store).faults == []
+
+
+def test_uploaded_pictures_go_after_their_case_closed_or_by_themselves(
+    thin: ThinTown, server: embedded.EmbeddedServer
+) -> None:
+    store, crops = thin.store, CropStore(thin.store.settings)
+    long_ago = datetime.now(UTC) - timedelta(days=9)
+    pictures = {
+        name: cv2.imencode(".png", np.full((9, 9, 3), shade, np.uint8))[1].tobytes()
+        for shade, name in enumerate(_PROBES)
+    }
+    kept = {name: crops.put(place_of_probe(long_ago), data) for name, data in pictures.items()}
+    cases = [
+        f"INSERT INTO case_file (name, opened_by, closed_at, hold) VALUES ('{name}', 1, {closed}, {hold})"
+        for name, (closed, hold, _) in _PROBES.items()
+        if name != "none"
+    ]
+    probes = [
+        f"INSERT INTO probe (picture, uploaded_by, uploaded_at, case_id) VALUES ('\\x{kept[name].hex()}', 'anna', "
+        f"'{long_ago}', (SELECT id FROM case_file WHERE name = '{name}'))"
+        for name in _PROBES
+    ]
+    rules = ("SET session_replication_role = replica", "UPDATE city SET kind = 'live'")
+    as_superuser(server, store, *rules, "INSERT INTO account (name, password) VALUES ('anna', 'x')", *cases, *probes)
+    as_superuser(
+        server,
+        store,
+        "SET session_replication_role = replica",
+        "INSERT INTO search_request (operator, reason, unit, probe_id, top, model_id) "
+        "SELECT 'anna', 'r', 'd1', id, 5, (SELECT id FROM model) FROM probe",
+    )
+    gone = [name for name, (_, _, goes) in _PROBES.items() if goes]
+    done = expire(store, actor="anna")
+    assert (done.probes, done.pictures) == (len(gone), len(gone))
+    for name, picture in kept.items():
+        assert (crops.find(place_of_probe(long_ago), picture) is None) == (name in gone), name
+    with store.owning() as connection:
+        left = connection.scalars(text("SELECT f.name FROM probe p JOIN case_file f ON f.id = p.case_id ORDER BY 1"))
+        assert left.all() == sorted(name for name in _PROBES if name not in gone)
+        asked = "SELECT count(*), count(probe_id), count(erased_at) FROM search_request"
+        assert tuple(connection.execute(text(asked)).one()) == (5, 5 - len(gone), len(gone))
+    assert expire(store, actor="anna").probes == 0
+
+
+#: Cases of pictures of nine days ago: when each closed, whether it holds, and whether its picture goes.
+_PROBES = {
+    "none": ("NULL", "false", True),
+    "closed": ("now() - interval '4 days'", "false", True),
+    "closed today": ("now()", "false", False),
+    "held": ("now() - interval '4 days'", "true", False),
+    "open": ("NULL", "false", False),
+}
 
 
 def _crops_of(store: Store, person: object) -> list[int]:

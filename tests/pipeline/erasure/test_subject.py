@@ -84,6 +84,19 @@ def test_an_answer_says_what_the_authorization_leaves_out(
     assert f"Left out are {left_out} sightings" in page and "This answer covers d1 from" in page
 
 
+def test_an_answer_needs_an_authorization_of_its_kind(
+    governed: Governed, resolved: Town, person: UUID, tmp_path: Path
+) -> None:
+    search_alone = governed.authorized("no request")
+    elsewhere = governed.authorized("request 16", kind="subject", units=("d1/s1",))
+    sessions = [(None, None), ("ada", None), ("anna", None), ("otto", None), ("anna", search_alone)]
+    for name, authorization in (*sessions, ("anna", elsewhere)):
+        governed.as_(name, authorization)
+        with pytest.raises(NotAllowed, match=r"^(answering a request of access|an access request) "):
+            write_subject(resolved.store, resolved.crops, [str(person)], tmp_path / "answer", reason="request 12")
+        assert not (tmp_path / "answer").exists()
+
+
 def test_nobody_else_asks_who_was_searched_for(governed: Governed, resolved: Town, person: UUID) -> None:
     store = resolved.store
     covered = governed.authorized("request 14", kind="subject")

@@ -156,7 +156,7 @@ def test_nobody_approves_what_they_asked_for_and_only_supervisors_decide(governe
     own = str(ask(store, "own", asked()))
     with pytest.raises(NotAllowed, match="ben is requester in this case and cannot be its approver too"):
         approve(store, own, NOTHING, reason="mine")
-    approve(store, authorization, NOTHING, reason="in proportion")
+    approve(store, authorization, what_it_opens(store, authorization)[1], reason="in proportion")
     with pytest.raises(NotAllowed, match="ben is approver in this case and cannot be its requester too"):
         ask(store, "who decides", asked())
     governed.as_(None)
@@ -211,6 +211,18 @@ def test_sql_of_the_program_meets_the_same_rules(governed: Governed) -> None:
             {"id": authorization},
         ).one()
     assert tuple(left) == ("anna", None)
+
+
+def test_an_approver_is_shown_no_less_than_it_opens_by_the_databases_count(governed: Governed) -> None:
+    store = governed.store
+    authorization = waiting(governed, "counted", units=("d1/s1/b1",))
+    governed.as_("ben")
+    for less in (NOTHING, Opens(crops=1, cameras=1, identities=0), Opens(crops=0, cameras=9, identities=9)):
+        with pytest.raises(NotAllowed, match="it opens more than the approver was shown"):
+            approve(store, authorization, less, reason="in proportion")
+    approve(store, authorization, Opens(crops=900, cameras=80, identities=70), reason="in proportion")
+    counted = {"crops": 1, "cameras": 1, "identities": 1}
+    assert newest(governed).details["opens"] == counted == show_case(store, "counted")[1][0].opens
 
 
 def test_who_is_supervisor_elsewhere_does_not_decide_here(governed: Governed) -> None:
@@ -283,7 +295,7 @@ def test_urgent_use_begins_at_once_and_is_locked_without_approval(governed: Gove
         kept, late, refused = (waiting(governed, f"urgent {n}", kind="urgent") for n in range(3))
         assert all(granted(governed, "anna", one) for one in (kept, late, refused))
         governed.as_("ben")
-        approve(store, kept, NOTHING, reason="in proportion")
+        approve(store, kept, what_it_opens(store, kept)[1], reason="in proportion")
         refuse(store, refused, reason="not urgent")
         earlier = "UPDATE case_authorization SET asked_at = now() - interval '48 hours' WHERE id IN (%s, %s)"
         governed.past_rules(earlier, kept, late)

@@ -151,7 +151,7 @@ def test_an_urgent_authorization_holds_48_hours_without_an_approval(
 
 def test_whoever_looks_needs_an_account_a_role_an_authorization_and_its_unit(live: Store, beyond: Beyond) -> None:
     def look(unit: str = "d1/s1/b1") -> Grant:
-        return check_authorized(live, unit, "a search", Action.SEARCH_START)
+        return check_authorized(live, unit, "a search", Action.PEOPLE_SHOW)
 
     def refused(match: str, ask: Callable[[], object] = look) -> None:
         with pytest.raises(NotAllowed, match=match):
@@ -175,10 +175,10 @@ def test_a_look_is_in_the_audit_before_it_is_allowed(live: Store, beyond: Beyond
         sign_in(connection, authorization=authorization(connection))
     with pytest.raises(NotAllowed, match="a search in d2 is not covered: the session covers d1/s1"):
         check_authorized(live, "d2", "a search")
-    grant = check_authorized(live, "d1/s1/b1", "a search", Action.SEARCH_START, details={"n": 1})
+    grant = check_authorized(live, "d1/s1/b1", "a search", Action.PEOPLE_SHOW, details={"n": 1})
     with beyond() as connection:
         row = read_audit(connection, last=1)[0]
-    assert (row.actor, row.action, row.unit) == ("anna", Action.SEARCH_START, "d1/s1/b1")
+    assert (row.actor, row.action, row.unit) == ("anna", Action.PEOPLE_SHOW, "d1/s1/b1")
     assert row.details == {"n": 1, "authorization": str(grant.authorization)}
 
 

@@ -291,6 +291,86 @@ def test_a_lead_shows_a_crop_of_the_person_of_its_hit(case: Case) -> None:
         connection.execute(text(stranger.format(identity)))
 
 
+def test_a_request_of_access_searches_with_its_picture_and_makes_no_leads(case: Case) -> None:
+    authorization = case.governed.authorized("request 12", kind="subject")
+    case.governed.as_("anna", authorization)
+    with pytest.raises(NotAllowed, match="one searches with the picture that came with the request"):
+        case.searched()
+    probe = upload_probe(case.town.store, case.town.crops, _picture(case), "me")
+    found = case.searched(crop_key=None, probe_id=probe)
+    assert found.hits and all(hit.lead is None for hit in found.hits) and leads(case.town.store) == []
+    again = SearchParameters(unit="d1", reason="request 12", operator="me", top=3, probe_id=probe)
+    request = request_search(case.town.store, case.town.model, again)
+    forged = (
+        "INSERT INTO search_hit (request_id, rank, identity_id, model_id, distance) SELECT :request, 1, i.id, :model, "
+        "0 FROM identity_now i WHERE i.unit = 'd1' AND i.id IN (SELECT min(id) FROM identity_now WHERE unit = 'd1')"
+    )
+    lead = (
+        "INSERT INTO lead (request_id, rank, unit, crop_id) SELECT h.request_id, 1, 'd1', min(m.crop_id) "
+        "FROM search_hit h JOIN identity i ON i.id = h.identity_id JOIN identity_member m "
+        "ON m.identity_id = ANY (i.tracklets) WHERE h.request_id = :request GROUP BY 1"
+    )
+    refused = pytest.raises(NotAllowed, match="gives candidates and no lead")
+    with refused, case.town.store.signed_in() as connection:
+        connection.execute(text(forged), {"request": request, "model": case.town.model.id})
+        connection.execute(text(lead), {"request": request})
+
+
+def asks(case: Case, name: str, **changed: Any) -> UUID:
+    """A search that anna asked for in a new case, which nothing has answered."""
+    case.governed.as_("anna", case.governed.authorized(name))
+    parameters = {"unit": "d1", "reason": "a child is missed", "operator": "me", "top": 3, "crop_key": case.crop}
+    return request_search(case.town.store, case.town.model, SearchParameters.model_validate(parameters | changed))
+
+
+_FORGED_HIT = (
+    "INSERT INTO search_hit (request_id, rank, identity_id, model_id, distance) "
+    "SELECT :request, :rank, coalesce(max(id), -1), :model, 0 FROM identity_now WHERE {}"
+)
+
+
+@pytest.mark.parametrize(("rank", "which"), [(1, "unit = 'd1/s1'"), (1, "unit = 'd1'"), (4, "unit = 'd1/s2'")])
+def test_a_hit_is_of_the_unit_that_was_asked_for_and_within_the_ranks(case: Case, rank: int, which: str) -> None:
+    values = {"request": asks(case, f"hits {rank} {which}", unit="d1/s2"), "model": case.town.model.id}
+    with case.town.store.signed_in() as connection:
+        connection.execute(text(_FORGED_HIT.format("starts_with(unit, 'd1/s2')")), values | {"rank": 3})
+    refused = pytest.raises(NotAllowed, match="a hit is an identity of the unit and the period")
+    with refused, case.town.store.signed_in() as connection:
+        assert connection.scalar(text(f"SELECT count(*) FROM identity_now WHERE {which}"))
+        connection.execute(text(_FORGED_HIT.format(which)), values | {"rank": rank})
+
+
+def test_a_hit_is_of_somebody_who_was_seen_in_the_period(case: Case) -> None:
+    request = asks(case, "long ago", from_time=asked().from_time, to_time=from_us(to_us(asked().from_time) + 1))
+    refused = pytest.raises(NotAllowed, match="a hit is an identity of the unit and the period")
+    with refused, case.town.store.signed_in() as connection:
+        values = {"request": request, "rank": 1, "model": case.town.model.id}
+        connection.execute(text(_FORGED_HIT.format("unit = 'd1'")), values)
+
+
+def test_who_uploaded_a_picture_and_when_is_the_databases_word(case: Case) -> None:
+    case.governed.as_("anna", case.governed.authorized("uploads"))
+    sql = "INSERT INTO probe (picture, uploaded_by, uploaded_at) VALUES (sha256('p'), 'cleo', {}) RETURNING id"
+    for late in ("now() + interval '9 years'", "'infinity'", "now() - interval '2 days'"):
+        with pytest.raises(NotAllowed, match="a picture is uploaded now"):
+            rows(case, sql.format(late))
+    ((probe,),) = rows(case, sql.format("now()"))
+    assert rows(case, "SELECT uploaded_by FROM probe WHERE id = :id", id=probe) == [("anna",)]
+    with case.town.store.owning() as connection:
+        (row,) = read_audit(connection, last=1)
+    assert (row.action, row.actor, row.details["probe"]) == (Action.PROBE_UPLOAD, "anna", str(probe))
+
+
+def test_no_row_of_the_audit_says_of_a_search_what_the_database_does_not(case: Case) -> None:
+    request = asks(case, "silent")
+    with case.town.store.owning() as connection:  # no program wrote it
+        (row,) = read_audit(connection, last=1)
+    assert (row.action, row.details["request"], row.details["crop_key"]) == ("search.start", str(request), case.crop)
+    for action in ("search.start", "search.show", "probe.upload", "search"):
+        with pytest.raises(StoreError, match="row-level security"):
+            rows(case, "INSERT INTO audit (actor, action) VALUES ('anna', :action)", action=action)
+
+
 def test_an_answer_decides_nothing_before_its_commit(case: Case, tmp_path: Path) -> None:
     """Else the second of two could see what follows from an answer, the first one's and the score, and take it back."""
     authorization, lead = case.lead("looking ahead")
@@ -345,6 +425,10 @@ def test_evidence_of_a_confirmed_match_verifies_anywhere_and_shows_each_change(c
         assert any(fault in one for one in verify_evidence(folder, done.key).faults), name
         _put_back(folder)
     assert verify_evidence(folder, "0" * 64).faults
+    for path in (*(folder / "pictures").iterdir(), *(one for one in folder.iterdir() if one.is_file())):
+        path.unlink()
+    with pytest.raises(ValueError, match=r"^there is no evidence\.json in .*: it was emptied"):
+        verify_evidence(folder)
 
 
 def _keep_context_frame(case: Case) -> None:

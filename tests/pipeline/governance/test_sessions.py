@@ -216,11 +216,11 @@ def test_the_account_of_a_session_is_the_actor_whatever_the_caller_says(people: 
     token, session = sign_in(people, "anna", PASSWORD)
     people.settings = people.settings.model_copy(update={"token": SecretStr(token)})
     with people.signed_in() as connection:
-        audit(connection, "ben", Action.SEARCH_START, unit="d1", details={})
+        audit(connection, "ben", Action.PERSON_SHOW, unit="d1", details={})
     with people.begin() as connection:  # a program that works alone, and one that claims to be somebody
-        audit(connection, "nightly", Action.SEARCH_START, details={})
-        audit(connection, "ben", Action.SEARCH_START, details={})
-    assert [actor for actor, _ in rows(people, Action.SEARCH_START)] == ["anna", "nightly", "ben (not signed in)"]
+        audit(connection, "nightly", Action.PERSON_SHOW, details={})
+        audit(connection, "ben", Action.PERSON_SHOW, details={})
+    assert [actor for actor, _ in rows(people, Action.PERSON_SHOW)] == ["anna", "nightly", "ben (not signed in)"]
     sign_out(people)
     with people.signed_in() as connection:
         audit(connection, "anna", Action.REPORT_WRITE, details={})

@@ -91,7 +91,7 @@ def test_a_dump_precedes_every_migration_and_the_newest_few_are_kept(
     restored = Settings(home=home / "restored", database_url=None)
     with pytest.raises(HomeError, match="has a database already"):
         restore_dump(settings, kept)
-    assert restore_dump(restored, kept) is None
+    assert restore_dump(restored, kept) == (None, None)
     assert schema.revision(restored)[0] == _EARLIER
     with embedded.hold(restored.home) as other:
         after = rows(lambda: other.connect(roles.OWNER))

@@ -147,7 +147,7 @@ _IDENTITY = (
     "CAST(:at AS timestamptz) + interval '1 min', true, 1, '{}') RETURNING id"
 )
 _ASK = """
-INSERT INTO account (name, password) VALUES ('anna', 'x'), ('ben', 'x'), ('gone', 'x');
+INSERT INTO account (name, password) VALUES ('anna', 'x'), ('ben', 'x'), ('gone', 'x'), ('dora', 'x');
 UPDATE account SET disabled_at = now() WHERE name = 'gone';
 INSERT INTO case_file (id, name, opened_by) VALUES ('00000000-0000-0000-0000-00000000000c', 'a case', 1),
     ('00000000-0000-0000-0000-00000000000d', 'another case', 1);
@@ -231,7 +231,11 @@ def ask(connection: Connection) -> None:
         "operator": {"authorization": ids["held"]},
         "supervisor": {"role": "supervisor", "authorization": ids["held"], "account": 2},
         "operator of a street": {"authorization": ids["held"], "units": "{d1/s1}"},
-        "operator of another street": {"authorization": ids["held"], "units": "{d1/s2,d1/s10}"},
+        "operator of another street": {"authorization": ids["held"], "units": "{d1/s2,d1/s10}", "account": 4},
+        "supervisor of another street": {"role": "supervisor", "units": "{d1/s2}", "account": 4},
+        "supervisor of a building": {"role": "supervisor", "units": f"{{{INSIDE}}}", "account": 4},
+        "auditor of another street": {"role": "auditor", "units": "{d1/s2}", "account": 4},
+        "engineer who asked": {"role": "engineer"},
         "operator without authorization": {},
         "supervisor without authorization": {"role": "supervisor"},
         "auditor": {"role": "auditor"},
@@ -253,13 +257,16 @@ def ask(connection: Connection) -> None:
 #: Sessions under an authorization that holds.
 SEES = ["operator", "supervisor", "operator of a street"]
 SEES_NOBODY = [
-    "operator of another street", "operator without authorization", "supervisor without authorization", "auditor",
-    "auditor of a street", "engineer", "administrator", "engineer with authorization", "auditor with authorization",
-    "administrator with authorization", "expired session", "ended session", "disabled account",
-    "expired authorization", "revoked authorization", "locked authorization", "refused authorization",
-    "asked authorization", "forged", "nobody",
+    "operator of another street", "supervisor of another street", "supervisor of a building",
+    "auditor of another street", "engineer who asked", "operator without authorization",
+    "supervisor without authorization", "auditor", "auditor of a street", "engineer", "administrator",
+    "engineer with authorization", "auditor with authorization", "administrator with authorization",
+    "expired session", "ended session", "disabled account", "expired authorization", "revoked authorization",
+    "locked authorization", "refused authorization", "asked authorization", "forged", "nobody",
 ]  # fmt: skip
-AUDITS = {"auditor": 3, "auditor with authorization": 1, "auditor of a street": 1}
+AUDITS = {"auditor": 3, "auditor with authorization": 1, "auditor of a street": 1, "auditor of another street": 1}
+#: Sessions that read who is sought: all authorizations, and those of their units, none of which is asked for elsewhere.
+READS = re.compile("(operator|supervisor|auditor)(?!.* another street)")
 
 
 def signed_in(store: Store, name: str) -> Store:
@@ -311,7 +318,7 @@ def test_what_a_session_sees_of_persons(store: Store, name: str, door: Callable[
 def test_who_reads_the_audit_and_who_is_sought(store: Store, name: str) -> None:
     with signed_in(store, name).signed_in() as connection:
         assert select(connection, "audit") == AUDITS.get(name, 0)
-        reads = re.match("operator|supervisor|auditor", name) is not None
+        reads = READS.match(name) is not None
         assert (select(connection, "case_file"), select(connection, "case_authorization")) == (
             (2, 7) if reads else (0, 0)
         )

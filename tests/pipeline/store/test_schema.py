@@ -40,6 +40,7 @@ _ACCOUNTS = [
     "synthetic",
     "account",
     "account_role",
+    "account_change",
     "session",
     "session_hash",
     "authorization_id",
