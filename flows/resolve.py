@@ -19,6 +19,7 @@ from flows.artifacts import show_resolve
 from flows.failures import confidential, reported
 from flows.runs import mark_empty
 from flows.work import Work, logger_of_run, step, working
+from pipeline.attributes.recognize import recognize_camera
 from pipeline.calibration.unlabeled.versions import ensure_calibrations
 from pipeline.city import watermarks
 from pipeline.city.decision_digest import decision_digest
@@ -27,8 +28,9 @@ from pipeline.registry import ModelRow, model_in_use
 from pipeline.resolve import UnitResult, any_missing, embed_camera, resolve_unit, units_within
 from pipeline.resolve.pictures import take_back
 from pipeline.resolve.progress import UnitsProgress
+from reid_core.attributes import attribute_models, open_attributes
 from schemas.city_file import unknown_unit
-from schemas.errors import UsageError
+from schemas.errors import CoreError, ModelFileError, UsageError
 from schemas.levels import Level, level_of, parent_of
 from schemas.parameters import Period, ResolveParameters
 from schemas.settings import settings
@@ -100,10 +102,12 @@ async def _resolve(level: Level, parameters: ResolveParameters) -> Resolved:
         units = await work.run(units_within, work.store, unit)
         found = await work.run(_look, work, unit, units)
         if found is _Found.NOTHING:
+            await work.run(_recognize, work, units)  # a model for attributes may be new
             await reported(mark_empty)
             return Resolved(tuple(UnitResult(code) for code in units), await work.run(_digest, work, unit))
         await work.run(_learn, work, parameters)
         results = await _Run(work, parameters, units, every=found is _Found.CROPS).all()
+        await work.run(_recognize, work, units)
         digest = await work.run(_digest, work, unit)
         if any(result.windows for result in results):  # a run that found nothing new keeps the last one's artifacts
             await show_resolve(work.settings, unit, names, results, digest)
@@ -144,6 +148,19 @@ def _learn(work: Work, parameters: ResolveParameters) -> None:
         )
 
     work.with_model_in_use(with_model)
+
+
+def _recognize(work: Work, units: list[str]) -> None:
+    """Recognizes attributes of the people of new tracklets, where the home has a model for that."""
+    if not attribute_models(work.settings):
+        return
+    try:
+        recognizer = open_attributes(work.settings)
+        for unit in units:
+            if level_of(unit) is Level.CAMERA:
+                recognize_camera(work.store, work.crops, recognizer, unit, work.on_wait)
+    except (CoreError, ModelFileError, UsageError) as error:  # nothing else of the resolve needs it
+        logger_of_run().warning("attributes are not recognized: %s", error)
 
 
 def _digest(work: Work, unit: str) -> str:

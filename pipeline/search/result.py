@@ -93,8 +93,8 @@ _LEADS = text(
     "WITH made AS (INSERT INTO lead (request_id, rank, unit, crop_id) SELECT r.id, l.rank, r.unit, c.id "
     "FROM search_request r CROSS JOIN unnest(CAST(:rank AS integer[]), CAST(:crop AS bytea[])) WITH ORDINALITY "
     "AS l(rank, crop, place) JOIN crop c ON c.key = l.crop WHERE r.id = :request AND r.authorization_id IS NOT NULL "
-    "AND NOT is_of_subject(r.id) ORDER BY l.place RETURNING id, crop_id) SELECT made.id, encode(c.key, 'hex') AS crop FROM made "
-    "JOIN crop c ON c.id = made.crop_id"
+    "AND NOT is_of_subject(r.id) ORDER BY l.place RETURNING id, crop_id) "
+    "SELECT made.id, encode(c.key, 'hex') AS crop FROM made JOIN crop c ON c.id = made.crop_id"
 )
 
 

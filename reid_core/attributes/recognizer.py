@@ -19,14 +19,13 @@ from reid_core.preprocessing import normalized, prepare
 from reid_core.serving.engines import openvino_device, weights_of
 from reid_core.serving.extras import openvino_core
 from schemas.arrays import Floats
+from schemas.attributes import NAMES
 from schemas.cards import InputConvention
 from schemas.errors import CoreError, ModelFileError, UrbanReidError, UsageError
 from schemas.settings import Settings
 
 #: The models of the catalog whose outputs are known here.
 OPENABLE = ("person-attributes-recognition-crossroad-0230",)
-#: The attributes, in the order of the network's output after the one that is dropped.
-NAMES = ("bag", "backpack", "hat", "long sleeves", "long trousers", "long hair", "coat or jacket")
 _DROPPED = 1  # outputs before them: male
 
 
@@ -46,7 +45,9 @@ class AttributeRecognizer:
     """
 
     def __init__(self, file: Path, convention: InputConvention, settings: Settings) -> None:
-        """Raises ModelFileError for a file that is no such network, CoreError without its engine or device."""
+        """NAMES are the network's output after the one that is dropped, in its order.
+
+        Raises ModelFileError for a file that is no such network, CoreError without its engine or device."""
         core = openvino_core()
         device = openvino_device(core.available_devices, settings)
         hint = "bf16" if settings.precision == "bfloat16" and device == "CPU" else "f32"
@@ -67,6 +68,7 @@ class AttributeRecognizer:
             raise
         except RuntimeError as error:
             raise ModelFileError(f"{file}: OpenVINO cannot read it: {str(error).strip().splitlines()[-1]}") from None
+        self.name = file.stem
         self._convention, self._lock = convention, threading.Lock()
 
     def recognize(self, pictures: Sequence[NDArray[np.uint8]]) -> list[PersonAttributes]:

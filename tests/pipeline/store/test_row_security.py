@@ -40,6 +40,7 @@ PEOPLE = [(INSIDE, IN_TIME), (INSIDE, LATE), (OUTSIDE, IN_TIME), (OUTSIDE, LATE)
 PERSONS = {
     "crop": (1, 5),  # the fifth has no time of its own
     "crop_truth": (1, 4),
+    "crop_attributes": (1, 4),
     "crop_embedding": (1, 4),
     "context_frame": (1, 4),
     "identity": (1, 4),
@@ -113,6 +114,10 @@ def fill(connection: Connection) -> None:
         identity = connection.execute(text(_IDENTITY), values | {"run": run}).scalar_one()
         values |= {"crop": crop, "run": run, "identity": identity}
         put("INSERT INTO crop_truth (crop_id, truth) VALUES (:crop, :truth)")
+        put(
+            "INSERT INTO crop_attributes (crop_id, model, bag, backpack, hat, long_sleeves, long_trousers, long_hair, "
+            "coat_or_jacket, top, bottom) VALUES (:crop, 'm', 0, 0, 0, 0, 0, 0, 0, 'red', 'blue')"
+        )
         put("INSERT INTO crop_claim (batch_id, crop_id, track) VALUES (:batch, :crop, 'again')")
         put(
             "INSERT INTO context_frame (camera, track, captured_at, picture, width_px, height_px, batch_id) "

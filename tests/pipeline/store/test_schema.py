@@ -34,6 +34,7 @@ _SEARCH = ["purpose", "compared", "not_here", "log_ratio", "log_look", "search_e
 _CAMERAS = ["camera_feed", "camera_health", "camera_outage", "camera_file", "context_frame"]
 _LEARNING = ["learning", "learning_id"]
 _AUDIT = ["salt", "commitment", "audit_chain"]
+_ATTRIBUTES = ["crop_attributes", "attributes_progress"]
 _SPACES = ["base_id", "has_features", "base_has_features"]
 _ACCOUNTS = [
     "kind",
@@ -71,6 +72,7 @@ _ADDED = [
     "row_hash",
     "day",
     *_SPACES,
+    *_ATTRIBUTES,
     *_LEARNING,
     *_AUDIT,
     "decide_again",

@@ -1,0 +1,125 @@
+"""Attributes of a resolved city's people: of a few crops of each tracklet, gone with them, and what is asked for."""
+
+from uuid import UUID
+
+import pytest
+from sqlalchemy import text
+
+from flows.failures import call_unreported
+from flows.resolve import district
+from flows.work import working
+from pipeline.attributes.read import attributes_of, matching
+from pipeline.attributes.recognize import MOST_CROPS, recognize_camera
+from pipeline.erasure.erase import erase
+from pipeline.store import Store
+from reid_core.attributes import AttributeRecognizer, open_attributes
+from schemas.attributes import COLORS, NAMES, WantedAttributes
+from schemas.errors import InputError
+from schemas.parameters import ResolveParameters
+from tests.helpers.attribute_network import keep_attribute_network
+from tests.helpers.town import Town
+
+
+@pytest.fixture
+def recognizer(town: Town, lines: list[str]) -> AttributeRecognizer:
+    town.take_in(lines[:100])
+    town.resolve()
+    keep_attribute_network(town.store.settings.attributes_dir)
+    return open_attributes(town.store.settings)
+
+
+def recognize(town: Town, recognizer: AttributeRecognizer) -> int:
+    with town.store.begin() as connection:
+        cameras = connection.scalars(text("SELECT code FROM urban_unit WHERE level = 'camera' ORDER BY code")).all()
+    return sum(recognize_camera(town.store, town.crops, recognizer, camera) for camera in cameras)
+
+
+def rows(store: Store, sql: str, **values: object) -> list[tuple[object, ...]]:
+    with store.begin() as connection:
+        return [tuple(row) for row in connection.execute(text(sql), values)]
+
+
+LOOKED_AT = (
+    "SELECT i.id, count(*), count(a.crop_id) FROM identity_now i JOIN identity_member m ON m.identity_id = i.id "
+    "LEFT JOIN crop_attributes a ON a.crop_id = m.crop_id WHERE i.level = 'camera' GROUP BY 1"
+)
+
+
+def test_the_best_crops_of_each_tracklet_are_looked_at_once(town: Town, recognizer: AttributeRecognizer) -> None:
+    looked_at = recognize(town, recognizer)
+    found = rows(town.store, LOOKED_AT)
+    assert len(found) > 10 and all(done == min(crops, MOST_CROPS) for _, crops, done in found)  # type: ignore[call-overload]
+    assert looked_at == sum(done for _, _, done in found)  # type: ignore[misc]
+    assert recognize(town, recognizer) == 0
+    better = (
+        "SELECT count(*) FROM identity_member m JOIN crop c ON c.id = m.crop_id JOIN identity_member n "
+        "ON n.identity_id = m.identity_id JOIN crop d ON d.id = n.crop_id WHERE c.quality > d.quality "
+        "AND EXISTS (SELECT FROM crop_attributes a WHERE a.crop_id = d.id) "
+        "AND NOT EXISTS (SELECT FROM crop_attributes a WHERE a.crop_id = c.id)"
+    )
+    assert rows(town.store, better) == [(0,)]
+
+
+def test_an_identity_has_the_mean_of_its_crops_and_is_found_by_it(town: Town, recognizer: AttributeRecognizer) -> None:
+    people = [int(row[0]) for row in rows(town.store, "SELECT id FROM identity_now WHERE unit = 'd1' ORDER BY id")]  # type: ignore[call-overload]
+    with town.store.signed_in() as connection:
+        assert attributes_of(connection, people) == {}
+        assert matching(connection, people, WantedAttributes.parse("bag")) == ([], people)
+    recognize(town, recognizer)
+    with town.store.signed_in() as connection:
+        known = attributes_of(connection, people)
+        assert sorted(known) == people
+        for one in known.values():
+            assert tuple(one.probabilities) == NAMES and all(0 <= value <= 1 for value in one.probabilities.values())
+            for colors in (one.top, one.bottom):
+                assert set(colors) <= set(COLORS) and sum(colors.values()) == pytest.approx(1)
+        bag, no_bag = (matching(connection, people, WantedAttributes.parse(said)) for said in ("bag", "no bag"))
+        assert sorted((*bag[0], *no_bag[0])) == people and bag[0] and no_bag[0] and bag[1] == no_bag[1] == []
+        assert bag[0] == [one for one in people if known[one].probabilities["bag"] >= 0.5]
+        color = next(iter(known[people[0]].top))
+        of_color, _ = matching(connection, people, WantedAttributes.parse(f"{color} top"))
+        assert people[0] in of_color and all(next(iter(known[one].top)) == color for one in of_color)
+        crops = (
+            "SELECT count(*), avg(a.bag) FROM identity i JOIN identity_member m ON m.identity_id = ANY(i.tracklets) "
+        )
+        crops += "JOIN crop_attributes a ON a.crop_id = m.crop_id WHERE i.id = :id"
+        many, mean = connection.execute(text(crops), {"id": people[0]}).one()
+    assert (known[people[0]].crops, known[people[0]].probabilities["bag"]) == (many, pytest.approx(mean))
+
+
+def test_they_go_with_the_crops_that_they_are_of(town: Town, recognizer: AttributeRecognizer) -> None:
+    recognize(town, recognizer)
+    ((person,), *_) = rows(town.store, "SELECT persistent_id FROM identity_now WHERE unit = 'd1' ORDER BY crops DESC")
+    own = "SELECT m.crop_id FROM identity_now i JOIN identity_member m ON m.identity_id = ANY(i.tracklets) "
+    own += "WHERE i.persistent_id = :person"
+    crops = [row[0] for row in rows(town.store, own, person=person)]
+    there = "SELECT count(*) FROM crop_attributes WHERE crop_id = ANY(:crops)"
+    assert rows(town.store, there, crops=crops) != [(0,)]
+    ((before,),) = rows(town.store, "SELECT count(*) FROM crop_attributes")
+    erase(town.store, "identity", [str(UUID(str(person)))], actor="anna", reason="asked for")
+    assert rows(town.store, there, crops=crops) == [(0,)]
+    ((after,),) = rows(town.store, "SELECT count(*) FROM crop_attributes")
+    assert 0 < int(str(after)) < int(str(before))
+    assert recognize(town, recognizer) == 0
+
+
+def test_a_resolve_recognizes_them_where_the_home_has_a_model(town: Town, lines: list[str]) -> None:
+    keep_attribute_network(town.store.settings.attributes_dir)
+    town.take_in(lines[:60])
+    with working(town.store.settings):
+        digest = call_unreported(district, ResolveParameters(unit="d1")).digest
+        ((many,),) = rows(town.store, "SELECT count(*) FROM crop_attributes")
+        assert int(str(many)) > 0
+        assert call_unreported(district, ResolveParameters(unit="d1")).digest == digest
+    assert rows(town.store, "SELECT count(*) FROM crop_attributes") == [(many,)]
+
+
+def test_what_is_wanted_is_read_from_words() -> None:
+    wanted = WantedAttributes.parse(" Red  top, long trousers, no hat,blue bottom ")
+    assert (wanted.top, wanted.bottom, wanted.has) == ("red", "blue", {"long trousers": True, "hat": False})
+    assert wanted.terms == ("red top", "blue bottom", "no hat", "long trousers")
+    assert WantedAttributes.parse(", ".join(wanted.terms)) == wanted
+    assert wanted.disagree == pytest.approx(1 - 0.57 * 0.64 * 0.72 * 0.99)
+    for said in ("", ",", "male", "a man", "old", "red", "red hat", "no red top", "bag, no bag", "red top, blue top"):
+        with pytest.raises(InputError, match=r"is no attribute|no attribute is named"):
+            WantedAttributes.parse(said)
