@@ -5,6 +5,7 @@ street for its own buildings; units that do not depend on each other run at the 
 """
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,6 +35,9 @@ from schemas.errors import CoreError, ModelFileError, UsageError
 from schemas.levels import Level, level_of, parent_of
 from schemas.parameters import Period, ResolveParameters
 from schemas.settings import settings
+
+#: A run recognizes attributes for no longer than this, so that windows that close are not held up; the next goes on.
+_RECOGNIZE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -154,11 +158,14 @@ def _recognize(work: Work, units: list[str]) -> None:
     """Recognizes attributes of the people of new tracklets, where the home has a model for that."""
     if not attribute_models(work.settings):
         return
+    end = time.monotonic() + _RECOGNIZE_S
     try:
         recognizer = open_attributes(work.settings)
         for unit in units:
-            if level_of(unit) is Level.CAMERA:
-                recognize_camera(work.store, work.crops, recognizer, unit, work.on_wait)
+            if level_of(unit) is Level.CAMERA and time.monotonic() < end:
+                recognize_camera(
+                    work.store, work.crops, recognizer, unit, work.on_wait, lambda: time.monotonic() >= end
+                )
     except (CoreError, ModelFileError, UsageError) as error:  # nothing else of the resolve needs it
         logger_of_run().warning("attributes are not recognized: %s", error)
 

@@ -4,6 +4,7 @@ It changes no decision: identities are found by their features alone.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Row, text
@@ -53,28 +54,41 @@ def recognize_camera(
     recognizer: AttributeRecognizer,
     camera: str,
     on_wait: Callable[[str], None] | None = None,
+    is_enough: Callable[[], bool] = lambda: False,
 ) -> int:
     """Recognizes attributes in the tracklets of a camera that are new since the last call; returns the crops looked at.
 
-    At most MOST_CROPS of each tracklet are looked at, and no crop twice. Killed anywhere, the next call goes on. Raises
-    CoreError.
+    At most MOST_CROPS of each tracklet are looked at, and no crop twice. It stops after a batch where `is_enough`;
+    then, or killed anywhere, the next call goes on. Raises CoreError.
     """
     looked_at = 0
-    with unit_lock(store, camera, on_wait):  # whoever writes tracklets has ended: their ids come in order
-        while True:
-            at = {"camera": camera, "model": recognizer.name, "most": BATCH}
-            with store.begin() as connection:
-                tracklets = connection.execute(_TRACKLETS, at).scalars().all()
-                chosen = {"tracklets": list(tracklets), "most": MOST_CROPS}
-                rows = connection.execute(_CROPS, chosen).all() if tracklets else ()
-            if not tracklets:
-                return looked_at
-            found = _recognize(crops, recognizer, rows)
-            with store.begin() as connection:
-                for row, attributes in found:
-                    connection.execute(_WRITE, {"crop": row.id, "model": recognizer.name, **_row(attributes)})
-                connection.execute(_DONE, at | {"tracklet": tracklets[-1]})
-            looked_at += len(found)
+    while rows := _next(store, camera, recognizer.name, on_wait):
+        found = _recognize(crops, recognizer, rows.crops)
+        with store.begin() as connection:
+            for row, attributes in found:
+                connection.execute(_WRITE, {"crop": row.id, "model": recognizer.name, **_row(attributes)})
+            connection.execute(_DONE, {"camera": camera, "model": recognizer.name, "tracklet": rows.last})
+        looked_at += len(found)
+        if is_enough():
+            break
+    return looked_at
+
+
+@dataclass(frozen=True)
+class _Batch:
+    last: int  # the last tracklet's id
+    crops: Sequence[Row[Any]]
+
+
+def _next(store: Store, camera: str, model: str, on_wait: Callable[[str], None] | None) -> _Batch | None:
+    """The crops of the next tracklets that are to be looked at; None if there are no more tracklets."""
+    with unit_lock(store, camera, on_wait), store.begin() as connection:  # nobody writes tracklets: all ids are there
+        at = {"camera": camera, "model": model, "most": BATCH}
+        tracklets = connection.execute(_TRACKLETS, at).scalars().all()
+        if not tracklets:
+            return None
+        crops = connection.execute(_CROPS, {"tracklets": list(tracklets), "most": MOST_CROPS}).all()
+        return _Batch(tracklets[-1], crops)
 
 
 def _recognize(

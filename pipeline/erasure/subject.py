@@ -33,8 +33,9 @@ _PEOPLE = text(
 _CROPS = text(
     "SELECT encode(c.key, 'hex') AS key, c.camera, u.name, c.captured_at, c.timed, c.ingested_at, c.picture, c.source, "
     "c.width_px, c.height_px, "
-    "(SELECT count(*) FROM crop_embedding e WHERE e.day = c.day AND e.crop_id = c.id) AS vectors "
-    "FROM identity_member m JOIN crop c ON c.id = m.crop_id JOIN urban_unit u ON u.code = c.camera "
+    "(SELECT count(*) FROM crop_embedding e WHERE e.day = c.day AND e.crop_id = c.id) AS vectors, "
+    "to_jsonb(a) - 'crop_id' AS attributes FROM identity_member m JOIN crop c ON c.id = m.crop_id "
+    "JOIN urban_unit u ON u.code = c.camera LEFT JOIN crop_attributes a ON a.crop_id = c.id "
     "WHERE m.identity_id = ANY(:tracklets) AND c.withdrawn_at IS NULL ORDER BY c.captured_at, c.key"
 )
 _HITS = text("SELECT * FROM searches_of_subject(CAST(:people AS uuid[]))")
@@ -150,6 +151,7 @@ def _read(connection: Connection, tracklets: Sequence[int]) -> dict[str, list[di
                 "stored_at": row.ingested_at.isoformat(),
                 "pixels": [row.width_px, row.height_px],
                 "vectors": row.vectors,
+                "attributes": row.attributes,
                 "kept_hours": _kept(retention, row.camera),
                 "picture": None,
             }
@@ -204,6 +206,9 @@ def _page(said: dict[str, list[dict[str, object]]], zone: ZoneInfo) -> str:
             )
             for row in sightings
         ),
+        "",
+        f"In {sum(row['attributes'] is not None for row in sightings)} of these pictures a model noted what you wore",
+        "and carried, with its colors: `subject.json` lists that.",
         "",
         "## What was concluded",
         "",

@@ -97,7 +97,7 @@ def give_role(connection: Connection, actor: str, account: int, name: str, given
             write_grant(connection, actor, account, name, given.role, unit, given.from_time, given.to_time)
         return ()
     period = {"from": given.from_time, "to": given.to_time}
-    values = {"account": account, "role": given.role, "password": None, "actor": actor, **period}
+    values = {"account": account, "role": given.role, "password": None, "actor": actor, **period}  # nosec B105
     waiting = []
     for unit in given.units or ("",):
         waiting.append(int(connection.execute(_ASK, values | {"unit": unit}).scalar_one()))

@@ -104,8 +104,8 @@ def get(
     """Bring published models here, each file with the hash that the catalog states.
 
     A model for re-identification is registered, and put in use where none is. A detector becomes this data directory's
-    default, also where it is here already. A model for attributes is kept for the library. A download that was cut goes
-    on. Proxies: HTTPS_PROXY and NO_PROXY.
+    default, also where it is here already. A model for attributes is used by resolves from now on. A download that was
+    cut goes on. Proxies: HTTPS_PROXY and NO_PROXY.
     """
     from reid_core.catalog import find_model
 
@@ -167,7 +167,7 @@ def _keep_attributes(model: "CatalogModel", source: str | None, sha256: str | No
         with obtain(settings(), model, source, sha256, tell) as obtained:
             keep_files(place, obtained.files)
     if not quiet:
-        out().print(f"{model.name} {'is here already' if here else 'is here'}; reid_core.attributes opens it")
+        out().print(f"{model.name} {'is here already' if here else 'is here'}; resolves use it from now on")
     return {"name": model.name, "fetched": not here}
 
 
