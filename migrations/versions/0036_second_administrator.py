@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0035"
-down_revision = "0034"
+revision = "0036"
+down_revision = "0035"
 
 _UP = """
 CREATE TABLE account_change (               -- asked for by one administrator, done once another agreed

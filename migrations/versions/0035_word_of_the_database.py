@@ -6,8 +6,8 @@ hit is an identity of the unit and the period that were asked for.
 
 from alembic import op
 
-revision = "0034"
-down_revision = "0033"
+revision = "0035"
+down_revision = "0034"
 
 _OPENS = """
 -- What an authorization opens now: counts alone, for whoever may read who is sought in it.

@@ -5,8 +5,8 @@ Rows are of crops, so that they go with them and are seen as they are.
 
 from alembic import op
 
-revision = "0036"
-down_revision = "0035"
+revision = "0037"
+down_revision = "0036"
 
 _UP = """
 CREATE TABLE crop_attributes (              -- probabilities, and colors by name
