@@ -2,13 +2,13 @@
 
 from reid_core.attributes.colors import color_name
 from reid_core.attributes.recognizer import (
-    NAMES,
     OPENABLE,
     AttributeRecognizer,
     PersonAttributes,
     attribute_models,
     open_attributes,
 )
+from schemas.attributes import NAMES
 
 __all__ = [
     "NAMES",

@@ -152,9 +152,10 @@ def password(
     from pipeline.store import Store
 
     old, new = ask_old_and_new() if name is None else ("", ask_new())
+    waiting: tuple[int, ...] = ()
     with Store.open(settings(), "urban-reid accounts") as store:
         if name is None:
-            name, waiting = change_password(store, old, new), ()
+            name = change_password(store, old, new)
         else:
             waiting = set_password(store, name, new)
     if waiting and as_json:

@@ -84,7 +84,7 @@ def test_an_identity_has_the_mean_of_its_crops_and_is_found_by_it(town: Town, re
         )
         crops += "JOIN crop_attributes a ON a.crop_id = m.crop_id WHERE i.id = :id"
         many, mean = connection.execute(text(crops), {"id": people[0]}).one()
-    assert (known[people[0]].crops, known[people[0]].probabilities["bag"]) == (many, pytest.approx(mean))
+    assert known[people[0]].crops == many and known[people[0]].probabilities["bag"] == pytest.approx(mean)
 
 
 def test_they_go_with_the_crops_that_they_are_of(town: Town, recognizer: AttributeRecognizer) -> None:
