@@ -18,28 +18,32 @@ means: normalized by means that the training people's crops teach, whole passage
 camera, for several strengths; half of a camera's crops being one person's, counted by passages or by crops; and the
 gallery at half the brightness, or at night (gray, a quarter of the brightness, noise), with means learned by day, at
 that light, and from both.
+
+cost: processor time of a crop and of a pair.
 """
 
 import argparse
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn.functional import normalize
 
 from reid_core.datasets import open_dataset
 from reid_core.datasets.dataset import SplitName
 from reid_core.datasets.hold_out import hold_out
 from reid_core.datasets.person_pictures import JUNK, PersonPictures
+from reid_core.diff_attention import DiffAttention
 from reid_core.evaluation.evaluate import features_of, model_directory, rank_features
 from reid_core.evaluation.ranking import RankingScores, over_seeds, paired_bootstrap
 from reid_core.evaluation.spaces import basis_of, camera_codes
 from reid_core.feature_space import Basis, FeatureSpace, learn_basis, learn_means, mutual_neighbors
 from reid_core.files import model_digest, read_card
 from schemas.arrays import Floats, Ints
-from schemas.cards import InputConvention
+from schemas.cards import DiffAttentionSettings, InputConvention
 from schemas.settings import settings
 
 DRAWS = 3
@@ -241,17 +245,31 @@ def light(trials: Sequence[Trial], embedder: Embedder) -> None:
 
 
 def cost(dims: int) -> None:
-    """Time to put a crop into a space with a basis, on one thread; nothing is added to a pair."""
+    """Processor time to put a crop into a space, and to compare two as a resolve does, on one thread."""
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
     features, cameras = rng.normal(size=(20_000, dims)).astype(np.float32), [f"{row % 50}" for row in range(20_000)]
-    for name, basis in (("means", None), ("means and basis", Basis(rng.normal(size=(dims, dims))))):
-        learned = learn_means(features, cameras)
-        space = FeatureSpace(learned.units, learned.means, basis)
+    learned = learn_means(features, cameras)
+    basis = Basis(rng.normal(size=(dims, dims)))
+    for name, space in (("means", learned), ("means and basis", _with(learned, basis))):
         space.apply(features[:100], cameras[:100])
-        started = time.perf_counter()
+        started = time.process_time()
         space.apply(features, cameras)
-        print(f"{dims} dims, {name}: {(time.perf_counter() - started) / len(features) * 1e6:.1f} us a crop")
+        print(f"{dims} dims, {name}: {(time.process_time() - started) / len(features) * 1e6:.1f} us a crop")
+    module = DiffAttention(dims, DiffAttentionSettings()).double()
+    ways: dict[str, tuple[int, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]]] = {
+        "plain or means": (dims, lambda x, y: (normalize(x) - normalize(y)).norm(dim=1)),
+        "means and basis": (basis.dims_out, lambda x, y: (normalize(x) - normalize(y)).norm(dim=1)),
+        "diff attention": (dims, module.pair_distances),
+    }
+    for name, (width, distances) in ways.items():
+        x, y = torch.randn(2, 1024, width, dtype=torch.float64)
+        with torch.inference_mode():
+            distances(x, y)
+            started = time.process_time()
+            for _ in range(20):
+                distances(x, y)
+        print(f"{dims} dims, {name}: {(time.process_time() - started) / 20 / len(x) * 1e6:.2f} us a pair")
 
 
 def _line(name: str, columns: Iterable[Sequence[FeatureSpace]], taught: Sequence[tuple[Trial, People]]) -> None:

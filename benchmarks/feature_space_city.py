@@ -93,9 +93,9 @@ def main() -> None:
                     _ingest(store, source)
                     core, used = _model(store, model, way, basis)
                     directory = used.directory(store.settings)
-                    # The calibration's city has means of its own cameras, and the same basis: one fit for all that is
-                    # judged, but where each of these has taught a basis of its own.
-                    if fitted is None or way == WAYS[3]:
+                    # The calibration's city has means of its own cameras, and the same basis or one that its own
+                    # tracklets teach: one fit for all that is judged.
+                    if fitted is None:
                         labels = given.calibrate or f"market1501:{given.data}"
                         fitted = calibrate(settings(), directory, labels, max_false_merge_rate=1.0)
                     write_calibrations(store, used.id, fitted)

@@ -6,8 +6,9 @@
 
 Each seed is a city in a data directory of its own. It is resolved with the packaged model; then with each space that
 `models normalize` learns from the city's crops, promoted and with all windows decided anew. All are calibrated in the
-same way, on labeled cities of other seeds. Of a simulated city the cosine between the camera shifts that were put in
-and those that were found is printed too, with the time that the space takes a crop.
+same way, on labeled cities of other seeds; `--same-size`: on one simulated city of another seed with as many cameras
+and hours as those that are judged, in place of 64 cameras and a day. Of a simulated city the cosine between the
+camera shifts that were put in and those that were found is printed too, with the time that the space takes a crop.
 """
 
 import argparse
@@ -21,11 +22,11 @@ from sqlalchemy import text
 
 from benchmarks.cities import agreement, fill, seeds_of, simulated
 from benchmarks.home import home
-from pipeline.calibration.fit import calibrate
+from pipeline.calibration.fit import calibrate, fit_city
 from pipeline.calibration.labeled_city import all_units
 from pipeline.city.watermarks import mark_everything
 from pipeline.crops.crop_store import CropStore
-from pipeline.registry import ModelRow, insert_calibration
+from pipeline.registry import ModelRow, insert_calibration, use_model
 from pipeline.resolve import embed_camera, resolve_unit
 from pipeline.spaces.derived import normalize
 from pipeline.spaces.learning import Unlabeled
@@ -54,8 +55,8 @@ def main() -> None:
     parser.add_argument("--basis", default="none", help="of the spaces: none, tracklets, or both")
     parser.add_argument("--cameras", type=int, default=64, help="of a simulated city")
     parser.add_argument("--hours", type=float, default=1.0, help="of a simulated city")
+    parser.add_argument("--same-size", action="store_true", help="calibrate on one such city")
     arguments = parser.parse_args()
-    source = f"{arguments.kind}:{arguments.calibrate}"
     known: dict[str, Sequence[LevelCalibration]] = {}
     print("| seed | model | level | F1 | P / R | wrong joins |\n|---|---|---|---|---|---|", flush=True)
     for seed in seeds_of(arguments.seeds):
@@ -76,7 +77,7 @@ def main() -> None:
                     model = normalize(store, crops, core, base.name, "d1", name, basis).model
                 # A space is calibrated alike whatever city it is of: in labeled cities that learn their own.
                 if name not in known:
-                    known[name] = calibrate(store.settings, model.directory(store.settings), source).levels
+                    known[name] = _calibrations(arguments, model.directory(store.settings), basis)
                 with store.begin() as connection:
                     for calibration in known[name]:
                         insert_calibration(connection, model.id, calibration)
@@ -101,6 +102,25 @@ def _city(folder: Path, arguments: argparse.Namespace, seed: int) -> Iterator[tu
             if level_of(unit) is Level.CAMERA:
                 embed_camera(store, core, crops, model, unit)
         yield store, model
+
+
+def _calibrations(
+    arguments: argparse.Namespace, directory: Path, basis: Unlabeled | None
+) -> Sequence[LevelCalibration]:
+    """The calibrations of the model in the directory; basis: None if it is no space."""
+    if not arguments.same_size:
+        return calibrate(Settings(), directory, f"{arguments.kind}:{arguments.calibrate}").levels
+    seed = int(arguments.calibrate)
+    with home() as folder, _city(folder, arguments, seed) as (store, model):
+        core = open_core(store.settings, model.directory(store.settings))
+        if basis is not None:
+            normalize(store, CropStore(store.settings), lambda _: core, model.name, "d1", "labeled", basis)
+            model = use_model(store, "labeled")
+            core = open_core(store.settings, model.directory(store.settings))
+        for unit in all_units(store):
+            if level_of(unit) is Level.CAMERA:
+                resolve_unit(store, core, model, unit, settings=store.settings.association)
+        return fit_city(store, core, model, f"simulated:{seed}").levels
 
 
 def _plan(arguments: argparse.Namespace, seed: int) -> EmbeddingCitySettings:

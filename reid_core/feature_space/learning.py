@@ -126,16 +126,22 @@ def mutual_neighbors(features: Floats, tracklets: Sequence[int], cameras: Sequen
     """Who each of n features shows, (n,), guessed without labels, to learn a basis from.
 
     Two tracklets at two cameras that are each other's nearest, by the cosine of their means, show one person; every
-    other tracklet shows one of its own. features: (n, D), as for `learn_basis`. tracklets, cameras: of each feature.
+    other tracklet shows one of its own. They are looked for within a street, "d1/s1" of a camera "d1/s1/b1/c1", and
+    where that has one camera only, everywhere: most people go to a camera nearby, and the fewer strangers there are,
+    the fewer look like them. features: (n, D), as for `learn_basis`. tracklets, cameras: of each feature.
     """
     _, first, of_row = np.unique(tracklets, return_index=True, return_inverse=True)
     means = unit_rows(_means_of(features, of_row)[0], 0, "is the mean of a tracklet, and has no direction")
-    at = np.unique(np.asarray(cameras), return_inverse=True)[1][first]  # (T,) camera of each tracklet
+    codes, at = np.unique(np.asarray(cameras, str)[first], return_inverse=True)  # `at`: (T,) camera of each tracklet
+    street = np.array([code.rsplit("/", 2)[0] if code.count("/") > 1 else "" for code in codes.tolist()])
+    others = ~np.eye(len(codes), dtype=bool)
+    near = others & (street[:, None] == street)
+    near = np.where(near.any(axis=1, keepdims=True), near, others)  # (C, C) where a camera's people are looked for
     number = np.arange(len(means))
     nearest = np.empty_like(number)
     for start in range(0, len(means), _BLOCK):
         part = slice(start, start + _BLOCK)
-        likeness = np.where(at[part, None] == at, -np.inf, means[part] @ means.T)
+        likeness = np.where(near[at[part]][:, at], means[part] @ means.T, -np.inf)
         nearest[part] = np.where(np.isfinite(likeness).any(axis=1), likeness.argmax(axis=1), number[part])
     mutual = nearest[nearest] == number
     return np.where(mutual, np.minimum(number, nearest), number)[of_row]

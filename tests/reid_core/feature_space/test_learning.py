@@ -108,6 +108,16 @@ def test_tracklets_at_two_cameras_that_are_each_other_s_nearest_are_one_person()
     assert len(set(mutual_neighbors(features, tracklets, ["1"] * 6).tolist())) == 5
 
 
+def test_neighbors_are_looked_for_in_the_street_first() -> None:
+    """Somebody at d1/s1 is nearest to a stranger at d1/s2; d1/s3 has no other camera, so all others are asked."""
+    features = at(0, 10, 2, 90, 91)
+    cameras = ["d1/s1/b1/c1", "d1/s1/b2/c1", "d1/s2/b1/c1", "d1/s2/b2/c1", "d1/s3/b1/c1"]
+    people = mutual_neighbors(features, list(range(5)), cameras)
+    assert people[0] == people[1] and people[2] == people[3] and len(set(people.tolist())) == 3
+    flat = mutual_neighbors(features, list(range(5)), ["1", "2", "3", "4", "5"])
+    assert flat[0] == flat[2] and flat[3] == flat[4] and len(set(flat.tolist())) == 3
+
+
 def test_mutual_neighbors_show_how_views_differ_which_tracklets_cannot() -> None:
     """People differ in six of eight directions, and their passages, of two crops, in the seventh."""
     rng = np.random.default_rng(0)
