@@ -119,6 +119,8 @@ def fit_unlabeled(
     for _ in range(_ROUNDS):
         transit = _normalized(_transit(times, children, pairs), rows, probability)
         mixture = fit_mixture(rows, strangers, transit, prior, least)
+        rows = replace(rows, untimely=np.where(rows.untimely > 0, 1 - mixture.probability, 0.0))
+        strangers = others.strangers(rows)
         times = _learn_times(mixture, pairs, compared, children, lookback_s)
         probability = mixture.probability
     transit = _transit(times, children, pairs)
@@ -189,7 +191,7 @@ def _rows(pairs: PairSample, untimely: Bools, label: Ints | None) -> Rows:
         weight=pairs.weight,
         stratum=ONE_CAMERA * (pairs.left_camera == pairs.right_camera) + SEVERAL * (~pairs.alone).astype(np.int64),
         label=label,
-        untimely=untimely & (label != 1),
+        untimely=(untimely & (label != 1)).astype(np.float64),
     )
 
 

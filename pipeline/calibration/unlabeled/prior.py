@@ -61,7 +61,7 @@ def measure(
         weight=weight,
         stratum=np.zeros(len(distance), np.int64),
         label=same.astype(np.int64),
-        untimely=np.zeros(len(distance), bool),
+        untimely=np.zeros(len(distance)),
     )
     center = center_of(rows, ~same, 1)
     z = center.standardized(rows)

@@ -4,8 +4,9 @@ Different people who may not meet differ from those who do: they pass the same c
 either kind show different people, and the middle of the distances shows how far the two kinds are apart. Distances are
 therefore standardized by the median and the spread above it, for each kind of pair and each number of crops, and only
 the shape of f0 below its middle is taken from pairs that are known to be of strangers: those that the gates forbid, and
-those whose time hardly any one person has. The shape is the logarithm of a density, smooth, and linear beyond the least
-distances seen; each kind of pairs has its own as far as enough of its strangers are known.
+those whose time hardly any one person has, as far as they do not look like one. The shape is the logarithm of a
+density, smooth, and linear beyond the least distances seen; each kind of pairs has its own as far as enough of its
+strangers are known.
 """
 
 from collections.abc import Sequence
@@ -50,7 +51,7 @@ class Rows:
     weight: Floats  # (n,)
     stratum: Ints  # (n,) kind of pair: ONE_CAMERA, or 0 for two cameras, + SEVERAL where a node is several tracklets
     label: Ints  # (n,) an operator's answer: 1 one person, 0 two people, -1 none
-    untimely: Bools  # (n,) may be one person, but hardly by the time between the two
+    untimely: Floats  # (n,) may be one person, but hardly by the time: how probably it is two people; else 0
 
 
 @dataclass(frozen=True)
@@ -234,13 +235,15 @@ def strangers_of(
     if rows.different.any():
         null = center_of(rows, rows.different, strata, own)
         z = np.where(comparable, z, null.standardized(rows))
-    shown = rows.different | rows.untimely
-    known, weight, kind, forbidden = z[shown], rows.weight[shown], rows.stratum[shown], int(rows.different.sum())
+    late = rows.untimely > 0
+    shown = rows.different | late
+    counts = rows.weight * np.where(rows.different, 1.0, rows.untimely)
+    known, weight, kind, forbidden = z[shown], counts[shown], rows.stratum[shown], int(rows.different.sum())
     if below is not None and forbidden < _ENOUGH:
         # Identities may hold another person's tracklet, which makes a few forbidden pairs alike; tracklets do not. So
         # the forbidden pairs of a level count only where they are many.
-        late, forbidden = rows.untimely, below.forbidden
-        known, weight = np.append(below.known, z[late]), np.append(below.weight, rows.weight[late])
+        forbidden = below.forbidden
+        known, weight = np.append(below.known, z[late]), np.append(below.weight, counts[late])
         kind = np.append(below.kind, rows.stratum[late])
     elif prior is not None:
         each = PRIOR_STRANGERS / len(prior) * (float(weight.mean()) if len(weight) else 1.0)

@@ -87,6 +87,24 @@ def test_times_that_one_kind_of_pairs_has_more_often_do_not_make_its_pairs_one_p
         assert np.exp(found.estimate.witness[strangers]).mean() == pytest.approx(1, abs=0.05)
 
 
+def test_whoever_comes_back_at_an_odd_time_is_no_stranger() -> None:
+    """People come back much later than their way takes. Their pairs were strangers', and no near pair was sure."""
+    rng = np.random.default_rng(2)
+    n = 8_000
+    pairs = sample(n // 2)
+    late = np.arange(n) % 2 == 0
+    same = ~pairs.different & (rng.random(n) < 0.03)
+    distance = np.where(same, rng.normal(0.7, 0.08, n), rng.normal(1.25, 0.09, n))
+    gap_s = np.where(late, rng.uniform(1_500, 3_500, n), rng.uniform(40, 90, n))
+    pairs = replace(pairs, distance=distance, gap_s=gap_s, expected_s=np.full(n, 60.0))
+    some = ~pairs.different | (rng.random(n) < 0.2)
+    found = fit_unlabeled(Level.STREET, pairs.take(some), None, ["b/1", "b/2"], 3_600.0, 0.4, None, None, "a test")
+    assert isinstance(found, LevelFit)
+    probability = found.estimate.mixture.probability
+    assert probability[(same & ~late)[some]].mean() > 0.9
+    assert probability.sum() == pytest.approx(same.sum(), rel=0.15)
+
+
 def test_what_is_known_of_a_model_counts_until_the_city_shows_more() -> None:
     known = find_model("person-reidentification-retail-0286").distances
     terms = {

@@ -28,7 +28,7 @@ def sample(share: float, *, shift: float = 0.0, seed: int = 0, label: bool = Fal
         weight=np.ones(n),
         stratum=np.zeros(n, np.int64),
         label=np.where(label & (rng.random(n) < 0.2), same.astype(np.int64), -1),
-        untimely=np.zeros(n, bool),
+        untimely=np.zeros(n),
     )
     return rows, np.where(different, 0.0, 2 * gap), same
 

@@ -50,7 +50,7 @@ def rows_of(distance: np.ndarray, forbidden: int) -> Rows:
         weight=np.ones(n),
         stratum=np.zeros(n, np.int64),
         label=np.full(n, -1),
-        untimely=np.zeros(n, bool),
+        untimely=np.zeros(n),
     )
 
 

@@ -44,7 +44,7 @@ def rows_of(distance: Floats, different: int, untimely: int) -> Rows:
         weight=np.ones(n),
         stratum=np.zeros(n, np.int64),
         label=np.full(n, -1),
-        untimely=(np.arange(n) >= different) & (np.arange(n) < different + untimely),
+        untimely=((np.arange(n) >= different) & (np.arange(n) < different + untimely)).astype(np.float64),
     )
 
 
