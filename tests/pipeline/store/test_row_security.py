@@ -443,6 +443,8 @@ def test_a_process_without_a_session_answers_an_unanswered_search(store: Store) 
     [
         "INSERT INTO confirmation (identity_id, is_one_person, operator, reason) "
         "SELECT max(n), true, 'anna', 'a guess' FROM generate_series(1, 4) AS n",
+        "INSERT INTO search_hit (request_id, rank, identity_id, model_id, distance) "
+        f"SELECT '{UUID(int=1)}', 1, n, m.id, 0.1 FROM model AS m, generate_series(1, 4) AS n WHERE n = 2",
     ],
 )
 def test_nothing_is_written_about_persons_outside(store: Store, statement: str) -> None:
@@ -493,3 +495,17 @@ def test_what_a_session_may_is_asked_once_a_statement(store: Store) -> None:
             plan = "\n".join(connection.scalars(text(f"EXPLAIN (VERBOSE, COSTS OFF) SELECT 1 FROM {table}")))
             asked = [line for line in plan.splitlines() if re.search(r"\b(granted|seen_\w+)\(\)", line)]
             assert asked and all("Output:" in line for line in asked), plan  # an InitPlan each, and in no filter
+
+
+def test_the_planner_takes_policies_for_conditions_that_many_rows_meet(store: Store) -> None:
+    """If it expects a single row, it reads whole tables to join a few rows."""
+
+    def expected(connection: Connection, table: str) -> int:
+        plan = connection.scalar(text(f"EXPLAIN (FORMAT JSON) SELECT 1 FROM {table}"))
+        return int(plan[0]["Plan"]["Plan Rows"])
+
+    for table in ("crop", "context_frame", "identity", "identity_member", "prototype"):
+        with store.begin() as connection:
+            there = expected(connection, table)
+        with signed_in(store, "operator").signed_in() as connection:
+            assert expected(connection, table) >= there / 4, table
