@@ -1,6 +1,5 @@
 """How the city stands now, in counts: what the console's first page shows. It names nobody."""
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -28,7 +27,7 @@ class Sight:
 @dataclass(frozen=True)
 class CityNow:
     """`windows`: the end of the last window that each district has resolved. `ways`: people who went from one building
-    to another, by (from, to). `seconds`: how long the counting took."""
+    to another, by (from, to)."""
 
     at: datetime
     units: Sequence[UnitCounts]
@@ -37,7 +36,6 @@ class CityNow:
     waiting: int  # units with windows that are not resolved yet
     lag: Lag
     ways: Mapping[tuple[str, str], int]
-    seconds: float = 0.0
 
     def of(self, level: Level) -> Sequence[UnitCounts]:
         return [unit for unit in self.units if unit.level == level]
@@ -83,7 +81,6 @@ _WAYS = text(
 
 def read_city_now(connection: Connection, codes: Sequence[str], now: datetime) -> CityNow:
     """Counts of the whole city, whose units have these codes. It reads all identities and crops once."""
-    began = time.monotonic()
     districts = [code for code in codes if level_of(code) is Level.DISTRICT]
     units = [unit for district in districts for unit in read_unit_counts(connection, district)]
     rows = connection.execute(_SIGHTS, {"since": now - PRESENT})
@@ -98,5 +95,4 @@ def read_city_now(connection: Connection, codes: Sequence[str], now: datetime) -
         waiting=connection.execute(_WAITING).scalar_one(),
         lag=resolve_lag(connection),
         ways={(row.before, row.here): row.people for row in connection.execute(_WAYS, asked)},
-        seconds=time.monotonic() - began,
     )

@@ -8,9 +8,10 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Row, text
 
+from pipeline.browsing.joins import Join, read_joins
 from pipeline.cameras.rows import read_outages
 from pipeline.report.identities import DistrictIdentity, tracklets_by_id
-from pipeline.report.thumbnails import Picture, pictures_of
+from pipeline.report.thumbnails import Picture, contexts_of, pictures_of
 from pipeline.report.timeline import Timeline, draw_timeline
 from schemas.errors import InputError
 
@@ -26,6 +27,8 @@ class Journey:
     crops: int
     timeline: Timeline
     pictures: Mapping[int, Sequence[Picture]]  # of its tracklets, by id
+    contexts: Mapping[int, Picture]  # the whole frame of a tracklet, where one is kept
+    joins: Sequence[Join]  # the least certain first
 
 
 _IDENTITY = text("SELECT unit, crops, tracklets FROM identity_now WHERE persistent_id = :id")
@@ -48,7 +51,9 @@ def read_journey(connection: Connection, persistent_id: UUID, zone: ZoneInfo) ->
     pictures = pictures_of(connection, [tracklet.id for tracklet in found])
     outages = read_outages(connection, row.unit, identity.first_seen, identity.last_seen)
     timeline = draw_timeline(identity, pictures, zone, outages)
-    return Journey(row.unit, identity, len(row.tracklets), row.crops, timeline, pictures)
+    contexts = contexts_of(connection, [tracklet.id for tracklet in found])
+    joins = read_joins(connection, row.unit, persistent_id)
+    return Journey(row.unit, identity, len(row.tracklets), row.crops, timeline, pictures, contexts, joins)
 
 
 def _identity(connection: Connection, persistent_id: UUID) -> Row[Any]:

@@ -41,18 +41,27 @@ class People:
     next: Place | None  # None: there are no more
 
 
-# Keyset pagination: a page costs the same however far it lies.
-_PEOPLE = text(
-    "SELECT i.id, i.persistent_id, i.first_seen, i.last_seen, i.timed, i.crops, i.tracklets FROM identity_now i "
-    "WHERE i.unit = :unit AND (CAST(:at AS timestamptz) IS NULL OR (i.last_seen, i.id) < (:at, :id)) "
-    "ORDER BY i.last_seen DESC, i.id DESC LIMIT :most"
+# Keyset pagination: a page costs the same however far it lies, and however many people there are. It goes along the
+# index of the unit's last sights and asks of each version whether a newer one counts; `identity_now` would sort all.
+_PEOPLE = (
+    "SELECT i.id, i.persistent_id, i.first_seen, i.last_seen, i.timed, i.crops, i.tracklets FROM identity i "
+    "WHERE i.unit = :unit AND NOT i.retired {after} "
+    "AND (SELECT r.superseded_at IS NULL FROM run r WHERE r.id = i.run_id) "
+    "AND NOT coalesce((SELECT true FROM identity n JOIN run s ON s.id = n.run_id WHERE n.unit = i.unit "
+    "  AND n.persistent_id = i.persistent_id AND n.window_start > i.window_start AND s.superseded_at IS NULL LIMIT 1), "
+    "  false) ORDER BY i.last_seen DESC, i.id DESC LIMIT :most"
 )
+_FIRST = text(_PEOPLE.format(after=""))
+_LATER = text(_PEOPLE.format(after="AND i.last_seen <= :at AND (i.last_seen, i.id) < (:at, :id)"))
 
 
 def read_people(connection: Connection, unit: str, after: Place | None = None, most: int = A_PAGE) -> People:
     """A page of the unit's identities, the last seen first."""
-    place = {"at": after and after.last_seen, "id": after.id if after else 0}
-    rows = connection.execute(_PEOPLE, {"unit": unit, "most": most + 1, **place}).all()
+    asked = {"unit": unit, "most": most + 1}
+    if after is None:
+        rows = connection.execute(_FIRST, asked).all()
+    else:
+        rows = connection.execute(_LATER, asked | {"at": after.last_seen, "id": after.id}).all()
     more, rows = len(rows) > most, rows[:most]
     covers = pictures_of(connection, [row.tracklets[0] for row in rows if row.tracklets])
     people = [

@@ -9,12 +9,12 @@ from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse,
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from pipeline.crops.crop_store import CropStore
 from pipeline.store import Store
 from schemas.errors import NotAllowed, UrbanReidError, UsageError
-from urban_reid.console import auditing, cameras, casework, engineering, looking, overview, signing_in
+from urban_reid.console import auditing, cameras, casework, comparing, engineering, looking, overview, signing_in
+from urban_reid.console.api import make_api
+from urban_reid.console.beside import counting, judging
 from urban_reid.console.context import Console, SignInNeeded
-from urban_reid.console.counting import Counting
 from urban_reid.console.pages import Pages
 from urban_reid.console.pictures import Thumbnails
 from urban_reid.console.searching import Searches
@@ -33,6 +33,8 @@ _HEADERS = {
 }
 #: A picture and what stands beside it, bytes.
 _LARGEST_FORM = 21_000_000
+#: What may be sent by somebody who has no cookie.
+_OPEN = ("/sign-in", "/api/")
 #: Where a form may come from, as browsers say it.
 _OWN = ("same-origin", "none")
 
@@ -57,14 +59,17 @@ def make_app(store: Store, hosts: list[str]) -> FastAPI:
         store,
         Visitors(store),
         pages,
-        Thumbnails(CropStore(store.settings)),
+        Thumbnails(store.settings),
         Searches(store.settings),
-        Counting(store),
+        counting(store),
+        judging(store),
         Trials(store.settings),
         Switching(),
     )
-    for part in (signing_in, overview, looking, casework, cameras, engineering, auditing):
+    for part in (signing_in, overview, looking, comparing, casework, cameras, engineering, auditing):
         app.include_router(part.routes)
+
+    app.mount("/api", make_api(app.state.console))
 
     @app.middleware("http")
     async def headers(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -72,7 +77,7 @@ def make_app(store: Store, hosts: list[str]) -> FastAPI:
             answer: Response = PlainTextResponse("this form was sent by another site", 403)
         elif _is_large(request):  # before it is read
             answer = PlainTextResponse(f"what was sent is larger than {_LARGEST_FORM // 1_000_000} MB", 413)
-        elif request.method == "POST" and COOKIE not in request.cookies and request.url.path != "/sign-in":
+        elif request.method == "POST" and COOKIE not in request.cookies and not request.url.path.startswith(_OPEN):
             answer = RedirectResponse("/sign-in", 303)
         else:
             answer = await go_on(request)

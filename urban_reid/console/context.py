@@ -8,12 +8,14 @@ from zoneinfo import ZoneInfo
 from fastapi import Depends, Form, Request
 from fastapi.responses import HTMLResponse
 
+from pipeline.browsing.city_now import CityNow
+from pipeline.browsing.models import Sureness
 from pipeline.city.units import read_city
 from pipeline.governance.doors import check_role
 from pipeline.store import Store
 from schemas.city_file import City
 from schemas.errors import NotAllowed
-from urban_reid.console.counting import Counting
+from urban_reid.console.beside import Beside
 from urban_reid.console.pages import Pages
 from urban_reid.console.pictures import Thumbnails
 from urban_reid.console.searching import Searches
@@ -34,7 +36,8 @@ class Console:
     pages: Pages
     thumbnails: Thumbnails
     searches: Searches
-    counting: Counting
+    counting: Beside[CityNow]
+    judging: Beside[list[Sureness]]
     trials: Trials
     switching: Switching
 

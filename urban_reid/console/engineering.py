@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from pydantic import SecretStr
 
 from flows.server_process import read_record
-from pipeline.browsing.models import read_models, read_sureness, read_switches
+from pipeline.browsing.models import read_models, read_switches
 from pipeline.browsing.runs import read_runs
 from pipeline.crops.crop_store import CropStore
 from pipeline.governance.audit import working_under
@@ -23,7 +23,6 @@ from pipeline.training.promotion import Promotion, promote, rollback
 from reid_core.serving.core import ReIDCore
 from reid_core.serving.factory import open_core
 from schemas.city_file import unknown_unit
-from schemas.levels import Level, level_of
 from schemas.parameters import ApprovalParameters
 from schemas.roles import Role
 from schemas.settings import Settings
@@ -57,14 +56,11 @@ def prefect_pages(settings: Settings) -> str | None:
 @routes.get("/models")
 def models_page(here: Here, found: Annotated[Visitor, Depends(gets("models"))]) -> HTMLResponse:
     registered = models(here.store)
-    used = next((model for model in registered if model.in_use), None)
-    districts = [one.code for one in here.city()[0].units if level_of(one.code) is Level.DISTRICT]
     with here.store.begin() as connection:
         shown = read_models(connection, registered)
         switches = read_switches(connection)
-        sureness = [read_sureness(connection, used, district) for district in districts[:4]] if used else []
     changes = found.grant.is_open or found.grant.role == Role.ENGINEER
-    values = {"shown": shown, "switches": switches, "sureness": sureness, "changes": changes}
+    values = {"shown": shown, "switches": switches, "sureness": here.judging.now(), "changes": changes}
     return here.page("models", found, switching=here.switching, **values)
 
 

@@ -18,7 +18,7 @@ from urban_reid.console.context import Asking, Here, Sending
 from urban_reid.console.pictures import crop_of
 
 #: Largest picture that is taken for a search, bytes.
-_LARGEST_UPLOAD = 20_000_000
+LARGEST_UPLOAD = 20_000_000
 
 routes = APIRouter()
 
@@ -72,9 +72,9 @@ def search_now(
     crop = crop_of(like, found) if like else ""
     if crop is None:
         raise InputError("that picture is not there any more; choose another one")
-    data = upload.file.read(_LARGEST_UPLOAD + 1) if upload is not None else b""
-    if len(data) > _LARGEST_UPLOAD:
-        raise InputError(f"the picture is larger than {_LARGEST_UPLOAD // 1_000_000} MB")
+    data = upload.file.read(LARGEST_UPLOAD + 1) if upload is not None else b""
+    if len(data) > LARGEST_UPLOAD:
+        raise InputError(f"the picture is larger than {LARGEST_UPLOAD // 1_000_000} MB")
     result = here.searches.run(found, unit=unit, reason=reason, crop=crop, picture=data)
     with found.store.signed_in() as connection:
         pictures = pictures_of_crops(connection, [one.key for hit in result.hits for one in hit.crops])

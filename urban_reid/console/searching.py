@@ -50,6 +50,13 @@ class Searches:
                 allowed = read_request(visitor.store, request).parameters  # with the authorization's period
                 return search(visitor.store, self._core(visitor.store), crops, model, request, allowed)
 
+    def in_use(self, visitor: Visitor) -> tuple[ModelRow, ReIDCore]:
+        """The model in use and its core. Raises InputError if no model is in use."""
+        with visitor.store.begin() as connection:
+            model = model_in_use(connection)
+        core: ReIDCore = self._core(visitor.store)(model)
+        return model, core
+
     def _core(self, store: Store) -> Any:
         with self._lock:
             if self._work is None:
