@@ -30,8 +30,8 @@ _AFTER_PAUSE = text(
 _CROPS = (
     "SELECT c.id, c.key, c.captured_at, c.timed, c.track, c.quality, e.v FROM crop c JOIN crop_embedding e "
     "ON e.crop_id = c.id AND e.model_id = :model AND e.day = c.day "
-    "WHERE c.camera = :camera AND c.captured_at >= :start AND c.quality >= :quality AND c.withdrawn_at IS NULL "
-    "ORDER BY c.captured_at, c.key"
+    "WHERE c.camera = :camera AND c.captured_at >= :start AND c.captured_at < CAST(:before AS timestamptz) "
+    "AND c.quality >= :quality AND c.withdrawn_at IS NULL ORDER BY c.captured_at, c.key"
 )
 
 
@@ -48,8 +48,12 @@ def read_crops(
     core: ReIDCore,
     model: ModelRow,
     settings: AssociationSettings,
+    before: datetime | None = None,
 ) -> CropColumns:
-    """The camera's crops of sufficient quality, from the last long pause before `start` on, with their features."""
+    """The camera's crops of sufficient quality, from the last long pause before `start` on, with their features.
+
+    before: without those from then on.
+    """
     after_pause = connection.execute(
         _AFTER_PAUSE, {"camera": camera, "start": start, "gap": settings.passage_gap_s}
     ).scalar_one_or_none()
@@ -58,7 +62,12 @@ def read_crops(
         core,
         model,
         _CROPS,
-        {"camera": camera, "start": after_pause or start, "quality": settings.min_quality},
+        {
+            "camera": camera,
+            "start": after_pause or start,
+            "before": before or "infinity",
+            "quality": settings.min_quality,
+        },
         {
             "id": "int8",
             "key": "bytea",

@@ -70,7 +70,7 @@ def read_tracklets(
     half_weights: list[tuple[float, float]] = []
     for camera in sorted(cameras):
         with store.begin() as connection:
-            crops = _between(read_crops(connection, camera, start, core, model, settings), start, before)
+            crops = _between(read_crops(connection, camera, start, core, model, settings, before), start, before)
         for rows in sorted(group(crops, round(settings.passage_gap_s * 1e6), core, None)):
             identity = _tracklet(camera, crops, rows, len(seen) + 1, settings)
             seen[identity.id] = Seen(camera, identity.first_seen_us, identity.last_seen_us)

@@ -10,11 +10,13 @@ from sqlalchemy import Row, text
 
 from pipeline.accuracy.labeled import labeled_tracklets
 from pipeline.accuracy.scorecard import agreement_by_level
-from pipeline.calibration.unlabeled import learn
+from pipeline.calibration.unlabeled import learn, rehearsal
 from pipeline.calibration.unlabeled.outcome import newest_outcomes
 from pipeline.calibration.unlabeled.versions import before_first_mark, ensure_calibrations, learn_now
 from pipeline.crops.crop_store import CropStore
 from pipeline.resolve.calibrations import current_calibrations, read_calibrations
+from pipeline.resolve.camera import read_crops
+from pipeline.resolve.tracklets import CropColumns
 from pipeline.store import Store
 from schemas.errors import CityError, InputError
 from schemas.levels import Level
@@ -153,6 +155,22 @@ def test_of_more_crops_than_the_limit_the_latest_are_learned_from(
     assert f"since {outcome.crops_since:%F %T} UTC" in outcome.lines("d1")[1]
     (row,) = learnings(town)
     assert row.learned_from == first(town)  # from where marks are counted
+
+
+def test_crops_after_the_mark_are_not_even_read(town: ThinTown, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A week that was taken in at once was read for the mark of each of its minutes, hours and days."""
+    town.take_in(np.flatnonzero(seconds(town) < 4_000))
+    newest_us = []
+
+    def read(*arguments: Any) -> CropColumns:
+        found = read_crops(*arguments)
+        newest_us.append(max(found.time_us, default=0))
+        return found
+
+    monkeypatch.setattr(rehearsal, "read_crops", read)
+    assert ensure(town) == 1
+    mark_us = to_us(first(town) + timedelta(seconds=MARKS[0]))
+    assert mark_us - 60_000_000 < max(newest_us) < mark_us
 
 
 def test_a_model_with_labels_keeps_its_calibration(store: Store, busy: Crowd) -> None:
