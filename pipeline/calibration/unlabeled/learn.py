@@ -66,7 +66,7 @@ class Learned:
     """What was learned of a unit."""
 
     levels: dict[Level, LevelCalibration]
-    why_not: dict[Level, str]  # of levels that were not calibrated
+    why_not: dict[Level, str]  # of levels that were not calibrated, or by what was known before
     tracklets: int
     answers: Answers
     likely_overlaps: tuple[tuple[str, str], ...] = ()
@@ -187,6 +187,8 @@ def learn_from(
         points = [point for point in OPERATING_POINTS if point >= lowest]
         guess, resolved, joins = _at_lowest_point(rehearsal, of_level, below, guess, points, max_false_merge_rate)
         wrong = keeps_rate(guess, joins, max_false_merge_rate)[1]
+        if result.why_prior:
+            why_not[level] = result.why_prior
         distances = np.concatenate([one.distances for one in resolved.values()])
         found[level] = guess.model_copy(update={"decisions": profile(distances) if len(distances) else None})
         fit = LevelFit(guess, result.estimate)

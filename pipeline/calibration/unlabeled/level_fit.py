@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from pipeline.association.log_odds import log_odds
-from pipeline.association.transit import prior_times, unit_transit
+from pipeline.association.transit import CLIP, SAME_CHILD, prior_times, unit_transit
 from pipeline.association.transit_learning import learn_times
 from pipeline.calibration.level_fit import learned_range
 from pipeline.calibration.pairs import fit_pairs
@@ -46,6 +46,9 @@ MIN_GAIN = 6.0
 #: With fewer pairs of one person, those of the level below help to fit the terms.
 _HELPED_BELOW = 60.0
 _EVEN_PAIRS = 200
+#: Of a level with fewer pairs than MIN_COMPARED: the share of one person's pairs where no level below has one (of one
+#: above it is half of the one below: 0.032, 0.019 and 0.010 in rendered cities), and the error of its log-odds.
+_PRIOR_SHARE, _PRIOR_ERROR = 0.01, 1.0
 _BOOTSTRAPS = 16
 #: Of the joins this part of the share is wrong that the probabilities of their pairs state: a join is the nearest of
 #: several, and in a group the mean of its pairs. Measured with truth: 0.2 to 0.5 (docs/experiments.md, 16).
@@ -79,6 +82,7 @@ class LevelFit:
 
     calibration: LevelCalibration
     estimate: Estimate
+    why_prior: str = ""  # where there was too little, so that it is what was known before: in words
 
 
 def fit_unlabeled(
@@ -103,16 +107,19 @@ def fit_unlabeled(
     compared, forbidden = pairs.shortlisted & ~pairs.different, int(pairs.different.sum())
     if below is not None:
         forbidden = max(forbidden, below.estimate.strangers.forbidden)
+    prior_known = known
     if forbidden >= PRIOR_STRANGERS:  # the city shows more than the prior, and of its own cameras
         known = None
     if forbidden < MIN_FORBIDDEN and known is None:
         return f"only {forbidden} pairs that cannot be one person, and nothing is known of the model's distances"
     of_two = int((compared & (pairs.left_child != pairs.right_child)).sum())
-    if of_two < MIN_COMPARED:  # pairs of one camera are nearer than what is known of strangers, mostly of two, shows
-        return f"only {of_two} pairs of two {UPWARD[UPWARD.index(level) - 1].value}s to compare"
     times = prior_times(lookback_s)
     rows = _rows(pairs, ~pairs.different & (_transit(times, children, pairs) < _UNTIMELY), label)
-    others = _Others(below, known, 0.0 if level is Level.BUILDING else _NEARER)
+    nearer = 0.0 if level is Level.BUILDING else _NEARER
+    if of_two < MIN_COMPARED:  # pairs of one camera are nearer than what is known of strangers, mostly of two, shows
+        why = f"only {of_two} pairs of two {UPWARD[UPWARD.index(level) - 1].value}s to compare"
+        return _prior_fit(level, rows, pairs, children, times, _Others(below, prior_known, nearer), source, why)
+    others = _Others(below, known, nearer)
     strangers = others.strangers(rows)
     prior = others.one_person(strangers)
     probability = np.zeros(len(pairs))
@@ -151,6 +158,59 @@ def fit_unlabeled(
         ),
     )
     return LevelFit(calibration, estimate)
+
+
+def _prior_fit(
+    level: Level,
+    rows: Rows,
+    pairs: PairSample,
+    children: Sequence[str],
+    times: TransitTimes,
+    others: "_Others",
+    source: str,
+    why: str,
+) -> LevelFit | str:
+    """What is known of one person and of strangers, for a level with few pairs of its own; `why` where nothing is.
+
+    Returns to one child are joined only if they are far more alike than others: hardly any is right where few people
+    go from one child to another.
+    """
+    compared = pairs.shortlisted & ~pairs.different
+    if not (compared & (pairs.left_child != pairs.right_child)).any():
+        return why
+    strangers = others.strangers(rows)
+    one = others.one_person(strangers)
+    if one is None:
+        return why
+    share = _PRIOR_SHARE if others.below is None else others.below.estimate.mixture.share / 2
+    ratios = np.array(times.kind_log_ratios)
+    ratios[SAME_CHILD] = -CLIP
+    times = times.model_copy(update={"kind_log_ratios": tuple(ratios.tolist())})
+    transit, odds = _transit(times, children, pairs), np.full(len(pairs), logit(share))
+    ratio = one.log_density_or_more(rows.distance, rows.share) - strangers.log_density
+    probability = np.where(pairs.different, 0.0, expit(odds + ratio + transit))
+    estimate = Estimate(
+        pairs, compared, transit, transit, times, strangers, Mixture(one, share, odds, ratio, probability, 0.0)
+    )
+    some = np.resize(np.flatnonzero(compared), _EVEN_PAIRS)
+    terms = fit_pairs(*_even(estimate, some, one.mode - 2 * one.near, strangers.level))
+    if terms is None:
+        return why
+    evidence = Evidence(forbidden=strangers.forbidden, share=round(share, 6), standard_error=_PRIOR_ERROR)
+    calibration = LevelCalibration(
+        level=level,
+        terms=_rounded(_shifted(terms, float(logit(share)))),
+        transit=times,
+        learned=None if others.below is None else others.below.calibration.learned,
+        join_log_odds=OPERATING_POINTS[0],
+        review_log_odds=OPERATING_POINTS[0] - _REVIEW_BAND,
+        fitted_on=f"{why}, so what was known before; {source}"[:500],
+        pairs=int(compared.sum()),
+        positives=round(float(probability[compared].sum())),
+        evidence=evidence,
+    )
+    known = "the model" if others.below is None else "the level below"
+    return LevelFit(calibration, estimate, f"{why}; it takes what is known of {known}")
 
 
 @dataclass(frozen=True)
@@ -238,8 +298,13 @@ def _terms(estimate: Estimate, below: Estimate | None, known: DistancePrior | No
     own = _columns(estimate)
     probability = own[-1]
     if probability.sum() >= _HELPED_BELOW or (below is None and known is None):
-        return _rounded(fit_pairs(*own))
-    help_ = _even(estimate) if below is None else _columns(below)
+        terms = fit_pairs(*own)
+        return None if terms is None else _rounded(terms)
+    if below is None:
+        some = np.flatnonzero(estimate.compared)[:: -(-len(probability) // _EVEN_PAIRS)]
+        help_ = _even(estimate, some, float(own[0].min()), float(np.median(own[0])))
+    else:
+        help_ = _columns(below)
     terms = fit_pairs(*(np.concatenate(both) for both in zip(own, help_, strict=True)))
     if terms is None:
         return None
@@ -251,15 +316,12 @@ def _terms(estimate: Estimate, below: Estimate | None, known: DistancePrior | No
     return _rounded(_shifted(terms, low))
 
 
-def _even(estimate: Estimate) -> tuple[Floats, Floats, Floats, Floats, Floats]:
-    """The columns of pairs at even steps of distance, each with its probability if half of all were one person."""
-    one = estimate.mixture.one_person
-    own = _columns(estimate)
-    rows = np.flatnonzero(estimate.compared)[:: -(-len(own[0]) // _EVEN_PAIRS)]
+def _even(estimate: Estimate, rows: Ints, low: float, high: float) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+    """The columns of these pairs at even steps of distance, each with its probability if half were one person."""
+    one, strangers = estimate.mixture.one_person, estimate.strangers
     pairs = estimate.pairs.take(rows)
-    distance = np.linspace(float(own[0].min()), float(np.median(own[0])), len(rows))
+    distance = np.linspace(low, high, len(rows))
     # The mixture's ratio at these distances, at each pair's number of crops.
-    strangers = estimate.strangers
     z = (distance - strangers.level) / strangers.spread
     log_f0 = strangers.shape(0)(z) - np.log(strangers.spread)
     ratio = one.log_density_or_more(distance, pairs.share) - log_f0
@@ -285,10 +347,8 @@ def _shifted(terms: PairTerms, by: float) -> PairTerms:
     return terms.model_copy(update=sides)
 
 
-def _rounded(terms: PairTerms | None) -> PairTerms | None:
+def _rounded(terms: PairTerms) -> PairTerms:
     """To six digits, so that another machine's last bits are not seen."""
-    if terms is None:
-        return None
 
     def side(of: DistanceTerms) -> DistanceTerms:
         return DistanceTerms(intercept=round(of.intercept, 6), slopes=tuple(round(slope, 6) for slope in of.slopes))

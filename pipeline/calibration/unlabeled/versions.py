@@ -171,7 +171,7 @@ def _learn(
         )
     outcome = Outcome(
         tracklets=learned.tracklets,
-        levels=tuple(learned.levels),
+        levels=tuple(level for level in learned.levels if level not in learned.why_not),
         why_not=learned.why_not,
         crops_since=learned.crops_since,
         answers=learned.answers.used,

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pipeline.association.log_odds import appearance_log_odds
 from pipeline.calibration.unlabeled.level_fit import LevelFit, fit_unlabeled
 from pipeline.calibration.unlabeled.pair_sample import PairSample
 from reid_core.catalog import find_model
@@ -51,6 +52,28 @@ def test_pairs_of_two_cameras_are_learned_from_and_those_of_one_camera_are_not()
     assert fitted(replace(pairs, right_child=one_camera)) == "only 0 pairs of two cameras to compare"
     few = np.where(pairs.different | (np.arange(800) % 9 == 0), pairs.right_child, 0)
     assert fitted(replace(pairs, right_child=few)) == "only 44 pairs of two cameras to compare"
+
+
+def test_a_level_with_few_pairs_takes_what_is_known_and_says_so() -> None:
+    """It joined nothing, whatever was known of the model or of the level below."""
+    known = find_model("person-reidentification-retail-0286").distances
+    pairs = sample(400)
+    few = replace(pairs, right_child=np.where(pairs.different | (np.arange(800) % 9 == 0), pairs.right_child, 0))
+    of_model = fitted(few, known)
+    assert isinstance(of_model, LevelFit)
+    assert of_model.why_prior == "only 44 pairs of two cameras to compare; it takes what is known of the model"
+    assert of_model.calibration.fitted_on.startswith("only 44 pairs of two cameras to compare, so what was known")
+    below = fitted(pairs)
+    assert isinstance(below, LevelFit)
+    children = ["b/1", "b/2"]
+    of_below = fit_unlabeled(Level.STREET, few, None, children, 900.0, 0.4, below, None, "a test")
+    assert isinstance(of_below, LevelFit) and "of the level below" in of_below.why_prior
+    for found, one_person in ((of_model, 0.45), (of_below, 0.7)):
+        terms, transit = found.calibration.terms, found.estimate.transit
+        two = few.left_child != few.right_child
+        # As near as one person is, and as far as strangers are; returns to one camera are four log-odds less.
+        assert appearance_log_odds(terms, one_person) > 1.0 and appearance_log_odds(terms, 1.25) < -4.0
+        assert transit[two & ~few.different].min() == 0.0 and transit[~two].max() == -4.0
 
 
 def test_a_level_of_one_child_is_not_learned() -> None:
