@@ -15,7 +15,7 @@ from urban_reid.console import auditing, cameras, casework, comparing, engineeri
 from urban_reid.console.api import make_api
 from urban_reid.console.beside import counting, judging
 from urban_reid.console.context import Console, SignInNeeded
-from urban_reid.console.pages import Pages
+from urban_reid.console.pages import STATIC, Pages
 from urban_reid.console.pictures import Thumbnails
 from urban_reid.console.searching import Searches
 from urban_reid.console.switching import Switching
@@ -90,8 +90,7 @@ def make_app(store: Store, hosts: list[str]) -> FastAPI:
         found = pages.static(name)
         if found is None:
             return PlainTextResponse("there is no such file", 404)
-        kind = "text/css" if name.endswith(".css") else "text/javascript"
-        return Response(found, media_type=kind, headers={"Cache-Control": "max-age=3600"})
+        return Response(found, media_type=STATIC[name], headers={"Cache-Control": "max-age=3600"})
 
     def failed(message: str, status: int) -> HTMLResponse:
         return HTMLResponse(pages.render("failed", None, message=message, status=status), status)

@@ -22,7 +22,8 @@ from urban_reid.console.pictures import address
 from urban_reid.console.visitors import Visitor
 from urban_reid.permissions import PAGES
 
-_STATIC = {"console.css": None, "console.js": None}
+#: Files of the pages' own, and their kinds.
+STATIC = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg": "image/svg+xml"}
 #: What the pages above all others lead to: address, label, and name in `urban_reid.permissions.PAGES`.
 _MENU = (
     ("/", "Overview", "overview"),
@@ -101,7 +102,7 @@ class Pages:
 
     def static(self, name: str) -> bytes | None:
         """A file of the pages' own by name; None if there is none."""
-        return _static(name) if name in _STATIC else None
+        return _static(name) if name in STATIC else None
 
 
 @cache

@@ -1,0 +1,257 @@
+"""Journeys through the console in Chromium, as the people who use it go. Each keeps pictures in pytest's folder."""
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from sqlalchemy import text
+
+from pipeline.crops.crop_store import CropStore, place_of_crop
+from pipeline.store import embedded
+from tests.helpers.governed import Governed
+from tests.helpers.homes import superuser_of
+from tests.helpers.town import Town
+from urban_reid.console.app import make_app
+from urban_reid.console.listening import listen
+from urban_reid.console.visitors import COOKIE, new_link
+
+pytestmark = pytest.mark.system
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = next((path for name in ("chromium", "chromium-browser") if (path := shutil.which(name))), None)
+WIDTHS = (400, 1000, 1600)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium here")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def url_and_key(resolved: Town) -> Iterator[tuple[str, bytes]]:
+    """The console on loopback."""
+    with listen(0) as socket:
+        url = f"http://127.0.0.1:{socket.getsockname()[1]}"
+        app = make_app(resolved.store, ["127.0.0.1"])
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]})
+        thread.start()
+        try:
+            yield url, app.state.console.visitors.key
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def open_cookies(browser: Any, url_and_key: tuple[str, bytes]) -> Any:
+    """Of somebody who followed the link of an open home."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(new_link(*url_and_key))
+    assert "Overview" in page.title()
+    cookies = context.cookies()
+    context.close()
+    return cookies
+
+
+Visit = Callable[..., Any]
+
+
+@pytest.fixture
+def visit(browser: Any, url_and_key: tuple[str, bytes]) -> Iterator[Visit]:
+    """Opens a page of somebody with these cookies, in a window of its own; faults of its scripts fail the test."""
+    contexts: list[Any] = []
+    faults: list[str] = []
+
+    def enter(cookies: Any, **options: Any) -> Any:
+        context = browser.new_context(base_url=url_and_key[0], **options)
+        context.add_cookies(cookies)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda said: faults.append(said.text) if "Content Security Policy" in said.text else None)
+        return page
+
+    yield enter
+    for context in contexts:
+        context.close()
+    assert not faults
+
+
+@pytest.fixture(scope="module")
+def probe(resolved: Town, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A picture of somebody with a long journey, and the identity that holds it."""
+    with resolved.store.begin() as connection:
+        row = connection.execute(
+            text(
+                "SELECT c.camera, c.captured_at, c.picture, i.persistent_id::text AS id "
+                "FROM identity_now i JOIN identity_member m ON m.identity_id = i.tracklets[1] "
+                "JOIN crop c ON c.id = m.crop_id WHERE i.unit = 'd1' "
+                "ORDER BY cardinality(i.tracklets) DESC, c.quality DESC LIMIT 1"
+            )
+        ).one()
+    data = CropStore(resolved.store.settings).get(place_of_crop(row.camera, row.captured_at), bytes(row.picture))
+    file = tmp_path_factory.mktemp("probe") / "person.jpg"
+    file.write_bytes(data)
+    return file, row.id
+
+
+def search(page: Any, file: Path) -> None:
+    page.goto("/search")
+    page.set_input_files("input[name=upload]", file)
+    page.select_option("select[name=unit]", "d1")
+    page.fill("input[name=reason]", "case 17")
+    page.get_by_role("button", name="Search").click()
+    page.wait_for_selector("#hits")
+
+
+def test_somebody_is_found_from_a_picture_and_followed(
+    visit: Visit, open_cookies: Any, probe: tuple[Path, str], tmp_path: Path
+) -> None:
+    page = visit(open_cookies)
+    began = time.monotonic()
+    search(page, probe[0])
+    page.screenshot(path=tmp_path / "hits.png", full_page=True)
+    page.locator("li.card a").first.click()
+    page.wait_for_selector("h1:has-text('Journey')")
+    assert page.url.endswith(probe[1]), "the first hit is the person in the picture"
+    assert page.locator("article.passage").count() >= 2
+    seconds = time.monotonic() - began
+    (tmp_path / "times.txt").write_text(f"found and opened: 2 clicks, {seconds:.1f} s\n")
+    page.screenshot(path=tmp_path / "journey.png", full_page=True)
+    page.locator("summary", has_text="Figures").first.click()
+    page.get_by_text("What the model looked at").first.click()
+    page.wait_for_selector(".looked svg rect")
+    page.screenshot(path=tmp_path / "looked.png", full_page=True)
+
+
+def test_it_works_without_scripts(visit: Visit, open_cookies: Any, probe: tuple[Path, str]) -> None:
+    page = visit(open_cookies, java_script_enabled=False)
+    search(page, probe[0])
+    assert page.locator("li.card a").count() > 0
+
+
+def test_a_camera_that_fails_says_why(visit: Visit, open_cookies: Any, tmp_path: Path) -> None:
+    page = visit(open_cookies)
+    page.goto("/cameras")
+    page.fill("input[name=camera]", "d1/s1/b1/c9")
+    page.fill("input[name=name]", "Back door")
+    page.fill("input[name=address]", "rtsp://127.0.0.1:9/stream")
+    page.get_by_role("button", name="Add and try").click()
+    page.wait_for_selector("h2:has-text('Back door does not work')")
+    assert page.locator("[role=alert]").inner_text()
+    page.screenshot(path=tmp_path / "camera.png", full_page=True)
+    page.goto("/cameras")
+    page.locator("summary", has_text="Try, pause").click()
+    page.fill("form[action='/cameras/pause'] input[name=reason]", "repair")
+    page.get_by_role("button", name="Pause").click()
+    page.wait_for_selector("text=paused")
+
+
+def test_the_audit_is_checked_and_downloaded(visit: Visit, open_cookies: Any, tmp_path: Path) -> None:
+    page = visit(open_cookies)
+    page.goto("/audit")
+    page.get_by_role("button", name="Check that nobody changed it").click()
+    page.wait_for_selector("text=Nobody changed the record")
+    page.fill("form[action='/audit/export'] input[name=reason]", "yearly report")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download all of it").click()
+    assert download.value.suggested_filename == "audit.zip"
+    page.screenshot(path=tmp_path / "audit.png", full_page=True)
+
+
+def test_the_overview_changes_by_itself(visit: Visit, open_cookies: Any, resolved: Town) -> None:
+    page = visit(open_cookies)
+    page.goto("/cameras")
+    page.wait_for_selector("text=paused")
+    with resolved.store.begin() as connection:
+        connection.execute(text("UPDATE camera_feed SET paused = false WHERE camera = 'd1/s1/b1/c9'"))
+    page.wait_for_selector("text=not running", timeout=60_000)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_is_wider_than_its_window(
+    visit: Visit, open_cookies: Any, probe: tuple[Path, str], tmp_path: Path, scheme: str
+) -> None:
+    page = visit(open_cookies, color_scheme=scheme)
+    paths = ("/", "/people/d1", f"/person/{probe[1]}", "/search", "/cameras", "/runs", "/models", "/audit", "/settings")
+    for path in (*paths, "/words", "/nowhere"):
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 900})
+            page.goto(path)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, (path, width)
+            name = path.strip("/").replace("/", "-") or "overview"
+            page.screenshot(path=tmp_path / f"{name}-{width}.png", full_page=True)
+
+
+@pytest.fixture(scope="module")
+def cookies_of(server: embedded.EmbeddedServer, resolved: Town, url_and_key: tuple[str, bytes]) -> Callable[..., Any]:
+    """The home becomes live: cookies of somebody who has an account, under an authorization or none."""
+    governed = Governed(resolved.store, superuser_of(server, resolved.store.settings))
+    governed.as_(None)
+
+    def of(name: str, authorization: Any = None) -> Any:
+        governed.as_(name, authorization)
+        token = resolved.store.settings.token
+        governed.as_(None)
+        assert token is not None
+        return [{"name": COOKIE, "value": token.get_secret_value(), "url": url_and_key[0]}]
+
+    return of
+
+
+def test_a_case_is_approved_and_a_lead_confirmed_by_two_people(
+    visit: Visit, cookies_of: Callable[..., Any], probe: tuple[Path, str], tmp_path: Path
+) -> None:
+    anna = visit(cookies_of("anna"))
+    anna.goto("/people/d1")
+    assert "needs an authorization" in anna.inner_text("main")
+    anna.goto("/cases")
+    anna.fill("input[name=name]", "case 17")
+    anna.fill("input[name=reason]", "reported by the parents")
+    anna.get_by_role("button", name="Open").click()
+    anna.wait_for_selector("#ask")
+    anna.fill("input[name=sought]", "a child in a red coat")
+    anna.fill("input[name=legal_basis]", "police act, section 12")
+    anna.select_option("select[name=units]", "d1")
+    anna.fill("input[name=from_time]", "2026-01-01T00:00")
+    anna.fill("input[name=to_time]", "2026-01-02T00:00")
+    anna.fill("input[name=expires]", time.strftime("%Y-%m-%dT%H:%M", time.localtime(time.time() + 86_400)))
+    anna.get_by_role("button", name="Ask").click()
+    anna.wait_for_selector("text=What it opens")
+    authorization = anna.url.rpartition("/")[2]
+    anna.screenshot(path=tmp_path / "asked.png", full_page=True)
+
+    ben = visit(cookies_of("ben"))
+    ben.goto("/cases")
+    ben.locator("#waiting ~ article a").first.click()
+    ben.fill("input[name=reason]", "in proportion")
+    ben.get_by_role("button", name="Approve").click()
+    ben.wait_for_selector(".mark.right:has-text('approved')")
+    ben.screenshot(path=tmp_path / "approved.png", full_page=True)
+
+    anna = visit(cookies_of("anna", authorization))
+    search(anna, probe[0])
+    verdicts = []
+    for name in ("cleo", "dora"):
+        page = visit(cookies_of(name, authorization))
+        page.goto("/leads")
+        page.locator("tbody a").first.click()
+        page.wait_for_selector(".two img")
+        page.screenshot(path=tmp_path / f"lead-{name}.png", full_page=True)
+        page.fill("input[name=reason]", "coat and gait")
+        page.get_by_role("button", name="Same person").click()
+        page.wait_for_selector("h1:has-text('Leads')")
+        verdicts.append(page.locator("tbody tr").first.inner_text())
+    assert "confirmed" not in verdicts[0] and "confirmed" in verdicts[1]
