@@ -83,7 +83,9 @@ class Pages:
             assert visitor is not None
             return address(one, visitor, height_px)
 
+        units = values["city"].units if "city" in values else ()
         return template.render(
+            names={unit.code: unit.name or unit.code.rpartition("/")[2] for unit in units},
             page=name,
             visitor=visitor,
             menu=menu_of(visitor),

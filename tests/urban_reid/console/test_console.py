@@ -144,6 +144,22 @@ def test_a_journey_shows_each_passage_with_pictures_that_others_cannot_ask_for(
     assert client.get(pictures[0]).status_code == 404  # signed for another visitor
 
 
+def test_what_the_model_looked_at_is_shown_for_ones_own_pictures_alone(client: TestClient, resolved: Town) -> None:
+    with resolved.store.begin() as connection:
+        longest = connection.scalar(
+            text("SELECT persistent_id::text FROM identity_now WHERE unit = 'd1' ORDER BY cardinality(tracklets) DESC")
+        )
+    shown = client.get(f"/person/{longest}").text
+    assert "Why these passages were put together" in shown
+    path = re.findall(r'href="(/compare[^"]+)"', shown)[0].replace("&amp;", "&")
+    looked = client.get(path)
+    assert looked.status_code == 200 and '<rect class="' in looked.text
+    assert "is not there any more" in client.get(path[:-2] + "AA").text
+    with resolved.store.owning() as connection:
+        (row, _) = read_audit(connection, action=Action.PERSON_SHOW, last=2)
+    assert row.details["compared"]
+
+
 def test_a_search_by_a_picture_finds_the_person_in_it(client: TestClient, resolved: Town) -> None:
     with resolved.store.begin() as connection:
         row = connection.execute(
