@@ -293,6 +293,7 @@ REFUSED: list[tuple[tuple[str, ...], int, str]] = [
         "has the form 0002_c1s1_000451_03.jpg, unlike '00.jpg', '01.jpg'",
     ),
     (("models", "calibrate", "demo", "--dataset", "rendered:1,1"), 2, "seeds must be different whole numbers"),
+    (("models", "calibrate", "demo", "--dataset", "manifest:missing.jsonl"), 2, "missing.jsonl: cannot be read"),
     (("models", "calibrate", "demo", "--dataset", "elsewhere"), 2, "calibrate on rendered:SEED"),
 ]
 
