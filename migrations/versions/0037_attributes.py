@@ -31,7 +31,7 @@ CREATE TABLE attributes_progress (          -- up to which of a camera's trackle
 ALTER TABLE crop_attributes ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY seen ON crop_attributes FOR SELECT TO urban_reid_app
     USING (EXISTS (SELECT FROM crop AS c WHERE c.id = crop_id));
-GRANT SELECT, INSERT ON crop_attributes TO urban_reid_worker;
+GRANT SELECT, INSERT, DELETE ON crop_attributes TO urban_reid_worker;
 GRANT SELECT, INSERT, UPDATE ON attributes_progress TO urban_reid_worker;
 GRANT SELECT ON crop_attributes TO urban_reid_app;
 """

@@ -40,7 +40,7 @@ _COLUMNS = {name: name.replace(" ", "_") for name in NAMES}
 _WRITE = text(
     f"INSERT INTO crop_attributes (crop_id, model, {', '.join(_COLUMNS.values())}, top, bottom) "  # nosec B608
     f"SELECT c.id, :model, {', '.join(f':{column}' for column in _COLUMNS.values())}, :top, :bottom FROM crop c "
-    "WHERE c.id = :crop AND c.withdrawn_at IS NULL ON CONFLICT DO NOTHING"
+    "WHERE c.id = :crop AND c.withdrawn_at IS NULL FOR SHARE ON CONFLICT DO NOTHING"
 )
 _DONE = text(
     "INSERT INTO attributes_progress (camera, model, tracklet) VALUES (:camera, :model, :tracklet) "

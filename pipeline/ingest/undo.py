@@ -146,12 +146,13 @@ def withdraw(store: Store, connection: Connection, keys: Sequence[bytes], batche
 
 
 def _forget(connection: Connection, withdrawn: Sequence[Row[Any]]) -> None:
-    """Removes the features and truths of withdrawn crops."""
+    """Removes the features, attributes and truths of withdrawn crops."""
     ids, days = [row.id for row in withdrawn], list({row.day for row in withdrawn})
     connection.execute(
         text("DELETE FROM crop_embedding WHERE day = ANY(:days) AND crop_id = ANY(:ids)"), {"days": days, "ids": ids}
     )
-    connection.execute(text("DELETE FROM crop_truth WHERE crop_id = ANY(:ids)"), {"ids": ids})
+    for table in ("crop_attributes", "crop_truth"):
+        connection.execute(text(f"DELETE FROM {table} WHERE crop_id = ANY(:ids)"), {"ids": ids})  # nosec B608
 
 
 def _remove_states(store: Store, connection: Connection, batch: int) -> None:

@@ -11,6 +11,7 @@ from flows.work import working
 from pipeline.attributes.read import attributes_of, matching
 from pipeline.attributes.recognize import MOST_CROPS, recognize_camera
 from pipeline.erasure.erase import erase
+from pipeline.ingest.undo import undo
 from pipeline.store import Store
 from reid_core.attributes import AttributeRecognizer, open_attributes
 from schemas.attributes import COLORS, NAMES, WantedAttributes
@@ -101,6 +102,22 @@ def test_they_go_with_the_crops_that_they_are_of(town: Town, recognizer: Attribu
     ((after,),) = rows(town.store, "SELECT count(*) FROM crop_attributes")
     assert 0 < int(str(after)) < int(str(before))
     assert recognize(town, recognizer) == 0
+
+
+def test_an_undone_ingest_takes_them_back_and_the_next_one_brings_them(
+    town: Town, recognizer: AttributeRecognizer, lines: list[str]
+) -> None:
+    recognize(town, recognizer)
+    ((batch, before),) = rows(
+        town.store, "SELECT min(b.id), (SELECT count(*) FROM crop_attributes) FROM ingest_batch b"
+    )
+    undo(town.store, town.crops, int(str(batch)), operator="anna", reason="wrong camera")
+    assert rows(town.store, "SELECT count(*) FROM crop_attributes") == [(0,)]
+    town.resolve()
+    assert recognize(town, recognizer) == 0
+    town.take_in(lines[:100])
+    town.resolve()
+    assert recognize(town, recognizer) == before
 
 
 def test_a_resolve_recognizes_them_where_the_home_has_a_model(town: Town, lines: list[str]) -> None:
