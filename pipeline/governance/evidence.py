@@ -39,10 +39,10 @@ _MATCH = text(
     "SELECT h.rank, h.identity_id, i.persistent_id, i.unit, i.first_seen, i.last_seen, i.timed, i.tracklets, "
     "h.distance, h.log_ratio, h.log_look, h.probability, h.model_id, m.name AS model, "
     "encode(m.digest, 'hex') AS model_digest, m.card, r.requested_at, r.finished_at, r.operator, r.reason, "
-    "r.unit AS searched, r.from_time, r.to_time, r.compared, r.not_here, r.crop_id, r.probe_id, l.crop_id AS lead_crop "
+    "r.unit AS searched, r.from_time, r.to_time, f.compared, f.not_here, r.crop_id, r.probe_id, l.crop_id AS lead_crop "
     "FROM lead l JOIN search_hit h ON h.request_id = l.request_id AND h.rank = rank_of_lead(l.id) "
-    "JOIN search_request r ON r.id = l.request_id JOIN identity i ON i.id = h.identity_id "
-    "JOIN model m ON m.id = h.model_id WHERE l.id = :lead"
+    "JOIN search_request r ON r.id = l.request_id CROSS JOIN figures_of_search(r.id) AS f "
+    "JOIN identity i ON i.id = h.identity_id JOIN model m ON m.id = h.model_id WHERE l.id = :lead"
 )
 _CASE = text(
     "SELECT c.id AS case, c.name, a.id AS authorization, a.kind::text AS kind, a.purpose, a.legal_basis, a.sought, "

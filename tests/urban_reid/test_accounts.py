@@ -251,16 +251,33 @@ def sign_in_as(live: Store, monkeypatch: pytest.MonkeyPatch) -> Callable[[Role |
 def test_each_command_is_closed_to_those_that_it_is_not_for(
     run_here: Run, sign_in_as: Callable[[Role | None], None], type_in: Type
 ) -> None:
-    """Each command with one of them, in turn; the next test is about all people."""
-    for number, (command, arguments) in enumerate(ARGUMENTS.items()):
-        strangers = [role for role in Role if role not in MAY[DOORS[command]]]
-        sign_in_as(strangers[number % len(strangers)])
-        type_in(f"{PASSWORD}\n")
-        refused = error_object_of(run_here(*command.split(), *arguments, "--json"), 1)
-        assert refused["error"] == "NotAllowed", (command, refused)
-        alone = "; with nobody signed in it works alone: `urban-reid logout` first"
-        said = f"is signed in as {strangers[number % len(strangers)]}"
-        assert refused["message"].endswith(said + (alone if DOORS[command] is Door.ENGINEER else "")), refused
+    """Each command with one of them, in turn; the next one takes all of them."""
+    for number, command in enumerate(ARGUMENTS):
+        strangers = strangers_to(command)
+        refuses(run_here, sign_in_as, type_in, command, strangers[number % len(strangers)])
+
+
+@pytest.mark.slow
+def test_each_command_is_closed_to_everybody_whom_it_is_not_for(
+    run_here: Run, sign_in_as: Callable[[Role | None], None], type_in: Type
+) -> None:
+    for command in ARGUMENTS:
+        for role in strangers_to(command):
+            refuses(run_here, sign_in_as, type_in, command, role)
+
+
+def strangers_to(command: str) -> list[Role]:
+    return [role for role in Role if role not in MAY[DOORS[command]]]
+
+
+def refuses(run_here: Run, sign_in_as: Callable[[Role | None], None], type_in: Type, command: str, role: Role) -> None:
+    sign_in_as(role)
+    type_in(f"{PASSWORD}\n")
+    refused = error_object_of(run_here(*command.split(), *ARGUMENTS[command], "--json"), 1)
+    assert refused["error"] == "NotAllowed", (command, role, refused)
+    alone = "; with nobody signed in it works alone: `urban-reid logout` first"
+    said = f"is signed in as {role}{alone if DOORS[command] is Door.ENGINEER else ''}"
+    assert refused["message"].endswith(said), (command, role, refused)
 
 
 @pytest.mark.parametrize("role", [None, Role.ENGINEER, Role.OPERATOR])
@@ -290,6 +307,19 @@ SHOWING: dict[str, list[str]] = {
 }
 #: It works alone, and writes down who was where: with --export it asks.
 EXPORT = ("resolve", ["--unit", "d1", "--export", "assignments.jsonl"])
+
+
+@pytest.mark.slow
+def test_whoever_is_not_to_look_is_shown_nobody_in_any_role(
+    run_here: Run, town: Town, sign_in_as: Callable[[Role | None], None], tmp_path: Path
+) -> None:
+    (tmp_path / PICTURE).write_bytes(next(town.files.rglob("*.jpg")).read_bytes())
+    for command, arguments in (*SHOWING.items(), EXPORT):
+        for role in (None, *Role):
+            sign_in_as(role)
+            refused = error_object_of(run_here(*command.split(), *arguments, "--json"), 1)
+            assert refused["error"] == "NotAllowed", (command, role, refused)
+    assert [path.name for path in tmp_path.iterdir()] == [PICTURE]
 
 
 def test_whoever_has_no_authorization_is_shown_nobody(

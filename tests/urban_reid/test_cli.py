@@ -59,6 +59,7 @@ def test_all_commands_are_there() -> None:
         *(f"models {name}" for name in ("show", "normalize")),
         *(f"audit {name}" for name in ("verify", "show", "report", "checkpoint", "export")),
         *(f"accounts {name}" for name in ("add", "list", "grant", "revoke", "disable", "unlock", "password")),
+        *(f"accounts {name}" for name in ("pending", "agree", "decline", "recover")),
         *(f"tokens {name}" for name in ("add", "list", "revoke")),
         *("login", "logout", "whoami"),
         *(f"cases {name}" for name in ("open", "ask", "pending", "approve", "refuse", "revoke", "lock")),

@@ -163,6 +163,9 @@ def test_the_audit_says_what_was_searched_and_shown(case: Case) -> None:
     assert len(details["shown"]) == 3 and details["models"] and details["calibrations"] and details["compared"] > 3
 
 
+FIGURES = "SELECT f.* FROM lead l CROSS JOIN figures_of_search(l.request_id) AS f WHERE l.id = :lead"
+
+
 def test_two_who_did_not_ask_confirm_a_lead_without_score_and_without_each_other(case: Case, tmp_path: Path) -> None:
     store = case.town.store
     authorization, lead = case.lead("confirmed")
@@ -182,6 +185,10 @@ def test_two_who_did_not_ask_confirm_a_lead_without_score_and_without_each_other
     for sql in ("SELECT * FROM search_hit", "SELECT * FROM search_evidence"):
         assert rows(case, sql) == []
     assert rows(case, "SELECT rank_of_lead(:lead)", lead=lead)[0][0] is None
+    assert rows(case, FIGURES, lead=lead) == [(None, None)]
+    for column in ("compared", "not_here"):
+        with pytest.raises(StoreError, match="permission denied"):
+            rows(case, f"SELECT {column} FROM search_request")
     shown = show_lead(store, case.town.crops, str(lead)[:8], tmp_path / "shown")
     assert sorted(path.name for path in (tmp_path / "shown").iterdir()) == [shown.found.name, shown.sought.name]
     assert shown.sought.read_bytes() and shown.found.read_bytes()
@@ -196,6 +203,7 @@ def test_two_who_did_not_ask_confirm_a_lead_without_score_and_without_each_other
     assert case.says("dora", authorization, lead, True, tmp_path) == "confirmed"
     assert {("cleo", True), ("dora", True)} <= set(case.governed.answers(lead))
     assert rows(case, "SELECT rank_of_lead(:lead)", lead=lead)[0][0] == 1
+    assert rows(case, FIGURES, lead=lead)[0].compared > 3
     with pytest.raises(NotAllowed, match="the lead is decided"):
         case.says("eve", authorization, lead, False, tmp_path)
     case.governed.as_("cleo", authorization)
@@ -212,6 +220,21 @@ def test_where_two_differ_a_third_decides(case: Case, tmp_path: Path) -> None:
     assert case.says("eve", authorization, lead, False, tmp_path) == "rejected"
     with pytest.raises(NotAllowed, match="is not confirmed by two people"):
         export_evidence(case.town.store, case.town.crops, str(lead), tmp_path / "e", reason="court")
+
+
+def test_an_auditor_who_reads_others_answers_gives_none(case: Case, tmp_path: Path) -> None:
+    authorization, lead = case.lead("an auditor too")
+    audits = "INSERT INTO account_role (account_id, role, granted_by) SELECT id, 'auditor', 'ada' FROM account WHERE "
+    case.governed.sql(f"{audits} name = 'dora'")
+    try:
+        with pytest.raises(NotAllowed, match="dora is auditor too, who reads what others answer"):
+            case.says("dora", authorization, lead, True, tmp_path)
+    finally:
+        case.governed.sql(
+            "UPDATE account_role SET revoked_at = now() WHERE role = 'auditor' AND granted_by = 'ada' "
+            "AND account_id = (SELECT id FROM account WHERE name = 'dora')"
+        )
+    assert case.says("dora", authorization, lead, True, tmp_path) == "open"
 
 
 def test_leads_of_another_case_are_not_seen(case: Case, tmp_path: Path) -> None:
