@@ -1,21 +1,27 @@
 """Cost of row-level security: the same resolve and the same searches, with its policies and without, in one run.
 
-    python -m benchmarks.row_security [--cameras 64] [--hours 6] [--searches 20] [--rounds 3]
+    python -m benchmarks.row_security [--cameras 24] [--hours 2] [--searches 10] [--rounds 6]
 
 Each round takes a simulated city in and resolves it in one process, with the policies and without. The last
 city then becomes a live one, and an operator signed in under an authorization for its district and time searches for
-stored crops, with and without in turn. Prints the seconds of each and the median of the rounds' ratios.
+stored crops: in each round all with the policies and all without, each time after two searches that are not counted,
+because switching policies makes the database plan everything anew. Printed are, of resolve and of a search, the median
+of the rounds' ratios by the clock and the ratio by the processor's time of this process and of the database's, which
+other programs on the machine change less.
 """
 
 import argparse
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import psutil
 from pydantic import SecretStr
 from sqlalchemy import text
 
@@ -56,28 +62,55 @@ INSERT INTO session (hash, account_id, role, units, authorization_id, expires_at
 """
 
 
+@dataclass(frozen=True)
+class Spent:
+    """Seconds by the clock, and of the processor in this process and its connections' in the database."""
+
+    clock: float
+    processor: float
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cameras", type=int, default=64)
-    parser.add_argument("--hours", type=float, default=6)
-    parser.add_argument("--searches", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--cameras", type=int, default=24)
+    parser.add_argument("--hours", type=float, default=2)
+    parser.add_argument("--searches", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=6)
     arguments = parser.parse_args()
-    ratios: list[float] = []
+    spent: dict[bool, list[Spent]] = {True: [], False: []}
     for number in range(1, arguments.rounds + 1):
-        seconds: dict[bool, float] = {}
         for secured in (True, False) if number % 2 else (False, True):
             with city(arguments.cameras, arguments.hours, secured=secured) as (store, model, core):
-                seconds[secured] = timed_resolve(store, model, core)
-                if number == arguments.rounds and len(seconds) == 2:
+                spent[secured].append(timed(store, partial(resolve, store, model, core)))
+                if len(spent[False]) == len(spent[True]) == arguments.rounds:
+                    tell("resolve", spent)
                     search_rounds(store, model, core, arguments.searches, arguments.rounds)
-        tell("resolve", number, seconds, ratios)
-    print(f"resolve: median {statistics.median(ratios):+.1%}")
 
 
-def tell(what: str, number: int, seconds: dict[bool, float], ratios: list[float]) -> None:
-    ratios.append(seconds[True] / seconds[False] - 1)
-    print(f"{what} {number}: {seconds[True]:.2f} s with, {seconds[False]:.2f} s without, {ratios[-1]:+.1%}", flush=True)
+def timed(store: Store, work: Callable[[], None]) -> Spent:
+    clock, processor = time.perf_counter(), processor_s(store)
+    work()
+    return Spent(time.perf_counter() - clock, processor_s(store) - processor)
+
+
+def processor_s(store: Store) -> float:
+    with connected(store.settings.home, roles.SUPERUSER) as cursor:
+        cursor.execute("SELECT pid FROM pg_stat_activity WHERE starts_with(application_name, 'benchmark')")
+        of_server = [psutil.Process(pid).cpu_times() for (pid,) in cursor.fetchall()]
+    return time.process_time() + float(sum(times.user + times.system for times in of_server))
+
+
+def tell(what: str, spent: Mapping[bool, Sequence[Spent]], times: int = 1) -> None:
+    """Prints the two ratios; `times`: how often it was done in each `Spent`."""
+    pairs = list(zip(spent[True], spent[False], strict=True))
+    clock = statistics.median(with_.clock / without.clock for with_, without in pairs) - 1
+    processor = sum(with_.processor for with_, _ in pairs) / sum(without.processor for _, without in pairs) - 1
+    with_s, without_s = (statistics.median(one.clock for one in spent[secured]) / times for secured in (True, False))
+    print(
+        f"{what}: {clock:+.1%} by the clock ({with_s:.3f} s with, {without_s:.3f} s without), "
+        f"{processor:+.1%} of the processor's time",
+        flush=True,
+    )
 
 
 @contextmanager
@@ -88,11 +121,9 @@ def city(cameras: int, hours: float, *, secured: bool) -> Iterator[tuple[Store, 
         yield store, model, open_core(store.settings, model.directory(store.settings))
 
 
-def timed_resolve(store: Store, model: ModelRow, core: ReIDCore) -> float:
-    began = time.perf_counter()
+def resolve(store: Store, model: ModelRow, core: ReIDCore) -> None:
     for unit in units_within(store, _DISTRICT):
         resolve_unit(store, core, model, unit, settings=store.settings.association)
-    return time.perf_counter() - began
 
 
 def search_rounds(store: Store, model: ModelRow, core: ReIDCore, searches: int, rounds: int) -> None:
@@ -104,25 +135,21 @@ def search_rounds(store: Store, model: ModelRow, core: ReIDCore, searches: int, 
         keys = connection.scalars(
             text("SELECT encode(key, 'hex') FROM crop ORDER BY key LIMIT :many"), {"many": searches}
         ).all()
-    print(f"{rounds} times {searches} searches among {identities} identities", flush=True)
-    seconds: dict[bool, list[float]] = {True: [], False: []}
-    timed_searches(store, model, core, keys[:3])
-    for number, key in enumerate([*keys] * rounds):  # in turn, so that what else the machine does falls on both
+    spent: dict[bool, list[Spent]] = {True: [], False: []}
+    for number in range(rounds):
         for secured in (True, False) if number % 2 else (False, True):
             secure(store.settings.home, secured)
-            seconds[secured].append(timed_searches(store, model, core, [key]))
-    with_, without = (statistics.median(seconds[secured]) for secured in (True, False))
-    print(f"search: median {with_:.3f} s with, {without:.3f} s without, {with_ / without - 1:+.1%}", flush=True)
+            search_for(store, model, core, keys[:2])
+            spent[secured].append(timed(store, partial(search_for, store, model, core, keys)))
+    tell(f"search among {identities} identities", spent, len(keys))
 
 
-def timed_searches(store: Store, model: ModelRow, core: ReIDCore, keys: Sequence[str]) -> float:
+def search_for(store: Store, model: ModelRow, core: ReIDCore, keys: Sequence[str]) -> None:
     crops = CropStore(store.settings)
-    began = time.perf_counter()
     for key in keys:
         asked = SearchParameters(unit=_DISTRICT, crop_key=key, reason=f"benchmark {uuid4()}", operator="anna")
         request = request_search(store, model, asked)
         search(store, lambda _: core, crops, model, request, asked)
-    return time.perf_counter() - began
 
 
 def secure(folder: Path, secured: bool) -> None:

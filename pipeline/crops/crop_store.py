@@ -13,7 +13,7 @@ import os
 import re
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -91,16 +91,16 @@ class CropStore:
         """The encoded picture. Raises StoreError when it is missing or was changed, HomeError without the key file."""
         key = self._keys.find(place.owner, place.day)
         name = sha256.hex() if key is None else key.name(sha256)
-        path, earlier = self._path(place, name), self.earlier_path(place, sha256)
-        data: bytes | None
+        path = self._path(place, name)
         try:
-            if key is None or not path.exists():
-                with suppress(FileNotFoundError):  # it is being encrypted, or is nowhere
-                    data = earlier.read_bytes()
-                    if hashlib.sha256(data).digest() != sha256:
+            data = None if key is None else _read(path)
+            if data is None:
+                earlier = self.earlier_path(place, sha256)
+                if (plain := _read(earlier)) is not None:
+                    if hashlib.sha256(plain).digest() != sha256:
                         raise _damaged(earlier)
-                    return data
-            data = path.read_bytes()
+                    return plain
+                data = path.read_bytes()  # it was encrypted meanwhile, or is nowhere
             data = None if key is None else key.decrypt(data, name)
         except OSError as error:
             why = "its day has no key (any more)" if key is None else error.strerror
@@ -213,6 +213,14 @@ class CropStore:
         if error.errno in _READ_ONLY:
             return HomeError(f"{self.root} cannot be written: {error.strerror}; give this user write access")
         return HomeError(f"{self.root}: a crop cannot be stored: {error.strerror}")
+
+
+def _read(path: Path) -> bytes | None:
+    """None where there is no such file."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
 
 
 def _damaged(path: Path) -> StoreError:

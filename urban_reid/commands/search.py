@@ -18,7 +18,7 @@ from schemas.times import period_text
 from urban_reid.arguments import AsJson, FromTime, Operator, ToTime, checked, moment
 from urban_reid.earlier_names import Command
 from urban_reid.output import Table, out, print_json, shown
-from urban_reid.progress import progress
+from urban_reid.progress import steps
 
 app = typer.Typer()
 
@@ -62,7 +62,8 @@ def search(
     with running.ready(settings(), unit) as opened:
         if key is None:
             parameters = checked(SearchParameters, probe_id=_upload(probe, data, parameters.operator), **asked)
-        with progress("searching"):
+        with steps() as begin:
+            begin(f"searching {unit}")
             request, result = running.search(settings(), parameters)
     if as_json:
         print_json({"request": str(request), **result.model_dump(mode="json")})
