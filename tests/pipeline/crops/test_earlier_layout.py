@@ -15,7 +15,8 @@ from sqlalchemy import text
 
 from pipeline.crops.crop_store import PROBES, CropStore, Place
 from pipeline.crops.earlier_layout import UNCLAIMED, is_earlier, move_pictures
-from pipeline.store import Store
+from pipeline.store import Store, embedded
+from tests.helpers.homes import unbound
 from tests.helpers.rows import insert_city
 
 CAMERA = "d1/s1/b1/c1"
@@ -36,7 +37,7 @@ def put_early(crops: CropStore, data: bytes) -> Path:
 
 
 @pytest.fixture
-def crops(store: Store) -> Iterator[CropStore]:
+def crops(server: embedded.EmbeddedServer, store: Store) -> Iterator[CropStore]:
     """A store with rows and pictures as version 0.2 left them."""
     crops = CropStore(store.settings)
     held = [(f"{CAMERA}", data) for data in [*PICTURES, SHARED]] + [(f"{OTHER}/s1/b1/c1", SHARED)]
@@ -55,7 +56,8 @@ def crops(store: Store) -> Iterator[CropStore]:
             ],
         )
     probe = {"picture": digest(PROBED), "at": DAY}
-    with store.signed_in() as connection:
+    with unbound(server, store.settings) as connection:  # of then, which no session may say
+        connection.execute(text("SET LOCAL session_replication_role = replica"))
         connection.execute(
             text("INSERT INTO probe (picture, uploaded_by, uploaded_at) VALUES (:picture, 'anna', :at)"), probe
         )
