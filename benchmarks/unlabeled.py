@@ -2,7 +2,7 @@
 
     python -m benchmarks.unlabeled [--bins] rendered --seeds 1-10 [--uniforms] [--people N] [--cameras N]
     python -m benchmarks.unlabeled [--bins] simulated --seeds 11,12 --cameras 64 --hours 4 [--uniforms] [--people N]
-    python -m benchmarks.unlabeled [--bins] street --model FILE [--labels DIR] [--marks] DIR ...
+    python -m benchmarks.unlabeled [--bins] street --model FILE [--convention JSON] [--labels DIR] [--marks] DIR ...
 
 Each seed or folder is a city in a data directory of its own, resolved twice: with a calibration from labels of others,
 and with the one learned from the city's own crops as `models calibrate --on-city` does. Rendered and simulated cities
@@ -10,7 +10,7 @@ have the packaged model, whose card states the first. A street is a folder with 
 `city.yaml`, in which real people walk; `--labels` is such a street of other people, with as many cameras; without it
 the street is resolved once. `--marks`: in place of once from all crops, it learns at marks of event time, as
 `urban-reid up` does. `--uniforms`: half of the people look alike. `--people`: in place of as many as a city of its size
-has.
+has. `--convention`: of a model's file that the catalog does not know, as in benchmarks.feature_space.
 
 Prints for each level: pairwise F1, precision and recall, the wrong joins among the joins, the share of them that the
 probabilities of the joins state, how many compared pairs are one person by the truth and by the probabilities, and the
@@ -51,6 +51,7 @@ from pipeline.store import Store
 from reid_core.serving.core import ReIDCore
 from reid_core.serving.factory import open_core
 from schemas.calibration import LevelCalibration
+from schemas.cards import InputConvention
 from schemas.levels import UPWARD, Level, level_of, parent_of
 from schemas.settings import Settings
 from synthetic.embedding_city import EmbeddingCitySettings
@@ -70,6 +71,7 @@ class Street:
 
     folder: Path
     model: Path
+    convention: InputConvention | None = None  # of a file that the catalog does not know
     fitted: Fitted | None = None
     at_marks: bool = False
 
@@ -92,6 +94,7 @@ def main() -> None:
     street = kinds.add_parser("street")
     street.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="with manifest.jsonl and city.yaml")
     street.add_argument("--model", type=Path, required=True, help="an .xml or .onnx file, or a model directory")
+    street.add_argument("--convention", type=InputConvention.model_validate_json, help="of a file, as JSON")
     street.add_argument("--labels", type=Path, metavar="DIR", help="a street of other people")
     street.add_argument("--marks", action="store_true", help="learn as `urban-reid up` does")
     columns = ("city", "level", "", "F1", "P / R", "wrong joins", "stated", "one person, stated", "error in the middle")
@@ -123,9 +126,9 @@ def _ways(judged: Judged) -> tuple[str, ...]:
 def _cities(given: argparse.Namespace) -> Iterator[tuple[str, Judged]]:
     """The name of each city, and how it is made."""
     if given.kind == "street":
-        fitted = None if given.labels is None else _fit(given.model, given.labels)
+        fitted = None if given.labels is None else _fit(Street(given.labels, given.model, given.convention))
         for folder in given.folders:
-            yield folder.name, Street(folder, given.model, fitted, given.marks)
+            yield folder.name, Street(folder, given.model, given.convention, fitted, given.marks)
         return
     for seed in seeds_of(given.seeds):
         if given.kind == "simulated":
@@ -137,10 +140,10 @@ def _cities(given: argparse.Namespace) -> Iterator[tuple[str, Judged]]:
             yield str(seed), simulate_city(seed, given.cameras, difficulty=difficulty, **people)
 
 
-def _fit(model: Path, labels: Path) -> Fitted:
-    """The calibrations of the model from the labels of a street."""
-    with home() as folder, _city(folder, Street(labels, model)) as (store, core, row):
-        return fit_city(store, core, row, labels.name)
+def _fit(street: Street) -> Fitted:
+    """The calibrations of the model from the labels of the street."""
+    with home() as folder, _city(folder, street) as (store, core, row):
+        return fit_city(store, core, row, street.folder.name)
 
 
 @contextmanager
@@ -151,7 +154,7 @@ def _city(folder: Path, judged: Judged) -> Iterator[tuple[Store, ReIDCore, Model
         crops = CropStore(settings)
         if isinstance(judged, Street):
             take_in(store, judged.folder / "manifest.jsonl")
-            register_model(store, settings, judged.model, "judged")
+            register_model(store, settings, judged.model, "judged", judged.convention)
             model = use_model(store, "judged")
         else:
             model = fill(store, judged)
