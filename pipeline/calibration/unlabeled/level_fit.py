@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import expit, logit
 
-from pipeline.association.log_odds import log_odds
 from pipeline.association.transit import CLIP, SAME_CHILD, prior_times, unit_transit
 from pipeline.association.transit_learning import learn_times
 from pipeline.calibration.level_fit import learned_range
@@ -27,8 +26,9 @@ from pipeline.calibration.unlabeled.strangers import (
     Strangers,
     strangers_of,
 )
+from pipeline.calibration.unlabeled.terms import EVEN_PAIRS, Estimate, even_columns, rounded, shifted, terms_of
 from schemas.arrays import Bools, Floats, Ints
-from schemas.calibration import DistancePrior, DistanceTerms, Evidence, LevelCalibration, PairTerms, TransitTimes
+from schemas.calibration import DistancePrior, Evidence, LevelCalibration, TransitTimes
 from schemas.levels import UPWARD, Level
 
 #: Rounds of appearance and transit times.
@@ -43,9 +43,6 @@ _NEARER = 0.3
 MIN_FORBIDDEN, MIN_COMPARED, MIN_ONE_PERSON = 100, 50, 5.0
 #: Least gain in log-likelihood over a city in which nobody is seen twice.
 MIN_GAIN = 6.0
-#: With fewer pairs of one person, those of the level below help to fit the terms.
-_HELPED_BELOW = 60.0
-_EVEN_PAIRS = 200
 #: Of a level with fewer pairs than MIN_COMPARED: the share of one person's pairs where no level below has one (of one
 #: above it is half of the one below: 0.032, 0.019 and 0.010 in rendered cities), and the error of its log-odds.
 _PRIOR_SHARE, _PRIOR_ERROR = 0.01, 1.0
@@ -61,19 +58,6 @@ _ERRORS, _ERROR_WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
 OPERATING_POINTS = tuple(half / 2 for half in range(-1, 13))
 #: Width of the review band, log-odds.
 _REVIEW_BAND = 1.0
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """The probabilities of a level's pairs, and what they rest on."""
-
-    pairs: PairSample
-    compared: Bools  # (n,) the pairs that a resolve would compare
-    transit: Floats  # (n,) log-odds
-    witness: Floats  # (n,) the same, normalized within each kind of pairs
-    times: TransitTimes
-    strangers: Strangers
-    mixture: Mixture
 
 
 @dataclass(frozen=True)
@@ -137,7 +121,7 @@ def fit_unlabeled(
     found = float(mixture.probability[compared].sum())
     terms = None
     if found >= MIN_ONE_PERSON and mixture.gain >= MIN_GAIN:
-        terms = _terms(estimate, None if below is None else below.estimate, known)
+        terms = terms_of(estimate, None if below is None else below.estimate, known)
     if terms is None:
         return f"about {found:.0f} pairs of one person among {int(compared.sum())}, too few to tell from chance"
     error = 0.0 if people is None else _standard_error(rows, estimate, others, least, people)
@@ -192,14 +176,14 @@ def _prior_fit(
     estimate = Estimate(
         pairs, compared, transit, transit, times, strangers, Mixture(one, share, odds, ratio, probability, 0.0)
     )
-    some = np.resize(np.flatnonzero(compared), _EVEN_PAIRS)
-    terms = fit_pairs(*_even(estimate, some, one.mode - 2 * one.near, strangers.level))
+    some = np.resize(np.flatnonzero(compared), EVEN_PAIRS)
+    terms = fit_pairs(*even_columns(estimate, some, one.mode - 2 * one.near, strangers.level))
     if terms is None:
         return why
     evidence = Evidence(forbidden=strangers.forbidden, share=round(share, 6), standard_error=_PRIOR_ERROR)
     calibration = LevelCalibration(
         level=level,
-        terms=_rounded(_shifted(terms, float(logit(share)))),
+        terms=rounded(shifted(terms, float(logit(share)))),
         transit=times,
         learned=None if others.below is None else others.below.calibration.learned,
         join_log_odds=OPERATING_POINTS[0],
@@ -287,77 +271,6 @@ def _learn_times(
         pairs.gap_s[used],
         appearance[used] >= _JOIN_FROM,
         probability=appearance[used],
-    )
-
-
-def _terms(estimate: Estimate, below: Estimate | None, known: DistancePrior | None) -> PairTerms | None:
-    """The terms fitted to the probabilities; where they are few, together with those of the level below.
-
-    On the lowest level, with a prior, together with pairs over the whole range of distances, half of one person.
-    """
-    own = _columns(estimate)
-    probability = own[-1]
-    if probability.sum() >= _HELPED_BELOW or (below is None and known is None):
-        terms = fit_pairs(*own)
-        return None if terms is None else _rounded(terms)
-    if below is None:
-        some = np.flatnonzero(estimate.compared)[:: -(-len(probability) // _EVEN_PAIRS)]
-        help_ = _even(estimate, some, float(own[0].min()), float(np.median(own[0])))
-    else:
-        help_ = _columns(below)
-    terms = fit_pairs(*(np.concatenate(both) for both in zip(own, help_, strict=True)))
-    if terms is None:
-        return None
-    odds = log_odds(terms, *own[:-1])
-    low, high = -20.0, 20.0
-    for _ in range(60):  # the intercept that gives as many pairs of one person
-        middle = (low + high) / 2
-        low, high = (middle, high) if expit(odds + middle).sum() < probability.sum() else (low, middle)
-    return _rounded(_shifted(terms, low))
-
-
-def _even(estimate: Estimate, rows: Ints, low: float, high: float) -> tuple[Floats, Floats, Floats, Floats, Floats]:
-    """The columns of these pairs at even steps of distance, each with its probability if half were one person."""
-    one, strangers = estimate.mixture.one_person, estimate.strangers
-    pairs = estimate.pairs.take(rows)
-    distance = np.linspace(low, high, len(rows))
-    # The mixture's ratio at these distances, at each pair's number of crops.
-    z = (distance - strangers.level) / strangers.spread
-    log_f0 = strangers.shape(0)(z) - np.log(strangers.spread)
-    ratio = one.log_density_or_more(distance, pairs.share) - log_f0
-    return distance, np.zeros(len(rows)), pairs.left_weight, pairs.right_weight, expit(ratio)
-
-
-def _columns(estimate: Estimate) -> tuple[Floats, Floats, Floats, Floats, Floats]:
-    pairs, of = estimate.pairs, estimate.compared
-    return (
-        pairs.distance[of],
-        estimate.transit[of],
-        pairs.left_weight[of],
-        pairs.right_weight[of],
-        estimate.mixture.probability[of],
-    )
-
-
-def _shifted(terms: PairTerms, by: float) -> PairTerms:
-    sides = {
-        name: DistanceTerms(intercept=side.intercept + by, slopes=side.slopes)
-        for name, side in (("many_crops", terms.many_crops), ("few_crops", terms.few_crops))
-    }
-    return terms.model_copy(update=sides)
-
-
-def _rounded(terms: PairTerms) -> PairTerms:
-    """To six digits, so that another machine's last bits are not seen."""
-
-    def side(of: DistanceTerms) -> DistanceTerms:
-        return DistanceTerms(intercept=round(of.intercept, 6), slopes=tuple(round(slope, 6) for slope in of.slopes))
-
-    return PairTerms(
-        knots=tuple(round(knot, 6) for knot in terms.knots),
-        many_crops=side(terms.many_crops),
-        few_crops=side(terms.few_crops),
-        transit=round(terms.transit, 6),
     )
 
 

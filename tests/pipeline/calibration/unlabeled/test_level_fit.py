@@ -128,6 +128,23 @@ def test_whoever_comes_back_at_an_odd_time_is_no_stranger() -> None:
     assert probability.sum() == pytest.approx(same.sum(), rel=0.15)
 
 
+def test_whom_overlapping_views_see_at_once_teaches_one_persons_distances() -> None:
+    rng = np.random.default_rng(2)
+    n = 8_000
+    pairs = sample(n // 2)
+    once = ~pairs.different & (rng.random(n) < 0.1)
+    same = ~pairs.different & (rng.random(n) < np.where(once, 0.8, 0.005))
+    distance = np.where(same, rng.normal(0.9, 0.12, n), rng.normal(1.25, 0.09, n))
+    gap_s = np.where(once, -2.0, rng.uniform(20, 890, n))
+    pairs = replace(pairs, distance=distance, gap_s=gap_s, expected_s=np.full(n, 60.0))
+    found = fitted(pairs)
+    assert isinstance(found, LevelFit)
+    one = found.estimate.mixture.one_person
+    assert one.mode == pytest.approx(0.9, abs=0.04) and one.near == pytest.approx(0.12, rel=0.25)
+    rest = fitted(pairs.take(~once))
+    assert isinstance(rest, str) and "too few to tell from chance" in rest
+
+
 def test_what_is_known_of_a_model_counts_until_the_city_shows_more() -> None:
     known = find_model("person-reidentification-retail-0286").distances
     terms = {
