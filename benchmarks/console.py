@@ -110,6 +110,10 @@ def main() -> None:
             print(f"filled in {time.perf_counter() - began:.0f} s", flush=True)
         tell_size(store)
         with served(store) as client, ThreadPoolExecutor(_AT_ONCE) as visitors:
+            began = time.perf_counter()
+            while "is being counted" in client.get("/").text:
+                time.sleep(1)
+            print(f"counted beside the pages in {time.perf_counter() - began:.0f} s", flush=True)
             asked = pages(store, client)
             for name, ask in asked:
                 tell(name, [timed(ask) for _ in range(arguments.visits)])

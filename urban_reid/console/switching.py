@@ -19,13 +19,15 @@ class Switching:
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
     _lock: Lock = field(default_factory=Lock)
 
-    def begin(self, words: str, work: Callable[[Callable[[int, int], None]], str]) -> None:
-        """Starts `work`, which returns how it ended. Raises InputError while another one goes on."""
+    def begin(self, words: str, work: Callable[[Callable[[int, int], None]], str]) -> Thread:
+        """Starts `work`, which returns how it ended, in the thread returned. Raises InputError while one goes on."""
         with self._lock:
             if self.working:
                 raise InputError(f"wait for the one that goes on: {self.words}")
             self.working, self.words, self.done, self.of = True, words, 0, 0
-        Thread(target=self._run, args=(work,), name="model switch", daemon=True).start()
+        thread = Thread(target=self._run, args=(work,), name="model switch", daemon=True)
+        thread.start()
+        return thread
 
     def _run(self, work: Callable[[Callable[[int, int], None]], str]) -> None:
         ended = "it ended without a result; see the log of the console"
