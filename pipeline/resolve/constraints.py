@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from pipeline.resolve.rows import Identity
+from schemas.levels import is_within
 from schemas.review import Said, Way
 
 Pair = tuple[bytes, bytes]  # names of two passages, the lower one first
@@ -139,9 +140,11 @@ class Constraints(Bound):
         )
 
 
-def read_constraints(connection: Connection, unit: str) -> Constraints:
-    """What holds in a unit above the cameras, in a fixed order."""
-    opinions = read_opinions(connection, unit)
+def read_constraints(connection: Connection, unit: str, opinions: Iterable[Opinion] | None = None) -> Constraints:
+    """What holds in a unit above the cameras, in a fixed order. opinions: instead of those that are stored."""
+    if opinions is None:
+        opinions = read_opinions(connection, unit)
+    opinions = [one for one in opinions if is_within(one.unit, unit)]
     held = sorted(votes(opinions).items())
     return Constraints(
         tuple(pair for pair, vote in held if vote > 0),

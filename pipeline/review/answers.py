@@ -4,7 +4,8 @@ An answer shapes identities from the next resolve on, and confirms nothing: lead
 (`pipeline.governance.leads`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -50,6 +51,24 @@ _WRITE_PAIRS = text(
 
 
 @dataclass(frozen=True)
+class Plan:
+    """What somebody is about to say: checked for what it names, and not said yet."""
+
+    pairs: Sequence[tuple[Passage, Passage]]
+    said: Said
+    way: Way
+
+    @property
+    def unit(self) -> str:
+        """The lowest one above all cameras that it is about."""
+        return unit_above({passage.camera for pair in self.pairs for passage in pair})
+
+    def opinions(self, id_: UUID, who: str) -> list[Opinion]:
+        """As they will be read."""
+        return [_opinion(id_, one, other, self.said, self.way, who) for one, other in self.pairs]
+
+
+@dataclass(frozen=True)
 class Answered:
     """An answer as it was written."""
 
@@ -59,52 +78,46 @@ class Answered:
     pairs: int
 
 
-def answer(
-    store: Store, left: str, right: str, said: Said, *, reviewer: str, reason: str, way: Way = Way.PAIR
-) -> Answered:
-    """Says whether two passages show one person. left, right: tracklets' keys in hex, or their first eight digits.
+def plan_answer(store: Store, left: str, right: str, said: Said, way: Way = Way.PAIR) -> Plan:
+    """That two passages show one person, or do not. left, right: tracklets' keys in hex, or their first eight digits.
 
-    Raises InputError for what is not there, contradicts other answers, or cannot be because of times and places;
-    NotAllowed in a live home without an authorization that covers both.
+    Raises InputError where one is not there now; NotAllowed in a live home without an authorization that covers both.
     """
-    with deciding(store, _WHAT) as connection:
-        connection.execute(text("SELECT check_may_look(:what)"), {"what": _WHAT})
+    with _looking(store) as connection:
         one, other = passage_of(connection, left), passage_of(connection, right)
     if one.name == other.name:
         raise InputError("both are the same passage; name two")
-    return _write(store, [(one, other)], said, way, reviewer, reason)
+    return _planned(store, Plan([(one, other)], said, way))
 
 
-def merge(store: Store, one: str, other: str, *, reviewer: str, reason: str) -> Answered:
-    """Joins two identities by hand: says `same` of the two passages, one of each, that are nearest in time.
+def plan_merge(store: Store, one: str, other: str) -> Plan:
+    """That two identities are one: `same` of the two passages, one of each, that are nearest in time.
 
-    one, other: persistent ids, or their first digits. Raises as `answer`.
+    one, other: persistent ids, or their first digits. Raises as `plan_answer`.
     """
-    with deciding(store, _WHAT) as connection:
-        connection.execute(text("SELECT check_may_look(:what)"), {"what": _WHAT})
+    with _looking(store) as connection:
         rows = [current_identity(connection, name) for name in (one, other)]
         sides = [passages_of(connection, row.tracklets) for row in rows]
     if rows[0].persistent_id == rows[1].persistent_id:
         raise InputError("both are the same identity; name two")
     if {p.name for p in sides[0]} & {p.name for p in sides[1]}:
-        raise InputError("one of them is of the other's level below; name two identities of one level")
+        raise InputError("one of them holds passages of the other; name two identities of one level")
     geometry = _geometry(store, [rows[0].unit, rows[1].unit])
     pairs = [(a, b) for a in sides[0] for b in sides[1] if why_impossible(a, b, geometry) is None]
     if not pairs:
         raise InputError(
             "they cannot be one person: no passage of the one goes with any of the other in time and place"
         )
-    return _write(store, [min(pairs, key=_gap)], Said.SAME, Way.MERGE, reviewer, reason)
+    return _planned(store, Plan([min(pairs, key=_gap)], Said.SAME, Way.MERGE))
 
 
-def split(store: Store, identity: str, taken: Sequence[str], *, reviewer: str, reason: str) -> Answered:
-    """Takes passages out of an identity by hand: says `different` of each of them and each that stays.
+def plan_split(store: Store, identity: str, taken: Sequence[str]) -> Plan:
+    """That passages are not of an identity: `different` of each of them and each that stays.
 
     identity: its persistent id, or its first digits. taken: keys of its tracklets, or their first digits. Raises as
-    `answer`.
+    `plan_answer`.
     """
-    with deciding(store, _WHAT) as connection:
-        connection.execute(text("SELECT check_may_look(:what)"), {"what": _WHAT})
+    with _looking(store) as connection:
         row = current_identity(connection, identity)
         every = passages_of(connection, row.tracklets)
         out = {passage_of(connection, name).name for name in taken}
@@ -113,7 +126,66 @@ def split(store: Store, identity: str, taken: Sequence[str], *, reviewer: str, r
         raise InputError(
             f"name some of the passages of identity {row.persistent_id}, and not all of them; it has {len(every)}"
         )
-    return _write(store, [(a, b) for a in gone for b in stay], Said.DIFFERENT, Way.SPLIT, reviewer, reason)
+    pairs = [(a, b) for a in gone for b in stay]
+    if len(pairs) > MOST_PAIRS:
+        raise InputError(f"that is about {len(pairs)} pairs of passages; take out fewer, {MOST_PAIRS} at most at once")
+    return _planned(store, Plan(pairs, Said.DIFFERENT, Way.SPLIT))
+
+
+def answer(
+    store: Store, left: str, right: str, said: Said, *, reviewer: str, reason: str, way: Way = Way.PAIR
+) -> Answered:
+    """Says what `plan_answer` plans. Raises as that and `give`."""
+    return give(store, plan_answer(store, left, right, said, way), reviewer=reviewer, reason=reason)
+
+
+def merge(store: Store, one: str, other: str, *, reviewer: str, reason: str) -> Answered:
+    """Says what `plan_merge` plans. Raises as that and `give`."""
+    return give(store, plan_merge(store, one, other), reviewer=reviewer, reason=reason)
+
+
+def split(store: Store, identity: str, taken: Sequence[str], *, reviewer: str, reason: str) -> Answered:
+    """Says what `plan_split` plans. Raises as that and `give`."""
+    return give(store, plan_split(store, identity, taken), reviewer=reviewer, reason=reason)
+
+
+def give(store: Store, plan: Plan, *, reviewer: str, reason: str) -> Answered:
+    """Says what is planned, with its row of the audit; the windows concerned are marked to be resolved again.
+
+    Raises InputError where it contradicts other answers, or cannot be because of times and places; NotAllowed.
+    """
+    id_, unit = uuid4(), plan.unit
+    district = unit.partition("/")[0]
+    with deciding(store, _WHAT) as connection:
+        who = actor_of(store, connection, reviewer)
+        # Of two answers that contradict each other, the second one waits, and sees the first.
+        lock = "SELECT pg_advisory_xact_lock(hashtextextended('urban_reid review ' || :district, 0))"
+        connection.execute(text(lock), {"district": district})
+        with store.begin() as everything:  # also what whoever answers may not see
+            check_plan(store, everything, plan, id_, who)
+        connection.execute(
+            text(
+                "INSERT INTO review_answer (id, reviewer, said, way, reason) VALUES (:id, :who, :said, :way, :reason)"
+            ),
+            {"id": id_, "who": who, "said": plan.said.value, "way": plan.way.value, "reason": reason},
+        )
+        keys = {"left": [one.key for one, _ in plan.pairs], "right": [other.key for _, other in plan.pairs]}
+        connection.execute(_WRITE_PAIRS, {"id": id_, **keys})
+        details = {"answer": str(id_), "said": plan.said.value, "way": plan.way.value, "pairs": len(plan.pairs)}
+        audit(
+            connection, who, Action.REVIEW_ANSWER, unit=unit, reason=reason, details=details | authorized_by(connection)
+        )
+    return Answered(id_, plan.said, unit, len(plan.pairs))
+
+
+def check_plan(store: Store, connection: Connection, plan: Plan, id_: UUID, who: str) -> list[Opinion]:
+    """What reviewers say of the district once the plan is said. connection: of `Store.begin`. Raises as `give`."""
+    new = plan.opinions(id_, who)
+    replaced = {one.pair for one in new}
+    known = read_opinions(connection, plan.unit.partition("/")[0])
+    known = [one for one in known if one.reviewer != who or one.pair not in replaced]
+    check_answers(connection, _geometry(store, [plan.unit]), known, new)
+    return [*known, *new]
 
 
 def undo(store: Store, answer_id: str, *, reviewer: str, reason: str) -> Answered:
@@ -121,8 +193,7 @@ def undo(store: Store, answer_id: str, *, reviewer: str, reason: str) -> Answere
 
     Raises InputError where there is none, or it was undone before; NotAllowed.
     """
-    with deciding(store, _WHAT) as connection:
-        connection.execute(text("SELECT check_may_look(:what)"), {"what": _WHAT})
+    with _looking(store) as connection:
         rows = connection.execute(_ANSWER, {"id": answer_id.lower()}).all() if len(answer_id) >= 4 else []
         if len(rows) != 1:
             many = "more than one answer's id begins" if rows else "no answer's id of four or more digits begins"
@@ -180,54 +251,28 @@ def _geometry(store: Store, units: Sequence[str]) -> Geometry:
     return unit_geometry(read_city(store), districts.pop(), store.settings.association)
 
 
-def _write(
-    store: Store,
-    pairs: Sequence[tuple[Passage, Passage]],
-    said: Said,
-    way: Way,
-    reviewer: str,
-    reason: str,
-) -> Answered:
-    if len(pairs) > MOST_PAIRS:
-        raise InputError(f"that is about {len(pairs)} pairs of passages; take out fewer, {MOST_PAIRS} at most at once")
-    cameras = {passage.camera for pair in pairs for passage in pair}
-    geometry, unit = _geometry(store, sorted(cameras)), _above(cameras)
-    check_authorized(store, unit, _WHAT)
-    id_ = uuid4()
+@contextmanager
+def _looking(store: Store) -> Iterator[Connection]:
+    """A transaction of whoever may review."""
     with deciding(store, _WHAT) as connection:
-        who = actor_of(store, connection, reviewer)
-        # Of two answers that contradict each other, the second one waits, and sees the first.
-        district = unit.partition("/")[0]
-        lock = "SELECT pg_advisory_xact_lock(hashtextextended('urban_reid review ' || :district, 0))"
-        connection.execute(text(lock), {"district": district})
-        new = [_opinion(id_, one, other, said, way, who) for one, other in pairs]
-        with store.begin() as everything:  # also what whoever answers may not see
-            replaced = {one.pair for one in new}
-            known = read_opinions(everything, district)
-            known = [one for one in known if one.reviewer != who or one.pair not in replaced]
-            check_answers(everything, geometry, known, new)
-        connection.execute(
-            text(
-                "INSERT INTO review_answer (id, reviewer, said, way, reason) VALUES (:id, :who, :said, :way, :reason)"
-            ),
-            {"id": id_, "who": who, "said": said.value, "way": way.value, "reason": reason},
-        )
-        keys = {"left": [one.key for one, _ in pairs], "right": [other.key for _, other in pairs]}
-        connection.execute(_WRITE_PAIRS, {"id": id_, **keys})
-        details = {"answer": str(id_), "said": said.value, "way": way.value, "pairs": len(pairs)}
-        audit(
-            connection, who, Action.REVIEW_ANSWER, unit=unit, reason=reason, details=details | authorized_by(connection)
-        )
-    return Answered(id_, said, unit, len(pairs))
+        connection.execute(text("SELECT check_may_look(:what)"), {"what": _WHAT})
+        yield connection
+
+
+def _planned(store: Store, plan: Plan) -> Plan:
+    """The plan. Raises InputError for two districts, NotAllowed where whoever is signed in may not see all of it."""
+    _geometry(store, sorted({passage.camera for pair in plan.pairs for passage in pair}))
+    check_authorized(store, plan.unit, _WHAT)
+    return plan
 
 
 def _opinion(id_: UUID, one: Passage, other: Passage, said: Said, way: Way, who: str) -> Opinion:
     low, high = sorted((one, other), key=lambda passage: passage.name)
-    unit = _above({one.camera, other.camera})
+    unit = unit_above({one.camera, other.camera})
     return Opinion((low.name, high.name), (low.key, high.key), unit, id_, datetime.now(UTC), who, said, way)
 
 
-def _above(cameras: set[str]) -> str:
+def unit_above(cameras: set[str]) -> str:
     """The lowest unit above all these cameras; they are of one district."""
     unit = parent_of(min(cameras))
     while unit is not None and not all(camera.startswith(f"{unit}/") for camera in cameras):

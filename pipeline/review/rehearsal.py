@@ -1,0 +1,133 @@
+"""What an answer, or its undo, would change: the resolve itself, in one transaction that is rolled back."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
+from uuid import UUID, uuid4
+
+from sqlalchemy import Connection, text
+
+from pipeline.city import watermarks
+from pipeline.city.units import read_city
+from pipeline.governance.audit import Action
+from pipeline.governance.deciding import actor_of
+from pipeline.governance.doors import check_authorized
+from pipeline.registry import ModelRow
+from pipeline.resolve.constraints import Opinion, read_opinions, tracklets_of
+from pipeline.resolve.unit import resolve_held
+from pipeline.review.answers import Plan, check_plan
+from pipeline.review.changes import Change, Group, read_changes
+from pipeline.store import Store
+from pipeline.store.locks import unit_locks
+from reid_core.serving.core import ReIDCore
+from schemas.errors import InputError
+from schemas.levels import UPWARD, Level, is_within, level_of
+from schemas.parameters import Period
+
+#: How far a rehearsal goes on from the first window concerned.
+REACH = timedelta(days=1)
+
+#: What reviewers would say of the district, and what of it is new or goes.
+_Find = Callable[[Connection, str], tuple[list[Opinion], list[Opinion]]]
+
+_FIRST = text("SELECT id, window_start FROM identity WHERE id = ANY(:ids)")
+
+
+class _Trial(Store):
+    """A store all of whose transactions as the program are one."""
+
+    def __init__(self, store: Store, connection: Connection) -> None:
+        vars(self).update(vars(store))
+        self.looked_at_growth_s = math.inf  # nothing is analyzed
+        self._connection = connection
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        yield self._connection
+
+
+def rehearse(store: Store, core: ReIDCore, model: ModelRow, plan: Plan, *, reviewer: str) -> list[Change]:
+    """What would change in the district within REACH if the plan were said and everything resolved; nothing is kept.
+
+    Waits for resolves of the district, and they for it. Only what whoever is signed in may see is told. Raises as
+    `give`.
+    """
+    return _rehearsed(store, core, model, plan.unit, lambda c, who: _planned(store, c, plan, who), reviewer)
+
+
+def rehearse_undo(store: Store, core: ReIDCore, model: ModelRow, answer: UUID, unit: str) -> list[Change]:
+    """The same for the undo of an answer about `unit`."""
+
+    def without(connection: Connection, _: str) -> tuple[list[Opinion], list[Opinion]]:
+        every = read_opinions(connection, unit.partition("/")[0])
+        return [one for one in every if one.answer != answer], [one for one in every if one.answer == answer]
+
+    return _rehearsed(store, core, model, unit, without, "")
+
+
+def _planned(store: Store, connection: Connection, plan: Plan, who: str) -> tuple[list[Opinion], list[Opinion]]:
+    id_ = uuid4()
+    every = check_plan(store, connection, plan, id_, who)
+    return every, [one for one in every if one.answer == id_]
+
+
+class _Over(Exception):
+    """Ends the trial, whose transaction is rolled back by it."""
+
+
+def _rehearsed(store: Store, core: ReIDCore, model: ModelRow, unit: str, find: _Find, reviewer: str) -> list[Change]:
+    check_authorized(store, unit, "a review", Action.REVIEW_SHOW)
+    with store.signed_in() as connection:
+        who = actor_of(store, connection, reviewer)
+    above = [one.code for one in read_city(store).units if is_within(unit, one.code)]
+    units = sorted(above, key=lambda code: UPWARD.index(level_of(code)))
+    assert level_of(units[0]) is not Level.CAMERA, "answers are about what lies above cameras"
+    found: list[Change] = []
+    with suppress(_Over), unit_locks(store, units), store.begin() as connection:
+        trial = _Trial(store, connection)
+        opinions, concerned = find(connection, who)
+        start = _first_window(connection, concerned)
+        since: datetime = connection.execute(text("SELECT now()")).scalar_one()
+        watermarks.mark_all(connection, dict.fromkeys(units, start))
+        for code in units:
+            resolve_held(
+                trial,
+                core,
+                model,
+                code,
+                settings=store.settings.association,
+                period=Period(to_time=start + REACH),
+                opinions=opinions,
+            )
+        found = read_changes(connection, units[-1], since)
+        raise _Over
+    return _seen(store, found)
+
+
+def _first_window(connection: Connection, concerned: Sequence[Opinion]) -> datetime:
+    """The first window in which both passages of a pair can be compared. Raises InputError where none is left."""
+    names = tracklets_of(connection, concerned)
+    first: dict[bytes, datetime] = {}
+    for row in connection.execute(_FIRST, {"ids": sorted(names)}) if names else ():
+        for name in names[row.id]:
+            first[name] = min(row.window_start, first.get(name, row.window_start))
+    starts = [max(first[a], first[b]) for a, b in (one.pair for one in concerned) if a in first and b in first]
+    if not starts:
+        raise InputError("none of these passages is there any more")
+    return min(starts)
+
+
+def _seen(store: Store, changes: Sequence[Change]) -> list[Change]:
+    """The changes, with those tracklets that whoever is signed in may see."""
+    ids = sorted({t for one in changes for group in (*one.before, *one.after) for t in group.tracklets})
+    with store.signed_in() as connection:
+        query = text("SELECT id FROM identity WHERE id = ANY(:ids)")
+        seen = set(connection.execute(query, {"ids": ids}).scalars()) if ids else set()
+
+    def of(groups: Sequence[Group]) -> tuple[Group, ...]:
+        kept = [Group(g.persistent_id, tuple(t for t in g.tracklets if t in seen)) for g in groups]
+        return tuple(group for group in kept if group.tracklets)
+
+    found = [Change(of(one.before), of(one.after)) for one in changes]
+    return [one for one in found if one.before and one.after]
