@@ -229,8 +229,13 @@ def passage_of(connection: Connection, name: str) -> Passage:
 
 def passages_of(connection: Connection, tracklets: Sequence[int]) -> list[Passage]:
     """Those of the tracklets of now that may be seen and have a crop, by key. tracklets: ids."""
+    return list(passages_by_id(connection, tracklets).values())
+
+
+def passages_by_id(connection: Connection, tracklets: Sequence[int]) -> dict[int, Passage]:
+    """The same by id."""
     rows = connection.execute(_BY_ID, {"ids": list(tracklets), "most": len(tracklets)}).all()
-    return [_passage(row) for row in rows if row.crop is not None]
+    return {row.id: _passage(row) for row in rows if row.crop is not None}
 
 
 def _passage(row: Row[Any]) -> Passage:
