@@ -40,6 +40,7 @@ from urban_reid.commands import (
     reproduce,
     resolve,
     retention,
+    review,
     score,
     search,
     simulate,
@@ -62,6 +63,7 @@ PANELS: dict[str, dict[str, ModuleType]] = {
         "search": search,
         "report": report,
         "identities": identities,
+        "review": review,
         "pictures": pictures,
         "score": score,
     },
@@ -104,6 +106,7 @@ _GROUPS = (
     pictures,
     purposes,
     retention,
+    review,
     tokens,
 )
 

@@ -40,7 +40,7 @@ _PASSAGE = (
 _BY_KEY = text(_PASSAGE.format(which="i.key >= :low AND i.key <= :high"))
 _BY_ID = text(_PASSAGE.format(which="i.id = ANY(:ids)"))
 _ANSWER = text(
-    "SELECT a.id, a.said, a.way, (SELECT unit FROM review_pair p WHERE p.answer_id = a.id LIMIT 1) AS unit, "
+    "SELECT a.id, a.at, a.said, a.way, (SELECT unit FROM review_pair p WHERE p.answer_id = a.id LIMIT 1) AS unit, "
     "EXISTS (SELECT FROM review_undo u WHERE u.answer_id = a.id) AS undone FROM review_answer a "
     "WHERE starts_with(a.id::text, :id) ORDER BY a.id LIMIT 2"
 )
@@ -193,15 +193,9 @@ def undo(store: Store, answer_id: str, *, reviewer: str, reason: str) -> Answere
 
     Raises InputError where there is none, or it was undone before; NotAllowed.
     """
-    with _looking(store) as connection:
-        rows = connection.execute(_ANSWER, {"id": answer_id.lower()}).all() if len(answer_id) >= 4 else []
-        if len(rows) != 1:
-            many = "more than one answer's id begins" if rows else "no answer's id of four or more digits begins"
-            raise InputError(f"{many} with {answer_id[:40]!r}; `urban-reid review list --answers` shows them")
-        (row,) = rows
+    row = find_answer(store, answer_id)
     if row.undone:
         raise InputError(f"answer {row.id} was undone before")
-    check_authorized(store, row.unit, _WHAT)
     with deciding(store, _WHAT) as connection:
         who = actor_of(store, connection, reviewer)
         sql = "INSERT INTO review_undo (answer_id, reviewer, reason) VALUES (:id, :who, :reason)"
@@ -209,6 +203,20 @@ def undo(store: Store, answer_id: str, *, reviewer: str, reason: str) -> Answere
         details = {"answer": str(row.id)} | authorized_by(connection)
         audit(connection, who, Action.REVIEW_UNDO, unit=row.unit, reason=reason, details=details)
     return Answered(row.id, Said(row.said), row.unit, 0)
+
+
+def find_answer(store: Store, answer_id: str) -> Row[Any]:
+    """An answer (id, at, said, way, unit, undone) by its id, or by four or more of its first digits.
+
+    Raises InputError where there is none that may be seen; NotAllowed.
+    """
+    with _looking(store) as connection:
+        rows = connection.execute(_ANSWER, {"id": answer_id.lower()}).all() if len(answer_id) >= 4 else []
+    if len(rows) != 1:
+        many = "more than one answer's id begins" if rows else "no answer's id of four or more digits begins"
+        raise InputError(f"{many} with {answer_id[:40]!r}; `urban-reid review list --answers` shows them")
+    check_authorized(store, rows[0].unit, _WHAT)
+    return rows[0]
 
 
 def passage_of(connection: Connection, name: str) -> Passage:
