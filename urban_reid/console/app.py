@@ -11,7 +11,17 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from pipeline.store import Store
 from schemas.errors import NotAllowed, UrbanReidError, UsageError
-from urban_reid.console import auditing, cameras, casework, comparing, engineering, looking, overview, signing_in
+from urban_reid.console import (
+    auditing,
+    cameras,
+    casework,
+    comparing,
+    engineering,
+    looking,
+    overview,
+    reviewing,
+    signing_in,
+)
 from urban_reid.console.api import make_api
 from urban_reid.console.beside import counting, judging
 from urban_reid.console.context import Console, SignInNeeded
@@ -66,7 +76,7 @@ def make_app(store: Store, hosts: list[str]) -> FastAPI:
         Trials(store.settings),
         Switching(),
     )
-    for part in (signing_in, overview, looking, comparing, casework, cameras, engineering, auditing):
+    for part in (signing_in, overview, looking, comparing, reviewing, casework, cameras, engineering, auditing):
         app.include_router(part.routes)
 
     app.mount("/api", make_api(app.state.console))

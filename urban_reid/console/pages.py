@@ -28,6 +28,7 @@ STATIC = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg"
 _MENU = (
     ("/", "Overview", "overview"),
     ("/search", "Search", "search"),
+    ("/review", "Review", "review"),
     ("/cases", "Cases", "cases"),
     ("/leads", "Leads", "leads"),
     ("/cameras", "Cameras", "cameras"),

@@ -26,3 +26,9 @@ setInterval(() => {
     if (!document.hidden) { picture.src = picture.src.split("?")[0] + "?" + Date.now(); }
   }
 }, 20000);
+// One key for what a page offers most: the letter stands beside its button, which works without this file.
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || event.target.closest("input, textarea, select")) { return; }
+  const offered = document.querySelector(`[data-key="${CSS.escape(event.key.toLowerCase())}"]`);
+  if (offered) { event.preventDefault(); offered.click(); }
+});
