@@ -112,19 +112,28 @@ BEGIN
 END $$;
 CREATE TRIGGER review_pair_rules BEFORE INSERT ON review_pair FOR EACH ROW EXECUTE FUNCTION review_pair_rules();
 
--- Marks what an answer is about: in each unit that can join both, the windows from the one that sees the later on.
+-- Marks what an answer is about, and all that it may say of others: in each unit above two of these passages, the
+-- windows from the one on in which the second of them was seen.
 CREATE FUNCTION mark_review(answers uuid[]) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    WITH RECURSIVE side AS (
+        SELECT left_crop AS crop, left_key AS key, answer_id, right_crop AS other FROM public.review_pair
+        UNION ALL SELECT right_crop, right_key, answer_id, left_crop FROM public.review_pair
+    ), reached (crop) AS (
+        SELECT s.crop FROM side AS s WHERE s.answer_id = ANY(answers)
+        UNION SELECT s.other FROM reached AS r JOIN side AS s ON s.crop = r.crop
+    ), seen AS (
+        SELECT s.crop, min(i.unit) AS camera, min(i.window_start) AS at
+        FROM side AS s JOIN reached AS r ON r.crop = s.crop JOIN public.identity AS i ON i.level = 'camera' AND (
+            i.key = s.key OR i.id IN (SELECT m.identity_id FROM public.identity_member AS m
+                JOIN public.crop AS c ON c.id = m.crop_id WHERE c.key = s.crop))
+        GROUP BY s.crop
+    )
     INSERT INTO public.watermark (unit, dirty_from, version)
-    SELECT u.code, min(greatest(l.at, r.at)), 1 FROM public.review_pair AS p
-    JOIN public.urban_unit AS u ON p.unit = u.code OR starts_with(p.unit, u.code || '/')
-    CROSS JOIN LATERAL (SELECT min(i.window_start) AS at FROM public.identity AS i WHERE i.level = 'camera' AND (
-        i.key = p.left_key OR i.id IN (SELECT m.identity_id FROM public.identity_member AS m
-            JOIN public.crop AS c ON c.id = m.crop_id WHERE c.key = p.left_crop))) AS l
-    CROSS JOIN LATERAL (SELECT min(i.window_start) AS at FROM public.identity AS i WHERE i.level = 'camera' AND (
-        i.key = p.right_key OR i.id IN (SELECT m.identity_id FROM public.identity_member AS m
-            JOIN public.crop AS c ON c.id = m.crop_id WHERE c.key = p.right_crop))) AS r
-    WHERE p.answer_id = ANY(answers) AND l.at IS NOT NULL AND r.at IS NOT NULL GROUP BY u.code ORDER BY u.code
+    SELECT code, at, 1 FROM (
+        SELECT u.code, s.at, row_number() OVER (PARTITION BY u.code ORDER BY s.at) AS place
+        FROM seen AS s JOIN public.urban_unit AS u ON starts_with(s.camera, u.code || '/')) AS above
+    WHERE place = 2 ORDER BY code
     ON CONFLICT (unit) DO UPDATE SET dirty_from = least(watermark.dirty_from, excluded.dirty_from),
         version = watermark.version + 1
 $$;

@@ -8,6 +8,7 @@ holds.
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import combinations
 from uuid import UUID
 
 from sqlalchemy import Connection, text
@@ -28,10 +29,11 @@ _OPINIONS = text(
 )
 # Every version of the tracklets; that of the key where its crops have gone by age.
 _TRACKLETS = text(
-    "SELECT i.id, n.crop FROM unnest(CAST(:crops AS bytea[])) AS n (crop) JOIN crop c ON c.key = n.crop "
+    "WITH n (crop, key) AS (SELECT * FROM unnest(CAST(:crops AS bytea[]), CAST(:keys AS bytea[]))) "
+    "SELECT i.id, n.crop, i.unit, i.window_start FROM n JOIN crop c ON c.key = n.crop "
     "JOIN identity_member m ON m.crop_id = c.id JOIN identity i ON i.id = m.identity_id WHERE i.level = 'camera' "
-    "UNION SELECT i.id, n.crop FROM unnest(CAST(:crops AS bytea[]), CAST(:keys AS bytea[])) AS n (crop, key) "
-    "JOIN identity i ON i.key = n.key WHERE i.level = 'camera' ORDER BY 1, 2"
+    "UNION SELECT i.id, n.crop, i.unit, i.window_start FROM n JOIN identity i ON i.key = n.key "
+    "WHERE i.level = 'camera' ORDER BY 1, 2"
 )
 
 
@@ -81,14 +83,50 @@ def votes(opinions: Iterable[Opinion]) -> dict[Pair, int]:
     return found
 
 
+@dataclass(frozen=True)
+class Version:
+    """A version of the tracklet that a passage is."""
+
+    id: int
+    name: bytes  # of the passage
+    camera: str
+    window: datetime
+
+
+def versions_of(connection: Connection, opinions: Iterable[Opinion]) -> list[Version]:
+    """Every version of the tracklets that the opinions are about, by id."""
+    sides = sorted({side for one in opinions for side in zip(one.pair, one.keys, strict=True)})
+    asked = {"crops": [crop for crop, _ in sides], "keys": [key for _, key in sides]}
+    rows = connection.execute(_TRACKLETS, asked).all() if sides else []
+    return [Version(row.id, bytes(row.crop), row.unit, row.window_start) for row in rows]
+
+
 def tracklets_of(connection: Connection, opinions: Iterable[Opinion]) -> dict[int, list[bytes]]:
     """The names of the passages that each version of a tracklet is of, by its id."""
-    sides = sorted({side for one in opinions for side in zip(one.pair, one.keys, strict=True)})
     names: dict[int, list[bytes]] = {}
-    asked = {"crops": [crop for crop, _ in sides], "keys": [key for _, key in sides]}
-    for row in connection.execute(_TRACKLETS, asked) if sides else ():
-        names.setdefault(row.id, []).append(bytes(row.crop))
+    for one in versions_of(connection, opinions):
+        names.setdefault(one.id, []).append(one.name)
     return names
+
+
+def implied(opinions: Iterable[Opinion]) -> tuple[set[Pair], set[Pair]]:
+    """What most reviewers say, with all that follows: pairs of one person, and pairs of two.
+
+    Whoever is one with a passage is one with all that it is one with, and not whom one of them is not.
+    """
+    held = votes(opinions)
+    people: dict[bytes, frozenset[bytes]] = {}
+    for pair, vote in held.items():
+        if vote > 0:
+            together = frozenset(pair).union(*(people.get(name, frozenset()) for name in pair))
+            people |= dict.fromkeys(together, together)
+    must = {pair for person in people.values() for pair in combinations(sorted(person), 2)}
+    cannot: set[Pair] = set()
+    for pair, vote in held.items():
+        if vote < 0:
+            sides = [people.get(name, frozenset({name})) for name in pair]
+            cannot |= {(min(a, b), max(a, b)) for a in sides[0] for b in sides[1] if a != b}
+    return must, cannot
 
 
 @dataclass(frozen=True)
@@ -141,13 +179,17 @@ class Constraints(Bound):
 
 
 def read_constraints(connection: Connection, unit: str, opinions: Iterable[Opinion] | None = None) -> Constraints:
-    """What holds in a unit above the cameras, in a fixed order. opinions: instead of those that are stored."""
+    """What holds in a unit above the cameras, in a fixed order. opinions: of its district, instead of what is stored.
+
+    What is said of passages in several units of the district may say something of two within this one.
+    """
     if opinions is None:
-        opinions = read_opinions(connection, unit)
-    opinions = [one for one in opinions if is_within(one.unit, unit)]
-    held = sorted(votes(opinions).items())
-    return Constraints(
-        tuple(pair for pair, vote in held if vote > 0),
-        tuple(pair for pair, vote in held if vote < 0),
-        tracklets_of(connection, opinions),
-    )
+        opinions = read_opinions(connection, unit.partition("/")[0])
+    opinions = list(opinions)
+    versions = [one for one in versions_of(connection, opinions) if is_within(one.camera, unit)]
+    here = {one.name for one in versions}
+    names: dict[int, list[bytes]] = {}
+    for one in versions:
+        names.setdefault(one.id, []).append(one.name)
+    must, cannot = ({pair for pair in pairs if here.issuperset(pair)} for pairs in implied(opinions))
+    return Constraints(tuple(sorted(must)), tuple(sorted(cannot)), names)

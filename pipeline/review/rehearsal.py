@@ -14,7 +14,7 @@ from pipeline.governance.audit import Action
 from pipeline.governance.deciding import actor_of
 from pipeline.governance.doors import check_authorized
 from pipeline.registry import ModelRow
-from pipeline.resolve.constraints import Opinion, read_opinions, tracklets_of
+from pipeline.resolve.constraints import Opinion, read_opinions, versions_of
 from pipeline.resolve.unit import resolve_held
 from pipeline.review.answers import Plan, check_plan
 from pipeline.review.changes import Change, Group, read_changes
@@ -30,8 +30,6 @@ REACH = timedelta(days=1)
 
 #: What reviewers would say of the district, and what of it is new or goes.
 _Find = Callable[[Connection, str], tuple[list[Opinion], list[Opinion]]]
-
-_FIRST = text("SELECT id, window_start FROM identity WHERE id = ANY(:ids)")
 
 
 class _Trial(Store):
@@ -78,44 +76,55 @@ class _Over(Exception):
 
 def _rehearsed(store: Store, core: ReIDCore, model: ModelRow, unit: str, find: _Find, reviewer: str) -> list[Change]:
     check_authorized(store, unit, "a review", Action.REVIEW_SHOW)
+    district = unit.partition("/")[0]
     with store.signed_in() as connection:
         who = actor_of(store, connection, reviewer)
-    above = [one.code for one in read_city(store).units if is_within(unit, one.code)]
-    units = sorted(above, key=lambda code: UPWARD.index(level_of(code)))
-    assert level_of(units[0]) is not Level.CAMERA, "answers are about what lies above cameras"
+    codes = [one.code for one in read_city(store).units if is_within(one.code, district)]
+    codes = [code for code in codes if level_of(code) is not Level.CAMERA]
     found: list[Change] = []
-    with suppress(_Over), unit_locks(store, units), store.begin() as connection:
+    with suppress(_Over), unit_locks(store, codes), store.begin() as connection:
         trial = _Trial(store, connection)
         opinions, concerned = find(connection, who)
-        start = _first_window(connection, concerned)
+        starts = _starts(connection, codes, [*opinions, *concerned], concerned)
         since: datetime = connection.execute(text("SELECT now()")).scalar_one()
-        watermarks.mark_all(connection, dict.fromkeys(units, start))
-        for code in units:
+        watermarks.mark_all(connection, starts)
+        until = starts[district] + REACH
+        for code in sorted(starts, key=lambda code: UPWARD.index(level_of(code))):
             resolve_held(
                 trial,
                 core,
                 model,
                 code,
                 settings=store.settings.association,
-                period=Period(to_time=start + REACH),
+                period=Period(to_time=until),
                 opinions=opinions,
             )
-        found = read_changes(connection, units[-1], since)
+        found = read_changes(connection, district, since)
         raise _Over
     return _seen(store, found)
 
 
-def _first_window(connection: Connection, concerned: Sequence[Opinion]) -> datetime:
-    """The first window in which both passages of a pair can be compared. Raises InputError where none is left."""
-    names = tracklets_of(connection, concerned)
-    first: dict[bytes, datetime] = {}
-    for row in connection.execute(_FIRST, {"ids": sorted(names)}) if names else ():
-        for name in names[row.id]:
-            first[name] = min(row.window_start, first.get(name, row.window_start))
-    starts = [max(first[a], first[b]) for a, b in (one.pair for one in concerned) if a in first and b in first]
+def _starts(
+    connection: Connection, codes: Sequence[str], every: Sequence[Opinion], concerned: Sequence[Opinion]
+) -> dict[str, datetime]:
+    """From which window on each unit may decide otherwise, as `mark_review` in the database marks them.
+
+    Raises InputError where nothing is left of what the opinions `concerned` are about.
+    """
+    reached = {name for one in concerned for name in one.pair}
+    while more := {name for one in every if reached & {*one.pair} for name in one.pair} - reached:
+        reached |= more
+    first: dict[bytes, tuple[datetime, str]] = {}
+    for one in versions_of(connection, [one for one in every if {*one.pair} <= reached]):
+        first[one.name] = min((one.window, one.camera), first.get(one.name, (one.window, one.camera)))
+    starts: dict[str, datetime] = {}
+    for code in codes:
+        windows = sorted(window for window, camera in first.values() if is_within(camera, code))
+        if len(windows) > 1:
+            starts[code] = windows[1]
     if not starts:
         raise InputError("none of these passages is there any more")
-    return min(starts)
+    return starts
 
 
 def _seen(store: Store, changes: Sequence[Change]) -> list[Change]:

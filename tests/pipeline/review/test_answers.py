@@ -281,3 +281,13 @@ def test_in_a_live_home_an_answer_needs_an_authorization_and_is_its_accounts(
     people.as_("cleo")
     with pytest.raises(NotAllowed):
         undo(store, str(given.id), reviewer="cleo", reason="no")
+
+
+def test_what_follows_from_answers_together_binds_below_them(store: Store) -> None:
+    """3, at another building, is 0 and is not 2: so 0 and 2, whom the first building joined, are two."""
+    town = resolved(store, *TWO)
+    say(town, 0, 3, SAME)
+    say(town, 2, 3, DIFFERENT)
+    town.resolve()
+    assert groups(town, "d1/s1/b1") == {frozenset({0}), frozenset({1}), frozenset({2})}
+    assert groups(town) == {frozenset({0, 1, 3}), frozenset({2})}
