@@ -183,7 +183,8 @@ def learn_from(
             on_step(f"{level.value}: {result}")
             below = {code: rehearsal.resolve(code, below, None).versions for code in of_level}
             continue
-        lowest = max((one.join_log_odds for one in found.values()), default=OPERATING_POINTS[0])
+        chosen = [one.join_log_odds for its, one in found.items() if its not in why_not]
+        lowest = max([result.calibration.join_log_odds, *chosen])
         points = [point for point in OPERATING_POINTS if point >= lowest]
         guess, resolved, joins = _at_lowest_point(rehearsal, of_level, below, guess, points, max_false_merge_rate)
         wrong = keeps_rate(guess, joins, max_false_merge_rate)[1]

@@ -46,6 +46,9 @@ MIN_GAIN = 6.0
 #: Of a level with fewer pairs than MIN_COMPARED: the share of one person's pairs where no level below has one (of one
 #: above it is half of the one below: 0.032, 0.019 and 0.010 in rendered cities), and the error of its log-odds.
 _PRIOR_SHARE, _PRIOR_ERROR = 0.01, 1.0
+#: Its joins are too few to choose an operating point by, so each of them is as sure as all together must be elsewhere:
+#: from probabilities of 0.95 on, if the log-odds are off by that error.
+_PRIOR_POINT = 4.0
 _BOOTSTRAPS = 16
 #: Of the joins this part of the share is wrong that the probabilities of their pairs state: a join is the nearest of
 #: several, and in a group the mean of its pairs. Measured with truth: 0.2 to 0.5 (docs/experiments.md, 16).
@@ -62,7 +65,7 @@ _REVIEW_BAND = 1.0
 
 @dataclass(frozen=True)
 class LevelFit:
-    """A level's calibration, at the lowest operating point, and the estimate that it was fitted to."""
+    """A level's calibration, at the lowest operating point to choose from, and the estimate that it was fitted to."""
 
     calibration: LevelCalibration
     estimate: Estimate
@@ -186,8 +189,8 @@ def _prior_fit(
         terms=rounded(shifted(terms, float(logit(share)))),
         transit=times,
         learned=None if others.below is None else others.below.calibration.learned,
-        join_log_odds=OPERATING_POINTS[0],
-        review_log_odds=OPERATING_POINTS[0] - _REVIEW_BAND,
+        join_log_odds=_PRIOR_POINT,
+        review_log_odds=_PRIOR_POINT - _REVIEW_BAND,
         fitted_on=f"{why}, so what was known before; {source}"[:500],
         pairs=int(compared.sum()),
         positives=round(float(probability[compared].sum())),

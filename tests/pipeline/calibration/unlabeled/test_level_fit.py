@@ -70,6 +70,7 @@ def test_a_level_with_few_pairs_takes_what_is_known_and_says_so() -> None:
     assert isinstance(of_below, LevelFit) and "of the level below" in of_below.why_prior
     for found, one_person in ((of_model, 0.45), (of_below, 0.7)):
         terms, transit = found.calibration.terms, found.estimate.transit
+        assert found.calibration.join_log_odds == 4.0  # from the lowest point on a quarter of the next joins was wrong
         two = few.left_child != few.right_child
         # As near as one person is, and as far as strangers are; returns to one camera are four log-odds less.
         assert appearance_log_odds(terms, one_person) > 1.0 and appearance_log_odds(terms, 1.25) < -4.0
