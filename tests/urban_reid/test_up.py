@@ -225,7 +225,9 @@ def test_up_with_a_prefect_server_that_the_user_supplies(settings: Settings, hom
         )
         try:
             assert up.stdout is not None
-            assert json.loads(up.stdout.readline() or json.dumps(up.communicate()))["url"] == theirs.ui_url
+            said = up.stdout.readline()
+            assert said, up.communicate()[1]
+            assert json.loads(said)["url"] == theirs.ui_url
             up.send_signal(signal.SIGTERM)
             assert up.wait(PATIENCE_S) == 0
             assert theirs.wait() and not (settings.home / "prefect" / "server.json").exists()
