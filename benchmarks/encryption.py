@@ -1,6 +1,6 @@
 """What encryption of pictures costs: ingest, resolve and searches of one city, with and without, in turns.
 
-    python -m benchmarks.encryption [--people 4] [--rounds 20]
+    python -m benchmarks.encryption [--people 4] [--rounds 15]
 
 Without: pictures are stored and checked by their SHA-256, as version 0.2 did. Each round takes the same crops into an
 empty store, resolves them (features first), searches for 10 of the pictures as uploaded ones, and reads all pictures;
@@ -65,7 +65,7 @@ class PlainStore(CropStore):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--people", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=15)
     given = parser.parse_args()
     with home() as folder:
         write_city(simulate_city(1, cameras=8, people=given.people), folder / "city")
