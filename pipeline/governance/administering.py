@@ -136,7 +136,8 @@ def write_grant(
     values = {"account": account, "role": role, "unit": unit, "from": from_time, "to": to_time, "actor": actor}
     connection.execute(_GRANT, values)
     period = {"from": from_time and from_time.isoformat(), "to": to_time and to_time.isoformat()}
-    audit(connection, actor, Action.ACCOUNT_GRANT, unit=unit or None, details={"account": name, "role": role, **period})
+    details = {"account": name, "role": role, "given_by": actor, **period}
+    audit(connection, actor, Action.ACCOUNT_GRANT, unit=unit or None, details=details)
 
 
 def write_password(connection: Connection, actor: str, account: int, name: str, hashed: str) -> None:

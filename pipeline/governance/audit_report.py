@@ -35,6 +35,11 @@ _EXPORTS = text(
     "SELECT a.at, a.actor, a.action, coalesce(a.unit, '') AS unit FROM audit a "
     f"WHERE (a.action = ANY(:exports) OR a.action LIKE '%.erase' OR a.action LIKE 'erase.%') AND {_IN} ORDER BY a.id"
 )
+_ACCOUNTS = text(
+    "SELECT a.at, a.actor, a.action, coalesce(a.details ->> 'account', '') AS account, "
+    "coalesce(a.details ->> 'role', '') AS role, coalesce(a.details ->> 'given_by', '') AS given_by FROM audit a "
+    f"WHERE a.action LIKE 'account.%' AND {_IN} ORDER BY a.id"
+)
 _SEARCH_SPELLINGS = [Action.SEARCH_START.value, "search"]
 _EXPORT_ACTIONS = ["report", *(action.value for action in LEAVING)]
 
@@ -76,6 +81,18 @@ class Left:
 
 
 @dataclass(frozen=True)
+class AccountChange:
+    """A change of an account. given_by: of a role: one administrator, or the two who agreed on it."""
+
+    at: datetime
+    actor: str
+    action: str
+    account: str
+    role: str
+    given_by: str
+
+
+@dataclass(frozen=True)
 class Period:
     """What the audit says of [start, end); None: from its first row, to its last."""
 
@@ -85,6 +102,7 @@ class Period:
     refusals: tuple[Refusals, ...]
     actions: tuple[Counted, ...]
     left: tuple[Left, ...]
+    accounts: tuple[AccountChange, ...]
 
     def counts(self) -> dict[str, dict[str, object]]:
         """By year: searches in all and by purpose, refusals, and rows by action. Nothing says who or where."""
@@ -103,7 +121,8 @@ class Period:
 
     def as_json(self) -> dict[str, object]:
         rows: Mapping[str, tuple[object, ...]] = {
-            "searches": self.searches, "refusals": self.refusals, "actions": self.actions, "left": self.left
+            "searches": self.searches, "refusals": self.refusals, "actions": self.actions, "left": self.left,
+            "accounts": self.accounts,
         }  # fmt: skip
         ends = {"from": self.start and self.start.isoformat(), "to": self.end and self.end.isoformat()}
         listed = {name: [_plain(one) for one in found] for name, found in rows.items()}
@@ -128,6 +147,9 @@ class Period:
             *_table("Exports, reports, pictures with faces, leads, backups and erasures",
                     ("time", "who", "what", "unit"),
                     [(f"{one.at:%Y-%m-%d %H:%M:%S}", one.actor, one.action, one.unit) for one in self.left]),
+            *_table("Accounts", ("time", "who", "what", "account", "role", "given by"),
+                    [(f"{one.at:%Y-%m-%d %H:%M:%S}", one.actor, one.action, one.account, one.role, one.given_by)
+                     for one in self.accounts]),
             *_table("All that was done", ("action", *years),
                     [(name, *(by_action.get((name, year), 0) for year in years))
                      for name in sorted({one.action for one in self.actions})]),
@@ -164,6 +186,7 @@ def _read(connection: Connection, start: datetime | None, end: datetime | None) 
         tuple(Refusals(**row._mapping) for row in refusals),
         tuple(Counted(**row._mapping) for row in actions),
         tuple(Left(**row._mapping) for row in left),
+        tuple(AccountChange(**row._mapping) for row in connection.execute(_ACCOUNTS, within)),
     )
 
 

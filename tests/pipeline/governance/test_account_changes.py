@@ -14,6 +14,7 @@ from pipeline.governance.accounts import (
     set_password,
 )
 from pipeline.governance.audit import Action, read_audit
+from pipeline.governance.audit_report import report
 from pipeline.governance.sessions import sign_in
 from pipeline.store import Store, embedded
 from schemas.errors import InputError, NotAllowed
@@ -62,6 +63,10 @@ def test_a_role_holds_once_another_administrator_agrees(people: Store) -> None:
         agree(people, change)
     sign_in(people, "ida", PASSWORD)
     become(people, "cleo")
+    roles_given = [one for one in report(people, None, None).accounts if one.action == Action.ACCOUNT_GRANT]
+    last = (roles_given[-1].account, roles_given[-1].role, roles_given[-1].given_by)
+    assert last == ("ida", "supervisor", "zoe and eve")
+    assert "| eve | account.grant | ida | supervisor | zoe and eve |" in report(people, None, None).page()
     with people.signed_in() as connection:
         said = [(row.actor, row.action) for row in read_audit(connection) if row.details.get("account") == "ida"]
     assert said == [
