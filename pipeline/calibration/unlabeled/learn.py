@@ -192,7 +192,7 @@ def learn_from(
             why_not[level] = result.why_prior
         distances = np.concatenate([one.distances for one in resolved.values()])
         found[level] = guess.model_copy(update={"decisions": profile(distances) if len(distances) else None})
-        fit = LevelFit(guess, result.estimate)
+        fit = LevelFit(guess, result.estimate, result.why_prior)
         on_step(
             f"{level.value}: about {guess.positives} of {guess.pairs} compared pairs are one person; "
             f"{len(joins)} joins from log-odds {guess.join_log_odds:+.1f}, about {wrong:.1%} of them wrong"

@@ -163,7 +163,8 @@ def _prior_fit(
     go from one child to another.
     """
     compared = pairs.shortlisted & ~pairs.different
-    if not (compared & (pairs.left_child != pairs.right_child)).any():
+    by_prior = others.below is not None and others.below.why_prior  # a guess about a guess joined strangers
+    if by_prior or not (compared & (pairs.left_child != pairs.right_child)).any():
         return why
     strangers = others.strangers(rows)
     one = others.one_person(strangers)

@@ -68,6 +68,8 @@ def test_a_level_with_few_pairs_takes_what_is_known_and_says_so() -> None:
     children = ["b/1", "b/2"]
     of_below = fit_unlabeled(Level.STREET, few, None, children, 900.0, 0.4, below, None, "a test")
     assert isinstance(of_below, LevelFit) and "of the level below" in of_below.why_prior
+    guess = fit_unlabeled(Level.DISTRICT, few, None, children, 900.0, 0.4, of_below, None, "a test")
+    assert guess == "only 44 pairs of two streets to compare"
     for found, one_person in ((of_model, 0.45), (of_below, 0.7)):
         terms, transit = found.calibration.terms, found.estimate.transit
         assert found.calibration.join_log_odds == 4.0  # from the lowest point on a quarter of the next joins was wrong
