@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -27,9 +28,17 @@ def new_home() -> Path:
 
 
 def remove_home(home: Path) -> None:
-    """Ends the Prefect server that still runs for a data directory, if there is one, and removes the directory."""
+    """Ends the Prefect server that still runs for a data directory, if there is one, and removes the directory.
+
+    A program of a test that was ended may write a last file meanwhile, so it is removed again for a while.
+    """
     if (home / "prefect").is_dir():
         PrefectServer(Settings(home=home)).stop()
+    for _ in range(100):
+        shutil.rmtree(home, ignore_errors=True)
+        if not home.exists():
+            return
+        time.sleep(0.1)
     shutil.rmtree(home)
 
 
