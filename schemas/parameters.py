@@ -1,7 +1,7 @@
 """Parameters and results of flow runs: ids, codes and times; never pictures, vectors, paths or addresses."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
 from typing import Annotated, Literal, Self
 from uuid import UUID
 
@@ -9,7 +9,7 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, fiel
 
 from schemas.cards import Baseline
 from schemas.feeds import Outage
-from schemas.levels import Code
+from schemas.levels import Code, is_within
 from schemas.settings import Frozen
 from schemas.text import Line, Text
 
@@ -56,12 +56,26 @@ class ResolveParameters(Period):
     unit: Code = Field(title="Unit", description="code such as d1 or d1/s1")
 
 
+CropKey = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
 class SearchParameters(Period):
     """A search in one unit, with the key of a stored crop or the id of an uploaded probe picture."""
 
     unit: Code = Field(title="Unit", description="code such as d1 or d1/s1")
     crop_key: str | None = Field(None, title="Crop key", pattern=r"^[0-9a-f]{64}$", description="64 hex digits")
     probe_id: UUID | None = Field(None, title="Probe id", description="of an uploaded picture")
+    more: tuple[CropKey, ...] = Field(
+        (), title="More crops", max_length=20, description="keys of further crops of the same person"
+    )
+    unlike: tuple[CropKey, ...] = Field(
+        (), title="Not these", max_length=5, description="keys of crops of other people, whom it is not"
+    )
+    within: tuple[Code, ...] = Field(
+        (), title="Within", max_length=100, description="cameras or other units below the unit; empty: all of it"
+    )
+    day_from: time | None = Field(None, title="Hours from", description="of the day, in the city's zone, such as 08:00")
+    day_to: time | None = Field(None, title="Hours to", description="of the day; earlier than the start: over midnight")
     reason: AuditText = Field(
         title="Reason", max_length=2000, description="why this person is searched for, and on whose order"
     )
@@ -72,6 +86,21 @@ class SearchParameters(Period):
     def _one_probe(self) -> Self:
         if (self.crop_key is None) == (self.probe_id is None):
             raise ValueError("give either a crop key or a probe id")
+        crops = [key for key in (self.crop_key, *self.more, *self.unlike) if key is not None]
+        if len(set(crops)) < len(crops):
+            raise ValueError("one crop is given twice")
+        return self
+
+    @model_validator(mode="after")
+    def _narrowing(self) -> Self:
+        if outside := [code for code in self.within if not is_within(code, self.unit)]:
+            raise ValueError(f"{outside[0]} does not lie in {self.unit}")
+        if (self.day_from is None) != (self.day_to is None):
+            raise ValueError("give both hours of the day, from and to, or neither")
+        if self.day_from is not None and self.day_from == self.day_to:
+            raise ValueError("the hours of the day end where they begin")
+        if any(at is not None and at.tzinfo is not None for at in (self.day_from, self.day_to)):
+            raise ValueError("hours of the day are those of the city's zone; leave out the zone")
         return self
 
 
@@ -182,6 +211,14 @@ class Covered(Frozen):
     from_time: datetime | None = Field(description="None: from the first crop")
     to_time: datetime | None = Field(description="None: to the last crop")
     cameras: int = Field(ge=0, description="cameras of the unit")
+    exact: bool = Field(
+        True, description="every identity by attended distance; else those of a sample and the nearest by cosine"
+    )
+    recall: float | None = Field(
+        None,
+        description="of searches that were not exact, a sample, the share of the ten nearest that was compared by "
+        "attended distance; None where it was not measured yet",
+    )
 
 
 class SearchHit(Frozen):

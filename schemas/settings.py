@@ -201,6 +201,10 @@ class Settings(BaseSettings):
     def core_socket(self) -> Path:
         return self.home / "core.sock"
 
+    @property
+    def search_socket(self) -> Path:
+        return self.home / "search.sock"
+
     def report_link(self, unit: str) -> Path:
         """The symbolic link to the newest report on `unit`; missing if there is no report."""
         return self.home / "reports" / unit.replace("/", "--")

@@ -1,4 +1,4 @@
-"""urban-reid up: the database, the core process, Prefect's server and runner, the resolver, the console, the cameras.
+"""urban-reid up: database, core process, Prefect's server and runner, resolver, search process, console, cameras.
 
 It runs until Ctrl-C.
 
@@ -204,6 +204,7 @@ def run(settings: Settings, say: Callable[[str], None], on_ready: Callable[[str,
         core = Child("the core process", "reid_core.core_process.service", variables, home / "core.log")
         runner = Child("the runner of flows", "flows.deployments", variables, prefect / "runner.log")
         resolver = Child("the resolver", "urban_reid.resolver", variables, home / "resolver.log")
+        searches = Child("the search process", "pipeline.search.service", variables, home / "search.log")
         serving = prefect / "serving"  # made by the runner when it serves all flows
         serving.unlink(missing_ok=True)
         stack.callback(serving.unlink, missing_ok=True)
@@ -212,7 +213,7 @@ def run(settings: Settings, say: Callable[[str], None], on_ready: Callable[[str,
         record_file(settings).unlink(missing_ok=True)
         stack.callback(record_file(settings).unlink, missing_ok=True)
         cameras = Child("the cameras' process", "pipeline.cameras.service", variables, home / "cameras.log")
-        for child in (core, runner, resolver, console, cameras):
+        for child in (core, runner, resolver, searches, console, cameras):
             stack.callback(child.end)
         for child in (core, runner, console):
             child.start()
@@ -222,7 +223,7 @@ def run(settings: Settings, say: Callable[[str], None], on_ready: Callable[[str,
         give_up_at = time.monotonic() + _READY_WITHIN_S
         ready = False
         while not ended.wait(_LOOK_EVERY_S):
-            for part in (database, served, core, runner, resolver, console):
+            for part in (database, served, core, runner, resolver, searches, console):
                 part.look(say)
             if ready:
                 feeds.look(say)  # not before: without the core process each camera would load the detector itself
@@ -233,7 +234,8 @@ def run(settings: Settings, say: Callable[[str], None], on_ready: Callable[[str,
                 runner.start()
             if not ready and serving.exists() and _listens(core_socket) and (pages := served_console(settings)):
                 ready = True
-                resolver.start()  # not before: without the core process it would load the model itself
+                for child in (resolver, searches):  # not before: without the core process they would load the model
+                    child.start()
                 on_ready(server.ui_url, pages)
                 tell_manager(f"READY=1\nSTATUS=Prefect's pages: {server.ui_url}")
             if not ready and time.monotonic() > give_up_at:

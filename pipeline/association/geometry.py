@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from pipeline.association.nodes import Nodes, Spans
+from pipeline.association.nodes import Nodes, Spans, Timed
 from schemas.arrays import Bools, Floats, Ints
 from schemas.city_file import City, Walk
 from schemas.levels import Level, level_of, parent_of
@@ -111,7 +111,7 @@ class TimeGaps:
         return TimeGaps(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
 
-def time_gaps(nodes: Nodes, geometry: Geometry, left: Ints, right: Ints) -> TimeGaps:
+def time_gaps(nodes: Timed, geometry: Geometry, left: Ints, right: Ints) -> TimeGaps:
     """Gates and time gaps of node pairs. Pairs with an untimed node are never impossible and have gap 0.
 
     Nearest are the two tracklets with the smallest gap among those that follow each other or start nearest to each
@@ -148,7 +148,7 @@ def _blocks(counts: Ints) -> list[slice]:
 
 
 def _time_gaps(
-    nodes: Nodes, geometry: Geometry, fewer: Ints, more: Ints, *, itself: bool
+    nodes: Timed, geometry: Geometry, fewer: Ints, more: Ints, *, itself: bool
 ) -> tuple[Bools, Ints, Ints, Ints]:
     """For p node pairs: impossible, gap, camera of the node `fewer`, camera of the node `more`. All (p,).
 

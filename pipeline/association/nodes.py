@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 
@@ -41,6 +42,16 @@ class Spans:
         assert width < 2**63 // (len(self.first) + 1), "nodes * microseconds must fit into 64 bits"
         node = np.repeat(np.arange(len(self.first) - 1), self.counts)
         return earliest, width, node * width + (self.start_us - earliest)
+
+
+class Timed(Protocol):
+    """When and where n nodes were seen."""
+
+    @property
+    def spans(self) -> Spans: ...
+
+    @property
+    def timed(self) -> Bools: ...
 
 
 @dataclass(frozen=True)

@@ -160,7 +160,7 @@ class _Labeled:
         return cls(
             unit=unit,
             gallery=gallery,
-            passages=Passages.read(connection, gallery.ids),
+            passages=Passages.read(connection, gallery.ids.tolist()),
             surroundings=Surroundings.read(connection, city, model.id, unit, unit, settings.association),
             person=[majority_person(held, truth) for held in tracklets],
             people=[{truth[t] for t in held if t in truth} for held in tracklets],

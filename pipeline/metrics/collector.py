@@ -19,6 +19,7 @@ from sqlalchemy import Connection, text
 
 from pipeline.cameras.overview import Overview, Seen, overview
 from pipeline.city.lag import Lag, resolve_lag
+from pipeline.search.recall import read_recall
 from pipeline.store import Store
 from reid_core.serving.client import CoreClient
 from schemas.errors import CoreError, HomeError, StoreError
@@ -98,6 +99,8 @@ class CityCollector(Collector):
         yield _counter("searches", "Searches that were asked for.", row.searches)
         seconds = "Searches that were answered, and how long that took from the request on."
         yield SummaryMetricFamily("urban_reid_search_seconds", seconds, count_value=row.finished, sum_value=row.seconds)
+        if (recall := read_recall(connection)) is not None:
+            yield _gauge("search_recall", "recall@10 against the exact scan, of a sample of searches.", recall)
         pending = {found.level: found.units for found in connection.execute(_PENDING)}
         units = GaugeMetricFamily("urban_reid_units_to_resolve", "Units with windows to resolve.", labels=["level"])
         for level in UPWARD:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, text
 from pipeline.association.log_odds import appearance_log_odds
 from pipeline.resolve.calibrations import current_calibration
 from pipeline.resolve.features import read_features
+from pipeline.search.narrowing import Narrowing
 from pipeline.search.nearest import Probe
 from schemas.levels import UPWARD, Level
 from schemas.parameters import CropEvidence, Period
@@ -48,17 +49,23 @@ def times_of(period: Period) -> dict[str, datetime | None]:
 
 
 def nearest_crops(
-    probe: Probe, level: Level, identities: Sequence[Row[Any]], period: Period
+    probe: Probe,
+    level: Level,
+    identities: Sequence[Row[Any]],
+    period: Period,
+    narrowing: Narrowing | None = None,
 ) -> dict[int, tuple[CropEvidence, ...]]:
     """The crops in the period that are nearest to the probe, at most MOST_CROPS of each identity, by its id.
 
     identities: rows with id and persistent_id, of one level. All are descended at once, with a statement or two for
-    each level. Each crop comes with its lineage: the persistent ids from the identity down to the crop's tracklet.
+    each level. Each crop comes with its lineage: the persistent ids from the identity down to the crop's tracklet. With
+    places or hours all children are opened, because the crops that it shows may be those of one that looks less alike.
     """
     branches = [_Branch(identity.id, identity.id, (identity.persistent_id,)) for identity in identities]
+    opens_all = narrowing is not None and narrowing.is_of_passages
     for below in reversed(UPWARD[: UPWARD.index(level)]):
         children = _children(probe.connection, branches, period)
-        plausible = _plausible(probe, below, children)
+        plausible = children if opens_all else _plausible(probe, below, children)
         branches = [
             _Branch(branch.root, child.id, (*branch.lineage, child.persistent_id))
             for branch in branches
@@ -69,7 +76,11 @@ def nearest_crops(
         tracklets = branches[start : start + _TRACKLETS]
         crops = _crops(probe, tracklets, period)
         for tracklet in tracklets:
-            own = (crop.model_copy(update={"lineage": tracklet.lineage}) for crop in crops[tracklet.holder])
+            own = (
+                crop.model_copy(update={"lineage": tracklet.lineage})
+                for crop in crops[tracklet.holder]
+                if narrowing is None or narrowing.shows(crop.camera, crop.time)
+            )
             nearest = sorted((*near[tracklet.root], *own), key=lambda crop: (crop.distance, crop.key))
             near[tracklet.root] = tuple(nearest[:MOST_CROPS])
     return near

@@ -1,7 +1,11 @@
-"""Distances between a probe and stored vectors of one model. There is no index: every vector asked for is looked at."""
+"""Distances between a probe and stored vectors of one model, read for one search or kept in memory (`index`).
 
-from collections.abc import Sequence
+No approximate index: every vector asked for is looked at.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,25 +16,47 @@ from pipeline.search.likelihood import DistanceCounts
 from pipeline.store.copy import copy_out
 from pipeline.store.copy_format import Column
 from reid_core.serving.core import ReIDCore, symmetric_distances
-from schemas.arrays import Bools, Floats, Ints
+from schemas.arrays import Bools, Floats, Ints, Singles
 
 #: Identities that a probe is scored against one by one. Of more, half of this many are an even sample, and half the
 #: nearest of the others by cosine.
 EXACT = 16_000
 #: Vectors compared at once, so that memory does not grow with the history.
 _VECTORS = 4096
+#: Of identities in memory, the nearest ones whose distance is the core's, to the last bit.
+_NEAREST = 256
 
 _PROTOTYPES = "SELECT identity_id AS id, v FROM prototype WHERE model_id = :model AND identity_id = ANY(:ids)"
 _COLUMNS = {"id": "int8", "v": "halfvec"}
+
+
+class Fast(Protocol):
+    """Distances of one model in this process; see `fast_distances`, which loads torch."""
+
+    def cosines(self, feature: Floats, vectors: NDArray[np.float16], inverse_lengths: Singles) -> Singles: ...
+
+    def distances(self, feature: Floats, vectors: NDArray[np.float16], rows: Ints) -> Floats: ...
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Prototypes of m identities in memory, one identity after another, with what comparing them fast needs."""
+
+    v: NDArray[np.float16]  # (p, D)
+    inverse_lengths: Singles  # (p,)
+    first: Ints  # (m,) first row of each identity
+    fast: Fast
 
 
 @dataclass(frozen=True)
 class Gallery:
     """The prototypes of n identities under one model, to compare probes with."""
 
-    ids: list[int]  # (n,) of the identities that have prototypes
+    ids: Ints  # (n,) of the identities that have prototypes
     vectors: Ints  # (n,) number of prototypes of each
-    _v: NDArray[np.float16]  # (sum of vectors, D) identity by identity
+    _v: NDArray[np.float16]  # (p, D); without `_stored` those of the n identities, one after another
+    _stored: Stored | None = None  # of these and other identities
+    _place: Ints | None = None  # (n,) place of each identity among those stored
 
     @classmethod
     def read(cls, connection: Connection, model_id: int, ids: Sequence[int]) -> "Gallery":
@@ -40,16 +66,21 @@ class Gallery:
         owner = np.array([place[int(i)] for i in rows["id"]], np.int64)
         order = np.argsort(owner, kind="stable")
         found, vectors = np.unique(owner, return_counts=True)
-        return cls([ids[i] for i in found.tolist()], vectors, np.asarray(rows["v"], np.float16)[order])
+        return cls(np.array(ids, np.int64)[found], vectors, np.asarray(rows["v"], np.float16)[order])
 
-    def compare(self, core: ReIDCore, feature: Floats, most: int = EXACT) -> "Compared":
-        """Compares the feature (D,) with each identity, at most about `most` of them exactly.
+    @classmethod
+    def of(cls, stored: Stored, ids: Ints, vectors: Ints, place: Ints) -> "Gallery":
+        """n of the stored identities: ids, numbers of prototypes and places among the stored ones, all (n,)."""
+        return cls(ids, vectors, stored.v, stored, place)
+
+    def compare(self, core: ReIDCore, feature: Floats, most: int | None = None) -> "Compared":
+        """Compares the feature (D,) with each identity, at most about `most` (EXACT) of them exactly.
 
         Of more, an even sample and those nearest by cosine are scored exactly. The others are strangers far away, of
         whom only the distribution matters: each gets the distance that its cosine predicts, by a line through the
         sample, plus the residual of the one of the sample that is nearest when they are ordered by cosine.
         """
-        n = len(self.ids)
+        n, most = len(self.ids), most or EXACT
         sample = np.arange(0, n, max(1, -(-n // (most // 2))))
         if n <= most:
             return Compared(self._scored(core, feature, np.arange(n)), np.ones(n, dtype=bool), sample)
@@ -73,32 +104,61 @@ class Gallery:
         distance[rest] = (intercept + slope * cosine[rest] + residual[stratum]).clip(0, 2)
         return Compared(distance, exact, sample)
 
+    @property
+    def _first(self) -> Ints:
+        """(n,) First row of each identity in `_v`."""
+        if self._stored is None or self._place is None:
+            return np.asarray(np.cumsum(self.vectors) - self.vectors, np.int64)
+        return self._stored.first[self._place]
+
     def _usual(self, cosine: Floats) -> Floats:
         """(most vectors + 1,) Mean cosine distance of the identities with each number of prototypes."""
         count = np.bincount(self.vectors)
         return np.asarray(np.bincount(self.vectors, cosine) / np.maximum(count, 1), np.float64)
 
     def _scored(self, core: ReIDCore, feature: Floats, rows: Ints) -> Floats:
-        """(r,) Attended distance of the feature to the nearest prototype (mean or medoid) of these identities."""
+        """(r,) Attended distance of the feature to the nearest prototype (mean or medoid) of these identities.
+
+        Of stored ones in float32, and those of the nearest as the core gives them.
+        """
+        if self._stored is None or len(rows) <= _NEAREST:
+            return self._smallest(rows, lambda held: self._exactly(core, feature, held))
+        distance = self.fast_distances(feature, rows)
+        nearest = np.argpartition(distance, _NEAREST)[:_NEAREST]
+        distance[nearest] = self._smallest(rows[nearest], lambda held: self._exactly(core, feature, held))
+        return distance
+
+    def fast_distances(self, feature: Floats, rows: Ints) -> Floats:
+        """(r,) The same of identities in memory, all in float32."""
+        assert self._stored is not None
+        fast = self._stored.fast
+        return self._smallest(rows, lambda held: fast.distances(feature, self._v, held))
+
+    def _smallest(self, rows: Ints, distances: Callable[[Ints], Floats]) -> Floats:
+        """(r,) The smallest of the distances (p,) that a function gives for the prototypes (rows of _v) of each."""
         if not len(rows):
             return np.empty(0)
         count = self.vectors[rows]
         begin = np.cumsum(count) - count
-        first = (np.cumsum(self.vectors) - self.vectors)[rows]
-        held = np.arange(count.sum()) - np.repeat(begin - first, count)  # rows of _v
+        held = np.arange(count.sum()) - np.repeat(begin - self._first[rows], count)
+        return np.asarray(np.minimum.reduceat(distances(held), begin), np.float64)
+
+    def _exactly(self, core: ReIDCore, feature: Floats, held: Ints) -> Floats:
         parts = [_distances(core, feature, self._v[held[i : i + _VECTORS]]) for i in range(0, len(held), _VECTORS)]
-        return np.asarray(np.minimum.reduceat(np.concatenate(parts), begin), np.float64)
+        return np.concatenate(parts)
 
     def _cosine_distances(self, feature: Floats) -> Floats:
         """(n,) Cosine distance of the feature to the nearest prototype of each identity."""
+        if self._stored is not None and self._place is not None:
+            stored = self._stored
+            cosine = stored.fast.cosines(feature, stored.v, stored.inverse_lengths)
+            return 1 - np.maximum.reduceat(cosine, stored.first)[self._place].astype(np.float64)
         probe = (feature / np.linalg.norm(feature)).astype(np.float32)
         parts = []
         for start in range(0, len(self._v), _VECTORS):
             vectors = self._v[start : start + _VECTORS].astype(np.float32)
             parts.append(1 - vectors @ probe / np.linalg.norm(vectors, axis=1))
-        return np.asarray(
-            np.minimum.reduceat(np.concatenate(parts), np.cumsum(self.vectors) - self.vectors), np.float64
-        )
+        return np.asarray(np.minimum.reduceat(np.concatenate(parts), self._first), np.float64)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,10 @@ from schemas.parameters import SearchParameters
 _WHAT = "a search"
 
 
+_EXAMPLES = text(
+    "INSERT INTO search_example (request_id, crop_id, is_person) SELECT :request, e.crop, e.is_person "
+    "FROM unnest(CAST(:crops AS bigint[]), CAST(:are_person AS boolean[])) AS e (crop, is_person)"
+)
 _MAY_LOOK = text("SELECT check_may_look(:what)")
 
 
@@ -65,11 +69,12 @@ def request_search(store: Store, model: ModelRow, parameters: SearchParameters, 
                     "to_time": parameters.to_time or grant.to_time,
                 }
             )
+        crops = _check_probes(connection, parameters, units)
         request: UUID = connection.execute(
             text(
                 "INSERT INTO search_request (operator, reason, unit, from_time, to_time, crop_id, probe_id, top, "
-                "model_id) VALUES (:operator, :reason, :unit, :from_time, :to_time, :crop, :probe, :top, :model) "
-                "RETURNING id"
+                "model_id, within, day_from, day_to) VALUES (:operator, :reason, :unit, :from_time, :to_time, :crop, "
+                ":probe, :top, :model, :within, :day_from, :day_to) RETURNING id"
             ),
             {
                 "operator": parameters.operator,
@@ -77,12 +82,19 @@ def request_search(store: Store, model: ModelRow, parameters: SearchParameters, 
                 "unit": parameters.unit,
                 "from_time": parameters.from_time,
                 "to_time": parameters.to_time,
-                "crop": _check_probe(connection, parameters),
+                "crop": crops.get(parameters.crop_key or ""),
                 "probe": parameters.probe_id,
                 "top": parameters.top,
                 "model": model.id,
+                "within": list(parameters.within),
+                "day_from": parameters.day_from,
+                "day_to": parameters.day_to,
             },
         ).scalar_one()
+        if examples := [*parameters.more, *parameters.unlike]:
+            are_person = [True] * len(parameters.more) + [False] * len(parameters.unlike)
+            of = {"request": request, "crops": [crops[key] for key in examples], "are_person": are_person}
+            connection.execute(_EXAMPLES, of)
     return request
 
 
@@ -114,31 +126,44 @@ def read_request(store: Store, request: UUID) -> Request:
         reason=row.reason,
         operator=row.operator,
         top=row.top,
+        more=[key for key, is_person in row.examples if is_person],
+        unlike=[key for key, is_person in row.examples if not is_person],
+        within=row.within,
+        day_from=row.day_from,
+        day_to=row.day_to,
     )
     return Request(request, row.model_id, parameters)
 
 
 _REQUEST = text(
     "SELECT r.unit, r.from_time, r.to_time, encode(c.key, 'hex') AS crop_key, r.probe_id, r.reason, r.operator, r.top, "
-    "r.model_id, r.finished_at, r.erased_at FROM search_request r LEFT JOIN crop c ON c.id = r.crop_id WHERE r.id = :id"
+    "r.model_id, r.finished_at, r.erased_at, r.within, r.day_from, r.day_to, coalesce((SELECT jsonb_agg("
+    "jsonb_build_array(encode(k.key, 'hex'), e.is_person) ORDER BY k.key) FROM search_example e "
+    "JOIN crop k ON k.id = e.crop_id WHERE e.request_id = r.id), '[]') AS examples "
+    "FROM search_request r LEFT JOIN crop c ON c.id = r.crop_id WHERE r.id = :id"
 )
 
 
-def _check_probe(connection: Connection, parameters: SearchParameters) -> int | None:
-    """The id of the crop that is the probe; None for an uploaded picture. Raises InputError if there is no such one."""
-    if parameters.crop_key is None:
+def _check_probes(connection: Connection, parameters: SearchParameters, units: set[str]) -> dict[str, int]:
+    """The ids of the crops that the search is asked with, by key. Raises InputError and CityError."""
+    for code in parameters.within:
+        if code not in units:
+            raise unknown_unit(code, units)
+    if parameters.probe_id is not None:
         query = text("SELECT count(*) FROM probe WHERE id = :id")
         if not connection.execute(query, {"id": parameters.probe_id}).scalar_one():
             raise InputError(
                 f"no probe {parameters.probe_id} was uploaded; `urban-reid search --probe FILE` uploads one"
             )
-        return None
-    crop = connection.execute(
-        text("SELECT id, batch_id, withdrawn_at FROM crop WHERE key = :key"),
-        {"key": bytes.fromhex(parameters.crop_key)},
-    ).one_or_none()
-    if crop is None:
-        raise InputError(f"no crop has the key {parameters.crop_key}; `urban-reid resolve --export` lists keys")
-    if crop.withdrawn_at is not None:
-        raise InputError(f"crop {parameters.crop_key} was withdrawn when ingest batch {crop.batch_id} was undone")
-    return int(crop.id)
+    keys = [key for key in (parameters.crop_key, *parameters.more, *parameters.unlike) if key is not None]
+    rows = connection.execute(_CROPS, {"keys": [bytes.fromhex(key) for key in keys]})
+    found = {row.key: row for row in rows}
+    for key in keys:
+        if key not in found:
+            raise InputError(f"no crop has the key {key}; `urban-reid resolve --export` lists keys")
+        if found[key].withdrawn_at is not None:
+            raise InputError(f"crop {key} was withdrawn when ingest batch {found[key].batch_id} was undone")
+    return {key: int(row.id) for key, row in found.items()}
+
+
+_CROPS = text("SELECT id, encode(key, 'hex') AS key, batch_id, withdrawn_at FROM crop WHERE key = ANY(:keys)")

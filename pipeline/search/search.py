@@ -3,7 +3,8 @@
 The request must be written before (request.py).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -14,17 +15,21 @@ from sqlalchemy import Connection, Row, text
 from pipeline.cameras.rows import read_outages
 from pipeline.city.units import read_city
 from pipeline.crops.crop_store import CropStore
-from pipeline.registry import ModelRow, check_model_in_use, model_by_id
+from pipeline.registry import ModelRow, check_model_in_use
 from pipeline.registry.packaged import take_over_packaged
 from pipeline.search.calibrations import StoredSearchCalibration, search_calibration
-from pipeline.search.descent import IN_PERIOD, nearest_crops, times_of
+from pipeline.search.descent import nearest_crops
+from pipeline.search.index import Index
+from pipeline.search.known import Known, read_known
 from pipeline.search.likelihood import Reference, log_ratios, look_ratios
+from pipeline.search.narrowing import Narrowing
 from pipeline.search.nearest import Compared, Gallery, Probe
 from pipeline.search.posterior import Evidence, Posterior, posterior
 from pipeline.search.probe import probe_feature
+from pipeline.search.recall import read_recall
 from pipeline.search.request import read_request
 from pipeline.search.result import Hit, StoredEvidence, write_result
-from pipeline.search.transit import Passages, Sighting, Surroundings, Transit
+from pipeline.search.transit import Sighting, Surroundings, Transit
 from pipeline.store import Store
 from reid_core.serving.core import ReIDCore
 from schemas.arrays import Floats
@@ -43,14 +48,17 @@ _TRIES = 3
 #: Opens the core of a registered model.
 Cores = Callable[[ModelRow], ReIDCore]
 
-_IDENTITIES = text(
-    "SELECT i.id, i.persistent_id, i.first_seen, i.last_seen, i.timed FROM identity_now i "
-    f"WHERE i.unit = :unit AND {IN_PERIOD} ORDER BY i.key"
-)
+_ROWS = text("SELECT i.id, i.persistent_id, i.first_seen, i.last_seen, i.timed FROM identity i WHERE i.id = ANY(:ids)")
 
 
 def search(
-    store: Store, cores: Cores, crops: CropStore, model: ModelRow, request: UUID, parameters: SearchParameters
+    store: Store,
+    cores: Cores,
+    crops: CropStore,
+    model: ModelRow,
+    request: UUID,
+    parameters: SearchParameters,
+    index: Index | None = None,
 ) -> SearchResult:
     """Runs a written request. Returns its hits, at most `parameters.top`, and writes them and what they follow from.
 
@@ -64,13 +72,14 @@ def search(
     Hits are sorted by probability. Where one has none, those of `model` come first, each model's by distance:
     distances of two models cannot be compared.
 
-    Everything is read from one snapshot of the city; raises ModelChanged if `model` is not in use in it. Where somebody
-    of it is erased before the hits are written, the city is searched again, as it is then. Raises InputError if the
-    request or its probe was erased. Can be called again after a failure.
+    index: what a process keeps in memory; without it the prototypes are read for this search. What is shown is read
+    from one snapshot of the city; raises ModelChanged if `model` is not in use in it. Where somebody of it is erased
+    before the hits are written, the city is searched again, as it is then. Raises InputError if the request or its
+    probe was erased. Can be called again after a failure.
     """
     for _ in range(_TRIES):
         try:
-            return _search(store, cores, crops, model, request, parameters)
+            return _search(store, cores, crops, model, request, parameters, index)
         except StoreConflict as error:
             read_request(store, request)
             last = error
@@ -80,77 +89,62 @@ def search(
 
 
 def _search(
-    store: Store, cores: Cores, crops: CropStore, model: ModelRow, request: UUID, parameters: SearchParameters
+    store: Store,
+    cores: Cores,
+    crops: CropStore,
+    model: ModelRow,
+    request: UUID,
+    parameters: SearchParameters,
+    index: Index | None,
 ) -> SearchResult:
     city = read_city(store)
     take_over_packaged(store)
     period = Period(from_time=parameters.from_time, to_time=parameters.to_time)
-    with store.signed_in(request) as connection:
-        connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
-        check_model_in_use(connection, model)
-        rows = connection.execute(_IDENTITIES, {"unit": parameters.unit, **times_of(period)})
-        identities = {row.id: row for row in rows}
-        parts = [
-            _compare(connection, cores(known.model), crops, known, parameters, city, store.settings.association)
-            for known in _by_model(connection, model, list(identities))
-            if known.identities
-        ]
-        stated = _posterior(parts)
-        found = [hit for part in parts for hit in _hits(part, stated, identities, period, parameters)]
-        # Sorting is stable, so equal probabilities stay in the order of the distance.
-        if all(hit.shown.probability is not None for hit in found):
-            found.sort(key=lambda hit: -(hit.shown.probability or 0.0))
-        ranked = [hit.with_rank(rank) for rank, hit in enumerate(found[: parameters.top], 1)]
-        result = SearchResult(
-            covered=Covered(
-                unit=parameters.unit,
-                from_time=parameters.from_time,
-                to_time=parameters.to_time,
-                cameras=sum(
-                    level_of(u.code) is Level.CAMERA and f"{u.code}/".startswith(f"{parameters.unit}/")
-                    for u in city.units
+    with ExitStack() as turn:  # of the index, until everything is compared
+        unit_index = None if index is None else turn.enter_context(index.held(model, parameters.unit))
+        with store.signed_in(request) as connection:
+            connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+            check_model_in_use(connection, model)
+            narrowing = Narrowing.of(connection, parameters, city.timezone)
+            if unit_index is None:
+                every = read_known(connection, model, parameters.unit, period, narrowing)
+            else:
+                every = unit_index.known(connection, model, period, narrowing)
+            parts = [
+                _compare(connection, cores(known.model), crops, known, parameters, city, store.settings.association)
+                for known in every
+            ]
+            turn.close()
+            stated = _posterior(parts)
+            found = [hit for part in parts for hit in _hits(part, stated, period, narrowing, parameters)]
+            # Sorting is stable, so equal probabilities stay in the order of the distance.
+            if all(hit.shown.probability is not None for hit in found):
+                found.sort(key=lambda hit: -(hit.shown.probability or 0.0))
+            ranked = [hit.with_rank(rank) for rank, hit in enumerate(found[: parameters.top], 1)]
+            exact = all(part.compared.exact.all() for part in parts)
+            result = SearchResult(
+                covered=Covered(
+                    unit=parameters.unit,
+                    from_time=parameters.from_time,
+                    to_time=parameters.to_time,
+                    cameras=sum(
+                        level_of(u.code) is Level.CAMERA and f"{u.code}/".startswith(f"{parameters.unit}/")
+                        for u in city.units
+                    ),
+                    exact=exact,
+                    recall=None if exact else read_recall(connection, model.id),
                 ),
-            ),
-            hits=tuple(hit.shown for hit in ranked),
-            compared=sum(len(part.gallery.ids) for part in parts),
-            impossible=sum(int(part.transit.impossible.sum()) for part in parts),
-            not_here=None if stated is None else stated.not_here,
-            note=" ".join(dict.fromkeys(note for part in parts if (note := part.note(parameters.unit)))),
-            blind=tuple(read_outages(connection, parameters.unit, period.from_time, period.to_time, newest=_OUTAGES)),
-        )
-        stored = [part.stored for part in parts if part.stored is not None]
-        return write_result(connection, request, result, ranked, stored)
-
-
-@dataclass(frozen=True)
-class _Known:
-    """Identities (ids of rows) that are compared by one model."""
-
-    model: ModelRow
-    identities: list[int]
-
-
-_BY_EARLIER_MODEL = text(
-    "SELECT DISTINCT ON (i.id) i.id, p.model_id FROM unnest(CAST(:ids AS bigint[])) AS i(id) "
-    "JOIN prototype p ON p.identity_id = i.id AND p.ordinal = 0 LEFT JOIN (SELECT model_id, max(id) AS last "
-    "FROM model_switch GROUP BY 1) AS s ON s.model_id = p.model_id "
-    "WHERE NOT EXISTS (SELECT 1 FROM prototype q WHERE q.model_id = :model AND q.identity_id = i.id) "
-    "ORDER BY i.id, s.last DESC NULLS LAST"
-)
-
-
-def _by_model(connection: Connection, model: ModelRow, identities: list[int]) -> list[_Known]:
-    """The model in use with the identities that it knows, then earlier models with those that only they know.
-
-    Of several earlier models that know an identity, the one that was in use last compares it.
-    """
-    rows = connection.execute(_BY_EARLIER_MODEL, {"ids": identities, "model": model.id}).all()
-    earlier: dict[int, list[int]] = {}
-    for row in rows:
-        earlier.setdefault(row.model_id, []).append(row.id)
-    unknown = {row.id for row in rows}
-    known = _Known(model, [identity for identity in identities if identity not in unknown])
-    return [known, *(_Known(model_by_id(connection, other), ids) for other, ids in sorted(earlier.items()))]
+                hits=tuple(hit.shown for hit in ranked),
+                compared=sum(len(part.gallery.ids) for part in parts),
+                impossible=sum(int(part.transit.impossible.sum()) for part in parts),
+                not_here=None if stated is None else stated.not_here,
+                note=" ".join(dict.fromkeys(note for part in parts if (note := part.note(parameters.unit)))),
+                blind=tuple(
+                    read_outages(connection, parameters.unit, period.from_time, period.to_time, newest=_OUTAGES)
+                ),
+            )
+            stored = [part.stored for part in parts if part.stored is not None]
+            return write_result(connection, request, result, ranked, stored)
 
 
 @dataclass(frozen=True)
@@ -192,19 +186,20 @@ def _compare(
     connection: Connection,
     core: ReIDCore,
     crops: CropStore,
-    known: _Known,
+    known: Known,
     parameters: SearchParameters,
     city: City,
     settings: AssociationSettings,
 ) -> _Part:
     model = known.model
     probe = Probe(connection, core, model, probe_feature(connection, core, crops, model, parameters))
-    gallery = Gallery.read(connection, model.id, known.identities)
+    gallery = known.gallery
     compared = gallery.compare(core, probe.feature)
+    known.watch(probe.feature, compared)
     distance = compared.distance
     calibration = search_calibration(connection, model.id, level_of(parameters.unit))
     reference = Reference.of(compared.counts(gallery.vectors), None if calibration is None else calibration.value)
-    transit = _transit(connection, model.id, gallery.ids, parameters, city, settings)
+    transit = _transit(connection, known, parameters, city, settings)
     look, ratios = np.zeros(len(distance)), np.where(transit.impossible, -np.inf, 0.0)
     if calibration is not None:
         look = look_ratios(calibration.value, reference.standardized(distance, gallery.vectors), gallery.vectors)
@@ -215,20 +210,19 @@ def _compare(
 
 def _transit(
     connection: Connection,
-    model_id: int,
-    identities: Sequence[int],
+    known: Known,
     parameters: SearchParameters,
     city: City,
     settings: AssociationSettings,
 ) -> Transit:
-    """The transit of the probe to the identities (ids of rows); unknown where the probe has no time or place."""
+    """The transit of the probe to the identities; unknown where the probe has no time or place."""
     sighting = None if parameters.crop_key is None else Sighting.of_crop(connection, parameters.crop_key)
     if sighting is None:
-        return Transit.unknown(len(identities))
-    around = Surroundings.read(connection, city, model_id, parameters.unit, sighting.camera, settings)
+        return Transit.unknown(len(known.gallery.ids))
+    around = Surroundings.read(connection, city, known.model.id, parameters.unit, sighting.camera, settings)
     if around is None:
-        return Transit.unknown(len(identities))
-    return around.compare(sighting, Passages.read(connection, identities))
+        return Transit.unknown(len(known.gallery.ids))
+    return around.compare(sighting, known.passages())
 
 
 def _posterior(parts: Sequence[_Part]) -> Posterior | None:
@@ -245,8 +239,8 @@ def _posterior(parts: Sequence[_Part]) -> Posterior | None:
 def _hits(
     part: _Part,
     stated: Posterior | None,
-    identities: Mapping[int, Row[Any]],
     period: Period,
+    narrowing: Narrowing | None,
     parameters: SearchParameters,
 ) -> list[Hit]:
     """The hits of one model, the most probable first, at most `parameters.top`."""
@@ -256,8 +250,8 @@ def _hits(
     ordered = scored[np.lexsort((distance[scored], -part.log_ratio[scored]))].tolist()
     while ordered and len(hits) < parameters.top:
         candidates, ordered = ordered[: parameters.top - len(hits)], ordered[parameters.top - len(hits) :]
-        of = {row: identities[part.gallery.ids[row]] for row in candidates}
-        crops = nearest_crops(part.probe, level_of(parameters.unit), list(of.values()), period)
+        of = _rows(part, candidates)
+        crops = nearest_crops(part.probe, level_of(parameters.unit), list(of.values()), period, narrowing)
         for row, identity in of.items():
             if not crops[identity.id]:  # its time span covers the period, but no crop lies in it
                 continue
@@ -280,3 +274,10 @@ def _hits(
             )
             hits.append(Hit(identity.id, part.model.id, shown))
     return hits
+
+
+def _rows(part: _Part, rows: Sequence[int]) -> dict[int, Row[Any]]:
+    """The identities in these rows of the gallery, without those that were erased a moment ago."""
+    ids = {int(part.gallery.ids[row]): row for row in rows}
+    found = {row.id: row for row in part.probe.connection.execute(_ROWS, {"ids": list(ids)})}
+    return {row: found[one] for one, row in ids.items() if one in found}

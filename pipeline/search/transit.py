@@ -5,13 +5,13 @@ passage says nothing about itself.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sqlalchemy import Connection, text
 
 from pipeline.association.geometry import Geometry, time_gaps, unit_geometry
-from pipeline.association.nodes import Nodes, Spans
+from pipeline.association.nodes import Spans
 from pipeline.association.transit import UnitTransit, max_lookback_s, prior_times, unit_transit
 from pipeline.resolve.calibrations import current_calibration
 from pipeline.store.copy import copy_out
@@ -68,28 +68,37 @@ class Sighting:
 class Passages:
     """The tracklets of n identities."""
 
-    camera: tuple[str, ...]  # (s,) unit codes
+    codes: tuple[str, ...]  # of cameras
+    camera: Ints  # (s,) index into codes
     tracklet: Ints  # (s,) ids
     span_us: Ints  # (2, s) first and last moment, microseconds UTC; identity by identity, by start
+    has_time: Bools  # (s,)
     count: Ints  # (n,) tracklets of each identity
-    timed: Bools  # (n,) whether all of them have times
 
     @classmethod
     def read(cls, connection: Connection, ids: Sequence[int]) -> "Passages":
         """The tracklets of the identities (ids of rows), in the order of `ids`."""
-        rows = copy_out(connection, _PASSAGES, {"ids": list(ids)}, _COLUMNS)
-        place = {identity: number for number, identity in enumerate(ids)}
+        rows = copy_out(connection, _PASSAGES, {"ids": [int(i) for i in ids]}, _COLUMNS)
+        place = {int(identity): number for number, identity in enumerate(ids)}
         owner = np.array([place[int(holder)] for holder in rows["holder"]], np.int64)
         start, end = (np.asarray(rows[name]).astype(np.int64) for name in ("first_seen", "last_seen"))
         order = np.lexsort((end, start, owner))
-        untimed = np.bincount(owner, ~np.asarray(rows["timed"], dtype=bool), len(ids))
+        codes = sorted(set(rows["unit"]))
+        number = {code: i for i, code in enumerate(codes)}
         return cls(
-            camera=tuple(str(rows["unit"][row]) for row in order.tolist()),
+            codes=tuple(codes),
+            camera=np.array([number[code] for code in rows["unit"]], np.int64)[order],
             tracklet=np.asarray(rows["id"], np.int64)[order],
             span_us=np.stack([start, end])[:, order],
+            has_time=np.asarray(rows["timed"], dtype=bool)[order],
             count=np.bincount(owner, minlength=len(ids)),
-            timed=untimed == 0,
         )
+
+    @property
+    def timed(self) -> Bools:
+        """(n,) Whether all tracklets of the identity have times."""
+        owner = np.repeat(np.arange(len(self.count)), self.count)
+        return np.asarray(np.bincount(owner, ~self.has_time, len(self.count)) == 0, bool)
 
     def parts(self) -> Iterator["Passages"]:
         """The same, at most _IDENTITIES identities at a time."""
@@ -98,7 +107,12 @@ class Passages:
             b = min(a + _IDENTITIES, len(self.count))
             rows = slice(int(first[a]), int(first[b]))
             yield Passages(
-                self.camera[rows], self.tracklet[rows], self.span_us[:, rows], self.count[a:b], self.timed[a:b]
+                self.codes,
+                self.camera[rows],
+                self.tracklet[rows],
+                self.span_us[:, rows],
+                self.has_time[rows],
+                self.count[a:b],
             )
 
 
@@ -115,6 +129,14 @@ class Transit:
     @classmethod
     def unknown(cls, n: int) -> "Transit":
         return cls(np.zeros(n), np.zeros(n, dtype=bool))
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """When and where the identities and the probe were seen."""
+
+    spans: Spans
+    timed: Bools
 
 
 @dataclass(frozen=True)
@@ -141,24 +163,27 @@ class Surroundings:
         return cls(geometry, unit_transit(times, geometry.children))
 
     def compare(self, probe: Sighting, passages: Passages) -> Transit:
-        """The transit of the probe to each of the n identities, all of whose cameras lie in these surroundings."""
-        parts = [self._compare(probe, part) for part in passages.parts()]
+        """The transit of the probe to each of the n identities, all of whose cameras lie in these surroundings.
+
+        An identity none of whose tracklets may be seen says nothing.
+        """
+        seen = passages.count > 0
+        parts = [self._compare(probe, part) for part in replace(passages, count=passages.count[seen]).parts()]
         log_odds, impossible = (list(column) for column in zip(*parts, strict=True)) if parts else ([], [])
-        return Transit(np.concatenate([np.empty(0), *log_odds]), np.concatenate([np.empty(0, dtype=bool), *impossible]))
+        found = Transit.unknown(len(seen))
+        found.log_odds[seen] = np.concatenate([np.empty(0), *log_odds])
+        found.impossible[seen] = np.concatenate([np.empty(0, dtype=bool), *impossible])
+        return found
 
     def _compare(self, probe: Sighting, passages: Passages) -> tuple[Floats, Bools]:
         n = len(passages.count)
         number = {code: i for i, code in enumerate(self.geometry.cameras)}
-        camera = np.array([number[code] for code in (*passages.camera, probe.camera)], np.int64)
-        start, end = np.append(passages.span_us, [[probe.start_us], [probe.end_us]], axis=1)
-        nodes = Nodes(
-            keys=[row.to_bytes(8, "big") for row in range(n + 1)],
-            mean=np.empty((n + 1, 0)),
-            weight=np.ones(n + 1),
-            spans=Spans(camera, start, end, np.concatenate([[0], np.cumsum(np.append(passages.count, 1))])),
-            timed=np.append(passages.timed, True),
-            fresh=np.ones(n + 1, dtype=bool),
+        camera = np.append(
+            np.array([number[code] for code in passages.codes], np.int64)[passages.camera], number[probe.camera]
         )
+        start, end = np.append(passages.span_us, [[probe.start_us], [probe.end_us]], axis=1)
+        spans = Spans(camera, start, end, np.concatenate([[0], np.cumsum(np.append(passages.count, 1))]))
+        nodes = _Seen(spans, np.append(passages.timed, True))
         gaps = time_gaps(nodes, self.geometry, np.full(n, n), np.arange(n))
         child = self.geometry.child
         log_odds = self.transit.log_odds(

@@ -5,13 +5,10 @@ python -P -m reid_core.core_process.service
 
 import asyncio
 import logging
-import os
 import signal
-import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, TypeVar
 
@@ -26,8 +23,9 @@ from reid_core.core_process.embedding import Embedders
 from reid_core.core_process.places import Places
 from reid_core.serving import wire
 from reid_core.serving.core import ReIDCore
-from schemas.disk import keep_private, open_lock, try_lock
-from schemas.errors import CoreError, CoreUnavailable, HomeError, ModelFileError, UrbanReidError
+from reid_core.serving.unix_socket import listening
+from schemas.disk import keep_private
+from schemas.errors import CoreError, CoreUnavailable, ModelFileError, UrbanReidError
 from schemas.logs import begin_logging
 from schemas.settings import Settings, settings
 
@@ -123,35 +121,9 @@ async def _tensor(request: Request, dtype: type) -> NDArray[Any]:
     return np.frombuffer(body, dtype).reshape(shape)
 
 
-@contextmanager
-def _listening(settings: Settings) -> Iterator[socket.socket]:
-    """The home's core socket, open to its owner only. Raises CoreError if a process serves it already, HomeError."""
-    path = wire.socket_path(settings)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = open_lock(path.with_suffix(".lock"))
-    except OSError as error:
-        raise HomeError(f"{path.parent}: cannot be written ({error.strerror})") from None
-    with lock:
-        if not try_lock(lock):
-            raise CoreError(f"{path}: a core process serves this home already")
-        # Who holds the lock serves the home, so a socket that is still there is a dead process's.
-        path.unlink(missing_ok=True)
-        try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-                before = os.umask(0o177)
-                try:
-                    listener.bind(str(path))
-                finally:
-                    os.umask(before)
-                yield listener
-        finally:
-            path.unlink(missing_ok=True)
-
-
 def run(settings: Settings) -> None:
     """Serves this home's models until SIGINT or SIGTERM. Raises CoreError if another process does already."""
-    with _listening(settings) as listener:
+    with listening(wire.socket_path(settings), "a core process") as listener:
         embedders, detectors = Embedders(settings), Detectors(settings)
         app = application(embedders, detectors)
         config = uvicorn.Config(

@@ -6,13 +6,13 @@ be shared by threads or outlive a restart of the core process.
 
 import http.client
 import json
-import socket
 from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reid_core.serving import wire
+from reid_core.serving.unix_socket import UnixConnection
 from schemas.errors import CoreError, CoreUnavailable
 from schemas.settings import Settings
 
@@ -45,7 +45,7 @@ class CoreClient:
         return answered, body
 
     def _request(self, method: str, path: str, timeout_s: float, body: bytes, headers: Mapping[str, str]) -> Answer:
-        connection = _UnixConnection(self._socket, timeout_s)
+        connection = UnixConnection("core", self._socket, timeout_s)
         try:
             connection.request(method, path, body, headers)
             answer = connection.getresponse()
@@ -57,18 +57,6 @@ class CoreClient:
             ) from None
         finally:
             connection.close()
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout_s: float) -> None:
-        super().__init__("core", timeout=timeout_s)
-        self._path = path
-
-    def connect(self) -> None:
-        # Assigned before it connects, so that closing this object closes it even if connecting fails.
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
 
 
 def _error(status: int, body: bytes) -> CoreError:

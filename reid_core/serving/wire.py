@@ -14,7 +14,8 @@ it.
 import math
 from pathlib import Path
 
-from schemas.errors import CoreError, CoreUnavailable, HomeError, ModelFileError, OutOfDeviceMemory, VectorError
+from reid_core.serving.unix_socket import usable
+from schemas.errors import CoreError, CoreUnavailable, ModelFileError, OutOfDeviceMemory, VectorError
 from schemas.settings import Settings
 
 SHAPE = "x-shape"
@@ -27,8 +28,6 @@ CHUNK_BYTES = 8 * 2**20
 MAX_BODY_BYTES = 16 * 2**20
 #: Seconds after which a client gives up on one chunk.
 DEADLINE_S = 600.0
-#: Bytes of a Unix socket's address, with its closing zero, on the strictest system.
-MAX_SOCKET_PATH = 104
 
 
 def rows_of_chunk(row_bytes: int, *multiples: int) -> int:
@@ -42,10 +41,7 @@ ERRORS = {kind.__name__: kind for kind in (CoreError, CoreUnavailable, OutOfDevi
 
 def socket_path(settings: Settings) -> Path:
     """The core process's socket. Raises HomeError if its path is too long for a socket."""
-    path = settings.core_socket
-    if len(bytes(path)) >= MAX_SOCKET_PATH:
-        raise HomeError(f"{path}: longer than a socket's {MAX_SOCKET_PATH - 1} bytes; shorten URBAN_REID_HOME")
-    return path
+    return usable(settings.core_socket)
 
 
 def format_shape(shape: tuple[int, ...]) -> str:

@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 from schemas.feeds import Outage
-from schemas.parameters import CropEvidence, SearchHit
-from urban_reid.commands.search import blind_lines, hits_table
+from schemas.parameters import Covered, CropEvidence, SearchHit
+from urban_reid.commands.search import blind_lines, hits_table, period_of
 
 CROP = CropEvidence(key="ab" * 32, camera="d1/s1/b1/c1", time=None, distance=0.1, lineage=(UUID(int=1),))
 
@@ -72,3 +72,12 @@ def test_a_few_outages_are_told_and_the_others_counted() -> None:
     assert lines[0] == "camera d1/s1/b1/c0 blind since 1 Jan 2026 13:00:00: stalled"
     assert len(lines) == 6 and lines[-1] == "and 2 more such times; --json lists them"
     assert len(blind_lines(outages[:5], ZoneInfo("UTC"))) == 5 and blind_lines([], ZoneInfo("UTC")) == []
+
+
+def test_what_was_not_compared_in_full_is_said_with_its_recall() -> None:
+    covered = Covered(unit="d1", from_time=None, to_time=None, cameras=8)
+    assert period_of(covered, ZoneInfo("UTC")) == "d1, 8 cameras, all times"
+    large = covered.model_copy(update={"exact": False})
+    assert period_of(large, ZoneInfo("UTC")).endswith("recall of the ten nearest: not measured yet")
+    measured = period_of(large.model_copy(update={"recall": 0.998}), ZoneInfo("UTC"))
+    assert measured.endswith("by a shortlist, recall of the ten nearest: 0.998")

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import typer
 from rich.box import SIMPLE
 
-from schemas.errors import InputError, PictureError
+from schemas.errors import InputError, PictureError, UsageError
 from schemas.feeds import Outage
 from schemas.parameters import LEAD, Covered, SearchHit, SearchParameters
 from schemas.settings import settings
@@ -30,7 +30,12 @@ _OUTAGES = 5
     cls=Command, epilog="Example: urban-reid search --probe person.jpg --unit d1 --reason 'missing child, case 17'"
 )
 def search(
-    probe: Annotated[str, typer.Option(metavar="FILE|CROP-KEY", help="A picture, or the key of a stored crop.")],
+    probe: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE|CROP-KEY|IDENTITY", help="A picture, the key of a stored crop, or the id of an identity."
+        ),
+    ],
     unit: Annotated[str, typer.Option(metavar="CODE", help="The unit to search, such as d1 or d1/s1.")],
     reason: Annotated[
         str,
@@ -39,8 +44,26 @@ def search(
         ),
     ],
     operator: Operator = None,
+    more: Annotated[
+        list[str] | None, typer.Option(metavar="CROP-KEY", help="A further crop of the same person; may be repeated.")
+    ] = None,
+    unlike: Annotated[
+        list[str] | None, typer.Option(metavar="CROP-KEY", help="A crop of whom it is not; may be repeated.")
+    ] = None,
+    person: Annotated[
+        int | None, typer.Option(metavar="N", help="Which of several people in the picture, from the left, from 1.")
+    ] = None,
+    within: Annotated[
+        list[str] | None, typer.Option(metavar="CODE", help="A camera or place below the unit; may be repeated.")
+    ] = None,
     from_time: FromTime = None,
     to_time: ToTime = None,
+    day_from: Annotated[
+        str | None, typer.Option(metavar="HH:MM", help="Start of hours of the day, in the city's zone.")
+    ] = None,
+    day_to: Annotated[
+        str | None, typer.Option(metavar="HH:MM", help="Their end; earlier than the start: over midnight.")
+    ] = None,
     top: Annotated[int, typer.Option(metavar="N", help="Most hits to return, 1 to 200.")] = 10,
     as_json: AsJson = False,
 ) -> None:
@@ -53,14 +76,26 @@ def search(
         "operator": operator or settings().operator,
         "from_time": moment(from_time),
         "to_time": moment(to_time),
+        "day_from": day_from,
+        "day_to": day_to,
+        "more": more or (),
+        "unlike": unlike or (),
+        "within": within or (),
         "top": top,
     }
     key = probe if re.fullmatch(r"[0-9a-f]{64}", probe) else None
+    identity = _identity(probe)
     # All other options are checked before a picture is read and stored.
     parameters = checked(SearchParameters, crop_key=key or "0" * 64, **asked)
-    data = b"" if key else _read(Path(probe))
+    data = b"" if key or identity else _person(probe, _read(Path(probe)), person)
     with running.ready(settings(), unit) as opened:
-        if key is None:
+        if identity is not None:
+            from pipeline.search.people import crops_of_identity
+
+            first, *others = crops_of_identity(opened.store, identity)
+            asked["more"] = list(dict.fromkeys([*others, *asked["more"]]))
+            parameters = checked(SearchParameters, crop_key=first, **asked)
+        elif key is None:
             parameters = checked(SearchParameters, probe_id=_upload(probe, data, parameters.operator), **asked)
         with steps() as begin:
             begin(f"searching {unit}")
@@ -89,7 +124,11 @@ def period_of(covered: Covered, zone: ZoneInfo) -> str:
         for word, at in (("from", covered.from_time), ("to", covered.to_time))
         if at
     ]
-    return f"{covered.unit}, {covered.cameras} cameras, {' '.join(bounds) or 'all times'}"
+    said = f"{covered.unit}, {covered.cameras} cameras, {' '.join(bounds) or 'all times'}"
+    if covered.exact:
+        return said
+    recall = "not measured yet" if covered.recall is None else f"{covered.recall:.3f}"
+    return f"{said}; by a shortlist, recall of the ten nearest: {recall}"
 
 
 def blind_lines(outages: Sequence[Outage], zone: ZoneInfo) -> list[str]:
@@ -99,13 +138,44 @@ def blind_lines(outages: Sequence[Outage], zone: ZoneInfo) -> list[str]:
     return [*lines, f"and {more} more such times; --json lists them"] if more else lines
 
 
+def _identity(probe: str) -> UUID | None:
+    try:
+        return UUID(probe) if len(probe) == 36 else None
+    except ValueError:
+        return None
+
+
+def _person(probe: str, data: bytes, chosen: int | None) -> bytes:
+    """The one person in a picture, or the chosen one; the whole picture where this home has no detector."""
+    from reid_core.detection.files import default_detector
+
+    if default_detector(settings()) is None:
+        if chosen is not None:
+            raise UsageError("--person: this home has no detector; `urban-reid models get NAME` registers one")
+        return data
+    from pipeline.search.people import people_in
+    from reid_core.detection import open_detector
+
+    try:
+        people = people_in(open_detector(settings()), data)
+    except PictureError as error:
+        raise PictureError(f"--probe {probe}: {error}") from None
+    if chosen is None and len(people) > 1:
+        raise UsageError(f"--probe {probe}: shows {len(people)} people; add --person 1 (the leftmost) to {len(people)}")
+    if chosen is not None and not 1 <= chosen <= len(people):
+        raise UsageError(f"--person {chosen}: {len(people)} people were found in {probe}")
+    return people[(chosen or 1) - 1] if people else data
+
+
 def _read(file: Path) -> bytes:
     from pipeline.ingest.picture_roots import Place
 
     try:
         return Place(file).read()
     except PictureError as error:
-        raise InputError(f"--probe {file}: neither a crop key of 64 hex digits nor a picture: {error}") from None
+        raise InputError(
+            f"--probe {file}: neither a crop key of 64 hex digits, nor an identity's id, nor a picture: {error}"
+        ) from None
 
 
 def _upload(probe: str, data: bytes, operator: str) -> UUID:

@@ -1,6 +1,5 @@
 """Searches from the console. The cores of models stay open between them, so that an answer takes a moment."""
 
-import contextlib
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
@@ -9,11 +8,12 @@ from flows.timing import Timing
 from flows.work import Work
 from pipeline.crops.crop_store import CropStore
 from pipeline.registry import ModelRow, model_in_use
-from pipeline.search.request import read_request, request_search, upload_probe
-from pipeline.search.search import search
+from pipeline.search.answer import answer
+from pipeline.search.client import ask_process
+from pipeline.search.request import request_search, upload_probe
 from pipeline.store import Store
 from reid_core.serving.core import ReIDCore
-from schemas.errors import InputError, ModelChanged
+from schemas.errors import InputError
 from schemas.parameters import SearchParameters, SearchResult
 from schemas.settings import Settings
 from urban_reid.arguments import checked
@@ -42,13 +42,11 @@ class Searches:
         if not crop:
             probe = upload_probe(visitor.store, crops, picture, visitor.name)
             parameters = checked(SearchParameters, probe_id=probe, **asked)
-        while True:
-            with visitor.store.begin() as connection:
-                model = model_in_use(connection)
-            request = request_search(visitor.store, model, parameters)
-            with contextlib.suppress(ModelChanged):
-                allowed = read_request(visitor.store, request).parameters  # with the authorization's period
-                return search(visitor.store, self._core(visitor.store), crops, model, request, allowed)
+        with visitor.store.begin() as connection:
+            model = model_in_use(connection)
+        request = request_search(visitor.store, model, parameters)
+        found = ask_process(visitor.store.settings, request)
+        return (found or answer(visitor.store, self._core(visitor.store), crops, request)).result
 
     def in_use(self, visitor: Visitor) -> tuple[ModelRow, ReIDCore]:
         """The model in use and its core. Raises InputError if no model is in use."""

@@ -33,7 +33,7 @@ CORE: ReIDCore = Euclidean()  # type: ignore[assignment]
 def gallery() -> Gallery:
     rng = np.random.default_rng(5)
     vectors = rng.integers(1, 6, IDENTITIES)
-    return Gallery(list(range(IDENTITIES)), vectors, rng.normal(size=(vectors.sum(), DIMS)).astype(np.float16))
+    return Gallery(np.arange(IDENTITIES), vectors, rng.normal(size=(vectors.sum(), DIMS)).astype(np.float16))
 
 
 def test_all_are_scored_where_they_are_few(gallery: Gallery) -> None:

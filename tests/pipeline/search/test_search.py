@@ -127,7 +127,10 @@ def test_probabilities_follow_from_what_is_stored_and_not_here_is_stated(resolve
     assert f"Not here: with probability {found.not_here:.2f}" in found.summary
     with resolved.store.signed_in() as connection:
         request = connection.execute(
-            text("SELECT id, compared, not_here FROM search_request ORDER BY requested_at DESC LIMIT 1")
+            text(
+                "SELECT r.id, f.compared, f.not_here FROM search_request r, LATERAL figures_of_search(r.id) f "
+                "ORDER BY r.requested_at DESC LIMIT 1"
+            )
         ).one()
         hits = connection.execute(
             text("SELECT log_ratio, probability FROM search_hit WHERE request_id = :id ORDER BY rank"),

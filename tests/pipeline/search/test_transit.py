@@ -36,11 +36,12 @@ def passages(*identities: list[tuple[str, int, int]]) -> Passages:
     """Each identity as its tracklets: camera, first and last second. Ids count from 0."""
     every = [tracklet for identity in identities for tracklet in identity]
     return Passages(
-        camera=tuple(camera for camera, _, _ in every),
+        codes=(HERE, THERE),
+        camera=np.array([(HERE, THERE).index(camera) for camera, _, _ in every], np.int64),
         tracklet=np.arange(len(every)),
-        span_us=np.array([[start, end] for _, start, end in every]).T * SECOND,
+        span_us=np.array([[start, end] for _, start, end in every], np.int64).reshape(-1, 2).T * SECOND,
+        has_time=np.ones(len(every), dtype=bool),
         count=np.array([len(identity) for identity in identities]),
-        timed=np.ones(len(identities), dtype=bool),
     )
 
 

@@ -62,6 +62,7 @@ STATES = {
     "camera_overlap", "city", "ingest_batch", "learning", "model", "model_comparison", "model_switch", "run",
     "urban_unit", "walk", "watermark",
     "erased_group",  # hashes alone
+    "search_recall",  # how well searches found, of whom it says nothing
     "retention",  # how long rows are kept
     "authorization_limits", "impact_assessment", "purpose",  # what may be asked for, by administrators
 }  # fmt: skip

@@ -1,0 +1,79 @@
+"""Asks the search process of a home for the answer to a written request. Importing this module loads no torch.
+
+    POST /requests/ID       answers it; header x-session: the token of whoever is signed in, where somebody is
+
+An answer is {"request", "result"}, an error {"error": a class of schemas.errors, "message": one line}.
+"""
+
+import http.client
+import json
+from pathlib import Path
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from pipeline.search.answer import Answer
+from pipeline.store.session_file import session_token
+from reid_core.serving.unix_socket import UnixConnection, usable
+from schemas import errors
+from schemas.errors import CoreUnavailable, UrbanReidError
+from schemas.parameters import SearchResult
+from schemas.settings import Settings
+
+SESSION = "x-session"
+#: Seconds that an answer may take: a large unit is read into memory at its first search.
+WITHIN_S = 600.0
+
+
+class AnswerMessage(BaseModel):
+    """An `Answer` as it passes the socket."""
+
+    request: UUID
+    result: SearchResult
+
+
+def socket_path(settings: Settings) -> Path:
+    """Raises HomeError if its path is too long for a socket."""
+    return usable(settings.search_socket)
+
+
+def ask_process(settings: Settings, request: UUID) -> Answer | None:
+    """The search process's answer to the request; None where none runs.
+
+    Raises what answering raised there, and CoreUnavailable if the process ends meanwhile.
+    """
+    path = socket_path(settings)
+    if not path.exists():
+        return None
+    connection = UnixConnection("search", str(path), WITHIN_S)
+    try:
+        try:
+            connection.connect()
+        except OSError:  # left by a process that was killed
+            return None
+        token = session_token(settings)
+        connection.request("POST", f"/requests/{request}", headers={SESSION: token} if token else {})
+        answered = connection.getresponse()
+        body = answered.read()
+    except (OSError, http.client.HTTPException) as error:
+        reason = str(error) or type(error).__name__
+        raise CoreUnavailable(f"{path}: the search process does not answer ({reason}); try again") from None
+    finally:
+        connection.close()
+    if answered.status != 200:
+        raise _error(answered.status, body)
+    message = AnswerMessage.model_validate_json(body)
+    return Answer(message.request, message.result)
+
+
+def _error(status: int, body: bytes) -> UrbanReidError:
+    """The error that an answer states."""
+    try:
+        said = json.loads(body)
+        kind = getattr(errors, said["error"])
+        if issubclass(kind, UrbanReidError):
+            found: UrbanReidError = kind(said["message"])
+            return found
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    return CoreUnavailable(f"the search process failed with status {status}; see its log and try again")
