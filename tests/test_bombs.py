@@ -25,7 +25,7 @@ import h5py
 import torch
 from pipeline.accuracy.label_file import read_labels
 from pipeline.city.units import read_city_file
-from pipeline.ingest.manifest import _lines
+from pipeline.ingest.manifest import manifest_lines
 from pipeline.ingest.video_file import VideoFile
 from pipeline.report.thumbnails import Picture, thumbnail
 from reid_core.datasets.cuhk03 import _read_json
@@ -37,7 +37,7 @@ from schemas.errors import UrbanReidError
 
 folder = Path(sys.argv[1])
 doors = {
-    "manifest": lambda path: [fault for _, fault in _lines(path) if isinstance(fault, str)][0],
+    "manifest": lambda path: [fault for _, fault in manifest_lines(path) if isinstance(fault, str)][0],
     "labels": lambda path: list(read_labels(path)),
     "city": read_city_file,
     "picture": read_picture,
