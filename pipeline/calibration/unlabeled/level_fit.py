@@ -53,6 +53,9 @@ _BOOTSTRAPS = 16
 #: Of the joins this part of the share is wrong that the probabilities of their pairs state: a join is the nearest of
 #: several, and in a group the mean of its pairs. Measured with truth: 0.2 to 0.5 (docs/experiments.md, 16).
 _OF_JOINS = 0.5
+#: With as many pairs of one person half of what is stated beyond that counts, too; with fewer more of it: a version of
+#: five minutes (31 pairs) stated 13 % and had 19 % wrong.
+_SURE_PAIRS = 100.0
 #: The share of wrong joins may be larger than the stated one by this, as far as the standard error makes it likely.
 _UNSURE = 0.03
 #: Nodes and weights of an expectation over a normal error (Gauss and Hermite).
@@ -327,6 +330,7 @@ def keeps_rate(calibration: LevelCalibration, joins: Floats, most: float) -> tup
         return True, 0.0
     assert calibration.evidence is not None
     off = calibration.evidence.standard_error * _ERRORS
-    likely = _OF_JOINS * float(expit(off[:, None] - joins).mean(axis=1) @ _ERROR_WEIGHTS / _ERROR_WEIGHTS.sum())
-    wrong = _OF_JOINS * float(expit(-joins).mean())
+    part = _OF_JOINS + (1 - _OF_JOINS) * _SURE_PAIRS / (_SURE_PAIRS + calibration.positives)
+    likely = part * float(expit(off[:, None] - joins).mean(axis=1) @ _ERROR_WEIGHTS / _ERROR_WEIGHTS.sum())
+    wrong = part * float(expit(-joins).mean())
     return wrong <= most and likely <= most + _UNSURE, wrong

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.association.log_odds import appearance_log_odds
-from pipeline.calibration.unlabeled.level_fit import LevelFit, fit_unlabeled
+from pipeline.calibration.unlabeled.level_fit import LevelFit, fit_unlabeled, keeps_rate
 from pipeline.calibration.unlabeled.pair_sample import PairSample
 from reid_core.catalog import find_model
 from schemas.calibration import DistancePrior
@@ -146,6 +146,16 @@ def test_whom_overlapping_views_see_at_once_teaches_one_persons_distances() -> N
     assert one.mode == pytest.approx(0.9, abs=0.04) and one.near == pytest.approx(0.12, rel=0.25)
     rest = fitted(pairs.take(~once))
     assert isinstance(rest, str) and "too few to tell from chance" in rest
+
+
+def test_the_fewer_pairs_there_were_the_more_of_the_stated_wrong_joins_counts() -> None:
+    """Half was counted always; a version of five minutes had more wrong joins than were stated."""
+    found = fitted(sample(400))
+    assert isinstance(found, LevelFit)
+    joins = np.full(40, 2.5)  # 7.6 % stated
+    few, many = (found.calibration.model_copy(update={"positives": count}) for count in (30, 3_000))
+    assert keeps_rate(few, joins, 0.2)[1] == pytest.approx(0.067, abs=0.002)
+    assert keeps_rate(many, joins, 0.2)[1] == pytest.approx(0.039, abs=0.002)
 
 
 def test_what_is_known_of_a_model_counts_until_the_city_shows_more() -> None:
