@@ -71,8 +71,8 @@ class SearchParameters(Period):
     unlike: tuple[CropKey, ...] = Field(
         (), title="Not these", max_length=5, description="keys of crops of other people, whom it is not"
     )
-    within: tuple[Code, ...] = Field(
-        (), title="Within", max_length=100, description="cameras or other units below the unit; empty: all of it"
+    places: tuple[Code, ...] = Field(
+        (), title="Places", max_length=100, description="cameras or other units below the unit; empty: all of it"
     )
     day_from: time | None = Field(None, title="Hours from", description="of the day, in the city's zone, such as 08:00")
     day_to: time | None = Field(None, title="Hours to", description="of the day; earlier than the start: over midnight")
@@ -93,7 +93,7 @@ class SearchParameters(Period):
 
     @model_validator(mode="after")
     def _narrowing(self) -> Self:
-        if outside := [code for code in self.within if not is_within(code, self.unit)]:
+        if outside := [code for code in self.places if not is_within(code, self.unit)]:
             raise ValueError(f"{outside[0]} does not lie in {self.unit}")
         if (self.day_from is None) != (self.day_to is None):
             raise ValueError("give both hours of the day, from and to, or neither")

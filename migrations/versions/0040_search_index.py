@@ -32,11 +32,11 @@ CREATE TABLE search_recall (                -- append-only: a sample of searches
     found integer NOT NULL CHECK (found BETWEEN 0 AND wanted)
 );
 ALTER TABLE search_request
-    ADD COLUMN within text[] NOT NULL DEFAULT '{}',     -- units; empty: everywhere in its unit
+    ADD COLUMN places text[] NOT NULL DEFAULT '{}',     -- units; empty: everywhere in its unit
     ADD COLUMN day_from time,                           -- hours of the day in the city's zone; null: all
     ADD COLUMN day_to time,
     ADD CHECK ((day_from IS NULL) = (day_to IS NULL));
-GRANT SELECT (within, day_from, day_to) ON search_request TO urban_reid_app;
+GRANT SELECT (places, day_from, day_to) ON search_request TO urban_reid_app;
 CREATE TABLE search_example (               -- append-only: further crops of the person, and of others
     request_id uuid NOT NULL REFERENCES search_request (id),
     crop_id bigint NOT NULL REFERENCES crop (id) ON DELETE CASCADE,
@@ -93,13 +93,13 @@ BEGIN
 END $$;
 """
 _NARROWING = """
-        || jsonb_strip_nulls(jsonb_build_object('within', to_jsonb(nullif(NEW.within, '{}')),
+        || jsonb_strip_nulls(jsonb_build_object('places', to_jsonb(nullif(NEW.places, '{}')),
             'day_from', NEW.day_from, 'day_to', NEW.day_to))"""
 _DOWN = """
 DROP TABLE search_example, search_recall;
 DROP FUNCTION example_rules();
 DROP FUNCTION examples_noted();
-ALTER TABLE search_request DROP COLUMN within, DROP COLUMN day_from, DROP COLUMN day_to;
+ALTER TABLE search_request DROP COLUMN places, DROP COLUMN day_from, DROP COLUMN day_to;
 DROP TRIGGER prototype_removed ON prototype;
 DROP FUNCTION prototype_removed();
 DROP TABLE prototype_removal;

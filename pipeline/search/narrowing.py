@@ -24,7 +24,7 @@ _TRACKLETS = text(
 class Narrowing:
     """An identity counts if one of its passages is like this, and none holds a crop of somebody whom it is not."""
 
-    within: tuple[str, ...]  # unit codes; empty: anywhere
+    places: tuple[str, ...]  # unit codes; empty: anywhere
     hours: tuple[time, time] | None  # of the day in the city's zone, over midnight where the second is earlier
     zone: ZoneInfo
     from_us: int | None  # the period
@@ -34,7 +34,7 @@ class Narrowing:
     @classmethod
     def of(cls, connection: Connection, parameters: SearchParameters, zone: str) -> "Narrowing | None":
         """None where every identity of the period counts."""
-        if not parameters.within and parameters.day_from is None and not parameters.unlike:
+        if not parameters.places and parameters.day_from is None and not parameters.unlike:
             return None
         keys = [bytes.fromhex(key) for key in parameters.unlike]
         others = tuple(connection.scalars(_TRACKLETS, {"keys": keys})) if keys else ()
@@ -42,7 +42,7 @@ class Narrowing:
         if parameters.day_from is not None and parameters.day_to is not None:
             hours = (parameters.day_from, parameters.day_to)
         start, end = (None if at is None else to_us(at) for at in (parameters.from_time, parameters.to_time))
-        return cls(parameters.within, hours, ZoneInfo(zone), start, end, others)
+        return cls(parameters.places, hours, ZoneInfo(zone), start, end, others)
 
     def identities(self, passages: Passages) -> Bools:
         """(n,) The identities that count."""
@@ -63,7 +63,7 @@ class Narrowing:
     @property
     def is_of_passages(self) -> bool:
         """Whether some passages of an identity that counts may not."""
-        return bool(self.within) or self.hours is not None
+        return bool(self.places) or self.hours is not None
 
     def shows(self, camera: str, at: datetime | None) -> bool:
         """Whether a crop is one of those that were looked for."""
@@ -72,7 +72,7 @@ class Narrowing:
         return self.hours is None or (at is not None and bool(self._in_hours(np.array([to_us(at)]))[0]))
 
     def _is_within(self, camera: str) -> bool:
-        return not self.within or any(is_within(camera, unit) for unit in self.within)
+        return not self.places or any(is_within(camera, unit) for unit in self.places)
 
     def _in_hours(self, moment_us: Ints) -> Bools:
         """(s,) Whether these moments lie in the hours of the day."""

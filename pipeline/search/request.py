@@ -73,8 +73,8 @@ def request_search(store: Store, model: ModelRow, parameters: SearchParameters, 
         request: UUID = connection.execute(
             text(
                 "INSERT INTO search_request (operator, reason, unit, from_time, to_time, crop_id, probe_id, top, "
-                "model_id, within, day_from, day_to) VALUES (:operator, :reason, :unit, :from_time, :to_time, :crop, "
-                ":probe, :top, :model, :within, :day_from, :day_to) RETURNING id"
+                "model_id, places, day_from, day_to) VALUES (:operator, :reason, :unit, :from_time, :to_time, :crop, "
+                ":probe, :top, :model, :places, :day_from, :day_to) RETURNING id"
             ),
             {
                 "operator": parameters.operator,
@@ -86,7 +86,7 @@ def request_search(store: Store, model: ModelRow, parameters: SearchParameters, 
                 "probe": parameters.probe_id,
                 "top": parameters.top,
                 "model": model.id,
-                "within": list(parameters.within),
+                "places": list(parameters.places),
                 "day_from": parameters.day_from,
                 "day_to": parameters.day_to,
             },
@@ -128,7 +128,7 @@ def read_request(store: Store, request: UUID) -> Request:
         top=row.top,
         more=[key for key, is_person in row.examples if is_person],
         unlike=[key for key, is_person in row.examples if not is_person],
-        within=row.within,
+        places=row.places,
         day_from=row.day_from,
         day_to=row.day_to,
     )
@@ -137,7 +137,7 @@ def read_request(store: Store, request: UUID) -> Request:
 
 _REQUEST = text(
     "SELECT r.unit, r.from_time, r.to_time, encode(c.key, 'hex') AS crop_key, r.probe_id, r.reason, r.operator, r.top, "
-    "r.model_id, r.finished_at, r.erased_at, r.within, r.day_from, r.day_to, coalesce((SELECT jsonb_agg("
+    "r.model_id, r.finished_at, r.erased_at, r.places, r.day_from, r.day_to, coalesce((SELECT jsonb_agg("
     "jsonb_build_array(encode(k.key, 'hex'), e.is_person) ORDER BY k.key) FROM search_example e "
     "JOIN crop k ON k.id = e.crop_id WHERE e.request_id = r.id), '[]') AS examples "
     "FROM search_request r LEFT JOIN crop c ON c.id = r.crop_id WHERE r.id = :id"
@@ -146,7 +146,7 @@ _REQUEST = text(
 
 def _check_probes(connection: Connection, parameters: SearchParameters, units: set[str]) -> dict[str, int]:
     """The ids of the crops that the search is asked with, by key. Raises InputError and CityError."""
-    for code in parameters.within:
+    for code in parameters.places:
         if code not in units:
             raise unknown_unit(code, units)
     if parameters.probe_id is not None:

@@ -53,7 +53,7 @@ def search(
     person: Annotated[
         int | None, typer.Option(metavar="N", help="Which of several people in the picture, from the left, from 1.")
     ] = None,
-    within: Annotated[
+    places: Annotated[
         list[str] | None, typer.Option(metavar="CODE", help="A camera or place below the unit; may be repeated.")
     ] = None,
     from_time: FromTime = None,
@@ -80,7 +80,7 @@ def search(
         "day_to": day_to,
         "more": more or (),
         "unlike": unlike or (),
-        "within": within or (),
+        "places": places or (),
         "top": top,
     }
     key = probe if re.fullmatch(r"[0-9a-f]{64}", probe) else None

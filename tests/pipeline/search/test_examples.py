@@ -29,7 +29,7 @@ def test_what_was_asked_is_read_again(resolved: Town) -> None:
             "crop_key": first,
             "more": [second],
             "unlike": [third],
-            "within": ["d1/s1/b1", "d1/s1/b1/c1"],
+            "places": ["d1/s1/b1", "d1/s1/b1/c1"],
             "day_from": "22:00",
             "day_to": "06:00",
         }
@@ -40,7 +40,7 @@ def test_what_was_asked_is_read_again(resolved: Town) -> None:
         sql = "SELECT details FROM audit WHERE action = 'search.start' AND details->>'request' = :id ORDER BY id"
         rows = connection.scalars(text(sql), {"id": str(request)}).all()
     said = rows[0] | rows[1]
-    assert (said["more"], said["unlike"], said["within"]) == ([second], [third], ["d1/s1/b1", "d1/s1/b1/c1"])
+    assert (said["more"], said["unlike"], said["places"]) == ([second], [third], ["d1/s1/b1", "d1/s1/b1/c1"])
     assert (said["day_from"], said["day_to"]) == ("22:00:00", "06:00:00")
 
 
@@ -48,7 +48,7 @@ def test_what_was_asked_is_read_again(resolved: Town) -> None:
     ("wrong", "message"),
     [
         ({"more": ["0" * 64]}, "given twice"),
-        ({"within": ["d2"]}, "does not lie in d1"),
+        ({"places": ["d2"]}, "does not lie in d1"),
         ({"day_from": "08:00"}, "both hours"),
         ({"day_from": "08:00", "day_to": "08:00"}, "end where they begin"),
         ({"day_from": "08:00Z", "day_to": "09:00Z"}, "city's zone"),
@@ -66,7 +66,7 @@ def test_what_is_not_there_is_refused_and_nothing_is_written(resolved: Town) -> 
             return int(connection.scalar(text("SELECT count(*) FROM search_request")) or 0)
 
     before = count()
-    for wrong, error in (({"more": ["1" * 64]}, InputError), ({"within": ["d1/s9"]}, CityError)):
+    for wrong, error in (({"more": ["1" * 64]}, InputError), ({"places": ["d1/s9"]}, CityError)):
         with pytest.raises(error):
             ask(resolved, None, crop_key=keys(resolved)[0], **wrong)
     assert count() == before
@@ -101,7 +101,7 @@ def test_a_place_narrows_a_search_and_never_its_number_of_rows(resolved: Town) -
     every = agree(resolved, index, crop_key=key, top=200)
     seen = {hit.identity: {crop.camera for crop in hit.crops} for hit in every.hits}
     for within in (["d1/s1/b1"], ["d1/s1/b1/c1", "d1/s1/b2"]):
-        found = agree(resolved, index, crop_key=key, within=within, top=200)
+        found = agree(resolved, index, crop_key=key, places=within, top=200)
         there = {
             one
             for one, cameras in seen.items()

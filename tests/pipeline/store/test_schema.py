@@ -31,7 +31,7 @@ def as_owner(server: embedded.EmbeddedServer, settings: Settings) -> Connect:
 #: Columns and tables that migrations added after 0005. A downgrade loses what they say of batches and searches.
 _BATCHES = ["batch_id", "withdrawn_at", "ingest_batch", "crop_claim"]
 _SEARCH = ["purpose", "compared", "not_here", "log_ratio", "log_look", "search_evidence"]
-_EXAMPLES = ["within", "day_from", "day_to", "search_example", "search_recall", "prototype_removal"]
+_EXAMPLES = ["places", "day_from", "day_to", "search_example", "search_recall", "prototype_removal"]
 _CAMERAS = ["camera_feed", "camera_health", "camera_outage", "camera_file", "context_frame"]
 _LEARNING = ["learning", "learning_id"]
 _AUDIT = ["salt", "commitment", "audit_chain"]
