@@ -36,8 +36,8 @@ from urban_reid.console.api_models import (
     people_out,
 )
 from urban_reid.console.context import Console, Here
+from urban_reid.console.finding import LARGEST_UPLOAD
 from urban_reid.console.limits import Limit
-from urban_reid.console.looking import LARGEST_UPLOAD
 from urban_reid.console.pictures import address
 from urban_reid.console.visitors import Visitor
 
@@ -159,7 +159,7 @@ def _routes(api: FastAPI) -> None:
         data = picture.file.read(LARGEST_UPLOAD + 1)
         if len(data) > LARGEST_UPLOAD:
             raise HTTPException(413, f"the picture is larger than {LARGEST_UPLOAD // 1_000_000} MB")
-        return here.searches.run(found, unit=unit, reason=reason, crop="", picture=data)
+        return here.searches.run(found, picture=data, unit=unit, reason=reason)[1]
 
     @api.get("/leads")
     def leads_(found: Asking) -> list[LeadOut]:

@@ -17,6 +17,7 @@ from urban_reid.console import (
     casework,
     comparing,
     engineering,
+    finding,
     looking,
     overview,
     reviewing,
@@ -76,7 +77,18 @@ def make_app(store: Store, hosts: list[str]) -> FastAPI:
         Trials(store.settings),
         Switching(),
     )
-    for part in (signing_in, overview, looking, comparing, reviewing, casework, cameras, engineering, auditing):
+    for part in (
+        signing_in,
+        overview,
+        looking,
+        finding,
+        comparing,
+        reviewing,
+        casework,
+        cameras,
+        engineering,
+        auditing,
+    ):
         app.include_router(part.routes)
 
     app.mount("/api", make_api(app.state.console))

@@ -1,9 +1,7 @@
 """Cases, authorizations and leads: who asks, who approves, and the two who confirm."""
 
-from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Form
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -13,10 +11,10 @@ from pipeline.governance import authorizations
 from pipeline.governance.authorizations import Opens
 from pipeline.governance.leads import answer_lead, extension, lead_picture, leads, see_lead
 from pipeline.governance.purposes import purposes
-from schemas.errors import InputError
 from schemas.parameters import AuthorizationParameters, CaseParameters
 from urban_reid.arguments import checked, checked_arguments
 from urban_reid.console.context import Asking, Here, Sending
+from urban_reid.console.forms import moment
 
 routes = APIRouter()
 
@@ -64,9 +62,9 @@ def ask(
         legal_basis=legal_basis,
         sought=sought,
         units=tuple(units),
-        from_time=_moment(from_time, zone),
-        to_time=_moment(to_time, zone),
-        expires_at=_moment(expires, zone),
+        from_time=moment(from_time, zone),
+        to_time=moment(to_time, zone),
+        expires_at=moment(expires, zone),
     )
     return _to(f"/authorizations/{authorizations.ask(found.store, str(case), asked)}")
 
@@ -130,11 +128,3 @@ def answer(found: Sending, lead: UUID, same: Annotated[bool, Form()], reason: Re
 
 def _to(path: str) -> Response:
     return RedirectResponse(path, 303)
-
-
-def _moment(text: str, zone: ZoneInfo) -> datetime:
-    """A time of a form, which is the city's. Raises InputError."""
-    try:
-        return datetime.fromisoformat(text).replace(tzinfo=zone)
-    except ValueError:
-        raise InputError(f"{text[:40]!r} is no time; write it as 2026-01-01T08:00") from None

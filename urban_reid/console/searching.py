@@ -1,8 +1,13 @@
 """Searches from the console. The cores of models stay open between them, so that an answer takes a moment."""
 
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from flows.timing import Timing
 from flows.work import Work
@@ -10,6 +15,7 @@ from pipeline.crops.crop_store import CropStore
 from pipeline.registry import ModelRow, model_in_use
 from pipeline.search.answer import answer
 from pipeline.search.client import ask_process
+from pipeline.search.people import people_in
 from pipeline.search.request import request_search, upload_probe
 from pipeline.store import Store
 from reid_core.serving.core import ReIDCore
@@ -19,34 +25,87 @@ from schemas.settings import Settings
 from urban_reid.arguments import checked
 from urban_reid.console.visitors import Visitor
 
+if TYPE_CHECKING:
+    from reid_core.detection import Detector
+
 #: Hits that a page shows.
 _TOP = 24
+#: People of pictures that wait to be chosen, and how long, seconds.
+_OFFERED, _OFFERED_S = 200, 600.0
+
+
+@dataclass
+class Offered:
+    """People found in pictures that somebody sent, until one of them is chosen. They are kept in memory alone."""
+
+    _kept: OrderedDict[str, tuple[str, bytes, float]] = field(default_factory=OrderedDict)
+    _lock: Lock = field(default_factory=Lock)
+
+    def keep(self, people: Sequence[bytes], visitor: Visitor) -> list[str]:
+        """A name for each, of use to this visitor alone."""
+        names = [secrets.token_urlsafe(16) for _ in people]
+        with self._lock:
+            self._kept |= {
+                name: (visitor.token, one, time.monotonic()) for name, one in zip(names, people, strict=True)
+            }
+            while self._kept and (len(self._kept) > _OFFERED or self._is_old(next(iter(self._kept.values())))):
+                self._kept.popitem(last=False)
+        return names
+
+    def get(self, name: str, visitor: Visitor) -> bytes | None:
+        """The picture of that name; None if this visitor has none."""
+        with self._lock:
+            kept = self._kept.get(name)
+        return None if kept is None or kept[0] != visitor.token or self._is_old(kept) else kept[1]
+
+    @staticmethod
+    def _is_old(kept: tuple[str, bytes, float]) -> bool:
+        return time.monotonic() - kept[2] > _OFFERED_S
 
 
 @dataclass
 class Searches:
     settings: Settings
+    offered: Offered = field(default_factory=Offered)
     _work: Work | None = None
+    _detector: "Detector | None" = None
     _lock: Lock = field(default_factory=Lock)
 
-    def run(self, visitor: Visitor, *, unit: str, reason: str, crop: str, picture: bytes) -> SearchResult:
-        """Asks for a search, and answers it. `crop`: the key of a stored crop; else `picture` is the probe.
+    def run(
+        self, visitor: Visitor, *, crop: str = "", picture: bytes = b"", probe: UUID | None = None, **asked: Any
+    ) -> tuple[SearchParameters, SearchResult]:
+        """Asks for a search, and answers it. It begins with a stored crop (its key), a picture, or an uploaded one.
 
-        Raises as `request_search` and `upload_probe`.
+        asked: the other fields of SearchParameters. Returns what was asked with the result. Raises as `request_search`
+        and `upload_probe`.
         """
-        if not crop and not picture:
+        if not crop and not picture and probe is None:
             raise InputError("choose a picture of the person first")
-        asked: dict[str, Any] = {"unit": unit, "reason": reason, "operator": visitor.name, "top": _TOP}
-        parameters = checked(SearchParameters, crop_key=crop or "0" * 64, **asked)
+        asked |= {"operator": visitor.name, "top": _TOP}
+        # Everything else is checked before a picture is stored.
+        parameters = checked(SearchParameters, crop_key=crop or (None if probe else "0" * 64), probe_id=probe, **asked)
         crops = CropStore(self.settings)
-        if not crop:
+        if picture:
             probe = upload_probe(visitor.store, crops, picture, visitor.name)
             parameters = checked(SearchParameters, probe_id=probe, **asked)
         with visitor.store.begin() as connection:
             model = model_in_use(connection)
         request = request_search(visitor.store, model, parameters)
         found = ask_process(visitor.store.settings, request)
-        return (found or answer(visitor.store, self._core(visitor.store), crops, request)).result
+        return parameters, (found or answer(visitor.store, self._core(visitor.store), crops, request)).result
+
+    def people(self, picture: bytes) -> list[bytes]:
+        """The people in a picture, each as PNG, from the left; none where this home has no detector.
+
+        Raises PictureError for what is no picture.
+        """
+        from reid_core.detection import open_detector
+        from reid_core.detection.files import default_detector
+
+        with self._lock:
+            if self._detector is None and default_detector(self.settings) is not None:
+                self._detector = open_detector(self.settings)
+            return people_in(self._detector, picture) if self._detector else []
 
     def in_use(self, visitor: Visitor) -> tuple[ModelRow, ReIDCore]:
         """The model in use and its core. Raises InputError if no model is in use."""
