@@ -14,12 +14,16 @@ from schemas.settings import Settings
 
 #: Most pixels of the longer side that are kept.
 _LONGEST = 2_400
+#: Further away no position of a city lies.
+_FURTHEST_M = 1e8
 
 
 def store_picture(settings: Settings, data: bytes, left: float, bottom: float, width_m: float) -> None:
     """Stores a picture of the ground from `left` on, `width_m` wide. Raises PictureError, InputError."""
     if not 1 <= width_m <= 1_000_000:
         raise InputError("the ground of a plan is between 1 m and 1000 km wide")
+    if not max(abs(left), abs(bottom)) <= _FURTHEST_M:
+        raise InputError("the ground of a plan begins at most 100,000 km from where positions are 0, 0")
     pixels = decode(data)
     height, width = pixels.shape[:2]
     scale = min(1.0, _LONGEST / max(height, width))

@@ -34,6 +34,13 @@ class Grant:
     def covers(self, unit: str) -> bool:
         return any(not one or f"{unit}/".startswith(f"{one}/") for one in self.units)
 
+    def covers_time(self, at: datetime) -> bool:
+        return (self.from_time is None or self.from_time <= at) and (self.to_time is None or at < self.to_time)
+
+    def shows(self, unit: str, at: datetime) -> bool:
+        """Whether persons of `unit` at that time may be seen, as `check_authorized` asks."""
+        return not _missing(self, unit, "a look", at)
+
 
 def grant_of(connection: Connection) -> Grant | None:
     """The grant of a transaction of `Store.signed_in`; None if nobody is signed in to a live home."""
@@ -73,15 +80,17 @@ def check_authorized(
     *,
     reason: str | None = None,
     details: Mapping[str, Any] | None = None,
+    at: datetime | None = None,
 ) -> Grant:
     """The grant of whoever may see persons of `unit`: in a live home, a session under an authorization that holds.
 
-    With an `action`, its audit row is committed before this returns, so that nothing is shown without one. Raises
+    With an `action`, its audit row is committed before this returns, so that nothing is shown without one. at: when
+    what is looked at was, where no row of the database says so; it must lie in the authorization's period. Raises
     NotAllowed, after an audit row of its own.
     """
     with store.signed_in() as connection:
         grant = grant_of(connection)
-        missing = _missing(grant, unit, what)
+        missing = _missing(grant, unit, what, at)
         if grant is not None and not missing:
             if action is not None:
                 actor = grant.name or store.settings.operator
@@ -91,7 +100,7 @@ def check_authorized(
     raise refused(store, grant, what, missing, unit)
 
 
-def _missing(grant: Grant | None, unit: str, what: str) -> str:
+def _missing(grant: Grant | None, unit: str, what: str, at: datetime | None) -> str:
     """What is missing for a look at the persons of a unit, in words; empty for nothing."""
     if grant is None:
         return f"{what} needs an account and an authorization in a home with people of real cameras"
@@ -101,7 +110,11 @@ def _missing(grant: Grant | None, unit: str, what: str) -> str:
         return f"{what} needs the role operator or supervisor, and {grant.name} is signed in as {grant.role}"
     if grant.authorization is None:
         return f"{what} needs an authorization: ask for one with `urban-reid cases ask`"
-    return "" if grant.covers(unit) else f"{what} in {unit} is not covered: the session covers {_units(grant)}"
+    if not grant.covers(unit):
+        return f"{what} in {unit} is not covered: the session covers {_units(grant)}"
+    if at is not None and not grant.covers_time(at):
+        return f"{what} of {at:%Y-%m-%d %H:%M} UTC is not within the period of the authorization"
+    return ""
 
 
 def _units(grant: Grant) -> str:

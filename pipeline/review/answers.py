@@ -20,7 +20,7 @@ from pipeline.governance.audit import Action, audit
 from pipeline.governance.deciding import actor_of, authorized_by, deciding
 from pipeline.governance.doors import check_authorized
 from pipeline.resolve.constraints import Opinion, read_opinions
-from pipeline.review.contradictions import Passage, check_answers, why_impossible
+from pipeline.review.contradictions import Impossible, Passage, check_answers, why_impossible
 from pipeline.store import Store
 from schemas.errors import InputError
 from schemas.levels import parent_of
@@ -44,6 +44,7 @@ _ANSWER = text(
     "EXISTS (SELECT FROM review_undo u WHERE u.answer_id = a.id) AS undone FROM review_answer a "
     "WHERE starts_with(a.id::text, :id) ORDER BY a.id LIMIT 2"
 )
+_SEEN = text("SELECT count(DISTINCT key) FROM identity WHERE key = ANY(:keys)")
 _WRITE_PAIRS = text(
     "INSERT INTO review_pair (answer_id, left_key, right_key) SELECT :id, l, r "
     "FROM unnest(CAST(:left AS bytea[]), CAST(:right AS bytea[])) AS said (l, r)"
@@ -184,7 +185,16 @@ def check_plan(store: Store, connection: Connection, plan: Plan, id_: UUID, who:
     replaced = {one.pair for one in new}
     known = read_opinions(connection, plan.unit.partition("/")[0])
     known = [one for one in known if one.reviewer != who or one.pair not in replaced]
-    check_answers(connection, _geometry(store, [plan.unit]), known, new)
+    try:
+        check_answers(connection, _geometry(store, [plan.unit]), known, new)
+    except Impossible as error:
+        with store.signed_in() as looking:
+            seen = looking.scalar(_SEEN, {"keys": [one.key for one in error.passages]})
+        if seen == len(error.passages):
+            raise
+        raise InputError(
+            "they cannot be one person: other answers join them with somebody whom your authorization does not show"
+        ) from None
     return [*known, *new]
 
 

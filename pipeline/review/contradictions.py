@@ -27,6 +27,14 @@ class Passage:
     timed: bool
 
 
+class Impossible(InputError):
+    """Two passages cannot be one person because of when and where they were, which the message says."""
+
+    def __init__(self, wrong: str, passages: Sequence[Passage]) -> None:
+        super().__init__(f"they cannot be one person: {wrong}")
+        self.passages = passages
+
+
 _NOW = text(
     "SELECT i.id, i.key, i.unit, i.first_seen, i.last_seen, i.timed FROM identity i JOIN run r ON r.id = i.run_id "
     "WHERE i.id = ANY(:ids) AND r.superseded_at IS NULL ORDER BY i.id"
@@ -34,7 +42,8 @@ _NOW = text(
 
 
 def check_answers(connection: Connection, geometry: Geometry, known: Sequence[Opinion], new: Sequence[Opinion]) -> None:
-    """Raises InputError where what would hold after the new answers contradicts itself about what they are about.
+    """Raises InputError where what would hold after the new answers contradicts itself about what they are about, and
+    Impossible, whose passages may be others than those.
 
     known: all of the district, without what the new ones replace. geometry: of the district.
     """
@@ -109,10 +118,10 @@ def _passages(
 
 
 def _check_gates(passages: Sequence[Passage], geometry: Geometry) -> None:
-    """Raises InputError where two of them cannot be one person because of when and where they were."""
+    """Raises Impossible where two of them cannot be one person."""
     for one, other in combinations(passages, 2):
         if wrong := why_impossible(one, other, geometry):
-            raise InputError(f"they cannot be one person: {wrong}")
+            raise Impossible(wrong, (one, other))
 
 
 def why_impossible(one: Passage, other: Passage, geometry: Geometry) -> str | None:

@@ -3,7 +3,7 @@
 python -P -m pipeline.search.service
 
 Only the home's owner may open the socket. A request is answered under the session that wrote it, as the database knows
-it, and a caller who is signed in must be one who may see that request. See `client` for the protocol.
+it, and a caller who is signed in must be of the account that wrote it. See `client` for the protocol.
 """
 
 import asyncio
@@ -43,6 +43,11 @@ from schemas.settings import Settings, settings
 _THREADS, _WAITING = 4, 64
 
 
+#: Others of the case see a request too, and a verifier among them no figure of it.
+_IS_OWN = text(
+    "SELECT EXISTS (SELECT FROM search_request WHERE id = :id AND account_id IS NOT DISTINCT FROM (granted()).account)"
+)
+
 _log = logging.getLogger("urban_reid.search")
 
 
@@ -74,8 +79,7 @@ class Searches:
         """token: of the session that asks; None: a flow's run, which has the request alone."""
         if token:
             with self._store.under(SecretStr(token)).signed_in() as connection:
-                query = text("SELECT EXISTS (SELECT FROM search_request WHERE id = :id)")
-                if not connection.scalar(query, {"id": request}):
+                if not connection.scalar(_IS_OWN, {"id": request}):
                     raise InputError(f"no search was asked for as {request}; `urban-reid search` writes a request")
         return answer(self._store, self._core, self._crops, request, self.index)
 

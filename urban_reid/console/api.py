@@ -175,30 +175,36 @@ def _path(found: Visitor) -> Callable[[Picture], str]:
     return lambda one: f"/api{address(one, found, 320)}"
 
 
-def _faults(api: FastAPI) -> None:
-    def fault(status: int, message: str, **headers: str) -> JSONResponse:
-        return JSONResponse({"error": message}, status, headers)
+def _fault(status: int, message: str, **headers: str) -> JSONResponse:
+    return JSONResponse({"error": message}, status, headers)
 
+
+def token_needed() -> JSONResponse:
+    """The answer to whoever has no token that holds."""
+    says = "a token is needed: `urban-reid tokens add NAME` makes one, sent as `Authorization: Bearer TOKEN`"
+    return _fault(401, says, **{"WWW-Authenticate": "Bearer"})
+
+
+def _faults(api: FastAPI) -> None:
     @api.exception_handler(_TokenNeeded)
     async def no_token(*_: object) -> Response:
-        says = "a token is needed: `urban-reid tokens add NAME` makes one, sent as `Authorization: Bearer TOKEN`"
-        return fault(401, says, **{"WWW-Authenticate": "Bearer"})
+        return token_needed()
 
     @api.exception_handler(_TooOften)
     async def too_often(_: Request, error: _TooOften) -> Response:
         seconds = max(1, round(error.wait_s + 0.5))
-        return fault(429, f"asked too often; wait {seconds} s", **{"Retry-After": str(seconds)})
+        return _fault(429, f"asked too often; wait {seconds} s", **{"Retry-After": str(seconds)})
 
     @api.exception_handler(UrbanReidError)
     async def refused(_: Request, error: UrbanReidError) -> Response:
         theirs = 400 if isinstance(error, UsageError | InputError) else 503
-        return fault(403 if isinstance(error, NotAllowed) else theirs, str(error))
+        return _fault(403 if isinstance(error, NotAllowed) else theirs, str(error))
 
     @api.exception_handler(RequestValidationError)
     async def misspelled(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        return fault(422, f"{'.'.join(map(str, first['loc'][1:]))}: {first['msg']}")
+        return _fault(422, f"{'.'.join(map(str, first['loc'][1:]))}: {first['msg']}")
 
     @api.exception_handler(HTTPException)
     async def unknown(_: Request, error: HTTPException) -> Response:
-        return fault(error.status_code, str(error.detail), **(error.headers or {}))
+        return _fault(error.status_code, str(error.detail), **(error.headers or {}))

@@ -1,11 +1,13 @@
 """The application: its routes, and what every answer carries."""
 
+import re
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlencode
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
@@ -23,7 +25,7 @@ from urban_reid.console import (
     reviewing,
     signing_in,
 )
-from urban_reid.console.api import make_api
+from urban_reid.console.api import make_api, token_needed
 from urban_reid.console.beside import counting, judging
 from urban_reid.console.context import Console, SignInNeeded
 from urban_reid.console.pages import STATIC, Pages
@@ -42,8 +44,8 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-#: A picture and what stands beside it, bytes.
-_LARGEST_FORM = 21_000_000
+#: A picture and what stands beside it, bytes; and what somebody may send who is not signed in.
+_LARGEST_FORM, _LARGEST_OF_NOBODY = 21_000_000, 20_000
 #: What may be sent by somebody who has no cookie.
 _OPEN = ("/sign-in", "/api/")
 #: Where a form may come from, as browsers say it.
@@ -55,7 +57,18 @@ def _is_large(request: Request) -> bool:
     if request.method != "POST":
         return False
     length = request.headers.get("content-length", "")
-    return not length.isdecimal() or int(length) > _LARGEST_FORM
+    # What is sent in chunks is as long as they are, whatever length it states.
+    return "transfer-encoding" in request.headers or not length.isdecimal() or int(length) > _LARGEST_FORM
+
+
+def _is_too_large_of_nobody(request: Request, visitors: Visitors) -> bool:
+    """Whether a form that is not large is too large for its sender: a route asks who sent it when all of it is read."""
+    if request.method != "POST" or int(request.headers["content-length"]) <= _LARGEST_OF_NOBODY:
+        return False
+    token = request.cookies.get(COOKIE, "")
+    if request.url.path.startswith("/api/"):
+        token = request.headers.get("authorization", "").rpartition(" ")[2]
+    return re.fullmatch("[0-9a-f]{64}", token) is None or visitors.find(token) is None
 
 
 def make_app(store: Store, hosts: list[str]) -> FastAPI:
@@ -65,10 +78,10 @@ def make_app(store: Store, hosts: list[str]) -> FastAPI:
     """
     app = FastAPI(title="Urban-ReID console", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
-    pages = Pages()
+    pages, visitors = Pages(), Visitors(store)
     app.state.console = Console(
         store,
-        Visitors(store),
+        visitors,
         pages,
         Thumbnails(store.settings),
         Searches(store.settings),
@@ -98,9 +111,12 @@ def make_app(store: Store, hosts: list[str]) -> FastAPI:
         if request.method == "POST" and request.headers.get("sec-fetch-site", "same-origin") not in _OWN:
             answer: Response = PlainTextResponse("this form was sent by another site", 403)
         elif _is_large(request):  # before it is read
-            answer = PlainTextResponse(f"what was sent is larger than {_LARGEST_FORM // 1_000_000} MB", 413)
+            answer = PlainTextResponse(f"a form has at most {_LARGEST_FORM // 1_000_000} MB, and says how many", 413)
         elif request.method == "POST" and COOKIE not in request.cookies and not request.url.path.startswith(_OPEN):
             answer = RedirectResponse("/sign-in", 303)
+        elif await run_in_threadpool(_is_too_large_of_nobody, request, visitors):
+            is_program = request.url.path.startswith("/api/")
+            answer = token_needed() if is_program else RedirectResponse("/sign-in", 303)
         else:
             answer = await go_on(request)
         for name, value in _HEADERS.items():

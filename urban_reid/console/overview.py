@@ -115,8 +115,9 @@ def _contents(here: Console) -> dict[str, Any]:
 
 def camera_contents(here: Console) -> dict[str, Any]:
     """What the page of cameras shows of how they fare."""
+    now = datetime.now(UTC)
     with here.store.begin() as connection:
-        return {"cameras": overview(connection, datetime.now(UTC)), "states": STATES}
+        return {"cameras": overview(connection, now), "states": STATES, "now": now}
 
 
 _LIVE = {"overview": _contents, "cameras": camera_contents}

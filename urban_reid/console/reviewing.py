@@ -1,6 +1,7 @@
 """Review: two passages at a time, answers and their undo, and what they change."""
 
 from collections.abc import Sequence
+from threading import Lock
 from typing import Annotated
 from uuid import UUID
 
@@ -10,7 +11,6 @@ from sqlalchemy import text
 
 from pipeline.governance.audit import Action
 from pipeline.governance.doors import check_authorized
-from pipeline.registry import model_in_use
 from pipeline.report.thumbnails import Picture, best, pictures_of
 from pipeline.review.agreement import agreements
 from pipeline.review.answers import answer, find_answer, plan_answer, undo
@@ -18,8 +18,8 @@ from pipeline.review.changes import Change, read_changes
 from pipeline.review.given import answers_given
 from pipeline.review.queue import read_queue, second_looks
 from pipeline.review.rehearsal import rehearse
-from reid_core.serving.factory import open_core
 from schemas.city_file import unknown_unit
+from schemas.errors import InputError
 from schemas.levels import Level, level_of
 from schemas.review import Said, Way
 from urban_reid.console.context import Asking, Console, Here, Sending, gets
@@ -27,6 +27,8 @@ from urban_reid.console.visitors import Visitor
 
 #: Furthest pair of the queue that is led to by page.
 _FURTHEST = 500
+#: One trial at a time: it holds a thread and the district's locks until a day of it is resolved.
+_turn = Lock()
 
 routes = APIRouter(dependencies=[Depends(gets("review"))])
 
@@ -101,11 +103,14 @@ def try_page(
     unit: Unit,
 ) -> HTMLResponse:
     """What an answer would change."""
-    with found.store.begin() as connection:
-        model = model_in_use(connection)
     plan = plan_answer(found.store, left, right, said)
-    core = open_core(found.store.settings, model.directory(found.store.settings))
-    changes = rehearse(found.store, core, model, plan, reviewer=found.name)
+    if not _turn.acquire(blocking=False):
+        raise InputError("somebody tries out an answer now; wait until that is done")
+    try:
+        model, core = here.searches.in_use(found)
+        changes = rehearse(found.store, core, model, plan, reviewer=found.name)
+    finally:
+        _turn.release()
     return _changes(here, found, unit, changes, said=said, waits=False, is_trial=True)
 
 

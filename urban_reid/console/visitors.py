@@ -5,6 +5,7 @@ import hmac
 import secrets
 import time
 from dataclasses import dataclass, field
+from threading import Lock
 
 from pydantic import SecretStr
 
@@ -53,6 +54,7 @@ class Visitors:
     key: bytes = field(default_factory=lambda: secrets.token_bytes(32))
     _used: set[str] = field(default_factory=set)  # links that were followed
     _open: set[str] = field(default_factory=set)  # cookies of an open home
+    _lock: Lock = field(default_factory=Lock)
 
     def is_open_home(self) -> bool:
         """Whether the home holds no people of real cameras, so that nobody needs an account."""
@@ -62,11 +64,14 @@ class Visitors:
         """The cookie of whoever followed a link of `new_link`; None if it does not work, or not any more."""
         said, _, signature = link.rpartition(".")
         until, _, _ = said.partition(".")
-        if not hmac.compare_digest(signature.encode(), _signed(said, self.key).encode()) or link in self._used:
+        if not hmac.compare_digest(signature.encode(), _signed(said, self.key).encode()):
             return None
         if time.time() > int(until) or not self.is_open_home():
             return None
-        self._used.add(link)
+        with self._lock:  # of two who follow it at once the first one is let in
+            if link in self._used:
+                return None
+            self._used.add(link)
         cookie = secrets.token_hex(32)
         self._open.add(cookie)
         return cookie

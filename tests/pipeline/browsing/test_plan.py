@@ -63,5 +63,8 @@ def test_a_picture_is_kept_with_its_ground_and_taken_away(settings: Settings) ->
     assert (settings.home / "plan.png").stat().st_mode & 0o077 == 0 and read_picture(settings) is not None
     with pytest.raises(InputError, match="between 1 m and 1000 km"):
         store_picture(settings, encoded.tobytes(), 0.0, 0.0, 0.0)
+    for left, bottom in ((math.nan, 0.0), (0.0, math.inf), (1e308, 0.0)):
+        with pytest.raises(InputError, match="begins at most"):
+            store_picture(settings, encoded.tobytes(), left, bottom, 200.0)
     remove_picture(settings)
     assert read_extent(settings) is None and read_picture(settings) is None

@@ -1,5 +1,8 @@
 """Passwords: what may be one, what is stored, and that hashes of other parameters are made new."""
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
 import pytest
 from argon2 import PasswordHasher, extract_parameters
 from argon2.low_level import Type
@@ -64,3 +67,15 @@ def test_a_missing_account_costs_as_much_work_as_a_wrong_password(name: str, mon
     assert len(done) == 1
     if name != "damaged":
         assert extract_parameters(done[0]) == extract_parameters(new_password(GOOD, "anna"))
+
+
+def test_many_who_sign_in_at_once_take_the_memory_of_a_few() -> None:
+    """Each hash takes 64 MiB, and whoever reaches the console may ask for many."""
+    with ThreadPoolExecutor(1) as threads:
+        with ExitStack() as taken:
+            while passwords._seats.acquire(blocking=False):
+                taken.callback(passwords._seats.release)
+            waits = threads.submit(matches, None, GOOD)
+            with pytest.raises(TimeoutError):
+                waits.result(0.5)
+        assert waits.result() is False

@@ -291,3 +291,35 @@ def test_what_follows_from_answers_together_binds_below_them(store: Store) -> No
     town.resolve()
     assert groups(town, "d1/s1/b1") == {frozenset({0}), frozenset({1}), frozenset({2})}
     assert groups(town) == {frozenset({0, 1, 3}), frozenset({2})}
+
+
+def test_a_refusal_names_no_place_that_whoever_answers_may_not_see(server: EmbeddedServer, store: Store) -> None:
+    """0 is known to be 2, of the other building, who was seen there while 1 was seen here."""
+    town = lasting(store, ("c1", 0, 0.0), ("c2", 200, 80.0), ("b2/c1", 200.5, 40.0))
+    say(town, 0, 2, SAME)
+    with pytest.raises(InputError, match="at the same time before d1/s1/b1/c2 and d1/s1/b2/c1"):
+        say(town, 0, 1, SAME)
+    people = Governed(store, superuser_of(server, store.settings))
+    of = keys(town)
+    people.as_("anna", people.authorized(units=("d1/s1/b1",)))
+    with pytest.raises(InputError, match="whom your authorization does not show") as refusal:
+        answer(store, of[0], of[1], SAME, reviewer="anna", reason="the same coat")
+    assert "b2" not in str(refusal.value)
+
+
+def test_an_answer_is_undone_by_whoever_may_see_all_that_it_is_about(server: EmbeddedServer, store: Store) -> None:
+    town = resolved(store, *TWO)
+    of = keys(town)
+    ids = rows(town, "SELECT persistent_id::text AS id FROM identity_now WHERE unit = 'd1' ORDER BY first_seen")
+    merge(store, ids[0].id, ids[1].id, reviewer="ben", reason="the same bag")
+    town.resolve()
+    people = Governed(store, superuser_of(server, store.settings))
+    here, whole = people.authorized("case 1", units=("d1/s1/b1",)), people.authorized("case 2")
+    people.as_("anna", whole)
+    (person,) = rows(town, "SELECT persistent_id::text AS id FROM identity_now WHERE unit = 'd1'")
+    taken = split(store, person.id, [of[0]], reviewer="anna", reason="another coat")
+    people.as_("dora", here)
+    with pytest.raises(NotAllowed, match="all passages that it is about"):
+        undo(store, str(taken.id), reviewer="dora", reason="no")
+    people.as_("dora", whole)
+    undo(store, str(taken.id), reviewer="dora", reason="the same bag")

@@ -20,7 +20,7 @@ from pipeline.search.request import request_search
 from pipeline.search.service import Searches, application
 from pipeline.store import embedded
 from pipeline.store.session_file import session_token
-from schemas.errors import InputError, NotAllowed
+from schemas.errors import InputError, NotAllowed, StoreError
 from schemas.parameters import SearchParameters
 from tests.helpers.governed import Governed
 from tests.helpers.homes import superuser_of
@@ -51,7 +51,7 @@ def test_it_answers_once_what_was_asked_for(resolved: Town) -> None:
         assert refused.json()["error"] == "InputError" and message in refused.json()["message"]
 
 
-def test_a_session_gets_answers_to_requests_that_it_may_see(
+def test_a_session_gets_answers_to_its_accounts_requests(
     town: Town, lines: list[str], server: embedded.EmbeddedServer
 ) -> None:
     town.take_in(lines[:40])
@@ -62,9 +62,10 @@ def test_a_session_gets_answers_to_requests_that_it_may_see(
     governed.as_("anna", first)
     request, later, revoked = asked(town), asked(town), asked(town)
     token = session_token(town.store.settings)
-    governed.as_("cleo", second)
-    with pytest.raises(InputError, match="no search was asked for as"):
-        searches.answer(request, session_token(town.store.settings))
+    for authorization in (second, first):  # of the same case she may verify a lead, and sees no figure before
+        governed.as_("cleo", authorization)
+        with pytest.raises(InputError, match="no search was asked for as"):
+            searches.answer(request, session_token(town.store.settings))
     governed.as_(None)
     client = TestClient(application(searches))
     answered = client.post(f"/requests/{request}", headers={SESSION: token})
@@ -75,6 +76,38 @@ def test_a_session_gets_answers_to_requests_that_it_may_see(
         with pytest.raises((InputError, NotAllowed)):
             searches.answer(revoked, of)
     assert governed.sql("SELECT count(*) FROM search_hit WHERE request_id = %s", str(revoked)) == [(0,)]
+
+
+def test_sql_of_the_program_searches_with_no_crop_that_its_session_does_not_see(
+    town: Town, lines: list[str], server: embedded.EmbeddedServer
+) -> None:
+    town.take_in(lines[:40])
+    governed = Governed(town.store, superuser_of(server, town.store.settings))
+    whole, narrow = governed.authorized("case 1"), governed.authorized("case 2", units=("d1/s1/b1",))
+    with town.store.begin() as connection:
+        query = text("SELECT min(id) FROM crop GROUP BY starts_with(camera, 'd1/s1/b1/') ORDER BY 1")
+        ids = connection.scalars(query).all()
+    governed.as_("anna", whole)
+    other = asked(town)
+    governed.as_("anna", narrow)
+    with town.store.signed_in() as connection:
+        seen = set(connection.scalars(text("SELECT id FROM crop WHERE id = ANY(:ids)"), {"ids": ids}))
+    (inside,), (outside,) = seen, {*ids} - seen
+    ask = text(
+        "INSERT INTO search_request (operator, reason, unit, from_time, to_time, crop_id, top, model_id) "
+        "SELECT 'anna', 'no', 'd1/s1/b1', '2026-01-01Z', '2026-01-02Z', :crop, 3, :model RETURNING id"
+    )
+    add = text("INSERT INTO search_example (request_id, crop_id, is_person) VALUES (:request, :crop, true)")
+    with town.store.signed_in() as connection:
+        own = connection.scalar(ask, {"crop": inside, "model": town.model.id})
+    with pytest.raises(StoreError, match="row-level security"), town.store.signed_in() as connection:
+        connection.execute(ask, {"crop": outside, "model": town.model.id})
+    with pytest.raises(StoreError, match="row-level security"), town.store.signed_in() as connection:
+        connection.execute(add, {"request": own, "crop": outside})
+    with pytest.raises(NotAllowed, match="by the one who asks"), town.store.signed_in() as connection:
+        connection.execute(add, {"request": other, "crop": inside})  # asked for under another authorization
+    with town.store.signed_in() as connection:
+        connection.execute(add, {"request": own, "crop": inside})
 
 
 @contextmanager

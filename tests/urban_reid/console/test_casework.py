@@ -33,6 +33,9 @@ def test_a_case_from_its_opening_to_a_confirmed_lead(as_: As, resolved: Town) ->
     assert found.status_code == 200 and "leads</h2>" in found.text
     assert send(anna, "/search", "/search", unit="d1", reason="no", like="x.y").status_code == 400
 
+    watched = anna.get("/cameras/d1/s1/b1/c1/picture")  # of now, which is the kind standing
+    assert watched.status_code == 403 and "not within the period" in watched.text
+
     lead = the(r'href="/leads/([0-9a-f-]{36})"', as_("cleo", authorization).get("/leads").text)
     early = as_("cleo", authorization).get(f"/leads/{lead}/sought")
     assert early.status_code == 400  # not before the page that is noted
