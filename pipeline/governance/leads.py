@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Row, text
 from pipeline.crops.crop_store import CropStore, Place, place_of_crop, place_of_probe
 from pipeline.governance.audit import Action, audit
 from pipeline.governance.deciding import actor_of, check_may_export, deciding
+from pipeline.governance.doors import grant_of, refused
 from pipeline.governance.written import record_written
 from pipeline.store import Store
 from schemas.disk import make_folders, write_whole
@@ -34,6 +35,10 @@ _PICTURES = text(
     "JOIN search_request r ON r.id = l.request_id LEFT JOIN crop s ON s.id = r.crop_id "
     "LEFT JOIN probe p ON p.id = r.probe_id JOIN lead_answer w ON w.lead_id = l.id "
     "AND w.account_id = (SELECT (granted()).account) WHERE l.id = :lead"
+)
+_MAY_VERIFY = text(
+    "SELECT NOT parts_in_case(case_now(), (granted()).account) && '{requester,approver}' "
+    "AND EXISTS (SELECT FROM lead l WHERE lead_verdict(l.id) NOT IN ('confirmed', 'rejected'))"
 )
 _SIGNATURES = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"RI": ".webp", b"BM": ".bmp"}
 
@@ -55,6 +60,19 @@ def leads(store: Store) -> Sequence[Row[Any]]:
     with deciding(store, "looking at leads") as connection:
         _check_case(connection)
         return connection.execute(text(_LEADS.format(which="true"))).all()
+
+
+def check_may_compare(store: Store) -> None:
+    """Raises NotAllowed, after an audit row, where figures of two pictures are not for whoever is signed in.
+
+    In a case with leads that are not decided they are not for whoever may still confirm one.
+    """
+    what = "a comparison of two pictures"
+    with store.signed_in() as connection:
+        grant = grant_of(connection)
+        may_verify = connection.execute(_MAY_VERIFY).scalar_one()
+    if may_verify:
+        raise refused(store, grant, what, f"{what} has figures, and who may confirm leads of this case sees none", "")
 
 
 def show_lead(store: Store, crops: CropStore, lead: str, folder: Path) -> Shown:

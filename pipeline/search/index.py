@@ -40,10 +40,11 @@ _PEOPLE = 50_000
 #: Identities whose vectors are read in one query: bounds what is copied beside the index.
 _AT_ONCE = 20_000
 
-#: Changes when prototypes are removed: rows by statements, days by dropping partitions.
+#: Changes when prototypes are removed: rows by statements, days by dropping partitions, which may be made anew.
 _REMOVALS = text(
-    "SELECT (SELECT count(*) FROM prototype_removal) || ' ' || coalesce((SELECT md5(string_agg(tablename, ' ' ORDER BY "
-    "tablename)) FROM pg_tables WHERE schemaname = 'public' AND starts_with(tablename, 'prototype_m')), '')"
+    "SELECT (SELECT count(*) FROM prototype_removal) || ' ' || coalesce((SELECT md5(string_agg(oid::text, ' ' ORDER BY "
+    "oid)) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' "
+    "AND starts_with(relname, 'prototype_m')), '')"
 )
 _RUNS = "SELECT id FROM run WHERE unit = :unit AND superseded_at IS NULL"
 _PEOPLE_OF_RUNS = "SELECT DISTINCT persistent_id FROM identity WHERE run_id = ANY(:runs)"

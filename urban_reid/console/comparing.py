@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pipeline.browsing.attention import COLUMNS, ROWS, looked_at
 from pipeline.governance.audit import Action
 from pipeline.governance.doors import check_authorized
+from pipeline.governance.leads import check_may_compare
 from schemas.errors import InputError
 from urban_reid.console.context import Asking, Here
 
@@ -54,6 +55,7 @@ def compare_page(here: Here, found: Asking, left: str, right: str) -> HTMLRespon
     for one in (first, second):
         details = {"crop": one.key, "compared": True}
         check_authorized(found.store, one.camera, "a comparison of two pictures", Action.PERSON_SHOW, details=details)
+    check_may_compare(found.store)
     model, core = here.searches.in_use(found)
     with _turn:
         looked = looked_at(core, first.pixels, second.pixels, (first.camera, second.camera))

@@ -1,5 +1,7 @@
 """A case in the console: asked for, approved by another, searched, and a lead confirmed by two people."""
 
+import re
+
 from sqlalchemy import text
 
 from tests.helpers.console import As, send, the
@@ -37,6 +39,10 @@ def test_a_case_from_its_opening_to_a_confirmed_lead(as_: As, resolved: Town) ->
     assert watched.status_code == 403 and "not within the period" in watched.text
 
     lead = the(r'href="/leads/([0-9a-f-]{36})"', as_("cleo", authorization).get("/leads").text)
+    for name, status in (("cleo", 403), ("anna", 200)):  # whoever confirms gets no figure elsewhere either
+        client = as_(name, authorization)
+        left, right = re.findall(r'src="/pictures/([^"]+)"', client.get(person).text)[:2]
+        assert client.get("/compare", params={"left": left, "right": right}).status_code == status
     early = as_("cleo", authorization).get(f"/leads/{lead}/sought")
     assert early.status_code == 400  # not before the page that is noted
     for number, name in enumerate(("cleo", "dora")):
