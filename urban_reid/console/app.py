@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from urllib.parse import urlencode
 
 from fastapi import FastAPI, Request
@@ -15,6 +16,7 @@ from pipeline.store import Store
 from schemas.errors import NotAllowed, UrbanReidError, UsageError
 from urban_reid.console import (
     auditing,
+    by_hand,
     cameras,
     casework,
     comparing,
@@ -97,6 +99,7 @@ def make_app(store: Store, hosts: list[str]) -> FastAPI:
         finding,
         comparing,
         reviewing,
+        by_hand,
         casework,
         cameras,
         engineering,
@@ -130,8 +133,12 @@ def make_app(store: Store, hosts: list[str]) -> FastAPI:
             return PlainTextResponse("there is no such file", 404)
         return Response(found, media_type=STATIC[name], headers={"Cache-Control": "max-age=3600"})
 
-    def failed(message: str, status: int) -> HTMLResponse:
-        return HTMLResponse(pages.render("failed", None, message=message, status=status), status)
+    def failed(request: Request, message: str, status: int) -> HTMLResponse:
+        visitor = None
+        with suppress(UrbanReidError):  # of a database that does not answer: then the page has no menu
+            visitor = app.state.console.visitors.find(request.cookies.get(COOKIE, ""))
+        values = {"message": message, "status": status, "reads": request.method == "GET"}
+        return HTMLResponse(pages.render("failed", visitor, **values), status)
 
     @app.exception_handler(SignInNeeded)
     async def to_sign_in(request: Request, _: SignInNeeded) -> Response:
@@ -139,17 +146,18 @@ def make_app(store: Store, hosts: list[str]) -> FastAPI:
         return RedirectResponse(f"/sign-in?{urlencode({'to': way})}", 303)
 
     @app.exception_handler(UrbanReidError)
-    async def refused(_: Request, error: UrbanReidError) -> Response:
+    def refused(request: Request, error: UrbanReidError) -> Response:
         is_theirs = isinstance(error, UsageError)
-        return failed(str(error), 403 if isinstance(error, NotAllowed) else 400 if is_theirs else 503)
+        return failed(request, str(error), 403 if isinstance(error, NotAllowed) else 400 if is_theirs else 503)
 
     @app.exception_handler(RequestValidationError)
-    async def misspelled(_: Request, error: RequestValidationError) -> Response:
+    def misspelled(request: Request, error: RequestValidationError) -> Response:
         names = ", ".join(str(one["loc"][-1]) for one in error.errors())
-        return failed(f"The address or the form cannot be read: {names}.", 422)
+        return failed(request, f"The address or the form cannot be read: {names}.", 422)
 
     @app.exception_handler(HTTPException)
-    async def unknown(_: Request, error: HTTPException) -> Response:
-        return failed("There is no such page." if error.status_code == 404 else str(error.detail), error.status_code)
+    def unknown(request: Request, error: HTTPException) -> Response:
+        message = "There is no such page." if error.status_code == 404 else str(error.detail)
+        return failed(request, message, error.status_code)
 
     return app

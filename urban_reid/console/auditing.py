@@ -20,6 +20,7 @@ from schemas.roles import Role
 from urban_reid.arguments import checked
 from urban_reid.console.context import Console, Here, Sending, gets
 from urban_reid.console.visitors import Visitor
+from urban_reid.console.words import ACTIONS
 
 routes = APIRouter()
 #: Rows on a page.
@@ -80,5 +81,11 @@ def _page(
             last=_A_PAGE + 1,
         )
     more, rows = len(rows) > _A_PAGE, list(reversed(rows))[:_A_PAGE]
-    values = {"rows": rows, "next": rows[-1].id if more else None, "verdict": verdict, "actions": sorted(Action)}
+    values = {
+        "rows": rows,
+        "next": rows[-1].id if more else None,
+        "verdict": verdict,
+        "actions": sorted(Action),
+        "said": ACTIONS,
+    }
     return here.page("audit", found, action=action, actor=actor, unit=unit, before=before, **values)

@@ -10,7 +10,7 @@ from pipeline.crops.crop_store import CropStore
 from pipeline.governance import authorizations
 from pipeline.governance.authorizations import Opens
 from pipeline.governance.leads import answer_lead, extension, lead_picture, leads, see_lead
-from pipeline.governance.purposes import purposes
+from pipeline.governance.purposes import limits, purposes
 from schemas.parameters import AuthorizationParameters, CaseParameters
 from urban_reid.arguments import checked, checked_arguments
 from urban_reid.console.context import Asking, Here, Sending
@@ -37,7 +37,7 @@ def open_case(found: Sending, name: Annotated[str, Form()], reason: Reason) -> R
 def case_page(here: Here, found: Asking, case: UUID) -> HTMLResponse:
     row, asked = authorizations.show_case(found.store, str(case))
     names = [one.name for one in purposes(found.store) if one.retired_at is None]
-    return here.page("case", found, case=row, asked=asked, purposes=names)
+    return here.page("case", found, case=row, asked=asked, purposes=names, limits=limits(found.store))
 
 
 @routes.post("/cases/{case}/ask")

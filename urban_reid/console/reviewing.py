@@ -13,7 +13,7 @@ from pipeline.governance.audit import Action
 from pipeline.governance.doors import check_authorized
 from pipeline.report.thumbnails import Picture, best, pictures_of
 from pipeline.review.agreement import agreements
-from pipeline.review.answers import answer, find_answer, plan_answer, undo
+from pipeline.review.answers import Plan, answer, find_answer, plan_answer, undo
 from pipeline.review.changes import Change, read_changes
 from pipeline.review.given import answers_given
 from pipeline.review.queue import read_queue, second_looks
@@ -79,7 +79,8 @@ def take_back(
     back: Annotated[str, Form(max_length=20)] = "",
 ) -> Response:
     undo(found.store, str(answer_id), reviewer=found.name, reason="undone on the page of reviews")
-    return RedirectResponse(f"/review/answers?unit={unit}" if back == "answers" else f"/review?unit={unit}", 303)
+    where = f"/review/answers?unit={unit}" if back == "answers" else f"/review?unit={unit}&last={answer_id}"
+    return RedirectResponse(where, 303)
 
 
 @routes.get("/review/answers")
@@ -104,6 +105,11 @@ def try_page(
 ) -> HTMLResponse:
     """What an answer would change."""
     plan = plan_answer(found.store, left, right, said)
+    return trial_page(here, found, unit, plan, (f"/review?unit={unit}", "Back to the pairs"))
+
+
+def trial_page(here: Console, found: Visitor, unit: str, plan: Plan, back: tuple[str, str]) -> HTMLResponse:
+    """What a plan would change. back: address and label of where one came from."""
     if not _turn.acquire(blocking=False):
         raise InputError("somebody tries out an answer now; wait until that is done")
     try:
@@ -111,7 +117,7 @@ def try_page(
         changes = rehearse(found.store, core, model, plan, reviewer=found.name)
     finally:
         _turn.release()
-    return _changes(here, found, unit, changes, said=said, waits=False, is_trial=True)
+    return _changes(here, found, unit, changes, said=plan.said, waits=False, is_trial=True, back=back)
 
 
 @routes.get("/review/changed/{answer_id}")
@@ -124,7 +130,10 @@ def changed_page(here: Here, found: Asking, answer_id: UUID) -> HTMLResponse:
         changes = read_changes(connection, district, given.at)
         pending = "SELECT EXISTS (SELECT FROM watermark WHERE unit = :unit AND dirty_from IS NOT NULL)"
         waits = connection.execute(text(pending), {"unit": district}).scalar_one()
-    return _changes(here, found, district, changes, said=Said(given.said), waits=waits, is_trial=False)
+    back = f"/review?unit={district}", "Back to the pairs"
+    undoes = None if given.undone else answer_id
+    said = Said(given.said)
+    return _changes(here, found, district, changes, said=said, waits=waits, is_trial=False, back=back, undoes=undoes)
 
 
 def _changes(
@@ -136,11 +145,14 @@ def _changes(
     said: Said,
     waits: bool,
     is_trial: bool,
+    back: tuple[str, str],
+    undoes: UUID | None = None,
 ) -> HTMLResponse:
     firsts = {group.tracklets[0] for one in changes for group in (*one.before, *one.after)}
     with found.store.signed_in() as connection:
         covers: dict[int, Picture] = {t: best(its) for t, its in pictures_of(connection, firsts).items()}
     values = {"unit": unit, "changes": changes, "covers": covers, "said": said.value, "waits": waits}
+    values |= {"back": back, "undoes": undoes}
     return here.page("review-changes", found, is_trial=is_trial, **values)
 
 

@@ -1,6 +1,7 @@
 """A case in the console: asked for, approved by another, searched, and a lead confirmed by two people."""
 
 import re
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import text
 
@@ -16,9 +17,11 @@ def test_a_case_from_its_opening_to_a_confirmed_lead(as_: As, resolved: Town) ->
     with resolved.store.begin() as connection:
         until = connection.scalar(text("SELECT to_char(now() + interval '2 days', 'YYYY-MM-DD\"T\"HH24:MI')"))
     asked = send(as_("anna"), f"/cases/{case}", f"/cases/{case}/ask", **wanted, **period, expires=until)
-    authorization = the(r'formaction="/authorizations/([0-9a-f-]{36})/approve"', asked.text)
-    assert ">asked<" in asked.text
+    authorization = the(r'formaction="/authorizations/([0-9a-f-]{36})/revoke"', asked.text)
+    assert ">waits for approval<" in asked.text and "/approve" not in asked.text  # which is another one's
     where = f"/authorizations/{authorization}"
+    asked = as_("ben").get(where)
+    assert f'formaction="{where}/approve"' in asked.text
     shown = {name: the(rf'name="{name}" value="(\d+)"', asked.text) for name in ("crops", "cameras", "identities")}
     assert int(shown["crops"]) > 0
     own = send(as_("anna"), where, f"{where}/approve", reason="I trust myself", **shown)
@@ -26,6 +29,8 @@ def test_a_case_from_its_opening_to_a_confirmed_lead(as_: As, resolved: Town) ->
     assert "<h1>Sign in</h1>" in as_("anna", authorization).get("/people/d1").text
     approved = send(as_("ben"), where, f"{where}/approve", reason="in proportion", **shown)
     assert approved.status_code == 200 and ">approved<" in approved.text and "ben" in approved.text
+    under = f'href="/sign-in?authorization={authorization}"'
+    assert under in as_("anna").get(f"/cases/{case}").text and under not in as_("otto").get(f"/cases/{case}").text
 
     anna = as_("anna", authorization)
     people = anna.get("/people/d1")
@@ -38,7 +43,9 @@ def test_a_case_from_its_opening_to_a_confirmed_lead(as_: As, resolved: Town) ->
     watched = anna.get("/cameras/d1/s1/b1/c1/picture")  # of now, which is the kind standing
     assert watched.status_code == 403 and "not within the period" in watched.text
 
-    lead = the(r'href="/leads/([0-9a-f-]{36})"', as_("cleo", authorization).get("/leads").text)
+    own = anna.get("/leads").text
+    assert "You asked for these" in own and "Look at the next one" not in own
+    lead = the(r'href="/leads/([0-9a-f-]{36})">Look at the next one', as_("cleo", authorization).get("/leads").text)
     for name, status in (("cleo", 403), ("anna", 200)):  # whoever confirms gets no figure elsewhere either
         client = as_(name, authorization)
         left, right = re.findall(r'src="/pictures/([^"]+)"', client.get(person).text)[:2]
@@ -54,6 +61,7 @@ def test_a_case_from_its_opening_to_a_confirmed_lead(as_: As, resolved: Town) ->
             assert picture.headers["content-type"].startswith("image/") and len(picture.content) > 100
         answered = send(client, f"/leads/{lead}", f"/leads/{lead}", same="true", reason="coat")
         assert (">confirmed<" in answered.text) is (number == 1), answered.text
+        assert f'href="/leads/{lead}">Look at the next one' not in answered.text  # but another
     twice = send(as_("eve", authorization), "/leads", f"/leads/{lead}", same="false", reason="late")
     assert twice.status_code in (400, 403)
 
@@ -71,3 +79,33 @@ def test_who_has_no_part_in_cases_is_told(as_: As) -> None:
     assert as_("emil").get("/leads").status_code == 403
     opened = send(as_("otto"), "/cases", "/cases", name="case 19", reason="I am an auditor")
     assert opened.status_code == 403
+
+
+def test_whoever_has_no_authorization_is_led_to_one(as_: As) -> None:
+    for path in ("/leads", "/people/d1", "/review"):
+        refused = as_("anna").get(path)
+        assert refused.status_code == 403
+        assert "aria-current" in refused.text or 'href="/cases">Cases</a>' in refused.text  # the menu stays
+        assert 'href="/cases">Choose or ask for one</a>' in refused.text
+    assert "You see no people yet" in as_("anna").get("/").text
+    assert "Choose or ask for one" not in as_("emil").get("/people/d1").text
+
+
+def test_the_form_for_an_authorization_says_its_bounds_and_is_for_those_who_may_ask(as_: As) -> None:
+    opened = send(as_("anna"), "/cases", "/cases", name="case 19", reason="reported")
+    assert "at most 168 hours long" in opened.text
+    case = the(r'action="/cases/([0-9a-f-]{36})/ask"', opened.text)
+    fields = {"sought": "a child", "purpose": "missing-person", "legal_basis": "law 1", "units": ["d1"]}
+    until = f"{datetime.now(UTC) + timedelta(days=2):%Y-%m-%dT%H:%M}"
+    times = {"from_time": "2026-01-01T00:00", "to_time": "2026-02-01T00:00", "expires": until}
+    said = send(as_("anna"), f"/cases/{case}", f"/cases/{case}/ask", **fields, **times)
+    assert said.status_code == 403 and "Choose or ask for one" not in said.text  # which would not help
+    assert "Ask for an authorization" not in as_("otto").get(f"/cases/{case}").text
+    assert "Open a case" not in as_("otto").get("/cases").text
+
+
+def test_places_lead_to_people_only_for_those_who_may_ever_look_at_them(as_: As) -> None:
+    assert 'href="/people/d1"' in as_("anna").get("/").text
+    for name in ("emil", "otto", "ada"):
+        shown = as_(name).get("/").text
+        assert "/people/" not in shown and "Places" in shown, name

@@ -171,6 +171,27 @@ def test_the_audit_is_checked_and_downloaded(visit: Visit, open_cookies: Any, tm
     page.screenshot(path=tmp_path / "audit.png", full_page=True)
 
 
+def test_a_passage_is_taken_out_of_a_person_and_back(
+    visit: Visit, open_cookies: Any, probe: tuple[Path, str], tmp_path: Path
+) -> None:
+    page = visit(open_cookies)
+    page.goto(f"/person/{probe[1]}")
+    page.get_by_role("link", name="Take passages out").click()
+    page.locator("input[name=taken]").first.check()
+    page.screenshot(path=tmp_path / "split.png")
+    page.get_by_role("button", name="Take them out").click()
+    page.wait_for_selector("h1:has-text('What it changed')")
+    page.get_by_role("button", name="Undo that answer").click()
+    page.wait_for_selector("text=That answer is undone")
+
+
+def test_the_whole_plan_is_seen_on_a_phone(visit: Visit, open_cookies: Any) -> None:
+    page = visit(open_cookies, viewport={"width": 400, "height": 800})
+    page.goto("/")
+    drawn = page.locator("svg.plan").bounding_box()
+    assert drawn["x"] >= 0 and drawn["x"] + drawn["width"] <= 400
+
+
 def test_the_overview_changes_by_itself(visit: Visit, open_cookies: Any, resolved: Town) -> None:
     page = visit(open_cookies)
     page.goto("/cameras")
@@ -186,7 +207,8 @@ def test_no_page_is_wider_than_its_window(
 ) -> None:
     page = visit(open_cookies, color_scheme=scheme)
     paths = ("/", "/people/d1", f"/person/{probe[1]}", "/search", "/cameras", "/runs", "/models", "/audit", "/settings")
-    for path in (*paths, "/words", "/nowhere"):
+    by_hand = (f"/review/split/{probe[1]}", f"/review/merge/{probe[1]}", "/review")
+    for path in (*paths, *by_hand, "/words", "/nowhere"):
         for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": 900})
             page.goto(path)
