@@ -132,7 +132,8 @@ def files_below(path: Path) -> Iterator[Path]:
 
 
 def _remove_report(folder: Path) -> int:
-    files = [*folder.glob("crops/*.jpg"), *(folder / name for name in PAGES), *folder.glob("*.jsonl")]
+    crops = [] if (folder / "crops").is_symlink() else folder.glob("crops/*.jpg")
+    files = [*crops, *(folder / name for name in PAGES), *folder.glob("*.jsonl")]
     there = [file for file in files if file.exists()]
     for file in there:
         file.unlink()

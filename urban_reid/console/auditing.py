@@ -49,7 +49,8 @@ def verify(here: Here, found: Sending) -> HTMLResponse:
 def export_now(here: Here, found: Sending, reason: Annotated[str, Form()]) -> Response:
     check_role(found.store, (Role.AUDITOR,), "an export of the audit")
     approval = checked(ApprovalParameters, operator=found.name, reason=reason)
-    folder = Path(tempfile.mkdtemp(prefix="urban-reid-audit-"))
+    # Not where others of the machine could put a folder of its name after it is gone: an erasure looks there.
+    folder = Path(tempfile.mkdtemp(prefix="audit-export-", dir=here.store.settings.home))
     try:
         export(found.store, folder / "audit", operator=approval.operator, reason=approval.reason)
         packed = shutil.make_archive(str(folder / "packed"), "zip", folder, "audit")

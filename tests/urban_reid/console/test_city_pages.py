@@ -7,6 +7,7 @@ import re
 import zipfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
@@ -107,7 +108,7 @@ def test_settings_show_no_secret(open_console: TestClient, monkeypatch: pytest.M
     assert "names: gate" in shown and "URBAN_REID_ASSOCIATION__WINDOW_S" in shown
 
 
-def test_the_audit_is_read_checked_and_taken_along(open_console: TestClient) -> None:
+def test_the_audit_is_read_checked_and_taken_along(open_console: TestClient, resolved: Town) -> None:
     shown = open_console.get("/audit?action=audit.show").text
     assert "audit.show" in shown and "people.show</td>" not in shown
     assert "no action" in open_console.get("/audit?action=people.eat").text
@@ -115,6 +116,10 @@ def test_the_audit_is_read_checked_and_taken_along(open_console: TestClient) -> 
     packed = send(open_console, "/audit", "/audit/export", reason="yearly report")
     with zipfile.ZipFile(io.BytesIO(packed.content)) as archive:
         assert {"audit/verify_audit.py", "audit/audit.md"} <= set(archive.namelist())
+    with resolved.store.owning() as connection:  # an erasure looks there, where others put nothing
+        written = connection.scalars(text("SELECT path FROM written_file WHERE kind = 'audit'")).all()
+    assert written and all(Path(one).is_relative_to(resolved.store.settings.home) for one in written)
+    assert not any(Path(one).parent.exists() for one in written)
 
 
 def test_what_changes_is_sent_until_the_visit_ends(open_console: TestClient) -> None:
