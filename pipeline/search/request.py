@@ -27,14 +27,19 @@ _EXAMPLES = text(
 _MAY_LOOK = text("SELECT check_may_look(:what)")
 
 
+def check_may_search(store: Store) -> None:
+    """Raises NotAllowed, with its audit row, where whoever is signed in may not search."""
+    with deciding(store, _WHAT) as connection:
+        connection.execute(_MAY_LOOK, {"what": _WHAT})
+
+
 def upload_probe(store: Store, crops: CropStore, data: bytes, operator: str) -> UUID:
     """Stores an encoded picture to search for, with its audit row. Returns its id, for `SearchParameters.probe_id`.
 
     Raises PictureError, HomeError, and NotAllowed in a live home without an authorization.
     """
     decode(data)
-    with deciding(store, _WHAT) as connection:
-        connection.execute(_MAY_LOOK, {"what": _WHAT})  # before the picture is stored
+    check_may_search(store)  # before the picture is stored
     now = datetime.now(UTC)
     picture = crops.put(place_of_probe(now), data)
     with deciding(store, _WHAT) as connection:

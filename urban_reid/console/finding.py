@@ -12,11 +12,14 @@ from pipeline.browsing.crops import pictures_of_crops
 from schemas.errors import InputError
 from urban_reid.console.context import Asking, Console, Here, Sending
 from urban_reid.console.forms import moment
+from urban_reid.console.limits import Limit
 from urban_reid.console.pictures import crop_of
 from urban_reid.console.visitors import Visitor
 
 #: Largest picture that is taken for a search, bytes.
 LARGEST_UPLOAD = 20_000_000
+#: Searches of one visitor.
+_SEARCHES = Limit(0.5, 20)
 
 routes = APIRouter()
 
@@ -94,11 +97,13 @@ def search_now(
     drop: Annotated[str, Form()] = "",
 ) -> HTMLResponse:
     """chosen: one of the people of an earlier upload. plus, minus, drop: a crop that counts otherwise from now on."""
+    if wait_s := _SEARCHES.wait_s(found.token):
+        raise InputError(f"you have asked very often; wait {max(1, round(wait_s + 0.5))} s")
     asked.with_said(plus, minus, drop)
     values = asked.parameters(found, here.city()[1])
     data = _chosen(here, found, chosen) if chosen else _sent(upload)
     if data and not chosen:
-        people = here.searches.people(data)
+        people = here.searches.people(data, found)
         if len(people) > 1:
             return here.page("choose", found, asked=asked, offered=here.searches.offered.keep(people, found))
         data = people[0] if people else data

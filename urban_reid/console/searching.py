@@ -16,7 +16,7 @@ from pipeline.registry import ModelRow, model_in_use
 from pipeline.search.answer import answer
 from pipeline.search.client import ask_process
 from pipeline.search.people import people_in
-from pipeline.search.request import request_search, upload_probe
+from pipeline.search.request import check_may_search, request_search, upload_probe
 from pipeline.store import Store
 from reid_core.serving.core import ReIDCore
 from schemas.errors import InputError
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 #: Hits that a page shows.
 _TOP = 24
-#: People of pictures that wait to be chosen, and how long, seconds.
-_OFFERED, _OFFERED_S = 200, 600.0
+#: Bytes of the pictures of people that wait to be chosen, of all visitors together, and how long they wait, seconds.
+_OFFERED, _OFFERED_S = 100_000_000, 600.0
 
 
 @dataclass
@@ -48,8 +48,10 @@ class Offered:
             self._kept |= {
                 name: (visitor.token, one, time.monotonic()) for name, one in zip(names, people, strict=True)
             }
-            while self._kept and (len(self._kept) > _OFFERED or self._is_old(next(iter(self._kept.values())))):
-                self._kept.popitem(last=False)
+            size = sum(len(one) for _, one, _ in self._kept.values())
+            while self._kept and (size > _OFFERED or self._is_old(next(iter(self._kept.values())))):
+                _, (_, oldest, _) = self._kept.popitem(last=False)
+                size -= len(oldest)
         return names
 
     def get(self, name: str, visitor: Visitor) -> bytes | None:
@@ -94,11 +96,12 @@ class Searches:
         found = ask_process(visitor.store.settings, request)
         return parameters, (found or answer(visitor.store, self._core(visitor.store), crops, request)).result
 
-    def people(self, picture: bytes) -> list[bytes]:
+    def people(self, picture: bytes, visitor: Visitor) -> list[bytes]:
         """The people in a picture, each as PNG, from the left; none where this home has no detector.
 
-        Raises PictureError for what is no picture.
+        Raises PictureError for what is no picture, and NotAllowed for whoever may not search.
         """
+        check_may_search(visitor.store)
         from reid_core.detection import open_detector
         from reid_core.detection.files import default_detector
 

@@ -10,11 +10,14 @@ from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from pipeline.crops.crop_store import CropStore, place_of_crop
+from tests.helpers.console import As
 from tests.helpers.red_detector import RedDetector
 from tests.helpers.town import Town
 from urban_reid.console.app import make_app
 from urban_reid.console.context import Console
-from urban_reid.console.visitors import new_link
+from urban_reid.console.limits import Limit
+from urban_reid.console.searching import Offered
+from urban_reid.console.visitors import COOKIE, new_link
 
 RED = (0, 0, 255)  # BGR
 
@@ -128,3 +131,36 @@ def test_one_of_several_people_is_chosen_and_the_others_are_not_kept(client: Tes
     assert "not kept any more" in client.post("/search", data=form(client) | {"chosen": names[1]}).text
     client.cookies.clear()
     client.cookies.update(mine)
+
+
+def test_pictures_to_choose_from_are_kept_within_bounds(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = console(client)
+    visitor = found.visitors.find(dict(client.cookies)[COOKIE])
+    assert visitor is not None
+    kept = Offered()
+    first = kept.keep([b"a" * 40, b"b" * 40], visitor)
+    monkeypatch.setattr("urban_reid.console.searching._OFFERED", 100)
+    second = kept.keep([b"c" * 40], visitor)
+    assert [kept.get(name, visitor) is not None for name in (*first, *second)] == [False, True, True]
+    monkeypatch.setattr("urban_reid.console.searching._OFFERED_S", 0.0)
+    assert kept.get(second[0], visitor) is None
+
+
+def test_who_searches_very_often_is_told_to_wait(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("urban_reid.console.finding._SEARCHES", Limit(0.001, 1))
+    fields = form(client)
+    assert "choose a picture" in client.post("/search", data=fields).text
+    assert "very often; wait" in client.post("/search", data=fields).text
+
+
+def test_people_are_looked_for_only_for_whoever_may_search(as_: As) -> None:
+    """The last one: it makes the home a live one."""
+    anna = as_("anna")  # signed in, and under no authorization
+    frame = np.full((120, 200, 3), 90, np.uint8)
+    cv2.rectangle(frame, (20, 30), (49, 99), RED, -1)
+    cv2.rectangle(frame, (150, 30), (179, 99), RED, -1)
+    sent = {"upload": ("street.png", cv2.imencode(".png", frame)[1].tobytes())}
+    console(anna).searches._detector = RedDetector()
+    (key,) = set(re.findall(r'name="form_key" value="(\w+)"', anna.get("/cases").text))
+    answer = anna.post("/search", data={"unit": "d1", "reason": "case 17", "form_key": key}, files=sent)
+    assert answer.status_code == 403 and "Who is it?" not in answer.text
