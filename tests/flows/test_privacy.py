@@ -60,7 +60,7 @@ def test_no_file_of_prefects_identifies_a_person(town: Town, lines: list[str], p
             raise InputError(f"{OPERATOR} may not see crop {key}")
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("flows.search.plain_search", failing)
+            patch.setattr("flows.search.answer", failing)
             with pytest.raises(InputError, match=OPERATOR):  # whoever asked is told
                 call(search, RequestParameters(request=request_search(town.store, town.model, asked)), pytest.fail)
     assert hits and of_probe is not None

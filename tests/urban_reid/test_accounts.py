@@ -304,6 +304,13 @@ SHOWING: dict[str, list[str]] = {
     "leads show": ["3f2a81c0", "--out", "lead"],
     "leads answer": ["3f2a81c0", "--same", "--reason", "x"],
     "evidence export": ["--match", "3f2a81c0", "--out", "evidence", "--reason", "x"],
+    "review list": ["--unit", "d1"],
+    "review answer": ["0" * 64, "1" * 64, "same", "--reason", "x"],
+    "review merge": ["3f2a81c0", "4f2a81c0", "--reason", "x"],
+    "review split": ["3f2a81c0", "0" * 64, "--reason", "x"],
+    "review undo": ["3f2a81c0", "--reason", "x"],
+    "review changed": ["3f2a81c0"],
+    "review agreement": ["--unit", "d1"],
 }
 #: It works alone, and writes down who was where: with --export it asks.
 EXPORT = ("resolve", ["--unit", "d1", "--export", "assignments.jsonl"])

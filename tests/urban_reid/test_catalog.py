@@ -151,7 +151,7 @@ def test_names_and_tasks_that_cannot_be_got(run_here: Run) -> None:
 def test_a_model_for_attributes_is_kept_and_listed(run_here: Run, settings: Settings, models: Path) -> None:
     name = "person-attributes-recognition-crossroad-0230"
     got = run_here("models", "get", name, "--from", str(models))
-    assert got.returncode == 0 and f"{name} is here; reid_core.attributes opens it" in got.stdout, got.stderr
+    assert got.returncode == 0 and f"{name} is here; resolves use it from now on" in got.stdout, got.stderr
     assert "is here already" in run_here("models", "get", name).stdout
     assert json.loads(run_here("models", "list", "--json").stdout)["attributes"] == [name]
     assert f"for attributes: {name}" in run_here("models", "list").stdout

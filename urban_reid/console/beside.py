@@ -38,8 +38,9 @@ class Beside(Generic[T]):
         self._working = False
         self._turn = Condition()
 
-    def now(self, within_s: float = _WITHIN_S) -> T | None:
-        """The newest result; None where the first one is not there within so many seconds."""
+    def now(self, within_s: float | None = None) -> T | None:
+        """The newest result; None where the first one is not there within so many seconds, _WITHIN_S by default."""
+        within_s = _WITHIN_S if within_s is None else within_s
         with self._turn:
             if not self._working and time.monotonic() - self._ended_at >= max(_YOUNG_S, _RESTS * self._seconds):
                 self._working = True

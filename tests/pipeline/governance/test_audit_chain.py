@@ -93,7 +93,7 @@ def test_time_salt_and_chain_are_the_databases(audited: Store) -> None:
 def test_the_time_is_that_of_the_row_and_not_of_the_transaction(store: Store) -> None:
     with store.signed_in() as connection:
         before = connection.scalar(text("SELECT clock_timestamp()"))
-        audit(connection, "anna", Action.SEARCH_START, details={})
+        audit(connection, "anna", Action.PERSON_SHOW, details={})
         assert connection.scalar(text("SELECT at > :before FROM audit"), {"before": before})
 
 

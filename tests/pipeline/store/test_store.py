@@ -32,7 +32,7 @@ def test_a_transaction_is_kept_whole_or_not_at_all(store: Store) -> None:
 def test_an_error_is_one_line_without_the_statements_values(store: Store) -> None:
     with pytest.raises(StoreError) as refusal, store.signed_in() as connection:
         connection.execute(
-            text("INSERT INTO audit (actor, action, reason) VALUES ('', 'search', :reason)"),
+            text("INSERT INTO audit (actor, action, reason) VALUES ('', 'person.show', :reason)"),
             {"reason": "the secret reason"},
         )
     assert "\n" not in str(refusal.value)

@@ -13,6 +13,15 @@ from urban_reid.console.app import make_app
 from urban_reid.console.visitors import COOKIE
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _pages_wait_for_counts() -> Iterator[None]:
+    """Pages show the counts and curves of now, however slow the machine is."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, seconds in (("_WITHIN_S", 60.0), ("_YOUNG_S", 0.0), ("_RESTS", 0.0)):
+            patch.setattr(f"urban_reid.console.beside.{name}", seconds)
+        yield
+
+
 @pytest.fixture(scope="module")
 def as_(server: embedded.EmbeddedServer, resolved: Town) -> Iterator[As]:
     """The console as somebody sees it, under an authorization or none."""
