@@ -50,7 +50,6 @@ lint: $(STAMP)
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive $(CODE)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	! grep -rnE '^(<{7}|>{7}) ' $(CODE) tests *.md  # left by a merge: in a template no test sees them
 
 # Known faults of the locked packages, by the registry's advisories; skipped with a word where there are none to be had.
 audit: $(STAMP)

@@ -17,6 +17,7 @@ from schemas.settings import AssociationSettings, Settings
 from urban_reid.cli import app
 
 ROOT = Path(__file__).parents[1]
+TEXTS = {".py", ".md", ".jinja", ".css", ".js", ".toml", ".json"}
 #: The changelog and the plan tell of earlier versions too.
 PAGES = [
     path
@@ -119,6 +120,18 @@ def test_hooks_and_lint_are_the_same_commands() -> None:
     for name, value in variables.items():
         recipe = recipe.replace(name, value)
     assert [hook["entry"] for hook in hooks] == [line.strip() for line in recipe.splitlines()] and len(hooks) == 6
+
+
+def test_no_file_keeps_what_a_merge_left() -> None:
+    """In a template or a page of the docs no other test sees it."""
+    files = [
+        file
+        for package in ("pipeline", "urban_reid", "flows", "docs", "examples")
+        for file in ROOT.glob(f"{package}/**/*")
+    ]
+    texts = {file: file.read_text(encoding="utf-8") for file in files if file.suffix in TEXTS}
+    assert len(texts) > 400
+    assert [file for file, said in texts.items() if re.search(r"^(<{7}|>{7}) ", said, re.M)] == []
 
 
 def test_the_changelog_has_the_projects_version() -> None:
