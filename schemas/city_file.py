@@ -104,6 +104,12 @@ class City(Frozen):
         found = self._cameras if within is None else _below(self._cameras, within, lambda unit: unit.code)
         return sorted(found, key=lambda unit: unit.code)
 
+    def check_unit(self, code: str) -> None:
+        """Raises CityError, with the nearest codes, where the city has no such unit."""
+        codes = {unit.code for unit in self.units}
+        if code not in codes:
+            raise unknown_unit(code, codes)
+
     def children(self, unit: str) -> Sequence[str]:
         """The codes of the unit's children, sorted."""
         return self._children.get(unit, ())

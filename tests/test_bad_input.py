@@ -264,6 +264,8 @@ REFUSED: list[tuple[tuple[str, ...], int, str]] = [
     (("city", "load", "under-street.yaml"), 2, "d1/s1/c1 is a building by its depth"),
     (("resolve", "--unit", "d2"), 2, "no unit 'd2' in this city; nearest: d1"),
     (("report", "--unit", "d2", "--out", "report"), 2, "no unit 'd2' in this city; nearest: d1"),
+    (("review", "list", "--unit", "d2"), 2, "no unit 'd2' in this city; nearest: d1"),
+    (("review", "agreement", "--unit", "d2"), 2, "no unit 'd2' in this city; nearest: d1"),
     (("report", "--unit", "d1", "--out", "0.jpg"), 2, "0.jpg is a file"),
     (("report", "--unit", "d1", "--out", "junk"), 2, "holds other files"),
     (("demo", "--people", "1", "--cameras", "2"), 1, "holds a city that is not the demo's"),

@@ -52,6 +52,7 @@ def list_(
 
     They are match decisions that it left to a person, and hits of searches for a stored crop.
     """
+    from pipeline.city.units import read_city
     from pipeline.governance.audit import Action
     from pipeline.governance.deciding import actor_of
     from pipeline.governance.doors import check_authorized
@@ -59,6 +60,7 @@ def list_(
     from pipeline.review.queue import read_queue, second_looks
 
     with _store() as store:
+        read_city(store).check_unit(unit)
         check_authorized(store, unit, "a review", Action.REVIEW_SHOW)
         with store.signed_in() as connection:
             if answers:
@@ -216,10 +218,12 @@ def changed(
 @app.command(epilog="Example: urban-reid review agreement --unit d1")
 def agreement(unit: Unit, as_json: AsJson = False) -> None:
     """Show how far reviewers agree on the pairs that two of them answered, and Cohen's kappa."""
+    from pipeline.city.units import read_city
     from pipeline.governance.doors import check_authorized
     from pipeline.review.agreement import agreements
 
     with _store() as store:
+        read_city(store).check_unit(unit)
         check_authorized(store, unit, "a review")
         with store.signed_in() as connection:
             found = agreements(connection, unit)
