@@ -103,8 +103,12 @@ def versions_of(connection: Connection, opinions: Iterable[Opinion]) -> list[Ver
 
 def tracklets_of(connection: Connection, opinions: Iterable[Opinion]) -> dict[int, list[bytes]]:
     """The names of the passages that each version of a tracklet is of, by its id."""
+    return _names(versions_of(connection, opinions))
+
+
+def _names(versions: Iterable[Version]) -> dict[int, list[bytes]]:
     names: dict[int, list[bytes]] = {}
-    for one in versions_of(connection, opinions):
+    for one in versions:
         names.setdefault(one.id, []).append(one.name)
     return names
 
@@ -188,8 +192,5 @@ def read_constraints(connection: Connection, unit: str, opinions: Iterable[Opini
     opinions = list(opinions)
     versions = [one for one in versions_of(connection, opinions) if is_within(one.camera, unit)]
     here = {one.name for one in versions}
-    names: dict[int, list[bytes]] = {}
-    for one in versions:
-        names.setdefault(one.id, []).append(one.name)
     must, cannot = ({pair for pair in pairs if here.issuperset(pair)} for pairs in implied(opinions))
-    return Constraints(tuple(sorted(must)), tuple(sorted(cannot)), names)
+    return Constraints(tuple(sorted(must)), tuple(sorted(cannot)), _names(versions))

@@ -20,8 +20,7 @@ from pipeline.governance.audit import Action
 from pipeline.governance.doors import check_authorized
 from pipeline.governance.leads import leads
 from pipeline.report.thumbnails import Picture
-from schemas.city_file import unknown_unit
-from schemas.errors import InputError, NotAllowed, UrbanReidError, UsageError
+from schemas.errors import CityError, InputError, NotAllowed, UrbanReidError, UsageError
 from schemas.parameters import SearchResult
 from urban_reid.console.api_models import (
     CameraOut,
@@ -36,7 +35,7 @@ from urban_reid.console.api_models import (
     people_out,
 )
 from urban_reid.console.context import Console, Here
-from urban_reid.console.finding import LARGEST_UPLOAD
+from urban_reid.console.forms import LARGEST_UPLOAD
 from urban_reid.console.limits import Limit
 from urban_reid.console.pictures import address
 from urban_reid.console.visitors import Visitor
@@ -117,9 +116,10 @@ def _routes(api: FastAPI) -> None:
         after: Annotated[int, Query(ge=0, lt=2**63)] = 0,
     ) -> PeopleOut:
         """A page of a unit's people, the last seen first. `at`, `after`: the `next_at` and `next_after` of a page."""
-        codes = {one.code for one in here.city()[0].units}
-        if unit not in codes:
-            raise HTTPException(404, str(unknown_unit(unit, codes)))
+        try:
+            here.city()[0].check_unit(unit)
+        except CityError as error:
+            raise HTTPException(404, str(error)) from None
         check_authorized(found.store, unit, "a look at people", Action.PEOPLE_SHOW, details={"after": after})
         with found.store.signed_in() as connection:
             return people_out(read_people(connection, unit, None if at is None else Place(at, after)), _path(found))

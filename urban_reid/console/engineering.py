@@ -22,7 +22,6 @@ from pipeline.registry import ModelRow, find_model, models
 from pipeline.training.promotion import Promotion, promote, rollback
 from reid_core.serving.core import ReIDCore
 from reid_core.serving.factory import open_core
-from schemas.city_file import unknown_unit
 from schemas.parameters import ApprovalParameters
 from schemas.roles import Role
 from schemas.settings import Settings
@@ -37,9 +36,8 @@ routes = APIRouter()
 def runs_page(
     here: Here, found: Annotated[Visitor, Depends(gets("runs"))], unit: str = "", before: int | None = None
 ) -> HTMLResponse:
-    codes = {one.code for one in here.city()[0].units}
-    if unit and unit not in codes:
-        raise unknown_unit(unit, codes)
+    if unit:
+        here.city()[0].check_unit(unit)
     with here.store.begin() as connection:
         shown = read_runs(connection, unit or None, before)
     return here.page("runs", found, shown=shown, unit=unit, prefect=prefect_pages(here.store.settings))

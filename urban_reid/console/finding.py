@@ -11,13 +11,11 @@ from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from pipeline.browsing.crops import pictures_of_crops
 from schemas.errors import InputError
 from urban_reid.console.context import Asking, Console, Here, Sending
-from urban_reid.console.forms import moment
+from urban_reid.console.forms import moment, sent_picture
 from urban_reid.console.limits import Limit
 from urban_reid.console.pictures import crop_of
 from urban_reid.console.visitors import Visitor
 
-#: Largest picture that is taken for a search, bytes.
-LARGEST_UPLOAD = 20_000_000
 #: Searches of one visitor.
 _SEARCHES = Limit(0.5, 20)
 
@@ -101,7 +99,7 @@ def search_now(
         raise InputError(f"you have asked very often; wait {max(1, round(wait_s + 0.5))} s")
     asked.with_said(plus, minus, drop)
     values = asked.parameters(found, here.city()[1])
-    data = _chosen(here, found, chosen) if chosen else _sent(upload)
+    data = _chosen(here, found, chosen) if chosen else sent_picture(upload)
     if data and not chosen:
         people = here.searches.people(data, found)
         if len(people) > 1:
@@ -119,11 +117,4 @@ def _chosen(here: Console, found: Visitor, name: str) -> bytes:
     data = here.searches.offered.get(name, found)
     if data is None:
         raise InputError("the pictures to choose from are not kept any more; send the picture again")
-    return data
-
-
-def _sent(upload: UploadFile | None) -> bytes:
-    data = upload.file.read(LARGEST_UPLOAD + 1) if upload is not None else b""
-    if len(data) > LARGEST_UPLOAD:
-        raise InputError(f"the picture is larger than {LARGEST_UPLOAD // 1_000_000} MB")
     return data

@@ -11,7 +11,6 @@ from pipeline.browsing.journey import read_journey, unit_of
 from pipeline.browsing.people import Place, read_people
 from pipeline.governance.audit import Action
 from pipeline.governance.doors import check_authorized
-from schemas.city_file import unknown_unit
 from urban_reid.console.context import Asking, Here
 
 routes = APIRouter()
@@ -21,9 +20,7 @@ routes = APIRouter()
 def people_page(
     here: Here, found: Asking, unit: str, at: Annotated[datetime | None, Query()] = None, after: int = 0
 ) -> HTMLResponse:
-    codes = {one.code for one in here.city()[0].units}
-    if unit not in codes:
-        raise unknown_unit(unit, codes)
+    here.city()[0].check_unit(unit)
     check_authorized(found.store, unit, "a look at people", Action.PEOPLE_SHOW, details={"after": after})
     with found.store.signed_in() as connection:
         shown = read_people(connection, unit, None if at is None else Place(at, after))

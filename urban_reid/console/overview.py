@@ -14,17 +14,16 @@ from pipeline.browsing.plan import draw_plan
 from pipeline.browsing.plan_picture import read_extent, read_picture, remove_picture, store_picture
 from pipeline.cameras.overview import STATES, overview
 from pipeline.governance.doors import check_role
-from schemas.errors import InputError, UrbanReidError
+from schemas.errors import UrbanReidError
 from schemas.roles import Role
 from urban_reid.console.context import Asking, Console, Here, Sending, gets
+from urban_reid.console.forms import sent_picture
 from urban_reid.console.visitors import COOKIE, Visitor
 from urban_reid.console.words import WORDS
 
 routes = APIRouter()
 #: How often the pages that are open are looked after, and how often a line is sent though nothing changed, seconds.
 _LOOK_EVERY_S, _ALIVE_EVERY_S = 2.0, 20.0
-#: Largest picture of a plan, bytes.
-_LARGEST_PLAN = 20_000_000
 
 
 @routes.get("/")
@@ -87,9 +86,7 @@ def set_plan(
 ) -> Response:
     """Puts a picture below the plan; without one, takes it away."""
     check_role(found.store, (Role.ENGINEER, Role.ADMINISTRATOR), "a picture of the plan")
-    data = b"" if upload is None else upload.file.read(_LARGEST_PLAN + 1)
-    if len(data) > _LARGEST_PLAN:
-        raise InputError(f"the picture is larger than {_LARGEST_PLAN // 1_000_000} MB")
+    data = sent_picture(upload)
     if data:
         store_picture(here.store.settings, data, left, bottom, width_m)
     else:

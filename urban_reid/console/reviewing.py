@@ -18,9 +18,8 @@ from pipeline.review.changes import Change, read_changes
 from pipeline.review.given import answers_given
 from pipeline.review.queue import read_queue, second_looks
 from pipeline.review.rehearsal import rehearse
-from schemas.city_file import unknown_unit
 from schemas.errors import InputError
-from schemas.levels import Level, level_of
+from schemas.levels import Level
 from schemas.review import Said, Way
 from urban_reid.console.context import Asking, Console, Here, Sending, gets
 from urban_reid.console.visitors import Visitor
@@ -158,10 +157,9 @@ def _changes(
 
 def _unit(here: Console, found: Visitor, unit: str) -> str:
     """The unit that is asked for, else the first one that whoever asks may look at. Raises InputError."""
-    codes = [one.code for one in here.city()[0].units]
-    if unit and unit not in codes:
-        raise unknown_unit(unit, set(codes))
+    city, _ = here.city()
     if unit:
+        city.check_unit(unit)
         return unit
-    districts = [code for code in codes if level_of(code) is Level.DISTRICT]
+    districts = [one.code for one in city.units if one.level is Level.DISTRICT]
     return next((one for one in (*found.grant.units, *districts) if one), "")

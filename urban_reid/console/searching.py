@@ -72,6 +72,7 @@ class Searches:
     _work: Work | None = None
     _detector: "Detector | None" = None
     _lock: Lock = field(default_factory=Lock)
+    _detecting: Lock = field(default_factory=Lock)  # so that no search waits for a detector
 
     def run(
         self, visitor: Visitor, *, crop: str = "", picture: bytes = b"", probe: UUID | None = None, **asked: Any
@@ -101,11 +102,11 @@ class Searches:
 
         Raises PictureError for what is no picture, and NotAllowed for whoever may not search.
         """
-        check_may_search(visitor.store)
         from reid_core.detection import open_detector
         from reid_core.detection.files import default_detector
 
-        with self._lock:
+        check_may_search(visitor.store)
+        with self._detecting:
             if self._detector is None and default_detector(self.settings) is not None:
                 self._detector = open_detector(self.settings)
             return people_in(self._detector, picture) if self._detector else []
