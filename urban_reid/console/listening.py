@@ -83,7 +83,9 @@ def choose_port(asked: int | None) -> int:
 @contextmanager
 def listen(port: int) -> Iterator[socket.socket]:
     """A socket that listens on loopback; port 0: a free one. Raises InputError if the port is taken."""
-    with socket.socket() as listening:
+    # asyncio sends at once (TCP_NODELAY) only on sockets that say they are TCP: else the second part of an answer waits
+    # for the receipt of the first, 40 ms.
+    with socket.socket(proto=socket.IPPROTO_TCP) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind(("127.0.0.1", port))
