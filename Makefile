@@ -10,7 +10,7 @@ STAMP := .venv/.installed
 LOCK := --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --python-version 3.11
 
 .DEFAULT_GOAL := install
-.PHONY: install demo test test-quick test-slow test-system lint audit docs lock demo-model simulated-model clean
+.PHONY: install demo test test-quick test-slow test-system lint audit docs texts lock demo-model simulated-model clean
 
 install: $(STAMP)
 
@@ -58,6 +58,10 @@ audit: $(STAMP)
 # The docs site, into build/docs/site; a warning is an error.
 docs: $(STAMP)
 	$(BIN)/python -m docs.build
+
+# The console's catalogs of texts, from its code and templates; says what each language lacks.
+texts: $(STAMP)
+	$(BIN)/python -m scripts.texts
 
 # Exact versions and hashes of everything, and no index address. What is locked stays, unless UPGRADE=--upgrade.
 lock:

@@ -38,6 +38,11 @@ def one_line(text: object) -> str:
     return " ".join("".join(kept).split())
 
 
+def said(text: str) -> str:
+    """Returns `text`: marks it as one that pages show, so that `scripts/texts.py` collects it for translators."""
+    return text
+
+
 #: A name for people to read; stored as given, escaped where it is shown.
 Text = Annotated[str, AfterValidator(storable)]
 #: A name for programs to compare, such as a track's.

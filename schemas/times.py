@@ -1,6 +1,6 @@
 """Times: microseconds UTC, the fixed grid of windows [start, end), and periods as people read them."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, timedelta, tzinfo
 
 from schemas.errors import InputError
@@ -43,19 +43,27 @@ def utc_days(times_us: Iterable[int]) -> set[date]:
     return {from_us(day * _DAY_US).date() for day in {us // _DAY_US for us in times_us}}
 
 
-def period_text(first: datetime, last: datetime, zone: tzinfo, *, dated: bool = True, dash: str = "-") -> str:
+def _day(moment: datetime) -> str:
+    return f"{moment.day} {moment:%b %Y}"
+
+
+def period_text(
+    first: datetime,
+    last: datetime,
+    zone: tzinfo,
+    *,
+    dated: bool = True,
+    dash: str = "-",
+    day: Callable[[datetime], str] = _day,
+) -> str:
     """A period as text, in the time of `zone`: `1 Jan 2026 09:03:12-09:03:20`, with both days if they differ.
 
     `dated` False omits the day if both times are on one day. If the clock changes in between, both times name their
-    zone.
+    zone. day: writes the day of a time.
     """
     first, last = first.astimezone(zone), last.astimezone(zone)
     named = "" if first.utcoffset() == last.utcoffset() else " %Z"
     start, end = (f"{moment:%H:%M:%S{named}}" for moment in (first, last))
     if first.date() != last.date():
-        return f"{_day(first)} {start} {dash} {_day(last)} {end}"
-    return (f"{_day(first)} " if dated else "") + (start if first == last else f"{start}{dash}{end}")
-
-
-def _day(moment: datetime) -> str:
-    return f"{moment.day} {moment:%b %Y}"
+        return f"{day(first)} {start} {dash} {day(last)} {end}"
+    return (f"{day(first)} " if dated else "") + (start if first == last else f"{start}{dash}{end}")

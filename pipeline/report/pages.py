@@ -68,6 +68,9 @@ def _environment(contents: Contents) -> Environment:
         lstrip_blocks=True,
         finalize=_shown,
     )
+    # Templates that it shares with the console mark their texts; the report is English.
+    environment.add_extension("jinja2.ext.i18n")
+    environment.install_null_translations(newstyle=True)  # type: ignore[attr-defined]
     zone = contents.timezone
     names = {unit.code: unit.name for unit in contents.units}
     numbers = {identity.persistent_id: number for number, identity in enumerate(contents.identities, 1)}

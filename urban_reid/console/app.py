@@ -34,6 +34,7 @@ from urban_reid.console.pages import STATIC, Pages
 from urban_reid.console.pictures import Thumbnails
 from urban_reid.console.searching import Searches
 from urban_reid.console.switching import Switching
+from urban_reid.console.texts import reading
 from urban_reid.console.trials import Trials
 from urban_reid.console.visitors import COOKIE, Visitors
 
@@ -108,6 +109,13 @@ def make_app(store: Store, hosts: list[str]) -> FastAPI:
         app.include_router(part.routes)
 
     app.mount("/api", make_api(app.state.console))
+
+    @app.middleware("http")
+    async def languages(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
+        if request.url.path.startswith("/api/"):
+            return await go_on(request)
+        with reading(request.headers.get("accept-language", "")):
+            return await go_on(request)
 
     @app.middleware("http")
     async def headers(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:

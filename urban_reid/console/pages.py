@@ -12,13 +12,14 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, PrefixLoader, Stric
 
 from pipeline.association.log_odds import probability
 from pipeline.report import curves, timeline
-from pipeline.report.pages import duration
 from pipeline.report.thumbnails import Picture
 from schemas.levels import level_of
 from schemas.roles import Role
 from schemas.text import one_line
 from schemas.times import period_text
+from urban_reid.console import texts
 from urban_reid.console.pictures import address
+from urban_reid.console.texts import N_
 from urban_reid.console.visitors import Visitor
 from urban_reid.permissions import PAGES
 
@@ -26,24 +27,20 @@ from urban_reid.permissions import PAGES
 STATIC = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg": "image/svg+xml"}
 #: What the pages above all others lead to: address, label, and name in `urban_reid.permissions.PAGES`.
 _MENU = (
-    ("/", "Overview", "overview"),
-    ("/search", "Search", "search"),
-    ("/review", "Review", "review"),
-    ("/cases", "Cases", "cases"),
-    ("/leads", "Leads", "leads"),
-    ("/cameras", "Cameras", "cameras"),
-    ("/runs", "Runs", "runs"),
-    ("/models", "Models", "models"),
-    ("/audit", "Audit", "audit"),
-    ("/settings", "Settings", "settings"),
+    ("/", N_("Overview"), "overview"),
+    ("/search", N_("Search"), "search"),
+    ("/review", N_("Review"), "review"),
+    ("/cases", N_("Cases"), "cases"),
+    ("/leads", N_("Leads"), "leads"),
+    ("/cameras", N_("Cameras"), "cameras"),
+    ("/runs", N_("Runs"), "runs"),
+    ("/models", N_("Models"), "models"),
+    ("/audit", N_("Audit"), "audit"),
+    ("/settings", N_("Settings"), "settings"),
 )
 _FILTERS = {
-    "figure": lambda number: f"{number:,}",
     "plural": lambda number, word, words=None: f"{number:,} {word if number == 1 else words or word + 's'}",
-    "fixed": lambda value, digits=2: f"{value:.{digits}f}",
-    "percent": lambda share: f"{share:.1%}",
     "probability": probability,
-    "duration": duration,
 }
 
 
@@ -68,6 +65,7 @@ def _environment() -> Environment:
         finalize=_shown,
     )
     environment.filters |= _FILTERS
+    texts.install(environment, _shown)
     return environment
 
 
@@ -91,11 +89,12 @@ class Pages:
             visitor=visitor,
             menu=menu_of(visitor),
             picture=picture,
-            when=lambda first, last: period_text(first, last, zone, dash="–"),
+            language=texts.language().code,
+            when=lambda first, last: period_text(first, last, zone, dash="–", day=texts.day),
             clock=lambda moment: f"{moment.astimezone(zone):%H:%M:%S}",
-            ago=lambda moment: duration((datetime.now(zone) - moment).total_seconds()),
-            at=lambda moment: f"{moment.astimezone(zone):%d %b %Y %H:%M}".lstrip("0"),
-            duration=duration,
+            ago=lambda moment: texts.duration((datetime.now(zone) - moment).total_seconds()),
+            at=lambda moment: f"{texts.day(moment.astimezone(zone))} {moment.astimezone(zone):%H:%M}",
+            duration=texts.duration,
             level_of=lambda code: level_of(code).value,
             timeline_layout=timeline,
             curve_layout=curves,

@@ -1,0 +1,184 @@
+"""The console's texts, dates and numbers in the language of who reads.
+
+Texts are written in English where they are used, and looked up in `locale/*/LC_MESSAGES/console.po`: in Python by
+`_("a text with %(name)s", name=...)` and `ngettext`, in templates by `_()` and `{% trans %}`. `N_` marks a text that is
+looked up later. What the layers below say, errors above all, is English and whole when it comes here: `told` finds it
+again by the texts that `scripts/texts.py` collects there. `make texts` brings the catalogs in step.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache, cached_property
+from gettext import NullTranslations
+from importlib.resources import files
+from io import BytesIO
+from typing import Any
+
+from babel import Locale, negotiate_locale
+from babel.dates import format_skeleton
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
+from babel.numbers import format_decimal, format_percent
+from babel.support import Translations
+from jinja2 import Environment
+from markupsafe import Markup
+
+from pipeline.report import pages as report
+
+#: A place that a text leaves for a value.
+_VALUE = re.compile(r"%\((\w+)\)s")
+
+
+@dataclass(frozen=True)
+class Language:
+    """A language that the console speaks. `code`: as in `<html lang>`."""
+
+    code: str
+    locale: Locale
+    catalog: NullTranslations = field(default_factory=NullTranslations)
+
+    @cached_property
+    def _patterns(self) -> list[tuple[str, re.Pattern[str], str]]:
+        """Texts with values, the most literal ones first: how each begins, what it looks like, its translation."""
+        found = []
+        for text, translated in getattr(self.catalog, "_catalog", {}).items():
+            parts = _VALUE.split(text) if isinstance(text, str) else []
+            literal = sum(len(part) for part in parts[::2])
+            if len(parts) > 1 and literal >= 4:
+                regex = "".join(re.escape(p) if n % 2 == 0 else f"(?P<{p}>.+?)" for n, p in enumerate(parts))
+                found.append((literal, parts[0], re.compile(regex, re.DOTALL), translated))
+        return [(begins, pattern, to) for _, begins, pattern, to in sorted(found, key=lambda one: -one[0])]
+
+    def told(self, said: str) -> str:
+        """What the program said in English, in this language; as it was where the catalog does not have it."""
+        if (found := self.catalog.gettext(said)) != said or not said:
+            return found
+        for begins, pattern, translated in self._patterns:
+            if said.startswith(begins) and (values := pattern.fullmatch(said)):
+                return translated % {name: self.told(value) for name, value in values.groupdict().items()}
+        return said
+
+
+ENGLISH = Language("en", Locale("en", "GB"))
+_reader: ContextVar[Language] = ContextVar("reader", default=ENGLISH)
+
+
+@cache
+def languages() -> dict[str, Language]:
+    """All languages by code: English, and one for each catalog."""
+    found = {"en": ENGLISH}
+    for folder in sorted(files("urban_reid.console").joinpath("locale").iterdir(), key=lambda one: one.name):
+        if folder.is_dir():
+            compiled = BytesIO()
+            with folder.joinpath("LC_MESSAGES", "console.po").open("rb") as source:
+                write_mo(compiled, read_po(source, locale=folder.name))
+            compiled.seek(0)
+            found[folder.name] = Language(folder.name, Locale.parse(folder.name), Translations(compiled))
+    return found
+
+
+def language() -> Language:
+    """The language of who reads."""
+    return _reader.get()
+
+
+@contextmanager
+def reading(accepted: str) -> Iterator[Language]:
+    """What is said within is said in the first language of an Accept-Language header that the console speaks."""
+    known = languages()
+    wanted = [part.split(";q=") for part in accepted.replace(" ", "").replace("-", "_").split(",")]
+    ordered = sorted((one for one in wanted if _weight(one) > 0), key=_weight, reverse=True)  # stable
+    code = negotiate_locale([name for name, *_ in ordered], list(known), sep="_")
+    token = _reader.set(known[code] if code else ENGLISH)
+    try:
+        yield _reader.get()
+    finally:
+        _reader.reset(token)
+
+
+def _weight(said: list[str]) -> float:
+    try:
+        return float(said[1]) if len(said) > 1 else 1.0
+    except ValueError:
+        return 0.0
+
+
+def N_(text: str) -> str:
+    """Marks a text that `_` or a template looks up later."""
+    return text
+
+
+def _(text: str, **values: object) -> str:
+    found = language().catalog.gettext(text)
+    return found % {name: _value(value) for name, value in values.items()} if values else found
+
+
+def ngettext(one: str, many: str, num: int, **values: object) -> str:
+    found = language().catalog.ngettext(one, many, num)
+    return found % {name: _value(value) for name, value in {"num": num, **values}.items()}
+
+
+def told(said: object) -> str:
+    """What a layer below said in English, in the language of who reads."""
+    return language().told(str(said))
+
+
+def figure(number: int) -> str:
+    return format_decimal(number, locale=language().locale)
+
+
+def fixed(value: float, digits: int = 2) -> str:
+    return format_decimal(value, f"#,##0.{'0' * digits}", locale=language().locale)
+
+
+def percent(share: float, digits: int = 1) -> str:
+    pattern = language().locale.percent_formats[None].pattern
+    fraction = f"0.{'0' * digits}" if digits else "0"
+    return format_percent(share, str(pattern).replace("0", fraction, 1), language().locale)
+
+
+def day(moment: datetime) -> str:
+    """5 Sept 2026."""
+    return str(format_skeleton("yMMMd", moment, locale=language().locale))
+
+
+def duration(seconds: float) -> str:
+    """As `pipeline.report.pages.duration`, whose units all languages share."""
+    return report.duration(seconds).replace(".", language().locale.number_symbols["latn"]["decimal"])
+
+
+def install(environment: Environment, shown: Any) -> None:
+    """Gives templates `_`, `gettext`, `ngettext` and the filters of this module.
+
+    shown: the environment's `finalize`, which the values of texts pass too. Numbers among them are written as the
+    language writes them.
+    """
+
+    def filled(text: str, values: dict[str, object]) -> Markup:
+        return Markup(text) % {name: shown(_value(value)) for name, value in values.items()}  # noqa: S704 - texts are ours
+
+    def looked_up(text: str, **values: object) -> Markup:
+        found = language().catalog.gettext(text)
+        return filled(found, values) if values else Markup(found)  # noqa: S704 - texts are ours
+
+    def trans(text: str, **values: object) -> Markup:  # a block, in which % is doubled
+        return filled(language().catalog.gettext(text), values)
+
+    def plural(one: str, many: str, num: int, **values: object) -> Markup:
+        return filled(language().catalog.ngettext(one, many, num), {"num": num, **values})
+
+    environment.add_extension("jinja2.ext.i18n")
+    environment.policies["ext.i18n.trimmed"] = True
+    environment.extend(newstyle_gettext=True)
+    environment.globals |= {"_": looked_up, "gettext": trans, "ngettext": plural}
+    environment.filters |= {"figure": figure, "fixed": fixed, "percent": percent, "duration": duration, "told": told}
+
+
+def _value(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    return figure(value) if isinstance(value, int) else fixed(value, 1)
