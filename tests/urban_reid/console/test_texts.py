@@ -1,5 +1,8 @@
 """The console's languages."""
 
+import re
+from importlib.resources import files
+
 from fastapi.testclient import TestClient
 
 from tests.helpers.console import As
@@ -27,3 +30,10 @@ def test_numbers_and_days_are_those_of_the_language() -> None:
             "98,7\N{NO-BREAK SPACE}%",
         )
         assert texts.duration(8.44) == "8,4 s"
+
+
+def test_templates_look_up_only_what_they_say_themselves() -> None:
+    """What `_` gives is not escaped: text that comes from elsewhere goes through `told`."""
+    folder = files("urban_reid.console") / "templates"
+    for template in folder.iterdir():
+        assert not re.search(r"\b_\((?![\"'])", template.read_text(encoding="utf-8")), template.name
