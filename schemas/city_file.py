@@ -15,7 +15,7 @@ from schemas.feeds import FeedOptions
 from schemas.levels import Code, Level, level_of, parent_of
 from schemas.numbers import Number
 from schemas.settings import Frozen
-from schemas.text import Line, Text
+from schemas.text import Line, Text, said
 
 T = TypeVar("T")
 
@@ -153,8 +153,9 @@ def _below(items: Sequence[T], unit: str, code: Callable[[T], str]) -> Sequence[
 def nearest(code: str, known: set[str]) -> str:
     """A sentence: `code` is unknown, and the nearest codes."""
     close = get_close_matches(code, sorted(known), n=3, cutoff=0.5)
-    return f"no unit {code[:80]!r} in this city" + (f"; nearest: {', '.join(close)}" if close else "")
+    missing = said(f"no unit {code[:80]!r} in this city")
+    return said(f"{missing}; nearest: {', '.join(close)}") if close else missing
 
 
 def unknown_unit(code: str, known: set[str]) -> CityError:
-    return CityError(nearest(code, known) + ". `urban-reid city show` lists all units")
+    return CityError(nearest(code, known), do="`urban-reid city show` lists all units")

@@ -18,12 +18,22 @@
     ├── FlowError                  a flow run or the Prefect server failed
     └── HomeError                  a data directory that is not writable, full, damaged or another city's
 
-A message says what was wrong, where, and what to do.
+A message says what was wrong, where, and what to do. What to do on the command line is `do`, apart from the fact, where
+pages of the console say something else instead.
 """
 
 
 class UrbanReidError(Exception):
+    """`fact`: what was wrong and where, and what to do if that is the same everywhere.
+
+    do: the commands that help; pages say what to do there (`INSTEAD` in `urban_reid/console/words.py`).
+    """
+
     exit_code = 1
+
+    def __init__(self, fact: object = "", *, do: str = "") -> None:
+        super().__init__(f"{fact}; {do}" if do else str(fact))
+        self.fact, self.do = str(fact), do
 
 
 class UsageError(UrbanReidError):

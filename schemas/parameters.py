@@ -11,7 +11,7 @@ from schemas.cards import Baseline
 from schemas.feeds import Outage
 from schemas.levels import Code, is_within
 from schemas.settings import Frozen
-from schemas.text import Line, Text
+from schemas.text import Line, Text, said
 
 
 def _audit_text(value: object) -> object:
@@ -268,19 +268,27 @@ class SearchResult(Frozen):
     )
 
     @property
-    def summary(self) -> str:
+    def lines(self) -> list[str]:
         """What the search says as a whole, in plain words."""
-        leads = "Each hit is a lead, not identification." if self.hits else ""
-        compared = f"{self.compared} identities were" if self.compared != 1 else "1 identity was"
-        lines = [leads, f"{compared} compared."]
+        lines = [said("Each hit is a lead, not identification.")] if self.hits else []
+        one = said("1 identity was compared.")
+        lines.append(one if self.compared == 1 else said(f"{self.compared} identities were compared."))
         if self.impossible:
             lines.append(
-                f"{self.impossible} of them cannot be the person, with probability 0: they were elsewhere when the "
-                "probe was taken, or too far away to have walked."
+                said(
+                    f"{self.impossible} of them cannot be the person, with probability 0: they were elsewhere when the "
+                    "probe was taken, or too far away to have walked."
+                )
             )
         if self.not_here is not None:
             lines.append(
-                f"Not here: with probability {self.not_here:.2f} none of them is the person. A hit's probability says "
-                "that this identity is the person."
+                said(
+                    f"Not here: with probability {self.not_here:.2f} none of them is the person. A hit's probability "
+                    "says that this identity is the person."
+                )
             )
-        return " ".join([*lines, self.note]).strip()
+        return [*lines, self.note] if self.note else lines
+
+    @property
+    def summary(self) -> str:
+        return " ".join(self.lines)

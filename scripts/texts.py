@@ -27,11 +27,29 @@ _SHARED = (ROOT / "pipeline" / "report" / "templates" / "curves.html.jinja",)
 #: Rooms whose errors and marked texts come to pages.
 _BELOW = (
     "schemas",
-    *(f"pipeline/{room}" for room in ("browsing", "cameras", "city", "erasure", "governance", "registry", "report")),
+    *(f"pipeline/{room}" for room in ("browsing", "cameras", "city", "governance", "registry", "report")),
     *(f"pipeline/{room}" for room in ("review", "search", "standing", "training")),
     "reid_core/decoding.py",
-    "urban_reid/arguments.py",
+    "urban_reid/console",
 )
+#: Modules of these rooms that work for the command line alone.
+_NO_PAGE = {
+    *(
+        f"pipeline/cameras/{name}.py"
+        for name in ("feed_file", "secrets", "recordings", "start_times", "seams", "webhook")
+    ),
+    *(f"pipeline/governance/{name}.py" for name in ("accounts", "account_changes", "administering", "audit_report")),
+    *(f"pipeline/registry/{name}.py" for name in ("changes", "folders")),
+    *(f"pipeline/report/{name}.py" for name in ("folder", "one_picture", "read_contents")),
+    *(f"pipeline/training/{name}.py" for name in ("confirmations", "data", "candidate", "request")),
+    *(
+        "pipeline/city/plain_yaml.py",
+        "schemas/settings.py",
+        "schemas/attributes.py",
+        "pipeline/governance/retention.py",
+    ),
+    *("urban_reid/console/api.py", "urban_reid/console/listening.py"),
+}
 #: Errors of the system's own, which no visitor of a page can mend: they stay English.
 _OWN = ("StoreError", "StoreUnavailable", "StoreConflict", "HomeError", "CoreError", "ModelFileError", "VectorError")
 _ERRORS = {name for name in vars(schemas.errors) if name not in _OWN}
@@ -54,7 +72,8 @@ def collected() -> Catalog:
 def below() -> list[Path]:
     """The modules below the console whose texts come to its pages."""
     found = [ROOT / name for name in _BELOW]
-    return sorted(path for one in found for path in ([one] if one.suffix else one.rglob("*.py")))
+    every = (path for one in found for path in ([one] if one.suffix else one.rglob("*.py")))
+    return sorted(path for path in every if _name(path) not in _NO_PAGE)
 
 
 def sentences(source: str) -> Iterator[str]:

@@ -89,7 +89,8 @@ def model_at(model: str) -> Path:
     if not has_database:
         raise InputError(
             f"{model[:80]!r} is not a file or folder, and no model is registered in {ours.home}, which has no database "
-            "yet; `urban-reid models register NAME FILE` registers one"
+            "yet",
+            do="`urban-reid models register NAME FILE` registers one",
         )
     with Store.open(ours, "urban-reid") as store, store.begin() as connection:
         return find_model(connection, model).directory(ours)

@@ -12,6 +12,7 @@ from pipeline.association.log_odds import probability
 from pipeline.report.identities import Tracklet, tracklets_by_id
 from pipeline.report.states import State, find_states
 from pipeline.report.thumbnails import Picture, best, pictures_of
+from schemas.text import said
 
 #: Most joins that a page shows, the least certain.
 MOST = 40
@@ -57,30 +58,30 @@ class Join:
     @property
     def looks(self) -> str:
         if self.look >= 0.99:
-            return "They look so much alike that hardly any two people do"
+            return said("They look so much alike that hardly any two people do")
         if self.look >= 0.9:
-            return "They look very much alike"
+            return said("They look very much alike")
         if self.look >= 0.5:
-            return "They look alike"
-        return "By looks alone they would not have been joined"
+            return said("They look alike")
+        return said("By looks alone they would not have been joined")
 
     @property
     def time(self) -> str:
         if self.gap_s is None:
-            return "the times are not known, and say nothing"
+            return said("the times are not known, and say nothing")
         if self.transit_log_odds >= 1:
-            return "the time between both is just what people need for this way"
+            return said("the time between both is just what people need for this way")
         if self.transit_log_odds > -1:
-            return "the time between both fits, and says little"
-        return "the time between both is unusual for this way, and speaks against it"
+            return said("the time between both fits, and says little")
+        return said("the time between both is unusual for this way, and speaks against it")
 
     @property
     def rival(self) -> str:
         if self.runner_up_distance is None:
-            return "There was nobody else to compare with."
+            return said("There was nobody else to compare with.")
         if self.runner_up_distance - self.distance > 0.15:
-            return "Nobody else looked nearly as much alike."
-        return "Somebody else looked almost as much alike."
+            return said("Nobody else looked nearly as much alike.")
+        return said("Somebody else looked almost as much alike.")
 
 
 def read_joins(connection: Connection, unit: str, identity: UUID, most: int = MOST) -> Sequence[Join]:

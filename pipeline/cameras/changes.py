@@ -91,8 +91,8 @@ def add_cameras(
             new = feed.model_copy(update={"paused": old.paused})
             if new != old and not update:
                 raise UsageError(
-                    f"{feed.camera} is taken in already, from {old.address}; `urban-reid cameras set {feed.camera}` "
-                    "changes that"
+                    f"{feed.camera} is taken in already, from {old.address}",
+                    do=f"`urban-reid cameras set {feed.camera}` changes that",
                 )
             outcomes[feed.camera] = _change(connection, old, new, operator)
     return outcomes
@@ -147,7 +147,7 @@ def _feed(connection: Connection, camera: str) -> Feed:
     feeds = {feed.camera: feed for feed in read_feeds(connection)}
     if camera not in feeds:
         there = f"; there are: {', '.join(list(feeds)[:10])}" if feeds else ""
-        raise UsageError(f"{camera} is not taken in{there}; `urban-reid cameras add {camera} ADDRESS` adds it")
+        raise UsageError(f"{camera} is not taken in{there}", do=f"`urban-reid cameras add {camera} ADDRESS` adds it")
     return feeds[camera]
 
 
@@ -166,7 +166,7 @@ def _with(city: City | None, camera: str) -> City:
     """The city, if it has the camera. Raises CityError."""
     known = set() if city is None else {unit.code for unit in city.units}
     if city is None or camera not in known:
-        raise CityError(nearest(camera, known) + f"; `urban-reid cameras add {camera} ADDRESS` adds it")
+        raise CityError(nearest(camera, known), do=f"`urban-reid cameras add {camera} ADDRESS` adds it")
     return city
 
 

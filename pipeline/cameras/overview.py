@@ -9,6 +9,7 @@ from sqlalchemy import Connection, text
 
 from pipeline.cameras.rows import read_feeds, read_health
 from schemas.feeds import Feed, Health
+from schemas.text import said
 
 #: Health that is older says nothing about now.
 STALE_AFTER = timedelta(seconds=60)
@@ -16,13 +17,13 @@ STALE_AFTER = timedelta(seconds=60)
 Seen = Literal["up", "starting", "down", "ended", "refused", "paused", "unknown"]
 #: A camera's state in words.
 STATES: dict[Seen, str] = {
-    "up": "up",
-    "starting": "starting",
-    "down": "down",
-    "ended": "read to its end",
-    "refused": "refused",
-    "paused": "paused",
-    "unknown": "not running",
+    "up": said("up"),
+    "starting": said("starting"),
+    "down": said("down"),
+    "ended": said("read to its end"),
+    "refused": said("refused"),
+    "paused": said("paused"),
+    "unknown": said("not running"),
 }
 
 

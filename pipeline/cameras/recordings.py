@@ -225,8 +225,8 @@ def _settle(store: Store, crops: CropStore, camera: str, source: Source) -> None
         joined = _differ_in_seam(batch.options, source.options)
         if batch.ended_at is not None and not joined:
             raise InputError(
-                f"was taken in before with other options ({batch.with_options()}); `urban-reid ingest undo {batch.id}` "
-                "takes that back, and `touch` makes it a new file"
+                f"was taken in before with other options ({batch.with_options()})",
+                do=f"`urban-reid ingest undo {batch.id}` takes that back, and `touch` makes it a new file",
             )
         reason = "taken in anew after the file before it" if joined else "interrupted, and its options changed"
         undo(store, crops, batch.id, operator=store.settings.operator, reason=reason, is_replaced=True)

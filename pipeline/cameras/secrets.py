@@ -131,7 +131,7 @@ def _named(name: str, settings: Settings) -> Secret:
     secret = read_secrets(path).get(name)
     if secret is None:
         raise InputError(
-            f"no secret {name!r} in {path} or URBAN_REID_CAMERA_SECRETS; `urban-reid cameras secret set {name}`"
+            f"no secret {name!r} in {path} or URBAN_REID_CAMERA_SECRETS", do=f"`urban-reid cameras secret set {name}`"
         )
     return secret
 

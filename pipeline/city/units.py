@@ -163,7 +163,7 @@ def read_city(store: Store) -> City:
     """The store's city in canonical form. Raises CityError if no city is loaded."""
     city = find_city(store)
     if city is None:
-        raise CityError("no city is loaded; run `urban-reid city load city.yaml`")
+        raise CityError("no city is loaded", do="run `urban-reid city load city.yaml`")
     return city
 
 
@@ -228,8 +228,8 @@ def _refuse(connection: Connection, old: City, new: City) -> None:
     for camera in connection.scalars(text("SELECT camera FROM camera_feed ORDER BY camera")):
         if camera not in now:
             raise CityError(
-                f"unit {camera} cannot be removed: it has a feed; `urban-reid cameras remove {camera} --reason TEXT` "
-                "first"
+                f"unit {camera} cannot be removed: it has a feed",
+                do=f"`urban-reid cameras remove {camera} --reason TEXT` first",
             )
 
 

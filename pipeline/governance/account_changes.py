@@ -87,7 +87,9 @@ def _waiting(connection: Connection, change: int) -> Row[tuple[object, ...]]:
     which = "AND c.id = :id AND a.disabled_at IS NULL"
     row = connection.execute(text(_WAITING.format(which=which) + " FOR UPDATE OF c"), {"id": change}).one_or_none()
     if row is None:
-        raise InputError(f"no change {change} of an account waits; `urban-reid accounts pending` shows those that do")
+        raise InputError(
+            f"no change {change} of an account waits", do="`urban-reid accounts pending` shows those that do"
+        )
     return row
 
 

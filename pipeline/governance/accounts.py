@@ -171,7 +171,9 @@ def change_password(store: Store, old: str, new: str) -> str:
     """
     with acting(store) as (connection, session):
         if session is None:
-            raise NotAllowed("nobody is signed in, whose password could be changed: sign in with `urban-reid login`")
+            raise NotAllowed(
+                "nobody is signed in, whose password could be changed", do="sign in with `urban-reid login`"
+            )
         hashed = new_password(new, session.account)
         is_right = authenticate(connection, store, session.account, old) is not None
         if is_right:

@@ -86,7 +86,9 @@ def account_of(connection: Connection, name: str) -> int:
         text("SELECT id FROM account WHERE name = :name AND disabled_at IS NULL"), {"name": name}
     ).scalar_one_or_none()
     if found is None:
-        raise InputError(f"there is no account {name[:80]!r} that is in use; `urban-reid accounts list` shows them")
+        raise InputError(
+            f"there is no account {name[:80]!r} that is in use", do="`urban-reid accounts list` shows them"
+        )
     return found
 
 

@@ -115,8 +115,9 @@ def sign_checkpoint(store: Store) -> Checkpoint:
                 if heads.get(district, (0,))[0] < position:
                     raise InputError(
                         f"the last checkpoint of {path} states {position} rows of {district or 'no district'} and the "
-                        "database has fewer; look with `urban-reid audit verify`, then name another file in "
-                        "URBAN_REID_AUDIT_CHECKPOINTS"
+                        "database has fewer",
+                        do="look with `urban-reid audit verify`, then name another file in "
+                        "URBAN_REID_AUDIT_CHECKPOINTS",
                     )
         key = own_key(settings)
         public = key.public_key().public_bytes_raw()
@@ -141,7 +142,7 @@ def _last_heads(path: Path, lines: list[str]) -> dict[str, int]:
         return {name: int(position) for name, (position, _) in json.loads(lines[-1])["heads"].items()} if lines else {}
     except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError(
-            f"the last line of {path} is no checkpoint; `urban-reid audit verify` names all such"
+            f"the last line of {path} is no checkpoint", do="`urban-reid audit verify` names all such"
         ) from None
 
 

@@ -206,7 +206,7 @@ def authorization_of(connection: Connection, authorization: str) -> Row[Any]:
 def _only(rows: Sequence[Row[Any]], what: str, asked: str) -> Row[Any]:
     if len(rows) != 1:
         many = f"more than one {what} begins with" if rows else f"there is no {what}"
-        raise InputError(f"{many} {asked[:80]!r}; `urban-reid cases list` and `cases show` name them")
+        raise InputError(f"{many} {asked[:80]!r}", do="`urban-reid cases list` and `cases show` name them")
     return rows[0]
 
 

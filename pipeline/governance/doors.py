@@ -14,6 +14,7 @@ from sqlalchemy import Connection, text
 from pipeline.governance.audit import Action, audit
 from pipeline.store import Store
 from schemas.errors import NotAllowed
+from schemas.text import said
 
 _GRANTED = text("SELECT * FROM granted()")
 
@@ -68,8 +69,10 @@ def check_role(store: Store, roles: Collection[str], what: str, *, otherwise: st
         grant = grant_of(connection)
     if grant is not None and (grant.is_open or grant.role in roles):
         return grant
-    has = f", and {grant.name} is signed in as {grant.role}" if grant else ""
-    raise refused(store, grant, what, f"{what} needs the role {' or '.join(sorted(roles))}{has}{otherwise}", "")
+    missing = said(f"{what} needs the role {' or '.join(sorted(roles))}")
+    if grant is not None:
+        missing = said(f"{missing}, and {grant.name} is signed in as {grant.role}")
+    raise refused(store, grant, what, f"{missing}{otherwise}", "")
 
 
 def check_authorized(
@@ -97,23 +100,25 @@ def check_authorized(
                 said = {"authorization": str(grant.authorization)} if grant.authorization else {}
                 audit(connection, actor, action, unit=unit, reason=reason, details=said | dict(details or {}))
             return grant
-    raise refused(store, grant, what, missing, unit)
+    asks = grant is not None and grant.authorization is None and grant.role in ("operator", "supervisor")
+    do = "ask for one with `urban-reid cases ask`" if asks else ""
+    raise refused(store, grant, what, missing, unit, do)
 
 
 def _missing(grant: Grant | None, unit: str, what: str, at: datetime | None) -> str:
     """What is missing for a look at the persons of a unit, in words; empty for nothing."""
     if grant is None:
-        return f"{what} needs an account and an authorization in a home with people of real cameras"
+        return said(f"{what} needs an account and an authorization in a home with people of real cameras")
     if grant.is_open:
         return ""
     if grant.role not in ("operator", "supervisor"):
-        return f"{what} needs the role operator or supervisor, and {grant.name} is signed in as {grant.role}"
+        return said(f"{what} needs the role operator or supervisor, and {grant.name} is signed in as {grant.role}")
     if grant.authorization is None:
-        return f"{what} needs an authorization: ask for one with `urban-reid cases ask`"
+        return said(f"{what} needs an authorization")
     if not grant.covers(unit):
-        return f"{what} in {unit} is not covered: the session covers {_units(grant)}"
+        return said(f"{what} in {unit} is not covered: the session covers {_units(grant)}")
     if at is not None and not grant.covers_time(at):
-        return f"{what} of {at:%Y-%m-%d %H:%M} UTC is not within the period of the authorization"
+        return said(f"{what} of {at:%Y-%m-%d %H:%M} UTC is not within the period of the authorization")
     return ""
 
 
@@ -121,18 +126,19 @@ def _units(grant: Grant) -> str:
     return ", ".join(one or "the whole city" for one in grant.units) or "no unit"
 
 
-def refused(store: Store, grant: Grant | None, what: str, missing: str, unit: str) -> NotAllowed:
-    """The error for a refusal, whose audit row is committed."""
+def refused(store: Store, grant: Grant | None, what: str, missing: str, unit: str, do: str = "") -> NotAllowed:
+    """The error for a refusal, whose audit row is committed. do: as of errors."""
     actor, details = store.settings.operator, {"what": what, "missing": missing}
     with store.signed_in() as connection:  # whose account the database writes as the actor
         audit(connection, actor, Action.ACCESS_REFUSE, unit=unit or None, details=details)
     if grant is not None:
-        return NotAllowed(missing)
+        return NotAllowed(missing, do=do)
     with store.signing_in() as connection:
         accounts: int = connection.execute(text("SELECT count(*) FROM account")).scalar_one()
     if accounts < 2:
         return NotAllowed(
-            f"{missing}; it takes two people: make an administrator with `urban-reid accounts add NAME --role "
-            "administrator`, then `urban-reid login`, then theirs; docs/guides/accounts.md tells the way"
+            f"{missing}; it takes two people",
+            do="make an administrator with `urban-reid accounts add NAME --role administrator`, then `urban-reid "
+            "login`, then theirs; docs/guides/accounts.md tells the way",
         )
-    return NotAllowed(f"{missing}; sign in with `urban-reid login`")
+    return NotAllowed(missing, do="sign in with `urban-reid login`")

@@ -126,7 +126,9 @@ def answer_lead(store: Store, lead: str, *, is_same: bool, reason: str) -> tuple
         found = lead_of(connection, lead)
         sql = "UPDATE lead_answer SET is_same = :same WHERE lead_id = :lead RETURNING lead_id"
         if not connection.execute(text(sql), {"same": is_same, "lead": found.id}).all():
-            raise InputError(f"look at the pictures first: `urban-reid leads show {str(found.id)[:8]} --out FOLDER`")
+            raise InputError(
+                "look at the pictures first", do=f"`urban-reid leads show {str(found.id)[:8]} --out FOLDER`"
+            )
         note(store, connection, Action.LEAD_ANSWER, found, reason=reason, details={"is_same": is_same})
     with store.signed_in() as connection:  # an answer counts from its commit on
         verdict: str = connection.execute(text("SELECT lead_verdict(:lead)"), {"lead": found.id}).scalar_one()
@@ -140,7 +142,7 @@ def lead_of(connection: Connection, lead: str) -> Row[Any]:
     rows = connection.execute(text(_LEADS.format(which=which)), {"id": lead.lower()}).all()
     if len(rows) != 1:
         many = "more than one lead's id begins" if rows else "no lead's id begins"
-        raise InputError(f"{many} with {lead[:40]!r} in this case; `urban-reid leads list` shows them")
+        raise InputError(f"{many} with {lead[:40]!r} in this case", do="`urban-reid leads list` shows them")
     return rows[0]
 
 

@@ -46,7 +46,7 @@ def retire_purpose(store: Store, name: str, *, reason: str) -> None:
     with deciding(store, _WHAT) as connection:
         sql = "UPDATE purpose SET retired_at = now() WHERE name = :name AND retired_at IS NULL RETURNING name"
         if not connection.execute(text(sql), {"name": name}).all():
-            raise InputError(f"there is no purpose {name[:64]!r} on the list; see `urban-reid purposes list`")
+            raise InputError(f"there is no purpose {name[:64]!r} on the list", do="see `urban-reid purposes list`")
         _note(store, connection, Action.PURPOSE_RETIRE, reason, {"purpose": name})
 
 

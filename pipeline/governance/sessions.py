@@ -173,7 +173,9 @@ def _open(
         if refused:
             return None, refused
     if token_name and _find(connection, "s.account_id = :account AND s.name = :name", account=account, name=token_name):
-        raise InputError(f"there is a token {token_name} already; `urban-reid tokens revoke {token_name}` ends it")
+        raise InputError(
+            f"there is a token {token_name} already", do=f"`urban-reid tokens revoke {token_name}` ends it"
+        )
     token = secrets.token_hex(32)
     with connection.begin_nested() as made:
         values = {"account": account, "role": chosen, "units": held[chosen].units, "name": token_name, "lasts": lasts}
@@ -270,8 +272,8 @@ def revoke_token(store: Store, name: str, *, account: str | None = None) -> None
         found = [one for one in tokens if (one.account, one.name) == (whose, name)]
         if not found:
             raise InputError(
-                f"of {whose[:80]}'s tokens none is called {name[:80]!r}: `urban-reid tokens list` shows those that "
-                "there are, and --account says whose it is"
+                f"of {whose[:80]}'s tokens none is called {name[:80]!r}",
+                do="`urban-reid tokens list` shows those that there are, and --account says whose it is",
             )
         for one in found:
             _end(connection, one, session)
@@ -279,7 +281,7 @@ def revoke_token(store: Store, name: str, *, account: str | None = None) -> None
 
 def _tokens(connection: Connection, session: Session | None) -> Sequence[Session]:
     if session is None:
-        raise NotAllowed("nobody is signed in, whose tokens these could be: sign in with `urban-reid login`")
+        raise NotAllowed("nobody is signed in, whose tokens these could be", do="sign in with `urban-reid login`")
     whose = "true" if session.role is Role.ADMINISTRATOR else "s.account_id = :account"
     return _find(connection, f"{whose} AND s.name IS NOT NULL", account=session.account_id)
 

@@ -25,8 +25,9 @@ def use_model(store: Store, name: str) -> ModelRow:
         if not model.in_use:
             if connection.scalar(text("SELECT EXISTS (SELECT FROM run)")):
                 raise InputError(
-                    f"this city is resolved with model {model_in_use(connection).name}; `urban-reid models promote "
-                    f"{name}` embeds its crops with {name} first, so that no identity is lost"
+                    f"this city is resolved with model {model_in_use(connection).name}",
+                    do=f"`urban-reid models promote {name}` embeds its crops with {name} first, so that no identity is "
+                    "lost",
                 )
             switch_model(connection, SwitchKind.USE, model, store.settings.operator)
         return replace(model, in_use=True)
@@ -102,6 +103,6 @@ def model_in_use(connection: Connection) -> ModelRow:
     row = connection.execute(text(f"{SELECT} WHERE in_use")).one_or_none()
     if row is None:
         raise InputError(
-            "no model is in use; `urban-reid models list` shows them, `urban-reid models use NAME` puts one in use"
+            "no model is in use", do="`urban-reid models list` shows them, `urban-reid models use NAME` puts one in use"
         )
     return row_of(row)

@@ -224,7 +224,7 @@ def find_answer(store: Store, answer_id: str) -> Row[Any]:
         rows = connection.execute(_ANSWER, {"id": answer_id.lower()}).all() if len(answer_id) >= 4 else []
     if len(rows) != 1:
         many = "more than one answer's id begins" if rows else "no answer's id of four or more digits begins"
-        raise InputError(f"{many} with {answer_id[:40]!r}; `urban-reid review list --answers` shows them")
+        raise InputError(f"{many} with {answer_id[:40]!r}", do="`urban-reid review list --answers` shows them")
     check_authorized(store, rows[0].unit, _WHAT)
     return rows[0]
 
@@ -241,7 +241,7 @@ def passage_of(connection: Connection, name: str) -> Passage:
     rows = connection.execute(_BY_KEY, {"low": low, "high": high, "most": 2}).all()
     if len(rows) != 1 or rows[0].crop is None:
         what = "more than one passage's key begins" if len(rows) > 1 else "no passage's key begins"
-        raise InputError(f"{what} with {name[:40]!r} now; `urban-reid review list` shows keys")
+        raise InputError(f"{what} with {name[:40]!r} now", do="`urban-reid review list` shows keys")
     return _passage(rows[0])
 
 

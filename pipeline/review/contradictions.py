@@ -67,8 +67,8 @@ def check_answers(connection: Connection, geometry: Geometry, known: Sequence[Op
                 others = {answer for pair in pairs for answer in by_pair[pair]} - {one.answer for one in new}
                 ids = ", ".join(sorted(str(one)[:8] for one in others))
                 raise InputError(
-                    f"that contradicts what the answers {ids} say together; undo one of them first: "
-                    "`urban-reid review undo ID`"
+                    f"that contradicts what the answers {ids} say together; undo one of them first",
+                    do="`urban-reid review undo ID`",
                 )
         if any(one.vote > 0 for one in new):
             _check_gates(_passages(connection, every, {*ways}, one_of), geometry)

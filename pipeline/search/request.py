@@ -117,7 +117,7 @@ def read_request(store: Store, request: UUID) -> Request:
     with store.signed_in(request) as connection:
         row = connection.execute(_REQUEST, {"id": request}).one_or_none()
     if row is None:
-        raise InputError(f"no search was asked for as {request}; `urban-reid search` writes a request")
+        raise InputError(f"no search was asked for as {request}", do="`urban-reid search` writes a request")
     if row.erased_at is not None:
         raise InputError(f"the search {request} was erased, or its crop was; ask for it anew")
     if row.finished_at is not None:
@@ -158,14 +158,14 @@ def _check_probes(connection: Connection, parameters: SearchParameters, units: s
         query = text("SELECT count(*) FROM probe WHERE id = :id")
         if not connection.execute(query, {"id": parameters.probe_id}).scalar_one():
             raise InputError(
-                f"no probe {parameters.probe_id} was uploaded; `urban-reid search --probe FILE` uploads one"
+                f"no probe {parameters.probe_id} was uploaded", do="`urban-reid search --probe FILE` uploads one"
             )
     keys = [key for key in (parameters.crop_key, *parameters.more, *parameters.unlike) if key is not None]
     rows = connection.execute(_CROPS, {"keys": [bytes.fromhex(key) for key in keys]})
     found = {row.key: row for row in rows}
     for key in keys:
         if key not in found:
-            raise InputError(f"no crop has the key {key}; `urban-reid resolve --export` lists keys")
+            raise InputError(f"no crop has the key {key}", do="`urban-reid resolve --export` lists keys")
         if found[key].withdrawn_at is not None:
             raise InputError(f"crop {key} was withdrawn when ingest batch {found[key].batch_id} was undone")
     return {key: int(row.id) for key, row in found.items()}

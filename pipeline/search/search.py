@@ -38,6 +38,7 @@ from schemas.errors import StoreConflict
 from schemas.levels import Level, level_of
 from schemas.parameters import Covered, Period, SearchHit, SearchParameters, SearchResult
 from schemas.settings import AssociationSettings
+from schemas.text import said
 
 #: Most times that a result says a camera was blind.
 _OUTAGES = 100
@@ -173,13 +174,14 @@ class _Part:
         level, name = level_of(unit), self.model.name
         if self.calibration is None:
             if level is Level.CAMERA:
-                return "A camera's tracklets have no probability: search the building, street or district."
-            return (
+                return said("A camera's tracklets have no probability: search the building, street or district.")
+            return said(
                 f"Model {name} has no calibration of searches, so no probability is known; `urban-reid models "
                 f"calibrate {name} --dataset ...` makes one."
             )
         used = self.calibration.value.level
-        return "" if used is level else f"No search calibration of the {level} level: that of the {used} is used."
+        other = said(f"No search calibration of the {level} level: that of the {used} is used.")
+        return "" if used is level else other
 
 
 def _compare(

@@ -80,7 +80,7 @@ class Searches:
         if token:
             with self._store.under(SecretStr(token)).signed_in() as connection:
                 if not connection.scalar(_IS_OWN, {"id": request}):
-                    raise InputError(f"no search was asked for as {request}; `urban-reid search` writes a request")
+                    raise InputError(f"no search was asked for as {request}", do="`urban-reid search` writes a request")
         return answer(self._store, self._core, self._crops, request, self.index)
 
     def _core(self, model: ModelRow) -> ReIDCore:

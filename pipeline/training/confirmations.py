@@ -43,7 +43,7 @@ def confirm(store: Store, identity: str, *, operator: str, reason: str, is_one_p
         found = connection.execute(_BY_PREFIX, {"id": identity.lower()}).all()
         if len(found) != 1:
             what = "more than one identity's id begins" if found else "no identity's id begins"
-            raise InputError(f"{what} with {identity[:40]!r}; the report and `urban-reid search --json` show ids")
+            raise InputError(f"{what} with {identity[:40]!r}", do="the report and `urban-reid search --json` show ids")
         (row,) = found
         if level_of(row.unit) is not Level.DISTRICT:
             raise InputError(

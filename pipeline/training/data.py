@@ -77,7 +77,8 @@ def confirmed_people(store: Store, crops: CropStore) -> Dataset:
     if len(people) < 2 or not at_two_cameras:
         raise InputError(
             f"{len(people)} people are confirmed, {len(at_two_cameras)} of them seen by two cameras: too few to train "
-            "on some and evaluate with another; `urban-reid identities confirm ID` confirms more"
+            "on some and evaluate with another",
+            do="`urban-reid identities confirm ID` confirms more",
         )
     digest = {person: hashlib.sha256(person.encode()).digest() for person in people}
     held_out = {person for person in people if digest[person][0] % _HELD_OUT == 0}

@@ -29,6 +29,7 @@ from pipeline.training.reembed import Reembedded, count_unknown, missing_picture
 from reid_core.serving.core import ReIDCore
 from schemas.errors import InputError
 from schemas.levels import UPWARD, Level
+from schemas.text import said
 
 #: Name of the lock that a promotion holds; no unit has this code.
 _LOCK = "model promotion"
@@ -110,16 +111,15 @@ def objections(connection: Connection, model: ModelRow, before: ModelRow) -> lis
     found = []
     comparison = read_comparison(connection, model, before)
     if comparison is None:
-        found.append(
-            f"it was never compared with {before.name}; `urban-reid models compare {model.name} --dataset DATA` does it"
-        )
+        how = f"`urban-reid models compare {model.name} --dataset DATA`"
+        found.append(said(f"it was never compared with {before.name}; {how} does it"))
     elif comparison.worse:
-        found.append(f"it is worse than {before.name}: {comparison}")
+        found.append(said(f"it is worse than {before.name}: {comparison}"))
     levels = [level.value for level in _uncalibrated(connection, model)]
     if levels:
+        how = f"`urban-reid models calibrate {model.name} --dataset DATA`"
         found.append(
-            f"it has no calibration for {', '.join(levels)} and would join nothing there; "
-            f"`urban-reid models calibrate {model.name} --dataset DATA` makes one"
+            said(f"it has no calibration for {', '.join(levels)} and would join nothing there; {how} makes one")
         )
     return found
 

@@ -31,5 +31,5 @@ def read_training_request(store: Store, request: UUID) -> TrainParameters:
             text("SELECT operator, reason, parameters FROM training_request WHERE id = :id"), {"id": request}
         ).one_or_none()
     if row is None:
-        raise InputError(f"no training was asked for as {request}; `urban-reid train` writes a request")
+        raise InputError(f"no training was asked for as {request}", do="`urban-reid train` writes a request")
     return TrainParameters.model_validate({**row.parameters, "operator": row.operator, "reason": row.reason})

@@ -32,9 +32,10 @@ from urban_reid.console.beside import counting, judging
 from urban_reid.console.context import Console, SignInNeeded
 from urban_reid.console.pages import STATIC, Pages
 from urban_reid.console.pictures import Thumbnails
+from urban_reid.console.refusals import Sent, on_page, shown_again
 from urban_reid.console.searching import Searches
 from urban_reid.console.switching import Switching
-from urban_reid.console.texts import reading
+from urban_reid.console.texts import _, reading, told
 from urban_reid.console.trials import Trials
 from urban_reid.console.visitors import COOKIE, Visitors
 
@@ -120,9 +121,11 @@ def make_app(store: Store, hosts: list[str]) -> FastAPI:
     @app.middleware("http")
     async def headers(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
         if request.method == "POST" and request.headers.get("sec-fetch-site", "same-origin") not in _OWN:
-            answer: Response = PlainTextResponse("this form was sent by another site", 403)
+            answer: Response = PlainTextResponse(_("this form was sent by another site"), 403)
         elif _is_large(request):  # before it is read
-            answer = PlainTextResponse(f"a form has at most {_LARGEST_FORM // 1_000_000} MB, and says how many", 413)
+            answer = PlainTextResponse(
+                _("a form has at most %(mb)s MB, and says how many", mb=_LARGEST_FORM // 1_000_000), 413
+            )
         elif request.method == "POST" and COOKIE not in request.cookies and not request.url.path.startswith(_OPEN):
             answer = RedirectResponse("/sign-in", 303)
         elif await run_in_threadpool(_is_too_large_of_nobody, request, visitors):
@@ -138,7 +141,7 @@ def make_app(store: Store, hosts: list[str]) -> FastAPI:
     def static(name: str) -> Response:
         found = pages.static(name)
         if found is None:
-            return PlainTextResponse("there is no such file", 404)
+            return PlainTextResponse(_("there is no such file"), 404)
         return Response(found, media_type=STATIC[name], headers={"Cache-Control": "max-age=3600"})
 
     def failed(request: Request, message: str, status: int) -> HTMLResponse:
@@ -149,23 +152,41 @@ def make_app(store: Store, hosts: list[str]) -> FastAPI:
         return HTMLResponse(pages.render("failed", visitor, **values), status)
 
     @app.exception_handler(SignInNeeded)
-    async def to_sign_in(request: Request, _: SignInNeeded) -> Response:
+    async def to_sign_in(request: Request, _error: SignInNeeded) -> Response:
         way = request.url.path if request.method == "GET" else "/"
         return RedirectResponse(f"/sign-in?{urlencode({'to': way})}", 303)
 
+    async def on_its_form(request: Request, message: str, status: int) -> Response:
+        """The page of the form that was sent, with the reason and what was typed; else a page of its own."""
+        fields = [*request.path_params.items()]
+        if request.method == "POST" and hasattr(request.scope.get("endpoint"), "page"):
+            fields += [(name, said) for name, said in (await request.form()).multi_items() if isinstance(said, str)]
+        form = Sent(request.url.path, message, [(name, str(said)) for name, said in fields])
+
+        def again() -> Response:
+            with suppress(UrbanReidError):  # of the page itself: then the refusal has a page of its own
+                visitor = app.state.console.visitors.find(request.cookies.get(COOKIE, ""))
+                page = visitor and shown_again(request.scope.get("endpoint"), app.state.console, visitor, form)
+                if page:
+                    page.status_code = status
+                    return page
+            return failed(request, message, status)
+
+        return await run_in_threadpool(again)
+
     @app.exception_handler(UrbanReidError)
-    def refused(request: Request, error: UrbanReidError) -> Response:
-        is_theirs = isinstance(error, UsageError)
-        return failed(request, str(error), 403 if isinstance(error, NotAllowed) else 400 if is_theirs else 503)
+    async def refused(request: Request, error: UrbanReidError) -> Response:
+        status = 403 if isinstance(error, NotAllowed) else 400 if isinstance(error, UsageError) else 503
+        return await on_its_form(request, on_page(error), status)
 
     @app.exception_handler(RequestValidationError)
-    def misspelled(request: Request, error: RequestValidationError) -> Response:
+    async def misspelled(request: Request, error: RequestValidationError) -> Response:
         names = ", ".join(str(one["loc"][-1]) for one in error.errors())
-        return failed(request, f"The address or the form cannot be read: {names}.", 422)
+        return await on_its_form(request, _("The address or the form cannot be read: %(names)s.", names=names), 422)
 
     @app.exception_handler(HTTPException)
     def unknown(request: Request, error: HTTPException) -> Response:
-        message = "There is no such page." if error.status_code == 404 else str(error.detail)
+        message = _("There is no such page.") if error.status_code == 404 else told(error.detail)
         return failed(request, message, error.status_code)
 
     return app

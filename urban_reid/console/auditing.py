@@ -17,8 +17,10 @@ from pipeline.governance.doors import check_role
 from pipeline.governance.verify_audit import Verdict
 from schemas.parameters import ApprovalParameters
 from schemas.roles import Role
-from urban_reid.arguments import checked
 from urban_reid.console.context import Console, Here, Sending, gets
+from urban_reid.console.forms import checked
+from urban_reid.console.refusals import shown_on
+from urban_reid.console.texts import N_
 from urban_reid.console.visitors import Visitor
 from urban_reid.console.words import ACTIONS
 
@@ -41,13 +43,14 @@ def audit_page(
 
 @routes.post("/audit/verify")
 def verify(here: Here, found: Sending) -> HTMLResponse:
-    check_role(found.store, (Role.AUDITOR,), "verifying the audit")
+    check_role(found.store, (Role.AUDITOR,), N_("verifying the audit"))
     return _page(here, found, verdict=verify_city(here.store))
 
 
 @routes.post("/audit/export")
+@shown_on(audit_page)
 def export_now(here: Here, found: Sending, reason: Annotated[str, Form()]) -> Response:
-    check_role(found.store, (Role.AUDITOR,), "an export of the audit")
+    check_role(found.store, (Role.AUDITOR,), N_("an export of the audit"))
     approval = checked(ApprovalParameters, operator=found.name, reason=reason)
     # Not where others of the machine could put a folder of its name after it is gone: an erasure looks there.
     folder = Path(tempfile.mkdtemp(prefix="audit-export-", dir=here.store.settings.home))

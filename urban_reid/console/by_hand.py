@@ -15,9 +15,11 @@ from pipeline.governance.doors import check_authorized
 from pipeline.review.answers import Plan, give, passages_by_id, plan_merge, plan_split
 from schemas.errors import InputError
 from schemas.parameters import ApprovalParameters
-from urban_reid.arguments import checked
 from urban_reid.console.context import Asking, Console, Here, Sending, gets
+from urban_reid.console.forms import checked
+from urban_reid.console.refusals import shown_on
 from urban_reid.console.reviewing import trial_page
+from urban_reid.console.texts import N_
 from urban_reid.console.visitors import Visitor
 
 routes = APIRouter(dependencies=[Depends(gets("review"))])
@@ -36,6 +38,7 @@ def split_page(
 
 
 @routes.post("/review/split/{identity}")
+@shown_on(split_page)
 def split(
     here: Here,
     found: Sending,
@@ -69,13 +72,14 @@ def merge_page(
     one = _journey(here, found, identity)
     if other is not None:
         return here.page("merge", found, one=one, other=_journey(here, found, other), shown=None)
-    check_authorized(found.store, one.unit, "a look at people", Action.PEOPLE_SHOW, details={"after": after})
+    check_authorized(found.store, one.unit, N_("a look at people"), Action.PEOPLE_SHOW, details={"after": after})
     with found.store.signed_in() as connection:
         shown = read_people(connection, one.unit, None if at is None else Place(at, after))
     return here.page("merge", found, one=one, other=None, shown=shown)
 
 
 @routes.post("/review/merge/{identity}")
+@shown_on(merge_page)
 def merge(
     here: Here, found: Sending, identity: UUID, other: Annotated[UUID, Form()], act: Act, reason: Reason = ""
 ) -> Response:
@@ -86,7 +90,7 @@ def merge(
 def _done(here: Console, found: Visitor, plan: Plan, act: str, reason: str, back: str) -> Response:
     """What the plan would change, or what it has changed once it is said. back: where one came from."""
     if act == "try":
-        return trial_page(here, found, plan.unit, plan, (back, "Back to the choice"))
+        return trial_page(here, found, plan.unit, plan, (back, N_("Back to the choice")))
     approval = checked(ApprovalParameters, operator=found.name, reason=reason)
     done = give(found.store, plan, reviewer=approval.operator, reason=approval.reason)
     return RedirectResponse(f"/review/changed/{done.id}", 303)
@@ -97,6 +101,6 @@ def _journey(here: Console, found: Visitor, identity: UUID) -> Journey:
     with found.store.signed_in() as connection:
         unit = unit_of(connection, identity)
     details = {"identity": str(identity)}
-    check_authorized(found.store, unit, "a look at a journey", Action.PERSON_SHOW, details=details)
+    check_authorized(found.store, unit, N_("a look at a journey"), Action.PERSON_SHOW, details=details)
     with found.store.signed_in() as connection:
         return read_journey(connection, identity, here.city()[1])

@@ -23,9 +23,11 @@ from schemas.feeds import Feed
 from schemas.parameters import ApprovalParameters
 from schemas.roles import Role
 from schemas.validation import first_fault
-from urban_reid.arguments import checked
 from urban_reid.console.context import Asking, Console, Here, Sending, gets
+from urban_reid.console.forms import checked
 from urban_reid.console.overview import camera_contents
+from urban_reid.console.refusals import shown_on
+from urban_reid.console.texts import N_
 from urban_reid.console.visitors import Visitor
 
 routes = APIRouter()
@@ -42,7 +44,7 @@ def cameras_page(here: Here, found: Annotated[Visitor, Depends(gets("cameras"))]
 @routes.get("/cameras/{camera:path}/picture")
 def picture(here: Here, found: Asking, camera: str) -> Response:
     """What the camera sees now, without faces."""
-    check_authorized(found.store, camera, "a camera's picture", Action.CAMERA_LOOK, at=datetime.now(UTC))
+    check_authorized(found.store, camera, N_("a camera's picture"), Action.CAMERA_LOOK, at=datetime.now(UTC))
     try:
         trial = here.trials.look(find_feed(here.store, camera))
     except InputError as error:
@@ -59,6 +61,7 @@ def picture(here: Here, found: Asking, camera: str) -> Response:
 
 
 @routes.post("/cameras")
+@shown_on(cameras_page)
 def add(
     here: Here,
     found: Sending,
@@ -68,7 +71,7 @@ def add(
     sign_in: Annotated[str, Form()] = "",
 ) -> HTMLResponse:
     """Adds a camera and tries it at once. In a home with people of real cameras only streams, never files."""
-    check_role(found.store, _ENGINEERS, "adding a camera")
+    check_role(found.store, _ENGINEERS, N_("adding a camera"))
     try:
         feed = Feed.model_validate({"camera": camera.strip(), "address": address.strip(), "secret": sign_in or None})
     except ValidationError as error:
@@ -83,12 +86,14 @@ def add(
 
 
 @routes.post("/cameras/try")
+@shown_on(cameras_page)
 def try_now(here: Here, found: Sending, camera: Annotated[str, Form()]) -> HTMLResponse:
-    check_role(found.store, _ENGINEERS, "trying a camera")
+    check_role(found.store, _ENGINEERS, N_("trying a camera"))
     return _page(here, found, tried=_try(here, find_feed(here.store, camera)))
 
 
 @routes.post("/cameras/pause")
+@shown_on(cameras_page)
 def pause(
     here: Here,
     found: Sending,
@@ -96,7 +101,7 @@ def pause(
     paused: Annotated[bool, Form()],
     reason: Annotated[str, Form()],
 ) -> Response:
-    check_role(found.store, _ENGINEERS, "pausing a camera")
+    check_role(found.store, _ENGINEERS, N_("pausing a camera"))
     approval = checked(ApprovalParameters, operator=found.name, reason=reason)
     with _acting(found):
         pause_camera(here.store, camera, paused=paused, operator=approval.operator, reason=approval.reason)

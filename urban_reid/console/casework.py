@@ -12,9 +12,9 @@ from pipeline.governance.authorizations import Opens
 from pipeline.governance.leads import answer_lead, extension, lead_picture, leads, see_lead
 from pipeline.governance.purposes import limits, purposes
 from schemas.parameters import AuthorizationParameters, CaseParameters
-from urban_reid.arguments import checked, checked_arguments
 from urban_reid.console.context import Asking, Here, Sending
-from urban_reid.console.forms import moment
+from urban_reid.console.forms import checked, moment
+from urban_reid.console.refusals import shown_on
 
 routes = APIRouter()
 
@@ -28,8 +28,9 @@ def cases_page(here: Here, found: Asking) -> HTMLResponse:
 
 
 @routes.post("/cases")
+@shown_on(cases_page)
 def open_case(found: Sending, name: Annotated[str, Form()], reason: Reason) -> Response:
-    named = checked_arguments(CaseParameters, name=name).name
+    named = checked(CaseParameters, name=name).name
     return _to(f"/cases/{authorizations.open_case(found.store, named, reason=reason)}")
 
 
@@ -41,6 +42,7 @@ def case_page(here: Here, found: Asking, case: UUID) -> HTMLResponse:
 
 
 @routes.post("/cases/{case}/ask")
+@shown_on(case_page)
 def ask(
     here: Here,
     found: Sending,
@@ -76,6 +78,7 @@ def authorization_page(here: Here, found: Asking, authorization: UUID) -> HTMLRe
 
 
 @routes.post("/authorizations/{authorization}/approve")
+@shown_on(authorization_page)
 def approve(
     found: Sending,
     authorization: UUID,
@@ -90,6 +93,7 @@ def approve(
 
 
 @routes.post("/authorizations/{authorization}/refuse")
+@shown_on(authorization_page)
 def refuse(found: Sending, authorization: UUID, reason: Reason) -> Response:
     authorizations.refuse(found.store, str(authorization), reason=reason)
     authorizations.lock_overdue(found.store)
@@ -97,6 +101,7 @@ def refuse(found: Sending, authorization: UUID, reason: Reason) -> Response:
 
 
 @routes.post("/authorizations/{authorization}/revoke")
+@shown_on(authorization_page)
 def revoke(found: Sending, authorization: UUID, reason: Reason) -> Response:
     authorizations.revoke(found.store, str(authorization), reason=reason)
     authorizations.lock_overdue(found.store)
@@ -121,6 +126,7 @@ def lead_picture_of(here: Here, found: Asking, lead: UUID, side: Literal["sought
 
 
 @routes.post("/leads/{lead}")
+@shown_on(lead_page)
 def answer(found: Sending, lead: UUID, same: Annotated[bool, Form()], reason: Reason) -> Response:
     answer_lead(found.store, str(lead), is_same=same, reason=reason)
     return _to("/leads")

@@ -15,6 +15,7 @@ from pipeline.governance.doors import check_authorized
 from pipeline.governance.leads import check_may_compare
 from schemas.errors import InputError
 from urban_reid.console.context import Asking, Here
+from urban_reid.console.texts import N_
 
 routes = APIRouter()
 #: One at a time: each takes the core for about a second.
@@ -54,7 +55,9 @@ def compare_page(here: Here, found: Asking, left: str, right: str) -> HTMLRespon
     first, second = (one for one in pictures if one is not None)
     for one in (first, second):
         details = {"crop": one.key, "compared": True}
-        check_authorized(found.store, one.camera, "a comparison of two pictures", Action.PERSON_SHOW, details=details)
+        check_authorized(
+            found.store, one.camera, N_("a comparison of two pictures"), Action.PERSON_SHOW, details=details
+        )
     check_may_compare(found.store)
     model, core = here.searches.in_use(found)
     with _turn:

@@ -20,6 +20,7 @@ from urban_reid.console.pages import Pages
 from urban_reid.console.pictures import Thumbnails
 from urban_reid.console.searching import Searches
 from urban_reid.console.switching import Switching
+from urban_reid.console.texts import N_
 from urban_reid.console.trials import Trials
 from urban_reid.console.visitors import COOKIE, Visitor, Visitors
 from urban_reid.permissions import PAGES
@@ -86,7 +87,7 @@ def gets(page: str) -> Callable[[Visitor], Visitor]:
 
     def find(found: Asking) -> Visitor:
         if (roles := PAGES[page]) is not None:
-            check_role(found.store, roles, f"the page {page} of the console")
+            check_role(found.store, roles, N_("this page"))
         return found
 
     return find

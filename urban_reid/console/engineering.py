@@ -25,8 +25,11 @@ from reid_core.serving.factory import open_core
 from schemas.parameters import ApprovalParameters
 from schemas.roles import Role
 from schemas.settings import Settings
-from urban_reid.arguments import checked
+from schemas.text import said
 from urban_reid.console.context import Console, Here, Sending, gets
+from urban_reid.console.forms import checked
+from urban_reid.console.refusals import shown_on
+from urban_reid.console.texts import N_
 from urban_reid.console.visitors import Visitor
 
 routes = APIRouter()
@@ -63,21 +66,23 @@ def models_page(here: Here, found: Annotated[Visitor, Depends(gets("models"))]) 
 
 
 @routes.post("/models/promote")
+@shown_on(models_page)
 def promote_now(here: Here, found: Sending, name: Annotated[str, Form()], reason: Annotated[str, Form()]) -> Response:
     """Not one that there is something against: that takes the command line, and --force."""
-    check_role(found.store, (Role.ENGINEER,), "a promotion")
+    check_role(found.store, (Role.ENGINEER,), N_("a promotion"))
     approval = checked(ApprovalParameters, operator=found.name, reason=reason)
     with here.store.begin() as connection:
         find_model(connection, name)  # raises now rather than beside the pages
-    _begin(here, found, f"{name} is getting ready", partial(promote, name=name, **approval.model_dump()))
+    _begin(here, found, said(f"{name} is getting ready"), partial(promote, name=name, **approval.model_dump()))
     return RedirectResponse("/models", 303)
 
 
 @routes.post("/models/rollback")
+@shown_on(models_page)
 def rollback_now(here: Here, found: Sending, reason: Annotated[str, Form()]) -> Response:
-    check_role(found.store, (Role.ENGINEER,), "a rollback")
+    check_role(found.store, (Role.ENGINEER,), N_("a rollback"))
     approval = checked(ApprovalParameters, operator=found.name, reason=reason)
-    _begin(here, found, "the model of before is getting ready", partial(rollback, **approval.model_dump()))
+    _begin(here, found, said("the model of before is getting ready"), partial(rollback, **approval.model_dump()))
     return RedirectResponse("/models", 303)
 
 
@@ -90,7 +95,9 @@ def _begin(here: Console, found: Visitor, words: str, switch: Callable[..., Prom
     def work(tell: Callable[[int, int], None]) -> str:
         with nullcontext() if found.grant.is_open else working_under(found.token):
             done = switch(here.store, CropStore(ours), core, progress=tell)
-        return f"{done.model} is in use instead of {done.before}: {done.done.crops:,} pictures were looked at again"
+        return said(
+            f"{done.model} is in use instead of {done.before}: {done.done.crops:,} pictures were looked at again"
+        )
 
     here.switching.begin(words, work)
 
@@ -117,8 +124,8 @@ def settings_shown(settings: Settings) -> list[SettingShown]:
                 stated = any(one.upper() == inner for one in os.environ)
                 found.append(SettingShown(inner, _plain(getattr(value, part)), stated, field_.description or ""))
             continue
-        said = _of_secret(value) if _is_secret(name, about.annotation) else _plain(value)
-        found.append(SettingShown(variable, said, is_set, about.description or ""))
+        shown = _of_secret(value) if _is_secret(name, about.annotation) else _plain(value)
+        found.append(SettingShown(variable, shown, is_set, about.description or ""))
     return sorted(found, key=lambda one: one.name)
 
 

@@ -12,6 +12,7 @@ from pipeline.browsing.people import Place, read_people
 from pipeline.governance.audit import Action
 from pipeline.governance.doors import check_authorized
 from urban_reid.console.context import Asking, Here
+from urban_reid.console.texts import N_, _
 
 routes = APIRouter()
 
@@ -21,7 +22,7 @@ def people_page(
     here: Here, found: Asking, unit: str, at: Annotated[datetime | None, Query()] = None, after: int = 0
 ) -> HTMLResponse:
     here.city()[0].check_unit(unit)
-    check_authorized(found.store, unit, "a look at people", Action.PEOPLE_SHOW, details={"after": after})
+    check_authorized(found.store, unit, N_("a look at people"), Action.PEOPLE_SHOW, details={"after": after})
     with found.store.signed_in() as connection:
         shown = read_people(connection, unit, None if at is None else Place(at, after))
     return here.page("people", found, unit=unit, shown=shown)
@@ -32,7 +33,7 @@ def person_page(here: Here, found: Asking, identity: UUID) -> HTMLResponse:
     with found.store.signed_in() as connection:
         unit = unit_of(connection, identity)
     details = {"identity": str(identity)}
-    check_authorized(found.store, unit, "a look at a journey", Action.PERSON_SHOW, details=details)
+    check_authorized(found.store, unit, N_("a look at a journey"), Action.PERSON_SHOW, details=details)
     with found.store.signed_in() as connection:
         journey = read_journey(connection, identity, here.city()[1])
     return here.page("person", found, journey=journey)
@@ -42,5 +43,5 @@ def person_page(here: Here, found: Asking, identity: UUID) -> HTMLResponse:
 def picture(here: Here, found: Asking, name: str) -> Response:
     data = here.thumbnails.get(name, found)
     if data is None:
-        return PlainTextResponse("there is no such picture", 404)
+        return PlainTextResponse(_("there is no such picture"), 404)
     return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=600"})

@@ -18,6 +18,8 @@ from schemas.errors import UrbanReidError
 from schemas.roles import Role
 from urban_reid.console.context import Asking, Console, Here, Sending, gets
 from urban_reid.console.forms import sent_picture
+from urban_reid.console.refusals import on_page, shown_on
+from urban_reid.console.texts import N_, _
 from urban_reid.console.visitors import COOKIE, Visitor
 from urban_reid.console.words import WORDS
 
@@ -32,10 +34,10 @@ def overview_page(here: Here, found: Asking) -> HTMLResponse:
 
 
 @routes.get("/events/{name}")
-async def events(request: Request, here: Here, _: Asking, name: str) -> Response:
+async def events(request: Request, here: Here, _visitor: Asking, name: str) -> Response:
     """What a page shows, whenever it changed: one event with its HTML, as JSON."""
     if name not in _LIVE:
-        return PlainTextResponse("there is no such page", 404)
+        return PlainTextResponse(_("there is no such page"), 404)
     cookie = request.cookies.get(COOKIE, "")
     return StreamingResponse(changes(here, cookie, name), media_type="text/event-stream")
 
@@ -66,16 +68,17 @@ def _part(here: Console, cookie: str, name: str) -> str | None:
         city, zone = here.city()
         return here.pages.render(f"{name}-live", found, city=city, zone=zone, **_LIVE[name](here))
     except UrbanReidError as error:
-        return here.pages.render("unreachable", None, message=str(error))
+        return here.pages.render("unreachable", None, message=on_page(error))
 
 
 @routes.get("/plan.png")
-def plan_picture(here: Here, _: Asking) -> Response:
+def plan_picture(here: Here, _visitor: Asking) -> Response:
     data = read_picture(here.store.settings)
-    return PlainTextResponse("there is no picture", 404) if data is None else Response(data, media_type="image/png")
+    return PlainTextResponse(_("there is no picture"), 404) if data is None else Response(data, media_type="image/png")
 
 
 @routes.post("/plan")
+@shown_on(overview_page)
 def set_plan(
     here: Here,
     found: Sending,
@@ -85,7 +88,7 @@ def set_plan(
     width_m: Annotated[float, Form()] = 0.0,
 ) -> Response:
     """Puts a picture below the plan; without one, takes it away."""
-    check_role(found.store, (Role.ENGINEER, Role.ADMINISTRATOR), "a picture of the plan")
+    check_role(found.store, (Role.ENGINEER, Role.ADMINISTRATOR), N_("a picture of the plan"))
     data = sent_picture(upload)
     if data:
         store_picture(here.store.settings, data, left, bottom, width_m)

@@ -19,6 +19,7 @@ from schemas.text import one_line
 from schemas.times import period_text
 from urban_reid.console import texts
 from urban_reid.console.pictures import address
+from urban_reid.console.refusals import sent
 from urban_reid.console.texts import N_
 from urban_reid.console.visitors import Visitor
 from urban_reid.permissions import PAGES
@@ -98,6 +99,7 @@ class Pages:
             level_of=lambda code: level_of(code).value,
             timeline_layout=timeline,
             curve_layout=curves,
+            sent=sent,
             roles=[role.value for role in Role],
             **values,
         )

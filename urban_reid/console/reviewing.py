@@ -22,6 +22,8 @@ from schemas.errors import InputError
 from schemas.levels import Level
 from schemas.review import Said, Way
 from urban_reid.console.context import Asking, Console, Here, Sending, gets
+from urban_reid.console.refusals import shown_on
+from urban_reid.console.texts import N_
 from urban_reid.console.visitors import Visitor
 
 #: Furthest pair of the queue that is led to by page.
@@ -41,7 +43,7 @@ def review_page(
     """One pair of the queue: the n-th, most valuable first."""
     unit = _unit(here, found, unit)
     n = min(max(n, 0), _FURTHEST)
-    check_authorized(found.store, unit, "a review", Action.REVIEW_SHOW, details={"place": n})
+    check_authorized(found.store, unit, N_("a review"), Action.REVIEW_SHOW, details={"place": n})
     with found.store.signed_in() as connection:
         read = second_looks if second else read_queue
         items = read(connection, unit, found.name, most=n + 2).items
@@ -55,6 +57,7 @@ def review_page(
 
 
 @routes.post("/review")
+@shown_on(review_page)
 def say(
     found: Sending,
     left: Annotated[str, Form(max_length=64)],
@@ -86,7 +89,7 @@ def take_back(
 def answers_page(here: Here, found: Asking, unit: Unit = "") -> HTMLResponse:
     """What was answered, and how far reviewers agree."""
     unit = _unit(here, found, unit)
-    check_authorized(found.store, unit, "a review", Action.REVIEW_SHOW)
+    check_authorized(found.store, unit, N_("a review"), Action.REVIEW_SHOW)
     with found.store.signed_in() as connection:
         given = answers_given(connection, unit, 100)
         agree = agreements(connection, unit)
@@ -104,7 +107,7 @@ def try_page(
 ) -> HTMLResponse:
     """What an answer would change."""
     plan = plan_answer(found.store, left, right, said)
-    return trial_page(here, found, unit, plan, (f"/review?unit={unit}", "Back to the pairs"))
+    return trial_page(here, found, unit, plan, (f"/review?unit={unit}", N_("Back to the pairs")))
 
 
 def trial_page(here: Console, found: Visitor, unit: str, plan: Plan, back: tuple[str, str]) -> HTMLResponse:
@@ -124,12 +127,12 @@ def changed_page(here: Here, found: Asking, answer_id: UUID) -> HTMLResponse:
     """What has changed since an answer."""
     given = find_answer(found.store, str(answer_id))
     district = given.unit.partition("/")[0]
-    check_authorized(found.store, given.unit, "a review", Action.REVIEW_SHOW, details={"answer": str(answer_id)})
+    check_authorized(found.store, given.unit, N_("a review"), Action.REVIEW_SHOW, details={"answer": str(answer_id)})
     with found.store.signed_in() as connection:
         changes = read_changes(connection, district, given.at)
         pending = "SELECT EXISTS (SELECT FROM watermark WHERE unit = :unit AND dirty_from IS NOT NULL)"
         waits = connection.execute(text(pending), {"unit": district}).scalar_one()
-    back = f"/review?unit={district}", "Back to the pairs"
+    back = f"/review?unit={district}", N_("Back to the pairs")
     undoes = None if given.undone else answer_id
     said = Said(given.said)
     return _changes(here, found, district, changes, said=said, waits=waits, is_trial=False, back=back, undoes=undoes)

@@ -22,7 +22,7 @@ from reid_core.serving.core import ReIDCore
 from schemas.errors import InputError
 from schemas.parameters import SearchParameters, SearchResult
 from schemas.settings import Settings
-from urban_reid.arguments import checked
+from urban_reid.console.forms import checked
 from urban_reid.console.visitors import Visitor
 
 if TYPE_CHECKING:

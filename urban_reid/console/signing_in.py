@@ -9,8 +9,9 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from pipeline.governance.sessions import end_session, sign_in
 from schemas.errors import InputError, NotAllowed
 from schemas.roles import Role
-from urban_reid.arguments import WHOLE_ID
 from urban_reid.console.context import Console, Here, Sending
+from urban_reid.console.refusals import on_page
+from urban_reid.console.texts import _
 from urban_reid.console.visitors import COOKIE
 
 routes = APIRouter()
@@ -41,13 +42,14 @@ def sign_in_now(
     try:
         under = UUID(authorization) if authorization else None
     except ValueError:
-        return _page(here, to, authorization, WHOLE_ID)
+        whole = _("write the whole id of the authorization, 36 characters, as its page shows it")
+        return _page(here, to, authorization, whole, name)
     try:
-        token, _ = sign_in(here.store, name, password, role=Role(role) if role else None, authorization=under)
+        token, _session = sign_in(here.store, name, password, role=Role(role) if role else None, authorization=under)
     except (NotAllowed, InputError) as error:
-        return _page(here, to, authorization, str(error))
+        return _page(here, to, authorization, on_page(error), name)
     except ValueError:
-        return _page(here, to, authorization, f"there is no role {role[:40]!r}")
+        return _page(here, to, authorization, _("there is no role %(role)s", role=role[:40]), name)
     return _with_cookie(RedirectResponse(_own_path(to), 303), token)
 
 
@@ -61,9 +63,9 @@ def sign_out(here: Here, found: Sending) -> Response:
     return answer
 
 
-def _page(here: Console, to: str, authorization: str, message: str = "") -> HTMLResponse:
+def _page(here: Console, to: str, authorization: str, message: str = "", name: str = "") -> HTMLResponse:
     is_open = here.visitors.is_open_home()
-    values = {"to": to, "authorization": authorization, "is_open": is_open, "message": message}
+    values = {"to": to, "authorization": authorization, "is_open": is_open, "message": message, "typed": name}
     return HTMLResponse(here.pages.render("sign-in", None, **values), 403 if message else 200)
 
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from threading import Lock, Thread
 
 from schemas.errors import InputError, UrbanReidError
+from schemas.text import said
 
 
 @dataclass
@@ -30,7 +31,7 @@ class Switching:
         return thread
 
     def _run(self, work: Callable[[Callable[[int, int], None]], str]) -> None:
-        ended = "it ended without a result; see the log of the console"
+        ended = said("it ended without a result; see the log of the console")
         try:
             ended = work(self._tell)
         except UrbanReidError as error:

@@ -176,7 +176,7 @@ def install(environment: Environment, shown: Any) -> None:
 
     environment.add_extension("jinja2.ext.i18n")
     environment.policies["ext.i18n.trimmed"] = True
-    environment.extend(newstyle_gettext=True)
+    environment.newstyle_gettext = True  # type: ignore[attr-defined]
     environment.globals |= {"_": looked_up, "gettext": trans, "ngettext": plural}
     environment.filters |= {"figure": figure, "fixed": fixed, "percent": percent, "duration": duration, "told": told}
 

@@ -127,6 +127,25 @@ ACTIONS: dict[str, str] = {
     "transit.learn": N_("learned how long ways take"),
 }
 
+#: What to do on pages instead of a command that an error names. Other commands have no page: they are named.
+INSTEAD: dict[str, str] = {
+    "login": N_("sign in again"),
+    "cases ask": N_("ask for one on the page of the case"),
+    "cases list": N_("the page of cases shows those that there are"),
+    "purposes list": N_("the form of the case offers those that there are"),
+    "leads list": N_("the page of leads shows those that there are"),
+    "leads show": N_("open the lead, which shows them"),
+    "accounts list": N_("an administrator knows those that there are"),
+    "review list": N_("load the page of the pairs again"),
+    "review undo": N_("the page of what was answered undoes one"),
+    "resolve": N_("choose another picture"),
+    "search": N_("send the picture again"),
+    "cameras add": N_("the page of cameras adds it"),
+    "city show": N_("the overview shows all places"),
+    "models list": N_("an engineer takes one into use"),
+    "models promote": N_("the page of models takes it into use"),
+}
+
 #: Words of the system's own for one thing each: pages look them up.
 ENUMERATED: tuple[str, ...] = (
     *(N_("operator"), N_("supervisor"), N_("auditor"), N_("engineer"), N_("administrator")),

@@ -187,7 +187,7 @@ def test_without_two_accounts_a_refusal_says_how_to_make_them(
 ) -> None:
     store_city(store, read_city_file(city_files / "city.yaml"))
     become_live(superuser_of(server, settings))
-    with pytest.raises(NotAllowed, match="it takes two people: make an administrator with `urban-reid accounts add"):
+    with pytest.raises(NotAllowed, match="it takes two people; make an administrator with `urban-reid accounts add"):
         check_authorized(store, "d1", "a search")
 
 
