@@ -58,15 +58,20 @@ class WantedAttributes(Frozen):
         return cls(has=has, **colors)
 
     @property
+    def colors(self) -> Mapping[str, str]:
+        """The colors that are wanted, by place."""
+        return {place: color for place in PLACES if (color := getattr(self, place))}
+
+    @property
     def terms(self) -> tuple[str, ...]:
         """As they are written, in a fixed order."""
         said = [name if self.has[name] else f"no {name}" for name in NAMES if name in self.has]
-        return (*(f"{color} {place}" for place in PLACES if (color := getattr(self, place))), *said)
+        return (*(f"{color} {place}" for place, color in self.colors.items()), *said)
 
     @property
     def disagree(self) -> float:
         """The share of people who match by one camera and not by another, were the terms independent of each other."""
         agree = 1.0
-        for name in (*self.has, *(place for place in PLACES if getattr(self, place))):
+        for name in (*self.has, *self.colors):
             agree *= 1 - DISAGREE[name]
         return 1 - agree

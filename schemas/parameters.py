@@ -7,7 +7,9 @@ from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, field_validator, model_validator
 
+from schemas.attributes import WantedAttributes
 from schemas.cards import Baseline
+from schemas.errors import InputError
 from schemas.feeds import Outage
 from schemas.levels import Code, is_within
 from schemas.settings import Frozen
@@ -59,8 +61,17 @@ class ResolveParameters(Period):
 CropKey = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
+def _wanted(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return WantedAttributes.parse(value) if value.strip() else None
+    except InputError as error:
+        raise ValueError(str(error)) from None
+
+
 class SearchParameters(Period):
-    """A search in one unit, with the key of a stored crop or the id of an uploaded probe picture."""
+    """A search in one unit: with the key of a stored crop, the id of an uploaded picture, or by attributes alone."""
 
     unit: Code = Field(title="Unit", description="code such as d1 or d1/s1")
     crop_key: str | None = Field(None, title="Crop key", pattern=r"^[0-9a-f]{64}$", description="64 hex digits")
@@ -70,6 +81,14 @@ class SearchParameters(Period):
     )
     unlike: tuple[CropKey, ...] = Field(
         (), title="Not these", max_length=5, description="keys of crops of other people, whom it is not"
+    )
+    pictures: tuple[UUID, ...] = Field(
+        (), title="More pictures", max_length=5, description="ids of further uploaded pictures of the same person"
+    )
+    attributes: Annotated[WantedAttributes | None, BeforeValidator(_wanted)] = Field(
+        None,
+        title="Attributes",
+        description="what the person wears and carries, such as red top, long trousers, no hat",
     )
     places: tuple[Code, ...] = Field(
         (), title="Places", max_length=100, description="cameras or other units below the unit; empty: all of it"
@@ -84,12 +103,21 @@ class SearchParameters(Period):
 
     @model_validator(mode="after")
     def _one_probe(self) -> Self:
-        if (self.crop_key is None) == (self.probe_id is None):
+        if self.crop_key is not None and self.probe_id is not None:
             raise ValueError("give either a crop key or a probe id")
+        if not self.has_picture and (self.attributes is None or self.more or self.pictures or self.unlike):
+            raise ValueError("give a crop key, a probe id, or attributes alone")
+        if len({self.probe_id, *self.pictures}) < 1 + len(self.pictures):
+            raise ValueError("one picture is given twice")
         crops = [key for key in (self.crop_key, *self.more, *self.unlike) if key is not None]
         if len(set(crops)) < len(crops):
             raise ValueError("one crop is given twice")
         return self
+
+    @property
+    def has_picture(self) -> bool:
+        """Whether it begins with a picture, and not with attributes alone."""
+        return self.crop_key is not None or self.probe_id is not None
 
     @model_validator(mode="after")
     def _narrowing(self) -> Self:
@@ -200,7 +228,7 @@ class CropEvidence(Frozen):
     key: str
     camera: str
     time: datetime | None
-    distance: float
+    distance: float | None = Field(description="None of a search without a picture")
     lineage: tuple[UUID, ...] = Field(description="persistent ids from the hit's identity down to the crop's tracklet")
 
 
@@ -227,7 +255,7 @@ class SearchHit(Frozen):
     identity: UUID
     unit: str
     model: str = Field(description="the model of the distance; distances of two models cannot be compared")
-    distance: float
+    distance: float | None = Field(description="None of a search without a picture")
     log_ratio: float | None = Field(
         None,
         description="log likelihood ratio of look, time and place: the probe's person against a stranger; None without "
@@ -244,7 +272,36 @@ class SearchHit(Frozen):
     )
     first_seen: datetime | None
     last_seen: datetime | None
+    attributes: tuple[str, ...] | None = Field(
+        None, description="what its crops show, where the search asks for attributes; None: not asked, or not known"
+    )
     crops: tuple[CropEvidence, ...]
+
+
+class Filtered(Frozen):
+    """What a filter by attributes did: who is shown has them, or nothing is known of theirs."""
+
+    asked: tuple[str, ...] = Field(description="such as red top, no hat")
+    matching: int = Field(ge=0, description="identities that have what is asked for")
+    unknown: int = Field(ge=0, description="identities of which no attributes are known")
+    left_out: int = Field(ge=0, description="identities that have something else, and are not shown")
+    disagree: float = Field(
+        description="share of people of whom two cameras do not agree on what is asked for, by measured error rates"
+    )
+
+    @property
+    def lines(self) -> list[str]:
+        """What it did, in plain words."""
+        return [
+            said(f"Asked for: {', '.join(self.asked)}."),
+            said(
+                f"{self.matching} show that, {self.left_out} show something else and are left out, and of {self.unknown} "
+                "nothing is known."
+            ),
+            said(
+                f"Two cameras disagree on it for {self.disagree:.0%} of people, so the person may be among those left out."
+            ),
+        ]
 
 
 #: What every result of a search says.
@@ -262,6 +319,7 @@ class SearchResult(Frozen):
     not_here: float | None = Field(
         description="probability that none of them is the probe's person; None without a calibration"
     )
+    attributes: Filtered | None = Field(None, description="what a filter by attributes did; None without one")
     note: str = Field("", description="what to know about the probabilities, in words")
     blind: tuple[Outage, ...] = Field(
         (), description="when cameras of the unit saw nothing, within the period; the latest first, at most a hundred"
@@ -271,6 +329,8 @@ class SearchResult(Frozen):
     def lines(self) -> list[str]:
         """What the search says as a whole, in plain words."""
         lines = [said("Each hit is a lead, not identification.")] if self.hits else []
+        if self.attributes is not None:
+            lines += self.attributes.lines
         one = said("1 identity was compared.")
         lines.append(one if self.compared == 1 else said(f"{self.compared} identities were compared."))
         if self.impossible:

@@ -22,6 +22,7 @@ from sqlalchemy import Connection, text
 from pipeline.registry import ModelRow
 from pipeline.search import recall
 from pipeline.search.index_rows import IndexRows, Sight
+from pipeline.search.kept_attributes import KeptAttributes
 from pipeline.search.known import Known, by_model
 from pipeline.search.narrowing import Narrowing
 from pipeline.search.nearest import Compared, Fast
@@ -91,13 +92,18 @@ class Index:
         self._units: dict[tuple[int, str], UnitIndex] = {}  # the one searched last comes last
 
     @contextmanager
-    def held(self, model: ModelRow, unit: str) -> Iterator["UnitIndex"]:
-        """The unit's identities as the database has them now, with `model` in use, for this search alone."""
+    def held(self, model: ModelRow, unit: str, *, attributes: bool = False) -> Iterator["UnitIndex"]:
+        """The unit's identities as the database has them now, with `model` in use, for this search alone.
+
+        attributes: what is known of theirs too, which is kept from the first search on that asks for them.
+        """
         with self._lock:
             for key in [key for key in self._units if key[0] != model.id]:  # another model came into use
                 self._units.pop(key).clear()
             found = self._units.pop((model.id, unit), None) or UnitIndex(unit, self._fast, self._watch)
             found.refresh(self._store, model)  # if it fails, the unit is read anew by the next search
+            if attributes:
+                found.refresh_attributes(self._store)
             self._units[model.id, unit] = found
             while len(self._units) > 1 and sum(one.prototypes for one in self._units.values()) > self._most:
                 self._units.pop(next(iter(self._units))).clear()
@@ -142,6 +148,7 @@ class UnitIndex:
     _models: dict[int, ModelRow] = field(default_factory=dict)
     _runs: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     _removals: str | None = None
+    _attributes: KeptAttributes = field(default_factory=KeptAttributes)
 
     @property
     def prototypes(self) -> int:
@@ -152,6 +159,12 @@ class UnitIndex:
         self.version += 1
         for rows in self.rows.values():
             rows.clear()
+        self._attributes.clear()
+
+    def refresh_attributes(self, store: Store) -> None:
+        """Brings what is known of attributes in step with the database and with the identities that are here."""
+        with store.begin() as connection:
+            self._attributes.refresh(connection, self.unit, list(self.rows.values()), self._removals)
 
     def refresh(self, store: Store, model: ModelRow) -> None:
         """Brings it in step with the database, in one snapshot."""
@@ -244,7 +257,7 @@ class UnitIndex:
                 places = places[narrowing.identities(rows.passages(places, sight))]
             if len(places):
                 gallery = rows.gallery(places, self._fast(one))
-                known = Known(one, gallery, partial(rows.passages, places, sight))
+                known = Known(one, gallery, partial(rows.passages, places, sight), lambda _: self._attributes.known)
                 found.append(replace(known, watch=partial(self._watch, self, known)))
         return found
 

@@ -1,6 +1,6 @@
 """The columns of an index: identities of one unit under one model, which come, change and go."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -201,6 +201,14 @@ class IndexRows:
             self["passage_has_time"][rows],
             np.bincount(owner, minlength=len(places)),
         )
+
+    def tracklets(self, after: Mapping[str, int] | None = None) -> Ints:
+        """Ids of their tracklets; `after`: of these cameras alone, those with a later id than the one given."""
+        ids = self["tracklet"].astype(np.int64)
+        if after is None:
+            return ids[ids > 0]
+        last = np.array([after.get(code, np.iinfo(np.int64).max) for code in self._codes], np.int64)
+        return ids[ids > last[self["camera"]]] if len(ids) else ids
 
     def _close_gaps(self) -> None:
         places = np.flatnonzero(self["alive"])

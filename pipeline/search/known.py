@@ -6,12 +6,13 @@ from functools import partial
 
 from sqlalchemy import Connection, text
 
+from pipeline.attributes.read import Attributes
 from pipeline.registry import ModelRow, model_by_id
 from pipeline.search.descent import IN_PERIOD, times_of
 from pipeline.search.narrowing import Narrowing
 from pipeline.search.nearest import Compared, Gallery
 from pipeline.search.transit import Passages
-from schemas.arrays import Floats
+from schemas.arrays import Floats, Ints
 from schemas.parameters import Period
 
 
@@ -21,7 +22,8 @@ class Known:
 
     model: ModelRow
     gallery: Gallery
-    passages: Callable[[], Passages]  # read only where the probe has a time
+    passages: Callable[[], Passages]  # read only where the probe has a time, or attributes are asked for
+    attributes: Callable[[Ints], Attributes]  # what is known of tracklets (ids of rows), read where they are asked for
     watch: Callable[[Floats, Compared], None] = lambda _, __: None  # is told of each comparison with a feature
 
 
@@ -44,7 +46,11 @@ def read_known(
         counts = narrowing.identities(Passages.read(connection, ids))
         ids = [one for one, does in zip(ids, counts.tolist(), strict=True) if does]
     galleries = [(one, Gallery.read(connection, one.id, known)) for one, known in by_model(connection, model, ids)]
-    return [Known(one, gallery, partial(Passages.read, connection, gallery.ids.tolist())) for one, gallery in galleries]
+    attributes = partial(Attributes.read, connection)
+    return [
+        Known(one, gallery, partial(Passages.read, connection, gallery.ids.tolist()), attributes)
+        for one, gallery in galleries
+    ]
 
 
 def by_model(connection: Connection, model: ModelRow, identities: list[int]) -> list[tuple[ModelRow, list[int]]]:

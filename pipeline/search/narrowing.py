@@ -1,7 +1,7 @@
 """Searches of some cameras or places, of some hours of the day, of all but some people: which identities count."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time
 from zoneinfo import ZoneInfo
 
@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 from pipeline.search.transit import Passages
 from schemas.arrays import Bools, Ints
 from schemas.levels import is_within
-from schemas.parameters import SearchParameters
+from schemas.parameters import Period, SearchParameters
 from schemas.times import to_us
 
 _HOUR_US = 3_600_000_000
@@ -41,11 +41,17 @@ class Narrowing:
         hours = None
         if parameters.day_from is not None and parameters.day_to is not None:
             hours = (parameters.day_from, parameters.day_to)
-        start, end = (None if at is None else to_us(at) for at in (parameters.from_time, parameters.to_time))
-        return cls(parameters.places, hours, ZoneInfo(zone), start, end, others)
+        period = cls.of_period(parameters, zone)
+        return replace(period, places=parameters.places, hours=hours, others=others)
 
-    def identities(self, passages: Passages) -> Bools:
-        """(n,) The identities that count."""
+    @classmethod
+    def of_period(cls, period: Period, zone: str) -> "Narrowing":
+        """Every passage of the period counts."""
+        start, end = (None if at is None else to_us(at) for at in (period.from_time, period.to_time))
+        return cls((), None, ZoneInfo(zone), start, end)
+
+    def passages(self, passages: Passages) -> Bools:
+        """(s,) The passages that count."""
         counts = np.array([self._is_within(code) for code in passages.codes], dtype=bool)[passages.camera]
         start, end = passages.span_us
         if self.hours is not None:
@@ -54,6 +60,11 @@ class Narrowing:
             counts &= passages.has_time & (end >= self.from_us)
         if self.to_us is not None:
             counts &= passages.has_time & (start < self.to_us)
+        return counts
+
+    def identities(self, passages: Passages) -> Bools:
+        """(n,) The identities that count."""
+        counts = self.passages(passages)
         owner, n = np.repeat(np.arange(len(passages.count)), passages.count), len(passages.count)
         found = np.bincount(owner, counts, n) > 0
         if self.others:

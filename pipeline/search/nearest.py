@@ -73,10 +73,13 @@ class Gallery:
         """n of the stored identities: ids, numbers of prototypes and places among the stored ones, all (n,)."""
         return cls(ids, vectors, stored.v, stored, place)
 
-    def compare(self, core: ReIDCore, feature: Floats, most: int | None = None) -> "Compared":
+    def compare(
+        self, core: ReIDCore, feature: Floats, most: int | None = None, wanted: Bools | None = None
+    ) -> "Compared":
         """Compares the feature (D,) with each identity, at most about `most` (EXACT) of them exactly.
 
-        Of more, an even sample and those nearest by cosine are scored exactly. The others are strangers far away, of
+        Of more, an even sample and those nearest by cosine are scored exactly, and as many again of the nearest that
+        are `wanted` (n,), so that whoever shows these alone has enough of them. The others are strangers far away, of
         whom only the distribution matters: each gets the distance that its cosine predicts, by a line through the
         sample, plus the residual of the one of the sample that is nearest when they are ordered by cosine.
         """
@@ -90,9 +93,11 @@ class Gallery:
         sampled = np.zeros(n, dtype=bool)
         sampled[sample] = True
         others = order[~sampled[order]]
-        nearest, rest = np.split(others, [most - len(sample)])
         exact = sampled.copy()
-        exact[nearest] = True
+        exact[others[: most - len(sample)]] = True
+        if wanted is not None:
+            exact[others[wanted[others]][: most - len(sample)]] = True
+        rest = others[~exact[others]]
         distance = np.empty(n)
         distance[exact] = self._scored(core, feature, np.flatnonzero(exact))
         place = np.empty(n, np.int64)

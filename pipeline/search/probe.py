@@ -29,10 +29,11 @@ def probe_feature(
     """
     keys = [key for key in (parameters.crop_key, *parameters.more) if key is not None]
     features = [crop_feature(connection, core, crops, model, key) for key in keys]
-    if parameters.probe_id is not None:
-        probe = connection.execute(_PROBE, {"id": parameters.probe_id}).one()
-        picture = crops.get(place_of_probe(probe.uploaded_at), bytes(probe.picture))
-        features.append(_embedded(core, picture, parameters.unit))
+    for uploaded in (parameters.probe_id, *parameters.pictures):
+        if uploaded is not None:
+            probe = connection.execute(_PROBE, {"id": uploaded}).one()
+            picture = crops.get(place_of_probe(probe.uploaded_at), bytes(probe.picture))
+            features.append(_embedded(core, picture, parameters.unit))
     return np.asarray(np.mean(features, axis=0), np.float64)
 
 

@@ -21,8 +21,8 @@ _WHAT = "a search"
 
 
 _EXAMPLES = text(
-    "INSERT INTO search_example (request_id, crop_id, is_person) SELECT :request, e.crop, e.is_person "
-    "FROM unnest(CAST(:crops AS bigint[]), CAST(:are_person AS boolean[])) AS e (crop, is_person)"
+    "INSERT INTO search_example (request_id, crop_id, probe_id, is_person) SELECT :request, e.* FROM unnest("
+    "CAST(:crops AS bigint[]), CAST(:probes AS uuid[]), CAST(:are_person AS boolean[])) AS e"
 )
 _MAY_LOOK = text("SELECT check_may_look(:what)")
 
@@ -78,8 +78,8 @@ def request_search(store: Store, model: ModelRow, parameters: SearchParameters, 
         request: UUID = connection.execute(
             text(
                 "INSERT INTO search_request (operator, reason, unit, from_time, to_time, crop_id, probe_id, top, "
-                "model_id, places, day_from, day_to) VALUES (:operator, :reason, :unit, :from_time, :to_time, :crop, "
-                ":probe, :top, :model, :places, :day_from, :day_to) RETURNING id"
+                "model_id, places, day_from, day_to, attributes) VALUES (:operator, :reason, :unit, :from_time, "
+                ":to_time, :crop, :probe, :top, :model, :places, :day_from, :day_to, :attributes) RETURNING id"
             ),
             {
                 "operator": parameters.operator,
@@ -94,11 +94,17 @@ def request_search(store: Store, model: ModelRow, parameters: SearchParameters, 
                 "places": list(parameters.places),
                 "day_from": parameters.day_from,
                 "day_to": parameters.day_to,
+                "attributes": list(parameters.attributes.terms) if parameters.attributes else [],
             },
         ).scalar_one()
-        if examples := [*parameters.more, *parameters.unlike]:
-            are_person = [True] * len(parameters.more) + [False] * len(parameters.unlike)
-            of = {"request": request, "crops": [crops[key] for key in examples], "are_person": are_person}
+        examples: list[tuple[int | None, UUID | None, bool]] = [
+            *((crops[key], None, True) for key in parameters.more),
+            *((crops[key], None, False) for key in parameters.unlike),
+            *((None, probe, True) for probe in parameters.pictures),
+        ]
+        if examples:
+            ids, probes, are_person = zip(*examples, strict=True)
+            of = {"request": request, "crops": list(ids), "probes": list(probes), "are_person": list(are_person)}
             connection.execute(_EXAMPLES, of)
     return request
 
@@ -133,6 +139,8 @@ def read_request(store: Store, request: UUID) -> Request:
         top=row.top,
         more=[key for key, is_person in row.examples if is_person],
         unlike=[key for key, is_person in row.examples if not is_person],
+        pictures=row.pictures,
+        attributes=", ".join(row.attributes),
         places=row.places,
         day_from=row.day_from,
         day_to=row.day_to,
@@ -144,7 +152,9 @@ _REQUEST = text(
     "SELECT r.unit, r.from_time, r.to_time, encode(c.key, 'hex') AS crop_key, r.probe_id, r.reason, r.operator, r.top, "
     "r.model_id, r.finished_at, r.erased_at, r.places, r.day_from, r.day_to, coalesce((SELECT jsonb_agg("
     "jsonb_build_array(encode(k.key, 'hex'), e.is_person) ORDER BY k.key) FROM search_example e "
-    "JOIN crop k ON k.id = e.crop_id WHERE e.request_id = r.id), '[]') AS examples "
+    "JOIN crop k ON k.id = e.crop_id WHERE e.request_id = r.id), '[]') AS examples, r.attributes, ARRAY("
+    "SELECT e.probe_id FROM search_example e WHERE e.request_id = r.id AND e.probe_id IS NOT NULL ORDER BY 1"
+    ") AS pictures "
     "FROM search_request r LEFT JOIN crop c ON c.id = r.crop_id WHERE r.id = :id"
 )
 
@@ -154,12 +164,10 @@ def _check_probes(connection: Connection, parameters: SearchParameters, units: s
     for code in parameters.places:
         if code not in units:
             raise unknown_unit(code, units)
-    if parameters.probe_id is not None:
+    for probe in (parameters.probe_id, *parameters.pictures):
         query = text("SELECT count(*) FROM probe WHERE id = :id")
-        if not connection.execute(query, {"id": parameters.probe_id}).scalar_one():
-            raise InputError(
-                f"no probe {parameters.probe_id} was uploaded", do="`urban-reid search --probe FILE` uploads one"
-            )
+        if probe is not None and not connection.execute(query, {"id": probe}).scalar_one():
+            raise InputError(f"no probe {probe} was uploaded", do="`urban-reid search --probe FILE` uploads one")
     keys = [key for key in (parameters.crop_key, *parameters.more, *parameters.unlike) if key is not None]
     rows = connection.execute(_CROPS, {"keys": [bytes.fromhex(key) for key in keys]})
     found = {row.key: row for row in rows}

@@ -45,7 +45,8 @@ def write_result(
 ) -> SearchResult:
     """Writes the hits and the evidence of a request, and marks it as finished: the database adds the row of the audit.
 
-    Under an authorization each hit is a lead, but for one of kind subject; the result that is returned names them.
+    Under an authorization each hit is a lead, but for one of kind subject and for those of a search without a picture;
+    the result that is returned names them.
     """
     if hits:
         shown = ("rank", "distance", "log_ratio", "log_look", "probability")
@@ -101,9 +102,9 @@ _LEADS = text(
 def _write_leads(connection: Connection, request: UUID, hits: Sequence[Hit]) -> dict[int, UUID]:
     """The lead of each hit, by rank; none in an open home, and none for a request of access.
 
-    Its picture is the crop nearest to the probe.
+    Its picture is the crop nearest to the probe; a search without one has no leads.
     """
-    if not hits:
+    if not hits or hits[0].shown.distance is None:
         return {}
     shown = [hit.shown for hit in SystemRandom().sample(hits, len(hits))]  # rows in this order tell a verifier no rank
     rank = {hit.crops[0].key: hit.rank for hit in shown}  # a crop is of one identity of the unit

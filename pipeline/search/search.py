@@ -17,8 +17,9 @@ from pipeline.city.units import read_city
 from pipeline.crops.crop_store import CropStore
 from pipeline.registry import ModelRow, check_model_in_use
 from pipeline.registry.packaged import take_over_packaged
+from pipeline.search.by_attributes import LIST, Worn, filtered, list_people
 from pipeline.search.calibrations import StoredSearchCalibration, search_calibration
-from pipeline.search.descent import nearest_crops
+from pipeline.search.descent import nearest_crops, rows_of
 from pipeline.search.index import Index
 from pipeline.search.known import Known, read_known
 from pipeline.search.likelihood import Reference, log_ratios, look_ratios
@@ -49,8 +50,6 @@ _TRIES = 3
 #: Opens the core of a registered model.
 Cores = Callable[[ModelRow], ReIDCore]
 
-_ROWS = text("SELECT i.id, i.persistent_id, i.first_seen, i.last_seen, i.timed FROM identity i WHERE i.id = ANY(:ids)")
-
 
 def search(
     store: Store,
@@ -69,6 +68,9 @@ def search(
     Where the probe is a stored crop with a time, its transit to the identity counts too, and what is impossible has
     probability 0.
     Identities without a prototype of `model` are compared by the earlier model that knows them, which the hit names.
+    Attributes that are asked for decide who is shown, and change nobody's probability: whoever has them, or of whom
+    nothing is known. Without a picture it is a list of those who have them, how far their crops agree on it before
+    everything else, without distances and probabilities.
 
     Hits are sorted by probability. Where one has none, those of `model` come first, each model's by distance:
     distances of two models cannot be compared.
@@ -102,7 +104,11 @@ def _search(
     take_over_packaged(store)
     period = Period(from_time=parameters.from_time, to_time=parameters.to_time)
     with ExitStack() as turn:  # of the index, until everything is compared
-        unit_index = None if index is None else turn.enter_context(index.held(model, parameters.unit))
+        if index is None:
+            unit_index = None
+        else:
+            asks = parameters.attributes is not None
+            unit_index = turn.enter_context(index.held(model, parameters.unit, attributes=asks))
         with store.signed_in(request) as connection:
             connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
             check_model_in_use(connection, model)
@@ -111,18 +117,26 @@ def _search(
                 every = read_known(connection, model, parameters.unit, period, narrowing)
             else:
                 every = unit_index.known(connection, model, period, narrowing)
+            worn = [Worn.of(one, parameters, narrowing, city.timezone) for one in every]
             parts = [
-                _compare(connection, cores(known.model), crops, known, parameters, city, store.settings.association)
-                for known in every
+                _compare(
+                    connection, cores(known.model), crops, known, one, parameters, city, store.settings.association
+                )
+                for known, one in zip(every, worn, strict=True)
+                if parameters.has_picture
             ]
             turn.close()
             stated = _posterior(parts)
-            found = [hit for part in parts for hit in _hits(part, stated, period, narrowing, parameters)]
-            # Sorting is stable, so equal probabilities stay in the order of the distance.
-            if all(hit.shown.probability is not None for hit in found):
-                found.sort(key=lambda hit: -(hit.shown.probability or 0.0))
+            if parameters.has_picture:
+                found = [hit for part in parts for hit in _hits(part, stated, period, narrowing, parameters)]
+                # Sorting is stable, so equal probabilities stay in the order of the distance.
+                if all(hit.shown.probability is not None for hit in found):
+                    found.sort(key=lambda hit: -(hit.shown.probability or 0.0))
+            else:
+                found = list_people(connection, model, every, worn, parameters, narrowing)
             ranked = [hit.with_rank(rank) for rank, hit in enumerate(found[: parameters.top], 1)]
             exact = all(part.compared.exact.all() for part in parts)
+            notes = [part.note(parameters.unit) for part in parts] if parameters.has_picture else [LIST]
             result = SearchResult(
                 covered=Covered(
                     unit=parameters.unit,
@@ -136,10 +150,11 @@ def _search(
                     recall=None if exact else read_recall(connection, model.id),
                 ),
                 hits=tuple(hit.shown for hit in ranked),
-                compared=sum(len(part.gallery.ids) for part in parts),
+                compared=sum(len(known.gallery.ids) for known in every),
                 impossible=sum(int(part.transit.impossible.sum()) for part in parts),
                 not_here=None if stated is None else stated.not_here,
-                note=" ".join(dict.fromkeys(note for part in parts if (note := part.note(parameters.unit)))),
+                attributes=filtered(worn),
+                note=" ".join(dict.fromkeys(note for note in notes if note)),
                 blind=tuple(
                     read_outages(connection, parameters.unit, period.from_time, period.to_time, newest=_OUTAGES)
                 ),
@@ -162,6 +177,7 @@ class _Part:
     look: Floats  # (n,) log likelihood ratio of the distance; 0 without a calibration: they count, and say nothing
     log_ratio: Floats  # (n,) of distance, time and place
     evidence: Evidence
+    worn: Worn | None  # by the n identities, where attributes are asked for
 
     @property
     def stored(self) -> StoredEvidence | None:
@@ -189,6 +205,7 @@ def _compare(
     core: ReIDCore,
     crops: CropStore,
     known: Known,
+    worn: Worn | None,
     parameters: SearchParameters,
     city: City,
     settings: AssociationSettings,
@@ -196,7 +213,7 @@ def _compare(
     model = known.model
     probe = Probe(connection, core, model, probe_feature(connection, core, crops, model, parameters))
     gallery = known.gallery
-    compared = gallery.compare(core, probe.feature)
+    compared = gallery.compare(core, probe.feature, wanted=None if worn is None else worn.is_shown)
     known.watch(probe.feature, compared)
     distance = compared.distance
     calibration = search_calibration(connection, model.id, level_of(parameters.unit))
@@ -207,7 +224,7 @@ def _compare(
         look = look_ratios(calibration.value, reference.standardized(distance, gallery.vectors), gallery.vectors)
         ratios = log_ratios(calibration.value, look, transit)
     evidence = Evidence.of(ratios, look)
-    return _Part(probe, model, gallery, compared, calibration, reference, transit, look, ratios, evidence)
+    return _Part(probe, model, gallery, compared, calibration, reference, transit, look, ratios, evidence, worn)
 
 
 def _transit(
@@ -247,7 +264,7 @@ def _hits(
 ) -> list[Hit]:
     """The hits of one model, the most probable first, at most `parameters.top`."""
     hits: list[Hit] = []
-    scored = np.flatnonzero(part.compared.exact)
+    scored = np.flatnonzero(part.compared.exact if part.worn is None else part.compared.exact & part.worn.is_shown)
     distance = part.compared.distance
     ordered = scored[np.lexsort((distance[scored], -part.log_ratio[scored]))].tolist()
     while ordered and len(hits) < parameters.top:
@@ -272,6 +289,7 @@ def _hits(
                 probability=0.0 if impossible else stated.of(ratio, look) if said and stated is not None else None,
                 first_seen=identity.first_seen if identity.timed else None,
                 last_seen=identity.last_seen if identity.timed else None,
+                attributes=None if part.worn is None else part.worn.attributes.terms(row),
                 crops=crops[identity.id],
             )
             hits.append(Hit(identity.id, part.model.id, shown))
@@ -280,6 +298,5 @@ def _hits(
 
 def _rows(part: _Part, rows: Sequence[int]) -> dict[int, Row[Any]]:
     """The identities in these rows of the gallery, without those that were erased a moment ago."""
-    ids = {int(part.gallery.ids[row]): row for row in rows}
-    found = {row.id: row for row in part.probe.connection.execute(_ROWS, {"ids": list(ids)})}
-    return {row: found[one] for one, row in ids.items() if one in found}
+    found = rows_of(part.probe.connection, [int(part.gallery.ids[row]) for row in rows])
+    return {row: found[one] for row in rows if (one := int(part.gallery.ids[row])) in found}

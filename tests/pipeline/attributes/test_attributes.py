@@ -2,19 +2,20 @@
 
 from uuid import UUID
 
+import numpy as np
 import pytest
 from sqlalchemy import text
 
 from flows.failures import call_unreported
 from flows.resolve import district
 from flows.work import working
-from pipeline.attributes.read import attributes_of, matching
+from pipeline.attributes.read import Attributes
 from pipeline.attributes.recognize import MOST_CROPS, recognize_camera
 from pipeline.erasure.erase import erase
 from pipeline.ingest.undo import undo
 from pipeline.store import Store
 from reid_core.attributes import AttributeRecognizer, open_attributes
-from schemas.attributes import COLORS, NAMES, WantedAttributes
+from schemas.attributes import WantedAttributes
 from schemas.errors import InputError
 from schemas.parameters import ResolveParameters
 from tests.helpers.attribute_network import keep_attribute_network
@@ -61,31 +62,38 @@ def test_the_best_crops_of_each_tracklet_are_looked_at_once(town: Town, recogniz
     assert rows(town.store, better) == [(0,)]
 
 
-def test_an_identity_has_the_mean_of_its_crops_and_is_found_by_it(town: Town, recognizer: AttributeRecognizer) -> None:
-    people = [int(row[0]) for row in rows(town.store, "SELECT id FROM identity_now WHERE unit = 'd1' ORDER BY id")]  # type: ignore[call-overload]
-    with town.store.signed_in() as connection:
-        assert attributes_of(connection, people) == {}
-        assert matching(connection, people, WantedAttributes.parse("bag")) == ([], people)
+def test_an_identity_has_what_most_of_its_crops_show(town: Town, recognizer: AttributeRecognizer) -> None:
+    query = "SELECT id, tracklets FROM identity_now WHERE unit = 'd1' ORDER BY id"
+    people = {int(str(one)): [int(str(i)) for i in tracklets] for one, tracklets in rows(town.store, query)}  # type: ignore[attr-defined]
+    tracklets = np.array([one for own in people.values() for one in own])
+    ids, counts = np.array(list(people)), np.array([len(own) for own in people.values()])
+
+    def known() -> Attributes:
+        with town.store.signed_in() as connection:
+            return Attributes.read(connection, tracklets).of_identities(ids, tracklets, counts)
+
+    assert not known().known.any() and not known().matching(WantedAttributes.parse("bag")).any()
+    assert known().terms(0) is None
     recognize(town, recognizer)
-    with town.store.signed_in() as connection:
-        known = attributes_of(connection, people)
-        assert sorted(known) == people
-        for one in known.values():
-            assert tuple(one.probabilities) == NAMES and all(0 <= value <= 1 for value in one.probabilities.values())
-            for colors in (one.top, one.bottom):
-                assert set(colors) <= set(COLORS) and sum(colors.values()) == pytest.approx(1)
-        bag, no_bag = (matching(connection, people, WantedAttributes.parse(said)) for said in ("bag", "no bag"))
-        assert sorted((*bag[0], *no_bag[0])) == people and bag[0] and no_bag[0] and bag[1] == no_bag[1] == []
-        assert bag[0] == [one for one in people if known[one].probabilities["bag"] >= 0.5]
-        color = next(iter(known[people[0]].top))
-        of_color, _ = matching(connection, people, WantedAttributes.parse(f"{color} top"))
-        assert people[0] in of_color and all(next(iter(known[one].top)) == color for one in of_color)
-        crops = (
-            "SELECT count(*), avg(a.bag) FROM identity i JOIN identity_member m ON m.identity_id = ANY(i.tracklets) "
-        )
-        crops += "JOIN crop_attributes a ON a.crop_id = m.crop_id WHERE i.id = :id"
-        many, mean = connection.execute(text(crops), {"id": people[0]}).one()
-    assert known[people[0]].crops == many and known[people[0]].probabilities["bag"] == pytest.approx(mean)
+    found = known()
+    assert found.known.all()
+    bag, no_bag = (found.matching(WantedAttributes.parse(said)) for said in ("bag", "no bag"))
+    assert (bag != no_bag).all() and bag.any() and no_bag.any()
+    crops = "SELECT count(*), avg(a.bag), array_agg(a.top ORDER BY a.top) FROM identity i JOIN identity_member m "
+    crops += "ON m.identity_id = ANY(i.tracklets) JOIN crop_attributes a ON a.crop_id = m.crop_id WHERE i.id = :id"
+    for row, one in enumerate(people):
+        ((many, mean, tops),) = rows(town.store, crops, id=one)
+        assert isinstance(tops, list)
+        assert (found.crops[row], found.colors[row].sum()) == (many, 2 * int(str(many)))
+        assert found.agreement(WantedAttributes.parse("bag"))[row] == pytest.approx(mean)
+        assert bag[row] == (float(str(mean)) >= 0.5)
+        color = min(set(tops), key=lambda one: (-tops.count(one), one))
+        assert found.matching(WantedAttributes.parse(f"{color} top"))[row]
+        terms = found.terms(row)
+        assert terms is not None and terms[0] == f"{color} top" and ("bag" in terms) == bag[row]
+        assert found.matching(WantedAttributes.parse(", ".join(terms)))[row]
+    both = found.rows(ids[:1] == ids).with_more(found.rows(ids != ids[0]))
+    assert np.array_equal(both.ids, ids) and np.array_equal(both.has, found.has)
 
 
 def test_they_go_with_the_crops_that_they_are_of(town: Town, recognizer: AttributeRecognizer) -> None:
