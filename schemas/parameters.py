@@ -242,6 +242,14 @@ class Covered(Frozen):
     exact: bool = Field(
         True, description="every identity by attended distance; else those of a sample and the nearest by cosine"
     )
+    models: tuple[str, ...] = Field((), description="names of the models that knew the identities that were looked at")
+    partitions: int = Field(
+        0, ge=0, description="days whose vectors of these models are kept, in partitions of their own"
+    )
+    operating_point: float | None = Field(
+        None,
+        description="probability from which on the city itself joins two at this level; None without a calibration",
+    )
     recall: float | None = Field(
         None,
         description="of searches that were not exact, a sample, the share of the ten nearest that was compared by "
@@ -272,6 +280,11 @@ class SearchHit(Frozen):
     )
     first_seen: datetime | None
     last_seen: datetime | None
+    transit: float | None = Field(
+        None,
+        description="the part of time and place in log_ratio: above 0 they speak for it, below 0 against it; None "
+        "where they say nothing, as of a probe without a time",
+    )
     attributes: tuple[str, ...] | None = Field(
         None, description="what its crops show, where the search asks for attributes; None: not asked, or not known"
     )

@@ -81,10 +81,11 @@ class Client:
         """The JPEG behind a path of an answer."""
         return self._ask("GET", path).content
 
-    def search(self, unit: str, picture: bytes, *, reason: str) -> Any:
-        """Who looks most like the person in a picture file."""
-        fields = {"unit": unit, "reason": reason}
-        return self._ask("POST", "/api/searches", data=fields, files={"picture": ("picture", picture)}).json()
+    def search(self, unit: str, *pictures: bytes, reason: str, attributes: str = "") -> Any:
+        """Who looks most like the person in picture files; or, without one, who shows the attributes."""
+        fields = {"unit": unit, "reason": reason, "attributes": attributes}
+        files = [("picture", ("picture", one)) for one in pictures]
+        return self._ask("POST", "/api/searches", data=fields, files=files).json()
 
     def _ask(self, method: str, path: str, **what: Any) -> httpx.Response:
         for last in (*[False] * (_TRIES - 1), True):

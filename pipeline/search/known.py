@@ -1,6 +1,6 @@
 """What a search compares a probe with: a unit's identities that reach into a period, by the model that knows them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -28,6 +28,10 @@ class Known:
 
 
 _IDENTITIES = text(f"SELECT i.id FROM identity_now i WHERE i.unit = :unit AND {IN_PERIOD} ORDER BY i.key")
+_DAYS = text(
+    "SELECT count(DISTINCT right(relname, 8)) FROM pg_class WHERE relnamespace = 'public'::regnamespace "
+    "AND relkind = 'r' AND relname ~ ANY(CAST(:names AS text[]))"
+)
 _BY_EARLIER_MODEL = text(
     "SELECT DISTINCT ON (i.id) i.id, p.model_id FROM unnest(CAST(:ids AS bigint[])) AS i(id) "
     "JOIN prototype p ON p.identity_id = i.id AND p.ordinal = 0 LEFT JOIN (SELECT model_id, max(id) AS last "
@@ -51,6 +55,12 @@ def read_known(
         Known(one, gallery, partial(Passages.read, connection, gallery.ids.tolist()), attributes)
         for one, gallery in galleries
     ]
+
+
+def count_days(connection: Connection, models: Sequence[int]) -> int:
+    """Days whose prototypes of these models are kept, each in a partition of its own."""
+    names = [f"^prototype_m{model}_[0-9]{{8}}$" for model in models]
+    return int(connection.scalar(_DAYS, {"names": names}) or 0)
 
 
 def by_model(connection: Connection, model: ModelRow, identities: list[int]) -> list[tuple[ModelRow, list[int]]]:

@@ -12,16 +12,18 @@ from uuid import UUID
 import numpy as np
 from sqlalchemy import Connection, Row, text
 
+from pipeline.association.log_odds import probability
 from pipeline.cameras.rows import read_outages
 from pipeline.city.units import read_city
 from pipeline.crops.crop_store import CropStore
 from pipeline.registry import ModelRow, check_model_in_use
 from pipeline.registry.packaged import take_over_packaged
+from pipeline.resolve.calibrations import read_calibrations
 from pipeline.search.by_attributes import LIST, Worn, filtered, list_people
 from pipeline.search.calibrations import StoredSearchCalibration, search_calibration
 from pipeline.search.descent import nearest_crops, rows_of
 from pipeline.search.index import Index
-from pipeline.search.known import Known, read_known
+from pipeline.search.known import Known, count_days, read_known
 from pipeline.search.likelihood import Reference, log_ratios, look_ratios
 from pipeline.search.narrowing import Narrowing
 from pipeline.search.nearest import Compared, Gallery, Probe
@@ -147,6 +149,9 @@ def _search(
                         for u in city.units
                     ),
                     exact=exact,
+                    models=tuple(dict.fromkeys(known.model.name for known in every)),
+                    partitions=count_days(connection, [known.model.id for known in every]),
+                    operating_point=_operating_point(connection, model, parameters.unit),
                     recall=None if exact else read_recall(connection, model.id),
                 ),
                 hits=tuple(hit.shown for hit in ranked),
@@ -244,6 +249,13 @@ def _transit(
     return around.compare(sighting, known.passages())
 
 
+def _operating_point(connection: Connection, model: ModelRow, unit: str) -> float | None:
+    """The probability from which on identities are joined at the unit's level."""
+    level = level_of(unit)
+    calibrated = None if level is Level.CAMERA else read_calibrations(connection, model.id, level, unit).newest
+    return None if calibrated is None else probability(calibrated.value.join_log_odds)
+
+
 def _posterior(parts: Sequence[_Part]) -> Posterior | None:
     """The posterior over all parts, with the prior of the first that has a calibration; None if none has."""
     calibration = next((part.calibration for part in parts if part.calibration is not None), None)
@@ -285,6 +297,7 @@ def _hits(
                 distance=float(distance[row]),
                 log_ratio=ratio if said else None,
                 log_look=look if said else None,
+                transit=ratio - look if said and part.transit.log_odds[row] else None,
                 impossible=impossible,
                 probability=0.0 if impossible else stated.of(ratio, look) if said and stated is not None else None,
                 first_seen=identity.first_seen if identity.timed else None,

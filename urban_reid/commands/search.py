@@ -1,4 +1,4 @@
-"""urban-reid search: finds one person, from one picture."""
+"""urban-reid search: finds one person from pictures, or people by what they wear."""
 
 import re
 from collections.abc import Sequence
@@ -30,12 +30,6 @@ _OUTAGES = 5
     cls=Command, epilog="Example: urban-reid search --probe person.jpg --unit d1 --reason 'missing child, case 17'"
 )
 def search(
-    probe: Annotated[
-        str,
-        typer.Option(
-            metavar="FILE|CROP-KEY|IDENTITY", help="A picture, the key of a stored crop, or the id of an identity."
-        ),
-    ],
     unit: Annotated[str, typer.Option(metavar="CODE", help="The unit to search, such as d1 or d1/s1.")],
     reason: Annotated[
         str,
@@ -43,9 +37,25 @@ def search(
             metavar="TEXT", help="Why this person is searched for. Written to the audit before the search starts."
         ),
     ],
+    probe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|CROP-KEY|IDENTITY",
+            help="A picture, the key of a stored crop, or the id of an identity. Without one: --attributes.",
+        ),
+    ] = None,
+    attributes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="What the person wears and carries: 'red top, long trousers, no hat'. A filter with --probe, a "
+            "list of people without.",
+        ),
+    ] = None,
     operator: Operator = None,
     more: Annotated[
-        list[str] | None, typer.Option(metavar="CROP-KEY", help="A further crop of the same person; may be repeated.")
+        list[str] | None,
+        typer.Option(metavar="FILE|CROP-KEY", help="A further picture or crop of the same person; may be repeated."),
     ] = None,
     unlike: Annotated[
         list[str] | None, typer.Option(metavar="CROP-KEY", help="A crop of whom it is not; may be repeated.")
@@ -67,8 +77,14 @@ def search(
     top: Annotated[int, typer.Option(metavar="N", help="Most hits to return, 1 to 200.")] = 10,
     as_json: AsJson = False,
 ) -> None:
-    """Search a unit for the person in a picture. Who searches and why is written to the audit first."""
+    """Search a unit for the person in pictures, or for people by what they wear.
+
+    Who searches and why is written to the audit first.
+    """
     from urban_reid import running
+
+    if probe is None and attributes is None:
+        raise UsageError("--probe or --attributes is missing: a search begins with a picture, or with what is worn")
 
     asked: dict[str, Any] = {
         "unit": unit,
@@ -78,25 +94,33 @@ def search(
         "to_time": moment(to_time),
         "day_from": day_from,
         "day_to": day_to,
-        "more": more or (),
+        "more": [one for one in more or () if _is_key(one)],
+        "attributes": attributes,
         "unlike": unlike or (),
         "places": places or (),
         "top": top,
     }
-    key = probe if re.fullmatch(r"[0-9a-f]{64}", probe) else None
-    identity = _identity(probe)
+    files = [one for one in more or () if not _is_key(one)]
+    key = probe if probe is not None and _is_key(probe) else None
+    identity = None if probe is None else _identity(probe)
     # All other options are checked before a picture is read and stored.
-    parameters = checked(SearchParameters, crop_key=key or "0" * 64, **asked)
-    data = b"" if key or identity else _person(probe, _read(Path(probe)), person)
+    if probe is None and (files or person is not None):
+        raise UsageError("--more and --person belong to --probe, which is missing")
+    parameters = checked(SearchParameters, crop_key=key or (None if probe is None else "0" * 64), **asked)
+    pictures = {}
+    if probe is not None and key is None and identity is None:
+        pictures[probe] = _person("--probe", probe, _read("--probe", Path(probe)), person)
+    pictures |= {file: _person("--more", file, _read("--more", Path(file)), None) for file in files}
     with running.ready(settings(), unit) as opened:
         if identity is not None:
             from pipeline.search.people import crops_of_identity
 
-            first, *others = crops_of_identity(opened.store, identity)
+            key, *others = crops_of_identity(opened.store, identity)
             asked["more"] = list(dict.fromkeys([*others, *asked["more"]]))
-            parameters = checked(SearchParameters, crop_key=first, **asked)
-        elif key is None:
-            parameters = checked(SearchParameters, probe_id=_upload(probe, data, parameters.operator), **asked)
+        if pictures or identity is not None:
+            uploaded = [_upload(name, data, parameters.operator) for name, data in pictures.items()]
+            first = None if key else uploaded.pop(0)
+            parameters = checked(SearchParameters, crop_key=key, probe_id=first, pictures=uploaded, **asked)
         with steps() as begin:
             begin(f"searching {unit}")
             request, result = running.search(settings(), parameters)
@@ -106,13 +130,15 @@ def search(
     zone = ZoneInfo(opened.city.timezone)
     covered = period_of(result.covered, zone)
     if result.hits:
-        out().print(f"each hit is a {LEAD}; searched: {shown(covered)}", soft_wrap=True)
+        each = f"each hit is a {LEAD}" if parameters.has_picture else "a list of people, and no identification"
+        out().print(f"{each}; searched: {shown(covered)}", soft_wrap=True)
         out().print(hits_table(result.hits, zone))
         out().print(shown(result.summary))
     else:
         out().print(f"no identity was seen then; searched: {shown(covered)}", soft_wrap=True)
-    if parameters.probe_id is not None:
-        out().print(f"probe {parameters.probe_id}", soft_wrap=True)
+    for uploaded_id in (parameters.probe_id, *parameters.pictures):
+        if uploaded_id is not None:
+            out().print(f"probe {uploaded_id}", soft_wrap=True)
     for line in blind_lines(result.blind, zone):
         out().print(shown(line), soft_wrap=True)
 
@@ -138,6 +164,10 @@ def blind_lines(outages: Sequence[Outage], zone: ZoneInfo) -> list[str]:
     return [*lines, f"and {more} more such times; --json lists them"] if more else lines
 
 
+def _is_key(said: str) -> bool:
+    return re.fullmatch(r"[0-9a-f]{64}", said) is not None
+
+
 def _identity(probe: str) -> UUID | None:
     try:
         return UUID(probe) if len(probe) == 36 else None
@@ -145,7 +175,7 @@ def _identity(probe: str) -> UUID | None:
         return None
 
 
-def _person(probe: str, data: bytes, chosen: int | None) -> bytes:
+def _person(option: str, file: str, data: bytes, chosen: int | None) -> bytes:
     """The one person in a picture, or the chosen one; the whole picture where this home has no detector."""
     from reid_core.detection.files import default_detector
 
@@ -159,22 +189,23 @@ def _person(probe: str, data: bytes, chosen: int | None) -> bytes:
     try:
         people = people_in(open_detector(settings()), data)
     except PictureError as error:
-        raise PictureError(f"--probe {probe}: {error}") from None
+        raise PictureError(f"{option} {file}: {error}") from None
     if chosen is None and len(people) > 1:
-        raise UsageError(f"--probe {probe}: shows {len(people)} people; add --person 1 (the leftmost) to {len(people)}")
+        way = f"add --person 1 (the leftmost) to {len(people)}" if option == "--probe" else "cut the person out"
+        raise UsageError(f"{option} {file}: shows {len(people)} people; {way}")
     if chosen is not None and not 1 <= chosen <= len(people):
-        raise UsageError(f"--person {chosen}: {len(people)} people were found in {probe}")
+        raise UsageError(f"--person {chosen}: {len(people)} people were found in {file}")
     return people[(chosen or 1) - 1] if people else data
 
 
-def _read(file: Path) -> bytes:
+def _read(option: str, file: Path) -> bytes:
     from pipeline.ingest.picture_roots import Place
 
     try:
         return Place(file).read()
     except PictureError as error:
         raise InputError(
-            f"--probe {file}: neither a crop key of 64 hex digits, nor an identity's id, nor a picture: {error}"
+            f"{option} {file}: neither a crop key of 64 hex digits, nor an identity's id, nor a picture: {error}"
         ) from None
 
 
@@ -194,18 +225,28 @@ def hits_table(hits: Sequence[SearchHit], zone: ZoneInfo) -> Table:
     """The hits as a table, times in `zone`. Ids and keys are cut to eight digits, as in the report."""
     seen = f"seen ({shown(zone.key)})"
     are_leads = any(hit.lead for hit in hits)  # not in a home without authorizations
-    columns = ("#", *(["lead"] if are_leads else []), "distance", "probability", "identity", seen, "cameras", "crop")
+    is_list = any(hit.distance is None for hit in hits)  # of a search without a picture
+    says = ["shows"] if is_list else ["distance", "probability"]
+    columns = ("#", *(["lead"] if are_leads else []), *says, "identity", seen, "cameras", "crop")
     table = Table(*columns, box=SIMPLE, padding=(0, 0))
     several_models = len({hit.model for hit in hits}) > 1
     for hit in hits:
         table.add_row(
             str(hit.rank),
             *([str(hit.lead)[:8] if hit.lead else ""] if are_leads else []),
-            f"{hit.distance:.3f}" + (f"\nby {shown(hit.model)}" if several_models else ""),
-            "impossible" if hit.impossible else "" if hit.probability is None else f"{hit.probability:.2f}",
+            *_said(hit, several_models),
             str(hit.identity)[:8],
             period_text(hit.first_seen, hit.last_seen, zone) if hit.first_seen and hit.last_seen else "",
             "\n".join(sorted({crop.camera for crop in hit.crops})),
             hit.crops[0].key[:8],
         )
     return table
+
+
+def _said(hit: SearchHit, several_models: bool) -> list[str]:
+    """What the table says of a hit: its distance and probability, or what it shows."""
+    if hit.distance is None:
+        return [", ".join(hit.attributes or ())]
+    distance = f"{hit.distance:.3f}" + (f"\nby {shown(hit.model)}" if several_models else "")
+    stated = "impossible" if hit.impossible else "" if hit.probability is None else f"{hit.probability:.2f}"
+    return [distance, stated]

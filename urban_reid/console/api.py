@@ -151,15 +151,25 @@ def _routes(api: FastAPI) -> None:
         found: Asking,
         unit: Annotated[str, Form(max_length=131)],
         reason: Annotated[str, Form(max_length=500)],
-        picture: Annotated[UploadFile, File(description="a person, whole and upright, in JPEG, PNG, WebP or BMP")],
+        picture: Annotated[
+            list[UploadFile],
+            File(max_length=6, description="pictures of one person, whole and upright, in JPEG, PNG, WebP or BMP"),
+        ] = [],  # noqa: B006
+        attributes: Annotated[
+            str, Form(max_length=500, description="what the person wears and carries: red top, long trousers, no hat")
+        ] = "",
     ) -> SearchResult:
-        """The identities of a unit that look most like the person in a picture. The reason is written to the audit."""
+        """The identities of a unit that look most like the person in pictures. The reason is written to the audit.
+
+        With attributes, those of them who show these, or of whom nothing is known. Without a picture, a list of people
+        who show them, without distances and probabilities.
+        """
         if wait_s := _SEARCHES.wait_s(found.token):
             raise _TooOften(wait_s)
-        data = picture.file.read(LARGEST_UPLOAD + 1)
-        if len(data) > LARGEST_UPLOAD:
-            raise HTTPException(413, f"the picture is larger than {LARGEST_UPLOAD // 1_000_000} MB")
-        return here.searches.run(found, picture=data, unit=unit, reason=reason)[1]
+        sent = [one.file.read(LARGEST_UPLOAD + 1) for one in picture]
+        if any(len(data) > LARGEST_UPLOAD for data in sent):
+            raise HTTPException(413, f"a picture is larger than {LARGEST_UPLOAD // 1_000_000} MB")
+        return here.searches.run(found, sent=sent, unit=unit, reason=reason, attributes=attributes)[1]
 
     @api.get("/leads")
     def leads_(found: Asking) -> list[LeadOut]:

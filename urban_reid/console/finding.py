@@ -1,23 +1,32 @@
 """Searches: asked with a picture or with crops, narrowed, and asked again with what was found."""
 
+from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from fastapi import APIRouter, Depends, Form, UploadFile
+from fastapi import APIRouter, Depends, File, Form, UploadFile
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 
 from pipeline.browsing.crops import pictures_of_crops
+from pipeline.browsing.plan import draw_plan
+from pipeline.browsing.plan_picture import read_extent
+from schemas.attributes import COLORS, DISAGREE, NAMES, PLACES
 from schemas.errors import InputError
 from urban_reid.console.context import Asking, Console, Here, Sending
 from urban_reid.console.forms import moment, sent_picture
 from urban_reid.console.limits import Limit
+from urban_reid.console.looking import look_at_journey
 from urban_reid.console.pictures import crop_of
 from urban_reid.console.visitors import Visitor
 
 #: Searches of one visitor.
 _SEARCHES = Limit(0.5, 20)
+
+#: What a filter offers: names of attributes, colors by place, and how often two cameras disagree on each.
+_FILTERS: dict[str, Any] = {"attributes": NAMES, "colors": COLORS, "places": PLACES, "disagree": DISAGREE}
 
 routes = APIRouter()
 
@@ -32,7 +41,8 @@ class Asked:
     to_time: Annotated[str, Form()] = ""
     day_from: Annotated[str, Form()] = ""
     day_to: Annotated[str, Form()] = ""
-    probe: Annotated[UUID | None, Form()] = None  # an uploaded picture
+    wears: Annotated[tuple[str, ...], Form()] = ()  # terms such as "red top" or "no hat", and empty ones
+    probe: Annotated[tuple[UUID, ...], Form()] = ()  # uploaded pictures
     like: Annotated[tuple[str, ...], Form()] = ()  # the person's crops
     unlike: Annotated[tuple[str, ...], Form()] = ()  # crops of whom it is not
 
@@ -42,12 +52,16 @@ class Asked:
         self.like = (*(one for one in self.like if one not in said), *([plus] if plus else []))
         self.unlike = (*(one for one in self.unlike if one not in said), *([minus] if minus else []))
 
+    @property
+    def has_picture(self) -> bool:
+        """Whether it asks for a person, and not for a list of people."""
+        return bool(self.probe or self.like)
+
     def parameters(self, visitor: Visitor, zone: ZoneInfo) -> dict[str, Any]:
-        """Fields of SearchParameters, without what the search begins with, and the key of the first crop."""
+        """What `Searches.run` takes, without pictures that were sent."""
         like, unlike = (
             list(dict.fromkeys(_key(name, visitor) for name in names)) for names in (self.like, self.unlike)
         )
-        first = "" if self.probe or not like else like.pop(0)
         return {
             "unit": self.unit,
             "reason": self.reason,
@@ -55,10 +69,10 @@ class Asked:
             "to_time": moment(self.to_time, zone) if self.to_time else None,
             "day_from": self.day_from or None,
             "day_to": self.day_to or None,
-            "more": like,
+            "attributes": ", ".join(filter(None, self.wears)),
+            "like": like,
             "unlike": unlike,
-            "probe": self.probe,
-            "crop": first,
+            "uploaded": self.probe,
         }
 
 
@@ -72,7 +86,7 @@ def _key(name: str, visitor: Visitor) -> str:
 @routes.get("/search")
 def search_page(here: Here, found: Asking, like: str = "", unit: str = "") -> HTMLResponse:
     asked = Asked(unit=unit, like=(like,) if like else ())
-    return here.page("search", found, asked=asked, result=None, pictures={})
+    return here.page("search", found, asked=asked, result=None, pictures={}, **_FILTERS)
 
 
 @routes.get("/search/people/{name}")
@@ -83,34 +97,61 @@ def offered_picture(here: Here, found: Asking, name: str) -> Response:
     return Response(data, media_type="image/png")
 
 
+@routes.get("/person/{identity}/beside")
+def chosen_one(here: Here, found: Asking, identity: UUID) -> HTMLResponse:
+    """The time line and the map of one hit, to be shown beside the others."""
+    journey = look_at_journey(here, found, identity)
+    cameras = [one.camera for one in journey.identity.tracklets]
+    went = Counter((a, b) for a, b in pairwise(one.rpartition("/")[0] for one in cameras) if a != b)
+    extent = read_extent(here.store.settings)
+    plan = draw_plan(here.city()[0], went, extent)
+    return here.page("beside", found, journey=journey, plan=plan, extent=extent, seen=set(cameras), blind=())
+
+
 @routes.post("/search")
 def search_now(
     here: Here,
     found: Sending,
     asked: Annotated[Asked, Depends()],
-    upload: UploadFile | None = None,
-    chosen: Annotated[str, Form()] = "",
+    upload: Annotated[list[UploadFile], File(max_length=6)] = [],  # noqa: B006
+    chosen: Annotated[tuple[str, ...], Form()] = (),
+    group: Annotated[tuple[str, ...], Form()] = (),
     plus: Annotated[str, Form()] = "",
     minus: Annotated[str, Form()] = "",
     drop: Annotated[str, Form()] = "",
 ) -> HTMLResponse:
-    """chosen: one of the people of an earlier upload. plus, minus, drop: a crop that counts otherwise from now on."""
+    """chosen: people of earlier uploads; group: the people of one of these, of whom one is still to be chosen. plus,
+
+    minus, drop: a crop that counts otherwise from now on.
+    """
     if wait_s := _SEARCHES.wait_s(found.token):
         raise InputError(f"you have asked very often; wait {max(1, round(wait_s + 0.5))} s")
     asked.with_said(plus, minus, drop)
     values = asked.parameters(found, here.city()[1])
-    data = _chosen(here, found, chosen) if chosen else sent_picture(upload)
-    if data and not chosen:
-        people = here.searches.people(data, found)
-        if len(people) > 1:
-            return here.page("choose", found, asked=asked, offered=here.searches.offered.keep(people, found))
-        data = people[0] if people else data
-    parameters, result = here.searches.run(found, picture=data, **values)
-    asked.probe = parameters.probe_id
+    sent, groups = _people(here, found, [data for one in upload if (data := sent_picture(one))])
+    groups = [*(one.split() for one in group), *groups]
+    if groups:
+        names = [*chosen, *here.searches.offered.keep(sent, found)]
+        return here.page("choose", found, asked=asked, chosen=names, offered=groups[0], others=groups[1:])
+    sent = [*(_chosen(here, found, name) for name in chosen), *sent]
+    parameters, result = here.searches.run(found, sent=sent, **values)
+    asked.probe = tuple(one for one in (parameters.probe_id, *parameters.pictures) if one)
     keys = [one.key for hit in result.hits for one in hit.crops]
     with found.store.signed_in() as connection:
         pictures = pictures_of_crops(connection, keys)
-    return here.page("search", found, asked=asked, result=result, pictures=pictures)
+    return here.page("search", found, asked=asked, result=result, pictures=pictures, **_FILTERS)
+
+
+def _people(here: Console, found: Visitor, uploads: list[bytes]) -> tuple[list[bytes], list[list[str]]]:
+    """The one person in each picture, the whole of it where nobody was found; and names of those in the others."""
+    alone, groups = [], []
+    for data in uploads:
+        people = here.searches.people(data, found)
+        if len(people) > 1:
+            groups.append(here.searches.offered.keep(people, found))
+        else:
+            alone.append(people[0] if people else data)
+    return alone, groups
 
 
 def _chosen(here: Console, found: Visitor, name: str) -> bytes:

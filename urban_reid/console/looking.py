@@ -7,12 +7,13 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 
-from pipeline.browsing.journey import read_journey, unit_of
+from pipeline.browsing.journey import Journey, read_journey, unit_of
 from pipeline.browsing.people import Place, read_people
 from pipeline.governance.audit import Action
 from pipeline.governance.doors import check_authorized
-from urban_reid.console.context import Asking, Here
+from urban_reid.console.context import Asking, Console, Here
 from urban_reid.console.texts import N_, _
+from urban_reid.console.visitors import Visitor
 
 routes = APIRouter()
 
@@ -30,13 +31,17 @@ def people_page(
 
 @routes.get("/person/{identity}")
 def person_page(here: Here, found: Asking, identity: UUID) -> HTMLResponse:
+    return here.page("person", found, journey=look_at_journey(here, found, identity))
+
+
+def look_at_journey(here: Console, found: Visitor, identity: UUID) -> Journey:
+    """The journey of somebody, after its row of the audit. Raises NotAllowed, and InputError if there is none."""
     with found.store.signed_in() as connection:
         unit = unit_of(connection, identity)
     details = {"identity": str(identity)}
     check_authorized(found.store, unit, N_("a look at a journey"), Action.PERSON_SHOW, details=details)
     with found.store.signed_in() as connection:
-        journey = read_journey(connection, identity, here.city()[1])
-    return here.page("person", found, journey=journey)
+        return read_journey(connection, identity, here.city()[1])
 
 
 @routes.get("/pictures/{name}")

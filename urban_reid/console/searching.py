@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from flows.timing import Timing
 from flows.work import Work
@@ -75,22 +75,34 @@ class Searches:
     _detecting: Lock = field(default_factory=Lock)  # so that no search waits for a detector
 
     def run(
-        self, visitor: Visitor, *, crop: str = "", picture: bytes = b"", probe: UUID | None = None, **asked: Any
+        self,
+        visitor: Visitor,
+        *,
+        like: Sequence[str] = (),
+        sent: Sequence[bytes] = (),
+        uploaded: Sequence[UUID] = (),
+        **asked: Any,
     ) -> tuple[SearchParameters, SearchResult]:
-        """Asks for a search, and answers it. It begins with a stored crop (its key), a picture, or an uploaded one.
+        """Asks for a search, and answers it. like: keys of stored crops of the person; sent: pictures, which are
 
-        asked: the other fields of SearchParameters. Returns what was asked with the result. Raises as `request_search`
-        and `upload_probe`.
+        stored; uploaded: those that were stored before. asked: the other fields of SearchParameters. Returns what was
+        asked with the result. Raises as `request_search` and `upload_probe`.
         """
-        if not crop and not picture and probe is None:
-            raise InputError("choose a picture of the person first")
+        if not like and not sent and not uploaded and not asked.get("attributes"):
+            raise InputError("choose a picture of the person first, or say what the person wears")
         asked |= {"operator": visitor.name, "top": _TOP}
+
+        def parameters_with(probes: Sequence[UUID]) -> SearchParameters:
+            first, more = (None, like) if probes or not like else (like[0], like[1:])
+            probe = probes[0] if probes else None
+            return checked(SearchParameters, crop_key=first, probe_id=probe, more=more, pictures=probes[1:], **asked)
+
         # Everything else is checked before a picture is stored.
-        parameters = checked(SearchParameters, crop_key=crop or (None if probe else "0" * 64), probe_id=probe, **asked)
+        parameters = parameters_with([*uploaded, *(uuid4() for _ in sent)])
         crops = CropStore(self.settings)
-        if picture:
-            probe = upload_probe(visitor.store, crops, picture, visitor.name)
-            parameters = checked(SearchParameters, probe_id=probe, **asked)
+        if sent:
+            stored = [upload_probe(visitor.store, crops, one, visitor.name) for one in sent]
+            parameters = parameters_with([*uploaded, *stored])
         with visitor.store.begin() as connection:
             model = model_in_use(connection)
         request = request_search(visitor.store, model, parameters)

@@ -82,6 +82,26 @@ def test_the_client_searches_with_a_picture(client: Client, resolved: Town) -> N
     assert found["meaning"] == "lead, not identification" and found["hits"]
 
 
+def test_the_client_searches_with_several_pictures_and_without_one(client: Client, resolved: Town) -> None:
+    with resolved.store.begin() as connection:
+        rows = connection.execute(
+            text("SELECT camera, captured_at, picture FROM crop ORDER BY quality DESC LIMIT 2")
+        ).all()
+    crops = CropStore(resolved.store.settings)
+    data = [crops.get(place_of_crop(row.camera, row.captured_at), bytes(row.picture)) for row in rows]
+    found = client.search("d1", *data, reason="case 17", attributes="no hat")
+    assert (
+        found["hits"]
+        and found["attributes"]["asked"] == ["no hat"]
+        and found["covered"]["models"] == [resolved.model.name]
+    )
+    assert found["attributes"]["unknown"] == found["compared"] and found["covered"]["partitions"] > 0
+    people = client.search("d1", reason="case 17", attributes="no hat")
+    assert people["hits"] == [] and people["not_here"] is None
+    with pytest.raises(InputError, match="or say what the person wears"):
+        client.search("d1", reason="case 17")
+
+
 @pytest.mark.parametrize(
     ("ask", "said"),
     [

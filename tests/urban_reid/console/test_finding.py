@@ -85,6 +85,48 @@ def test_a_search_goes_on_with_who_it_is_and_who_not(client: TestClient, resolve
         assert [tuple(row) for row in connection.execute(text(query))] == [(False, 2), (True, 1)]
 
 
+def test_several_pictures_are_searched_for_together(client: TestClient, resolved: Town) -> None:
+    data = best_picture(resolved)
+    darker = cv2.imencode(".png", cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) // 2)[1].tobytes()
+    sent = [("upload", ("one.jpg", data)), ("upload", ("two.png", darker))]
+    first = client.post("/search", data=form(client), files=sent).text
+    probes = hidden(first, "probe")
+    assert len(probes) == 2 and people(first)
+    again = client.post("/search", data=form(client) | {"probe": probes, "plus": offered(first, "plus")[0]}).text
+    assert hidden(again, "probe") == probes and len(hidden(again, "like")) == 1
+
+
+def test_a_filter_is_kept_and_says_what_it_did(client: TestClient, resolved: Town) -> None:
+    sent = {"upload": ("person.jpg", best_picture(resolved))}
+    page = client.post("/search", data=form(client) | {"wears": ["", "no hat", "red top"]}, files=sent).text
+    assert people(page) and "Asked for: red top, no hat. 0 identities show that" in page
+    assert "not known what they wear" in page
+    assert '<option value="red top" selected>' in page and '<option value="no hat" selected>' in page
+    assert "43%" in page and "Somebody" not in page
+    alone = client.post("/search", data=form(client) | {"wears": ["no hat"]}).text
+    assert "0 people who show it" in alone and "Nobody was compared with a picture" in alone and not people(alone)
+    wrong = client.post("/search", data=form(client) | {"wears": ["male"]})
+    assert wrong.status_code == 400 and "is no attribute" in wrong.text
+
+
+def test_each_result_shows_what_speaks_for_it_and_its_journey_beside(client: TestClient, resolved: Town) -> None:
+    page = client.post("/search", data=form(client), files={"upload": ("person.jpg", best_picture(resolved))}).text
+    found = people(page)
+    first = page.partition("Figures and all pictures")[2].partition("</details>")[0]
+    assert "Difference" in first and "say nothing" in first and resolved.model.name in first
+    lineage = re.findall(r'<a href="/person/([0-9a-f-]{36})">', first)
+    assert lineage[0] == found[0] and len(set(lineage)) >= 4
+    for one in lineage[:4]:  # the person, the street's, the building's, the passage
+        assert client.get(f"/person/{one}").status_code == 200
+    assert "Everybody was compared in full" in page and "By itself, the city holds two for one person" in page
+    beside = client.get(f"/person/{found[0]}/beside").text
+    assert 'class="lanes"' in beside and 'class="plan"' in beside and " seen" in beside and "<html" not in beside
+    with resolved.store.signed_in() as connection:
+        look = "SELECT count(*) FROM audit WHERE action = 'person.show' AND details->>'identity' = :id"
+        assert connection.scalar(text(look), {"id": found[0]}) == 2  # its page, and beside
+    assert client.get(f"/person/{resolved.model.id:032}/beside").status_code in (400, 422)
+
+
 def test_hours_of_nobody_find_nobody(client: TestClient, resolved: Town) -> None:
     sent = {"upload": ("person.jpg", best_picture(resolved))}
     with resolved.store.begin() as connection:
@@ -102,11 +144,34 @@ def test_hours_of_nobody_find_nobody(client: TestClient, resolved: Town) -> None
     assert client.post("/search", data=form(client) | {"from_time": "soon"}, files=sent).status_code == 400
 
 
-def test_one_of_several_people_is_chosen_and_the_others_are_not_kept(client: TestClient, resolved: Town) -> None:
+def street(*people: int) -> bytes:
+    """A picture with people at these places."""
     frame = np.full((120, 200, 3), 90, np.uint8)
-    for left in (20, 150):
+    for left in people:
         cv2.rectangle(frame, (left, 30), (left + 29, 99), RED, -1)
-    sent = {"upload": ("street.png", cv2.imencode(".png", frame)[1].tobytes())}
+    return cv2.imencode(".png", frame)[1].tobytes()
+
+
+def test_one_is_chosen_in_each_picture_that_shows_several(client: TestClient, resolved: Town) -> None:
+    pictures = (street(20, 150), street(20), street(20, 90, 160))
+    console(client).searches._detector = RedDetector()
+    try:
+        files = [("upload", (f"{n}.png", one)) for n, one in enumerate(pictures)]
+        page = client.post("/search", data=form(client) | {"wears": ["no hat"]}, files=files).text
+    finally:
+        console(client).searches._detector = None
+    assert (len(offered(page, "chosen")), len(hidden(page, "chosen")), len(hidden(page, "group"))) == (2, 1, 1)
+    asked = {name: hidden(page, name) for name in ("group", "wears")}
+    chosen = [*hidden(page, "chosen"), offered(page, "chosen")[0]]
+    page = client.post("/search", data=form(client) | asked | {"chosen": chosen}).text
+    assert (len(offered(page, "chosen")), hidden(page, "chosen"), hidden(page, "group")) == (3, chosen, [])
+    chosen += offered(page, "chosen")[1:2]
+    page = client.post("/search", data=form(client) | {"chosen": chosen, "wears": ["no hat"]}).text
+    assert len(hidden(page, "probe")) == 3 and "Asked for: no hat" in page
+
+
+def test_one_of_several_people_is_chosen_and_the_others_are_not_kept(client: TestClient, resolved: Town) -> None:
+    sent = {"upload": ("street.png", street(20, 150))}
     count = text("SELECT count(*) FROM probe")
     with resolved.store.begin() as connection:
         before = connection.scalar(count)

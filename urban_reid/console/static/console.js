@@ -32,3 +32,54 @@ document.addEventListener("keydown", (event) => {
   const offered = document.querySelector(`[data-key="${CSS.escape(event.key.toLowerCase())}"]`);
   if (offered) { event.preventDefault(); offered.click(); }
 });
+// A changed filter asks again at once, where there is something to filter.
+document.addEventListener("change", async (event) => {
+  const form = event.target.closest("[data-at-once]") && event.target.form;
+  if (!form || !document.getElementById("hits") || !form.checkValidity()) { return; }
+  const answer = await fetch(form.action, { method: "POST", body: new FormData(form) });
+  if (!answer.ok) { form.submit(); return; }
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  document.querySelector("main").replaceWith(page.querySelector("main"));
+  tellKeys();
+  document.getElementById(event.target.id)?.focus();
+});
+// Whoever is chosen among results is shown beside them, on pages with room for it; everywhere else a click leads on.
+const looked = new Map();
+let waits = 0;
+const hasRoom = () => matchMedia("(min-width: 1000px)").matches;
+const tellKeys = () => { for (const line of document.querySelectorAll(".keys")) { line.hidden = false; } };
+tellKeys();
+function choose(link) {
+  if (link.hasAttribute("aria-current") || !hasRoom()) { return; }
+  for (const other of document.querySelectorAll("[data-beside][aria-current]")) { other.removeAttribute("aria-current"); }
+  link.setAttribute("aria-current", "true");
+  clearTimeout(waits);
+  waits = setTimeout(async () => {  // each look is written to the audit, and none that only went by
+    const path = link.dataset.beside;
+    if (!looked.has(path)) {
+      const answer = await fetch(path);
+      if (!answer.ok || answer.redirected) { return; }
+      looked.set(path, await answer.text());
+    }
+    const aside = link.closest(".beside").querySelector("aside");
+    if (link.hasAttribute("aria-current")) { aside.innerHTML = looked.get(path); aside.hidden = false; }
+  }, 200);
+}
+document.addEventListener("focusin", (event) => { if (event.target.matches("[data-beside]")) { choose(event.target); } });
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("[data-beside]");
+  const plain = !event.ctrlKey && !event.metaKey && !event.shiftKey;
+  if (link && plain && event.detail === 1 && hasRoom() && link.dataset.was !== "chosen") { event.preventDefault(); }
+  for (const other of document.querySelectorAll("[data-was]")) { delete other.dataset.was; }
+  if (link) { link.dataset.was = "chosen"; link.focus(); choose(link); }
+});
+document.addEventListener("keydown", (event) => {
+  const at = event.target.closest("[data-beside]");
+  if (!at || event.ctrlKey || event.metaKey || event.altKey) { return; }
+  const links = [...at.closest(".grid").querySelectorAll("[data-beside]")];
+  const row = links.filter((one) => one.getBoundingClientRect().top === links[0].getBoundingClientRect().top).length;
+  const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: row, ArrowUp: -row, Home: -links.length, End: links.length }[event.key];
+  if (!step) { return; }
+  event.preventDefault();
+  links[Math.min(Math.max(links.indexOf(at) + step, 0), links.length - 1)].focus();
+});
