@@ -24,7 +24,7 @@ from pipeline.store import Store, embedded, roles
 from schemas.city_file import City, Unit
 
 CAMERAS = 40
-_DAY = datetime(2026, 1, 1, tzinfo=UTC)
+DAY = datetime(2026, 1, 1, tzinfo=UTC)
 
 # p: the person, k: the passage, t: the same over all people. Ids are made up so that rows can name each other without a
 # look-up: a level's block of ids begins after that of the level below. No trigger runs.
@@ -102,13 +102,13 @@ def fill(store: Store, people: int, passages: int, crops: int) -> None:
     model = use_model(store, "demo")
     done, encoded = cv2.imencode(".png", np.random.default_rng(1).integers(0, 255, (128, 64, 3), np.uint8))
     assert done
-    CropStore(store.settings).put(Place("d1", _DAY.date()), encoded.tobytes())
+    CropStore(store.settings).put(Place("d1", DAY.date()), encoded.tobytes())
     values = {
         "people": people,
         "crops": crops,
         "passages": passages,
         "cameras": CAMERAS,
-        "day": _DAY.isoformat(),
+        "day": DAY.isoformat(),
         "block": people * passages,
         "model": model.id,
         "picture": hashlib.sha256(encoded.tobytes()).hexdigest(),

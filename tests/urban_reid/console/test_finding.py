@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from pipeline.crops.crop_store import CropStore, place_of_crop
+from pipeline.crops.quality import decode
 from tests.helpers.console import As
 from tests.helpers.red_detector import RedDetector
 from tests.helpers.town import Town
@@ -87,7 +88,7 @@ def test_a_search_goes_on_with_who_it_is_and_who_not(client: TestClient, resolve
 
 def test_several_pictures_are_searched_for_together(client: TestClient, resolved: Town) -> None:
     data = best_picture(resolved)
-    darker = cv2.imencode(".png", cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) // 2)[1].tobytes()
+    darker = cv2.imencode(".png", decode(data)[:, :, ::-1] // 2)[1].tobytes()
     sent = [("upload", ("one.jpg", data)), ("upload", ("two.png", darker))]
     first = client.post("/search", data=form(client), files=sent).text
     probes = hidden(first, "probe")
