@@ -308,11 +308,12 @@ class Filtered(Frozen):
         return [
             said(f"Asked for: {', '.join(self.asked)}."),
             said(
-                f"{self.matching} show that, {self.left_out} show something else and are left out, and of {self.unknown} "
-                "nothing is known."
+                f"{self.matching} show that, {self.left_out} show something else and are left out, and of "
+                f"{self.unknown} nothing is known."
             ),
             said(
-                f"Two cameras disagree on it for {self.disagree:.0%} of people, so the person may be among those left out."
+                f"Two cameras disagree on it for {self.disagree:.0%} of people, so the person may be among those who "
+                "are left out."
             ),
         ]
 

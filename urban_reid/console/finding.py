@@ -20,6 +20,7 @@ from urban_reid.console.forms import moment, sent_picture
 from urban_reid.console.limits import Limit
 from urban_reid.console.looking import look_at_journey
 from urban_reid.console.pictures import crop_of
+from urban_reid.console.refusals import shown_on
 from urban_reid.console.visitors import Visitor
 
 #: Searches of one visitor.
@@ -108,7 +109,27 @@ def chosen_one(here: Here, found: Asking, identity: UUID) -> HTMLResponse:
     return here.page("beside", found, journey=journey, plan=plan, extent=extent, seen=set(cameras), blind=())
 
 
+def search_again(
+    here: Console,
+    found: Visitor,
+    unit: str = "",
+    reason: str = "",
+    from_time: str = "",
+    to_time: str = "",
+    day_from: str = "",
+    day_to: str = "",
+    wears: tuple[str, ...] = (),
+    probe: tuple[UUID, ...] = (),
+    like: tuple[str, ...] = (),
+    unlike: tuple[str, ...] = (),
+) -> HTMLResponse:
+    """The form of a search that was refused, as it was sent."""
+    asked = Asked(unit, reason, from_time, to_time, day_from, day_to, wears, probe, like, unlike)
+    return here.page("search", found, asked=asked, result=None, pictures={}, **_FILTERS)
+
+
 @routes.post("/search")
+@shown_on(search_again)
 def search_now(
     here: Here,
     found: Sending,

@@ -100,7 +100,7 @@ def test_several_pictures_are_searched_for_together(client: TestClient, resolved
 def test_a_filter_is_kept_and_says_what_it_did(client: TestClient, resolved: Town) -> None:
     sent = {"upload": ("person.jpg", best_picture(resolved))}
     page = client.post("/search", data=form(client) | {"wears": ["", "no hat", "red top"]}, files=sent).text
-    assert people(page) and "Asked for: red top, no hat. 0 identities show that" in page
+    assert people(page) and "Asked for: red top, no hat. 0 show that" in page
     assert "not known what they wear" in page
     assert '<option value="red top" selected>' in page and '<option value="no hat" selected>' in page
     assert "43%" in page and "Somebody" not in page
