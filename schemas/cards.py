@@ -96,6 +96,17 @@ class ModelConfig(Frozen):
     diff_attention: DiffAttentionSettings | None = None
 
 
+class Arithmetic(Frozen):
+    """What a data directory computes a model's features with: chosen when the model is registered, and kept."""
+
+    engine: Literal["torch", "openvino", "onnx"]
+    precision: Literal["float32", "bfloat16", "int8"]
+    why: Text = Field(default="", max_length=500, description="why it was chosen, in words")
+
+    def __str__(self) -> str:
+        return f"{self.engine} {self.precision}"
+
+
 class ModelCard(ModelConfig):
     """What `card.json` holds. Every value can be stored in the database and written as JSON."""
 
@@ -115,6 +126,11 @@ class ModelCard(ModelConfig):
     operating_point: OperatingPoint | None = None
     sha256: dict[Text, str] = Field(description="hex SHA-256 of each file of the model, by file name")
     details: dict[str, Any] = {}
+    arithmetic: Arithmetic | None = Field(
+        default=None,
+        description="of a registered model; no part of its digest. None: as the settings say (not registered, features "
+        "that are ingested, or registered before version 0.3)",
+    )
 
     @property
     def raw_dims(self) -> int:

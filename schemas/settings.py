@@ -91,8 +91,11 @@ class Settings(BaseSettings):
         None, description="a PostgreSQL server supplied by the user, postgresql+psycopg2://...; else one is embedded"
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="device of the Re-ID core")
+    engine: Literal["auto", "torch", "openvino"] = Field(
+        "auto", description="engine of torch models on a processor; auto: the fastest when one is registered, measured"
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="precision of the backbone; auto: what the device is best at"
+        "auto", description="precision of the backbone; auto: the fastest that the model is as good in, measured"
     )
     compile: Literal["auto", "on", "off"] = Field(
         "auto", description="torch.compile; auto: in training on CUDA, if it works; on: everywhere; off: nowhere"
@@ -179,6 +182,11 @@ class Settings(BaseSettings):
     @property
     def models_dir(self) -> Path:
         return self.home / "models"
+
+    @property
+    def engines_dir(self) -> Path:
+        """Torch models converted for other engines, which are made again where they are missing."""
+        return self.home / "engines"
 
     @property
     def detectors_dir(self) -> Path:

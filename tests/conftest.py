@@ -23,6 +23,9 @@ from synthetic.rendered_city import simulate_city, write_city
 from tests.helpers.homes import fresh_settings, new_home, remove_home, stay_open
 from tests.helpers.town import PACKAGED, Town
 
+# What is fastest here is measured only by tests that ask for it; programs that tests start inherit this.
+os.environ.setdefault("URBAN_REID_ENGINE", "torch")
+
 #: Fixtures that start a database, a Prefect server or a process of the command line.
 SERVERS = {"server", "home", "used_home", "prefect_server", "run"}
 #: Tests that train, convert or run networks, or simulate whole cities: seconds each. `make test-quick` leaves them out.

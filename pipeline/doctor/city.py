@@ -25,11 +25,12 @@ from pipeline.store import Store, embedded, revision, schema
 from pipeline.store.embedded_home import exists
 from pipeline.store.embedded_programs import MAJOR, major_of
 from reid_core.files import model_digest, read_card
+from reid_core.speed.kept import read, this_machine
 from schemas.errors import UrbanReidError
 from schemas.settings import Settings
 from schemas.text import byte_size
 
-_NAMES = ("rows", "keys", "pictures", "files", "context", "models", "clock", "growth")
+_NAMES = ("rows", "keys", "pictures", "files", "context", "models", "arithmetic", "clock", "growth")
 _SLACK = timedelta(seconds=60)
 _DAYS = 7
 _ENOUGH_DAYS, _YEARS = 30, 1000
@@ -63,6 +64,7 @@ def check_city(settings: Settings) -> Iterator[Check]:
         yield from _with_keys(lambda: [*_pictures(store)], "pictures", "files")
         yield from _with_keys(lambda: [check_context_frames(store)], "context")
         yield _models(store)
+        yield _arithmetic(store)
         yield _clock(store)
         yield _growth(store)
         yield check_detectors(store)
@@ -230,6 +232,25 @@ def _models(store: Store) -> Check:
     if not in_use:
         return to_do("models", f"{len(found)} models, none in use", "`urban-reid models use NAME` puts one in use")
     return ok("models", f"{len(found)} with all their files; {in_use[0]} is in use")
+
+
+def _arithmetic(store: Store) -> Check:
+    """What the model in use is computed with, and what this machine was found to do fastest."""
+    used = next((model for model in models(store) if model.in_use), None)
+    if used is None:
+        return ok("arithmetic", "no model is in use")
+    said = f"{used.name} is computed as the settings say"
+    if used.card.arithmetic is not None:
+        said = f"{used.name} is computed with {used.card.arithmetic}: {used.card.arithmetic.why}"
+    found = read(store.settings)
+    if found is None:
+        return ok("arithmetic", f"{said}; nothing was measured here yet")
+    trials = [
+        f"{what}: {', '.join(f'{name} {speed:g}' for name, speed in speeds.items())}"
+        for what, speeds in found.speeds.items()
+    ]
+    here = "" if found.machine == this_machine() else ", another machine than this one"
+    return ok("arithmetic", f"{said}; on {found.machine.processor}{here}, times as fast: {'; '.join(trials)}")
 
 
 def _clock(store: Store) -> Check:

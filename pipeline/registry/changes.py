@@ -1,20 +1,27 @@
 """Models registered, renamed and removed: row and folder together, each written to the audit."""
 
 import re
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, text
 
 from pipeline.governance.audit import Action, audit
 from pipeline.registry.folders import copied_model, is_whole, move_into_place, renamed_model, take_away
 from pipeline.registry.in_use import lock_model_in_use
-from pipeline.registry.packaged import earlier_searches
+from pipeline.registry.packaged import earlier_searches, is_packaged
 from pipeline.registry.rows import ModelRow, find_model, insert_calibration, insert_search_calibration
 from pipeline.store import Store
-from reid_core.files import model_digest
-from schemas.cards import InputConvention, ModelCard
+from reid_core.files import base_card, model_digest, write_card
+from reid_core.speed.kept import is_measured
+from schemas.cards import Arithmetic, InputConvention, ModelCard
 from schemas.errors import HomeError, InputError
 from schemas.settings import Settings
+
+if TYPE_CHECKING:
+    from reid_core.export.export import Labeled
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 #: What keeps a model from being removed, in words, and the query that finds it.
@@ -33,18 +40,31 @@ _REFERENCES = {
 
 
 def register_model(
-    store: Store, settings: Settings, source: Path, name: str, convention: InputConvention | None = None
+    store: Store,
+    settings: Settings,
+    source: Path,
+    name: str,
+    convention: InputConvention | None = None,
+    *,
+    arithmetic: Arithmetic | None = None,
+    labeled: "Callable[[InputConvention], Labeled] | None" = None,
 ) -> int:
     """Copies a model into this home after a trial, and writes its row and its card's calibrations; returns its id.
 
     `source`: a model directory, or an OpenVINO .xml or .onnx file, with the parts of its `convention` that it does not
-    state itself. The same content again under the same name writes nothing. Raises InputError, ModelFileError,
-    VectorError, CoreError and HomeError; then nothing is left behind.
+    state itself. `arithmetic`: what its features are computed with; None: what is chosen now, and `labeled` reads the
+    pictures on which bfloat16 is judged. A model that was registered before keeps what it has.
+
+    The same content again under the same name writes nothing. Raises InputError, ModelFileError, VectorError, CoreError
+    and HomeError; then nothing is left behind.
     """
     check_name(name)
-    with copied_model(settings, source, name, convention) as (folder, card), store.begin() as connection:
-        _lock_folders(connection)
+    with copied_model(settings, source, name, convention) as (folder, card), ExitStack() as stack:
         digest = model_digest(card)
+        card = card.model_copy(update={"arithmetic": _arithmetic(store, folder, card, arithmetic, labeled)})
+        write_card(card, folder)
+        connection = stack.enter_context(store.begin())
+        _lock_folders(connection)
         known = connection.execute(
             text("SELECT id, name, digest FROM model WHERE name = :name OR digest = :digest"),
             {"name": name, "digest": digest},
@@ -110,6 +130,8 @@ def remove_model(store: Store, name: str) -> None:
         audit(connection, settings.operator, Action.MODEL_REMOVE, details=details)
     _take_away_unregistered(store, name)
     _take_away(settings.training_dir(name))
+    for converted in settings.engines_dir.glob(f"{model.digest.hex()}.*"):
+        converted.unlink(missing_ok=True)
 
 
 def references(connection: Connection, model: ModelRow) -> list[str]:
@@ -120,6 +142,33 @@ def references(connection: Connection, model: ModelRow) -> list[str]:
         if connection.scalar(text(f"SELECT EXISTS ({query})"), {"id": model.id, "own": own}):
             found.append(words)
     return found
+
+
+def _arithmetic(
+    store: Store,
+    folder: Path,
+    card: ModelCard,
+    given: Arithmetic | None,
+    labeled: "Callable[[InputConvention], Labeled] | None",
+) -> Arithmetic | None:
+    """What the features of the model in `folder` are computed with: as before where it is registered, else as chosen.
+
+    A feature space has its base's features.
+    """
+    from reid_core.export.chosen import choose_arithmetic
+
+    digest = model_digest(card if card.feature_space is None else base_card(card))
+    with store.begin() as connection:
+        row = connection.execute(
+            text("SELECT card FROM model WHERE digest = :digest"), {"digest": digest}
+        ).one_or_none()
+    if row is not None:
+        return ModelCard.model_validate(row.card).arithmetic
+    if given is not None:
+        return given
+    if is_packaged(digest) and is_measured(store.settings):
+        return Arithmetic(engine="torch", precision="float32", why="a packaged model is computed alike everywhere")
+    return choose_arithmetic(store.settings, folder, labeled(card.input) if labeled else None)
 
 
 def _insert(connection: Connection, settings: Settings, card: ModelCard, digest: bytes) -> int:

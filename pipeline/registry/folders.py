@@ -37,7 +37,7 @@ def copied_model(
     if source.is_dir():
         if convention is not None:
             raise InputError(f"{source}: a model directory's card states its input convention; give none")
-        card = read_card(source)
+        card = read_card(source).model_copy(update={"arithmetic": None})  # another home's
         core = LocalCore.open(settings.model_copy(update={"batch_size": _TRIAL_BATCH, "compile": "auto"}), source)
         if card.engine != "none":
             try_embedder(core.embed, card.raw_dims, card.input, str(source))

@@ -49,6 +49,11 @@ def take_over_packaged(store: Store) -> None:
             audit(connection, store.settings.operator, Action.MODEL_CALIBRATE, details=details)
 
 
+def is_packaged(digest: bytes) -> bool:
+    """Whether a model with this digest comes with the program."""
+    return digest in _packaged()
+
+
 def earlier_searches(card: ModelCard) -> int:
     """Number of rows of earlier search calibrations of the card, which a later one has replaced."""
     return int(card.details.get(_EARLIER, 0))

@@ -22,7 +22,7 @@ from reid_core.datasets import SPLITS, Dataset
 from reid_core.files import CARD, read_card, refuse_space, write_card
 from reid_core.training.methods import METHODS
 from schemas.calibration import LevelCalibration
-from schemas.cards import DiffAttentionSettings, ModelConfig
+from schemas.cards import Arithmetic, DiffAttentionSettings, ModelConfig
 from schemas.errors import InputError, ModelFileError
 from schemas.levels import Level
 from schemas.parameters import TrainParameters
@@ -96,6 +96,7 @@ def register_candidate(
         if known is not None or used is None or row.in_use:
             return known
     dataset = open_training_data(store, crops, parameters.dataset)
+    arithmetic = _choose_arithmetic(store, folder, dataset, progress)
     if used is None:
         comparison, metrics = None, measure(settings, folder, dataset, progress)
     else:
@@ -105,7 +106,7 @@ def register_candidate(
         with store.begin() as connection:
             earlier = {} if used is None else current_calibrations(connection, used.id)
         _complete_card(store, folder, dataset, metrics, comparison, earlier)
-        register_model(store, settings, folder, parameters.name)
+        register_model(store, settings, folder, parameters.name, arithmetic=arithmetic)
     if comparison is not None and used is not None:
         with store.begin() as connection:
             model = find_model(connection, parameters.name)
@@ -167,6 +168,25 @@ def recipe_of(store: Store, parameters: TrainParameters) -> "Recipe":
             )
         )
     return Recipe(config, tuple(plans), start, "imagenet" if parameters.pretrained and start is None else None)
+
+
+def _choose_arithmetic(store: Store, folder: Path, dataset: Dataset, progress: Progress | None) -> Arithmetic | None:
+    """What the candidate is computed with from now on: compared, calibrated, and in the city. Written into its card.
+
+    The held-out people judge whether bfloat16 costs accuracy.
+    """
+    from reid_core.export.chosen import choose_arithmetic
+    from reid_core.export.export import Labeled
+
+    card = read_card(folder)
+    if card.arithmetic is None:
+        query, gallery = (
+            dataset.load(split, card.input, _named(progress, "pictures read")) for split in ("query", "gallery")
+        )
+        found = choose_arithmetic(store.settings, folder, Labeled(in_words(dataset), query, gallery))
+        card = card.model_copy(update={"arithmetic": found})
+        write_card(card, folder)
+    return card.arithmetic
 
 
 def _complete_card(

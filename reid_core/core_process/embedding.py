@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from reid_core.core_process.folders import Folders
 from reid_core.core_process.places import Places
 from reid_core.files import model_digest, open_space, read_card
+from reid_core.serving.arithmetic import check_arithmetic
 from schemas.errors import ModelFileError
 from schemas.settings import Settings
 
@@ -68,6 +69,7 @@ class Embedders(Places):
         from reid_core.serving.local import LocalCore
 
         card = read_card(folder)
+        check_arithmetic(self.settings, card)
         if card.feature_space is not None:
             with suppress(ModelFileError):
                 return self._core(card.feature_space.base).in_space(card, open_space(folder, card))

@@ -16,13 +16,16 @@ The device decides how matrix products are computed, never the caller:
     CUDA with bfloat16      bfloat16, summed in float32; `sub_abs` as one Triton kernel (`pairs_triton`)
     other                   float32
 
+On a processor a trial may say otherwise from 1,024 channels on (`_cpu_form`): another form that is faster there.
+
 Each form differs from `DiffAttention.distance_matrix` by rounding only; benchmarks/pairs.py measures by how much. These
 distances rank; those that decide a match are `DiffAttention.pair_distances` in float64.
 """
 
 import copy
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import torch
@@ -30,7 +33,12 @@ from torch import Tensor
 
 from reid_core.device_memory import Blocks
 from reid_core.diff_attention import DiffAttention
+from reid_core.serving.devices import has_bfloat16
+from reid_core.speed.kept import Forms, is_measured, measured
+from reid_core.speed.trial import fastest_first
+from schemas.cards import DiffAttentionSettings
 from schemas.errors import CoreError
+from schemas.settings import settings
 
 #: Queries of a block of the stream.
 QUERY_ROWS = 64
@@ -46,6 +54,8 @@ RANGE_ROOM = 0.5
 SHUT = 4e-6
 #: Pairs that are computed in float64 at once.
 SHUT_AT_ONCE = 2**12
+#: Features of a trial.
+TRIAL_DIMS, TRIAL_QUERIES = 2048, 4
 #: Smallest range, so that its inverse is a finite float32.
 SMALL = 1e-30
 
@@ -99,7 +109,14 @@ class _Gates(Protocol):
 
 
 class _Scorer:
-    def __init__(self, module: DiffAttention, queries: Tensor, gallery: Tensor) -> None:
+    def __init__(
+        self,
+        module: DiffAttention,
+        queries: Tensor,
+        gallery: Tensor,
+        gates: Callable[[DiffAttention, Tensor, Tensor], _Gates] | None = None,
+    ) -> None:
+        """`gates`: None: those of the fastest form."""
         for name, features in (("queries", queries), ("gallery", gallery)):
             if features.ndim != 2 or features.shape[1] != module.dims:
                 raise CoreError(f"{name} of shape {tuple(features.shape)} for diff attention of {module.dims} channels")
@@ -112,7 +129,7 @@ class _Scorer:
             if not torch.linalg.vector_norm(features, dim=1).isfinite().all():
                 raise CoreError(f"{name} hold values that are not finite, or too large for float32")
         self.x_squares = self.x.square().sum(1)
-        self.gates = _gates(module, self.x, self.y)
+        self.gates = (gates or _gates)(module, self.x, self.y)
         self.parts = Blocks(PAIRS_AT_ONCE[self.x.device.type], "pair")
         self.shut_parts = Blocks(SHUT_AT_ONCE, "pair")
         self.fused = module.settings.transform == "sub_abs" and _has_kernel(module, self.x.device)
@@ -205,10 +222,35 @@ def _has_bfloat16() -> bool:
 def _gates(module: DiffAttention, x: Tensor, y: Tensor) -> _Gates:
     if x.device.type == "cuda":
         return _FloatGates(module, x, y, torch.bfloat16 if _has_bfloat16() else torch.float32)
-    has_bytes: bool = torch.cpu.get_capabilities().get("avx512_vnni", False)
-    if has_bytes and module.dims >= BYTES_FROM and len(x) and len(y):
-        return _ByteGates(module, x, y)
-    return _FloatGates(module, x, y, torch.float32)
+    if module.dims < BYTES_FROM or not len(x) or not len(y):
+        return _FloatGates(module, x, y, torch.float32)
+    return _CPU_FORMS[_cpu_form(module.settings)](module, x, y)
+
+
+def _cpu_form(shape: DiffAttentionSettings) -> str:
+    """The name of the form that is fastest on this processor, by a trial unless settings force a precision."""
+    default = "int8" if torch.cpu.get_capabilities().get("avx512_vnni", False) else "float32"
+    if not is_measured(settings()):
+        return default
+    forms = [default, *(("float32",) if default == "int8" else ()), *(("bfloat16",) if has_bfloat16() else ())]
+    found = measured(settings(), f"pairs, {shape.transform}", partial(_trial_forms, shape, forms))
+    return fastest_first(found, default)[0]
+
+
+def _trial_forms(shape: DiffAttentionSettings, names: Sequence[str]) -> Forms:
+    """Random features and a module of random weights, compared in each form."""
+    numbers = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(count, TRIAL_DIMS, generator=numbers) for count in (TRIAL_QUERIES, PAIRS_AT_ONCE["cpu"]))
+    state = torch.get_rng_state()
+    module = DiffAttention(TRIAL_DIMS, shape).eval()
+    torch.set_rng_state(state)  # a trial changes nothing that is random afterwards
+    scorers = {name: _Scorer(module, x, y, _CPU_FORMS[name]) for name in names}
+
+    def compute(scorer: _Scorer) -> object:
+        with torch.inference_mode():
+            return scorer.every_pair(slice(0, len(x)))
+
+    return {name: partial(compute, scorer) for name, scorer in scorers.items()}
 
 
 class _FloatGates:
@@ -295,6 +337,13 @@ class ByteWeights(NamedTuple):
             rows, 1.0, 0, self.packed, self.scales, self.zeros, bias, 1.0, 0, torch.float32, function, [], "none"
         )
         return product
+
+
+_CPU_FORMS: dict[str, Callable[[DiffAttention, Tensor, Tensor], _Gates]] = {
+    "float32": partial(_FloatGates, dtype=torch.float32),
+    "bfloat16": partial(_FloatGates, dtype=torch.bfloat16),
+    "int8": _ByteGates,
+}
 
 
 def _first_layer(module: DiffAttention, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:

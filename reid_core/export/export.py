@@ -35,6 +35,7 @@ from reid_core.files import (
     write_card,
 )
 from reid_core.preprocessing import normalized
+from reid_core.serving.conversion import ANY_BATCH, as_openvino, example
 from reid_core.serving.engines import ONNX_INPUT, RT_INPUT, RT_PRECISION, engine_of, weights_of
 from reid_core.serving.extras import load_extra, openvino_core
 from reid_core.serving.foreign import ForeignEmbedder, model_file
@@ -59,7 +60,6 @@ PARITY_BATCHES = (1, 7, 32)
 MAX_DROP = 0.5
 
 _FILES = {"onnx": "model.onnx", "openvino": "model.xml"}
-_ANY_BATCH = ({0: torch.export.Dim("batch")},)
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def _write_files(
 
 
 def _card(card: ModelCard, name: str, engine: str, hashes: dict[str, str], out: Path) -> ModelCard:
-    written = ModelCard(**{**dict(card), "name": name, "engine": engine, "sha256": hashes})
+    written = ModelCard(**{**dict(card), "name": name, "engine": engine, "sha256": hashes, "arithmetic": None})
     write_card(written, out)
     return written
 
@@ -187,10 +187,10 @@ def _write_onnx(model: "ReIDModel", convention: InputConvention, file: Path) -> 
     load_extra("onnxscript", extra="onnx")
     program = torch.onnx.export(
         model,
-        (_example(convention),),
+        (example(convention),),
         input_names=["images"],
         output_names=["features"],
-        dynamic_shapes=_ANY_BATCH,
+        dynamic_shapes=ANY_BATCH,
         dynamo=True,
         verbose=False,
     )
@@ -215,9 +215,7 @@ def write_openvino(
         weights = (str(weights_of(source)),) if engine_of(source) == "openvino" else ()
         graph = openvino_core().read_model(str(source), *weights)
     else:
-        program = torch.export.export(source, (_example(convention),), dynamic_shapes=_ANY_BATCH)
-        graph = openvino.convert_model(program)
-        graph.reshape([-1, 3, convention.height, convention.width])  # conversion leaves all sizes open
+        graph = as_openvino(source, convention)
     if precision == "int8":
         assert calibration is not None
         graph = quantized(graph, calibration, convention)
@@ -237,12 +235,12 @@ def _checked(
     labeled: Labeled | None,
 ) -> Exported:
     """Measures what was written, and completes its card. Raises CoreError if it is not the same model."""
-    before = settings.model_copy(update={"precision": "float32"})
+    before = settings.model_copy(update={"precision": "float32", "engine": "torch"})
     here = settings if written.engine == "torch" else settings.model_copy(update={"device": "cpu"})
     float32, as_stated = (here.model_copy(update={"precision": value}) for value in ("float32", "auto"))
     expected = _embedder(source, card, before, len(pictures))(pictures)
     cosines = {
-        size: _lowest_cosine(_embedder(out, written, float32, size)(pictures[:size]), expected[:size])
+        size: lowest_cosine(_embedder(out, written, float32, size)(pictures[:size]), expected[:size])
         for size in PARITY_BATCHES
     }
     if precision != "int8" and not all(cosine >= PARITY for cosine in cosines.values()):
@@ -251,10 +249,10 @@ def _checked(
             f"model {card.name} as {written.engine}: its features are not the same: lowest cosine {found}, required "
             f"is {PARITY}; nothing was written"
         )
-    execution = _lowest_cosine(LocalCore.open(as_stated, out).embed(pictures), expected)
+    execution = lowest_cosine(LocalCore.open(as_stated, out).embed(pictures), expected)
     scores = None
     if labeled is not None:
-        scores = (_mAP(before, source, labeled), _mAP(as_stated, out, labeled))
+        scores = (mAP_of(before, source, labeled), mAP_of(as_stated, out, labeled))
         if precision != "f32" and scores[0] - scores[1] > MAX_DROP:
             better = "calibrate on pictures that look more like these, or " if precision == "int8" else ""
             raise CoreError(
@@ -294,14 +292,14 @@ def _embedder(
     return embed
 
 
-def _lowest_cosine(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+def lowest_cosine(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
     """The lowest cosine between rows of two arrays (n, D); NaN if a feature holds NaN."""
     x, y = found.astype(np.float64), expected.astype(np.float64)
     cosines = (x * y).sum(1) / np.sqrt((x * x).sum(1) * (y * y).sum(1))
     return float(cosines.min())
 
 
-def _mAP(settings: Settings, directory: Path, labeled: Labeled) -> float:
+def mAP_of(settings: Settings, directory: Path, labeled: Labeled) -> float:
     scores = evaluate(settings, directory, labeled.query, labeled.gallery)
     return scores.get("attended", scores["plain"]).mAP
 
@@ -313,8 +311,3 @@ def _parity_pictures(convention: InputConvention, calibration: Pictures | None, 
         if given is not None and len(given) >= count:
             return given[:: len(given) // count][:count]
     return rendered_pictures(count, convention)
-
-
-def _example(convention: InputConvention) -> torch.Tensor:
-    # Two pictures, because torch.export treats a batch size of one as a constant.
-    return torch.zeros(2, 3, convention.height, convention.width)

@@ -1,5 +1,8 @@
 """The device that the core computes on, its precision and its batch size."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from reid_core.serving.core import CPU_BATCH_SIZE, CUDA_BATCH_SIZE
@@ -39,3 +42,20 @@ def use_bfloat16(settings: Settings, device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu.get_capabilities().get("amx_tile", False))
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor has instructions for products in bfloat16; torch computes without them too, slowly."""
+    has = torch.cpu.get_capabilities()
+    return any(has.get(name, False) for name in ("avx512_bf16", "amx_tile", "bf16"))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """torch computes on one thread meanwhile."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

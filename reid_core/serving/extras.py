@@ -1,6 +1,7 @@
 """Optional modules: the engines that run models, and the tools that export to them."""
 
 import importlib
+import importlib.util
 import sys
 from functools import cache
 from typing import Any
@@ -16,6 +17,11 @@ def load_extra(module: str, extra: str | None = None) -> Any:
         return importlib.import_module(module)
     except ImportError:
         raise CoreError(f"this needs {module}: pip install 'urban-reid[{extra or module}]'") from None
+
+
+def has_openvino() -> bool:
+    """Whether OpenVINO is installed."""
+    return importlib.util.find_spec("openvino") is not None
 
 
 def openvino_core() -> Any:

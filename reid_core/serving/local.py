@@ -6,8 +6,7 @@ BatchNorm is folded into the convolutions before they are rounded to bfloat16. D
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -25,8 +24,10 @@ from reid_core.feature_space import FeatureSpace
 from reid_core.files import load_diff_attention, load_model, open_space, read_card
 from reid_core.models import ReIDModel
 from reid_core.preprocessing import normalized
+from reid_core.serving.arithmetic import with_arithmetic
 from reid_core.serving.checks import check_pairs, check_pictures, check_vectors
-from reid_core.serving.devices import batch_size, choose_device, use_bfloat16
+from reid_core.serving.conversion import converted
+from reid_core.serving.devices import batch_size, choose_device, one_thread, use_bfloat16
 from reid_core.serving.foreign import ForeignEmbedder, model_file
 from schemas.cards import ModelCard
 from schemas.errors import CoreError, ModelFileError, OutOfDeviceMemory, UrbanReidError
@@ -69,13 +70,22 @@ class LocalCore:
 
     @classmethod
     def open(cls, settings: Settings, directory: Path) -> "LocalCore":
-        """The core of a model directory on the device of `settings`. Raises ModelFileError and CoreError."""
+        """The core of a model directory on the device of `settings`. Raises ModelFileError and CoreError.
+
+        Engine and precision are those of `settings`, where they are "auto" those in the card, which a registered model
+        has.
+        """
         if settings.threads:
             torch.set_num_threads(settings.threads)
         card = read_card(directory)
+        settings = with_arithmetic(settings, card)
         space = open_space(directory, card)
         if card.engine == "torch":
             model = load_model(directory)
+            if settings.engine == "openvino" and choose_device(settings).type == "cpu":
+                file = converted(settings, directory, card)
+                embedder = ForeignEmbedder.open(file, card.input, settings)
+                return cls(card, embedder, model.diff_attention, space, batch_size=embedder.batch_size)
             torch_embedder = TorchEmbedder(model, card, settings)
             return cls(card, torch_embedder, model.diff_attention, space, batch_size=torch_embedder.batch_size)
         attention = load_diff_attention(directory, card)
@@ -133,7 +143,8 @@ class LocalCore:
         found = np.empty(len(left), np.float64)
         # Always the same shape, as for a batch of pictures. Padding is ones, because zeros have no direction.
         block = torch.ones(2, DISTANCE_ROWS, self.card.dims, dtype=torch.float64)
-        with _DEVICE, _one_thread(), torch.inference_mode():
+        # A block takes half a millisecond; distributing it over threads would take tens of milliseconds.
+        with _DEVICE, one_thread(), torch.inference_mode():
             started = time.perf_counter()
             for start in range(0, len(left), DISTANCE_ROWS):
                 rows = slice(start, min(start + DISTANCE_ROWS, len(left)))
@@ -165,17 +176,6 @@ def _no_embedder(card: ModelCard) -> Embedder:
         raise CoreError(f"model {card.name} cannot embed pictures: its features are ingested with the crops")
 
     return refuse
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """A block of distances takes half a millisecond; distributing it over threads would take tens of milliseconds."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 class TorchEmbedder:

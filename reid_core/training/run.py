@@ -1,7 +1,9 @@
 """One training run while it goes on: the model, its optimizers, the centers and the average of the weights."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,9 @@ from reid_core.heads import Features
 from reid_core.models import Neck, ReIDModel
 from reid_core.preprocessing import normalized
 from reid_core.progress import Progress
-from reid_core.serving.devices import choose_device, use_bfloat16
+from reid_core.serving.devices import choose_device, has_bfloat16, use_bfloat16
+from reid_core.speed.kept import is_measured, measured
+from reid_core.speed.trial import fastest_first
 from reid_core.training.augment import augment
 from reid_core.training.checkpoint import Position, load_checkpoint, save_checkpoint
 from reid_core.training.frozen import FrozenEmbedder
@@ -30,6 +34,8 @@ from schemas.settings import Settings
 
 #: Pictures whose features are cached at a time.
 _CACHE_BLOCK = 128
+#: Pictures of a step whose time is measured.
+_TRIAL_PICTURES = 8
 #: Share of the device's free memory that the pictures, or their cached features, may take. Otherwise they stay on the
 #: host, and each batch is copied to the device: weights, moments and activations need the rest.
 _SHARE = 0.25
@@ -65,6 +71,8 @@ class Run:
             self.cameras = torch.from_numpy(model.camera_rows(people.cameras)).to(self.device)
         self.views: Tensor | None = None
         self.trained: nn.Module = self._attention if plan.strategy == "separate" else model
+        if self.device.type == "cpu" and plan.strategy != "separate" and is_measured(settings) and has_bfloat16():
+            self.bfloat16 = self._faster_in_bfloat16()
         self.optimizer = optimizer_of(model, self.trained, plan)
         self.average = [value.detach().clone() for value in self._averaged] if plan.average_decay else []
         self.center_loss: CenterLoss | None = None
@@ -105,24 +113,45 @@ class Run:
         if progress is not None:
             progress("compiling", 0, 0)
         compiled: Callable[..., Features] = torch.compile(self.model.features)
+        with self._left_as_it_is():
+            try:
+                self._trial(compiled, self.plan.identities_per_batch * self.plan.pictures_per_identity)
+            except Exception as error:
+                # Where memory is what is missing, the first step reports it.
+                if not is_out_of_memory(error):
+                    compiled = self._uncompiled(error)
+        self.features = compiled
+
+    def _faster_in_bfloat16(self) -> bool:
+        """Whether this processor trains the network faster so, by a trial."""
+        config = self.model.config
+        what = f"training, {config.architecture} {config.baseline} {config.input.height}x{config.input.width}"
+
+        def step(bfloat16: bool) -> None:
+            self.bfloat16 = bfloat16
+            self._trial(self.model.features, _TRIAL_PICTURES)
+
+        forms = {name: partial(step, name == "bfloat16") for name in ("float32", "bfloat16")}
+        with self._left_as_it_is():
+            return fastest_first(measured(self.settings, what, lambda: forms), "float32")[0] == "bfloat16"
+
+    @contextmanager
+    def _left_as_it_is(self) -> Iterator[None]:
+        """Steps within change neither weights nor running means, gradients or what is random afterwards."""
         before = [buffer.clone() for buffer in self.model.buffers()]
         try:
-            self._trial(compiled)
-        except Exception as error:
-            # Where memory is what is missing, the first step reports it.
-            if not is_out_of_memory(error):
-                compiled = self._uncompiled(error)
+            with torch.random.fork_rng():
+                yield
         finally:
-            self.optimizer.zero_grad(set_to_none=True)
+            self.model.zero_grad(set_to_none=True)
             with torch.no_grad():
                 for buffer, value in zip(self.model.buffers(), before, strict=True):
                     buffer.copy_(value)
-        self.features = compiled
 
-    def _trial(self, features: Callable[..., Features]) -> None:
+    def _trial(self, features: Callable[..., Features], count: int) -> None:
+        """A step on blank pictures, of which no gradient is used."""
         self.set_training()
         size = (self.model.config.input.height, self.model.config.input.width)
-        count = self.plan.identities_per_batch * self.plan.pictures_per_identity
         blank = torch.zeros(count, *size, 3, dtype=torch.uint8, device=self.device)
         images = normalized(blank, self.model.config.input).contiguous(memory_format=torch.channels_last)
         cameras = () if self.cameras is None else (torch.zeros_like(self.cameras[:1]).expand(count),)

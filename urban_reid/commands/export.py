@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from schemas.cards import ModelCard
+from schemas.cards import InputConvention
 from schemas.errors import InputError
 from schemas.settings import settings
 from urban_reid.arguments import AsJson, model_at
@@ -71,7 +71,7 @@ def export(
     refuse_combination(card, to.value, precision.value, bool(calibrate_on), bool(check_on))
     with stages() as tell:
         calibration = calibration_pictures(calibrate_on, card.input) if calibrate_on else None
-        labeled = _labeled(check_on, card) if check_on else None
+        labeled = labeled_pictures(check_on, card.input) if check_on else None
         tell(f"exporting to {to}", 0, 0)
         exported = export_model(
             settings(), source, directory, to.value, precision=precision.value, calibration=calibration,
@@ -102,7 +102,8 @@ def export(
         out().print("its distances have changed: run `urban-reid models calibrate NAME --dataset ...` before using it")
 
 
-def _labeled(source: str, card: ModelCard) -> "Labeled":
+def labeled_pictures(source: str, convention: InputConvention) -> "Labeled":
+    """The queries and the gallery of a data set, LAYOUT:DIR. Raises InputError where one of them is empty."""
     from reid_core.datasets import open_dataset
     from reid_core.export.export import Labeled
 
@@ -111,4 +112,4 @@ def _labeled(source: str, card: ModelCard) -> "Labeled":
         raise InputError(
             f"{source}: {len(people.query)} queries and {len(people.gallery)} gallery pictures; both are needed"
         )
-    return Labeled(source, people.load("query", card.input), people.load("gallery", card.input))
+    return Labeled(source, people.load("query", convention), people.load("gallery", convention))

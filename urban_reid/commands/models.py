@@ -1,5 +1,6 @@
 """urban-reid models: the registered models, and which of them embeds the crops."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -120,22 +121,35 @@ def register(
     mean: Mean = None,
     std: Std = None,
     size: Size = None,
+    check_on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LAYOUT:DIR", help="Labeled data on which bfloat16 is judged; unset: the model computes in float32."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Copy a model into this data directory, after a trial of it.
 
     An .xml or .onnx file needs its input convention, which --color, --range, --mean, --std and --size describe, unless
-    the file states it or is a published one that is known here.
+    the file states it or is a published one that is known here. What computes it from now on is measured and chosen
+    now: the fastest engine and precision in which it is as good.
     """
-    from pipeline.registry import register_model
+    from pipeline.registry import find_model, register_model
     from pipeline.store import Store
 
     convention = input_convention(color, value_range, mean, std, size)
+    labeled = None if check_on is None else partial(export.labeled_pictures, check_on)
     with Store.open(settings(), "urban-reid models") as store:
-        model_id = register_model(store, settings(), file, name, convention)
+        model_id = register_model(store, settings(), file, name, convention, labeled=labeled)
+        with store.begin() as connection:
+            arithmetic = find_model(connection, name).card.arithmetic
     if as_json:
-        print_json({"id": model_id, "name": name})
+        chosen = None if arithmetic is None else arithmetic.model_dump(mode="json")
+        print_json({"id": model_id, "name": name, "arithmetic": chosen})
     else:
+        if arithmetic is not None:
+            out().print(shown(f"computed with {arithmetic}: {arithmetic.why}"))
         out().print(f"registered as {shown(name)}; `urban-reid models use {shown(name)}` puts it in use")
 
 

@@ -21,13 +21,15 @@ from pipeline.registry import (
     use_model,
 )
 from pipeline.store import Store
-from reid_core import backbones
+from reid_core import DEMO_MODEL, backbones
+from reid_core.export import chosen
 from reid_core.files import model_digest, read_card, save_model, write_card
 from reid_core.models import build_model
-from reid_core.serving.local import LocalCore
+from reid_core.serving.factory import open_core
+from reid_core.serving.local import LocalCore, TorchEmbedder
 from schemas.calibration import LevelCalibration
-from schemas.cards import ModelConfig
-from schemas.errors import HomeError, InputError, ModelFileError
+from schemas.cards import Arithmetic, ModelConfig
+from schemas.errors import CoreError, HomeError, InputError, ModelFileError
 from schemas.settings import Settings
 from tests.helpers.assets import CONVENTION, asset
 from tests.helpers.onnx_files import Node, onnx_graph, stated
@@ -294,3 +296,36 @@ def test_a_folder_stays_if_another_model_got_its_name_meanwhile(
     remove_model(store, "first")
     (row,) = models(store)
     assert read_card(row.directory(settings)) == row.card
+
+
+def test_a_model_keeps_what_it_was_registered_with(store: Store, settings: Settings, tmp_path: Path) -> None:
+    source, ours = small_model(tmp_path / "m"), Arithmetic(engine="torch", precision="bfloat16", why="for a test")
+    register_model(store, settings, source, "kept", arithmetic=ours)
+    register_model(store, settings, source, "kept")  # what would be chosen now is something else
+    rename_model(store, "kept", "renamed")
+    (row,) = models(store)
+    assert row.card.arithmetic == ours == read_card(row.directory(settings)).arithmetic
+    core = open_core(settings.model_copy(update={"engine": "auto"}), row.directory(settings))
+    assert isinstance(core, LocalCore) and isinstance(core._embedder, TorchEmbedder)
+    assert core._embedder.dtype == torch.bfloat16
+    with pytest.raises(CoreError, match="its features here are torch bfloat16, and URBAN_REID_PRECISION=float32"):
+        open_core(settings.model_copy(update={"precision": "float32"}), row.directory(settings))
+
+
+def test_another_homes_choice_is_not_taken_over(store: Store, settings: Settings, tmp_path: Path) -> None:
+    source = small_model(tmp_path / "m")
+    theirs = Arithmetic(engine="torch", precision="bfloat16", why="on their machine")
+    write_card(read_card(source).model_copy(update={"arithmetic": theirs}), source)
+    register_model(store, settings, source, "ours")
+    assert str(models(store)[0].card.arithmetic) == "torch float32"
+
+
+def test_a_packaged_model_is_not_measured(store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measured(*_: object) -> dict[str, float]:
+        raise AssertionError("a trial was made")
+
+    monkeypatch.setattr(chosen, "measured", measured)
+    auto = settings.model_copy(update={"engine": "auto"})
+    with Store.open(auto, "pytest") as opened:
+        register_model(opened, auto, DEMO_MODEL, "demo")
+    assert str(models(store)[0].card.arithmetic) == "torch float32"
