@@ -1,11 +1,12 @@
 """Pictures embedded per second by each engine, compared with eager torch (float32, contiguous), in one run.
 
-    python -m benchmarks.embedding [--architecture resnet50] [--size 256x128] [--engines torch,openvino-int8]
+    python -m benchmarks.embedding [--architecture resnet50] [--size 256x128] [--threads 1] [--engines "openvino int8"]
 
 The network has random weights, which are as fast as others. It is exported as `urban-reid models export` does it, and
 each engine is opened as in the city, with padded batches. "features" is the network alone, on normalized pictures;
 "crops" is everything: JPEG decoded, resized, normalized, embedded. Engines take turns for `--rounds` rounds, so that a
-slow minute of the machine affects all of them; medians are shown.
+slow minute of the machine affects all of them; medians are shown, and of the ratios within a round. With `--threads 1`
+the clock is the processor time of the process, which other programs disturb least.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from reid_core.serving.core import CPU_BATCH_SIZE
 from reid_core.serving.devices import choose_device
 from reid_core.serving.foreign import ForeignEmbedder
 from reid_core.serving.local import Embedder, TorchEmbedder
+from reid_core.speed.kept import processor_name
 from schemas.cards import InputConvention, ModelConfig
 from schemas.settings import Settings
 from synthetic.training import training_set
@@ -47,27 +49,37 @@ def main() -> None:
     parser.add_argument("--engines", default="", help="names of engines, separated by commas; all if not given")
     parser.add_argument("--pictures", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=0, help="0: as many as the processor has cores")
     options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    clock = time.process_time if options.threads == 1 else time.perf_counter
     height, width = (int(side) for side in options.size.split("x"))
     convention = InputConvention(height=height, width=width)
     encoded = [_jpeg(picture) for picture in training_set(1, -(-options.pictures // 4), 4, CROP).pictures]
     encoded = encoded[: options.pictures]
 
     with tempfile.TemporaryDirectory(prefix="urban-reid-embedding-") as folder:
-        engines = _engines(ModelConfig(architecture=options.architecture, input=convention), Path(folder))
+        config = ModelConfig(architecture=options.architecture, input=convention)
+        engines = _engines(config, Path(folder), options.threads)
         chosen = [name for name in options.engines.split(",") if name] or list(engines)
         opened = {name: engines[name]() for name in dict.fromkeys(["eager float32", *chosen])}
-        rates = _rates(opened, encoded, convention, options.rounds)
-    eager_features, eager_crops = rates["eager float32"]
-    print(f"{options.architecture} {options.size}, {options.pictures} pictures, {torch.get_num_threads()} threads")
+        rates = _rates(opened, encoded, convention, options.rounds, clock)
+    print(f"{processor_name()}; {options.architecture} {options.size}, {options.pictures} pictures, ", end="")
+    print(f"{torch.get_num_threads()} threads, {clock.__name__}")
     print(f"{'engine':<24}{'features/s':>12}{'':>8}{'crops/s':>12}")
     for name, (features, crops) in rates.items():
-        print(
-            f"{name:<24}{features:>12.1f}{features / eager_features:>7.2f}x{crops:>12.1f}{crops / eager_crops:>7.2f}x"
-        )
+        ratios = [_ratio(own, eager) for own, eager in zip((features, crops), rates["eager float32"], strict=True)]
+        both = zip((features, crops), ratios, strict=True)
+        print(f"{name:<24}" + "".join(f"{statistics.median(rate):>12.1f}{ratio:>7.2f}x" for rate, ratio in both))
 
 
-def _engines(config: ModelConfig, folder: Path) -> dict[str, Callable[[], Embedder]]:
+def _ratio(rates: list[float], others: list[float]) -> float:
+    """The median of the ratios of each round."""
+    return statistics.median(rate / other for rate, other in zip(rates, others, strict=True))
+
+
+def _engines(config: ModelConfig, folder: Path, threads: int) -> dict[str, Callable[[], Embedder]]:
     """Functions that open each engine, by its name."""
     torch.manual_seed(0)
     card = save_model(_lively(config), folder / "torch", name="random")
@@ -84,12 +96,12 @@ def _engines(config: ModelConfig, folder: Path) -> dict[str, Callable[[], Embedd
         return embed
 
     def as_torch(**settings: str) -> Embedder:
-        return TorchEmbedder(load_model(folder / "torch"), card, Settings(**settings))  # type: ignore[arg-type]
+        return TorchEmbedder(load_model(folder / "torch"), card, Settings(threads=threads, **settings))  # type: ignore[arg-type]
 
     def as_openvino(precision: str) -> Embedder:
         file = folder / f"{precision}.xml"
         write_openvino(load_model(folder / "torch"), card.input, file, precision, pictures)  # type: ignore[arg-type]
-        return ForeignEmbedder.open(file, card.input, Settings())
+        return ForeignEmbedder.open(file, card.input, Settings(threads=threads))
 
     engines: dict[str, Callable[[], Embedder]] = {
         "eager float32": eager,
@@ -117,27 +129,31 @@ def _lively(config: ModelConfig) -> ReIDModel:
 
 
 def _rates(
-    engines: dict[str, Embedder], encoded: list[bytes], convention: InputConvention, rounds: int
-) -> dict[str, tuple[float, float]]:
-    """(features/s, crops/s) of each engine: medians over rounds in which engines take turns."""
+    engines: dict[str, Embedder],
+    encoded: list[bytes],
+    convention: InputConvention,
+    rounds: int,
+    clock: Callable[[], float],
+) -> dict[str, tuple[list[float], list[float]]]:
+    """(features/s, crops/s) of each engine in each round, in which engines take turns."""
     prepared = np.stack([prepare(decode(data), convention) for data in encoded])
     for embed in engines.values():
         _in_batches(embed, prepared)
     found: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in engines}
     for _ in range(rounds):
         for name, embed in engines.items():
-            started = time.perf_counter()
+            started = clock()
             pictures = np.stack([prepare(decode(data), convention) for data in encoded])
-            decoded = time.perf_counter()
+            decoded = clock()
             for start in range(0, len(pictures), BATCH):
                 normalized(torch.from_numpy(pictures[start : start + BATCH]), convention).contiguous()
-            normal = time.perf_counter()
+            normal = clock()
             _in_batches(embed, pictures)  # normalizes again, as in the city
-            ended = time.perf_counter()
+            ended = clock()
             features_s = (ended - normal) - (normal - decoded)
             found[name][0].append(len(encoded) / features_s)
             found[name][1].append(len(encoded) / (decoded - started + ended - normal))
-    return {name: (statistics.median(features), statistics.median(crops)) for name, (features, crops) in found.items()}
+    return found
 
 
 def _in_batches(embed: Embedder, pictures: Pictures) -> None:

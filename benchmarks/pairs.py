@@ -21,6 +21,7 @@ from reid_core.diff_attention import DiffAttention
 from reid_core.evaluation.pairs import ByteWeights, attended_distances, shortlist_distances
 from reid_core.evaluation.ranking import RankingMetrics
 from reid_core.serving.devices import choose_device
+from reid_core.speed.kept import processor_name
 from schemas.cards import DiffAttentionSettings
 from schemas.settings import Settings
 
@@ -39,7 +40,8 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     device = choose_device(Settings())
     rates = product_rates(device)
-    print(f"{device}, {given.threads} threads; matrix products, 10^9 operations a second: ", end="")
+    where = processor_name() if device.type == "cpu" else device
+    print(f"{where}, {given.threads} threads; matrix products, 10^9 operations a second: ", end="")
     print(", ".join(f"{name} {rate:.0f}" for name, rate in rates.items()))
     numbers, (left, right), (query_people, gallery_people) = np.random.default_rng(0), *people(given.dims, device)
     cameras = [numbers.integers(0, 6, len(side)) for side in (query_people, gallery_people)]

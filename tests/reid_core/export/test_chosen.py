@@ -8,7 +8,7 @@ import pytest
 from reid_core.datasets.person_pictures import PersonPictures
 from reid_core.export import chosen
 from reid_core.export.chosen import choose_arithmetic
-from reid_core.export.export import Labeled
+from reid_core.export.export import PARITY, Labeled, lowest_cosine
 from reid_core.files import model_digest, read_card, save_model, write_card
 from reid_core.models import build_model
 from reid_core.serving.local import LocalCore, TorchEmbedder
@@ -115,7 +115,7 @@ def test_a_registered_model_computes_in_the_engine_of_its_card(model: Path, tmp_
     assert not isinstance(core._embedder, TorchEmbedder)
     converted = settings.engines_dir / f"{model_digest(card).hex()}.xml"
     written = converted.stat().st_mtime_ns
-    assert chosen.lowest_cosine(core.embed(pictures), plain.embed(pictures)) >= chosen.PARITY
+    assert lowest_cosine(core.embed(pictures), plain.embed(pictures)) >= PARITY
     LocalCore.open(settings, folder)
     assert converted.stat().st_mtime_ns == written  # made once
     assert model_digest(read_card(folder)) == model_digest(card)
