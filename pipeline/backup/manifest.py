@@ -14,7 +14,7 @@ from schemas.validation import fault_line
 
 MANIFEST = "manifest.json"
 #: The folders of a data directory that a backup holds.
-FOLDERS = ("keys", "crops", "models", "detectors", "attributes", "context")
+FOLDERS = ("keys", "crops", "models", "detectors", "attributes", "context", "plan")
 #: The settings that decide what the embedder and the association compute, by which a restored home goes on as before.
 SETTINGS = ("association", "precision", "compile")
 

@@ -1,4 +1,4 @@
-"""The picture below the city's plan, which somebody uploaded: HOME/plan.png, and what ground it shows in plan.json."""
+"""The picture below the city's plan, which somebody uploaded: HOME/plan/picture.png, and its ground in extent.json."""
 
 import json
 from dataclasses import asdict
@@ -8,10 +8,12 @@ import numpy as np
 
 from pipeline.browsing.plan import Extent
 from pipeline.crops.quality import decode
-from schemas.disk import write_whole
+from schemas.disk import make_folders, write_whole
 from schemas.errors import InputError
 from schemas.settings import Settings
 
+#: The folder of the data directory, which backups hold, and its files.
+FOLDER, _PICTURE, _EXTENT = "plan", "picture.png", "extent.json"
 #: Most pixels of the longer side that are kept.
 _LONGEST = 2_400
 #: Further away no position of a city lies.
@@ -33,14 +35,15 @@ def store_picture(settings: Settings, data: bytes, left: float, bottom: float, w
     done, encoded = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
     assert done
     shows = Extent(left, bottom, width_m, width_m * height / width)
-    write_whole(settings.home / "plan.png", encoded.tobytes(), mode=0o600)
-    write_whole(settings.home / "plan.json", json.dumps(asdict(shows)), mode=0o600)
+    make_folders(settings.home / FOLDER)
+    write_whole(settings.home / FOLDER / _PICTURE, encoded.tobytes(), mode=0o600)
+    write_whole(settings.home / FOLDER / _EXTENT, json.dumps(asdict(shows)), mode=0o600)
 
 
 def read_extent(settings: Settings) -> Extent | None:
     """The ground that the picture shows; None without a picture."""
     try:
-        return Extent(**json.loads((settings.home / "plan.json").read_text()))
+        return Extent(**json.loads((settings.home / FOLDER / _EXTENT).read_text()))
     except (OSError, ValueError, TypeError):
         return None
 
@@ -48,11 +51,11 @@ def read_extent(settings: Settings) -> Extent | None:
 def read_picture(settings: Settings) -> bytes | None:
     """The PNG; None without a picture."""
     try:
-        return (settings.home / "plan.png").read_bytes()
+        return (settings.home / FOLDER / _PICTURE).read_bytes()
     except OSError:
         return None
 
 
 def remove_picture(settings: Settings) -> None:
-    for name in ("plan.json", "plan.png"):
-        (settings.home / name).unlink(missing_ok=True)
+    for name in (_EXTENT, _PICTURE):
+        (settings.home / FOLDER / name).unlink(missing_ok=True)

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, text
 
 from pipeline.search.likelihood import Reference
 from pipeline.search.posterior import Evidence
+from schemas.errors import StoreConflict
 from schemas.parameters import SearchHit, SearchResult
 
 
@@ -47,6 +48,7 @@ def write_result(
 
     Under an authorization each hit is a lead, but for one of kind subject and for those of a search without a picture;
     the result that is returned names them.
+    Raises StoreConflict where the request or a picture of a hit was erased.
     """
     if hits:
         shown = ("rank", "distance", "log_ratio", "log_look", "probability")
@@ -74,12 +76,15 @@ def write_result(
                 "log_rest": part.evidence.log_rest,
             },
         )
-    connection.execute(
+    finished = connection.execute(
         text(
-            "UPDATE search_request SET finished_at = now(), compared = :compared, not_here = :not_here WHERE id = :id"
+            "UPDATE search_request SET finished_at = now(), compared = :compared, not_here = :not_here "
+            "WHERE id = :id AND erased_at IS NULL"
         ),
         {"id": request, "compared": result.compared, "not_here": result.not_here},
     )
+    if not finished.rowcount:
+        raise StoreConflict("the search was erased meanwhile")
     named = tuple(hit.model_copy(update={"lead": leads.get(hit.rank)}) for hit in result.hits)
     return result.model_copy(update={"hits": named})
 
@@ -109,7 +114,9 @@ def _write_leads(connection: Connection, request: UUID, hits: Sequence[Hit]) -> 
     shown = [hit.shown for hit in SystemRandom().sample(hits, len(hits))]  # rows in this order tell a verifier no rank
     rank = {hit.crops[0].key: hit.rank for hit in shown}  # a crop is of one identity of the unit
     crops = [bytes.fromhex(key) for key in rank]
-    rows = connection.execute(_LEADS, {"request": request, "rank": list(rank.values()), "crop": crops})
+    rows = connection.execute(_LEADS, {"request": request, "rank": list(rank.values()), "crop": crops}).all()
+    if rows and len(rows) < len(crops):
+        raise StoreConflict("a picture of a hit was erased meanwhile")
     return {rank[row.crop]: row.id for row in rows}
 
 

@@ -11,8 +11,10 @@ from typing import Any, Self
 from uuid import UUID
 
 import sqlalchemy
+from psycopg2.extensions import TRANSACTION_STATUS_INTRANS
 from pydantic import SecretStr
 from sqlalchemy import URL, Connection, Engine, event
+from sqlalchemy.exc import DBAPIError
 
 from pipeline.crops.crop_store import CropStore
 from pipeline.crops.earlier_layout import is_earlier, move_pictures
@@ -22,11 +24,15 @@ from pipeline.store.embedded_home import check_restored
 from pipeline.store.errors import database_errors
 from pipeline.store.kept_dumps import remove_old
 from pipeline.store.session_file import session_token
-from schemas.errors import StoreError
+from schemas.errors import StoreError, StoreUnavailable
 from schemas.settings import Settings
 
 #: No query: after one, the isolation of a transaction can no longer be set.
 _KEY = sqlalchemy.text("SELECT search_key(:request)")
+_TRANSACTION = sqlalchemy.text("SELECT pg_current_xact_id_if_assigned()::text")
+_STATUS = sqlalchemy.text("SELECT pg_xact_status(CAST(CAST(:transaction AS text) AS xid8))")
+#: How long a database that was lost in a commit is waited for, and how often it is asked, seconds.
+_BACK_WITHIN_S, _ASKED_EVERY_S = 30.0, 0.2
 _SESSION = sqlalchemy.text("SET LOCAL urban_reid.session = :token; SET LOCAL urban_reid.request = :request")
 
 
@@ -135,8 +141,30 @@ class Store:
                 connection = self._engines[role].connect()
             with connection, connection.begin() as transaction:
                 yield connection
-                with self._clock.running():
-                    transaction.commit()
+                written = _transaction_id(connection)
+                try:
+                    with self._clock.running():
+                        transaction.commit()
+                except DBAPIError as error:
+                    if written is None or not error.connection_invalidated or not self._is_committed(role, written):
+                        raise
+
+    def _is_committed(self, role: str, transaction: str) -> bool:
+        """Whether a transaction was committed whose connection was lost while it was, so that nobody does it twice.
+
+        Waits for the database, and raises the driver's error if that does not come back within _BACK_WITHIN_S.
+        """
+        until = time.monotonic() + _BACK_WITHIN_S
+        while True:
+            try:
+                with self._engines[role].connect() as connection:
+                    status = connection.scalar(_STATUS, {"transaction": transaction})
+                if status != "in progress":
+                    return bool(status == "committed")
+            except (DBAPIError, StoreUnavailable):
+                if time.monotonic() > until:
+                    raise
+            time.sleep(_ASKED_EVERY_S)
 
     def under(self, token: SecretStr | None) -> Self:
         """This store under another session; both share the hold on the database, which the first one ends."""
@@ -191,6 +219,15 @@ class Store:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _transaction_id(connection: Connection) -> str | None:
+    """The id of a transaction that has written something; None for one that has not, or that has failed."""
+    info = connection.connection.dbapi_connection.info  # type: ignore[union-attr]
+    if info.transaction_status != TRANSACTION_STATUS_INTRANS:
+        return None
+    found: str | None = connection.scalar(_TRANSACTION)
+    return found
 
 
 def url(settings: Settings, role: str = roles.APP) -> str:

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from pipeline.store import Store
-from schemas.errors import NotAllowed, UrbanReidError, UsageError
+from schemas.errors import CoreUnavailable, NotAllowed, StoreUnavailable, UrbanReidError, UsageError
 from urban_reid.console import (
     auditing,
     by_hand,
@@ -28,6 +28,7 @@ from urban_reid.console import (
     signing_in,
 )
 from urban_reid.console.api import make_api, token_needed
+from urban_reid.console.away import Watch
 from urban_reid.console.beside import counting, judging
 from urban_reid.console.context import Console, SignInNeeded
 from urban_reid.console.pages import STATIC, Pages
@@ -37,7 +38,7 @@ from urban_reid.console.searching import Searches
 from urban_reid.console.switching import Switching
 from urban_reid.console.texts import _, reading, told
 from urban_reid.console.trials import Trials
-from urban_reid.console.visitors import COOKIE, Visitors
+from urban_reid.console.visitors import Visitors, cookie_of
 
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
@@ -69,7 +70,7 @@ def _is_too_large_of_nobody(request: Request, visitors: Visitors) -> bool:
     """Whether a form that is not large is too large for its sender: a route asks who sent it when all of it is read."""
     if request.method != "POST" or int(request.headers["content-length"]) <= _LARGEST_OF_NOBODY:
         return False
-    token = request.cookies.get(COOKIE, "")
+    token = cookie_of(request)
     if request.url.path.startswith("/api/"):
         token = request.headers.get("authorization", "").rpartition(" ")[2]
     return re.fullmatch("[0-9a-f]{64}", token) is None or visitors.find(token) is None
@@ -93,6 +94,7 @@ def make_app(store: Store, hosts: list[str]) -> FastAPI:
         judging(store),
         Trials(store.settings),
         Switching(),
+        Watch(store),
     )
     for part in (
         signing_in,
@@ -126,7 +128,7 @@ def make_app(store: Store, hosts: list[str]) -> FastAPI:
             answer = PlainTextResponse(
                 _("a form has at most %(mb)s MB, and says how many", mb=_LARGEST_FORM // 1_000_000), 413
             )
-        elif request.method == "POST" and COOKIE not in request.cookies and not request.url.path.startswith(_OPEN):
+        elif request.method == "POST" and not cookie_of(request) and not request.url.path.startswith(_OPEN):
             answer = RedirectResponse("/sign-in", 303)
         elif await run_in_threadpool(_is_too_large_of_nobody, request, visitors):
             is_program = request.url.path.startswith("/api/")
@@ -144,12 +146,31 @@ def make_app(store: Store, hosts: list[str]) -> FastAPI:
             return PlainTextResponse(_("there is no such file"), 404)
         return Response(found, media_type=STATIC[name], headers={"Cache-Control": "max-age=3600"})
 
-    def failed(request: Request, message: str, status: int) -> HTMLResponse:
+    def failed(request: Request, message: str, status: int, **values: object) -> HTMLResponse:
         visitor = None
         with suppress(UrbanReidError):  # of a database that does not answer: then the page has no menu
-            visitor = app.state.console.visitors.find(request.cookies.get(COOKIE, ""))
-        values = {"message": message, "status": status, "reads": request.method == "GET"}
-        return HTMLResponse(pages.render("failed", visitor, **values), status)
+            visitor = app.state.console.visitors.find(cookie_of(request))
+        values |= {"message": message, "status": status, "reads": request.method == "GET"}
+        return HTMLResponse(pages.render("failed", visitor, away=app.state.console.watch.away(), **values), status)
+
+    def unavailable(request: Request, error: UrbanReidError) -> HTMLResponse:
+        """What does not answer now. A form that met it comes back, to be sent again; all but chosen pictures."""
+        is_database = isinstance(error, StoreUnavailable)
+        sent = getattr(request.state, "sent", [])
+        values = {
+            "is_database": is_database,
+            "since": app.state.console.watch.since("database" if is_database else "core"),
+            "path": request.url.path + (f"?{request.url.query}" if request.url.query else ""),
+            "sent": [(name, value) for name, value in sent if isinstance(value, str)],
+            "has_file": any(not isinstance(value, str) and value.size for _name, value in sent),
+        }
+        visitor = None
+        if not is_database:
+            with suppress(UrbanReidError):
+                visitor = app.state.console.visitors.find(cookie_of(request))
+        values |= {"message": str(error), "reads": request.method == "GET", "away": ()}
+        page = pages.render("unavailable", visitor, zone=app.state.console.zone, **values)
+        return HTMLResponse(page, 503, headers={"Retry-After": "3"})
 
     @app.exception_handler(SignInNeeded)
     async def to_sign_in(request: Request, _error: SignInNeeded) -> Response:
@@ -165,7 +186,7 @@ def make_app(store: Store, hosts: list[str]) -> FastAPI:
 
         def again() -> Response:
             with suppress(UrbanReidError):  # of the page itself: then the refusal has a page of its own
-                visitor = app.state.console.visitors.find(request.cookies.get(COOKIE, ""))
+                visitor = app.state.console.visitors.find(cookie_of(request))
                 page = visitor and shown_again(request.scope.get("endpoint"), app.state.console, visitor, form)
                 if page:
                     page.status_code = status
@@ -176,6 +197,8 @@ def make_app(store: Store, hosts: list[str]) -> FastAPI:
 
     @app.exception_handler(UrbanReidError)
     async def refused(request: Request, error: UrbanReidError) -> Response:
+        if isinstance(error, StoreUnavailable | CoreUnavailable):
+            return await run_in_threadpool(unavailable, request, error)
         status = 403 if isinstance(error, NotAllowed) else 400 if isinstance(error, UsageError) else 503
         return await on_its_form(request, on_page(error), status)
 

@@ -1,7 +1,7 @@
 """What all routes share, and who asks."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
@@ -15,15 +15,20 @@ from pipeline.governance.doors import check_role
 from pipeline.store import Store
 from schemas.city_file import City
 from schemas.errors import NotAllowed
+from urban_reid.console.away import Watch
 from urban_reid.console.beside import Beside
+from urban_reid.console.limits import Places
 from urban_reid.console.pages import Pages
 from urban_reid.console.pictures import Thumbnails
 from urban_reid.console.searching import Searches
 from urban_reid.console.switching import Switching
 from urban_reid.console.texts import N_
 from urban_reid.console.trials import Trials
-from urban_reid.console.visitors import COOKIE, Visitor, Visitors
+from urban_reid.console.visitors import Visitor, Visitors, cookie_of
 from urban_reid.permissions import PAGES
+
+#: Streams of events of one visitor, and of all together. A browser opens six connections to a host, pages included.
+_STREAMS, _ALL_STREAMS = 4, 200
 
 
 class SignInNeeded(Exception):
@@ -41,15 +46,21 @@ class Console:
     judging: Beside[list[Sureness]]
     trials: Trials
     switching: Switching
+    watch: Watch
+    #: Of the city, as it was when the database answered last.
+    zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
+    streams: Places = field(default_factory=lambda: Places(_STREAMS, _ALL_STREAMS))
 
     def page(self, name: str, found: Visitor, **values: Any) -> HTMLResponse:
         """A page for a visitor, with times in the city's zone."""
         city, zone = self.city()
-        return HTMLResponse(self.pages.render(name, found, city=city, zone=zone, **values))
+        values |= {"city": city, "zone": zone, "away": self.watch.away()}
+        return HTMLResponse(self.pages.render(name, found, **values))
 
     def city(self) -> tuple[City, ZoneInfo]:
         city = read_city(self.store)
-        return city, ZoneInfo(city.timezone)
+        self.zone = ZoneInfo(city.timezone)
+        return city, self.zone
 
 
 def _console(request: Request) -> Console:
@@ -62,7 +73,7 @@ Here = Annotated[Console, Depends(_console)]
 
 
 def _visitor(request: Request, here: Here) -> Visitor:
-    found = here.visitors.find(request.cookies.get(COOKIE, ""))
+    found = here.visitors.find(cookie_of(request))
     if found is None:
         raise SignInNeeded
     return found
@@ -72,7 +83,12 @@ def _visitor(request: Request, here: Here) -> Visitor:
 Asking = Annotated[Visitor, Depends(_visitor)]
 
 
-def _sender(found: Asking, form_key: Annotated[str, Form()] = "") -> Visitor:
+async def _keep(request: Request) -> None:
+    """Keeps what a form said, so that nobody has to say it again where it could not be carried out."""
+    request.state.sent = (await request.form()).multi_items()
+
+
+def _sender(_: Annotated[None, Depends(_keep)], found: Asking, form_key: Annotated[str, Form()] = "") -> Visitor:
     if form_key != found.form_key:
         raise NotAllowed("this page is too old to be sent; load it again")
     return found

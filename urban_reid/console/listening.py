@@ -37,6 +37,7 @@ def serve(settings: Settings, port: int, on_listening: Callable[[Address], None]
     with Store.open(settings, "urban-reid console") as store, listen(port) as sockets:
         made = make_app(store, ["127.0.0.1", "localhost"])
         visitors = made.state.console.visitors
+        made.state.console.watch.start()
         url = f"http://127.0.0.1:{sockets.getsockname()[1]}"
         if is_recorded:
             record = json.dumps({"url": url, "key": visitors.key.hex()})
@@ -44,6 +45,7 @@ def serve(settings: Settings, port: int, on_listening: Callable[[Address], None]
         on_listening(Address(url, new_link(url, visitors.key) if visitors.is_open_home() else None))
         server = uvicorn.Server(uvicorn.Config(made, log_config=None, server_header=False, timeout_graceful_shutdown=2))
         server.run(sockets=[sockets])
+        made.state.console.watch.stop()
 
 
 def record_file(settings: Settings) -> Path:

@@ -1,14 +1,15 @@
 """The first page: how the city stands, where its places lie, how people go between them; kept up to date."""
 
+import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-import anyio
 from fastapi import APIRouter, Depends, Form, Request, UploadFile
 from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
+from starlette.types import Receive, Scope, Send
 
 from pipeline.browsing.plan import draw_plan
 from pipeline.browsing.plan_picture import read_extent, read_picture, remove_picture, store_picture
@@ -18,14 +19,17 @@ from schemas.errors import UrbanReidError
 from schemas.roles import Role
 from urban_reid.console.context import Asking, Console, Here, Sending, gets
 from urban_reid.console.forms import sent_picture
-from urban_reid.console.refusals import on_page, shown_on
+from urban_reid.console.limits import Place
+from urban_reid.console.refusals import shown_on
 from urban_reid.console.texts import N_, _
-from urban_reid.console.visitors import COOKIE, Visitor
+from urban_reid.console.visitors import Visitor, cookie_of
 from urban_reid.console.words import WORDS
 
 routes = APIRouter()
 #: How often the pages that are open are looked after, and how often a line is sent though nothing changed, seconds.
 _LOOK_EVERY_S, _ALIVE_EVERY_S = 2.0, 20.0
+#: A part that takes longer than this to be read is said to be away; it is waited for all the same.
+_PATIENCE_S = 5.0
 
 
 @routes.get("/")
@@ -34,41 +38,82 @@ def overview_page(here: Here, found: Asking) -> HTMLResponse:
 
 
 @routes.get("/events/{name}")
-async def events(request: Request, here: Here, _visitor: Asking, name: str) -> Response:
+async def events(request: Request, here: Here, found: Asking, name: str) -> Response:
     """What a page shows, whenever it changed: one event with its HTML, as JSON."""
     if name not in _LIVE:
         return PlainTextResponse(_("there is no such page"), 404)
-    cookie = request.cookies.get(COOKIE, "")
-    return StreamingResponse(changes(here, cookie, name), media_type="text/event-stream")
+    place = here.streams.take(found.token)
+    if place is None:
+        return PlainTextResponse(_("too many pages are open"), 503, headers={"Retry-After": "20"})
+    return _Stream(here, place, changes(here, cookie_of(request), name, place, request.is_disconnected))
 
 
-async def changes(here: Console, cookie: str, name: str) -> AsyncIterator[str]:
-    """The parts of a page as server-sent events, until the visit ends."""
+class _Stream(StreamingResponse):
+    """Events, whose place is given back however the stream ends."""
+
+    def __init__(self, here: Console, place: Place, content: AsyncIterator[str]) -> None:
+        super().__init__(content, media_type="text/event-stream")
+        self._here, self._place = here, place
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._here.streams.free(self._place)
+
+
+async def changes(
+    here: Console, cookie: str, name: str, place: Place, is_gone: Callable[[], Awaitable[bool]]
+) -> AsyncIterator[str]:
+    """The parts of a page as server-sent events, until the visit ends or another page takes the stream's place.
+
+    `message`: the part anew. `away`: a notice beside what is shown, which is of before. `over`: the last one, and why.
+    `alive`: nothing changed; where that stays away, the page says so.
+    """
     shown, silent_s = "", 0.0
-    while True:
-        found = await run_in_threadpool(_part, here, cookie, name)
-        if found is None:
+    while not await is_gone():
+        if place.is_over:
+            yield _event("over", here.pages.render("over", None, why="many"))
             return
-        if found != shown:
-            yield f"data: {json.dumps(found)}\n\n"
-            shown, silent_s = found, 0.0
+        part = asyncio.ensure_future(run_in_threadpool(_part, here, cookie, name))
+        while not (await asyncio.wait({part}, timeout=_PATIENCE_S))[0]:
+            if await is_gone():
+                return
+            yield _event("away", _unreachable(here))
+            shown = ""
+        kind, text = part.result()
+        if kind == "over":
+            yield _event(kind, text)
+            return
+        if kind == "away" or text != shown:
+            yield _event(kind, text)
+            shown, silent_s = text if kind == "message" else "", 0.0
         elif silent_s >= _ALIVE_EVERY_S:
-            yield ": still there\n\n"
+            yield _event("alive", "")
             silent_s = 0.0
-        await anyio.sleep(_LOOK_EVERY_S)
+        await asyncio.sleep(_LOOK_EVERY_S)
         silent_s += _LOOK_EVERY_S
 
 
-def _part(here: Console, cookie: str, name: str) -> str | None:
-    """The changing part of a page; None where its visitor has left."""
+def _event(kind: str, html: str) -> str:
+    return f"event: {kind}\ndata: {json.dumps(html)}\n\n"
+
+
+def _unreachable(here: Console) -> str:
+    return here.pages.render("unreachable", None, zone=here.zone, since=here.watch.since("database"))
+
+
+def _part(here: Console, cookie: str, name: str) -> tuple[str, str]:
+    """The kind of an event and its HTML: the changing part of a page, or why there is none."""
     try:
         found = here.visitors.find(cookie)
         if found is None:
-            return None
+            return "over", here.pages.render("over", None, why="left")
         city, zone = here.city()
-        return here.pages.render(f"{name}-live", found, city=city, zone=zone, **_LIVE[name](here))
-    except UrbanReidError as error:
-        return here.pages.render("unreachable", None, message=on_page(error))
+        values = {"city": city, "zone": zone, "away": here.watch.away()}
+        return "message", here.pages.render(f"{name}-live", found, **values, **_LIVE[name](here))
+    except UrbanReidError:
+        return "away", _unreachable(here)
 
 
 @routes.get("/plan.png")

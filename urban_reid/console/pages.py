@@ -101,7 +101,7 @@ class Pages:
             curve_layout=curves,
             sent=sent,
             roles=[role.value for role in Role],
-            **values,
+            **({"away": ()} | values),
         )
 
     def static(self, name: str) -> bytes | None:

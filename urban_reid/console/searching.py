@@ -19,7 +19,7 @@ from pipeline.search.people import people_in
 from pipeline.search.request import check_may_search, request_search, upload_probe
 from pipeline.store import Store
 from reid_core.serving.core import ReIDCore
-from schemas.errors import InputError
+from schemas.errors import CoreUnavailable, InputError, StoreUnavailable
 from schemas.parameters import SearchParameters, SearchResult
 from schemas.settings import Settings
 from urban_reid.console.forms import checked
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 #: Hits that a page shows.
 _TOP = 24
+#: How long a part that is away is waited for with a search that was asked for, and how often it is tried, seconds.
+_BACK_WITHIN_S, _TRIED_EVERY_S = 30.0, 0.5
 #: Bytes of the pictures of people that wait to be chosen, of all visitors together, and how long they wait, seconds.
 _OFFERED, _OFFERED_S = 100_000_000, 600.0
 
@@ -106,8 +108,19 @@ class Searches:
         with visitor.store.begin() as connection:
             model = model_in_use(connection)
         request = request_search(visitor.store, model, parameters)
-        found = ask_process(visitor.store.settings, request)
-        return parameters, (found or answer(visitor.store, self._core(visitor.store), crops, request)).result
+        return parameters, self._answered(visitor, crops, request)
+
+    def _answered(self, visitor: Visitor, crops: CropStore, request: UUID) -> SearchResult:
+        """The answer to a written request. What is away for a moment is waited for: asking again would search twice."""
+        until = time.monotonic() + _BACK_WITHIN_S
+        while True:
+            try:
+                found = ask_process(visitor.store.settings, request)
+                return (found or answer(visitor.store, self._core(visitor.store), crops, request)).result
+            except (StoreUnavailable, CoreUnavailable):
+                if time.monotonic() > until:
+                    raise
+                time.sleep(_TRIED_EVERY_S)
 
     def people(self, picture: bytes, visitor: Visitor) -> list[bytes]:
         """The people in a picture, each as PNG, from the left; none where this home has no detector.

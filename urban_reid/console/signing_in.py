@@ -3,7 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Form
+from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from pipeline.governance.sessions import end_session, sign_in
@@ -12,17 +12,17 @@ from schemas.roles import Role
 from urban_reid.console.context import Console, Here, Sending
 from urban_reid.console.refusals import on_page
 from urban_reid.console.texts import _
-from urban_reid.console.visitors import COOKIE
+from urban_reid.console.visitors import cookie_name
 
 routes = APIRouter()
 
 
 @routes.get("/enter/{key}")
-def enter(here: Here, key: str) -> Response:
+def enter(request: Request, here: Here, key: str) -> Response:
     cookie = here.visitors.enter(key)
     if cookie is None:
         raise NotAllowed("this link was used, or is older than ten minutes; start the console again")
-    return _with_cookie(RedirectResponse("/", 303), cookie)
+    return _with_cookie(request, RedirectResponse("/", 303), cookie)
 
 
 @routes.get("/sign-in")
@@ -32,6 +32,7 @@ def sign_in_page(here: Here, to: str = "/", authorization: str = "") -> HTMLResp
 
 @routes.post("/sign-in")
 def sign_in_now(
+    request: Request,
     here: Here,
     name: Annotated[str, Form()],
     password: Annotated[str, Form()],
@@ -50,16 +51,18 @@ def sign_in_now(
         return _page(here, to, authorization, on_page(error), name)
     except ValueError:
         return _page(here, to, authorization, _("there is no role %(role)s", role=role[:40]), name)
-    return _with_cookie(RedirectResponse(_own_path(to), 303), token)
+    return _with_cookie(request, RedirectResponse(_own_path(to), 303), token)
 
 
 @routes.post("/sign-out")
-def sign_out(here: Here, found: Sending) -> Response:
+def sign_out(request: Request, here: Here, found: Sending) -> Response:
     here.visitors.leave(found.token)
     if not found.grant.is_open:
         end_session(found.store)
     answer = RedirectResponse("/sign-in", 303)
-    answer.delete_cookie(COOKIE)
+    answer.delete_cookie(
+        cookie_name(request.url), secure=request.url.scheme == "https", httponly=True, samesite="strict"
+    )
     return answer
 
 
@@ -69,8 +72,9 @@ def _page(here: Console, to: str, authorization: str, message: str = "", name: s
     return HTMLResponse(here.pages.render("sign-in", None, **values), 403 if message else 200)
 
 
-def _with_cookie(answer: Response, cookie: str) -> Response:
-    answer.set_cookie(COOKIE, cookie, httponly=True, samesite="strict")
+def _with_cookie(request: Request, answer: Response, cookie: str) -> Response:
+    is_tls = request.url.scheme == "https"
+    answer.set_cookie(cookie_name(request.url), cookie, httponly=True, samesite="strict", secure=is_tls)
     return answer
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from threading import Lock
 
 from pydantic import SecretStr
+from starlette.datastructures import URL
+from starlette.requests import Request
 
 from pipeline.governance.doors import Grant, grant_of, is_live
 from pipeline.store import Store
@@ -15,6 +17,21 @@ from pipeline.store import Store
 COOKIE = "urban_reid_session"
 #: How long the printed link works, seconds, if nobody has used it.
 LINK_S = 600.0
+
+
+def cookie_name(url: URL) -> str:
+    """What the cookie of the console at an address is called.
+
+    Browsers send the cookies of a host to each of its ports, so the name tells two consoles on one machine apart.
+    `__Host-`: browsers take it over TLS alone, and from this very host.
+    """
+    name = COOKIE if url.port is None else f"{COOKIE}_{url.port}"
+    return f"__Host-{name}" if url.scheme == "https" else name
+
+
+def cookie_of(request: Request) -> str:
+    """The cookie that came with a request; empty without one."""
+    return request.cookies.get(cookie_name(request.url), "")
 
 
 def new_link(url: str, key: bytes) -> str:

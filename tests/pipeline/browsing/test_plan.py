@@ -60,7 +60,7 @@ def test_a_picture_is_kept_with_its_ground_and_taken_away(settings: Settings) ->
     settings.home.mkdir(exist_ok=True)
     store_picture(settings, encoded.tobytes(), 5.0, 6.0, 200.0)
     assert read_extent(settings) == Extent(5.0, 6.0, 200.0, 100.0)
-    assert (settings.home / "plan.png").stat().st_mode & 0o077 == 0 and read_picture(settings) is not None
+    assert (settings.home / "plan" / "picture.png").stat().st_mode & 0o077 == 0 and read_picture(settings) is not None
     with pytest.raises(InputError, match="between 1 m and 1000 km"):
         store_picture(settings, encoded.tobytes(), 0.0, 0.0, 0.0)
     for left, bottom in ((math.nan, 0.0), (0.0, math.inf), (1e308, 0.0)):

@@ -2,14 +2,17 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
-from pipeline.cameras.rows import came_up, went_down
+from pipeline.cameras.rows import came_up, read_outages, went_down
 from pipeline.crops.crop_store import place_of_crop
+from pipeline.governance.audit import Action, audit
+from pipeline.governance.audit_chain import verify_city
 from pipeline.registry import insert_search_calibration
 from pipeline.search.calibrations import search_calibration
 from pipeline.search.descent import MOST_CROPS
@@ -19,6 +22,7 @@ from pipeline.search.result import read_evidence
 from pipeline.search.search import search
 from schemas.calibration import straight_line
 from schemas.errors import CityError, InputError, PictureError
+from schemas.feeds import Outage
 from schemas.levels import Level
 from schemas.parameters import SearchHit, SearchParameters, SearchResult
 from schemas.times import from_us, to_us
@@ -171,6 +175,19 @@ def test_another_levels_calibration_is_used_with_a_word_and_none_states_nothing(
     found = whole(town, unit="d1/s1/b1/c1", crop_key=some_crop(town, "d1/s1/b1/c1"))
     assert found.not_here is None and "search the building, street or district" in found.note
     assert {hit.probability for hit in found.hits} == {None}
+
+
+def test_others_may_write_to_the_audit_while_somebody_searches(resolved: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The chain of the audit has one row after another; a search saw the one before in its snapshot."""
+
+    def look(connection: Connection, *rest: Any, **options: Any) -> list[Outage]:
+        with resolved.store.begin() as other:
+            audit(other, "anna", Action.PEOPLE_SHOW, unit="d1", details={})
+        return read_outages(connection, *rest, **options)
+
+    monkeypatch.setattr("pipeline.search.search.read_outages", look)
+    assert run(resolved, crop_key=some_crop(resolved))
+    assert not verify_city(resolved.store).faults
 
 
 def test_implausible_children_are_not_opened(resolved: Town) -> None:

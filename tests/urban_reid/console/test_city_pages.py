@@ -20,6 +20,7 @@ from schemas.feeds import Feed, Health
 from tests.helpers.console import As, send
 from tests.helpers.town import Town
 from urban_reid.console.app import make_app
+from urban_reid.console.limits import Place
 from urban_reid.console.overview import changes
 from urban_reid.console.visitors import COOKIE, new_link
 from urban_reid.permissions import PAGES
@@ -126,15 +127,19 @@ def test_what_changes_is_sent_until_the_visit_ends(open_console: TestClient) -> 
     console = open_console.app.state.console  # type: ignore[attr-defined]
     cookie = open_console.cookies[COOKIE]
 
+    async def stays() -> bool:
+        return False
+
     async def first_and_last() -> tuple[str, list[str]]:
-        stream = changes(console, cookie, "overview")
+        stream = changes(console, cookie, "overview", Place("anna"), stays)
         first = await anext(stream)
         console.visitors.leave(cookie)
         return first, [one async for one in stream]
 
     first, rest = asyncio.run(first_and_last())
-    assert "people in 1 district" in json.loads(first.removeprefix("data: "))
-    assert rest == []
+    assert "people in 1 district" in json.loads(first.removeprefix("event: message\ndata: "))
+    (last,) = rest
+    assert last.startswith("event: over\n") and "Your visit has ended" in last
     assert open_console.get("/events/nothing").status_code in (200, 404)
 
 

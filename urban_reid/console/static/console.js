@@ -13,13 +13,46 @@ for (const field of document.querySelectorAll(".drop")) {
   });
 }
 // What changes by itself is sent by the server; without this file the pages show what was so when they were loaded.
+// What is shown stays when nothing comes any more, and a notice above it says since when that is so.
 for (const part of document.querySelectorAll("[data-events]")) {
-  const events = new EventSource(part.dataset.events);
-  events.addEventListener("message", (event) => {
-    // Nothing is taken away from under somebody who reads it by keyboard, or has opened something in it.
-    const busy = part.contains(document.activeElement) || part.querySelector("details[open]");
-    if (!busy) { part.innerHTML = JSON.parse(event.data); }
-  });
+  const notice = document.createElement("div");
+  part.before(notice);
+  let events, last = new Date(), over = false;
+  const say = (html) => {
+    if (notice.innerHTML !== html) { notice.innerHTML = html; }
+    part.classList.toggle("stale", html !== "");
+  };
+  const lost = () => {
+    if (notice.querySelector("time")) { return; }
+    const said = document.querySelector("#lost").content.cloneNode(true);
+    said.querySelector("time").textContent = last.toLocaleTimeString();
+    notice.replaceChildren(said);
+    part.classList.add("stale");
+  };
+  const heard = (use) => (event) => { last = new Date(); use(JSON.parse(event.data)); };
+  const open = () => {
+    events = new EventSource(part.dataset.events);
+    events.addEventListener("message", heard((html) => {
+      say("");
+      // Nothing is taken away from under somebody who reads it by keyboard, or has opened something in it.
+      const busy = part.contains(document.activeElement) || part.querySelector("details[open]");
+      if (!busy) { part.innerHTML = html; }
+    }));
+    events.addEventListener("alive", heard(() => say("")));
+    events.addEventListener("away", heard(say));
+    events.addEventListener("over", heard((html) => { over = true; events.close(); say(html); }));
+    events.addEventListener("error", lost);
+  };
+  open();
+  setInterval(() => {
+    const silent = new Date() - last > 45000;
+    if (silent) { lost(); }
+    // A browser gives up on an answer that is no stream, and does not notice a connection that is dead.
+    if (!over && (events.readyState === EventSource.CLOSED || silent)) { events.close(); open(); }
+  }, 5000);
+}
+for (const page of document.querySelectorAll("[data-reload]")) {
+  setTimeout(() => location.reload(), 1000 * page.dataset.reload);
 }
 setInterval(() => {
   for (const picture of document.querySelectorAll("img[data-again]")) {
