@@ -161,7 +161,7 @@ def make_app(store: Store, hosts: list[str]) -> FastAPI:
             "is_database": is_database,
             "since": app.state.console.watch.since("database" if is_database else "core"),
             "path": request.url.path + (f"?{request.url.query}" if request.url.query else ""),
-            "sent": [(name, value) for name, value in sent if isinstance(value, str)],
+            "fields": [(name, value) for name, value in sent if isinstance(value, str)],
             "has_file": any(not isinstance(value, str) and value.size for _name, value in sent),
         }
         visitor = None
