@@ -170,10 +170,11 @@ def _search(
     try:
         with store.signed_in(request) as connection:
             return write_result(connection, request, result, ranked, stored)
-    except NotAllowed:
+    except NotAllowed:  # also of rows that say something about what was erased
+        read_request(store, request)
         ids = [hit.identity_id for hit in ranked]
         with store.signed_in(request) as connection:
-            if len(connection.execute(_ROWS, {"ids": ids}).all()) == len(ids):
+            if len(rows_of(connection, ids)) == len(ids):
                 raise
         raise StoreConflict("somebody of a hit was erased meanwhile") from None
 
