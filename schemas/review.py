@@ -20,3 +20,7 @@ class Way(StrEnum):
     SECOND = "second"  # another reviewer's pair, without seeing that answer
     MERGE = "merge"  # two identities by hand
     SPLIT = "split"  # passages taken out of an identity by hand
+
+
+#: These are about groups: nobody looked at each of their pairs.
+BY_HAND = frozenset({Way.MERGE, Way.SPLIT})

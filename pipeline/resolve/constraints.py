@@ -2,7 +2,7 @@
 
 A passage is named by the key of its tracklet's first crop, which late crops and resolving again leave as it is. Of one
 pair the newest answer of each reviewer counts, and most of them decide; where as many say the one as the other, nothing
-holds.
+holds. What was done by hand, a merge or a split, is about groups: of one pair the newest counts, whoever did it.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ from sqlalchemy import Connection, text
 
 from pipeline.resolve.rows import Identity
 from schemas.levels import is_within
-from schemas.review import Said, Way
+from schemas.review import BY_HAND, Said, Way
 
 Pair = tuple[bytes, bytes]  # names of two passages, the lower one first
 
@@ -60,7 +60,7 @@ def read_opinions(connection: Connection, unit: str = "", before: datetime | Non
 
     before: as it was at that moment.
     """
-    return [
+    found = [
         Opinion(
             (bytes(row.left_crop), bytes(row.right_crop)),
             (bytes(row.left_key), bytes(row.right_key)),
@@ -73,6 +73,16 @@ def read_opinions(connection: Connection, unit: str = "", before: datetime | Non
         )
         for row in connection.execute(_OPINIONS, {"unit": unit, "before": before})
     ]
+    return that_count(found)
+
+
+def that_count(opinions: Sequence[Opinion]) -> list[Opinion]:
+    """Without what was done by hand to a pair that was parted or joined by hand again later."""
+    newest: dict[Pair, Opinion] = {}
+    for one in opinions:
+        if one.way in BY_HAND:
+            newest[one.pair] = max(one, newest.get(one.pair, one), key=lambda other: (other.at, other.answer))
+    return [one for one in opinions if one.way not in BY_HAND or newest[one.pair] is one]
 
 
 def votes(opinions: Iterable[Opinion]) -> dict[Pair, int]:

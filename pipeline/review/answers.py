@@ -4,10 +4,11 @@ An answer shapes identities from the next resolve on, and confirms nothing: lead
 (`pipeline.governance.leads`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import combinations, zip_longest
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -19,26 +20,21 @@ from pipeline.erasure.targets import current_identity
 from pipeline.governance.audit import Action, audit
 from pipeline.governance.deciding import actor_of, authorized_by, deciding
 from pipeline.governance.doors import check_authorized
-from pipeline.resolve.constraints import Opinion, read_opinions
-from pipeline.review.contradictions import Impossible, Passage, check_answers, why_impossible
+from pipeline.resolve.constraints import Opinion, read_opinions, that_count
+from pipeline.review.contradictions import Impossible, check_answers, why_impossible
+from pipeline.review.in_the_way import Hindrances, in_the_way
+from pipeline.review.passages import Passage, in_buildings, passage_of, passages_by_id, unit_above
 from pipeline.store import Store
 from schemas.errors import InputError
-from schemas.levels import parent_of
 from schemas.review import Said, Way
 from schemas.times import to_us
 
 #: Most pairs that one answer is about.
 MOST_PAIRS = 4_000
+#: Most passages that stand for one of two identities that are joined by hand.
+REPRESENTATIVES = 12
 
 _WHAT = "a review"
-# The first crop of a tracklet names it; the same that `passage_of` finds in the database.
-_PASSAGE = (
-    "SELECT i.id, i.key, i.unit, i.first_seen, i.last_seen, i.timed, (SELECT c.key FROM identity_member m "
-    "JOIN crop c ON c.id = m.crop_id WHERE m.identity_id = i.id ORDER BY c.captured_at, c.key LIMIT 1) AS crop "
-    "FROM identity_now i WHERE i.level = 'camera' AND {which} ORDER BY i.key LIMIT :most"
-)
-_BY_KEY = text(_PASSAGE.format(which="i.key >= :low AND i.key <= :high"))
-_BY_ID = text(_PASSAGE.format(which="i.id = ANY(:ids)"))
 _ANSWER = text(
     "SELECT a.id, a.at, a.said, a.way, (SELECT unit FROM review_pair p WHERE p.answer_id = a.id LIMIT 1) AS unit, "
     "EXISTS (SELECT FROM review_undo u WHERE u.answer_id = a.id) AS undone FROM review_answer a "
@@ -92,15 +88,20 @@ def plan_answer(store: Store, left: str, right: str, said: Said, way: Way = Way.
 
 
 def plan_merge(store: Store, one: str, other: str) -> Plan:
-    """That two identities are one: `same` of the two passages, one of each, that are nearest in time.
+    """That two identities are one: `same` of passages that stand for both, among each other.
 
-    one, other: persistent ids, or their first digits. Raises as `plan_answer`.
+    Of each identity they are one of each building's identity in it, REPRESENTATIVES at most, and the two that are
+    nearest in time; of those that times and places keep from another one, none. So both are kept together, each as the
+    whole that it was looked at as, whatever comes later. one, other: persistent ids, or their first digits. Raises as
+    `plan_answer`.
     """
     with _looking(store) as connection:
         rows = [current_identity(connection, name) for name in (one, other)]
-        sides = [passages_of(connection, row.tracklets) for row in rows]
+        by_id = [passages_by_id(connection, row.tracklets) for row in rows]
+        stand = [[group[0] for group in in_buildings(connection, list(its))][:REPRESENTATIVES] for its in by_id]
     if rows[0].persistent_id == rows[1].persistent_id:
         raise InputError("both are the same identity; name two")
+    sides = [list(its.values()) for its in by_id]
     if {p.name for p in sides[0]} & {p.name for p in sides[1]}:
         raise InputError("one of them holds passages of the other; name two identities of one level")
     geometry = _geometry(store, [rows[0].unit, rows[1].unit])
@@ -109,25 +110,34 @@ def plan_merge(store: Store, one: str, other: str) -> Plan:
         raise InputError(
             "they cannot be one person: no passage of the one goes with any of the other in time and place"
         )
-    return _planned(store, Plan([min(pairs, key=_gap)], Said.SAME, Way.MERGE))
+    chosen = [*min(pairs, key=_gap)]
+    every = by_id[0] | by_id[1]
+    for passage in (every[id_] for both in zip_longest(*stand) for id_ in both if id_ is not None):
+        if passage not in chosen and not any(why_impossible(passage, known, geometry) for known in chosen):
+            chosen.append(passage)
+    return _planned(store, Plan(list(combinations(chosen, 2)), Said.SAME, Way.MERGE))
 
 
 def plan_split(store: Store, identity: str, taken: Sequence[str]) -> Plan:
     """That passages are not of an identity: `different` of each of them and each that stays.
 
+    Where these are more than MOST_PAIRS, of each of them and those that stand for all that stay, as in `plan_merge`.
     identity: its persistent id, or its first digits. taken: keys of its tracklets, or their first digits. Raises as
     `plan_answer`.
     """
     with _looking(store) as connection:
         row = current_identity(connection, identity)
-        every = passages_of(connection, row.tracklets)
+        every = passages_by_id(connection, row.tracklets)
         out = {passage_of(connection, name).name for name in taken}
-    gone, stay = [p for p in every if p.name in out], [p for p in every if p.name not in out]
-    if len(gone) < len(out) or not gone or not stay:
-        raise InputError(
-            f"name some of the passages of identity {row.persistent_id}, and not all of them; it has {len(every)}"
-        )
-    pairs = [(a, b) for a in gone for b in stay]
+        gone, stay = ({id_: p for id_, p in every.items() if (p.name in out) is is_out} for is_out in (True, False))
+        if len(gone) < len(out) or not gone or not stay:
+            raise InputError(
+                f"name some of the passages of identity {row.persistent_id}, and not all of them; it has {len(every)}"
+            )
+        if len(gone) * len(stay) <= MOST_PAIRS:
+            pairs = [(a, b) for a in gone.values() for b in stay.values()]
+        else:
+            pairs = _apart(connection, gone, stay)
     if len(pairs) > MOST_PAIRS:
         raise InputError(f"that is about {len(pairs)} pairs of passages; take out fewer, {MOST_PAIRS} at most at once")
     return _planned(store, Plan(pairs, Said.DIFFERENT, Way.SPLIT))
@@ -195,7 +205,42 @@ def check_plan(store: Store, connection: Connection, plan: Plan, id_: UUID, who:
         raise InputError(
             "they cannot be one person: other answers join them with somebody whom your authorization does not show"
         ) from None
-    return [*known, *new]
+    return that_count([*known, *new])
+
+
+def hindrances(store: Store, answer_id: str) -> Hindrances:
+    """What stands in the way of an answer that says that passages are one person; nothing of another answer.
+
+    Raises as `find_answer`.
+    """
+    row = find_answer(store, answer_id)
+    if row.undone or Said(row.said) is not Said.SAME:
+        return Hindrances()
+    district = row.unit.partition("/")[0]
+    with store.begin() as connection:
+        opinions = read_opinions(connection, district)
+    pairs = {one.pair for one in opinions if one.answer == row.id}
+    return in_the_way(store, _geometry(store, [district]), pairs, opinions)
+
+
+def plan_follow(store: Store, answer_id: str, other: str | None = None) -> Plan:
+    """That whoever stands in the way of an answer is somebody else than those whom a lower level joined with them.
+
+    other: key of the one who is, in hex, or its first digits; without it all who certainly are. Raises InputError where
+    nobody stands in the way, or one of several joins is wrong and none is named; NotAllowed.
+    """
+    found = hindrances(store, answer_id).found
+    if other is None:
+        chosen = [one for one in found if one.is_certain]
+    else:
+        chosen = [one for one in found if one.other.key.hex().startswith(other.lower())]
+    if not chosen:
+        raise InputError(
+            "one of several joins stands in the way; name the passage that was joined wrongly"
+            if found and other is None
+            else "no such passage stands in the way of that answer"
+        )
+    return _planned(store, Plan([(one.held, one.other) for one in chosen], Said.DIFFERENT, Way.SPLIT))
 
 
 def undo(store: Store, answer_id: str, *, reviewer: str, reason: str) -> Answered:
@@ -229,35 +274,15 @@ def find_answer(store: Store, answer_id: str) -> Row[Any]:
     return rows[0]
 
 
-def passage_of(connection: Connection, name: str) -> Passage:
-    """A tracklet of now by its key in hex, or by eight or more of its first digits. Raises InputError."""
-    digits = name.lower()
-    try:
-        if not 8 <= len(digits) <= 64:
-            raise ValueError
-        low, high = bytes.fromhex(digits.ljust(64, "0")), bytes.fromhex(digits.ljust(64, "f"))
-    except ValueError:
-        raise InputError(f"{name[:80]!r}: give at least the first eight hex digits of a passage's key") from None
-    rows = connection.execute(_BY_KEY, {"low": low, "high": high, "most": 2}).all()
-    if len(rows) != 1 or rows[0].crop is None:
-        what = "more than one passage's key begins" if len(rows) > 1 else "no passage's key begins"
-        raise InputError(f"{what} with {name[:40]!r} now", do="`urban-reid review list` shows keys")
-    return _passage(rows[0])
-
-
-def passages_of(connection: Connection, tracklets: Sequence[int]) -> list[Passage]:
-    """Those of the tracklets of now that may be seen and have a crop, by key. tracklets: ids."""
-    return list(passages_by_id(connection, tracklets).values())
-
-
-def passages_by_id(connection: Connection, tracklets: Sequence[int]) -> dict[int, Passage]:
-    """The same by id."""
-    rows = connection.execute(_BY_ID, {"ids": list(tracklets), "most": len(tracklets)}).all()
-    return {row.id: _passage(row) for row in rows if row.crop is not None}
-
-
-def _passage(row: Row[Any]) -> Passage:
-    return Passage(bytes(row.crop), bytes(row.key), row.unit, row.first_seen, row.last_seen, row.timed)
+def _apart(
+    connection: Connection, gone: Mapping[int, Passage], stay: Mapping[int, Passage]
+) -> list[tuple[Passage, Passage]]:
+    """Pairs that keep many passages from many: of those that stand for each side, and all that a building joined."""
+    stand = [[group[0] for group in in_buildings(connection, list(side))] for side in (gone, stay)]
+    found = {(a, b) for a in stand[0] for b in stand[1]}
+    for group in in_buildings(connection, [*gone, *stay]):
+        found |= {(a, b) for a in group for b in group if a in gone and b in stay}
+    return [(gone[a], stay[b]) for a, b in sorted(found)]
 
 
 def _gap(pair: tuple[Passage, Passage]) -> tuple[int, bytes, bytes]:
@@ -293,12 +318,3 @@ def _opinion(id_: UUID, one: Passage, other: Passage, said: Said, way: Way, who:
     low, high = sorted((one, other), key=lambda passage: passage.name)
     unit = unit_above({one.camera, other.camera})
     return Opinion((low.name, high.name), (low.key, high.key), unit, id_, datetime.now(UTC), who, said, way)
-
-
-def unit_above(cameras: set[str]) -> str:
-    """The lowest unit above all these cameras; they are of one district."""
-    unit = parent_of(min(cameras))
-    while unit is not None and not all(camera.startswith(f"{unit}/") for camera in cameras):
-        unit = parent_of(unit)
-    assert unit is not None, "cameras of one district have it above them"
-    return unit

@@ -2,8 +2,6 @@
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from itertools import combinations
 from uuid import UUID
 
@@ -11,20 +9,9 @@ from sqlalchemy import Connection, text
 
 from pipeline.association.geometry import Geometry
 from pipeline.resolve.constraints import Opinion, Pair, tracklets_of, votes
+from pipeline.review.passages import Passage
 from schemas.errors import InputError
 from schemas.times import to_us
-
-
-@dataclass(frozen=True)
-class Passage:
-    """A tracklet as it is now. `name`: the key of its first crop."""
-
-    name: bytes
-    key: bytes
-    camera: str
-    first_seen: datetime
-    last_seen: datetime
-    timed: bool
 
 
 class Impossible(InputError):

@@ -14,8 +14,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, text
 
 from pipeline.resolve.constraints import Opinion, Pair, read_opinions, votes
-from pipeline.review.answers import passage_of, passages_by_id, unit_above
-from pipeline.review.contradictions import Passage
+from pipeline.review.passages import Passage, passage_of, passages_by_id, unit_above
 from schemas.review import Way
 
 #: Rows that are read at once; some are left out afterwards.

@@ -12,7 +12,8 @@ from pipeline.browsing.journey import Journey, read_journey, unit_of
 from pipeline.browsing.people import Place, read_people
 from pipeline.governance.audit import Action
 from pipeline.governance.doors import check_authorized
-from pipeline.review.answers import Plan, give, passages_by_id, plan_merge, plan_split
+from pipeline.review.answers import Plan, give, plan_merge, plan_split
+from pipeline.review.passages import passages_by_id
 from schemas.errors import InputError
 from schemas.parameters import ApprovalParameters
 from urban_reid.console.context import Asking, Console, Here, Sending, gets

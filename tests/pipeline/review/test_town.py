@@ -9,9 +9,10 @@ from sqlalchemy import text
 from pipeline.association.geometry import unit_geometry
 from pipeline.city.decision_digest import decision_digest
 from pipeline.city.units import read_city
-from pipeline.review.answers import answer, passages_of, undo
+from pipeline.review.answers import answer, undo
 from pipeline.review.changes import read_changes
 from pipeline.review.contradictions import why_impossible
+from pipeline.review.passages import passages_of
 from pipeline.review.queue import read_queue
 from schemas.review import Said, Way
 from tests.helpers.town import Town
