@@ -43,7 +43,7 @@ DOORS: dict[str, Door] = {
     **dict.fromkeys((f"db {name}" for name in ("upgrade", "status", "stop", "reset-passwords", "url")), _A),
     **dict.fromkeys(("db backup", "db verify", "db restore"), _A),
     **dict.fromkeys(("search", "report", "identities confirm", "subject"), _P),
-    **dict.fromkeys((f"review {name}" for name in ("list", "answer", "merge", "split")), _P),
+    **dict.fromkeys((f"review {name}" for name in ("list", "answer", "merge", "split", "follow")), _P),
     **dict.fromkeys((f"review {name}" for name in ("undo", "changed", "agreement")), _P),
     **dict.fromkeys(("retention show", "retention run"), _A),
     **dict.fromkeys(("retention set", "erase"), Door.ADMINISTRATOR),

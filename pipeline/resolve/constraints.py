@@ -19,13 +19,16 @@ from schemas.review import BY_HAND, Said, Way
 
 Pair = tuple[bytes, bytes]  # names of two passages, the lower one first
 
-_OPINIONS = text(
+_OPINIONS = (
     "SELECT DISTINCT ON (p.left_crop, p.right_crop, a.reviewer) p.left_crop, p.right_crop, p.left_key, p.right_key, "
     "p.unit, a.id, a.at, a.reviewer, a.said, a.way FROM review_pair p JOIN review_answer a ON a.id = p.answer_id "
     "WHERE (:unit = '' OR p.unit = :unit OR starts_with(p.unit, :unit || '/')) "
     "AND (CAST(:before AS timestamptz) IS NULL OR a.at < :before) AND NOT EXISTS (SELECT FROM review_undo u "
-    "  WHERE u.answer_id = a.id AND (CAST(:before AS timestamptz) IS NULL OR u.at < :before)) "
+    "  WHERE u.answer_id = a.id AND (CAST(:before AS timestamptz) IS NULL OR u.at < :before)) {} "
     "ORDER BY p.left_crop, p.right_crop, a.reviewer, a.at DESC, a.id"
+)
+_ALL, _AMONG = (
+    text(_OPINIONS.format(which)) for which in ("", "AND p.left_crop = ANY(:names) AND p.right_crop = ANY(:names)")
 )
 # Every version of the tracklets; that of the key where its crops have gone by age.
 _TRACKLETS = text(
@@ -55,11 +58,14 @@ class Opinion:
         return {Said.SAME: 1, Said.DIFFERENT: -1, Said.UNSURE: 0}[self.said]
 
 
-def read_opinions(connection: Connection, unit: str = "", before: datetime | None = None) -> list[Opinion]:
+def read_opinions(
+    connection: Connection, unit: str = "", before: datetime | None = None, among: Collection[bytes] | None = None
+) -> list[Opinion]:
     """Of the pairs within a unit ('': the city) and of each reviewer the newest answer that is not undone.
 
-    before: as it was at that moment.
+    before: as it was at that moment. among: of pairs of these passages, by name.
     """
+    asked = {"unit": unit, "before": before} | ({} if among is None else {"names": sorted(among)})
     found = [
         Opinion(
             (bytes(row.left_crop), bytes(row.right_crop)),
@@ -71,7 +77,7 @@ def read_opinions(connection: Connection, unit: str = "", before: datetime | Non
             Said(row.said),
             Way(row.way),
         )
-        for row in connection.execute(_OPINIONS, {"unit": unit, "before": before})
+        for row in connection.execute(_ALL if among is None else _AMONG, asked)
     ]
     return that_count(found)
 

@@ -7,8 +7,9 @@ from itertools import combinations
 
 from sqlalchemy import Connection
 
-from pipeline.resolve.constraints import read_opinions
-from schemas.review import Said
+from pipeline.resolve.constraints import Opinion, Pair, read_opinions
+from pipeline.review.queue import tracklet_of
+from schemas.review import BY_HAND, Said
 
 
 @dataclass(frozen=True)
@@ -23,18 +24,45 @@ class Agreement:
 
 
 def agreements(connection: Connection, unit: str = "") -> list[Agreement]:
-    """Of each two reviewers with a common pair within a unit ('': the city), by name; newest answers count."""
-    said: defaultdict[object, dict[str, Said]] = defaultdict(dict)
-    for one in read_opinions(connection, unit):
-        said[one.pair][one.reviewer] = one.said
+    """Of each two reviewers with a common pair within a unit ('': the city), by name; newest answers count.
+
+    What was done by hand is about groups, and no answer about a pair.
+    """
     both: defaultdict[tuple[str, str], list[tuple[Said, Said]]] = defaultdict(list)
-    for answers in said.values():
-        for first, second in combinations(sorted(answers), 2):
-            both[first, second].append((answers[first], answers[second]))
+    for answers in _by_pair(connection, unit):
+        for first, second in combinations(answers, 2):
+            both[first.reviewer, second.reviewer].append((first.said, second.said))
     return [
         Agreement(*names, len(pairs), sum(a is b for a, b in pairs), kappa(pairs))
         for names, pairs in sorted(both.items())
     ]
+
+
+@dataclass(frozen=True)
+class Dispute:
+    """A pair of which reviewers say another thing."""
+
+    said: tuple[Opinion, ...]  # by reviewer
+    tracklets: tuple[int, ...]  # of both, as far as they are there now and may be seen
+
+
+def disputes(connection: Connection, unit: str = "", most: int = 20) -> list[Dispute]:
+    """The pairs within a unit of which two reviewers say another thing, the newest first."""
+    found = [answers for answers in _by_pair(connection, unit) if len({one.said for one in answers}) > 1]
+    found.sort(key=lambda answers: max((one.at, one.answer) for one in answers), reverse=True)
+    return [
+        Dispute(answers, tuple(t for key in answers[0].keys if (t := tracklet_of(connection, key)) is not None))
+        for answers in found[:most]
+    ]
+
+
+def _by_pair(connection: Connection, unit: str) -> list[tuple[Opinion, ...]]:
+    """The answers about each pair, by reviewer."""
+    found: defaultdict[Pair, list[Opinion]] = defaultdict(list)
+    for one in read_opinions(connection, unit):
+        if one.way not in BY_HAND:
+            found[one.pair].append(one)
+    return [tuple(sorted(answers, key=lambda one: one.reviewer)) for answers in found.values()]
 
 
 def kappa(pairs: Sequence[tuple[Said, Said]]) -> float | None:

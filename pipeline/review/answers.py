@@ -223,6 +223,19 @@ def hindrances(store: Store, answer_id: str) -> Hindrances:
     return in_the_way(store, _geometry(store, [district]), pairs, opinions)
 
 
+def would_hinder(store: Store, plan: Plan, *, reviewer: str) -> Hindrances:
+    """What would stand in the way of a plan that says that passages are one person. Raises as `give`."""
+    if plan.said is not Said.SAME:
+        return Hindrances()
+    with store.signed_in() as connection:
+        who = actor_of(store, connection, reviewer)
+    id_ = uuid4()
+    with store.begin() as everything:
+        opinions = check_plan(store, everything, plan, id_, who)
+    pairs = {one.pair for one in opinions if one.answer == id_}
+    return in_the_way(store, _geometry(store, [plan.unit]), pairs, opinions)
+
+
 def plan_follow(store: Store, answer_id: str, other: str | None = None) -> Plan:
     """That whoever stands in the way of an answer is somebody else than those whom a lower level joined with them.
 

@@ -1,76 +1,103 @@
 """What waits for a reviewer, most valuable first: match decisions left to a person, and hits of searches.
 
 Of a pair counts how unsure the program is, and how many pictures an answer would move: 1 at even odds and 0 where it is
-sure, times the logarithm of the pictures of the smaller side. Of equal ones the older comes first. No probability is
-shown: it would tell the reviewer what to say.
+sure, times the logarithm of the pictures of the smaller side (`worth_of` in the database). Of equal ones the older
+comes first. No probability is shown: it would tell the reviewer what to say.
 """
 
-from collections.abc import Iterator, Sequence
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 from sqlalchemy import Connection, Row, text
 
-from pipeline.resolve.constraints import Opinion, Pair, read_opinions, votes
-from pipeline.review.passages import Passage, passage_of, passages_by_id, unit_above
+from pipeline.resolve.constraints import read_opinions, votes
+from pipeline.review.passages import NEWEST, Passage, passage_of, passages_by_id, unit_above
+from schemas.errors import InputError
 from schemas.review import Way
+from schemas.times import to_us
 
-#: Rows that are read at once; some are left out afterwards.
-_AT_ONCE = 60
+#: Rows that are read at once beyond those asked for; some are left out afterwards.
+_SPARE = 12
 
-_WITHIN = "({unit} = :unit OR starts_with({unit}, :unit || '/'))"
-# A side's row is the newest version with its key; of a group that was joined on in the same window there is none.
-_DECISIONS = (
-    "SELECT 'decision' AS way, 'd' || lpad(d.id::text, 19, '0') AS ref, r.unit, r.window_start AS at, d.probability, "
-    "a.tracklets AS one, b.tracklets AS other, least(a.crops, b.crops) AS crops "
-    "FROM run r JOIN match_decision d ON d.run_id = r.id AND d.verdict = 'review' "
-    "CROSS JOIN LATERAL (SELECT i.tracklets, i.crops FROM identity i WHERE i.key = d.left_key AND NOT i.retired "
+# `which`: the side of a place on which rows lie; `order`: away from it. Decisions are kept in this order.
+_ROWS = (
+    "SELECT * FROM ("
+    "(SELECT 'decision' AS way, 'd' || lpad(o.decision_id::text, 19, '0') AS ref, o.unit, o.window_start AS at, "
+    " o.worth AS value, o.decision_id, NULL::bigint AS tracklet, NULL::bigint AS identity FROM review_open o "
+    " WHERE (o.unit = :unit OR starts_with(o.unit, :unit || '/')) "
+    " AND (CAST(:ref AS text) IS NULL OR (-o.worth, o.window_start) {or_equal} (-CAST(:value AS numeric), :at) "
+    "  AND (-o.worth, o.window_start, 'd' || lpad(o.decision_id::text, 19, '0')) {which} "
+    "  (-CAST(:value AS numeric), :at, :ref)) "
+    " ORDER BY -o.worth {order}, o.window_start {order}, o.decision_id {order} LIMIT :most) "
+    "UNION ALL SELECT * FROM (SELECT 'hit', 'h' || q.id::text || lpad(h.rank::text, 4, '0') AS ref, q.unit, "
+    "  q.requested_at, worth_of(h.probability, least(t.crops, i.crops)) AS value, NULL::bigint, t.id, i.id "
+    "  FROM search_request q JOIN search_hit h ON h.request_id = q.id JOIN identity i ON i.id = h.identity_id "
+    "  JOIN identity_member m ON m.crop_id = q.crop_id JOIN identity t ON t.id = m.identity_id "
+    "  AND t.level = 'camera' JOIN run r ON r.id = t.run_id AND r.superseded_at IS NULL "
+    "  WHERE t.id <> ALL(i.tracklets) AND (q.unit = :unit OR starts_with(q.unit, :unit || '/'))) AS hits "
+    " WHERE CAST(:ref AS text) IS NULL OR (-value, requested_at, ref) {which} (-CAST(:value AS numeric), :at, :ref)) "
+    "AS waiting ORDER BY -value {order}, at {order}, ref {order} LIMIT :most"
+)
+_AFTER = text(_ROWS.format(which=">", or_equal=">=", order="ASC"))
+_BEFORE = text(_ROWS.format(which="<", or_equal="<=", order="DESC"))
+# A side's row is the newest version with its key.
+_SIDES = text(
+    "SELECT d.id, a.tracklets AS one, b.tracklets AS other FROM match_decision d "
+    "CROSS JOIN LATERAL (SELECT i.tracklets FROM identity i WHERE i.key = d.left_key AND NOT i.retired "
     "  ORDER BY i.id DESC LIMIT 1) AS a "
-    "CROSS JOIN LATERAL (SELECT i.tracklets, i.crops FROM identity i WHERE i.key = d.right_key AND NOT i.retired "
-    "  ORDER BY i.id DESC LIMIT 1) AS b "
-    f"WHERE r.superseded_at IS NULL AND {_WITHIN.format(unit='r.unit')}"
+    "CROSS JOIN LATERAL (SELECT i.tracklets FROM identity i WHERE i.key = d.right_key AND NOT i.retired "
+    "  ORDER BY i.id DESC LIMIT 1) AS b WHERE d.id = ANY(:decisions)"
 )
-_HITS = (
-    "SELECT 'hit', 'h' || q.id::text || lpad(h.rank::text, 4, '0'), q.unit, q.requested_at, h.probability, "
-    "ARRAY[t.id], i.tracklets, least(t.crops, i.crops) FROM search_request q "
-    "JOIN search_hit h ON h.request_id = q.id JOIN identity i ON i.id = h.identity_id "
-    "JOIN identity_member m ON m.crop_id = q.crop_id "
-    "JOIN identity t ON t.id = m.identity_id AND t.level = 'camera' "
-    "JOIN run r ON r.id = t.run_id AND r.superseded_at IS NULL "
-    f"WHERE t.id <> ALL(i.tracklets) AND {_WITHIN.format(unit='q.unit')}"
-)
-_QUEUE = text(
-    "SELECT * FROM (SELECT *, round(CAST((1 - abs(2 * coalesce(probability, 0.5) - 1)) * log(2.0, 1 + crops) "
-    f"AS numeric), 3) AS value FROM ({_DECISIONS} UNION ALL {_HITS}) AS waiting) AS valued "
-    "WHERE CAST(:ref AS text) IS NULL OR (-value, at, ref) > (-CAST(:value AS numeric), :at, :ref) "
-    "ORDER BY value DESC, at, ref LIMIT :most"
-)
-# Of two sides the passages that are nearest in time, which the decision's evidence is about.
-_NEAREST = text(
-    "SELECT a.id AS one, b.id AS other FROM identity a, identity b WHERE a.id = ANY(:one) AND b.id = ANY(:other) "
-    "ORDER BY greatest(a.first_seen, b.first_seen) - least(a.last_seen, b.last_seen), a.key, b.key LIMIT 1"
-)
+_TRACKLETS_OF = text("SELECT id, tracklets FROM identity WHERE id = ANY(:ids)")
+_TIMES = text("SELECT id, key, first_seen, last_seen FROM identity WHERE id = ANY(:ids) ORDER BY key")
 # From a tracklet up to the district's identity of now.
 _PERSONS = text(
     "WITH RECURSIVE up (tracklet, id) AS (SELECT t, t FROM unnest(CAST(:tracklets AS bigint[])) AS t "
     "  UNION SELECT u.tracklet, m.identity_id FROM up u JOIN identity_member m ON m.child_id = u.id) "
     "SELECT DISTINCT u.tracklet, i.persistent_id, i.crops FROM up u JOIN identity i ON i.id = u.id "
-    "JOIN run r ON r.id = i.run_id AND r.superseded_at IS NULL WHERE i.unit = split_part(i.unit, '/', 1) "
-    "AND NOT i.retired AND NOT EXISTS (SELECT FROM identity n JOIN run s ON s.id = n.run_id "
-    "  WHERE n.unit = i.unit AND n.persistent_id = i.persistent_id AND n.window_start > i.window_start "
-    "  AND s.superseded_at IS NULL) ORDER BY 1"
+    f"JOIN run r ON r.id = i.run_id AND r.superseded_at IS NULL WHERE i.level = 'district' AND {NEWEST} ORDER BY 1"
+)
+# Pairs that one reviewer alone has answered, the newest first, by that answer; not what was done by hand.
+_ANSWERED_ONCE = text(
+    "SELECT a.id, a.at, p.unit, p.left_key, p.right_key FROM review_answer a JOIN review_pair p ON p.answer_id = a.id "
+    "WHERE a.reviewer <> :reviewer AND a.way NOT IN ('merge', 'split') "
+    "AND (p.unit = :unit OR starts_with(p.unit, :unit || '/')) "
+    "AND NOT EXISTS (SELECT FROM review_undo u WHERE u.answer_id = a.id) "
+    "AND NOT EXISTS (SELECT FROM review_pair o JOIN review_answer b ON b.id = o.answer_id "
+    "  WHERE o.left_crop = p.left_crop AND o.right_crop = p.right_crop AND (b.reviewer <> a.reviewer OR b.at > a.at) "
+    "  AND NOT EXISTS (SELECT FROM review_undo u WHERE u.answer_id = b.id)) "
+    "ORDER BY a.at DESC, a.id LIMIT :most"
 )
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a page begins: after the item with these."""
+    """A place in the queue: that of the item with these."""
 
-    value: float
+    value: str  # what an answer is worth, as a decimal number
     at: datetime
     ref: str
+
+    def __str__(self) -> str:
+        """For an address; it does not show what an answer is worth."""
+        told = f"{self.value}~{self.at.isoformat()}~{self.ref}"
+        return urlsafe_b64encode(told.encode()).decode().rstrip("=")
+
+    @classmethod
+    def parse(cls, told: str) -> "Place":
+        """The place that was written as this. Raises InputError."""
+        try:
+            whole = told + "=" * (-len(told) % 4)
+            value, at, ref = urlsafe_b64decode(whole).decode().split("~")
+            float(value)
+            return cls(value, datetime.fromisoformat(at), ref)
+        except ValueError:
+            raise InputError(f"{told[:80]!r} is no place in the queue; load the page again") from None
 
 
 @dataclass(frozen=True)
@@ -94,51 +121,53 @@ class Item:
     value: float
     left: Side
     right: Side
+    place: Place
 
 
 @dataclass(frozen=True)
 class Queue:
     items: Sequence[Item]
-    next: Place | None  # None: there are no more
+    next: Place | None  # of the last item; None: there are no more
 
 
-def read_queue(connection: Connection, unit: str, reviewer: str, after: Place | None = None, most: int = 20) -> Queue:
+def read_queue(
+    connection: Connection,
+    unit: str,
+    reviewer: str,
+    after: Place | None = None,
+    most: int = 20,
+    *,
+    back: bool = False,
+) -> Queue:
     """A page of what waits in a unit and below it, as far as it may be seen (`Store.signed_in`).
 
     Left out is what is answered, by anybody where that binds and by the reviewer in any case, and passages that are of
-    one district's identity by now.
+    one district's identity by now. back: what comes before the place `after`, the nearest first.
     """
-    opinions = read_opinions(connection, unit.partition("/")[0])
-    held = {pair for pair, vote in votes(opinions).items() if vote}
-    done = held | {one.pair for one in opinions if one.reviewer == reviewer}
     items: list[Item] = []
+    at_once = most + _SPARE
     while True:
         place = {"value": after and after.value, "at": after and after.at, "ref": after and after.ref}
-        rows = connection.execute(_QUEUE, {"unit": unit, "most": _AT_ONCE, **place}).all()
-        for item in _items(connection, rows, done):
+        rows = connection.execute(_BEFORE if back else _AFTER, {"unit": unit, "most": at_once, **place}).all()
+        for item in _items(connection, rows, unit, reviewer, items):
             if len(items) == most:
-                last = items[-1]
-                return Queue(items, Place(last.value, last.at, last.ref))
+                return Queue(items, items[-1].place)
             items.append(item)
-        if len(rows) < _AT_ONCE:
+        if len(rows) < at_once:
             return Queue(items, None)
-        after = Place(float(rows[-1].value), rows[-1].at, rows[-1].ref)
+        after = Place(str(rows[-1].value), rows[-1].at, rows[-1].ref)
 
 
 def second_looks(connection: Connection, unit: str, reviewer: str, most: int = 20) -> Queue:
     """Pairs that one other reviewer has answered and this one has not, the newest first: to see how far they agree."""
-    by_pair: dict[Pair, list[Opinion]] = {}
-    for one in read_opinions(connection, unit):
-        by_pair.setdefault(one.pair, []).append(one)
-    asked = [its[0] for its in by_pair.values() if len(its) == 1 and its[0].reviewer != reviewer]
-    asked = [one for one in asked if one.way is not Way.SPLIT]  # whose pairs nobody looked at one by one
-    items = []
-    for one in sorted(asked, key=lambda one: (one.at, one.pair), reverse=True)[:most]:
-        sides = [tracklet_of(connection, key) for key in one.keys]
+    asked = {"unit": unit, "reviewer": reviewer, "most": most + _SPARE}
+    found = []
+    for row in connection.execute(_ANSWERED_ONCE, asked).all():
+        sides = [tracklet_of(connection, bytes(key)) for key in (row.left_key, row.right_key)]
         if None not in sides:
-            row = _Waiting(Way.SECOND, one.answer.hex, one.unit, one.at, 0.0, *(side for side in sides if side))
-            items += _shown(connection, [row])
-    return Queue(items, None)
+            one, other = (side for side in sides if side)
+            found.append(_Waiting(Way.SECOND, row.unit, Place("0", row.at, row.id.hex), one, other))
+    return Queue(_shown(connection, found)[:most], None)
 
 
 def item_of(connection: Connection, left: str, right: str) -> Item:
@@ -147,7 +176,7 @@ def item_of(connection: Connection, left: str, right: str) -> Item:
     ids = [tracklet_of(connection, side.key) for side in (one, other)]
     unit = unit_above({one.camera, other.camera})
     when = max(one.last_seen, other.last_seen)
-    (item,) = _shown(connection, [_Waiting(Way.PAIR, "", unit, when, 0.0, ids[0] or 0, ids[1] or 0)])
+    (item,) = _shown(connection, [_Waiting(Way.PAIR, unit, Place("0", when, ""), ids[0] or 0, ids[1] or 0)])
     return item
 
 
@@ -163,30 +192,61 @@ def tracklet_of(connection: Connection, key: bytes) -> int | None:
 @dataclass(frozen=True)
 class _Waiting:
     way: Way
-    ref: str
     unit: str
-    at: datetime
-    value: float
+    place: Place
     one: int  # tracklets
     other: int
 
 
-def _items(connection: Connection, rows: Sequence[Row[Any]], done: set[Pair]) -> Iterator[Item]:
+def _items(
+    connection: Connection, rows: Sequence[Row[Any]], unit: str, reviewer: str, before: Sequence[Item]
+) -> list[Item]:
     """Of each row the two passages to look at; not those that are done, nor the same two twice."""
-    told = set(done)
+    shown = _shown(connection, _waiting(connection, rows))
+    names = [_names(item) for item in shown]
+    opinions = read_opinions(connection, unit.partition("/")[0], among={name for pair in names for name in pair})
+    told = {pair for pair, vote in votes(opinions).items() if vote}
+    told |= {one.pair for one in opinions if one.reviewer == reviewer} | {_names(item) for item in before}
+    found = []
+    for item, pair in zip(shown, names, strict=True):
+        if pair not in told and (item.left.person is None or item.left.person != item.right.person):
+            told.add(pair)
+            found.append(item)
+    return found
+
+
+def _names(item: Item) -> tuple[bytes, bytes]:
+    one, other = item.left.passage.name, item.right.passage.name
+    return min(one, other), max(one, other)
+
+
+def _waiting(connection: Connection, rows: Sequence[Row[Any]]) -> list[_Waiting]:
+    """Of each row the passages of both sides that are nearest in time, which the decision's evidence is about."""
+    asked = {"decisions": [row.decision_id for row in rows if row.decision_id is not None]}
+    sides = {row.id: (row.one, row.other) for row in connection.execute(_SIDES, asked)}
+    ids = [row.identity for row in rows if row.identity is not None]
+    held = {row.id: row.tracklets for row in connection.execute(_TRACKLETS_OF, {"ids": ids})} if ids else {}
+    pairs = {
+        row.ref: sides.get(row.decision_id) if row.identity is None else ([row.tracklet], held.get(row.identity, []))
+        for row in rows
+    }
+    every = sorted({t for pair in pairs.values() if pair for side in pair for t in side})
+    times = connection.execute(_TIMES, {"ids": every}).all()
+    place = {row.id: number for number, row in enumerate(times)}
+    first, last = (np.array([to_us(moment) for moment in column], np.int64) for column in _columns(times))
     found = []
     for row in rows:
-        pair = connection.execute(_NEAREST, {"one": row.one, "other": row.other}).one_or_none()
-        if pair is not None:
-            found.append(_Waiting(Way(row.way), row.ref, row.unit, row.at, float(row.value), pair.one, pair.other))
-    for item in _shown(connection, found):
-        names = (
-            min(item.left.passage.name, item.right.passage.name),
-            max(item.left.passage.name, item.right.passage.name),
-        )
-        if names not in told and (item.left.person is None or item.left.person != item.right.person):
-            told.add(names)
-            yield item
+        one, other = (sorted(place[t] for t in side if t in place) for side in pairs[row.ref] or ([], []))
+        if one and other:
+            gaps = np.maximum.outer(first[one], first[other]) - np.minimum.outer(last[one], last[other])
+            a, b = np.unravel_index(int(gaps.argmin()), gaps.shape)  # of equal ones the first by key
+            at = Place(str(row.value), row.at, row.ref)
+            found.append(_Waiting(Way(row.way), row.unit, at, times[one[a]].id, times[other[b]].id))
+    return found
+
+
+def _columns(times: Sequence[Row[Any]]) -> tuple[list[datetime], list[datetime]]:
+    return [row.first_seen for row in times], [row.last_seen for row in times]
 
 
 def _shown(connection: Connection, rows: Sequence[_Waiting]) -> list[Item]:
@@ -199,7 +259,16 @@ def _shown(connection: Connection, rows: Sequence[_Waiting]) -> list[Item]:
         return Side(id_, passages[id_], person.persistent_id if person else None, person.crops if person else 0)
 
     return [
-        Item(row.way, row.ref, row.unit, row.at, row.value, side(row.one), side(row.other))
+        Item(
+            row.way,
+            row.place.ref,
+            row.unit,
+            row.place.at,
+            float(row.place.value),
+            side(row.one),
+            side(row.other),
+            row.place,
+        )
         for row in rows
         if row.one in passages and row.other in passages
     ]

@@ -12,8 +12,11 @@ from urban_reid.arguments import AsJson, Operator, Reason, checked
 from urban_reid.output import Table, out, print_json, shown
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from pipeline.review.answers import Plan
     from pipeline.review.changes import Change
+    from pipeline.review.in_the_way import Hindrances
     from pipeline.review.queue import Item, Side
     from pipeline.store import Store
 
@@ -159,7 +162,7 @@ def merge(
     trial: Trial = False,
     as_json: AsJson = False,
 ) -> None:
-    """Join two identities by hand: says `same` of one passage of each, those nearest in time."""
+    """Join two identities by hand: says `same` of passages that stand for both, among each other."""
     from pipeline.review.answers import plan_merge
 
     _say(lambda store: plan_merge(store, one, other), operator, reason, trial, as_json)
@@ -178,6 +181,27 @@ def split(
     from pipeline.review.answers import plan_split
 
     _say(lambda store: plan_split(store, identity, passages), operator, reason, trial, as_json)
+
+
+@app.command(epilog='Example: urban-reid review follow 1c9e02b7 --reason "another coat"')
+def follow(
+    answer_id: Annotated[str, typer.Argument(metavar="ANSWER", help="The answer's id, or its first digits.")],
+    reason: Reason,
+    passage: Annotated[
+        str | None, typer.Argument(metavar="PASSAGE", help="The one that was joined wrongly, where one of several was.")
+    ] = None,
+    operator: Operator = None,
+    trial: Trial = False,
+    as_json: AsJson = False,
+) -> None:
+    """Part whoever stands in the way of an answer: says `different` of them and those whom they were joined with.
+
+    They were joined below the place where the answer's passages meet, and times and places keep them from its other
+    side. `review answer` and `review changed` name them.
+    """
+    from pipeline.review.answers import plan_follow
+
+    _say(lambda store: plan_follow(store, answer_id, passage), operator, reason, trial, as_json)
 
 
 @app.command(epilog='Example: urban-reid review undo 1c9e02b7 --reason "the other bag"')
@@ -205,14 +229,16 @@ def changed(
     as_json: AsJson = False,
 ) -> None:
     """Show who was joined, parted or moved in the district since an answer was given: before, and now."""
-    from pipeline.review.answers import find_answer
+    from pipeline.review.answers import find_answer, hindrances
     from pipeline.review.changes import read_changes
 
     with _store() as store:
         found = find_answer(store, answer_id)
+        held = hindrances(store, answer_id)
         with store.signed_in() as connection:
             changes = read_changes(connection, found.unit.partition("/")[0], found.at)
-    _print_changes(changes, "nobody has been joined or parted since", as_json)
+    _print_changes(changes, held, "nobody has been joined or parted since", as_json)
+    _print_follow(held, found.id, as_json)
 
 
 @app.command(epilog="Example: urban-reid review agreement --unit d1")
@@ -239,7 +265,7 @@ def agreement(unit: Unit, as_json: AsJson = False) -> None:
 
 def _say(plan: "Callable[[Store], Plan]", operator: str | None, reason: str, trial: bool, as_json: bool) -> None:
     from pipeline.registry import model_in_use
-    from pipeline.review.answers import give
+    from pipeline.review.answers import give, hindrances, would_hinder
 
     approval = checked(ApprovalParameters, operator=operator or settings().operator, reason=reason)
     with _store() as store:
@@ -252,13 +278,18 @@ def _say(plan: "Callable[[Store], Plan]", operator: str | None, reason: str, tri
                 model = model_in_use(connection)
             core = open_core(settings(), model.directory(settings()))
             changes = rehearse(store, core, model, planned, reviewer=approval.operator)
-            _print_changes(changes, "nobody would be joined or parted by it", as_json)
+            held = would_hinder(store, planned, reviewer=approval.operator)
+            _print_changes(changes, held, "nobody would be joined or parted by it", as_json)
             return
         done = give(store, planned, reviewer=approval.operator, reason=approval.reason)
+        held = hindrances(store, str(done.id))
     if as_json:
-        print_json({"answer": str(done.id), "said": done.said.value, "unit": done.unit, "pairs": done.pairs})
+        said = {"answer": str(done.id), "said": done.said.value, "unit": done.unit, "pairs": done.pairs}
+        print_json(said | {"in_the_way": _in_the_way(held)})
     else:
         out().print(f"answer {str(done.id)[:8]}: {done.said.value}; {_effect(done.unit)}")
+        _print_held(held)
+        _print_follow(held, done.id, as_json)
 
 
 def _effect(unit: str) -> str:
@@ -266,7 +297,35 @@ def _effect(unit: str) -> str:
     return f"`urban-reid resolve --unit {shown(district)}` follows it, and `urban-reid up` by itself"
 
 
-def _print_changes(changes: "list[Change]", nothing: str, as_json: bool) -> None:
+def _in_the_way(held: "Hindrances") -> list[dict[str, Any]]:
+    return [
+        {
+            "passage": one.other.key.hex(),
+            "joined_with": one.held.key.hex(),
+            "unit": one.unit,
+            "why": one.why,
+            "is_certain": one.is_certain,
+        }
+        for one in held.found
+    ]
+
+
+def _print_held(held: "Hindrances") -> None:
+    for one in held.found:
+        joined = f"{shown(one.unit)} has joined {_key(one.held.key)} with {_key(one.other.key)}"
+        either = "" if one.is_certain else "; this join is wrong, or another one that is named here"
+        out().print(f"it cannot be followed yet: {joined}, and {one.why}{either}")
+    if held.hidden:
+        out().print("it cannot be followed yet: a join stands in the way that your authorization does not show")
+
+
+def _print_follow(held: "Hindrances", answer: "UUID", as_json: bool) -> None:
+    if held.found and not as_json:
+        name = "" if all(one.is_certain for one in held.found) else " PASSAGE"
+        out().print(f"`urban-reid review follow {str(answer)[:8]}{name} --reason ...` parts them")
+
+
+def _print_changes(changes: "list[Change]", held: "Hindrances", nothing: str, as_json: bool) -> None:
     if as_json:
         found = [
             {"kind": one.kind}
@@ -276,7 +335,7 @@ def _print_changes(changes: "list[Change]", nothing: str, as_json: bool) -> None
             }
             for one in changes
         ]
-        print_json({"changes": found})
+        print_json({"changes": found, "in_the_way": _in_the_way(held)})
         return
     table = Table("change", "before", "after")
     for one in changes:
@@ -286,3 +345,4 @@ def _print_changes(changes: "list[Change]", nothing: str, as_json: bool) -> None
         )
         table.add_row(one.kind, *sides)
     out().print(table if changes else nothing)
+    _print_held(held)

@@ -25,7 +25,12 @@ from urban_reid.console.visitors import Visitor
 from urban_reid.permissions import PAGES
 
 #: Files of the pages' own, and their kinds.
-STATIC = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg": "image/svg+xml"}
+STATIC = {
+    "console.css": "text/css",
+    "console.js": "text/javascript",
+    "review.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}
 #: What the pages above all others lead to: address, label, and name in `urban_reid.permissions.PAGES`.
 _MENU = (
     ("/", N_("Overview"), "overview"),

@@ -1,64 +1,105 @@
 """Review: two passages at a time, answers and their undo, and what they change."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
 from threading import Lock
 from typing import Annotated
+from urllib.parse import urlencode
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Form, Query
+from fastapi import APIRouter, Depends, Form, Header, Query
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from pipeline.governance.audit import Action
-from pipeline.governance.doors import check_authorized
+from pipeline.governance.doors import check_authorized, check_role
 from pipeline.report.thumbnails import Picture, best, pictures_of
-from pipeline.review.agreement import agreements
-from pipeline.review.answers import Plan, answer, find_answer, plan_answer, undo
+from pipeline.review.agreement import agreements, disputes
+from pipeline.review.answers import Plan, find_answer, give, hindrances, plan_answer, plan_follow, undo, would_hinder
 from pipeline.review.changes import Change, read_changes
 from pipeline.review.given import answers_given
-from pipeline.review.queue import read_queue, second_looks
+from pipeline.review.in_the_way import Hindrances
+from pipeline.review.queue import Item, Place, read_queue, second_looks
 from pipeline.review.rehearsal import rehearse
 from schemas.errors import InputError
 from schemas.levels import Level
 from schemas.review import Said, Way
+from schemas.roles import Role
 from urban_reid.console.context import Asking, Console, Here, Sending, gets
 from urban_reid.console.refusals import shown_on
 from urban_reid.console.texts import N_
 from urban_reid.console.visitors import Visitor
 
-#: Furthest pair of the queue that is led to by page.
-_FURTHEST = 500
+#: Of so many pairs that are shown one is somebody else's, whose answer is not told; and how its place is marked.
+_SHARE, _SECOND = 10, "!"
+#: Most pairs of which two say another thing that are shown.
+_DISPUTED = 20
 #: One trial at a time: it holds a thread and the district's locks until a day of it is resolved.
 _turn = Lock()
 
 routes = APIRouter(dependencies=[Depends(gets("review"))])
 
 Unit = Annotated[str, Query(max_length=140)]
+Where = Annotated[str, Query(max_length=200)]
+#: Whether a script asks, which has the page and wants the part that says what was done.
+IsPart = Annotated[bool, Header(alias="x-part")]
 
 
 @routes.get("/review")
 def review_page(
-    here: Here, found: Asking, unit: Unit = "", n: int = 0, second: bool = False, last: UUID | None = None
+    here: Here,
+    found: Asking,
+    unit: Unit = "",
+    after: Where = "",
+    before: Where = "",
+    last: UUID | None = None,
 ) -> HTMLResponse:
-    """One pair of the queue: the n-th, most valuable first."""
+    """One pair: the first of the queue, or the next one after or before a place of it."""
     unit = _unit(here, found, unit)
-    n = min(max(n, 0), _FURTHEST)
-    check_authorized(found.store, unit, N_("a review"), Action.REVIEW_SHOW, details={"place": n})
+    check_authorized(found.store, unit, N_("a review"), Action.REVIEW_SHOW)
     with found.store.signed_in() as connection:
-        read = second_looks if second else read_queue
-        items = read(connection, unit, found.name, most=n + 2).items
-        n = min(n, max(len(items) - 1, 0))
-        item = items[n] if items else None
+        shown = _pair(connection, unit, found.name, after, before)
+        item = shown.item
         pictures = pictures_of(connection, [item.left.tracklet, item.right.tracklet]) if item else {}
-    said = find_answer(found.store, str(last)) if last is not None else None
-    more = len(items) > n + 1
-    values = {"unit": unit, "n": n, "second": second, "item": item, "pictures": pictures, "more": more, "last": said}
+    values = vars(shown) | {"unit": unit, "pictures": pictures, "began": bool(after)}
+    values |= {"sees_agreement": _sees_agreement(found)} | _last(found, last)
     return here.page("review", found, **values)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    item: Item | None
+    place: str  # what comes next comes after it
+    more: bool
+    has_before: bool
+
+
+def _pair(connection: Connection, unit: str, reviewer: str, after: str, before: str) -> _Shown:
+    """The pair to show. Before some of the queue's pairs comes one that somebody else has answered, once each."""
+    if before:
+        items = read_queue(connection, unit, reviewer, _place(before), most=2, back=True).items
+        if items:
+            return _Shown(items[0], str(items[0].place), True, len(items) > 1)
+        after = ""
+    items = read_queue(connection, unit, reviewer, _place(after), most=2).items
+    if not items:
+        return _Shown(None, after, False, bool(after))
+    drawn = sha256(f"{reviewer} {items[0].place.ref}".encode()).digest()[0] * _SHARE < 256
+    if drawn and not after.endswith(_SECOND) and (looks := second_looks(connection, unit, reviewer, most=1).items):
+        return _Shown(looks[0], after + _SECOND, True, bool(after))
+    return _Shown(items[0], str(items[0].place), len(items) > 1, bool(after))
+
+
+def _place(told: str) -> Place | None:
+    told = told.removesuffix(_SECOND)
+    return Place.parse(told) if told else None
 
 
 @routes.post("/review")
 @shown_on(review_page)
 def say(
+    here: Here,
     found: Sending,
     left: Annotated[str, Form(max_length=64)],
     right: Annotated[str, Form(max_length=64)],
@@ -66,34 +107,73 @@ def say(
     way: Annotated[Way, Form()],
     reason: Annotated[str, Form(min_length=1, max_length=500)],
     unit: Annotated[str, Form(max_length=140)],
-    n: Annotated[int, Form()] = 0,
+    place: Annotated[str, Form(max_length=200)] = "",
+    is_part: IsPart = False,
 ) -> Response:
-    done = answer(found.store, left, right, said, reviewer=found.name, reason=reason, way=way)
-    second = "&second=true" if way is Way.SECOND else ""
-    return RedirectResponse(f"/review?unit={unit}&n={n}&last={done.id}{second}", 303)
+    plan = plan_answer(found.store, left, right, said, way)
+    done = give(found.store, plan, reviewer=found.name, reason=reason)
+    return _said(here, found, unit, done.id, {"after": place}, is_part)
 
 
 @routes.post("/review/undo")
 def take_back(
+    here: Here,
     found: Sending,
     answer_id: Annotated[UUID, Form()],
     unit: Annotated[str, Form(max_length=140)],
     back: Annotated[str, Form(max_length=20)] = "",
+    is_part: IsPart = False,
 ) -> Response:
     undo(found.store, str(answer_id), reviewer=found.name, reason="undone on the page of reviews")
-    where = f"/review/answers?unit={unit}" if back == "answers" else f"/review?unit={unit}&last={answer_id}"
-    return RedirectResponse(where, 303)
+    if back == "answers":
+        return RedirectResponse(f"/review/answers?{urlencode({'unit': unit})}", 303)
+    return _said(here, found, unit, answer_id, {}, is_part)
+
+
+@routes.post("/review/follow")
+def follow(found: Sending, answer_id: Annotated[UUID, Form()], other: Annotated[str, Form(max_length=64)]) -> Response:
+    """Says of the passage that stands in the way of an answer that it is somebody else."""
+    plan = plan_follow(found.store, str(answer_id), other)
+    give(found.store, plan, reviewer=found.name, reason=f"stands in the way of answer {str(answer_id)[:8]}")
+    return RedirectResponse(f"/review/changed/{answer_id}", 303)
+
+
+def _said(here: Console, found: Visitor, unit: str, answer: UUID, where: dict[str, str], is_part: bool) -> Response:
+    """The page after an answer or its undo, or the part of it that says so, for a script that has the page."""
+    if is_part:
+        return here.page("review-said", found, unit=unit, **_last(found, answer))
+    return RedirectResponse(f"/review?{urlencode({'unit': unit, 'last': answer} | where)}", 303)
+
+
+def _last(found: Visitor, answer: UUID | None) -> dict[str, object]:
+    if answer is None:
+        return {"last": None, "hindrances": None}
+    return {"last": find_answer(found.store, str(answer)), "hindrances": hindrances(found.store, str(answer))}
 
 
 @routes.get("/review/answers")
 def answers_page(here: Here, found: Asking, unit: Unit = "") -> HTMLResponse:
-    """What was answered, and how far reviewers agree."""
+    """What was answered."""
     unit = _unit(here, found, unit)
     check_authorized(found.store, unit, N_("a review"), Action.REVIEW_SHOW)
     with found.store.signed_in() as connection:
         given = answers_given(connection, unit, 100)
+    return here.page("review-answers", found, unit=unit, given=given)
+
+
+@routes.get("/review/agreement")
+def agreement_page(here: Here, found: Asking, unit: Unit = "") -> HTMLResponse:
+    """How far reviewers agree, and of which pairs two say another thing; for supervisors."""
+    check_role(found.store, (Role.SUPERVISOR,), N_("how far reviewers agree"))
+    unit = _unit(here, found, unit)
+    check_authorized(found.store, unit, N_("a review"), Action.REVIEW_SHOW)
+    with found.store.signed_in() as connection:
         agree = agreements(connection, unit)
-    return here.page("review-answers", found, unit=unit, given=given, agree=agree)
+        disputed = disputes(connection, unit, _DISPUTED)
+        covers = {
+            t: best(its) for t, its in pictures_of(connection, [t for one in disputed for t in one.tracklets]).items()
+        }
+    return here.page("review-agreement", found, unit=unit, agree=agree, disputed=disputed, covers=covers)
 
 
 @routes.get("/review/try")
@@ -119,7 +199,8 @@ def trial_page(here: Console, found: Visitor, unit: str, plan: Plan, back: tuple
         changes = rehearse(found.store, core, model, plan, reviewer=found.name)
     finally:
         _turn.release()
-    return _changes(here, found, unit, changes, said=plan.said, waits=False, is_trial=True, back=back)
+    held = would_hinder(found.store, plan, reviewer=found.name)
+    return _changes(here, found, unit, changes, held, said=plan.said, waits=False, is_trial=True, back=back)
 
 
 @routes.get("/review/changed/{answer_id}")
@@ -135,7 +216,10 @@ def changed_page(here: Here, found: Asking, answer_id: UUID) -> HTMLResponse:
     back = f"/review?unit={district}", N_("Back to the pairs")
     undoes = None if given.undone else answer_id
     said = Said(given.said)
-    return _changes(here, found, district, changes, said=said, waits=waits, is_trial=False, back=back, undoes=undoes)
+    held = hindrances(found.store, str(answer_id))
+    return _changes(
+        here, found, district, changes, held, said=said, waits=waits, is_trial=False, back=back, undoes=undoes
+    )
 
 
 def _changes(
@@ -143,6 +227,7 @@ def _changes(
     found: Visitor,
     unit: str,
     changes: Sequence[Change],
+    held: Hindrances,
     *,
     said: Said,
     waits: bool,
@@ -154,7 +239,7 @@ def _changes(
     with found.store.signed_in() as connection:
         covers: dict[int, Picture] = {t: best(its) for t, its in pictures_of(connection, firsts).items()}
     values = {"unit": unit, "changes": changes, "covers": covers, "said": said.value, "waits": waits}
-    values |= {"back": back, "undoes": undoes}
+    values |= {"back": back, "undoes": undoes, "hindrances": held}
     return here.page("review-changes", found, is_trial=is_trial, **values)
 
 
@@ -166,3 +251,7 @@ def _unit(here: Console, found: Visitor, unit: str) -> str:
         return unit
     districts = [one.code for one in city.units if one.level is Level.DISTRICT]
     return next((one for one in (*found.grant.units, *districts) if one), "")
+
+
+def _sees_agreement(found: Visitor) -> bool:
+    return found.grant.is_open or found.grant.role is Role.SUPERVISOR

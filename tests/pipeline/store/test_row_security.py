@@ -50,6 +50,7 @@ PERSONS = {
     "prototype": (1, 4),
     "match_decision": (1, 4),
     "confirmation": (1, 4),
+    "review_open": (1, 4),
     "review_pair": (1, 4),
     "review_answer": (1, 4),
     "review_undo": (1, 4),
@@ -163,6 +164,8 @@ INSERT INTO review_answer (id, reviewer, said, way, reason)
     SELECT persistent_id, 'anna', 'same', 'pair', 'the same coat' FROM identity;
 INSERT INTO review_pair (answer_id, left_key, right_key, left_crop, right_crop, unit)
     SELECT persistent_id, key, key, key, key, unit FROM identity;
+INSERT INTO review_open (decision_id, run_id, unit, window_start, window_end, worth)
+    SELECT d.id, r.id, r.unit, r.window_start, r.window_end, 1 FROM match_decision d JOIN run r ON r.id = d.run_id;
 INSERT INTO review_undo (answer_id, reviewer, reason) SELECT persistent_id, 'ben', 'another coat' FROM identity;
 """
 _AUDIT = """

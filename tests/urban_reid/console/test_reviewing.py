@@ -9,8 +9,13 @@ from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from pipeline.governance.audit import Action, read_audit
-from tests.helpers.console import As
+from pipeline.review import in_the_way
+from pipeline.review.answers import answer, undo
+from pipeline.review.queue import read_queue
+from schemas.review import Said
+from tests.helpers.console import As, send, the
 from tests.helpers.town import Town
+from urban_reid.console import reviewing
 from urban_reid.console.app import make_app
 from urban_reid.console.visitors import new_link
 
@@ -62,6 +67,77 @@ def test_what_an_answer_would_change_is_tried_out_and_not_kept(client: TestClien
     assert form(client.get("/review").text) == fields
 
 
+def test_the_next_pair_and_the_one_before(client: TestClient) -> None:
+    first = client.get("/review").text
+    there = the(r'href="([^"]+)" rel="next"', first)
+    second = client.get(unescape(there)).text
+    assert form(second)["left"] + form(second)["right"] != form(first)["left"] + form(first)["right"]
+    back = client.get(unescape(the(r'href="([^"]+)" rel="prev"', second))).text
+    assert form(back)["left"] + form(back)["right"] == form(first)["left"] + form(first)["right"]
+    assert client.get("/review", params={"after": "nowhere"}).status_code == 400
+
+
+def test_a_script_gets_the_part_that_says_what_was_done(client: TestClient) -> None:
+    fields = form(client.get("/review").text)
+    part = client.post("/review", data=fields | {"said": "unsure"}, headers={"x-part": "true"})
+    assert part.status_code == 200 and "not sure" in part.text and "<html" not in part.text
+    answer = the(r'name="answer_id" value="([0-9a-f-]+)"', part.text)
+    undone = {"form_key": fields["form_key"], "unit": "d1", "answer_id": answer}
+    part = client.post("/review/undo", data=undone, headers={"x-part": "true"})
+    assert "That answer is undone" in part.text and "<html" not in part.text
+
+
+def test_a_second_look_is_not_told_apart(client: TestClient, resolved: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reviewing, "_SHARE", 1)  # each pair has one before it, as long as there are some
+    with resolved.store.signed_in() as connection:
+        item = read_queue(connection, "d1", "ben", most=1).items[0]
+    keys = item.left.passage.key.hex(), item.right.passage.key.hex()
+    given = answer(resolved.store, *keys, Said.DIFFERENT, reviewer="ben", reason="another coat", way=item.way)
+    page = client.get("/review").text
+    fields = form(page)
+    assert {fields["left"], fields["right"]} == {*keys} and fields["way"] == "second"
+    assert "another coat" not in page and "ben" not in page
+    done = client.post("/review", data=fields | {"said": "same"})
+    assert form(done.text)["way"] == "decision"
+    shown = client.get("/review/agreement").text
+    assert "ben" in shown and "<td>1</td><td>0</td>" in shown and "same person" in shown
+    mine = the(r'name="answer_id" value="([0-9a-f-]+)"', done.text)
+    for one in (mine, str(given.id)):
+        undo(resolved.store, one, reviewer="ben", reason="a test")
+
+
+def test_who_stands_in_the_way_is_parted_with_one_press(
+    client: TestClient, resolved: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gates are the test's: the other passages of one side are said to be elsewhere at the time."""
+    with resolved.store.signed_in() as connection:
+        items = read_queue(connection, "d1", "ada", most=100).items
+    wide = [
+        item for item in items if item.left.passage.camera.split("/")[1:3] != item.right.passage.camera.split("/")[1:3]
+    ]
+    for item in wide:
+        sides = {item.left.passage.name, item.right.passage.name}
+        monkeypatch.setattr(
+            in_the_way,
+            "why_impossible",
+            lambda one, other, _, sides=sides: None if {one.name, other.name} <= sides else "they were elsewhere",
+        )
+        keys = item.left.passage.key.hex(), item.right.passage.key.hex()
+        said = answer(resolved.store, *keys, Said.SAME, reviewer="ada", reason="a coat", way=item.way)
+        page = client.get("/review", params={"last": str(said.id)}).text
+        if "It cannot be followed yet" in page:
+            break
+        undo(resolved.store, str(said.id), reviewer="ada", reason="a test")
+    else:
+        pytest.fail("nobody was joined with anybody below the street")
+    other = the(r'name="other" value="([0-9a-f]+)"', page)
+    sent = send(client, "/review", "/review/follow", answer_id=str(said.id), other=other)
+    assert sent.status_code == 200 and "What it changed" in sent.text and other not in sent.text
+    parted = the(r'name="answer_id" value="([0-9a-f-]+)"', client.get("/review/answers").text)
+    for one in (parted, str(said.id)):
+        undo(resolved.store, one, reviewer="ada", reason="a test")
+
+
 def test_a_form_of_another_site_answers_nothing(client: TestClient) -> None:
     fields = form(client.get("/review").text)
     assert client.post("/review", data=fields | {"said": "same", "form_key": "0"}).status_code == 403
@@ -71,3 +147,4 @@ def test_a_form_of_another_site_answers_nothing(client: TestClient) -> None:
 def test_in_a_live_home_reviews_are_for_those_who_may_look(as_: As) -> None:
     for name in ("otto", "emil", "ada", "anna"):
         assert as_(name).get("/review").status_code == 403, name
+    assert as_("anna").get("/review/agreement").status_code == 403
