@@ -77,6 +77,7 @@ _ADDED = [
     *_LEARNING,
     *_AUDIT,
     "decide_again",
+    "review_open",
     "training_request",
     "geometry",
     *_BATCHES,
