@@ -4,8 +4,8 @@
 
 Each seed is a simulated city in a home of its own. In each round of an order somebody who knows the truth answers so
 many of the pairs that wait, the first ones by that order, and the city is resolved: `queue`, `random`, and `uncertain`,
-nearest to even odds first. Prints the district's pairwise F1 after each round, and the gain for each hundred answers.
-Between orders all answers are undone, and the city has the decisions that it had.
+nearest to even odds first. Prints the district's pairwise F1 after each round, and what it gained in their mean: where
+an order has answered all that waits, every other one gets as far, later. Between orders all answers are undone, and the city has the decisions that it had.
 """
 
 import argparse
@@ -70,11 +70,11 @@ def main() -> None:
             orders = {"queue": _queue, "random": _random(seed), "uncertain": _uncertain}
             for name, order in orders.items():
                 curve, told = city.reviewed(order, arguments.rounds, arguments.answers)
-                gains.setdefault(name, []).append((curve[-1] - curve[0]) / told * 100)
+                gains.setdefault(name, []).append(statistics.mean(curve[1:]) - curve[0])
                 shown = " ".join(f"{value:.4f}" for value in curve)
                 print(f"seed {seed} {name:10} {told:4} answers  F1 {shown}", flush=True)
     for name, values in gains.items():
-        print(f"{name:10} F1 +{statistics.mean(values):.4f} for each hundred answers", flush=True)
+        print(f"{name:10} F1 +{statistics.mean(values):.4f} in the mean of the rounds", flush=True)
 
 
 class City:

@@ -24,8 +24,10 @@ from pipeline.review.queue import Item, Place, read_queue, second_looks
 from pipeline.review.rehearsal import rehearse
 from schemas.errors import InputError
 from schemas.levels import Level
+from schemas.parameters import ApprovalParameters
 from schemas.review import Said, Way
 from schemas.roles import Role
+from urban_reid.arguments import checked
 from urban_reid.console.context import Asking, Console, Here, Sending, gets
 from urban_reid.console.refusals import shown_on
 from urban_reid.console.texts import N_
@@ -62,7 +64,7 @@ def review_page(
         shown = _pair(connection, unit, found.name, after, before)
         item = shown.item
         pictures = pictures_of(connection, [item.left.tracklet, item.right.tracklet]) if item else {}
-    values = vars(shown) | {"unit": unit, "pictures": pictures, "began": bool(after)}
+    values = vars(shown) | {"unit": unit, "pictures": pictures, "after": after, "before": before}
     values |= {"sees_agreement": _sees_agreement(found)} | _last(found, last)
     return here.page("review", found, **values)
 
@@ -110,8 +112,9 @@ def say(
     place: Annotated[str, Form(max_length=200)] = "",
     is_part: IsPart = False,
 ) -> Response:
+    approval = checked(ApprovalParameters, operator=found.name, reason=reason)
     plan = plan_answer(found.store, left, right, said, way)
-    done = give(found.store, plan, reviewer=found.name, reason=reason)
+    done = give(found.store, plan, reviewer=approval.operator, reason=approval.reason)
     return _said(here, found, unit, done.id, {"after": place}, is_part)
 
 
