@@ -5,7 +5,8 @@
 Each seed is a simulated city in a home of its own. In each round of an order somebody who knows the truth answers so
 many of the pairs that wait, the first ones by that order, and the city is resolved: `queue`, `random`, and `uncertain`,
 nearest to even odds first. Prints the district's pairwise F1 after each round, and what it gained in their mean: where
-an order has answered all that waits, every other one gets as far, later. Between orders all answers are undone, and the city has the decisions that it had.
+an order has answered all that waits, every other one gets as far, later. Between orders all answers are undone, and the
+city has the decisions that it had.
 """
 
 import argparse

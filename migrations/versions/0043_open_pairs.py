@@ -6,8 +6,8 @@ decision say what both sides hold.
 
 from alembic import op
 
-revision = "0042"
-down_revision = "0041"
+revision = "0043"
+down_revision = "0042"
 
 _UP = """
 CREATE TABLE review_open (
