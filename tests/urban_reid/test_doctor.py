@@ -62,6 +62,7 @@ def test_a_whole_home_has_nothing_to_do(town: Town, lines: list[str], doctor: Do
             "files",
             "context",
             "models",
+            "arithmetic",
             "clock",
             "growth",
             "detectors",
