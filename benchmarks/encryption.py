@@ -44,15 +44,15 @@ Times = dict[str, tuple[float, float]]  # processor and clock, seconds, by step
 class PlainStore(CropStore):
     """Pictures as version 0.2 stored them."""
 
-    def path(self, place: Place, sha256: bytes) -> Path:
-        return self.earlier_path(place, sha256)
+    def name(self, place: Place, sha256: bytes) -> str:
+        return str(self.earlier_path(place, sha256).relative_to(self.root))
 
     def put(self, place: Place, data: bytes) -> bytes:
         sha256 = hashlib.sha256(data).digest()
-        path = self.earlier_path(place, sha256)
+        name = self.name(place, sha256)
         with self.errors():
-            if not path.exists():
-                self._write(path, data)
+            if self.files.info(name) is None:
+                self.files.write(name, data)
         return sha256
 
     def get(self, place: Place, sha256: bytes) -> bytes:

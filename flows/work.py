@@ -27,7 +27,7 @@ from pipeline.store import Store
 from reid_core.files import open_space
 from reid_core.serving.core import ReIDCore
 from reid_core.serving.factory import open_core
-from schemas.errors import CoreUnavailable, ModelChanged, StoreUnavailable
+from schemas.errors import CoreUnavailable, ModelChanged, PicturesUnavailable, StoreUnavailable
 from schemas.settings import Settings
 
 P = ParamSpec("P")
@@ -119,7 +119,7 @@ def logger_of_run() -> "logging.Logger | logging.LoggerAdapter[Any]":
 
 def _is_passing(error: BaseException) -> bool:
     """Whether a failed step is worth another try, because the database or the core did not answer."""
-    return isinstance(error, StoreUnavailable | CoreUnavailable)
+    return isinstance(error, StoreUnavailable | PicturesUnavailable | CoreUnavailable)
 
 
 async def _may_come_back(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:

@@ -8,6 +8,7 @@
     ├── StoreError                 the database refused a statement, or its content is wrong
     │   ├── StoreUnavailable       the database does not answer; worth another try
     │   └── StoreConflict          a row that was read is changed or gone; worth another try from the start
+    ├── PicturesUnavailable        the object store of the pictures does not answer; worth another try
     ├── CoreError                  the Re-ID core failed
     │   ├── CoreUnavailable        the core does not answer; worth another try
     │   ├── OutOfDeviceMemory      even one picture at a time does not fit on the device
@@ -61,6 +62,10 @@ class StoreUnavailable(StoreError):
 
 
 class StoreConflict(StoreError):
+    pass
+
+
+class PicturesUnavailable(UrbanReidError):
     pass
 
 

@@ -79,6 +79,9 @@ def _default_home() -> Path:
 HardwareDecoding = Literal["off", "auto", "cuda", "qsv", "vaapi", "amf", "vulkan", "videotoolbox", "d3d11va", "dxva2"]
 
 
+_BUCKET = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._-]+)*/?$"
+
+
 class Settings(BaseSettings):
     """The program's settings, from environment variables."""
 
@@ -89,6 +92,9 @@ class Settings(BaseSettings):
     home: Path = Field(default_factory=_default_home, description="the data directory, which holds all state")
     database_url: Line | None = Field(
         None, description="a PostgreSQL server supplied by the user, postgresql+psycopg2://...; else one is embedded"
+    )
+    pictures_url: Annotated[str, Field(pattern=_BUCKET)] | None = Field(
+        None, description="an object store for pictures and their keys, s3://BUCKET/PREFIX; else they lie in the home"
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="device of the Re-ID core")
     engine: Literal["auto", "torch", "openvino"] = Field(

@@ -65,6 +65,7 @@ class Manifest(Frozen):
     missing_pictures: int = Field(ge=0)  # that rows name and the data directory does not have, or not undamaged
     missing_models: tuple[str, ...]
     key: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{2})+$")] | None = None  # of the backup, wrapped, hex
+    pictures_url: str | None = None  # the object store with pictures and keys, of which a backup holds none
 
 
 def settings_that_matter(settings: Settings) -> dict[str, Any]:

@@ -63,6 +63,8 @@ def restore(
     for part in (manifest.database, manifest.files):
         if not holds(folder / part.name, part.sha256):
             raise _damaged(folder, part.name)
+    if (manifest.pictures_url is None) != (settings.pictures_url is None):
+        raise _other_place(manifest)
     details = {"taken_at": manifest.taken_at.isoformat(), "digest": manifest.decision_digest}
     needed = manifest.file_bytes + manifest.database.bytes + _room(settings, manifest.database.bytes)
     with _into(settings, file_hash(folder / MANIFEST), folder, FOLDERS, needed):
@@ -77,6 +79,15 @@ def restore(
             )
         has_list, erased = _erase_again(settings, erasures, tell)
     return Restored(manifest, digest, has_list, erased, other_settings(manifest, settings))
+
+
+def _other_place(manifest: Manifest) -> InputError:
+    if manifest.pictures_url is None:
+        return InputError("the backup holds its pictures: restore it without URBAN_REID_PICTURES_URL")
+    return InputError(
+        f"the backup holds no pictures, because they lay in {manifest.pictures_url}: set URBAN_REID_PICTURES_URL to "
+        "that, or to where they are now"
+    )
 
 
 def _erase_again(settings: Settings, given: Path | None, tell: Tell) -> tuple[bool, Erased | None]:

@@ -44,6 +44,7 @@ from pipeline.city.decision_digest import decision_digest
 from pipeline.crops.context_frames import context_store
 from pipeline.crops.crop_store import PROBES, CropStore, Place
 from pipeline.encryption.sealed import seal
+from pipeline.files.files import KINDS
 from pipeline.governance.audit import Action, audit
 from pipeline.ingest.features import SOURCE
 from pipeline.registry.folders import is_whole
@@ -132,6 +133,7 @@ def backup(settings: Settings, folder: Path, tell: Tell = lambda *_: None) -> Ba
             missing_pictures=sum(not gone and p not in copied.pictures for p, gone in snapshot.pictures.items()),
             missing_models=tuple(sorted(lost - copied.models)),
             key=sealing.wrapped.hex(),
+            pictures_url=settings.pictures_url,
         )
         keep_key_file(settings, folder)
         os.sync()  # one for all files: the manifest names only what is on the disk
@@ -195,11 +197,12 @@ def _dump(store: Store, path: Path, key: bytes, tell: Tell) -> _Snapshot:
         revision = schema.current(connection)
         assert revision is not None
         store_of_crops = CropStore(store.settings)
-        named = connection.execution_options(yield_per=10_000).execute(_PICTURES, {"features": SOURCE})
-        pictures = {
-            str(_place(store_of_crops, Place(owner, day), bytes(picture)).relative_to(store_of_crops.root)): gone
-            for picture, owner, day, gone in named
-        }
+        pictures = {}
+        if store.settings.pictures_url is None:
+            named = connection.execution_options(yield_per=10_000).execute(_PICTURES, {"features": SOURCE})
+            pictures = {
+                _place(store_of_crops, Place(owner, day), bytes(picture)): gone for picture, owner, day, gone in named
+            }
         return _Snapshot(
             taken_at=taken_at,
             revision=revision,
@@ -211,12 +214,12 @@ def _dump(store: Store, path: Path, key: bytes, tell: Tell) -> _Snapshot:
         )
 
 
-def _place(crops: CropStore, place: Place, sha256: bytes) -> Path:
+def _place(crops: CropStore, place: Place, sha256: bytes) -> str:
     """Where a picture is, or was."""
     try:
-        return crops.find(place, sha256) or crops.path(place, sha256)
+        return crops.find(place, sha256) or crops.name(place, sha256)
     except StoreError:  # the key of its day is damaged
-        return crops.earlier_path(place, sha256)
+        return str(crops.earlier_path(place, sha256).relative_to(crops.root))
 
 
 def _lost_models(settings: Settings, snapshot: _Snapshot) -> set[str]:
@@ -240,11 +243,12 @@ def _copy_files(
 ) -> Iterator[StoredFile]:
     """Copies what is not there yet; yields each file that the backup holds. `lost`: models that are not whole.
 
-    What is encrypted is copied as it is, all else sealed. What the city lost though rows name it stays in the backup,
-    because it may be the last copy. A damaged picture is left out.
+    What lies in an object store stays there alone. What is encrypted is copied as it is, all else sealed. What the city
+    lost though rows name it stays in the backup, because it may be the last copy. A damaged picture is left out.
     """
     stores = {"crops": CropStore(settings), "context": context_store(settings)}
-    paths = [(top, path) for top in FOLDERS for path in walk(settings.home / top)]
+    tops = [top for top in FOLDERS if settings.pictures_url is None or top not in KINDS]
+    paths = [(top, path) for top in tops for path in walk(settings.home / top)]
 
     def store(source: Path, path: str, key: bytes | None) -> StoredFile:
         known = object_hash(source, key)
@@ -257,7 +261,7 @@ def _copy_files(
         tell("files copied or found there", done, len(paths))
         within = path.relative_to(settings.home / top)
         try:
-            if top in stores and not stores[top].is_whole(path):
+            if top in stores and not stores[top].is_whole(str(within)):
                 continue  # damaged, or no picture but a part of one that is just being written
             if top == "models" and within.parts[0] in lost:
                 continue

@@ -55,7 +55,7 @@ def labeled_city(
     # Outside the operator's own folders: the embedded server may run as another user, who needs access.
     home = Path(tempfile.mkdtemp(prefix="urban-reid-calibrate-"))
     try:
-        own_settings = settings.model_copy(update={"home": home, "database_url": None})
+        own_settings = settings.model_copy(update={"home": home, "database_url": None, "pictures_url": None})
         with Store.open(own_settings, "urban-reid models calibrate") as store:
             crops = CropStore(own_settings)
             if kind == "rendered":

@@ -31,7 +31,7 @@ class ContextFrame:
 
 def context_store(settings: Settings) -> CropStore:
     """The store of context frames, which is kept as that of crops is."""
-    return CropStore(settings, settings.context_dir)
+    return CropStore(settings, "context")
 
 
 _INSERT = text(

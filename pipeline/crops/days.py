@@ -1,8 +1,6 @@
 """A day of a district as a whole: its key, its crops and its context frames."""
 
-import shutil
 from datetime import date
-from pathlib import Path
 
 from pipeline.crops.context_frames import context_store
 from pipeline.crops.crop_store import CropStore
@@ -20,12 +18,4 @@ def destroy_day(settings: Settings, owner: str, day: date) -> int:
     stores = CropStore(settings), context_store(settings)
     with stores[0].errors():
         DataKeys(settings).destroy(owner, day)
-        return sum(_remove(store.root / owner / day.isoformat()) for store in stores)
-
-
-def _remove(folder: Path) -> int:
-    if not folder.exists():
-        return 0
-    count = sum(path.is_file() for path in folder.rglob("*"))
-    shutil.rmtree(folder)
-    return count
+        return sum(store.files.remove_below(f"{owner}/{day.isoformat()}") for store in stores)

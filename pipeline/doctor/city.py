@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import ExitStack
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -133,21 +133,22 @@ def _pictures(store: Store) -> Iterator[Check]:
             ),
             {"features": SOURCE, "probes": PROBES},
         ).all()
-    paths = {str(_file(crops, Place(row.owner, row.day), bytes(row.picture))): row for row in named}
-    wanted = {path: row.gone for path, row in paths.items() if not row.withdrawn}
-    withdrawn = {path for path, row in paths.items() if row.withdrawn}
-    missing, unnamed, parts = {path for path, is_gone in wanted.items() if not is_gone}, 0, 0
+    there = set(crops.files.names())
+    names = {_file(crops, there, Place(row.owner, row.day), bytes(row.picture)): row for row in named}
+    wanted = {name: row.gone for name, row in names.items() if not row.withdrawn}
+    withdrawn = {name for name, row in names.items() if row.withdrawn}
+    missing, unnamed, parts = {name for name, is_gone in wanted.items() if not is_gone} - there, 0, 0
     stale = time.time() - 3600
-    for path in crops.root.rglob("*"):
-        missing.discard(str(path))
-        if path.suffix == ".part":
-            parts += path.stat().st_mtime < stale
-        elif str(path) not in wanted and str(path) not in withdrawn and path.is_file():
+    for name in there:
+        if name.endswith(".part"):
+            info = crops.files.info(name)
+            parts += info is not None and info.modified_at < stale
+        elif name not in wanted and name not in withdrawn:
             unnamed += 1
     if missing:
         yield to_do(
             "pictures",
-            f"{len(missing)} of {len(wanted)} pictures have no file, for example {min(missing)}",
+            f"{len(missing)} of {len(wanted)} pictures have no file, for example {crops.files.where(min(missing))}",
             "bring the files back from a backup, or run `urban-reid resolve`, which marks them as gone and goes on",
         )
     elif gone:
@@ -159,32 +160,34 @@ def _pictures(store: Store) -> Iterator[Check]:
     if unnamed or parts:
         yield to_do(
             "files",
-            f"{unnamed} files in {crops.root} are no picture of a crop, and {parts} are parts of one",
+            f"{unnamed} files in {crops.files.place} are no picture of a crop, and {parts} are parts of one",
             "repeat ingests that were killed, which need them; what is left then may be removed",
         )
     else:
         yield ok("files", "each file in the crop store is a crop's or a probe's picture")
 
 
-def _file(pictures: CropStore, place: Place, sha256: bytes) -> Path:
-    """Where the picture is, or should be."""
-    return pictures.find(place, sha256) or pictures.path(place, sha256)
+def _file(pictures: CropStore, there: Set[str], place: Place, sha256: bytes) -> str:
+    """The name that the picture has among the names that are there, or should have."""
+    names = pictures.names(place, sha256)
+    return next((name for name in names if name in there), names[0])
 
 
 def check_context_frames(store: Store) -> Check:
     contexts = context_store(store.settings)
     with store.begin() as connection:
         many, expired = count_frames(connection), count_expired(connection, store.settings)
-        named = {str(_file(contexts, place, picture)) for place, picture in named_frames(connection)}
-    there = {str(path) for path in contexts.root.rglob("*") if path.is_file() and path.suffix != ".part"}
+        frames = named_frames(connection)
+    there = {name for name in contexts.files.names() if not name.endswith(".part")}
+    named = {_file(contexts, there, place, picture) for place, picture in frames}
     kept = f"{many} context frames, each kept for {store.settings.context_days} days"
     if named - there:
-        gone = f"{len(named - there)} of them have no file, for example {min(named - there)}"
+        gone = f"{len(named - there)} of them have no file, for example {contexts.files.where(min(named - there))}"
         return to_do("context", f"{kept}; {gone}", "bring the files back from a backup, or wait until they are too old")
     if there - named:
         return to_do(
             "context",
-            f"{kept}; {len(there - named)} files in {contexts.root} are none of them",
+            f"{kept}; {len(there - named)} files in {contexts.files.place} are none of them",
             "repeat ingests that were killed, which need them; what is left then may be removed",
         )
     if expired:
@@ -195,14 +198,14 @@ def check_context_frames(store: Store) -> Check:
 def check_keys(settings: Settings) -> Check:
     """Whether the keys of pictures can be read, and whether there are pictures that are not encrypted."""
     keys = DataKeys(settings)
-    paths = list(keys.paths())
     try:
-        for path in paths:
-            keys.find(path.parent.name, date.fromisoformat(path.name))
+        names = list(keys.names())
+        for owner, _, day in (name.partition("/") for name in names):
+            keys.find(owner, date.fromisoformat(day))
         found = keys_of(settings)
     except UrbanReidError as error:
         return to_do("keys", str(error), "bring the file back: without it these pictures cannot be read")
-    said = f"{len(paths)} days of a district have a key, which {found.file} wraps"
+    said = f"{len(names)} days of a district have a key, which {found.file} wraps"
     stores = CropStore(settings), context_store(settings)
     earlier = sum(1 for pictures in stores for _ in earlier_pictures(pictures))
     if earlier:
@@ -287,7 +290,8 @@ def _growth(store: Store) -> Check:
             )
         ).one()
     prefect = home / "prefect" / "prefect.db"
-    parts = {"crops": taken, "database": database, "Prefect": _bytes(prefect)}
+    crops_here = {"crops": taken} if store.settings.pictures_url is None else {}
+    parts = crops_here | {"database": database, "Prefect": _bytes(prefect)}
     said = ", ".join(f"{name} {byte_size(count)}" for name, count in parts.items())
     if not lately or not home.is_dir():
         return ok("growth", f"{said}; no crop came in the last {_DAYS} days")

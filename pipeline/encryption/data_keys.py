@@ -1,26 +1,30 @@
-"""The data keys of a data directory: one for each district and day, wrapped, a file each: keys/DISTRICT/DAY.
+"""The data keys of a city: one for each district and day, wrapped, a file each: keys/DISTRICT/DAY.
+
+They lie beside the pictures, in the data directory or in an object store (`pipeline.files`); what wraps them does not.
 
 Destroying the file destroys what it encrypts, wherever copies of that lie without it.
 """
 
 import hmac
 import os
+import re
+import time
 from collections.abc import Iterator
 from datetime import date
-from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
-from pipeline.encryption.key_service import KEYS, key_file, key_service
-from schemas.disk import locked, make_folders, sync_folder, write_whole
+from pipeline.encryption.key_service import key_file, key_service
+from pipeline.files.opening import open_files
 from schemas.settings import Settings
 
 _BYTES, _NONCE = 32, 12
 #: Before each encrypted content. No encoded picture begins so.
 _FORMAT = b"urE1"
+_NAME = re.compile(r"[^/]+/\d{4}-\d\d-\d\d")
 
 
 class DataKey:
@@ -56,84 +60,74 @@ class DataKey:
 
 
 class DataKeys:
-    """The data keys of a data directory by district (or another owner) and day. Safe for threads and processes."""
+    """The data keys of a city by district (or another owner) and day. Safe for threads, processes and machines.
+
+    Methods raise PicturesUnavailable too, while an object store does not answer.
+    """
 
     def __init__(self, settings: Settings) -> None:
-        self.root = settings.home / KEYS
+        self.files = open_files(settings, "keys")
         self._service, self._file = key_service(settings), key_file(settings)
-        self._held: dict[tuple[str, date], tuple[tuple[int, int], DataKey]] = {}
-
-    def path(self, owner: str, day: date) -> Path:
-        return Path(f"{self.root}/{owner}/{day.isoformat()}")  # joined at once, because each picture asks for it
+        self._held: dict[str, tuple[str, float, DataKey]] = {}  # stamp of its file, and when that was looked at
 
     def find(self, owner: str, day: date) -> DataKey | None:
-        """None where there is none: not yet, or not any more. Raises HomeError, StoreError as the key service does."""
-        path = self.path(owner, day)
-        try:
-            found = path.stat()
-            stamp = found.st_ino, found.st_mtime_ns  # a key that was destroyed and made anew meanwhile is another one
-            held = self._held.get((owner, day))
-            wrapped = path.read_bytes() if held is None or held[0] != stamp else None
-        except FileNotFoundError:
+        """None where there is none: not yet, or not any more. Raises HomeError, StoreError as the key service does.
+
+        A key that another machine has destroyed may serve here for seconds (`Files.trusts_stamps_s`).
+        """
+        name = f"{owner}/{day.isoformat()}"
+        held, now = self._held.get(name), time.monotonic()
+        if held is not None and now - held[1] < self.files.trusts_stamps_s:
+            return held[2]
+        # A key that was destroyed and made anew meanwhile is another one.
+        if (found := self.files.info(name)) is None:
+            self._held.pop(name, None)
             return None
-        if wrapped is not None:
-            held = self._held[owner, day] = stamp, DataKey(self._service.unwrap(wrapped, _of(path)))
-        assert held is not None
-        return held[1]
+        if held is None or held[0] != found.stamp:
+            try:
+                wrapped = self.files.read(name)
+            except FileNotFoundError:
+                return None
+            key = DataKey(self._service.unwrap(wrapped, name))
+        else:
+            key = held[2]
+        self._held[name] = found.stamp, now, key
+        return key
 
     def make(self, owner: str, day: date) -> DataKey:
-        """The key, made if there is none, and on the disk before anything is encrypted with it. Raises OSError too."""
+        """The key, made if there is none, and stored for good before it encrypts anything. Raises OSError too."""
+        name = f"{owner}/{day.isoformat()}"
         while (found := self.find(owner, day)) is None:
-            path = self.path(owner, day)
-            make_folders(path.parent)
-            with locked(self.root / ".lock"):
-                if not path.exists():
-                    write_whole(path, self._service.wrap(os.urandom(_BYTES), _of(path)), mode=0o600, sync=True)
-                    for folder in (path.parent, self.root, self.root.parent):
-                        sync_folder(folder)
+            self.files.create(name, self._service.wrap(os.urandom(_BYTES), name))
         return found
 
     def destroy(self, owner: str, day: date) -> bool:
         """Overwrites and removes the key, and with it all that it encrypted; False if there is none. Raises OSError.
 
-        A disk may keep what was overwritten, such as flash memory or a file system with snapshots.
+        A disk may keep what was overwritten, such as flash memory or a file system with snapshots, and so does a bucket
+        that keeps versions.
         """
-        path = self.path(owner, day)
-        self._held.pop((owner, day), None)
-        if not path.exists():
-            return False
-        with path.open("r+b") as file:
-            file.write(os.urandom(path.stat().st_size))
-            file.flush()
-            os.fsync(file.fileno())
-        path.unlink()
-        sync_folder(path.parent)
-        return True
+        name = f"{owner}/{day.isoformat()}"
+        self._held.pop(name, None)
+        return self.files.remove(name, overwrite=True)
 
-    def paths(self) -> Iterator[Path]:
-        """The files of all keys, in order."""
-        return (path for path in sorted(self.root.glob("*/????-??-??")) if path.is_file())
+    def names(self) -> Iterator[str]:
+        """DISTRICT/DAY of all keys, in order."""
+        return (name for name in self.files.names() if _NAME.fullmatch(name))
 
     def are_there(self) -> bool:
-        """Whether the folder of keys holds any, as it does once there is a key file."""
-        return next(self.paths(), None) is not None or not self._file.exists()
+        """Whether there are any, as there are once there is a key file."""
+        return next(self.names(), None) is not None or not self._file.exists()
 
     def rewrap(self) -> int:
         """Wraps each key anew that an earlier wrapping key wraps; how many. Killed anywhere, each key can be read."""
         count = 0
-        with locked(self.root / ".lock"):
-            for path in self.paths():
-                wrapped = path.read_bytes()
-                if not self._service.wraps_so(wrapped):
-                    anew = self._service.wrap(self._service.unwrap(wrapped, _of(path)), _of(path))
-                    write_whole(path, anew, mode=0o600, sync=True)
-                    count += 1
+        for name in self.names():
+            wrapped = self.files.read(name)
+            if not self._service.wraps_so(wrapped):
+                self.files.write(name, self._service.wrap(self._service.unwrap(wrapped, name), name))
+                count += 1
         return count
-
-
-def _of(path: Path) -> str:
-    """What a key is for: district and day."""
-    return f"{path.parent.name}/{path.name}"
 
 
 def _derived(secret: bytes, of: bytes) -> bytes:

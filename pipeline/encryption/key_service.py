@@ -13,12 +13,12 @@ from typing import Protocol
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from pipeline.files.files import Files
+from pipeline.files.opening import open_files
 from schemas.disk import locked, make_folders, sync_folder, write_whole
 from schemas.errors import HomeError, StoreError
 from schemas.settings import Settings
 
-#: Folder of the wrapped data keys, in the data directory.
-KEYS = "keys"
 _BYTES, _ID, _NONCE = 32, 8, 12
 
 
@@ -45,8 +45,8 @@ class KeyService(Protocol):
 
 
 def key_service(settings: Settings) -> KeyService:
-    """The service that wraps the keys of this data directory."""
-    return KeyFile(key_file(settings), settings.home / KEYS)
+    """The service that wraps the keys of this city."""
+    return KeyFile(key_file(settings), open_files(settings, "keys"))
 
 
 def key_file(settings: Settings) -> Path:
@@ -56,11 +56,11 @@ def key_file(settings: Settings) -> Path:
 class KeyFile:
     """A file with a key of 256 bits in hexadecimal, closed to other users; AES-GCM wraps.
 
-    It is made when the first data key is, and never where `keys`, the folder of those, holds any: then it is missing.
+    It is made when the first data key is, and never where `keys` holds any of those: then it is missing.
     A renewed key leaves the one before beside it, as NAME.ID, for what it wrapped.
     """
 
-    def __init__(self, path: Path, keys: Path) -> None:
+    def __init__(self, path: Path, keys: Files) -> None:
         self.path, self._keys = path, keys
 
     def wrap(self, data_key: bytes, of: str) -> bytes:
@@ -95,7 +95,7 @@ class KeyFile:
         return _id(key).hex()
 
     def _make(self) -> None:
-        if any(path.is_file() and not path.name.startswith(".") for path in self._keys.glob("*/*")):
+        if next(self._keys.names(), None) is not None:
             raise HomeError(
                 f"the key file {self.path} is missing, and without it no picture can be read: bring it back, or name "
                 "its place in URBAN_REID_KEY_FILE"

@@ -16,6 +16,8 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from pipeline.crops.context_frames import context_store
+from pipeline.crops.crop_store import CropStore
 from pipeline.encryption.data_keys import DataKeys
 from pipeline.erasure.erase import acting
 from pipeline.erasure.files import files_below, prefect_database, words_in, words_of_file, written_paths
@@ -137,14 +139,18 @@ def _any_erased(salt: bytes, hashes: set[bytes], words: Iterable[str]) -> bool:
 
 def _in_files(store: Store, salt: bytes, hashes: set[bytes]) -> Iterator[str]:
     home, database, keys = store.settings.home, prefect_database(store.settings), DataKeys(store.settings)
-    stores = (store.settings.crops_dir, store.settings.context_dir)
+    stores = CropStore(store.settings), context_store(store.settings)
     folders = [path for path in sorted(home.iterdir()) if path.name not in _NOT_SEARCHED and not path.is_symlink()]
     for path in (*folders, *written_paths(store)):
         for file in files_below(path):
             if file.name.startswith(database.name):
                 continue
-            if _any_erased(salt, hashes, _words_of(file, keys, stores)):
+            if _any_erased(salt, hashes, _words_of(file, keys, [one.root for one in stores])):
                 yield f"file {file}"
+    for one in stores if store.settings.pictures_url is not None else ():
+        for name in one.files.names():
+            if _any_erased(salt, hashes, _words_in_store(one, name, keys)):
+                yield f"file {one.files.where(name)}"
     if database.exists():
         with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=60)) as rows:
             for line in rows.iterdump():
@@ -152,15 +158,34 @@ def _in_files(store: Store, salt: bytes, hashes: set[bytes]) -> Iterator[str]:
                     yield f"Prefect's database: {line.partition('(')[0].strip()}"
 
 
-def _words_of(file: Path, keys: DataKeys, stores: Sequence[Path]) -> set[str]:
+def _words_of(file: Path, keys: DataKeys, roots: Sequence[Path]) -> set[str]:
     """The names that a file has or holds; of a picture that is encrypted, its SHA-256."""
     try:
         words = words_of_file(file)
-        for root in stores:
-            if root in file.parents and len(parts := file.relative_to(root).parts) == 4:
-                key = keys.find(parts[0], date.fromisoformat(parts[1]))
-                plain = None if key is None else key.decrypt(file.read_bytes(), parts[2] + parts[3])
-                words |= {parts[2] + parts[3]} if plain is None else {hashlib.sha256(plain).hexdigest()}
-    except (FileNotFoundError, ValueError):  # removed meanwhile; no picture's place
+        for root in roots:
+            if root in file.parents:
+                words |= _words_of_picture(file.relative_to(root).parts, file.read_bytes(), keys)
+    except FileNotFoundError:  # removed meanwhile
         return set()
     return words
+
+
+def _words_in_store(pictures: CropStore, name: str, keys: DataKeys) -> set[str]:
+    try:
+        data = pictures.files.read(name)
+    except FileNotFoundError:  # removed meanwhile
+        return set()
+    return {hashlib.sha256(data).hexdigest()} | _words_of_picture(name.split("/"), data, keys)
+
+
+def _words_of_picture(parts: Sequence[str], data: bytes, keys: DataKeys) -> set[str]:
+    """The SHA-256 of a picture, decrypted, and its name if that cannot be; nothing for what is no picture's file."""
+    if len(parts) != 4:
+        return set()
+    name = parts[2] + parts[3]
+    try:
+        key = keys.find(parts[0], date.fromisoformat(parts[1]))
+    except ValueError:  # no picture's place
+        return set()
+    plain = None if key is None else key.decrypt(data, name)
+    return {name} if plain is None else {hashlib.sha256(plain).hexdigest()}

@@ -27,13 +27,14 @@ class Keys:
 def keys_of(settings: Settings) -> Keys:
     """Reads the key file, and the newest day's key with it. Raises HomeError, StoreError."""
     keys, days = DataKeys(settings), dict[str, int]()
-    for path in (paths := list(keys.paths())):
-        days[path.parent.name] = days.get(path.parent.name, 0) + 1
+    for name in (names := list(keys.names())):
+        owner = name.partition("/")[0]
+        days[owner] = days.get(owner, 0) + 1
     file = key_file(settings)
-    for path in paths[-1:]:
-        keys.find(path.parent.name, date.fromisoformat(path.name))
-    name = key_service(settings).name() if paths or file.exists() else None
-    return Keys(file, name, file.is_relative_to(settings.home), days)
+    for owner, _, day in (name.partition("/") for name in names[-1:]):
+        keys.find(owner, date.fromisoformat(day))
+    id_ = key_service(settings).name() if names or file.exists() else None
+    return Keys(file, id_, file.is_relative_to(settings.home), days)
 
 
 def renew_key(store: Store, *, operator: str, reason: str) -> int:
@@ -43,6 +44,6 @@ def renew_key(store: Store, *, operator: str, reason: str) -> int:
     """
     keys = DataKeys(store.settings)
     with store.signed_in() as connection:
-        audit(connection, operator, Action.KEY_RENEW, reason=reason, details={"keys": sum(1 for _ in keys.paths())})
+        audit(connection, operator, Action.KEY_RENEW, reason=reason, details={"keys": sum(1 for _ in keys.names())})
     key_service(store.settings).renew()
     return keys.rewrap()

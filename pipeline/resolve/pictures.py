@@ -37,7 +37,7 @@ def mark_gone(store: Store, crops: CropStore, unit: str | None, ids: Sequence[in
     """
     if not crops.is_there():
         raise StoreError(
-            f"{crops.root} is missing or empty although there are crops; is it on a disk that is not mounted?"
+            f"{crops.files.place} is missing or empty although there are crops; is it on a disk that is not mounted?"
         )
     with store.begin() as connection:
         _mark(store, connection, unit, ids, Action.CROP_LOSE, reason)

@@ -174,7 +174,8 @@ def _settle_missing(store: Store, crops: CropStore, switch: _Switch, accept: boo
         return
     if not accept:
         raise InputError(
-            f"the pictures of {len(missing)} crops are not in {crops.root}, so {switch.model.name} cannot embed them; "
+            f"the pictures of {len(missing)} crops are not in {crops.files.place}, so {switch.model.name} cannot "
+            "embed them; "
             "put them back, or accept with --accept-missing that they are gone for good"
         )
     with store.begin() as connection:

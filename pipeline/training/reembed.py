@@ -93,11 +93,12 @@ def _count(store: Store, model: ModelRow) -> int:
 
 def missing_pictures(store: Store, crops: CropStore, model: ModelRow) -> list[int]:
     """Ids of crops to embed with `model` whose picture is missing in the crop store although not marked as gone."""
+    there = set(crops.files.names())
     return [
         row.id
         for batch in missing_crops(store, model)
         for row in batch
-        if crops.find(place_of_crop(row.camera, row.captured_at), bytes(row.picture)) is None
+        if there.isdisjoint(crops.names(place_of_crop(row.camera, row.captured_at), bytes(row.picture)))
     ]
 
 

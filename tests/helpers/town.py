@@ -47,7 +47,8 @@ class Town:
         """The crops' files in the order of their pictures' hashes; names of files differ each time."""
         with self.store.begin() as connection:
             rows = connection.execute(text("SELECT camera, captured_at, picture FROM crop ORDER BY picture, id")).all()
-        return [self.crops.path(place_of_crop(row.camera, row.captured_at), bytes(row.picture)) for row in rows]
+        places = [(place_of_crop(row.camera, row.captured_at), bytes(row.picture)) for row in rows]
+        return [self.crops.root / self.crops.name(place, picture) for place, picture in places]
 
     def resolve(self, unit: str = "d1") -> int:
         """Resolves a unit and all units below it. Returns the number of rows written."""

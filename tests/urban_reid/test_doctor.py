@@ -78,7 +78,8 @@ def test_a_broken_home(town: Town, lines: list[str], doctor: Doctor, run: Run, s
     settings = town.store.settings
     with town.store.begin() as connection:
         rows = connection.execute(text("SELECT camera, captured_at, picture FROM crop ORDER BY id LIMIT 2")).all()
-    pictures = [town.crops.path(place_of_crop(row.camera, row.captured_at), bytes(row.picture)) for row in rows]
+    places = [(place_of_crop(row.camera, row.captured_at), bytes(row.picture)) for row in rows]
+    pictures = [town.crops.root / town.crops.name(place, picture) for place, picture in places]
     pictures[0].unlink()
     (settings.crops_dir / "letter.txt").write_text("no picture")
     part = pictures[1].with_name(pictures[1].name + ".0123.part")

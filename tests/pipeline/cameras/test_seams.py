@@ -109,7 +109,7 @@ def test_files_that_follow_each_other_are_one(
     replaced = [crop for crop in given if crop not in long]
     assert len({track for _, track, *_ in replaced}) == 2  # at the end of the first file they looked like people
     pictures = {picture for *_, picture in long}
-    kept = {crops.path(place_of_crop(C1, at), picture) for at, *_, picture in long}
+    kept = {crops.root / crops.name(place_of_crop(C1, at), picture) for at, *_, picture in long}
     assert len(pictures) == len(kept) and {file for file in crops.root.rglob("*") if file.is_file()} == kept
 
 

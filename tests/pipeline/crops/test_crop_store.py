@@ -31,7 +31,7 @@ def test_a_crop_lies_under_its_district_day_and_name_and_is_written_once(tmp_pat
     crops = CropStore(Settings(home=tmp_path))
     sha256 = crops.put(DAY, b"picture")
     assert sha256 == hashlib.sha256(b"picture").digest()
-    path = crops.path(DAY, sha256)
+    path = crops.root / crops.name(DAY, sha256)
     name = path.parent.name + path.name
     assert path == tmp_path / "crops" / "d1" / "2026-01-01" / name[:2] / name[2:] and len(name) == 32
     written = path.stat().st_mtime_ns
@@ -52,8 +52,8 @@ def test_the_same_picture_in_two_places_is_two_files(tmp_path: Path) -> None:
     probe = place_of_probe(datetime(2026, 1, 1, tzinfo=UTC))
     places = [DAY, Place("d1", date(2026, 1, 2)), Place("d2", DAY.day), probe]
     (sha256,) = {crops.put(place, b"picture") for place in places}
-    assert len({crops.path(place, sha256).stat().st_ino for place in places}) == 4
-    crops.path(DAY, sha256).unlink()
+    assert len({(crops.root / crops.name(place, sha256)).stat().st_ino for place in places}) == 4
+    (crops.root / crops.name(DAY, sha256)).unlink()
     assert [crops.get(place, sha256) for place in places[1:]] == [b"picture"] * 3
 
 
@@ -112,7 +112,7 @@ def test_missing_and_damaged_crops_are_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="cannot be read"):
         crops.get(DAY, b"\x01" * 32)
     sha256 = crops.put(DAY, b"picture")
-    path = crops.path(DAY, sha256)
+    path = crops.root / crops.name(DAY, sha256)
     written = path.read_bytes()
     for position in range(len(written)):  # format, nonce, content and tag
         changed = bytes(byte ^ (index == position) for index, byte in enumerate(written))
@@ -127,7 +127,7 @@ def test_missing_and_damaged_crops_are_named(tmp_path: Path) -> None:
 
 def test_two_pictures_that_were_exchanged_are_found(tmp_path: Path) -> None:
     crops = CropStore(Settings(home=tmp_path))
-    one, two = (crops.path(DAY, crops.put(DAY, data)) for data in (b"one", b"two"))
+    one, two = (crops.root / crops.name(DAY, crops.put(DAY, data)) for data in (b"one", b"two"))
     one.rename(tmp_path / "kept")
     two.rename(one)
     with pytest.raises(StoreError, match="damaged"):
@@ -138,7 +138,7 @@ def test_neither_name_nor_content_says_which_picture_it_is(tmp_path: Path) -> No
     crops = CropStore(Settings(home=tmp_path))
     data = b"a picture that somebody has, and looks for"
     other = Place("d1", date(2026, 1, 2))
-    paths = [crops.path(place, crops.put(place, data)) for place in (DAY, other)]
+    paths = [crops.root / crops.name(place, crops.put(place, data)) for place in (DAY, other)]
     assert len({path.name for path in paths}) == 2
     held = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert not any(data[:12] in path.read_bytes() for path in held)
@@ -150,7 +150,8 @@ def test_pictures_of_an_earlier_version_are_read_as_they_are(tmp_path: Path) -> 
     sha256 = put_earlier(crops, DAY, b"picture")
     assert crops.get(DAY, sha256) == b"picture"
     crops.put(DAY, b"another")  # the day gets a key
-    assert crops.get(DAY, sha256) == b"picture" and crops.find(DAY, sha256) == crops.earlier_path(DAY, sha256)
+    assert crops.get(DAY, sha256) == b"picture"
+    assert crops.root / str(crops.find(DAY, sha256)) == crops.earlier_path(DAY, sha256)
     assert crops.remove(DAY, sha256) and crops.find(DAY, sha256) is None
     crops.earlier_path(DAY, put_earlier(crops, DAY, b"picture")).write_bytes(b"other")
     with pytest.raises(StoreError, match="damaged"):
@@ -191,7 +192,7 @@ def test_a_full_disk_gives_one_line_and_no_part_of_a_file(small_disk: Path) -> N
     kept = crops.put(DAY, b"small")
     with pytest.raises(HomeError, match="no space left for crops"):
         crops.put(DAY, b"x" * 200_000)
-    assert files(small_disk) == [crops.path(DAY, kept)]
+    assert files(small_disk) == [crops.root / crops.name(DAY, kept)]
     assert crops.get(DAY, kept) == b"small"
 
 

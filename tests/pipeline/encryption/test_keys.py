@@ -42,9 +42,7 @@ def test_many_that_need_a_key_at_once_get_the_same(tmp_path: Path) -> None:
 def test_a_key_is_of_its_day_alone(tmp_path: Path) -> None:
     keys = DataKeys(Settings(home=tmp_path))
     keys.make("d1", DAY)
-    other = keys.path("d2", DAY)
-    other.parent.mkdir()
-    other.write_bytes(keys.path("d1", DAY).read_bytes())
+    keys.files.write("d2/2026-01-01", keys.files.read("d1/2026-01-01"))
     with pytest.raises(StoreError, match="the key of d2/2026-01-01 is damaged"):
         keys.find("d2", DAY)
 
@@ -85,7 +83,7 @@ def test_a_renewed_key_file_wraps_all_and_pictures_stay_as_they_are(tmp_path: Pa
     crops.put(Place("d3", DAY), b"meanwhile")
     keys = DataKeys(settings)
     assert keys.rewrap() == len(PLACES) and keys.rewrap() == 0
-    assert all(path.read_bytes()[:8].hex() == renewed for path in keys.paths())
+    assert all(keys.files.read(name)[:8].hex() == renewed for name in keys.names())
     earlier = sorted(tmp_path.glob("key-file.*[0-9a-f]"))
     assert len(earlier) == 2 and before in {path.read_text() for path in earlier}
     for path in earlier:
@@ -121,7 +119,7 @@ def test_a_damaged_key_loses_its_day_alone(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     crops = CropStore(settings)
     stored = {place: crops.put(place, b"picture") for place in PLACES}
-    path = DataKeys(settings).path("d1", DAY)
+    path = tmp_path / "keys" / "d1" / "2026-01-01"
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     with pytest.raises(StoreError, match="the key of d1/2026-01-01 is damaged"):
         CropStore(settings).get(PLACES[0], stored[PLACES[0]])

@@ -119,7 +119,7 @@ def test_an_undo_removes_a_picture_from_the_places_of_its_own_crops(city_store: 
     for number, moment in enumerate((NOW, NOW - timedelta(seconds=1), yesterday)):
         source = Source("test", f"source {number}")
         batches.append(take_in(city_store, crops, source, [candidate(1, at=moment)], total=1, now=NOW).batch)
-    today, before = (crops.path(place_of_crop(C1, moment), sha256) for moment in (NOW, yesterday))
+    today, before = (crops.root / crops.name(place_of_crop(C1, moment), sha256) for moment in (NOW, yesterday))
     for batch, left in zip(reversed(batches), ({today}, {today}, set()), strict=True):
         assert batch is not None
         undo(city_store, crops, batch, operator="anna", reason="wrong camera")

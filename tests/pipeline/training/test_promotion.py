@@ -276,7 +276,7 @@ def test_identities_without_pictures_are_found_by_the_earlier_model_and_keep_the
             {"ids": [*gone.tracklets, partly.tracklets[0]]},
         ).all()
     for row in pictures:
-        two.crops.path(place_of_crop(row.camera, row.captured_at), bytes(row.picture)).unlink()
+        (two.crops.root / two.crops.name(place_of_crop(row.camera, row.captured_at), bytes(row.picture))).unlink()
     with pytest.raises(InputError, match=rf"pictures of {len(pictures)} crops are not in .*--accept-missing"):
         to_second(two)
     assert in_use(two).name == "test"

@@ -1,0 +1,1 @@
+"""Where pictures and their keys lie: the data directory, or an object store."""
