@@ -44,8 +44,9 @@ FROM generate_series(0, {people} - 1) AS p, generate_series(0, {passages} - 1) A
 JOIN camera AS c ON true JOIN urban_unit b ON b.code = c.parent JOIN urban_unit s ON s.code = b.parent
 WHERE c.n = (p + 7 * k) % {cameras};
 ANALYZE passage;
-INSERT INTO run (run_key, unit, window_start, window_end, model_id, children, context)
-    SELECT sha256(convert_to(unit || win, 'UTF8')), unit, win, win + interval '5 minutes', {model}, 1, 1 FROM (
+INSERT INTO run (run_key, unit, window_start, window_end, model_id, children, context, finished_at)
+    SELECT sha256(convert_to(unit || win, 'UTF8')), unit, win, win + interval '5 minutes', {model}, 1, 1,
+        win + interval '6 minutes' FROM (
         SELECT DISTINCT unit, win FROM passage, unnest(ARRAY[camera, building, street, district]) AS unit) AS u;
 ANALYZE run;
 """

@@ -29,17 +29,25 @@ class UnitCounts:
         return parent_of(self.code)
 
 
+# Each count goes along an index alone. Of identities it counts all names that a unit ever gave, without those that no
+# version holds any more: such a name has a version that was decided again, or one that is retired.
 _UNITS = text(
-    "SELECT u.code, u.name, coalesce(c.crops, 0) AS crops, coalesce(n.identities, 0) AS identities, "
-    "coalesce(d.joins, 0) AS joins, coalesce(d.reviews, 0) AS reviews, coalesce(d.apart, 0) AS apart "
-    "FROM urban_unit u "
-    "LEFT JOIN (SELECT camera, count(*) AS crops FROM crop WHERE withdrawn_at IS NULL GROUP BY 1) AS c "
-    "ON c.camera = u.code "
-    "LEFT JOIN (SELECT unit, count(*) AS identities FROM identity_now GROUP BY 1) AS n ON n.unit = u.code "
-    "LEFT JOIN (SELECT r.unit, count(*) FILTER (WHERE verdict = 'join') AS joins, "
+    "WITH unit AS (SELECT code, name FROM urban_unit WHERE code = :district OR starts_with(code, :district || '/')), "
+    "named AS (SELECT unit, count(*) AS many FROM (SELECT DISTINCT unit, persistent_id FROM identity) AS name "
+    "  GROUP BY 1), "
+    "doubtful AS (SELECT i.unit, i.persistent_id FROM run r JOIN identity i ON i.run_id = r.id "
+    "  WHERE r.superseded_at IS NOT NULL UNION SELECT unit, persistent_id FROM identity WHERE retired), "
+    "gone AS (SELECT d.unit, count(*) AS many FROM doubtful d WHERE NOT EXISTS (SELECT FROM identity_now n "
+    "  WHERE n.unit = d.unit AND n.persistent_id = d.persistent_id) GROUP BY 1), "
+    "decided AS (SELECT r.unit, count(*) FILTER (WHERE verdict = 'join') AS joins, "
     "  count(*) FILTER (WHERE verdict = 'review') AS reviews, count(*) FILTER (WHERE verdict = 'apart') AS apart "
-    "  FROM match_decision m JOIN run r ON r.id = m.run_id WHERE r.superseded_at IS NULL GROUP BY 1) AS d "
-    "ON d.unit = u.code WHERE u.code = :district OR starts_with(u.code, :district || '/') "
+    "  FROM match_decision m JOIN run r ON r.id = m.run_id WHERE r.superseded_at IS NULL GROUP BY 1) "
+    "SELECT u.code, u.name, (SELECT count(*) FROM crop WHERE camera = u.code) "
+    "  - (SELECT count(*) FROM crop WHERE camera = u.code AND withdrawn_at IS NOT NULL) AS crops, "
+    "coalesce(named.many, 0) - coalesce(gone.many, 0) AS identities, coalesce(d.joins, 0) AS joins, "
+    "coalesce(d.reviews, 0) AS reviews, coalesce(d.apart, 0) AS apart FROM unit u "
+    "LEFT JOIN named ON named.unit = u.code LEFT JOIN gone ON gone.unit = u.code "
+    "LEFT JOIN decided d ON d.unit = u.code "
     'ORDER BY u.code COLLATE "C"'
 )
 

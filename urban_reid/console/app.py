@@ -29,7 +29,7 @@ from urban_reid.console import (
 )
 from urban_reid.console.api import make_api, token_needed
 from urban_reid.console.away import Watch
-from urban_reid.console.beside import counting, judging
+from urban_reid.console.beside import Counting, judging
 from urban_reid.console.context import Console, SignInNeeded
 from urban_reid.console.pages import STATIC, Pages
 from urban_reid.console.pictures import Thumbnails
@@ -90,7 +90,7 @@ def make_app(store: Store, hosts: list[str]) -> FastAPI:
         pages,
         Thumbnails(store.settings),
         Searches(store.settings),
-        counting(store),
+        Counting(store),
         judging(store),
         Trials(store.settings),
         Switching(),

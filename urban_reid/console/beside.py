@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from threading import Condition, Thread
 from typing import Generic, TypeVar
 
-from pipeline.browsing.city_now import CityNow, read_city_now
+from pipeline.browsing.city_now import CityNow, Totals, read_city_now, read_totals
 from pipeline.browsing.models import Sureness, read_sureness
 from pipeline.city.units import read_city
 from pipeline.registry import models
@@ -18,8 +18,8 @@ from schemas.levels import Level
 T = TypeVar("T")
 
 #: What is younger than this is shown as it is; what is older is shown too, and read again meanwhile. Where reading
-#: takes long, it rests for so many times as long.
-_YOUNG_S, _RESTS = 2.0, 5.0
+#: takes long, it rests for so many times as long, so that it takes a twentieth of a core at most.
+_YOUNG_S, _RESTS = 2.0, 20.0
 #: A page waits so long for it.
 _WITHIN_S = 0.15
 #: Districts whose curves are drawn.
@@ -63,15 +63,27 @@ class Beside(Generic[T]):
                 self._turn.notify_all()
 
 
-def counting(store: Store) -> Beside[CityNow]:
-    """The counts of the whole city."""
+class Counting:
+    """How the city stands: who is there now, read again in moments, and totals, counted as often as that takes."""
 
-    def read() -> CityNow:
-        codes = [unit.code for unit in read_city(store).units]
-        with store.begin() as connection:
-            return read_city_now(connection, codes, datetime.now(UTC))
+    def __init__(self, store: Store) -> None:
+        def totals() -> Totals:
+            codes = [unit.code for unit in read_city(store).units]
+            with store.begin() as connection:
+                return read_totals(connection, codes, datetime.now(UTC))
 
-    return Beside(read)
+        def stands() -> CityNow | None:
+            known = self._totals.now()
+            if known is None:
+                return None
+            with store.begin() as connection:
+                return read_city_now(connection, known, datetime.now(UTC))
+
+        self._totals, self._stands = Beside(totals), Beside(stands)
+
+    def now(self) -> CityNow | None:
+        """None until all is counted once."""
+        return self._stands.now()
 
 
 def judging(store: Store) -> Beside[list[Sureness]]:

@@ -8,7 +8,6 @@ from zoneinfo import ZoneInfo
 from fastapi import Depends, Form, Request
 from fastapi.responses import HTMLResponse
 
-from pipeline.browsing.city_now import CityNow
 from pipeline.browsing.models import Sureness
 from pipeline.city.units import read_city
 from pipeline.governance.doors import check_role
@@ -16,7 +15,7 @@ from pipeline.store import Store
 from schemas.city_file import City
 from schemas.errors import NotAllowed
 from urban_reid.console.away import Watch
-from urban_reid.console.beside import Beside
+from urban_reid.console.beside import Beside, Counting
 from urban_reid.console.limits import Places
 from urban_reid.console.pages import Pages
 from urban_reid.console.pictures import Thumbnails
@@ -42,7 +41,7 @@ class Console:
     pages: Pages
     thumbnails: Thumbnails
     searches: Searches
-    counting: Beside[CityNow]
+    counting: Counting
     judging: Beside[list[Sureness]]
     trials: Trials
     switching: Switching
