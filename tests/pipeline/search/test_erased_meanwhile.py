@@ -6,12 +6,17 @@ import pytest
 from sqlalchemy import text
 
 from pipeline.erasure.erase import erase
+from pipeline.governance.audit import Action
+from pipeline.governance.audit_chain import verify_city
+from pipeline.governance.doors import check_authorized
 from pipeline.search.request import request_search
 from pipeline.search.search import search
 from reid_core.serving.core import ReIDCore
 from schemas.errors import InputError, StoreConflict
 from schemas.parameters import SearchParameters, SearchResult
 from tests.helpers.town import Town
+
+_LOOK = Action.PEOPLE_SHOW
 
 
 @pytest.fixture
@@ -68,6 +73,13 @@ def test_who_is_erased_while_the_city_is_searched_is_in_no_result(town: Town, pe
         searched(town, crop, lambda: erase(town.store, "crop", [crop], actor="anna", reason="a request"))
     hits, shown = written(town)
     assert hits < len(found.hits) and shown == 1  # of the first alone, without those that were erased since
+
+
+def test_a_search_is_answered_while_others_look_at_people(town: Town, people: list[str]) -> None:
+    """Each look is a row of the audit, which the next row follows."""
+    found = searched(town, crop_of(town, people[0]), lambda: check_authorized(town.store, "d1", "a look", _LOOK))
+    assert written(town) == (len(found.hits), 1)
+    assert not verify_city(town.store).faults
 
 
 def written(town: Town) -> tuple[int, int]:
