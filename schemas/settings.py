@@ -160,6 +160,9 @@ class Settings(BaseSettings):
     console_port: int | None = Field(
         None, ge=1, le=65_535, description="port of the console's pages under `up`; unset: 8420, or a free one"
     )
+    console_hosts: tuple[Line, ...] = Field(
+        (), description="names by which a reverse proxy on this machine calls the console, beside localhost"
+    )
     prefect_days: int = Field(
         30, ge=1, le=3_650, description="days after which ended runs are deleted from Prefect's database"
     )

@@ -5,15 +5,21 @@ They lie in HOME/camera-secrets.toml, which only this user can read:
     [gate]
     user = "viewer"
     password = "..."
+    hosts = ["10.0.0.5"]
 
 or in the environment, URBAN_REID_CAMERA_SECRETS='{"gate": "viewer:..."}', which counts before the file. A feed that
 names none gets URBAN_REID_RTSP_USER and URBAN_REID_RTSP_PASSWORD, if they are set.
+
+A secret is sent to its hosts alone. Those of the environment and those of earlier versions have none: they are sent
+where a camera of this home is looked at through them, and `check_host` refuses further hosts to whoever may add cameras
+and not read passwords.
 """
 
 import json
 import stat
 import tomllib
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -34,6 +40,7 @@ _LINE: TypeAdapter[str] = TypeAdapter(Line)
 class Secret:
     user: str
     password: str = field(repr=False)
+    hosts: tuple[str, ...] | None = None  # it is sent to; None: nobody has said
 
 
 def address_with_secret(feed: Feed, settings: Settings) -> str:
@@ -47,8 +54,32 @@ def address_with_secret(feed: Feed, settings: Settings) -> str:
     if secret is None:
         return feed.address
     parts = urlsplit(feed.address)
+    if secret.hosts is not None and parts.hostname not in secret.hosts:
+        raise InputError(
+            f"{feed.camera}: secret {feed.secret} is for {', '.join(secret.hosts)}, and not for {parts.hostname}",
+            do=f"`urban-reid cameras secret set {feed.secret}` stores it with the hosts it is for",
+        )
     sign_in = f"{quote(secret.user, safe='')}:{quote(secret.password, safe='')}"
     return parts._replace(netloc=f"{sign_in}@{parts.netloc}").geturl()
+
+
+def check_host(feed: Feed, settings: Settings, others: Collection[Feed]) -> None:
+    """Raises InputError where the feed's password would go to a host that nobody has said it is for.
+
+    others: the feeds that there are. Whoever decides where a password is sent can learn it.
+    """
+    if feed.kind != "stream":
+        return
+    secret = _named(feed.secret, settings) if feed.secret is not None else _common(settings)
+    host = urlsplit(feed.address).hostname
+    known = {urlsplit(one.address).hostname for one in others if one.kind == "stream" and one.secret == feed.secret}
+    if secret is None or secret.hosts is not None or host in known:
+        return  # `address_with_secret` keeps to the hosts of one that has some
+    whose = f"secret {feed.secret}" if feed.secret is not None else "the common user and password"
+    raise InputError(
+        f"{feed.camera}: nobody has said that {whose} may be sent to {host}",
+        do="`urban-reid cameras secret set NAME --host HOST` stores one with the hosts it is for",
+    )
 
 
 def secret_names(settings: Settings) -> list[str]:
@@ -71,14 +102,17 @@ def read_secrets(path: Path) -> dict[str, Secret]:
         raise InputError(f'{path}: is not TOML; a secret is written [name], user = "...", password = "..."') from None
     secrets = {}
     for name, entry in content.items():
-        if not (isinstance(entry, dict) and entry.keys() == {"user", "password"}):
-            raise InputError(f"{path}: [{name[:64]}] must hold user and password, and nothing else")
-        secrets[name] = _secret(entry["user"], entry["password"], f"{path}: [{name[:64]}]")
+        if not (isinstance(entry, dict) and {"user", "password"} <= entry.keys() <= {"user", "password", "hosts"}):
+            raise InputError(f"{path}: [{name[:64]}] must hold user and password, may hold hosts, and nothing else")
+        secrets[name] = _secret(entry["user"], entry["password"], f"{path}: [{name[:64]}]", entry.get("hosts"))
     return secrets
 
 
-def write_secret(path: Path, name: str, user: str, password: str) -> bool:
-    """Adds the secret to the file, or replaces the one of its name; returns whether it is new. Raises InputError."""
+def write_secret(path: Path, name: str, user: str, password: str, hosts: Collection[str] | None = None) -> bool:
+    """Adds the secret to the file, or replaces the one of its name; returns whether it is new.
+
+    hosts: names or addresses that it may be sent to, at least one; None: nobody says. Raises InputError.
+    """
     try:
         _NAME.validate_python(name)
     except ValidationError:
@@ -88,7 +122,9 @@ def write_secret(path: Path, name: str, user: str, password: str) -> bool:
     with disk.locked(path.with_name(f"{path.name}.lock")):
         secrets = read_secrets(path)
         new = name not in secrets
-        _write(path, secrets | {name: _secret(user, password, f"secret {name}")})
+        _write(
+            path, secrets | {name: _secret(user, password, f"secret {name}", None if hosts is None else list(hosts))}
+        )
     return new
 
 
@@ -106,19 +142,39 @@ def _write(path: Path, secrets: dict[str, Secret]) -> None:
     entries = (
         f"[{json.dumps(name)}]\nuser = {json.dumps(secret.user, ensure_ascii=False)}\n"
         f"password = {json.dumps(secret.password, ensure_ascii=False)}\n"
+        + ("" if secret.hosts is None else f"hosts = {json.dumps(secret.hosts)}\n")
         for name, secret in sorted(secrets.items())
     )
     disk.write_whole(path, "\n".join(entries), mode=0o600, sync=True)
 
 
-def _secret(user: object, password: object, where: str) -> Secret:
+def _secret(user: object, password: object, where: str, hosts: object = None) -> Secret:
     try:
         found = Secret(_LINE.validate_python(user, strict=True), _LINE.validate_python(password, strict=True))
+        found = found if hosts is None else replace(found, hosts=_hosts(hosts, where))
     except ValidationError:
         raise InputError(f"{where}: user and password must be text on one line, without control characters") from None
     if not found.user:
         raise InputError(f"{where}: the user is empty")
     return found
+
+
+def _hosts(hosts: object, where: str) -> tuple[str, ...]:
+    """Hosts as an address has them: in small letters, IPv6 without brackets."""
+    if not isinstance(hosts, list) or not hosts:
+        raise InputError(f"{where}: hosts must be a list of one or more hosts that it may be sent to")
+    found = []
+    for host in hosts:
+        try:
+            address = f"[{host}]" if isinstance(host, str) and host.count(":") > 1 and "[" not in host else host
+            parts = urlsplit(f"rtsp://{address}")
+            name, is_host = parts.hostname, parts.netloc == address and parts.port is None and "@" not in address
+        except (ValueError, TypeError):
+            name, is_host = None, False
+        if not name or not is_host:
+            raise InputError(f"{where}: {str(host)[:80]!r} is no host; write 10.0.0.5 or camera.example")
+        found.append(name)
+    return tuple(dict.fromkeys(found))
 
 
 def _named(name: str, settings: Settings) -> Secret:

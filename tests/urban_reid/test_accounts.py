@@ -195,7 +195,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "cameras resume": ["d1/s1/b1/c1", "--reason", "x"],
     "cameras remove": ["d1/s1/b1/c1", "--reason", "x"],
     "cameras import": ["none.csv"],
-    "cameras secret set": ["gate"],
+    "cameras secret set": ["gate", "--host", "10.0.0.5"],
     "cameras secret remove": ["gate"],
     "models get": ["none"],
     "models register": ["none", "none.onnx"],

@@ -13,12 +13,16 @@ from urban_reid.output import out, print_json, say, shown
 app = typer.Typer(help="Users and passwords of cameras, by name.", no_args_is_help=True)
 
 
-@app.command("set", epilog="Example: urban-reid cameras secret set gate   (then type the user and the password)")
+@app.command("set", epilog="Example: urban-reid cameras secret set gate --host 10.0.0.5   (then type both)")
 def set_(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What cameras call it: --secret NAME.")],
+    host: Annotated[
+        list[str],
+        typer.Option(metavar="HOST", help="Host that they may be sent to; again for each further one."),
+    ],
     as_json: AsJson = False,
 ) -> None:
-    """Store a user and a password in this home. Asks for them, or reads them from stdin, a line each."""
+    """Store a user and a password in this home, for some hosts. Asks for them, or reads stdin, a line each."""
     from pipeline.cameras.secrets import FILE, write_secret
     from schemas.disk import make_home
 
@@ -32,7 +36,7 @@ def set_(
         user, password = lines
     make_home(settings().home)
     path = settings().home / FILE
-    new = write_secret(path, name, user, password)
+    new = write_secret(path, name, user, password, host)
     if as_json:
         print_json({"secret": name, "new": new, "file": str(path)})
         return

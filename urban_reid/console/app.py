@@ -137,6 +137,8 @@ def make_app(store: Store, hosts: list[str]) -> FastAPI:
             answer = await go_on(request)
         for name, value in _HEADERS.items():
             answer.headers.setdefault(name, value)
+        if request.url.scheme == "https":
+            answer.headers["Strict-Transport-Security"] = "max-age=31536000"
         return answer
 
     @app.get("/static/{name}")

@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from threading import Event, Lock, Thread
-from urllib.parse import urlsplit
 
+import httpx
 from sqlalchemy import text
 
 from flows.server_process import read_record
@@ -22,6 +23,8 @@ from schemas.settings import Settings
 _LOOK_EVERY_S = 1.0
 #: A database that takes longer than this to say anything is away: it is being started again.
 _SOON_S = 2.0
+#: Prefect's server is slow on a busy machine.
+_PREFECT_WITHIN_S = 5.0
 #: What was never there since the console began is missed only from then on: `up` starts one after another.
 _STARTS_WITHIN_S = 60.0
 
@@ -105,11 +108,11 @@ class Watch:
 
 
 def _core_answers(settings: Settings) -> bool:
-    return _connects(socket.AF_UNIX, str(core_socket(settings)))
+    return _connects(core_socket(settings))
 
 
 def _search_answers(settings: Settings) -> bool:
-    return _connects(socket.AF_UNIX, str(search_socket(settings)))
+    return _connects(search_socket(settings))
 
 
 def _prefect_answers(settings: Settings) -> bool:
@@ -119,16 +122,18 @@ def _prefect_answers(settings: Settings) -> bool:
         if record is None:
             return False
         url = record.url
-    parts = urlsplit(url)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    return _connects(socket.AF_INET, (parts.hostname or "", port))
+    # `up` keeps the socket of a server that was killed, so that a connection says nothing.
+    try:
+        return httpx.get(f"{url}/health", timeout=_PREFECT_WITHIN_S, trust_env=False).status_code < 500
+    except (httpx.HTTPError, httpx.InvalidURL):
+        return False
 
 
-def _connects(family: int, address: object) -> bool:
-    with socket.socket(family, socket.SOCK_STREAM) as tried:
+def _connects(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as tried:
         tried.settimeout(2.0)
         try:
-            tried.connect(address)  # type: ignore[arg-type]
+            tried.connect(str(path))
         except OSError:
             return False
     return True

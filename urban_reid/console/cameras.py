@@ -13,7 +13,8 @@ from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse,
 from pydantic import ValidationError
 
 from pipeline.cameras.changes import Wanted, add_cameras, find_feed, pause_camera
-from pipeline.cameras.secrets import secret_names
+from pipeline.cameras.rows import read_feeds
+from pipeline.cameras.secrets import check_host, secret_names
 from pipeline.cameras.trial import Trial
 from pipeline.crops.privacy import shows_people, without_faces
 from pipeline.governance.audit import Action, working_under
@@ -79,6 +80,10 @@ def add(
         raise UsageError(f"{place[0]}: {message}" if place else message) from None
     if feed.kind != "stream" and not found.grant.is_open:
         raise UsageError("here a camera is a stream, rtsp://host:port/path; `urban-reid cameras add` takes in files")
+    with here.store.begin() as connection:
+        feeds = read_feeds(connection)
+    if not found.grant.is_open:
+        check_host(feed, here.store.settings, feeds)
     with _acting(found):
         fields = {"name": name.strip()} if name.strip() else {}
         add_cameras(here.store, [Wanted(feed, fields)], operator=found.name)

@@ -6,11 +6,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from schemas.disk import write_whole
 from schemas.errors import InputError, UsageError
 from schemas.settings import Settings
 from urban_reid.console.visitors import new_link
+
+if TYPE_CHECKING:
+    import uvicorn
 
 #: The console's port unless another one is chosen.
 PORT = 8420
@@ -35,7 +39,7 @@ def serve(settings: Settings, port: int, on_listening: Callable[[Address], None]
     from urban_reid.console.app import make_app
 
     with Store.open(settings, "urban-reid console") as store, listen(port) as sockets:
-        made = make_app(store, ["127.0.0.1", "localhost"])
+        made = make_app(store, ["127.0.0.1", "localhost", *settings.console_hosts])
         visitors = made.state.console.visitors
         made.state.console.watch.start()
         url = f"http://127.0.0.1:{sockets.getsockname()[1]}"
@@ -43,9 +47,22 @@ def serve(settings: Settings, port: int, on_listening: Callable[[Address], None]
             record = json.dumps({"url": url, "key": visitors.key.hex()})
             write_whole(record_file(settings), record, mode=0o600)
         on_listening(Address(url, new_link(url, visitors.key) if visitors.is_open_home() else None))
-        server = uvicorn.Server(uvicorn.Config(made, log_config=None, server_header=False, timeout_graceful_shutdown=2))
-        server.run(sockets=[sockets])
+        uvicorn.Server(server_config(made, settings)).run(sockets=[sockets])
         made.state.console.watch.stop()
+
+
+def server_config(app: Any, settings: Settings) -> "uvicorn.Config":
+    """How the console is served. What a reverse proxy says of who asks, and over what, counts where one is named."""
+    import uvicorn
+
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=2,
+        proxy_headers=bool(settings.console_hosts),
+        forwarded_allow_ips="127.0.0.1",
+    )
 
 
 def record_file(settings: Settings) -> Path:

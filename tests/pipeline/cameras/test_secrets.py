@@ -8,6 +8,7 @@ from pipeline.cameras.secrets import (
     FILE,
     Secret,
     address_with_secret,
+    check_host,
     read_secrets,
     remove_secret,
     secret_names,
@@ -99,3 +100,37 @@ def test_what_cannot_be_a_secret_is_refused(ours: Settings, name: str, user: str
     with pytest.raises(InputError, match=message):
         write_secret(ours.home / FILE, name, user, password)
     assert not (ours.home / FILE).exists()
+
+
+def test_a_secret_goes_to_its_hosts_alone(ours: Settings) -> None:
+    path = ours.home / FILE
+    write_secret(path, "gate.1", "viewer", PASSWORD, ["10.0.0.5", "Camera.Example", "fe80::1"])
+    assert read_secrets(path)["gate.1"].hosts == ("10.0.0.5", "camera.example", "fe80::1")
+    for host in ("10.0.0.5:8554", "CAMERA.example", "[fe80::1]:554"):
+        assert address_with_secret(STREAM.model_copy(update={"address": f"rtsp://{host}/x"}), ours)
+    for host in ("10.0.0.6", "camera.example.org", "10.0.0.5.evil.example"):
+        with pytest.raises(InputError, match=r"is for 10\.0\.0\.5, camera\.example, fe80::1, and not") as caught:
+            address_with_secret(STREAM.model_copy(update={"address": f"rtsp://{host}/x"}), ours)
+        assert PASSWORD not in str(caught.value)
+
+
+@pytest.mark.parametrize("hosts", [[], ["10.0.0.5:554"], ["a@b"], ["rtsp://a"], [""], ["a/b"], ["[x"]])
+def test_what_is_no_host_is_refused(ours: Settings, hosts: list[str]) -> None:
+    with pytest.raises(InputError, match=r"is no host|one or more hosts"):
+        write_secret(ours.home / FILE, "gate", "viewer", PASSWORD, hosts)
+
+
+def test_whoever_adds_cameras_sends_no_password_where_nobody_said(ours: Settings) -> None:
+    """Neither one that was stored before secrets had hosts, nor the common one, nor one of the environment."""
+    write_secret(ours.home / FILE, "gate.1", "viewer", PASSWORD)
+    common = ours.model_copy(update={"rtsp_user": SecretStr("all"), "rtsp_password": SecretStr("x")})
+    given = ours.model_copy(update={"camera_secrets": {"gate.1": SecretStr("viewer:x")}})
+    unnamed = STREAM.model_copy(update={"secret": None})
+    theirs = {"camera": "d1/s1/b1/c2", "address": "rtsp://10.6.6.6/x"}
+    for of, feed in ((ours, STREAM), (given, STREAM), (common, unnamed)):
+        check_host(feed.model_copy(update={"camera": "d1/s1/b1/c2"}), of, [feed])  # where it is sent already
+        with pytest.raises(InputError, match=r"nobody has said that .* may be sent to 10.6.6.6"):
+            check_host(feed.model_copy(update=theirs), of, [feed])
+    check_host(unnamed.model_copy(update=theirs), ours, [STREAM])  # that has no password
+    write_secret(ours.home / FILE, "gate.1", "viewer", PASSWORD, ["10.6.6.6"])
+    check_host(STREAM.model_copy(update=theirs), ours, [])

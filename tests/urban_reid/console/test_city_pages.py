@@ -15,6 +15,7 @@ from sqlalchemy import text
 
 from pipeline.cameras.changes import Wanted, add_cameras, remove_camera
 from pipeline.cameras.rows import write_health
+from pipeline.cameras.secrets import FILE, write_secret
 from pipeline.governance.audit import Action, read_audit
 from schemas.feeds import Feed, Health
 from tests.helpers.console import As, send
@@ -170,6 +171,10 @@ def test_in_a_live_home_a_cameras_picture_needs_an_authorization(as_: As, resolv
     assert refused.status_code == 403
     file = send(as_("emil"), "/cameras", "/cameras", camera="d1/s1/b1/c7", address="/etc/passwd")
     assert file.status_code == 400 and "is a stream" in file.text
+    write_secret(resolved.store.settings.home / FILE, "gate", "viewer", "hushhush")  # as of an earlier version
+    elsewhere = {"camera": "d1/s1/b1/c7", "address": "rtsp://127.0.0.2:9/x", "sign_in": "gate"}
+    learned = send(as_("emil"), "/cameras", "/cameras", **elsewhere)
+    assert learned.status_code == 400 and "nobody has said that secret gate may be sent to 127.0.0.2" in learned.text
     send(as_("emil"), "/cameras", "/cameras/pause", camera="d1/s1/b1/c8", paused="true", reason="repair")
     with resolved.store.owning() as connection:
         (row,) = read_audit(connection, action=Action.CAMERA_PAUSE, unit="d1/s1/b1/c8")

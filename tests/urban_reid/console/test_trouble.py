@@ -3,6 +3,7 @@
 import asyncio
 import html
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,9 +13,11 @@ from fastapi.testclient import TestClient
 from starlette.datastructures import URL
 
 from pipeline.store import Store
+from schemas.disk import try_lock
 from schemas.errors import CoreUnavailable, StoreUnavailable
 from tests.helpers.town import Town
 from urban_reid.console.app import make_app
+from urban_reid.console.away import Watch
 from urban_reid.console.context import Console
 from urban_reid.console.limits import Place, Places
 from urban_reid.console.overview import changes
@@ -216,3 +219,33 @@ def test_behind_tls_the_cookie_is_secure_and_a_port_that_is_none_breaks_nothing(
     assert client.get("/").status_code == 200
     for port in ("99999999", "x", "-1"):
         assert client.get("/", headers={"host": f"console:{port}"}).status_code in (200, 303, 400)
+
+
+def test_the_watch_finds_what_is_away_and_back_again(resolved: Town) -> None:
+    """Prefect's port answers for a server that was killed, as `up` keeps it; what was never there is not missed yet."""
+    settings = resolved.store.settings
+    watch = Watch(resolved.store)
+    with socket.create_server(("127.0.0.1", 0)) as silent, (settings.home / "up.lock").open("wb") as held:
+        assert try_lock(held)
+        port = silent.getsockname()[1]
+        resolved.store.settings = settings.model_copy(update={"prefect_url": f"http://127.0.0.1:{port}/api"})
+        try:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("urban_reid.console.away._PREFECT_WITHIN_S", 0.01)
+                watch._look_at_processes()
+                assert watch.away() == []
+                patch.setattr("urban_reid.console.away._STARTS_WITHIN_S", 0)
+                watch._look_at_processes()
+                assert {one.part for one in watch.away()} == {"core", "search", "prefect"}
+        finally:
+            resolved.store.settings = settings
+    watch._look_at_processes()  # nothing is up, so nothing is missed
+    watch._look_at_database()
+    assert watch.away() == []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Store, "errors", lambda _: (_ for _ in ()).throw(LOST))
+        watch._look_at_database()
+    (lost,) = watch.away()
+    assert lost.part == "database" and watch.since("database") == lost.since
+    watch._look_at_database()
+    assert watch.away() == []
