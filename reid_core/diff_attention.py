@@ -16,6 +16,8 @@ from reid_core.training_distances import Weights, training_distances
 from schemas.cards import DiffAttentionSettings
 from schemas.errors import CoreError
 
+#: Rows of each matrix product of `decision_distances`.
+PRODUCT_ROWS = 32
 #: Values of the largest temporary tensor of a block of pairs: 64 MB in float32.
 BLOCK_VALUES = 2**24
 
@@ -62,6 +64,21 @@ class DiffAttention(nn.Module):
         ]
         return torch.cat(blocks) if blocks else x.new_zeros(0)
 
+    @torch.inference_mode()
+    def decision_distances(self, x: Tensor, y: Tensor) -> Tensor:
+        """`pair_distances` in the module's precision, with the same bits for a row pair whatever the other pairs are.
+
+        Products of other shapes differ in their last bits, so each has `PRODUCT_ROWS` rows; all else works row by row.
+        Its memory grows with n.
+        """
+        w1, w2, w3 = (float(weight) for weight in self.mix.detach())
+        mixed = self._transform(x - y).mul_(w1).add_(x * w2).add_(y * w3).add_(float(self.bias.detach()))
+        gate = _product(_product(mixed, self.squeeze.weight).relu_(), self.excite.weight).sigmoid_()
+        gate.mul_(gate)
+        cross, left, right = (torch.mul(a, b, out=mixed).mul_(gate).sum(-1) for a, b in ((x, y), (x, x), (y, y)))
+        cosine = cross.div_(left.mul_(right).clamp_(min=torch.finfo(x.dtype).tiny).sqrt_())
+        return cosine.mul_(-2).add_(2).clamp_(min=0).sqrt_()  # as `_distance`, without its temporary tensors
+
     def distance_matrix(self, x: Tensor, y: Tensor, *, normalize: bool) -> Tensor:
         """Distances (m, n) of all pairs of x (m, D), the queries, and y (n, D).
 
@@ -80,6 +97,20 @@ class DiffAttention(nn.Module):
                 return difference.square()
             case "sub_abs":
                 return difference.abs()
+
+
+def _product(x: Tensor, weight: Tensor) -> Tensor:
+    """x @ weight.T (n, m), x (n, D) in blocks of PRODUCT_ROWS; the last is padded with zeros."""
+    found = x.new_empty(len(x), len(weight))
+    whole = len(x) - len(x) % PRODUCT_ROWS
+    for start in range(0, whole, PRODUCT_ROWS):
+        rows = slice(start, start + PRODUCT_ROWS)
+        torch.mm(x[rows], weight.T, out=found[rows])
+    if whole < len(x):
+        rest = x.new_zeros(PRODUCT_ROWS, x.shape[1])
+        rest[: len(x) - whole] = x[whole:]
+        found[whole:] = torch.mm(rest, weight.T)[: len(x) - whole]
+    return found
 
 
 def _distance(gate: Tensor, x: Tensor, y: Tensor) -> Tensor:

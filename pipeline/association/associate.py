@@ -210,9 +210,11 @@ class _ScoredPairs:
 def _nearest_candidates(nodes: Nodes, left: Ints, right: Ints, scores: Scores) -> dict[int, int]:
     """Fresh node -> row of its pair with the smallest distance; ties break by key."""
     nearest: dict[int, int] = {}
-    for row in np.lexsort((right, left, scores.distance)).tolist():
-        for node in (int(left[row]), int(right[row])):
-            if nodes.fresh[node]:
+    order = np.lexsort((right, left, scores.distance))
+    fresh = nodes.fresh.tolist()
+    for row, *ends in zip(order.tolist(), left[order].tolist(), right[order].tolist(), strict=True):
+        for node in ends:
+            if fresh[node]:
                 nearest.setdefault(node, row)
     return nearest
 

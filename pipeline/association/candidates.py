@@ -8,6 +8,8 @@ from schemas.arrays import Bools, Floats, Ints
 
 #: Rows of the distance matrix at a time; bounds memory to _ROWS * n float64.
 _ROWS = 512
+#: Up to so many columns sorting a row whole takes less time than finding its smallest first.
+_FEW = 512
 
 
 def shortlist(nodes: Nodes, geometry: Geometry, k: int) -> tuple[Ints, Ints, TimeGaps]:
@@ -58,6 +60,9 @@ def _beyond_horizon(nodes: Nodes, geometry: Geometry, rows: Ints) -> Bools:
 
 def _nearest(distance: Floats, k: int) -> Ints:
     """(r, k) Columns of each row's k smallest distances, ascending; ties break by column."""
+    if distance.shape[1] <= _FEW:
+        sorted_: Ints = np.argsort(distance, axis=1, kind="stable")[:, :k]
+        return sorted_
     kth = np.partition(distance, k - 1, axis=1)[:, k - 1]
     near = np.empty((len(distance), k), dtype=np.int64)
     for row, (values, largest) in enumerate(zip(distance, kth, strict=True)):

@@ -10,14 +10,14 @@ the bound, so few pairs are scored here.
 import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from schemas.arrays import Floats, Ints
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(NamedTuple):
     """The known pairs between two clusters."""
 
     total: float  # sum of their log-odds
@@ -25,8 +25,8 @@ class Link:
     best: float  # log-odds of the strongest scored pair
     best_pair: tuple[int, int]
 
-    def __add__(self, other: "Link") -> "Link":
-        # The stronger pair; of equally strong ones the first by index, that is by key.
+    def with_(self, other: "Link") -> "Link":
+        """Both together. The stronger pair; of equally strong ones the first by index, that is by key."""
         strongest = min((self, other), key=lambda link: (-link.best, link.best_pair))
         return Link(self.total + other.total, self.pairs + other.pairs, strongest.best, strongest.best_pair)
 
@@ -106,7 +106,7 @@ def average_link(
         del links[a][b], links[b][a]
         for other, link in links.pop(b).items():
             known = links[a].get(other)
-            links[a][other] = links[other][a] = link if known is None else known + link
+            links[a][other] = links[other][a] = link if known is None else known.with_(link)
             del links[other][b]
         members[a] = sorted(members[a] + members.pop(b))
         version[a] += 1

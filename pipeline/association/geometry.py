@@ -142,6 +142,8 @@ def _blocks(counts: Ints) -> list[slice]:
     if not len(counts):
         return []
     total = np.cumsum(counts)
+    if total[-1] <= _BLOCK:
+        return [slice(0, len(counts))]
     cuts = np.searchsorted(total, np.arange(_BLOCK, int(total[-1]) + _BLOCK, _BLOCK)) + 1
     edges = np.unique(np.concatenate([[0], cuts, [len(counts)]]).clip(0, len(counts))).tolist()
     return [slice(a, b) for a, b in pairwise(edges)]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import lt
 from typing import Protocol
 
 import numpy as np
@@ -19,7 +20,7 @@ class Spans:
     end_us: Ints  # (s,)
     first: Ints  # (n + 1,)
 
-    @property
+    @cached_property
     def counts(self) -> Ints:
         """(n,) Tracklets per node."""
         return np.diff(self.first)
@@ -27,7 +28,7 @@ class Spans:
     def first_from(self, node: Ints, time_us: Ints) -> Ints:
         """(p,) Index of the node's first tracklet that starts at or after the time; the node's end if there is none."""
         earliest, width, keys = self._sorted_keys
-        return np.searchsorted(keys, node * width + np.clip(time_us - earliest, 0, width - 1))
+        return np.searchsorted(keys, node * width + np.minimum(np.maximum(time_us - earliest, 0), width - 1))
 
     @property
     def duration_us(self) -> int:
@@ -66,7 +67,7 @@ class Nodes:
     fresh: Bools  # (n,) True: new in this window, compared with all others; False: only compared against
 
     def __post_init__(self) -> None:
-        assert list(self.keys) == sorted(set(self.keys)), "keys must be unique and ascending"
+        assert all(map(lt, self.keys, self.keys[1:])), "keys must be unique and ascending"
         assert (
             len(self.keys)
             == len(self.mean)

@@ -59,8 +59,9 @@ def choose_medoids(vectors: Floats, count: int) -> Ints:
         return np.empty(0, dtype=np.int64)
     if len(vectors) <= count:
         return np.arange(len(vectors))
-    candidates = np.linspace(0, len(vectors) - 1, min(len(vectors), _MAX_CANDIDATES)).astype(np.int64)
-    candidates = np.unique(candidates)
+    candidates = np.arange(len(vectors))
+    if len(vectors) > _MAX_CANDIDATES:
+        candidates = np.unique(np.linspace(0, len(vectors) - 1, _MAX_CANDIDATES).astype(np.int64))
     directions = unit_rows(vectors[candidates])
     distance = np.round(1 - directions @ directions.T, 12)
     chosen: list[int] = []

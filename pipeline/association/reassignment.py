@@ -9,8 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
-from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import connected_components
 
 from pipeline.association.matching import best_matching
 from schemas.arrays import Bools, Floats, Ints
@@ -72,11 +70,11 @@ def _rivals(wanted: Mapping[int, set[int]], conflict: Callable[[Ints, Ints], Boo
     if not pairs:
         return []
     columns = np.array(pairs, dtype=np.int64)
-    a, b = columns[conflict(columns[:, 0], columns[:, 1])].T
-    nodes, index = np.unique(np.concatenate([a, b]), return_inverse=True)
-    edges = csr_matrix((np.ones(len(a)), index.reshape(2, -1)), shape=(len(nodes), len(nodes)))
-    count, component = connected_components(edges, directed=False)
-    return [set(nodes[component == number].tolist()) for number in range(count)]
+    rivals: dict[int, set[int]] = {}  # node -> the set that it is in
+    for a, b in columns[conflict(columns[:, 0], columns[:, 1])].tolist():
+        together = rivals.get(a, {a}) | rivals.get(b, {b})
+        rivals |= dict.fromkeys(together, together)
+    return list({id(one): one for one in rivals.values()}.values())
 
 
 def _best_assignment(gains: Mapping[tuple[int, int], float]) -> dict[int, int]:

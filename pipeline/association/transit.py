@@ -12,6 +12,7 @@ for every window, so that the same pairs get the same log-odds whenever and in w
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import repeat
 
 import numpy as np
@@ -90,11 +91,16 @@ class UnitTransit:
         low, high, share = soft_bins(gap / np.where(relative, np.maximum(expected_s, MIN_EXPECTED_S), 1.0))
         joins = interpolate(self.route_joins, row, low, high, share)
         same = joins + PSEUDO_COUNT * interpolate(self.same, kind, low, high, share)
-        same /= self.route_joins.sum(axis=1)[row] + PSEUDO_COUNT
+        same /= self._route_totals[row] + PSEUDO_COUNT
         strangers = interpolate(self.strangers, kind, *soft_bins(gap))
         same = (1 - OUTLIER_SHARE) * same + OUTLIER_SHARE * strangers
         ratio = np.log((same + _SMOOTHING) / (strangers + _SMOOTHING))
         return np.asarray(np.clip(ratio + self.kind_log_ratios[kind], -CLIP, CLIP), np.float64)
+
+    @cached_property
+    def _route_totals(self) -> Floats:
+        """(r + 1,)"""
+        return np.asarray(self.route_joins.sum(axis=1), np.float64)
 
 
 def unit_transit(times: TransitTimes, children: Sequence[str]) -> UnitTransit:

@@ -161,7 +161,13 @@ def find_city(store: Store) -> City | None:
 
 def read_city(store: Store) -> City:
     """The store's city in canonical form. Raises CityError if no city is loaded."""
-    city = find_city(store)
+    with store.begin() as connection:
+        return city_of(connection)
+
+
+def city_of(connection: Connection) -> City:
+    """The same in the connection's transaction."""
+    city = _read(connection)
     if city is None:
         raise CityError("no city is loaded", do="run `urban-reid city load city.yaml`")
     return city

@@ -86,15 +86,26 @@ def lock_model_in_use(connection: Connection) -> None:
     connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
 
 
-def hold_model_in_use(connection: Connection, model: ModelRow) -> None:
-    """Until the transaction ends, `model` stays in use; several may hold it. Raises ModelChanged if another is."""
-    connection.execute(text(f"SELECT pg_advisory_xact_lock_shared({_LOCK})"))
-    check_model_in_use(connection, model)
+_IN_USE = "SELECT in_use FROM model WHERE id = :id"
+_HOLD = f"SELECT pg_advisory_xact_lock_shared({_LOCK}); {_IN_USE}"
+
+
+def hold_model_in_use(connection: Connection, model: ModelRow, *, to_disk: bool = True) -> None:
+    """Until the transaction ends, `model` stays in use; several may hold it. Raises ModelChanged if another is.
+
+    to_disk: whether the transaction's commit waits until it is on the disk.
+    """
+    statement = _HOLD if to_disk else f"SET LOCAL synchronous_commit = off; {_HOLD}"  # one round trip
+    _check(connection.execute(text(statement), {"id": model.id}).scalar_one(), model)
 
 
 def check_model_in_use(connection: Connection, model: ModelRow) -> None:
     """Raises ModelChanged unless `model` is the one in use."""
-    if not connection.execute(text("SELECT in_use FROM model WHERE id = :id"), {"id": model.id}).scalar_one():
+    _check(connection.execute(text(_IN_USE), {"id": model.id}).scalar_one(), model)
+
+
+def _check(is_in_use: bool, model: ModelRow) -> None:
+    if not is_in_use:
         raise ModelChanged(f"model {model.name} is no longer in use, another one is; run the command again")
 
 

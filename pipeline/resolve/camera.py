@@ -113,10 +113,16 @@ def new_versions(
     changed: Mapping[datetime, Sequence[Tracklet]],
     settings: AssociationSettings,
     new_id: Callable[[], int],
+    *,
+    is_first: bool = False,
 ) -> dict[datetime, list[NewIdentity]]:
-    """The tracklets of the windows that are written again, as new identities, by window in the order given."""
+    """The tracklets of the windows that are written again, as new identities, by window in the order given.
+
+    is_first: nothing was ever written for the camera, so that no tracklet had an id before.
+    """
     tracklets = sorted((tracklet for its in changed.values() for tracklet in its), key=lambda tracklet: tracklet.rows)
-    ids = TrackletIds(connection, camera, [crops.ids[row] for t in tracklets for row in t.rows], list(changed))
+    earlier = [] if is_first else [crops.ids[row] for t in tracklets for row in t.rows]
+    ids = TrackletIds(connection, camera, earlier, list(changed))
     claimed = {tracklet.key: ids.claim([crops.ids[row] for row in tracklet.rows]) for tracklet in tracklets}
     return {
         window: [_version(crops, tracklet, claimed[tracklet.key], new_id(), settings) for tracklet in its]

@@ -1,56 +1,72 @@
 """A camera's windows: those whose tracklets changed are written, a chunk at a time."""
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from pipeline.registry import hold_model_in_use
 from pipeline.resolve.camera import first_window, new_versions, read_crops, tracklets_by_window
 from pipeline.resolve.read import read_windows
 from pipeline.resolve.rows import RunRows
-from pipeline.resolve.runs import Job, UnitResult, chunks, identity_ids, in_period, read_current_runs, write_chunk
-from pipeline.resolve.withdrawn import forget_withdrawn
+from pipeline.resolve.runs import (
+    Job,
+    UnitResult,
+    chunks,
+    identity_ids,
+    in_period,
+    read_current_runs,
+    settle,
+    write_chunk,
+    writing,
+)
 from pipeline.store import Store
 from schemas.keys import content_hash
 from schemas.parameters import Period
 
 
 def camera_windows(
-    store: Store, job: Job, dirty_from: datetime, period: Period, progress: Callable[[int, int], None] | None = None
-) -> tuple[UnitResult, datetime | None]:
-    """Resolves the camera's windows from `dirty_from` on that lie in `period`.
+    store: Store, job: Job, period: Period, progress: Callable[[int, int], None] | None = None
+) -> tuple[UnitResult, bool]:
+    """Resolves the camera's windows from its mark on that lie in `period`.
 
-    Returns the result and the first window outside `period`, which stays pending. `progress`: windows done, windows in
-    all, after each chunk.
+    Returns the result, and whether the mark was moved to the first window outside `period`, which stays pending: not if
+    the camera was marked again meanwhile. `progress`: windows done, windows in all, after each chunk.
     """
     total = UnitResult(job.unit)
-    start = first_window(dirty_from, job.settings)
+    start = first_window(job.mark.dirty_from, job.settings)
     calibration = None if job.calibration is None else job.calibration.value
-    with store.begin() as connection:
-        crops = read_crops(connection, job.unit, start, job.core, job.model, job.settings)
-        tracklets = tracklets_by_window(crops, job.core, calibration, job.settings)
-        earlier = read_windows(connection, job.unit, [], start)
-        counts = {**earlier, **{window: len(its) for window, its in tracklets.items() if window >= start}}
-        windows, remaining = in_period(counts, period, job.settings.window_s)
-        parts = {w: content_hash("tracklets", [tracklet.key for tracklet in tracklets.get(w, ())]) for w in windows}
-        end = max(windows, default=start) + timedelta(microseconds=1)
-        current = read_current_runs(connection, job.unit, start, end)
-        # A window without tracklets has no run: an earlier run of it is superseded.
-        standing = {
-            w for w in windows if (job.stands(current.get(w), w, parts[w]) if w in tracklets else w not in current)
-        }
-        changed = {window: tracklets.get(window, []) for window in windows if window not in standing}
-        versions = new_versions(connection, job.unit, crops, changed, job.settings, identity_ids(connection))
-    for chunk in chunks(windows, counts):
-        with store.begin() as connection:
-            hold_model_in_use(connection, job.model)
-            written = [
-                RunRows(job.run_key(window, parts[window]), window, sum(one.crops for one in its), 0, its)
-                for window in chunk
-                if (its := versions.get(window))
-            ]
-            emptied = [window for window in chunk if window in versions and not versions[window]]
-            total += write_chunk(store, connection, job, chunk, written, emptied, current)
-            forget_withdrawn(connection, job.unit, [window for window in chunk if window in changed])
-        if progress is not None:
+    todo = None
+    while todo is None or todo:
+        with writing(store, job) as connection:
+            if todo is None:
+                crops = read_crops(connection, job.unit, start, job.core, job.model, job.settings)
+                tracklets = tracklets_by_window(crops, job.core, calibration, job.settings)
+                earlier = {} if job.is_first else read_windows(connection, job.unit, [], start)
+                counts = {**earlier, **{window: len(its) for window, its in tracklets.items() if window >= start}}
+                windows, remaining = in_period(counts, period, job.settings.window_s)
+                parts = {w: content_hash("tracklets", [one.key for one in tracklets.get(w, ())]) for w in windows}
+                end = max(windows, default=start) + timedelta(microseconds=1)
+                current = {} if job.is_first else read_current_runs(connection, job.unit, start, end)
+                # A window without tracklets has no run: an earlier run of it is superseded.
+                standing = {
+                    w
+                    for w in windows
+                    if (job.stands(current.get(w), w, parts[w]) if w in tracklets else w not in current)
+                }
+                changed = {window: tracklets.get(window, []) for window in windows if window not in standing}
+                new_id = identity_ids(connection, sum(map(len, changed.values())))
+                versions = new_versions(
+                    connection, job.unit, crops, changed, job.settings, new_id, is_first=job.is_first
+                )
+                todo = [*chunks(windows, counts)][::-1]
+            if todo:
+                chunk = todo.pop()
+                written = [
+                    RunRows(job.run_key(window, parts[window]), window, sum(one.crops for one in its), 0, its)
+                    for window in chunk
+                    if (its := versions.get(window))
+                ]
+                emptied = [window for window in chunk if window in versions and not versions[window]]
+                total += write_chunk(store, connection, job, chunk, written, emptied, current)
+            settled = not todo and settle(connection, job, remaining)
+        if progress is not None and windows:
             progress(total.windows, len(windows))
-    return total, remaining
+    return total, settled

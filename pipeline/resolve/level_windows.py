@@ -1,21 +1,30 @@
 """The windows of a building, street or district: read in chunks, resolved in time order, each chunk written at once."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import Connection
 
-from pipeline.registry import hold_model_in_use
 from pipeline.resolve.constraints import Bound, Constraints
 from pipeline.resolve.level import resolve_level
 from pipeline.resolve.memory import UnitMemory
 from pipeline.resolve.persistent_ids import FreeIds
 from pipeline.resolve.read import read_versions, read_windows
 from pipeline.resolve.rows import Identity, RunRows
-from pipeline.resolve.runs import Job, UnitResult, chunks, identity_ids, in_period, read_current_runs, write_chunk
+from pipeline.resolve.runs import (
+    Job,
+    UnitResult,
+    chunks,
+    identity_ids,
+    in_period,
+    read_current_runs,
+    settle,
+    write_chunk,
+    writing,
+)
 from pipeline.resolve.window_nodes import Inputs, LevelRun
-from pipeline.resolve.withdrawn import forget_withdrawn
 from pipeline.store import Store
 from schemas.keys import content_hash
 from schemas.levels import level_of
@@ -23,31 +32,35 @@ from schemas.parameters import Period
 
 
 def level_windows(
-    store: Store, job: Job, dirty_from: datetime, period: Period, progress: Callable[[int, int], None] | None = None
-) -> tuple[UnitResult, datetime | None]:
-    """Resolves the unit's windows from `dirty_from` on that lie in `period`.
+    store: Store, job: Job, period: Period, progress: Callable[[int, int], None] | None = None
+) -> tuple[UnitResult, bool]:
+    """Resolves the unit's windows from its mark on that lie in `period`.
 
-    Returns the result and the first window outside `period`, which stays pending. `progress`: windows done, windows in
-    all, after each chunk.
+    Returns the result, and whether the mark was moved to the first window outside `period`, which stays pending: not if
+    the unit was marked again meanwhile. `progress`: windows done, windows in all, after each chunk.
     """
     total = UnitResult(job.unit)
-    with store.begin() as connection:
-        counts = read_windows(connection, job.unit, job.geometry.children, dirty_from)
-    windows, remaining = in_period(counts, period, job.settings.window_s)
-    memory: UnitMemory | None = None
-    for version, its_windows in job.by_calibration(windows):
-        for chunk in chunks(its_windows, counts):
-            with store.begin() as connection:
-                hold_model_in_use(connection, job.model)
-                if memory is None:
-                    horizon_s = job.settings.horizon_s(level_of(job.unit))
-                    memory = UnitMemory(job.unit, job.model.id, job.numbers, horizon_s)
-                    memory.read(connection, chunk[0])
+    memory = UnitMemory(job.unit, job.model.id, job.numbers, job.settings.horizon_s(level_of(job.unit)))
+    todo: list[tuple[Job, list[datetime]]] | None = None
+    while todo is None or todo:
+        with writing(store, job) as connection:
+            if todo is None:
+                counts = read_windows(connection, job.unit, job.geometry.children, job.mark.dirty_from)
+                windows, remaining = in_period(counts, period, job.settings.window_s)
+                by_calibration = job.by_calibration(windows)
+                todo = [(version, chunk) for version, its in by_calibration for chunk in chunks(its, counts)][::-1]
+                if todo:
+                    memory.read(connection, windows[0], is_first=job.is_first)
+            if todo:
+                version, chunk = todo.pop()
+                if version.is_first and total.windows:
+                    version = replace(version, is_first=False)
                 total += _resolve_chunk(store, connection, version, memory, chunk)
                 memory.forget_members(chunk[-1])
-            if progress is not None:
-                progress(total.windows, len(windows))
-    return total, remaining
+            settled = not todo and settle(connection, job, remaining)
+        if progress is not None and windows:
+            progress(total.windows, len(windows))
+    return total, settled
 
 
 def _resolve_chunk(
@@ -56,13 +69,14 @@ def _resolve_chunk(
     """Resolves consecutive windows in time order, after reading the inputs of all, and writes their runs together."""
     end = chunk[-1] + timedelta(microseconds=1)
     children = read_versions(connection, job.geometry.children, chunk[0], end, job.model.id, job.numbers)
-    current = read_current_runs(connection, job.unit, chunk[0], end)
+    current = {} if job.is_first else read_current_runs(connection, job.unit, chunk[0], end)
     stored = read_versions(connection, [job.unit], chunk[0], end, job.model.id, job.numbers) if current else {}
     free_ids = FreeIds(
         connection,
         job.unit,
         lambda ids: memory.ids_in_use(connection, ids),
         (child.persistent_id for versions in children.values() for child in versions),
+        is_first=job.is_first,
     )
     run = LevelRun(
         job.unit,
@@ -71,7 +85,7 @@ def _resolve_chunk(
         None if job.calibration is None else job.calibration.value,
         job.transit,
         job.settings,
-        identity_ids(connection),
+        identity_ids(connection, 64 + sum(map(len, children.values()))),
         lambda identities: memory.members(connection, identities),
         free_ids,
         job.observe,
@@ -105,9 +119,7 @@ def _resolve_chunk(
                     job.run_key(window, *parts), window, *counts, result.identities, result.events, result.decisions
                 )
             )
-    total = write_chunk(store, connection, job, chunk, written, emptied, current)
-    forget_withdrawn(connection, job.unit, [*emptied, *(rows.window_start for rows in written)])
-    return total
+    return write_chunk(store, connection, job, chunk, written, emptied, current)
 
 
 def window_inputs(

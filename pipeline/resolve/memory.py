@@ -32,9 +32,11 @@ class UnitMemory:
         self._read_at: datetime | None = None  # the window before which the store was read
         self._others: dict[UUID, bool] = {}  # ids that are not in `_now`: whether an identity has them
 
-    def read(self, connection: Connection, window: datetime) -> None:
-        """Reads the unit's identities as they were before `window`."""
+    def read(self, connection: Connection, window: datetime, *, is_first: bool = False) -> None:
+        """Reads the unit's identities as they were before `window`. is_first: there are none."""
         self._read_at = window
+        if is_first:
+            return
         horizon = horizon_start(window, self._horizon_s)
         self.apply(connection, read_context(connection, self.unit, window, horizon, self._model_id, self._numbers))
 

@@ -52,9 +52,14 @@ class FreeIds:
         unit: str,
         in_use: Callable[[Collection[UUID]], set[UUID]],
         children: Iterable[UUID],
+        *,
+        is_first: bool = False,
     ) -> None:
-        """`in_use`: those of some ids that an identity has now. `children` are read at once, others when asked for."""
-        self._connection, self._unit, self._in_use = connection, unit, in_use
+        """`in_use`: those of some ids that an identity has now. `children` are read at once, others when asked for.
+
+        is_first: nothing was ever written for the unit.
+        """
+        self._connection, self._unit, self._in_use, self._is_first = connection, unit, in_use, is_first
         self._stored: dict[UUID, list[UUID]] = {}
         self._added: dict[UUID, list[UUID]] = {}
         self._read(children)
@@ -75,7 +80,7 @@ class FreeIds:
 
     def _read(self, children: Iterable[UUID]) -> None:
         wanted = list(dict.fromkeys(children))
-        earlier = read_earlier_ids(self._connection, self._unit, wanted)
+        earlier = {} if self._is_first else read_earlier_ids(self._connection, self._unit, wanted)
         self._stored.update((child, earlier.get(child, [])) for child in wanted)
 
 
@@ -100,7 +105,7 @@ class TrackletIds:
     ) -> None:
         """`changed`: windows that are written again, whose tracklets give up their ids."""
         self._ids: dict[int, list[UUID]] = {}
-        for row in connection.execute(self._EARLIER, {"crops": list(crop_ids)}):
+        for row in connection.execute(self._EARLIER, {"crops": list(crop_ids)}) if crop_ids else ():
             self._ids.setdefault(row.crop_id, []).append(row.persistent_id)
         every = list({id_ for ids in self._ids.values() for id_ in ids})
         parameters = {"camera": camera, "ids": every, "changed": list(changed)}

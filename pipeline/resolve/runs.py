@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import cached_property
@@ -11,19 +12,22 @@ from sqlalchemy import Connection, text
 
 from pipeline.association.geometry import Geometry
 from pipeline.association.transit import UnitTransit, max_lookback_s, prior_times, unit_transit
-from pipeline.registry import ModelRow
+from pipeline.city import watermarks
+from pipeline.city.watermarks import Watermark
+from pipeline.registry import ModelRow, hold_model_in_use
 from pipeline.resolve.calibrations import Calibrations, StoredCalibration, calibration_by_id
 from pipeline.resolve.constraints import Constraints
 from pipeline.resolve.rows import RunRows, partition_days
 from pipeline.resolve.window_nodes import Observer
+from pipeline.resolve.withdrawn import forget_withdrawn
 from pipeline.resolve.write import mark_parent, supersede, write_runs
 from pipeline.store import Store
 from pipeline.store.copy import new_ids
-from pipeline.store.partitions import ensure_partitions
+from pipeline.store.partitions import ensure_partitions, missing_partitions
 from reid_core.serving.core import ReIDCore
 from schemas.association import Verdict
 from schemas.keys import content_hash
-from schemas.levels import level_of
+from schemas.levels import level_of, parent_of
 from schemas.parameters import Period
 from schemas.settings import AssociationSettings
 from schemas.times import to_us, window_start
@@ -99,6 +103,8 @@ class Job:
     geometry: Geometry
     geometry_digest: bytes  # the unit's mark, which changes with its geometry
     observe: Observer | None
+    mark: Watermark
+    is_first: bool  # the unit has no run yet, current or superseded
     versions: Calibrations = field(default_factory=Calibrations)
     constraints: Constraints = field(default_factory=Constraints)  # what people said
     days: set[date] = field(default_factory=set)  # whose partitions are known to exist
@@ -172,13 +178,30 @@ def chunks(windows: Sequence[datetime], counts: Mapping[datetime, int]) -> Itera
         yield chunk
 
 
-def identity_ids(connection: Connection) -> Callable[[], int]:
-    """A function that returns an unused id for a row of identity; it fetches 500 at a time."""
+@contextmanager
+def writing(store: Store, job: Job) -> Iterator[Connection]:
+    """A transaction that writes windows; the model stays in use until it ends. Raises ModelChanged.
+
+    Its commit waits for the disk only in a district. After a power cut the last commits of other units may be missing,
+    each with its marks, so that the next resolve makes them again; no later commit is there without them.
+    """
+    with store.begin() as connection:
+        hold_model_in_use(connection, job.model, to_disk=parent_of(job.unit) is None)
+        yield connection
+
+
+def settle(connection: Connection, job: Job, remaining: datetime | None) -> bool:
+    """Moves the unit's mark to `remaining`, the first window not resolved; False if a new mark came meanwhile."""
+    return watermarks.settle(connection, job.unit, job.mark, remaining)
+
+
+def identity_ids(connection: Connection, count: int) -> Callable[[], int]:
+    """A function that returns an unused id for a row of identity; it fetches at least `count` at a time."""
     ids: list[int] = []
 
     def new_id() -> int:
         if not ids:
-            ids.extend(reversed(new_ids(connection, "identity", 500)))
+            ids.extend(reversed(new_ids(connection, "identity", max(count, 1))))
         return ids.pop()
 
     return new_id
@@ -199,14 +222,16 @@ def write_chunk(
     `current`: the current runs before.
     """
     changed = sorted([*emptied, *(rows.window_start for rows in written)])
-    if changed:
-        if earlier := [window for window in changed if window in current]:
-            supersede(connection, job.unit, earlier)
-        mark_parent(connection, job.unit, changed[0])
+    if earlier := [window for window in changed if window in current]:
+        supersede(connection, job.unit, earlier)
     if written:
-        _make_partitions(store, job, written)
+        _make_partitions(store, connection, job, written)
         calibration_id = None if job.calibration is None else job.calibration.id
         write_runs(connection, job.unit, job.settings.window_s, job.model.id, calibration_id, written)
+    if changed:
+        if not job.is_first:
+            forget_withdrawn(connection, job.unit, changed)
+        mark_parent(connection, job.unit, changed[0])  # last: the parent's other children wait for it until the commit
     verdicts = Counter(decision.verdict for rows in written for decision in rows.decisions)
     return UnitResult(
         job.unit,
@@ -219,13 +244,14 @@ def write_chunk(
     )
 
 
-def _make_partitions(store: Store, job: Job, written: Sequence[RunRows]) -> None:
+def _make_partitions(store: Store, connection: Connection, job: Job, written: Sequence[RunRows]) -> None:
     """Makes missing partitions of prototypes in a transaction of its own, before this one writes to a partition.
 
     Attaching a partition waits for all who write to the tables that it refers to.
     """
-    missing = partition_days(written) - job.days
-    if missing:
-        with store.begin() as connection:
-            ensure_partitions(connection, "prototype", job.model.id, missing)
-        job.days.update(missing)
+    wanted = partition_days(written) - job.days
+    if wanted:
+        if missing := missing_partitions(connection, "prototype", job.model.id, wanted):
+            with store.begin() as other:
+                ensure_partitions(other, "prototype", job.model.id, missing)
+        job.days.update(wanted)

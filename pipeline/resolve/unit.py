@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from sqlalchemy import text
 
 from pipeline.association.geometry import unit_geometry
-from pipeline.city import watermarks
-from pipeline.city.units import read_city
+from pipeline.city.units import city_of, read_city
+from pipeline.city.watermarks import Watermark
 from pipeline.registry import ModelRow
 from pipeline.resolve.calibrations import read_calibrations
 from pipeline.resolve.camera_windows import camera_windows
@@ -22,7 +22,10 @@ from schemas.levels import UPWARD, Level, is_within, level_of
 from schemas.parameters import Period
 from schemas.settings import AssociationSettings
 
-_GEOMETRY = text("SELECT geometry FROM urban_unit WHERE code = :unit")
+_PENDING = text(
+    "SELECT w.dirty_from, w.version, u.geometry, EXISTS (SELECT FROM run WHERE unit = :unit) AS has_runs "
+    "FROM watermark w JOIN urban_unit u ON u.code = w.unit WHERE w.unit = :unit AND w.dirty_from IS NOT NULL"
+)
 
 
 def units_within(store: Store, unit: str) -> list[str]:
@@ -74,26 +77,34 @@ def resolve_held(
     total = UnitResult(unit)
     level = level_of(unit)
     calibration_level = Level.BUILDING if level is Level.CAMERA else level  # links a camera's crops without a track
-    while True:
+    settled = False
+    while not settled:  # a new mark came meanwhile, so the unit is looked at once more
+        analyze_grown(store)  # after the ingest and the units below wrote rows
         with store.begin() as connection:
-            pending = watermarks.read(connection, unit)
+            pending = connection.execute(_PENDING, {"unit": unit}).one_or_none()
             if pending is None:
                 return total
             # Only a calibration with labels links crops without a track: the others are learned from tracks.
             within = None if level is Level.CAMERA else unit
             calibrations = read_calibrations(connection, model.id, calibration_level, within)
-            # Read before the city: if that changes in between, the unit is marked again, and this key is outdated.
-            geometry_digest = bytes(connection.execute(_GEOMETRY, {"unit": unit}).scalar_one())
             bound = Constraints() if level is Level.CAMERA else read_constraints(connection, unit, opinions)
-        geometry = unit_geometry(read_city(store), unit, settings)
-        analyze_grown(store)  # after the ingest and the units below wrote rows
+            # Read after the mark: if it changes in between, the unit is marked again, and this key is outdated.
+            city = city_of(connection)
         job = Job(
-            unit, core, model, calibrations.newest, settings, geometry, geometry_digest, observe, calibrations, bound
+            unit=unit,
+            core=core,
+            model=model,
+            calibration=calibrations.newest,
+            settings=settings,
+            geometry=unit_geometry(city, unit, settings),
+            geometry_digest=bytes(pending.geometry),
+            observe=observe,
+            mark=Watermark(pending.dirty_from, pending.version),
+            is_first=not pending.has_runs,
+            versions=calibrations,
+            constraints=bound,
         )
         resolve_windows = camera_windows if level is Level.CAMERA else level_windows
-        result, remaining = resolve_windows(store, job, pending.dirty_from, period or Period(), progress)
+        result, settled = resolve_windows(store, job, period or Period(), progress)
         total += result
-        with store.begin() as connection:
-            # False: a new mark came meanwhile, so the unit is looked at once more.
-            if watermarks.settle(connection, unit, pending, remaining):
-                return total
+    return total

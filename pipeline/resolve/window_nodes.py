@@ -5,6 +5,7 @@ Also how a new version of an identity is made of members, and the version that e
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 from uuid import UUID
 
 import numpy as np
@@ -35,8 +36,7 @@ class Inputs:
     bound: Bound = field(default_factory=Bound)  # what people said of passages of both
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(NamedTuple):
     """One node: an identity of the unit, or a child that is in no identity yet."""
 
     key: bytes
@@ -138,12 +138,13 @@ def members_as_nodes(run: LevelRun, node: Node) -> list[Node]:
 def as_columns(nodes: Sequence[Node]) -> Nodes:
     """Nodes, sorted by key, as the arrays that the association works on."""
     identities = [node.identity for node in nodes]
+    prototypes = [node.prototypes for node in nodes]
     spans = np.concatenate([one.spans for one in identities], axis=1) if identities else np.empty((3, 0), np.int64)
     counts = [one.spans.shape[1] for one in identities]
     return Nodes(
         keys=[node.key for node in nodes],
-        mean=np.stack([node.prototypes.mean for node in nodes]).astype(np.float64) if nodes else np.empty((0, 1)),
-        weight=np.array([node.prototypes.weight for node in nodes]),
+        mean=np.array([one.mean for one in prototypes], np.float64) if nodes else np.empty((0, 1)),
+        weight=np.array([one.weight for one in prototypes]),
         spans=Spans(spans[0], spans[1], spans[2], np.cumsum([0, *counts])),
         timed=np.array([one.timed for one in identities], dtype=bool),
         fresh=np.array([node.fresh for node in nodes], dtype=bool),

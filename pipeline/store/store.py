@@ -2,6 +2,7 @@
 
 import math
 import os
+import select
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -289,6 +290,11 @@ def _engine(connect: Callable[[], Any], clock: Clock) -> Engine:
         execution_options={"clock": clock},
     )
 
+    ping = engine.dialect.do_ping
+    engine.dialect.do_ping = lambda dbapi_connection: (  # type: ignore[method-assign]
+        not _has_word(dbapi_connection) or ping(dbapi_connection)
+    )
+
     @event.listens_for(engine, "before_cursor_execute")
     def _before(connection: Connection, *_: Any) -> None:
         connection.info["started"] = time.perf_counter()
@@ -298,3 +304,13 @@ def _engine(connect: Callable[[], Any], clock: Clock) -> Engine:
         clock.waited(connection.info["started"])
 
     return engine
+
+
+def _has_word(connection: Any) -> bool:
+    """Whether the server has sent something that nobody waits for, such as that it ends the connection.
+
+    Only then is it asked whether it is still there, which saves a round trip for each transaction.
+    """
+    waiting = select.poll()
+    waiting.register(connection.fileno(), select.POLLIN)
+    return bool(waiting.poll(0))

@@ -34,7 +34,9 @@ def check_vectors(vectors: NDArray[np.floating], dims: int, what: str) -> None:
     """
     if vectors.ndim != 2 or vectors.shape[1] != dims:
         raise VectorError(f"{what}: an array of shape {vectors.shape}; this model's vectors have {dims} dims")
-    largest = np.abs(vectors).max(axis=1, initial=0.0)  # NaN stays NaN
+    largest = np.maximum(vectors.max(axis=1, initial=0.0), -vectors.min(axis=1, initial=0.0))  # NaN stays NaN
+    if ((largest > 2.0**-25) & (largest <= LARGEST)).all():
+        return
     # Values up to half of half precision's smallest number round to zero there.
     for wrong, why in (
         (np.isnan(largest), "holds NaN"),

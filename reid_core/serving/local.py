@@ -7,7 +7,8 @@ BatchNorm is folded into the convolutions before they are rounded to bfloat16. D
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -37,8 +38,8 @@ from schemas.settings import Settings
 #: computed when it is returned.
 Embedder = Callable[[NDArray[np.uint8]], "NDArray[np.float32] | Tensor"]
 
-#: Row pairs in one padded block of distances.
-DISTANCE_ROWS = 64
+#: Row pairs that one thread compares at a time.
+DISTANCE_ROWS = 128
 
 #: Held while anything computes: the cores of one process share its device.
 _DEVICE = threading.Lock()
@@ -141,23 +142,25 @@ class LocalCore:
     def distances(self, left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
         check_pairs(left, right, self.card)
         found = np.empty(len(left), np.float64)
-        # Always the same shape, as for a batch of pictures. Padding is ones, because zeros have no direction.
-        block = torch.ones(2, DISTANCE_ROWS, self.card.dims, dtype=torch.float64)
-        # A block takes half a millisecond; distributing it over threads would take tens of milliseconds.
-        with _DEVICE, one_thread(), torch.inference_mode():
+
+        def compare(start: int) -> None:
+            rows = slice(start, start + DISTANCE_ROWS)
+            x, y = (torch.from_numpy(np.require(side[rows], np.float64, ["C", "W"])) for side in (left, right))
+            found[rows] = self._row_distances(x, y).numpy()
+
+        starts = range(0, len(left), DISTANCE_ROWS)
+        threads = torch.get_num_threads() if len(starts) > 1 else 1
+        # An operation takes microseconds; distributing each over threads would take longer than all of it.
+        with _DEVICE, one_thread():
             started = time.perf_counter()
-            for start in range(0, len(left), DISTANCE_ROWS):
-                rows = slice(start, min(start + DISTANCE_ROWS, len(left)))
-                count = rows.stop - rows.start
-                block[0, :count] = torch.from_numpy(np.array(left[rows], np.float64))
-                block[1, :count] = torch.from_numpy(np.array(right[rows], np.float64))
-                found[rows] = self._block_distances(block[0], block[1])[:count].numpy()
+            for _ in map(compare, starts) if threads == 1 else _comparing(threads).map(compare, starts):
+                pass
             self.seconds += time.perf_counter() - started
         return found
 
-    def _block_distances(self, x: Tensor, y: Tensor) -> Tensor:
+    def _row_distances(self, x: Tensor, y: Tensor) -> Tensor:
         if self._diff_attention is not None:
-            return self._diff_attention.pair_distances(x, y)
+            return self._diff_attention.decision_distances(x, y)
         x, y = (side / side.square().sum(1, keepdim=True).sqrt() for side in (x, y))
         return (x - y).square().sum(1).sqrt()
 
@@ -176,6 +179,12 @@ def _no_embedder(card: ModelCard) -> Embedder:
         raise CoreError(f"model {card.name} cannot embed pictures: its features are ingested with the crops")
 
     return refuse
+
+
+@cache
+def _comparing(threads: int) -> ThreadPoolExecutor:
+    """Threads that compare rows of pairs, each without torch's own."""
+    return ThreadPoolExecutor(threads, "distances", lambda: torch.set_num_threads(1))
 
 
 class TorchEmbedder:

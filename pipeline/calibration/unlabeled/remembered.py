@@ -36,10 +36,10 @@ class RememberedDistances:
         if self.card.diff_attention is None:
             return self._core.distances(left, right)  # as fast as looking them up
         pairs = (self._of_left * self._hashed(left) + self._hashed(right)).tolist()
-        new = np.array([row for row, pair in enumerate(pairs) if pair not in self._known], np.int64)
-        if len(new):
-            computed = self._core.distances(left[new], right[new]).tolist()
-            self._known.update(zip((pairs[row] for row in new.tolist()), computed, strict=True))
+        new = {pair: row for row, pair in enumerate(pairs) if pair not in self._known}
+        if new:
+            rows = list(new.values())
+            self._known.update(zip(new, self._core.distances(left[rows], right[rows]).tolist(), strict=True))
         return np.array([self._known[pair] for pair in pairs])
 
     def forget(self) -> None:

@@ -77,7 +77,7 @@ def test_geometry_that_changes_during_a_resolve_counts(make: Callable[[City], Th
     known, town = make(people.city), make(bare(people.city))
     known.resolve()
 
-    def change(done: int, total: int) -> None:
+    def change(*_: object) -> None:
         store_city(town.store, people.city)
 
     for code in units_within(town.store, "d1"):
@@ -88,7 +88,7 @@ def test_geometry_that_changes_during_a_resolve_counts(make: Callable[[City], Th
             town.model,
             code,
             settings=town.store.settings.association,
-            progress=change if above else None,
+            observe=change if above else None,
         )
     assert digest(town) == digest(known) and not pending(town)
 
