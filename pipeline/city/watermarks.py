@@ -57,16 +57,20 @@ def mark_crops(connection: Connection, crops: Iterable[tuple[str, datetime]], wi
     mark_all(connection, {camera: window_start(moment, window_s) for camera, moment in first.items()})
 
 
-def settle(connection: Connection, unit: str, seen: Watermark, remaining: datetime | None) -> bool:
+_SETTLE = text(
+    "UPDATE watermark w SET dirty_from = :remaining FROM urban_unit u "
+    "WHERE w.unit = :unit AND w.version = :version AND u.code = w.unit AND u.geometry = :geometry"
+)
+
+
+def settle(connection: Connection, unit: str, seen: Watermark, geometry: bytes, remaining: datetime | None) -> bool:
     """After a resolve: moves the mark to `remaining`, the first window not resolved, or clears it for None.
 
-    Returns False, and changes nothing, if the unit was marked again since `seen`; it has to be resolved once more.
+    Returns False, and changes nothing, if the unit was marked again since `seen`, or has another geometry than the one
+    with this digest; it has to be resolved once more.
     """
-    done = connection.execute(
-        text("UPDATE watermark SET dirty_from = :remaining WHERE unit = :unit AND version = :version"),
-        {"unit": unit, "remaining": remaining, "version": seen.version},
-    )
-    return bool(done.rowcount)
+    at = {"unit": unit, "version": seen.version, "geometry": geometry, "remaining": remaining}
+    return bool(connection.execute(_SETTLE, at).rowcount)
 
 
 def mark_everything(connection: Connection) -> None:

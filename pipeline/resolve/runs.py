@@ -178,6 +178,9 @@ def chunks(windows: Sequence[datetime], counts: Mapping[datetime, int]) -> Itera
         yield chunk
 
 
+_HOLD_GEOMETRY = text("SELECT FROM urban_unit WHERE code = :unit FOR SHARE")
+
+
 @contextmanager
 def writing(store: Store, job: Job) -> Iterator[Connection]:
     """A transaction that writes windows; the model stays in use until it ends. Raises ModelChanged.
@@ -191,8 +194,11 @@ def writing(store: Store, job: Job) -> Iterator[Connection]:
 
 
 def settle(connection: Connection, job: Job, remaining: datetime | None) -> bool:
-    """Moves the unit's mark to `remaining`, the first window not resolved; False if a new mark came meanwhile."""
-    return watermarks.settle(connection, job.unit, job.mark, remaining)
+    """Moves the unit's mark to `remaining`, the first window not resolved.
+
+    Returns False if a new mark or geometry came meanwhile. The unit has to be resolved once more then.
+    """
+    return watermarks.settle(connection, job.unit, job.mark, job.geometry_digest, remaining)
 
 
 def identity_ids(connection: Connection, count: int) -> Callable[[], int]:
@@ -231,6 +237,8 @@ def write_chunk(
     if changed:
         if not job.is_first:
             forget_withdrawn(connection, job.unit, changed)
+        # Whoever changes the geometry from here on waits, and then sees these runs and marks them.
+        connection.execute(_HOLD_GEOMETRY, {"unit": job.unit})
         mark_parent(connection, job.unit, changed[0])  # last: the parent's other children wait for it until the commit
     verdicts = Counter(decision.verdict for rows in written for decision in rows.decisions)
     return UnitResult(

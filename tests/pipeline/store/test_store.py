@@ -6,7 +6,9 @@ import pytest
 from sqlalchemy import text
 
 from pipeline.store import Store
+from pipeline.store.embedded import EmbeddedServer
 from schemas.errors import InputError, StoreError
+from tests.helpers.homes import superuser_of
 from tests.helpers.rows import insert_city
 
 
@@ -61,3 +63,17 @@ def test_waits_for_the_database_are_reported_from_every_thread(store: Store) -> 
     for thread in threads:
         thread.join()
     assert sum(wait >= 0.1 for wait in waits) >= 3
+
+
+def test_a_connection_that_the_server_ended_is_replaced(server: EmbeddedServer, store: Store) -> None:
+    process = text("SELECT pg_backend_pid()")
+    with store.begin() as connection:
+        first = connection.scalar(process)
+    with store.begin() as connection:
+        assert connection.scalar(process) == first
+    superuser = superuser_of(server, store.settings)()
+    with superuser.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s, 30000)", (first,))  # milliseconds until it has ended
+    superuser.close()
+    with store.begin() as connection:
+        assert connection.scalar(process) != first
