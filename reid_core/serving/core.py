@@ -67,5 +67,6 @@ def symmetric_distances(core: ReIDCore, left: NDArray[np.float64], right: NDArra
     """
     if core.card.diff_attention is None:
         return core.distances(left, right)  # symmetric already
+    assert left.shape == right.shape, f"{left.shape} and {right.shape}"
     there, back = np.split(core.distances(np.concatenate([left, right]), np.concatenate([right, left])), 2)
     return (there + back) / 2
