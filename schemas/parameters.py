@@ -145,8 +145,9 @@ class TrainParameters(Frozen):
     dataset: Line = Field(
         title="Data set",
         max_length=500,
-        description="a name of URBAN_REID_DATASETS, rendered:SEED[:PEOPLE], or confirmed: identities of this city that "
-        "operators confirmed; several joined by ' + ', of which the first is evaluated on",
+        description="a name of URBAN_REID_DATASETS, rendered:SEED[:PEOPLE], confirmed: identities of this city that "
+        "operators confirmed, or reviewed: passages of it that reviewers answered about; several joined by ' + ', of "
+        "which the first is evaluated on",
     )
     reason: AuditText = Field(
         title="Reason", max_length=2000, description="why these pictures may be used for training"

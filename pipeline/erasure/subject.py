@@ -10,8 +10,8 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, text
 
+from pipeline.city.named import current_identity
 from pipeline.crops.crop_store import CropStore, place_of_crop
-from pipeline.erasure.targets import current_identity
 from pipeline.governance.audit import Action
 from pipeline.governance.doors import Grant, check_authorized, grant_of, refused
 from pipeline.governance.retention import Retention, read_retention

@@ -3,18 +3,14 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from pipeline.city.named import current_identity
 from schemas.errors import InputError
 from schemas.levels import parent_of
 
-_IDENTITY = text(
-    "SELECT persistent_id, unit, tracklets FROM identity_now WHERE starts_with(CAST(persistent_id AS text), :id) "
-    "ORDER BY persistent_id LIMIT 3"
-)
 _CROPS_OF = text("SELECT crop_id FROM identity_member WHERE identity_id = ANY(:tracklets) AND crop_id IS NOT NULL")
 _CAMERAS = text("SELECT DISTINCT camera FROM crop WHERE id = ANY(:crops)")
 
@@ -46,17 +42,6 @@ def of_identity(connection: Connection, name: str) -> Target:
     row = current_identity(connection, name)
     crops = connection.execute(_CROPS_OF, {"tracklets": row.tracklets}).scalars().all()
     return Target("identity", tuple(sorted(set(crops))))
-
-
-def current_identity(connection: Connection, name: str) -> Any:
-    """The row (persistent_id, unit, tracklets) of an identity of now. Raises InputError."""
-    if not re.fullmatch(r"[0-9a-f-]{4,36}", name.lower()):
-        raise InputError(f"{name[:40]!r}: give at least the first four digits of an identity's id")
-    found = connection.execute(_IDENTITY, {"id": name.lower()}).all()
-    if len(found) != 1:
-        what = "more than one identity's id begins" if found else "no identity's id begins"
-        raise InputError(f"{what} with {name[:40]!r}; the report and `urban-reid search --json` show ids")
-    return found[0]
 
 
 def of_crop(connection: Connection, name: str) -> Target:

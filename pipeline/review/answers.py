@@ -15,8 +15,8 @@ from uuid import UUID, uuid4
 from sqlalchemy import Connection, Row, text
 
 from pipeline.association.geometry import Geometry, unit_geometry
+from pipeline.city.named import current_identity
 from pipeline.city.units import read_city
-from pipeline.erasure.targets import current_identity
 from pipeline.governance.audit import Action, audit
 from pipeline.governance.deciding import actor_of, authorized_by, deciding
 from pipeline.governance.doors import check_authorized

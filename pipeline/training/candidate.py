@@ -17,7 +17,7 @@ from pipeline.resolve.calibrations import current_calibrations
 from pipeline.resolve.progress import Progress
 from pipeline.store import Store
 from pipeline.training.comparison import Comparison, compare, in_words, measure, read_comparison, write_comparison
-from pipeline.training.data import open_training_data
+from pipeline.training.data import learned_from, open_training_data
 from reid_core.datasets import SPLITS, Dataset
 from reid_core.files import CARD, read_card, refuse_space, write_card
 from reid_core.training.methods import METHODS
@@ -44,7 +44,7 @@ def train_model(store: Store, crops: CropStore, parameters: TrainParameters, pro
         return
     recipe = recipe_of(store, parameters)
     dataset = open_training_data(store, crops, parameters.dataset)
-    people = dataset.counts("train")
+    people, learned = dataset.counts("train"), learned_from(store, parameters.dataset)
     with store.begin() as connection:
         audit(
             connection,
@@ -76,7 +76,10 @@ def train_model(store: Store, crops: CropStore, parameters: TrainParameters, pro
         progress=progress,
     )
     # Written last: its digest marks the training as complete.
-    write_card(card.model_copy(update={"details": card.details | {"training": _digest(parameters)}}), folder / "model")
+    details = card.details | {"training": _digest(parameters)}
+    if learned is not None:
+        details["reviewed"] = learned.as_details
+    write_card(card.model_copy(update={"details": details}), folder / "model")
 
 
 def register_candidate(
