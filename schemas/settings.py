@@ -169,6 +169,9 @@ class Settings(BaseSettings):
     context_days: int = Field(
         7, ge=1, le=3_650, description="days after which a context frame that was stored is deleted"
     )
+    search_memory_mb: int | None = Field(
+        None, ge=1, le=10**7, description="memory in which a search keeps prototypes, MB; unset: half of the machine's"
+    )
     learning_marks_s: tuple[Annotated[int, Field(gt=0, le=10**9)], ...] = Field(
         (60, 300, 900, 3_600, 14_400, 86_400, 604_800),
         description="seconds of event time after a district's first crop at which its calibration is learned again, "

@@ -71,12 +71,17 @@ _RULES = """
 DO $do$ BEGIN
     EXECUTE replace(pg_get_functiondef('search_rules()'::regprocedure), $${before}$$, $${after}$$);
     EXECUTE replace(pg_get_functiondef('search_asked()'::regprocedure), $${said}$$, $${says}$$);
+    EXECUTE replace(pg_get_functiondef('erase_rows(uuid, bigint[], uuid[], uuid[])'::regprocedure),
+        $${of}$$, $${all}$$);
 END $do$;
 """
 _BY_CROP = "NEW.crop_id IS NOT NULL AND EXISTS"
 _WITHOUT_PROBE = "NEW.probe_id IS NULL AND EXISTS"
 _PLACES = "jsonb_build_object('places', "
 _ATTRIBUTES = "jsonb_build_object('attributes', to_jsonb(nullif(NEW.attributes, '{}')), 'places', "
+_OF_PROBE = "OR r.probe_id = ANY(probes);"
+_OF_PICTURE = """OR r.probe_id = ANY(probes)
+        OR r.id IN (SELECT e.request_id FROM public.search_example e WHERE e.probe_id = ANY(probes));"""
 _DOWN = """
 DROP TRIGGER result_compared ON search_hit;
 DROP FUNCTION hit_compared();
@@ -112,9 +117,11 @@ ALTER TABLE search_request DROP CONSTRAINT search_request_check, DROP COLUMN att
 
 def upgrade() -> None:
     op.execute(_UP)
-    op.execute(_RULES.format(before=_BY_CROP, after=_WITHOUT_PROBE, said=_PLACES, says=_ATTRIBUTES))
+    rules = {"before": _BY_CROP, "after": _WITHOUT_PROBE, "said": _PLACES, "says": _ATTRIBUTES}
+    op.execute(_RULES.format(**rules, of=_OF_PROBE, all=_OF_PICTURE))
 
 
 def downgrade() -> None:
-    op.execute(_RULES.format(before=_WITHOUT_PROBE, after=_BY_CROP, said=_ATTRIBUTES, says=_PLACES))
+    rules = {"before": _WITHOUT_PROBE, "after": _BY_CROP, "said": _ATTRIBUTES, "says": _PLACES}
+    op.execute(_RULES.format(**rules, of=_OF_PICTURE, all=_OF_PROBE))
     op.execute(_DOWN)

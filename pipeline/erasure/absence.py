@@ -39,7 +39,7 @@ _COLUMNS = {
         ("review_pair", "right_key"),
     ),
     "person": (("identity", "persistent_id"), ("identity_event", "persistent_id"), ("identity_event", "other_id")),
-    "probe": (("probe", "id"), ("search_request", "probe_id")),
+    "probe": (("probe", "id"), ("search_request", "probe_id"), ("search_example", "probe_id")),
 }
 _IDS = ("person", "probe")
 #: Folders of the home that hold no name of a person: the database, which is looked at by its rows, and models.

@@ -24,6 +24,7 @@ from pipeline.search import recall
 from pipeline.search.index_rows import IndexRows, Sight
 from pipeline.search.kept_attributes import KeptAttributes
 from pipeline.search.known import Known, by_model
+from pipeline.search.memory import check_fits, most_bytes
 from pipeline.search.narrowing import Narrowing
 from pipeline.search.nearest import Compared, Fast
 from pipeline.search.transit import Passages
@@ -34,8 +35,6 @@ from schemas.arrays import Floats, Ints
 from schemas.errors import UrbanReidError
 from schemas.parameters import Period
 
-#: Prototypes that are kept, of all units together; the unit that was searched least recently goes first.
-MOST = 4_000_000
 #: People who are read again in one query; of more changes all are read.
 _PEOPLE = 50_000
 #: Identities whose vectors are read in one query: bounds what is copied beside the index.
@@ -65,6 +64,7 @@ _COLUMNS = {
     "last_seen": "timestamptz",
     "timed": "bool",
 }
+_COUNT = text("SELECT count(*) FROM prototype WHERE model_id = :model AND identity_id = ANY(:ids)")
 _PROTOTYPES = (
     "SELECT identity_id, v FROM prototype WHERE model_id = :model AND identity_id = ANY(:ids) "
     "ORDER BY identity_id, ordinal"
@@ -82,9 +82,9 @@ _log = logging.getLogger("urban_reid.search")
 class Index:
     """The units of a home that were searched lately. Searches of one process take turns."""
 
-    def __init__(self, store: Store, fast: Callable[[ModelRow], Fast], most: int = MOST) -> None:
-        """fast: opens what computes a model's distances in this process. most: prototypes that are kept."""
-        self._store, self._fast, self._most = store, fast, most
+    def __init__(self, store: Store, fast: Callable[[ModelRow], Fast]) -> None:
+        """fast: opens what computes a model's distances in this process."""
+        self._store, self._fast, self._most = store, fast, most_bytes(store.settings)
         self._lock = threading.Lock()
         self._later = ThreadPoolExecutor(1, thread_name_prefix="recall")
         self._measuring: Future[None] | None = None
@@ -95,19 +95,26 @@ class Index:
     def held(self, model: ModelRow, unit: str, *, attributes: bool = False) -> Iterator["UnitIndex"]:
         """The unit's identities as the database has them now, with `model` in use, for this search alone.
 
-        attributes: what is known of theirs too, which is kept from the first search on that asks for them.
+        attributes: what is known of theirs too, which is kept from the first search on that asks for them. Where memory
+        is short, the unit that was searched least recently goes first; raises InputError for one that alone is too
+        large.
         """
         with self._lock:
             for key in [key for key in self._units if key[0] != model.id]:  # another model came into use
                 self._units.pop(key).clear()
             found = self._units.pop((model.id, unit), None) or UnitIndex(unit, self._fast, self._watch)
-            found.refresh(self._store, model)  # if it fails, the unit is read anew by the next search
+            found.refresh(self._store, model, self._make_room)  # if it fails, it is read anew by the next search
             if attributes:
                 found.refresh_attributes(self._store)
             self._units[model.id, unit] = found
-            while len(self._units) > 1 and sum(one.prototypes for one in self._units.values()) > self._most:
-                self._units.pop(next(iter(self._units))).clear()
             yield found
+
+    def _make_room(self, unit: str, prototypes: int, dims: int) -> None:
+        """Before so many prototypes of a unit are kept, which is not among the units now."""
+        check_fits(unit, prototypes, dims, self._most)
+        others = self._most - prototypes * dims * 2
+        while self._units and sum(one.vector_bytes for one in self._units.values()) > others:
+            self._units.pop(next(iter(self._units))).clear()
 
     def wait(self) -> None:
         """Until the recall that is being measured is written, if one is."""
@@ -151,8 +158,9 @@ class UnitIndex:
     _attributes: KeptAttributes = field(default_factory=KeptAttributes)
 
     @property
-    def prototypes(self) -> int:
-        return sum(rows.prototypes for rows in self.rows.values())
+    def vector_bytes(self) -> int:
+        """How large its vectors are."""
+        return sum(rows["v"].nbytes for rows in self.rows.values())
 
     def clear(self) -> None:
         """Overwrites the vectors."""
@@ -166,8 +174,8 @@ class UnitIndex:
         with store.begin() as connection:
             self._attributes.refresh(connection, self.unit, list(self.rows.values()), self._removals)
 
-    def refresh(self, store: Store, model: ModelRow) -> None:
-        """Brings it in step with the database, in one snapshot."""
+    def refresh(self, store: Store, model: ModelRow, make_room: Callable[[str, int, int], None]) -> None:
+        """Brings it in step with the database, in one snapshot. make_room: is told how many prototypes it will have."""
         with store.begin() as connection:
             connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
             removals = str(connection.execute(_REMOVALS).scalar_one())
@@ -182,7 +190,7 @@ class UnitIndex:
             for rows in self.rows.values():
                 rows.remove(changed or set())
             if changed is None or changed:
-                self._read(connection, model, changed)
+                self._read(connection, model, changed, make_room)
             self._runs, self._removals = runs, removals
 
     def _changed(self, connection: Connection, runs: Ints, removals: str) -> set[bytes] | None:
@@ -200,7 +208,13 @@ class UnitIndex:
             changed |= {one.bytes for one in people}
         return changed if len(changed) <= _PEOPLE else None
 
-    def _read(self, connection: Connection, model: ModelRow, people: set[bytes] | None) -> None:
+    def _read(
+        self,
+        connection: Connection,
+        model: ModelRow,
+        people: set[bytes] | None,
+        make_room: Callable[[str, int, int], None],
+    ) -> None:
         """Reads these people as they are now; None: all."""
         query, parameters = _IDENTITIES, dict[str, Any](unit=self.unit)
         if people is not None:
@@ -210,6 +224,9 @@ class UnitIndex:
         for known, identities in by_model(connection, model, list(place)):
             self._models[known.id] = known
             rows = self.rows.setdefault(known.id, IndexRows())
+            more = connection.scalar(_COUNT, {"model": known.id, "ids": identities})
+            make_room(self.unit, rows.prototypes + more, known.card.dims)
+            rows.reserve(more)
             for start in range(0, len(identities), _AT_ONCE):
                 self._read_some(connection, known.id, rows, identities[start : start + _AT_ONCE], found, place)
 

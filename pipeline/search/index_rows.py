@@ -44,6 +44,7 @@ class _Column:
     def __init__(self) -> None:
         self.held: NDArray[Any] | None = None
         self.size = 0
+        self.expected = 0  # rows that it grows to at once, so that nothing is copied over and over
 
     @property
     def values(self) -> NDArray[Any]:
@@ -51,7 +52,8 @@ class _Column:
 
     def append(self, more: NDArray[Any]) -> None:
         if self.held is None or self.size + len(more) > len(self.held):
-            grown = np.zeros((max(self.size + len(more), self.size * 5 // 4), *more.shape[1:]), more.dtype)
+            needed = max(self.size + len(more), self.size * 5 // 4, self.expected)
+            grown = np.zeros((needed, *more.shape[1:]), more.dtype)
             grown[: self.size] = self.values if self.size else 0
             self.clear()
             self.held = grown
@@ -133,6 +135,11 @@ class IndexRows:
             self._place[person] = len(self._people)
             self._people.append(person)
         self._order = None
+
+    def reserve(self, prototypes: int) -> None:
+        """So many prototypes more are about to be added."""
+        for name in _VECTOR:
+            self._columns[name].expected = self.prototypes + prototypes
 
     def remove(self, people: set[bytes]) -> None:
         """Those of these people who are there; their vectors, times and places are overwritten."""

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, text
 from pipeline.attributes.read import Attributes
 from pipeline.registry import ModelRow, model_by_id
 from pipeline.search.descent import IN_PERIOD, times_of
+from pipeline.search.memory import check_fits
 from pipeline.search.narrowing import Narrowing
 from pipeline.search.nearest import Compared, Gallery
 from pipeline.search.transit import Passages
@@ -42,19 +43,32 @@ _BY_EARLIER_MODEL = text(
 
 
 def read_known(
-    connection: Connection, model: ModelRow, unit: str, period: Period, narrowing: Narrowing | None = None
+    connection: Connection,
+    model: ModelRow,
+    unit: str,
+    period: Period,
+    narrowing: Narrowing | None = None,
+    most: int | None = None,
 ) -> list[Known]:
-    """What the database shows to this connection, read once and not kept."""
+    """What the database shows to this connection, read once and not kept.
+
+    most: bytes of vectors; raises InputError where they are more.
+    """
+
+    def check(prototypes: int, dims: int) -> None:
+        if most is not None:
+            check_fits(unit, prototypes, dims, most)
+
     ids = list(connection.scalars(_IDENTITIES, {"unit": unit, **times_of(period)}))
     if narrowing is not None:
         counts = narrowing.identities(Passages.read(connection, ids))
         ids = [one for one, does in zip(ids, counts.tolist(), strict=True) if does]
-    galleries = [(one, Gallery.read(connection, one.id, known)) for one, known in by_model(connection, model, ids)]
-    attributes = partial(Attributes.read, connection)
-    return [
-        Known(one, gallery, partial(Passages.read, connection, gallery.ids.tolist()), attributes)
-        for one, gallery in galleries
-    ]
+    found = []
+    for one, known in by_model(connection, model, ids):
+        gallery = Gallery.read(connection, one.id, known, check)
+        passages = partial(Passages.read, connection, gallery.ids.tolist())
+        found.append(Known(one, gallery, passages, partial(Attributes.read, connection)))
+    return found
 
 
 def count_days(connection: Connection, models: Sequence[int]) -> int:

@@ -21,6 +21,8 @@ from schemas.arrays import Bools, Floats, Ints, Singles
 #: Identities that a probe is scored against one by one. Of more, half of this many are an even sample, and half the
 #: nearest of the others by cosine.
 EXACT = 16_000
+#: Identities read at once: bounds what is copied beside their vectors.
+_IDENTITIES = 20_000
 #: Vectors compared at once, so that memory does not grow with the history.
 _VECTORS = 4096
 #: Of identities in memory, the nearest ones whose distance is the core's, to the last bit.
@@ -59,14 +61,28 @@ class Gallery:
     _place: Ints | None = None  # (n,) place of each identity among those stored
 
     @classmethod
-    def read(cls, connection: Connection, model_id: int, ids: Sequence[int]) -> "Gallery":
-        """The identities of `ids` that `model_id` knows, in the order of `ids`."""
-        rows = copy_out(connection, _PROTOTYPES, {"model": model_id, "ids": list(ids)}, _COLUMNS)
+    def read(
+        cls, connection: Connection, model_id: int, ids: Sequence[int], check: Callable[[int, int], None] | None = None
+    ) -> "Gallery":
+        """The identities of `ids` that `model_id` knows, in the order of `ids`.
+
+        check: is called with the number of prototypes and of channels read so far, and raises where these are too many.
+        """
         place = {identity: number for number, identity in enumerate(ids)}
-        owner = np.array([place[int(i)] for i in rows["id"]], np.int64)
-        order = np.argsort(owner, kind="stable")
-        found, vectors = np.unique(owner, return_counts=True)
-        return cls(np.array(ids, np.int64)[found], vectors, np.asarray(rows["v"], np.float16)[order])
+        owners, parts, many = [np.empty(0, np.int64)], [], 0
+        for start in range(0, len(ids), _IDENTITIES):
+            some = {"model": model_id, "ids": list(ids[start : start + _IDENTITIES])}
+            rows = copy_out(connection, _PROTOTYPES, some, _COLUMNS)
+            owner = np.array([place[int(i)] for i in rows["id"]], np.int64)
+            order = np.argsort(owner, kind="stable")
+            owners.append(owner[order])
+            parts.append(np.asarray(rows["v"], np.float16)[order])
+            many += len(owner)
+            if check is not None and len(owner):
+                check(many, parts[-1].shape[1])
+        found, vectors = np.unique(np.concatenate(owners), return_counts=True)
+        v = np.concatenate([part for part in parts if len(part)]) if many else np.empty((0, 0), np.float16)
+        return cls(np.array(ids, np.int64)[found], vectors, v)
 
     @classmethod
     def of(cls, stored: Stored, ids: Ints, vectors: Ints, place: Ints) -> "Gallery":

@@ -25,6 +25,7 @@ from pipeline.search.descent import nearest_crops, rows_of
 from pipeline.search.index import Index
 from pipeline.search.known import Known, count_days, read_known
 from pipeline.search.likelihood import Reference, log_ratios, look_ratios
+from pipeline.search.memory import most_bytes
 from pipeline.search.narrowing import Narrowing
 from pipeline.search.nearest import Compared, Gallery, Probe
 from pipeline.search.posterior import Evidence, Posterior, posterior
@@ -116,7 +117,8 @@ def _search(
             check_model_in_use(connection, model)
             narrowing = Narrowing.of(connection, parameters, city.timezone)
             if unit_index is None:
-                every = read_known(connection, model, parameters.unit, period, narrowing)
+                most = most_bytes(store.settings)
+                every = read_known(connection, model, parameters.unit, period, narrowing, most)
             else:
                 every = unit_index.known(connection, model, period, narrowing)
             worn = [Worn.of(one, parameters, narrowing, city.timezone) for one in every]

@@ -1,3 +1,4 @@
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -6,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 from sqlalchemy import text
 
+from flows.answered import Answered, Answers
 from flows.failures import call
 from flows.search import search
 from flows.work import working
@@ -50,6 +52,20 @@ def test_a_search_that_was_asked_for_is_run_once(town: Town, lines: list[str], a
     assert [row.distance for row in rows] == [hit.distance for hit in hits]
     artifact = api("/artifacts/latest/filter", {"artifacts": {"key": {"any_": ["search-d1"]}}})[0]
     assert str(request) in artifact["data"] and f"{len(hits)} hits" in artifact["data"]
+
+
+def test_searches_of_a_warm_process_are_shown_as_runs_of_the_flow(api: Ask) -> None:
+    began, answers = datetime.now(UTC) - timedelta(seconds=9), Answers()
+    requests = [uuid4(), uuid4()]
+    for request, error in zip(requests, ("", "InputError"), strict=True):
+        answers.tell(Answered(request, "d1", began, began + timedelta(seconds=2), hits=3, error=error))
+    answers.wait()
+    shown = {}
+    for run in api("/flow_runs/filter", {"flows": {"name": {"any_": ["search"]}}, "sort": "START_TIME_DESC"}):
+        shown[run["parameters"].get("parameters", {}).get("request")] = run
+    done, failed = (shown[str(request)] for request in requests)
+    assert (done["state_type"], done["state"]["message"], done["total_run_time"]) == ("COMPLETED", "d1: 3 hits", 2.0)
+    assert (failed["state_type"], failed["state"]["message"]) == ("FAILED", "InputError")
 
 
 def test_nothing_is_searched_without_a_reason_or_a_request(town: Town) -> None:

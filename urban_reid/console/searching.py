@@ -5,10 +5,12 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
+from flows.answered import Answered, Answers
 from flows.timing import Timing
 from flows.work import Work
 from pipeline.crops.crop_store import CropStore
@@ -19,7 +21,7 @@ from pipeline.search.people import people_in
 from pipeline.search.request import check_may_search, request_search, upload_probe
 from pipeline.store import Store
 from reid_core.serving.core import ReIDCore
-from schemas.errors import CoreUnavailable, InputError, StoreUnavailable
+from schemas.errors import CoreUnavailable, InputError, StoreUnavailable, UrbanReidError
 from schemas.parameters import SearchParameters, SearchResult
 from schemas.settings import Settings
 from urban_reid.console.forms import checked
@@ -71,6 +73,7 @@ class Offered:
 class Searches:
     settings: Settings
     offered: Offered = field(default_factory=Offered)
+    answers: Answers = field(default_factory=Answers)
     _work: Work | None = None
     _detector: "Detector | None" = None
     _lock: Lock = field(default_factory=Lock)
@@ -107,8 +110,15 @@ class Searches:
             parameters = parameters_with([*uploaded, *stored])
         with visitor.store.begin() as connection:
             model = model_in_use(connection)
-        request = request_search(visitor.store, model, parameters)
-        return parameters, self._answered(visitor, crops, request)
+        request, began = request_search(visitor.store, model, parameters), datetime.now(UTC)
+        try:
+            result = self._answered(visitor, crops, request)
+        except UrbanReidError as error:
+            kind = type(error).__name__
+            self.answers.tell(Answered(request, parameters.unit, began, datetime.now(UTC), error=kind))
+            raise
+        self.answers.tell(Answered(request, parameters.unit, began, datetime.now(UTC), len(result.hits)))
+        return parameters, result
 
     def _answered(self, visitor: Visitor, crops: CropStore, request: UUID) -> SearchResult:
         """The answer to a written request. What is away for a moment is waited for: asking again would search twice."""

@@ -2,24 +2,27 @@
 
 import numpy as np
 import pytest
+from alembic import command
 from pydantic import ValidationError
 from sqlalchemy import text
 
 from pipeline.attributes.recognize import recognize_camera
 from pipeline.crops.crop_store import place_of_crop
+from pipeline.erasure.absence import verify_absence
 from pipeline.erasure.erase import erase
 from pipeline.search.nearest import Gallery
 from pipeline.search.probe import crop_feature, probe_feature
 from pipeline.search.request import read_request, request_search, upload_probe
-from pipeline.store import embedded
+from pipeline.store import embedded, schema
 from reid_core.attributes import open_attributes
-from schemas.errors import NotAllowed, StoreError
+from schemas.errors import InputError, NotAllowed, StoreError
 from schemas.parameters import SearchParameters
 from tests.helpers.attribute_network import keep_attribute_network
 from tests.helpers.governed import Governed
 from tests.helpers.homes import superuser_of
 from tests.helpers.town import Town
 from tests.pipeline.search.test_index import agree, attention, core_of, index_of, keys
+from tests.pipeline.store.test_schema import as_owner
 
 ASKED = {"unit": "d1", "reason": "a test", "operator": "me"}
 
@@ -27,7 +30,7 @@ ASKED = {"unit": "d1", "reason": "a test", "operator": "me"}
 @pytest.fixture
 def seen(town: Town, lines: list[str]) -> Town:
     """A resolved town of whose cameras some were looked at for attributes."""
-    town.take_in(lines[:100])
+    town.take_in(lines[:60])
     town.resolve()
     keep_attribute_network(town.store.settings.attributes_dir)
     recognize(town, "d1/s1")
@@ -69,10 +72,16 @@ def test_a_filter_leaves_out_who_shows_something_else_and_says_of_whom_nothing_i
         assert hit.attributes is None or "bag" in hit.attributes
     assert sum(hit.attributes is None for hit in bag.hits) == done.unknown
     assert {hit.identity for hit in (*bag.hits, *no_bag.hits)} == set(probability)
+    for asked in ({"places": ["d1/s1/b1"]}, {"to_time": "2100-01-01T00:00Z"}):
+        for said in ("bag", "no bag"):
+            agree(seen, index, crop_key=key, attributes=said, top=200, **asked)
+            agree(seen, index, attributes=said, top=200, **asked)
+    there = agree(seen, index, attributes="no hat", places=["d1/s2"], top=200)
+    assert there.attributes is not None and there.attributes.matching == 0 < there.attributes.unknown
     assert bag.not_here == every.not_here and "39%" in bag.summary and f"of {done.unknown} nothing" in bag.summary
 
 
-def test_without_a_picture_it_is_a_list_of_people(seen: Town) -> None:
+def test_without_a_picture_it_is_a_list_of_people(seen: Town, server: embedded.EmbeddedServer) -> None:
     index = index_of(seen)
     found = agree(seen, index, top=200, attributes="bag")
     done = found.attributes
@@ -90,6 +99,13 @@ def test_without_a_picture_it_is_a_list_of_people(seen: Town) -> None:
         without = connection.scalar(text("SELECT count(*) FROM search_hit WHERE distance IS NULL"))
     assert without == 2 * len(found.hits) + 2 * len(first.hits)
     assert agree(seen, index, attributes="hat, pink top, purple bottom").hits == ()
+    connect = as_owner(server, seen.store.settings)
+    schema.migrate(connect, command.downgrade, "0041")  # an earlier version knows no such search
+    with seen.store.owning() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM search_hit WHERE distance IS NULL")) == 0
+        assert connection.scalar(text("SELECT count(*) FROM search_request WHERE erased_at IS NULL")) == 0
+    schema.migrate(connect)
+    assert agree(seen, index, attributes="bag", top=200).hits
 
 
 def test_what_is_kept_goes_on_with_what_is_recognized_and_erased(seen: Town) -> None:
@@ -105,16 +121,6 @@ def test_what_is_kept_goes_on_with_what_is_recognized_and_erased(seen: Town) -> 
     with index.held(seen.model, "d1") as unit:
         unit.clear()
         assert not len(unit._attributes.known.ids)
-
-
-def test_only_passages_of_the_period_and_the_places_count(seen: Town) -> None:
-    index, key = index_of(seen), keys(seen)[0]
-    for asked in ({"places": ["d1/s1/b1"]}, {"to_time": "2100-01-01T00:00Z"}):
-        for said in ("bag", "no bag"):
-            agree(seen, index, crop_key=key, attributes=said, top=200, **asked)
-            agree(seen, index, attributes=said, top=200, **asked)
-    there = agree(seen, index, attributes="no hat", places=["d1/s2"], top=200)
-    assert there.attributes is not None and there.attributes.matching == 0 < there.attributes.unknown
 
 
 def test_a_filter_leaves_as_many_rows_as_are_asked_for() -> None:
@@ -146,6 +152,10 @@ def test_several_uploaded_pictures_count_as_their_mean(resolved: Town) -> None:
         sql = "SELECT details->'pictures' FROM audit WHERE action = 'search.start' AND details->>'request' = :id "
         assert connection.scalars(text(sql + "ORDER BY id"), {"id": str(request)}).all() == [None, [other]]
     assert agree(resolved, index_of(resolved), probe_id=one, pictures=[other]).hits
+    erase(resolved.store, "probe", [other], actor="anna", reason="the search is over")
+    with pytest.raises(InputError, match="was erased"):
+        read_request(resolved.store, request)
+    assert verify_absence(resolved.store, other, actor="anna").found == ()
 
 
 def test_what_was_asked_is_read_again_and_audited(resolved: Town) -> None:

@@ -27,6 +27,7 @@ from reid_core.diff_attention import DiffAttention
 from reid_core.files import load_model, read_card
 from reid_core.serving.local import LocalCore, _no_embedder
 from schemas.cards import DiffAttentionSettings, ModelCard
+from schemas.errors import InputError
 from schemas.parameters import Period, SearchParameters, SearchResult
 from tests.helpers.governed import Governed
 from tests.helpers.homes import become_live, superuser_of
@@ -141,6 +142,15 @@ def attention_as_float(module: DiffAttention | None) -> DiffAttention | None:
     return copied
 
 
+def test_without_an_index_too_a_unit_that_does_not_fit_is_refused(resolved: Town) -> None:
+    with resolved.store.signed_in() as connection:
+        (known,) = read_known(connection, resolved.model, "d1", Period())
+        needed = int(known.gallery.vectors.sum()) * resolved.model.card.dims * 2
+        assert read_known(connection, resolved.model, "d1", Period(), most=needed)
+        with pytest.raises(InputError, match="have URBAN_REID_SEARCH_MEMORY_MB raised"):
+            read_known(connection, resolved.model, "d1", Period(), most=needed - 1)
+
+
 def test_it_keeps_up_with_what_is_resolved_and_reads_only_what_changed(
     town: Town, by_time: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,7 +191,13 @@ def test_it_keeps_up_with_what_is_resolved_and_reads_only_what_changed(
     with index.held(town.model, "d1") as unit:
         rows = unit.rows[town.model.id]
         assert len(rows._people) - len(rows._place) <= 0.05 * len(rows._people)
-    index._most = 1  # room for one unit
+    with index.held(town.model, "d1/s1") as unit:
+        room = unit.vector_bytes
+    del index._units[town.model.id, "d1/s1"]
+    index._most = room - 1
+    with pytest.raises(InputError, match=r"d1/s1 has \d+ prototypes of \d+ channels, .* search a part of d1/s1"):
+        ask(town, index, crop_key=keys(town)[1], unit="d1/s1")
+    index._most = room  # for one unit
     agree(town, index, crop_key=keys(town)[1], unit="d1/s1")
     assert set(all_vectors(index)) == {(town.model.id, "d1/s1")}
     with town.store.owning() as connection:  # a day that is dropped is seen, though no row was deleted
