@@ -76,11 +76,12 @@ async def _report(answered: Answered) -> None:
 
     from flows.search import search
 
+    took_s = (answered.ended - answered.began).total_seconds()  # Prefect dates the states of a run by its own clock
     if answered.error:
-        end: State[None] = Failed(timestamp=answered.ended, message=answered.error)
+        end: State[None] = Failed(message=f"{answered.error} after {took_s:.2f} s")
     else:
-        end = Completed(timestamp=answered.ended, message=f"{answered.unit}: {answered.hits} hits")
+        end = Completed(message=f"{answered.unit}: {answered.hits} hits in {took_s:.2f} s")
     async with get_client() as client:
         parameters = {"parameters": {"request": str(answered.request)}}
-        run = await client.create_flow_run(search, parameters=parameters, state=Running(timestamp=answered.began))
+        run = await client.create_flow_run(search, parameters=parameters, state=Running())
         await client.set_flow_run_state(run.id, end, force=True)

@@ -1,5 +1,7 @@
 """Searches by what people wear and carry: beside a picture, and without one; and with several uploaded pictures."""
 
+from datetime import timedelta
+
 import numpy as np
 import pytest
 from alembic import command
@@ -194,11 +196,13 @@ def test_a_list_of_people_needs_an_authorization_and_gives_no_leads(
     seen: Town, server: embedded.EmbeddedServer
 ) -> None:
     index = index_of(seen)
-    (hit, *_) = agree(seen, index, attributes="bag").hits
+    (hit, *_) = agree(seen, index, attributes="bag", unit="d1/s1").hits
     _, probe = upload(seen, keys(seen)[0])
     assert hit.first_seen is not None and hit.last_seen is not None
     governed = Governed(seen.store, superuser_of(server, seen.store.settings))
-    authorization = governed.authorized("case 1", units=("d1/s1",), from_time=hit.first_seen, to_time=hit.last_seen)
+    authorization = governed.authorized(
+        "case 1", units=("d1/s1",), from_time=hit.first_seen, to_time=hit.last_seen + timedelta(1)
+    )
     governed.as_("anna")
     asked = SearchParameters.model_validate(ASKED | {"attributes": "bag"})
     with pytest.raises(NotAllowed, match="needs an authorization"):
