@@ -157,6 +157,7 @@ def test_what_is_killed_comes_back_and_nothing_is_lost_or_done_twice(city: Store
         stack.callback(up.wait)
         stack.callback(up.terminate)
         assert up.stdout is not None
+        stack.enter_context(up.stdout)
         pages = json.loads(up.stdout.readline())["console"]
         browser = stack.enter_context(httpx.Client(base_url=pages["url"], trust_env=False, timeout=PATIENCE_S))
         assert browser.get(pages["link"]).status_code == 303
