@@ -121,6 +121,7 @@ def fill(store: Store, people: int, passages: int, crops: int) -> None:
             cursor.execute(rows.format(**values))
             print(f"{time.perf_counter() - began:5.0f} s: {cursor.rowcount:,} rows of {table}", flush=True)
             cursor.execute(f"REINDEX TABLE {table}; ANALYZE {table}")
+        cursor.execute("SELECT open_pairs(ARRAY(SELECT id FROM match_decision WHERE verdict = 'review'))")
     with _superuser(store) as connection, connection.cursor() as cursor:
         connection.autocommit = True
         cursor.execute("VACUUM (ANALYZE)")  # as the server does by itself in a city that grew slowly

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 #: The console's port unless another one is chosen.
 PORT = 8420
 
+#: A connection is closed after so long without a request, seconds: not while somebody reads a page, whose next request
+#: would meet the end of it.
+_IDLE_S = 75
+
 
 @dataclass(frozen=True)
 class Address:
@@ -60,6 +64,7 @@ def server_config(app: Any, settings: Settings) -> "uvicorn.Config":
         log_config=None,
         server_header=False,
         timeout_graceful_shutdown=2,
+        timeout_keep_alive=_IDLE_S,
         proxy_headers=bool(settings.console_hosts),
         forwarded_allow_ips="127.0.0.1",
     )

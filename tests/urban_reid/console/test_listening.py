@@ -124,3 +124,7 @@ def test_behind_caddy_the_console_works_over_tls(resolved: Town, tmp_path: Path)
                     assert next(events.iter_lines()) == "event: message"
             finally:
                 caddy.terminate()
+
+
+def test_a_connection_stays_while_somebody_reads_a_page(tmp_path: Path) -> None:
+    assert server_config(None, Settings(home=tmp_path)).timeout_keep_alive >= 60
