@@ -225,6 +225,29 @@ class AuthorizationParameters(Period):
         return expires_at
 
 
+class StandingParameters(Frozen):
+    """A standing search: whom to look for as windows close, where, and from which probability on a hit is raised."""
+
+    units: tuple[Code, ...] = Field(
+        title="Units", min_length=1, max_length=20, description="buildings, streets or districts"
+    )
+    crops: tuple[CropKey, ...] = Field((), title="Crops", max_length=20, description="keys of crops of the person")
+    probe_id: UUID | None = Field(None, title="Probe id", description="of an uploaded picture")
+    bar: float = Field(0.9, title="Bar", ge=0.01, le=1.0, description="probability from which on a hit is raised")
+    from_time: AwareDatetime | None = Field(None, title="From", description="of what cameras see; empty: from now on")
+    to_time: AwareDatetime | None = Field(None, title="To", description="empty: the end of the authorization's period")
+    reason: AuditText = Field(title="Reason", max_length=2000, description="why this person is looked for")
+    operator: AuditText = Field(title="Operator", max_length=200, description="who asks")
+
+    @model_validator(mode="after")
+    def _has_a_picture(self) -> Self:
+        if not self.crops and self.probe_id is None:
+            raise ValueError("give a crop's key or a probe id")
+        if len(set(self.crops)) < len(self.crops) or len(set(self.units)) < len(self.units):
+            raise ValueError("one crop or unit is given twice")
+        return self
+
+
 class CropEvidence(Frozen):
     key: str
     camera: str

@@ -44,11 +44,13 @@ from urban_reid.commands import (
     score,
     search,
     simulate,
+    standing,
     status,
     subject,
     tokens,
     train,
     up,
+    webhook,
 )
 from urban_reid.errors import keep_traceback, refused_path, report_error
 from urban_reid.output import say, shown
@@ -67,7 +69,7 @@ PANELS: dict[str, dict[str, ModuleType]] = {
         "pictures": pictures,
         "score": score,
     },
-    "Cases": {"cases": cases, "leads": leads, "evidence": evidence, "purposes": purposes},
+    "Cases": {"cases": cases, "standing": standing, "leads": leads, "evidence": evidence, "purposes": purposes},
     "Models": {"models": models},
     "Training and figures": {
         "train": train,
@@ -87,7 +89,7 @@ PANELS: dict[str, dict[str, ModuleType]] = {
         "erase": erase,
         "retention": retention,
     },
-    "Service": {"up": up, "console": console, "db": database, "keys": keys},
+    "Service": {"up": up, "console": console, "webhook": webhook, "db": database, "keys": keys},
 }
 _GROUPS = (
     accounts,
@@ -107,6 +109,7 @@ _GROUPS = (
     purposes,
     retention,
     review,
+    standing,
     tokens,
 )
 

@@ -52,10 +52,11 @@ DOORS: dict[str, Door] = {
     ),
     **dict.fromkeys((f"cases {name}" for name in ("list", "show", "close", "hold")), Door.RULES),
     **dict.fromkeys((f"purposes {name}" for name in ("add", "retire", "assessment", "limits")), Door.RULES),
+    **dict.fromkeys((f"standing {name}" for name in ("start", "list", "show", "approve", "end")), Door.RULES),
     **dict.fromkeys(("leads list", "leads show", "leads answer", "evidence export"), _P),
     **dict.fromkeys(("cases lock", "purposes list", "evidence verify"), _A),
     **dict.fromkeys(("keys show", "pictures encrypt"), _A),
-    "keys renew": _E,
+    **dict.fromkeys(("keys renew", "webhook"), _E),
     "pictures show": _P,
     **dict.fromkeys(("audit show", "audit report", "audit export"), Door.AUDITOR),
     **dict.fromkeys(("audit verify", "audit checkpoint"), _A),
@@ -70,7 +71,7 @@ DOORS: dict[str, Door] = {
 PAGES: dict[str, tuple[Role, ...] | None] = {
     **dict.fromkeys(("overview", "cameras", "words"), None),
     **dict.fromkeys(("search", "leads", "review"), (Role.OPERATOR, Role.SUPERVISOR)),
-    "cases": (Role.OPERATOR, Role.SUPERVISOR, Role.AUDITOR),
+    **dict.fromkeys(("cases", "standing"), (Role.OPERATOR, Role.SUPERVISOR, Role.AUDITOR)),
     **dict.fromkeys(("runs", "models", "settings"), (Role.ENGINEER, Role.ADMINISTRATOR)),
     "audit": (Role.AUDITOR,),
 }

@@ -65,9 +65,10 @@ def _watch() -> None:
     from pipeline.governance.authorizations import lock_overdue
     from pipeline.resolve.closing import Closing
     from pipeline.resolve.pictures import take_back
+    from pipeline.standing.watch import watching
     from pipeline.store import Store
 
-    with Store.open(settings(), "urban-reid resolver") as store:
+    with Store.open(settings(), "urban-reid resolver") as store, watching(store, _say):
         closing, crops = Closing(settings().association), CropStore(settings())
         looked_for_pictures, signed, locked, expired = time.monotonic(), -math.inf, -math.inf, -math.inf
         short: Mapping[str, str] = {}

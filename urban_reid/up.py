@@ -182,9 +182,11 @@ def run(settings: Settings, say: Callable[[str], None], on_ready: Callable[[str,
     Raises HomeError when another `up` runs on this data directory, or its path is too long for the core's socket;
     FlowError when the Prefect server or its runner does not start; UsageError for a port that cannot be used.
     """
-    from pipeline.cameras.webhook import telling
+    from pipeline.cameras.messages import untold_outages
     from pipeline.metrics.server import serving_metrics
+    from pipeline.standing.messages import untold_hits
     from pipeline.store import Store
+    from pipeline.webhook.telling import telling
     from reid_core.serving.wire import socket_path
 
     settings = settings.model_copy(update={"home": settings.home.absolute()})
@@ -196,7 +198,7 @@ def run(settings: Settings, say: Callable[[str], None], on_ready: Callable[[str,
         stack.enter_context(_on_signals(ended.set))
         store = stack.enter_context(Store.open(settings, "urban-reid up"))
         stack.enter_context(serving_metrics(store))
-        stack.enter_context(telling(store, say, lambda: datetime.now(UTC)))
+        stack.enter_context(telling(store, (untold_hits, untold_outages), say, lambda: datetime.now(UTC)))
         server = stack.enter_context(PrefectServer(settings, supervising=True))
         stack.callback(server.stop)
         prefect.mkdir(mode=0o700, exist_ok=True)  # not made yet where the user supplies the server

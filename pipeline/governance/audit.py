@@ -95,6 +95,10 @@ class Action(StrEnum):
     SESSION_END = "session.end"
     SESSION_REFUSE = "session.refuse"  # a sign-in that failed
     SESSION_START = "session.start"
+    STANDING_APPROVE = "standing.approve"  # these are of a standing search
+    STANDING_END = "standing.end"
+    STANDING_SHOW = "standing.show"  # the pictures of whom it looks for
+    STANDING_START = "standing.start"
     SUBJECT_EXPORT = "subject.export"
     TRANSIT_LEARN = "transit.learn"
 

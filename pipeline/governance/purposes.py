@@ -22,6 +22,8 @@ class Limits:
     longest_open_h: int  # until it expires
     urgent: bool  # a search may begin before its approval, which must come within 48 hours
     standing: bool
+    standing_searches: int = 3  # of one authorization at once
+    standing_hits_h: int = 20  # hits that they raise within an hour, all together
 
 
 def purposes(store: Store) -> Sequence[Row[Any]]:
@@ -67,16 +69,20 @@ def assessment(store: Store) -> str | None:
 
 def limits(store: Store) -> Limits:
     with store.signed_in() as connection:
-        sql = "SELECT longest_period_h, longest_open_h, urgent, standing FROM authorization_limits"
+        sql = (
+            "SELECT longest_period_h, longest_open_h, urgent, standing, standing_searches, standing_hits_h "
+            "FROM authorization_limits"
+        )
         return Limits(**connection.execute(text(sql)).one()._mapping)
 
 
 def change_limits(store: Store, new: Limits, *, reason: str) -> None:
-    """Raises NotAllowed, and StoreError for hours outside of 1 to 8784."""
+    """Raises NotAllowed, and StoreError for numbers out of their ranges."""
     with deciding(store, _WHAT) as connection:
         sql = (
             "UPDATE authorization_limits SET longest_period_h = :longest_period_h, longest_open_h = :longest_open_h, "
-            "urgent = :urgent, standing = :standing"
+            "urgent = :urgent, standing = :standing, standing_searches = :standing_searches, "
+            "standing_hits_h = :standing_hits_h"
         )
         connection.execute(text(sql), vars(new))
         _note(store, connection, Action.LIMITS_CHANGE, reason, vars(new))

@@ -13,8 +13,8 @@ def record_written(
 ) -> None:
     """Records that a file or folder `path` is about to be written. Call it before, in a transaction of its own.
 
-    kind: report, assignments, subject, lead, evidence, picture, audit.
-    of_row: the id of the request or match that it is about.
+    kind: report, assignments, subject, lead, standing, evidence, picture, audit.
+    of_row: the id of the request, lead or standing search that it is about.
     """
     where = os.fsencode(path.absolute()).decode(errors="backslashreplace")
     row = None if of_row is None else str(of_row)

@@ -20,11 +20,16 @@ class Answer:
 
 
 def answer(store: Store, cores: Cores, crops: CropStore, request: UUID, index: Index | None = None) -> Answer:
-    """Answers a request that was asked for. Raises InputError if there is none, or if it was answered."""
+    """Answers a request that was asked for. Raises InputError if there is none, or if it was answered.
+
+    A look of a standing search is asked for with the model in use: raises ModelChanged where it no longer is.
+    """
     asked = read_request(store, request)
     while True:
         with store.begin() as connection:
             model = model_in_use(connection)
+        if model.id != asked.model_id and asked.is_look:
+            raise ModelChanged("another model came into use; the look of the standing search is asked for again")
         if model.id != asked.model_id:
             asked = read_request(store, request_search(store, model, asked.parameters, asked.id))
         try:

@@ -116,6 +116,7 @@ class Request:
     id: UUID
     model_id: int  # in use when it was written
     parameters: SearchParameters
+    is_look: bool = False  # of a standing search: asked for by the database
 
 
 def read_request(store: Store, request: UUID) -> Request:
@@ -145,12 +146,13 @@ def read_request(store: Store, request: UUID) -> Request:
         day_from=row.day_from,
         day_to=row.day_to,
     )
-    return Request(request, row.model_id, parameters)
+    return Request(request, row.model_id, parameters, row.is_look)
 
 
 _REQUEST = text(
     "SELECT r.unit, r.from_time, r.to_time, encode(c.key, 'hex') AS crop_key, r.probe_id, r.reason, r.operator, r.top, "
-    "r.model_id, r.finished_at, r.erased_at, r.places, r.day_from, r.day_to, coalesce((SELECT jsonb_agg("
+    "r.model_id, r.finished_at, r.erased_at, r.standing_id IS NOT NULL AS is_look, r.places, r.day_from, r.day_to, "
+    "coalesce((SELECT jsonb_agg("
     "jsonb_build_array(encode(k.key, 'hex'), e.is_person) ORDER BY k.key) FROM search_example e "
     "JOIN crop k ON k.id = e.crop_id WHERE e.request_id = r.id), '[]') AS examples, r.attributes, ARRAY("
     "SELECT e.probe_id FROM search_example e WHERE e.request_id = r.id AND e.probe_id IS NOT NULL ORDER BY 1"

@@ -30,6 +30,7 @@ from pipeline.search.narrowing import Narrowing
 from pipeline.search.nearest import Compared, Gallery, Probe
 from pipeline.search.posterior import Evidence, Posterior, posterior
 from pipeline.search.probe import probe_feature
+from pipeline.search.raising import Passages, Raising
 from pipeline.search.recall import read_recall
 from pipeline.search.request import read_request
 from pipeline.search.result import Hit, StoredEvidence, write_result
@@ -139,6 +140,9 @@ def _search(
             else:
                 found = list_people(connection, model, every, worn, parameters, narrowing)
             ranked = [hit.with_rank(rank) for rank, hit in enumerate(found[: parameters.top], 1)]
+            passages: list[Passages] = []
+            if (raising := Raising.of(connection, request)) is not None:
+                ranked, passages = raising.raised(ranked, {part.model.id: part.probe for part in parts}, period)
             exact = all(part.compared.exact.all() for part in parts)
             notes = [part.note(parameters.unit) for part in parts] if parameters.has_picture else [LIST]
             result = SearchResult(
@@ -166,11 +170,13 @@ def _search(
                     read_outages(connection, parameters.unit, period.from_time, period.to_time, newest=_OUTAGES)
                 ),
             )
-            stored = [part.stored for part in parts if part.stored is not None]
+            stored = [part.stored for part in parts if part.stored is not None and (ranked or raising is None)]
     # Not in the snapshot, which does not see the row of the audit that somebody else wrote meanwhile: this one's row
     # would take its place in the chain, and be refused.
     try:
         with store.signed_in(request) as connection:
+            if raising is not None:
+                raising.note(connection, passages)
             return write_result(connection, request, result, ranked, stored)
     except NotAllowed:  # also of rows that say something about what was erased
         read_request(store, request)

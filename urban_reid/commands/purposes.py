@@ -111,9 +111,15 @@ def limits_(
         bool | None,
         typer.Option("--standing/--no-standing", help="Whether searches over live cameras may be asked for."),
     ] = None,
+    standing_searches: Annotated[
+        int | None, typer.Option(min=1, max=100, metavar="N", help="Standing searches of one authorization at once.")
+    ] = None,
+    standing_hits_h: Annotated[
+        int | None, typer.Option(min=1, max=1000, metavar="N", help="Hits that these raise within an hour.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change what may be asked for: the longest period, the longest time until it expires, and the kinds."""
+    """Change what may be asked for: the longest period, the longest time until it expires, kinds, and numbers."""
     from pipeline.governance.purposes import change_limits, limits
 
     given: dict[str, Any] = {
@@ -121,6 +127,8 @@ def limits_(
         "longest_open_h": longest_open_h,
         "urgent": urgent,
         "standing": standing,
+        "standing_searches": standing_searches,
+        "standing_hits_h": standing_hits_h,
     }
     with _store() as store:
         new = replace(limits(store), **{name: value for name, value in given.items() if value is not None})

@@ -26,6 +26,7 @@ from urban_reid.console import (
     overview,
     reviewing,
     signing_in,
+    standing,
 )
 from urban_reid.console.api import make_api, token_needed
 from urban_reid.console.away import Watch
@@ -105,6 +106,7 @@ def make_app(store: Store, hosts: list[str]) -> FastAPI:
         reviewing,
         by_hand,
         casework,
+        standing,
         cameras,
         engineering,
         auditing,

@@ -21,6 +21,7 @@ from urban_reid.console.context import Asking, Console, Here, Sending, gets
 from urban_reid.console.forms import sent_picture
 from urban_reid.console.limits import Place
 from urban_reid.console.refusals import shown_on
+from urban_reid.console.standing import looking, standing_contents
 from urban_reid.console.texts import N_, _
 from urban_reid.console.visitors import Visitor, cookie_of
 from urban_reid.console.words import WORDS
@@ -34,7 +35,7 @@ _PATIENCE_S = 5.0
 
 @routes.get("/")
 def overview_page(here: Here, found: Asking) -> HTMLResponse:
-    return here.page("overview", found, **_contents(here))
+    return here.page("overview", found, **_contents(here, found))
 
 
 @routes.get("/events/{name}")
@@ -111,7 +112,7 @@ def _part(here: Console, cookie: str, name: str) -> tuple[str, str]:
             return "over", here.pages.render("over", None, why="left")
         city, zone = here.city()
         values = {"city": city, "zone": zone, "away": here.watch.away()}
-        return "message", here.pages.render(f"{name}-live", found, **values, **_LIVE[name](here))
+        return "message", here.pages.render(f"{name}-live", found, **values, **_LIVE[name](here, found))
     except UrbanReidError:
         return "away", _unreachable(here)
 
@@ -147,7 +148,7 @@ def words(here: Here, found: Annotated[Visitor, Depends(gets("words"))]) -> HTML
     return here.page("words", found, words=WORDS)
 
 
-def _contents(here: Console) -> dict[str, Any]:
+def _contents(here: Console, found: Visitor) -> dict[str, Any]:
     city, _ = here.city()
     counts = here.counting.now()
     with here.store.begin() as connection:
@@ -155,7 +156,8 @@ def _contents(here: Console) -> dict[str, Any]:
     extent = read_extent(here.store.settings)
     plan = draw_plan(city, counts.ways if counts else {}, extent)
     blind = {one.feed.camera for one in cameras if one.state in ("down", "refused")}
-    return {"counts": counts, "cameras": cameras, "states": STATES, "plan": plan, "extent": extent, "blind": blind}
+    shown = {"counts": counts, "cameras": cameras, "states": STATES, "plan": plan, "extent": extent, "blind": blind}
+    return shown | {"looking": looking(found)}
 
 
 def camera_contents(here: Console) -> dict[str, Any]:
@@ -165,4 +167,8 @@ def camera_contents(here: Console) -> dict[str, Any]:
         return {"cameras": overview(connection, now), "states": STATES, "now": now}
 
 
-_LIVE = {"overview": _contents, "cameras": camera_contents}
+_LIVE: dict[str, Callable[[Console, Visitor], dict[str, Any]]] = {
+    "overview": _contents,
+    "cameras": lambda here, _: camera_contents(here),
+    "standing": standing_contents,
+}

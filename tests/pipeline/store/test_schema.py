@@ -32,6 +32,14 @@ def as_owner(server: embedded.EmbeddedServer, settings: Settings) -> Connect:
 _BATCHES = ["batch_id", "withdrawn_at", "ingest_batch", "crop_claim"]
 _SEARCH = ["purpose", "compared", "not_here", "log_ratio", "log_look", "search_evidence"]
 _EXAMPLES = ["places", "day_from", "day_to", "search_example", "search_recall", "prototype_removal"]
+_STANDING = [
+    "standing_id",
+    "standing_run",
+    "standing_search",
+    "standing_picture",
+    "standing_passage",
+    "standing_message",
+]
 _CAMERAS = ["camera_feed", "camera_health", "camera_outage", "camera_file", "context_frame"]
 _LEARNING = ["learning", "learning_id"]
 _AUDIT = ["salt", "commitment", "audit_chain"]
@@ -83,6 +91,7 @@ _ADDED = [
     *_BATCHES,
     *_SEARCH,
     *_EXAMPLES,
+    *_STANDING,
     *_CAMERAS,
     *_ACCOUNTS,
     *_CASES,
