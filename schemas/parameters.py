@@ -232,7 +232,7 @@ class StandingParameters(Frozen):
         title="Units", min_length=1, max_length=20, description="buildings, streets or districts"
     )
     crops: tuple[CropKey, ...] = Field((), title="Crops", max_length=20, description="keys of crops of the person")
-    probe_id: UUID | None = Field(None, title="Probe id", description="of an uploaded picture")
+    probes: tuple[UUID, ...] = Field((), title="Probes", max_length=20, description="ids of uploaded pictures")
     bar: float = Field(0.9, title="Bar", ge=0.01, le=1.0, description="probability from which on a hit is raised")
     from_time: AwareDatetime | None = Field(None, title="From", description="of what cameras see; empty: from now on")
     to_time: AwareDatetime | None = Field(None, title="To", description="empty: the end of the authorization's period")
@@ -241,10 +241,10 @@ class StandingParameters(Frozen):
 
     @model_validator(mode="after")
     def _has_a_picture(self) -> Self:
-        if not self.crops and self.probe_id is None:
+        if not self.crops and not self.probes:
             raise ValueError("give a crop's key or a probe id")
-        if len(set(self.crops)) < len(self.crops) or len(set(self.units)) < len(self.units):
-            raise ValueError("one crop or unit is given twice")
+        if any(len(set(of)) < len(of) for of in (self.crops, self.probes, self.units)):
+            raise ValueError("one crop, probe or unit is given twice")
         return self
 
 

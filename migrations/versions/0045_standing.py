@@ -40,9 +40,9 @@ CREATE TABLE standing_picture (             -- append-only: of the person who is
     crop_id bigint REFERENCES crop (id) ON DELETE CASCADE,
     probe_id uuid REFERENCES probe (id) ON DELETE CASCADE,
     CHECK (num_nonnulls(crop_id, probe_id) = 1),
-    UNIQUE (standing_id, crop_id)
+    UNIQUE (standing_id, crop_id),
+    UNIQUE (standing_id, probe_id)
 );
-CREATE UNIQUE INDEX ON standing_picture (standing_id) WHERE probe_id IS NOT NULL;
 CREATE INDEX ON standing_picture (crop_id) WHERE crop_id IS NOT NULL;
 CREATE INDEX ON standing_picture (probe_id) WHERE probe_id IS NOT NULL;
 ALTER TABLE search_request
@@ -183,7 +183,7 @@ BEGIN
             'units', NEW.units, 'bar', NEW.bar, 'from_time', NEW.from_time, 'to_time', NEW.to_time,
             'crops', (SELECT coalesce(jsonb_agg(encode(c.key, 'hex')), '[]') FROM public.standing_picture AS p
                 JOIN public.crop AS c ON c.id = p.crop_id WHERE p.standing_id = NEW.id),
-            'probe_id', (SELECT p.probe_id FROM public.standing_picture AS p
+            'probes', (SELECT coalesce(jsonb_agg(p.probe_id), '[]') FROM public.standing_picture AS p
                 WHERE p.standing_id = NEW.id AND p.probe_id IS NOT NULL)));
     RETURN NULL;
 END $$;
@@ -328,9 +328,9 @@ BEGIN
             account_id, authorization_id, standing_id, standing_run)
         VALUES (s.operator, s.reason, of_unit, s.from_time, s.to_time, first.crop_id, first.probe_id, 50, used,
             s.asked_by, s.authorization_id, standing, newest) RETURNING id INTO found;
-        INSERT INTO public.search_example (request_id, crop_id, is_person)
-        SELECT found, p.crop_id, true FROM public.standing_picture AS p WHERE p.standing_id = standing
-            AND p.crop_id IS DISTINCT FROM first.crop_id AND p.crop_id IS NOT NULL;
+        INSERT INTO public.search_example (request_id, crop_id, probe_id, is_person)
+        SELECT found, p.crop_id, p.probe_id, true FROM public.standing_picture AS p WHERE p.standing_id = standing
+            AND (p.crop_id, p.probe_id) IS DISTINCT FROM (first.crop_id, first.probe_id);
     END IF;
     RETURN found;
 END $$;

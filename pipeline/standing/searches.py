@@ -67,8 +67,7 @@ def start(store: Store, asked: StandingParameters) -> UUID:
         values = asked.model_dump(include={"operator", "reason", "bar"})
         times = {"units": list(asked.units), "from_time": begin, "to_time": end}
         made: UUID = connection.execute(_START, values | times).scalar_one()
-        probes = [] if asked.probe_id is None else [asked.probe_id]
-        connection.execute(_PICTURES, {"standing": made, "crops": crops, "probes": probes})
+        connection.execute(_PICTURES, {"standing": made, "crops": crops, "probes": list(asked.probes)})
     return made
 
 

@@ -69,9 +69,9 @@ def start(
     crops = [probe] if re.fullmatch(r"[0-9a-f]{64}", probe) else []
     identity = _identity(probe)
     parameters = checked(StandingParameters, crops=crops or ["0" * 64], **asked)  # before a picture is stored
-    data = b"" if crops or identity else _person(probe, _read(Path(probe)), person)
+    data = b"" if crops or identity else _person("--probe", probe, _read("--probe", Path(probe)), person)
     if data:
-        parameters = checked(StandingParameters, probe_id=_upload(probe, data, parameters.operator), **asked)
+        parameters = checked(StandingParameters, probes=[_upload(probe, data, parameters.operator)], **asked)
     with _store() as store:
         if identity is not None:
             from pipeline.search.people import crops_of_identity

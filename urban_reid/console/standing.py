@@ -30,10 +30,10 @@ def standing_page(
     here: Here,
     found: Asking,
     like: Annotated[tuple[str, ...], Query()] = (),
-    probe: Annotated[UUID | None, Query()] = None,
+    probe: Annotated[tuple[UUID, ...], Query()] = (),
     unit: Annotated[str, Query()] = "",
 ) -> HTMLResponse:
-    """like, probe: whom to look for, by the last part of crops' addresses or as an uploaded picture."""
+    """like, probe: whom to look for, by the last parts of crops' addresses and as uploaded pictures."""
     values = {"like": like, "probe": probe, "unit": unit, "bars": _BARS}
     return here.page("standing", found, **values, **standing_contents(here, found))
 
@@ -59,7 +59,7 @@ def start(
     bar: Annotated[float, Form()],
     reason: Reason,
     like: Annotated[tuple[str, ...], Form()] = (),
-    probe: Annotated[UUID | None, Form()] = None,
+    probe: Annotated[tuple[UUID, ...], Form()] = (),
     to_time: Annotated[str, Form()] = "",
 ) -> Response:
     crops = [crop_of(name, found) for name in like]
@@ -69,7 +69,7 @@ def start(
         StandingParameters,
         units=tuple(units),
         crops=tuple(dict.fromkeys(crops)),
-        probe_id=probe,
+        probes=probe,
         bar=bar,
         to_time=moment(to_time, here.city()[1]) if to_time else None,
         reason=reason,

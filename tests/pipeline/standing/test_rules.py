@@ -287,7 +287,7 @@ def test_an_uploaded_picture_takes_its_standing_search_along(live: Live) -> None
     live.governed.as_("anna", live.authorization)
     picture = next((live.town.files / "pictures").iterdir()).read_bytes()
     probe = upload_probe(live.store, live.town.crops, picture, "anna")
-    standing = live.start(crops=(), probe_id=probe)
+    standing = live.start(crops=(), probes=(probe,))
     live.approve(standing)
     assert live.look() == 1 and live.failed == []
     live.governed.as_("ada")
