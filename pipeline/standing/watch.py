@@ -23,6 +23,7 @@ from schemas.errors import ModelChanged, UrbanReidError
 LOOK_EVERY_S = 1.0
 #: After a look that failed.
 _AFTER_ERROR_S = 10.0
+_END_WITHIN_S = 5.0
 
 _DUE = text("SELECT standing, unit FROM due_standing()")
 _ASK = text("SELECT ask_standing(:standing, :unit)")
@@ -83,7 +84,7 @@ def watching(store: Store, say: Say) -> Iterator[None]:
         yield
     finally:
         ended.set()
-        thread.join()
+        thread.join(timeout=_END_WITHIN_S)  # a look that is cut off has written nothing
 
 
 def _watch(store: Store, say: Say, ended: threading.Event) -> None:
