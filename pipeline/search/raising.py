@@ -1,7 +1,7 @@
 """What a look of a standing search raises: people who reach its bar, with passages that it has not raised before.
 
 A look is a search over all that was seen since the standing search began, so that its probabilities mean what those of
-searches mean. The database holds the bar and the hour's bound too (migration 0044).
+searches mean. The database holds the bar and the hour's bound too (migration 0045).
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,6 @@
 """Standing searches: asked for by one, approved by another who saw the pictures, ended by either.
 
-The rules are the database's (migration 0044): who may, within which authorization, and how many.
+The rules are the database's (migration 0045): who may, within which authorization, and how many.
 """
 
 from collections.abc import Sequence
