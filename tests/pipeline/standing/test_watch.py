@@ -15,12 +15,16 @@ from pipeline.erasure.absence import verify_absence
 from pipeline.erasure.erase import erase
 from pipeline.governance.audit import read_audit
 from pipeline.governance.purposes import change_limits, limits
+from pipeline.standing.messages import untold_hits
 from pipeline.standing.searches import end, hits, standing_search, standing_searches, start
 from pipeline.standing.watch import Watch
 from pipeline.store import Store, embedded
+from pipeline.webhook.hook import Hook
+from pipeline.webhook.telling import tell
 from schemas.errors import InputError, NotAllowed, StoreError
 from schemas.parameters import StandingParameters
 from tests.helpers.homes import fresh_settings
+from tests.helpers.receiver import SECRET, receiving
 from tests.helpers.town import Town
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -123,6 +127,21 @@ def test_each_passage_is_raised_once_as_windows_are_decided(watched: Watched) ->
     row = standing_search(town.store, str(usual)[:8])
     assert (row.state, row.looks, row.hits, row.left_out) == ("looks", 3, len(raised), 0)
     assert row.latency_s > 0
+
+
+def test_each_hit_is_told_once_by_ids_alone(watched: Watched) -> None:
+    store = watched.town.store
+    with receiving() as receiver:
+        hook, now = Hook(receiver.url, SECRET), datetime.now(UTC)
+        receiver.status = 503
+        assert tell(store, hook, [untold_hits], now) == "answers with status 503" and receiver.taken == []
+        waiting = [message.content for message in untold_hits(store, now)]
+        receiver.status = 200
+        assert tell(store, hook, [untold_hits], now) is None and tell(store, hook, [untold_hits], now) is None
+    assert receiver.taken == waiting and len({message["id"] for message in waiting}) == len(waiting)
+    there = sum(len(hits(store, standing)) for standing in watched.standing.values())
+    assert len(waiting) == there > 0
+    assert all(message.keys() == {"id", "event", "standing", "lead", "at", "address"} for message in waiting)
 
 
 def test_nothing_is_raised_before_its_time_below_its_bar_or_elsewhere(watched: Watched) -> None:
