@@ -7,6 +7,7 @@ marks; a value in an f-string becomes a named place. `urban_reid.console.texts.t
 
 import ast
 import io
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,10 @@ from babel.messages.extract import extract
 from babel.messages.pofile import read_po, write_po
 
 import schemas.errors
+from pipeline.store.errors import not_allowed
 
+#: A refusal of a migration: a value that it begins with, and its literals.
+_RULE = re.compile(r"refuse\((?:format\()?(what \|\| )?((?:'(?:[^']|'')*'\s*)+)")
 ROOT = Path(__file__).parents[1]
 CONSOLE = ROOT / "urban_reid" / "console"
 TEMPLATE = CONSOLE / "locale" / "console.pot"
@@ -39,9 +43,10 @@ _NO_PAGE = {
         for name in ("feed_file", "secrets", "recordings", "start_times", "seams", "webhook")
     ),
     *(f"pipeline/governance/{name}.py" for name in ("accounts", "account_changes", "administering", "audit_report")),
+    *(f"pipeline/governance/{name}.py" for name in ("audit", "audit_chain", "audit_export", "passwords")),
     *(f"pipeline/registry/{name}.py" for name in ("changes", "folders")),
     *(f"pipeline/report/{name}.py" for name in ("folder", "one_picture", "read_contents")),
-    *(f"pipeline/training/{name}.py" for name in ("confirmations", "data", "candidate", "request")),
+    *(f"pipeline/training/{name}.py" for name in ("confirmations", "data", "candidate", "comparison", "request")),
     *(
         "pipeline/city/plain_yaml.py",
         "schemas/settings.py",
@@ -66,6 +71,9 @@ def collected() -> Catalog:
     for path in below():
         for text in sentences(path.read_text(encoding="utf-8")):
             catalog.add(text, locations=[(_name(path), 0)])
+    for path in sorted((ROOT / "migrations" / "versions").glob("*.py")):
+        for text in rules(path.read_text(encoding="utf-8")):
+            catalog.add(text, locations=[(_name(path), 0)])
     return catalog
 
 
@@ -81,7 +89,16 @@ def sentences(source: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(source)):
         match node:
             case ast.Call(func=ast.Name(id=name), args=[first, *_]) if name in _ERRORS or name == "said":
-                yield from _texts(first)
+                yield from (not_allowed(text).fact for text in _texts(first))
+
+
+def rules(source: str) -> Iterator[str]:
+    """What the tables' own rules refuse, in a migration: the facts, as `pipeline.store.errors` splits them."""
+    for prefix, literals in _RULE.findall(source):
+        text = "".join(part.replace("''", "'") for part in re.findall(r"'((?:[^']|'')*)'", literals))
+        first, *others = text.split("%s")
+        text = first + "".join(f"%(value{n})s{part}" for n, part in enumerate(others, 1))
+        yield not_allowed(f"%(what)s{text}" if prefix else text).fact
 
 
 def _texts(node: ast.expr) -> Iterator[str]:
@@ -125,7 +142,7 @@ def written(catalog: Catalog) -> bytes:
     """A catalog as it is kept: sorted, so that two changes meet only where both say the same."""
     file = io.BytesIO()
     write_po(file, catalog, width=110, sort_output=True, no_location=True, omit_header=catalog.locale is None)
-    return file.getvalue()
+    return re.sub(rb'"(?!Language:|Plural-Forms|Content-Type)[A-Z][\w-]+: [^"\n]*\\n"\n', b"", file.getvalue())
 
 
 def merged(path: Path, texts: Catalog) -> Catalog:

@@ -59,5 +59,8 @@ def read_journey(connection: Connection, persistent_id: UUID, zone: ZoneInfo) ->
 def _identity(connection: Connection, persistent_id: UUID) -> Row[Any]:
     row = connection.execute(_IDENTITY, {"id": persistent_id}).one_or_none()
     if row is None:
-        raise InputError(f"there is no identity {persistent_id} now; it may have been joined to another, or be erased")
+        raise InputError(
+            f"no identity {persistent_id} is shown to you now; it may have been joined to another, be erased, or lie "
+            "outside of the authorization"
+        )
     return row

@@ -15,9 +15,11 @@ from sqlalchemy import Connection, Row, text
 from pipeline.governance import passwords
 from pipeline.governance.audit import Action, audit
 from pipeline.store import Store
+from pipeline.store.errors import not_allowed
 from pipeline.store.session_file import forget_token, session_token
 from schemas.errors import InputError, NotAllowed
 from schemas.roles import Role
+from schemas.text import said
 
 #: How long a sign-in lasts at most: a shift.
 SHIFT = timedelta(hours=12)
@@ -26,9 +28,9 @@ SHIFT = timedelta(hours=12)
 FAILURES = 5
 _LOCK, _LONGEST_LOCK = timedelta(minutes=15), timedelta(days=1)
 #: One message, so that nobody learns which names there are.
-_REFUSED = (
+_REFUSED = said(
     "signing in was refused: the name or the password is wrong, or the account is disabled, or it is locked after "
-    f"{FAILURES} wrong passwords, which ends by itself or by `urban-reid accounts unlock`"
+    f"{FAILURES} wrong passwords, which ends by itself; `urban-reid accounts unlock` ends it now"
 )
 
 
@@ -72,7 +74,7 @@ def sign_in(
                 details = {"account": name, "why": refused}
                 audit(connection, store.settings.operator, Action.SESSION_REFUSE, details=details)
     if made is None:
-        raise NotAllowed(refused)
+        raise not_allowed(refused)
     return made
 
 
@@ -161,12 +163,12 @@ def _open(
     """Token and session, or None and why there is none."""
     held = {Role(row.role): row for row in connection.execute(_ROLES, {"account": account})}
     if not held:
-        return None, f"{name} has no role now; an administrator gives one: `urban-reid accounts grant {name} ROLE`"
+        return None, said(f"{name} has no role now; `urban-reid accounts grant {name} ROLE` gives one")
     chosen = role or (next(iter(held)) if len(held) == 1 else None)
     if chosen is None:
-        raise InputError(f"{name} has several roles: choose one with --role {' | '.join(held)}")
+        raise InputError(f"{name} has several roles", do=f"choose one with --role {' | '.join(held)}")
     if chosen not in held:
-        return None, f"{name} does not have the role {chosen} now; there is {', '.join(held)}"
+        return None, said(f"{name} does not have the role {chosen} now; there is {', '.join(held)}")
     ends = None
     if authorization is not None:
         ends, refused = _authorization(connection, authorization, account, chosen)
@@ -190,8 +192,9 @@ def _open(
         covered = connection.execute(text("SELECT (granted()).units")).scalar_one()
         if not covered:
             made.rollback()
-            why = "does not hold now" if covered is None else f"covers nothing of what {name} may see as {chosen}"
-            return None, f"the authorization {authorization} {why}"
+            holds_not = said(f"the authorization {authorization} does not hold now")
+            covers_not = said(f"the authorization {authorization} covers nothing of what {name} may see as {chosen}")
+            return None, holds_not if covered is None else covers_not
     session = _of_token(connection, token)
     assert session is not None
     details = {"role": chosen, "units": list(session.units), "expires_at": session.expires_at.isoformat()}
@@ -209,11 +212,11 @@ def _authorization(
         text("SELECT approved_by, expires_at FROM case_authorization WHERE id = :id"), {"id": authorization}
     ).one_or_none()
     if row is None:
-        return None, f"there is no authorization {authorization}; `urban-reid cases list` shows those that there are"
+        return None, said(f"there is no authorization {authorization}; `urban-reid cases list` shows those that exist")
     if role not in (Role.OPERATOR, Role.SUPERVISOR):
-        return None, f"under an authorization works an operator or a supervisor, and not the role {role}"
+        return None, said(f"under an authorization works an operator or a supervisor, and not the role {role}")
     if row.approved_by == account:
-        return None, "whoever approved an authorization does not work under it"
+        return None, said("whoever approved an authorization does not work under it")
     return row.expires_at, ""
 
 

@@ -88,6 +88,7 @@ def _environment(contents: Contents) -> Environment:
         "place": place,
         "below": lambda code, unit: " › ".join(name(u) for u in _path(code)[unit.count("/") + 1 :]),
         "figure": lambda number: f"{number:,}",
+        "told": str,
         "plural": lambda number, word, words=None: f"{number:,} {word if number == 1 else words or word + 's'}",
         "short": lambda value: (value.hex if isinstance(value, UUID) else value.hex())[:8],
         "clock": lambda moment: _clock(moment, zone),

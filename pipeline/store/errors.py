@@ -23,7 +23,7 @@ _NO_SLOT = re.compile(r"too many (clients|connections)|connection slots")
 _NOT_ALLOWED = "UR001"
 
 
-def _not_allowed(said: str) -> NotAllowed:
+def not_allowed(said: str) -> NotAllowed:
     """What a rule says, with the command that it names apart from the fact."""
     with_remedy = re.fullmatch(r"(.*?)[;:] ([^;:]*`urban-reid .*)", said)
     return NotAllowed(with_remedy[1], do=with_remedy[2]) if with_remedy else NotAllowed(said)
@@ -48,7 +48,7 @@ def database_errors(where: str, remedy: str) -> Iterator[None]:
         cause = error.orig if isinstance(error, DBAPIError) else error
         said = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
         if getattr(cause, "pgcode", None) == _NOT_ALLOWED:
-            raise _not_allowed(said) from error
+            raise not_allowed(said) from error
         # Without an error code of Postgres, no server answered, unless the driver could not send the values.
         unheard = getattr(cause, "pgcode", None) is None and not isinstance(cause, ProgrammingError | DataError)
         if has_no_slot(cause):

@@ -79,7 +79,7 @@ def promote(
                 raise InputError(f"{name} is in use already")
             against = objections(connection, model, before)
         if against and not force:
-            raise InputError(f"{name} is not promoted: {'; '.join(against)}; --force promotes it all the same")
+            raise InputError(f"{name} is not promoted: {'; '.join(against)}", do="--force promotes it all the same")
         switch = _Switch(SwitchKind.PROMOTE, before, model, operator, reason, against)
         return _switch(store, crops, open_core(model), switch, accept_missing, progress)
 
@@ -175,8 +175,8 @@ def _settle_missing(store: Store, crops: CropStore, switch: _Switch, accept: boo
     if not accept:
         raise InputError(
             f"the pictures of {len(missing)} crops are not in {crops.files.place}, so {switch.model.name} cannot "
-            "embed them; "
-            "put them back, or accept with --accept-missing that they are gone for good"
+            "embed them; put them back",
+            do="or accept with --accept-missing that they are gone for good",
         )
     with store.begin() as connection:
         connection.execute(text("UPDATE crop SET picture_gone_at = now() WHERE id = ANY(:ids)"), {"ids": missing})

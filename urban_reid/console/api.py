@@ -13,7 +13,6 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import AwareDatetime
 from starlette.exceptions import HTTPException
 
-from pipeline.browsing.journey import read_journey, unit_of
 from pipeline.browsing.people import Place, read_people
 from pipeline.cameras.overview import overview
 from pipeline.governance.audit import Action
@@ -37,6 +36,7 @@ from urban_reid.console.api_models import (
 from urban_reid.console.context import Console, Here
 from urban_reid.console.forms import LARGEST_UPLOAD
 from urban_reid.console.limits import Limit
+from urban_reid.console.looking import look_at_journey
 from urban_reid.console.pictures import address
 from urban_reid.console.visitors import Visitor
 
@@ -128,14 +128,9 @@ def _routes(api: FastAPI) -> None:
     def journey(here: Here, found: Asking, identity: UUID) -> JourneyOut:
         """The journey of one identity: its passages in the order of time, and why they were put together."""
         try:
-            with found.store.signed_in() as connection:
-                unit = unit_of(connection, identity)
+            return journey_out(look_at_journey(here, found, identity), _path(found))
         except InputError as error:
             raise HTTPException(404, str(error)) from None
-        details = {"identity": str(identity)}
-        check_authorized(found.store, unit, "a look at a journey", Action.PERSON_SHOW, details=details)
-        with found.store.signed_in() as connection:
-            return journey_out(read_journey(connection, identity, here.city()[1]), _path(found))
 
     @api.get("/pictures/{name}", response_class=Response, responses={200: {"content": {"image/jpeg": {}}}})
     def picture(here: Here, found: Asking, name: str) -> Response:

@@ -8,7 +8,6 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Form, Query
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from pipeline.browsing.journey import Journey, read_journey, unit_of
 from pipeline.browsing.people import Place, read_people
 from pipeline.governance.audit import Action
 from pipeline.governance.doors import check_authorized
@@ -18,6 +17,7 @@ from schemas.errors import InputError
 from schemas.parameters import ApprovalParameters
 from urban_reid.console.context import Asking, Console, Here, Sending, gets
 from urban_reid.console.forms import checked
+from urban_reid.console.looking import look_at_journey
 from urban_reid.console.refusals import shown_on
 from urban_reid.console.reviewing import trial_page
 from urban_reid.console.texts import N_
@@ -35,7 +35,7 @@ def split_page(
     here: Here, found: Asking, identity: UUID, taken: Annotated[list[int] | None, Query()] = None
 ) -> HTMLResponse:
     """All passages to choose from. taken: ids of tracklets that were chosen before."""
-    return here.page("split", found, journey=_journey(here, found, identity), taken=taken or [])
+    return here.page("split", found, journey=look_at_journey(here, found, identity), taken=taken or [])
 
 
 @routes.post("/review/split/{identity}")
@@ -70,9 +70,9 @@ def merge_page(
     after: int = 0,
 ) -> HTMLResponse:
     """Everybody of the person's place to choose from; with `other`, both beside each other."""
-    one = _journey(here, found, identity)
+    one = look_at_journey(here, found, identity)
     if other is not None:
-        return here.page("merge", found, one=one, other=_journey(here, found, other), shown=None)
+        return here.page("merge", found, one=one, other=look_at_journey(here, found, other), shown=None)
     check_authorized(found.store, one.unit, N_("a look at people"), Action.PEOPLE_SHOW, details={"after": after})
     with found.store.signed_in() as connection:
         shown = read_people(connection, one.unit, None if at is None else Place(at, after))
@@ -95,13 +95,3 @@ def _done(here: Console, found: Visitor, plan: Plan, act: str, reason: str, back
     approval = checked(ApprovalParameters, operator=found.name, reason=reason)
     done = give(found.store, plan, reviewer=approval.operator, reason=approval.reason)
     return RedirectResponse(f"/review/changed/{done.id}", 303)
-
-
-def _journey(here: Console, found: Visitor, identity: UUID) -> Journey:
-    """A person's journey, with its row of the audit. Raises InputError, NotAllowed."""
-    with found.store.signed_in() as connection:
-        unit = unit_of(connection, identity)
-    details = {"identity": str(identity)}
-    check_authorized(found.store, unit, N_("a look at a journey"), Action.PERSON_SHOW, details=details)
-    with found.store.signed_in() as connection:
-        return read_journey(connection, identity, here.city()[1])

@@ -36,12 +36,22 @@ def person_page(here: Here, found: Asking, identity: UUID) -> HTMLResponse:
 
 def look_at_journey(here: Console, found: Visitor, identity: UUID) -> Journey:
     """The journey of somebody, after its row of the audit. Raises NotAllowed, and InputError if there is none."""
-    with found.store.signed_in() as connection:
-        unit = unit_of(connection, identity)
-    details = {"identity": str(identity)}
-    check_authorized(found.store, unit, N_("a look at a journey"), Action.PERSON_SHOW, details=details)
+    note_look(found, identity)
     with found.store.signed_in() as connection:
         return read_journey(connection, identity, here.city()[1])
+
+
+def note_look(found: Visitor, identity: UUID) -> None:
+    """Writes the row of the audit for a look at somebody's journey. Raises NotAllowed, and InputError if there is none.
+
+    Without an authorization the database shows nobody, so that is asked before whether there is such a person.
+    """
+    what = N_("a look at a journey")
+    if not found.grant.is_open and found.grant.authorization is None:
+        check_authorized(found.store, "", what)
+    with found.store.signed_in() as connection:
+        unit = unit_of(connection, identity)
+    check_authorized(found.store, unit, what, Action.PERSON_SHOW, details={"identity": str(identity)})
 
 
 @routes.get("/pictures/{name}")

@@ -13,13 +13,14 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, PrefixLoader, Stric
 from pipeline.association.log_odds import probability
 from pipeline.report import curves, timeline
 from pipeline.report.thumbnails import Picture
+from pipeline.store.errors import not_allowed
 from schemas.levels import level_of
 from schemas.roles import Role
 from schemas.text import one_line
 from schemas.times import period_text
 from urban_reid.console import texts
 from urban_reid.console.pictures import address
-from urban_reid.console.refusals import sent
+from urban_reid.console.refusals import on_page, sent
 from urban_reid.console.texts import N_
 from urban_reid.console.visitors import Visitor
 from urban_reid.permissions import PAGES
@@ -44,10 +45,6 @@ _MENU = (
     ("/audit", N_("Audit"), "audit"),
     ("/settings", N_("Settings"), "settings"),
 )
-_FILTERS = {
-    "plural": lambda number, word, words=None: f"{number:,} {word if number == 1 else words or word + 's'}",
-    "probability": probability,
-}
 
 
 def menu_of(visitor: Visitor | None) -> list[tuple[str, str, str]]:
@@ -70,9 +67,14 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_shown,
     )
-    environment.filters |= _FILTERS
+    environment.filters |= {"probability": probability, "advised": _advised}
     texts.install(environment, _shown)
     return environment
+
+
+def _advised(said: str) -> str:
+    """A sentence of a layer below, which may name a command, as a page says it."""
+    return on_page(not_allowed(said))
 
 
 @dataclass

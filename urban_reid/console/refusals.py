@@ -15,7 +15,7 @@ from urban_reid.console.words import INSTEAD
 
 Route = TypeVar("Route", bound=Callable[..., Any])
 
-_COMMAND = re.compile(r"`(urban-reid ([a-z -]+?)(?: [A-Z<-][^`]*)?)`")
+_COMMAND = re.compile(r"`urban-reid (?P<command>[a-z -]+?)(?: [A-Z<-][^`]*)?`|(?P<option>--[a-z-]+)")
 
 
 def on_page(error: UrbanReidError) -> str:
@@ -26,11 +26,13 @@ def on_page(error: UrbanReidError) -> str:
 
 def remedy(do: str) -> str:
     """What to do on pages where `do` helps on the command line; empty for nothing."""
-    commands = _COMMAND.findall(do)
-    for _whole, name in commands:
-        if (found := INSTEAD.get(name)) is not None:
-            return _(found)
-    return _("that takes the command line: %(command)s", command=commands[0][0]) if commands else told(do)
+    commands = list(_COMMAND.finditer(do))
+    for found in commands:
+        if (instead := INSTEAD.get(found["command"] or found["option"])) is not None:
+            return _(instead)
+    if not commands:
+        return told(do)
+    return _("that takes the command line: %(command)s", command=commands[0][0].strip("`"))
 
 
 @dataclass

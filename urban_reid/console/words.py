@@ -134,6 +134,7 @@ ACTIONS: dict[str, str] = {
 #: What to do on pages instead of a command that an error names. Other commands have no page: they are named.
 INSTEAD: dict[str, str] = {
     "login": N_("sign in again"),
+    "--role": N_("choose one in the form"),
     "cases ask": N_("ask for one on the page of the case"),
     "cases list": N_("the page of cases shows those that there are"),
     "purposes list": N_("the form of the case offers those that there are"),
@@ -149,6 +150,9 @@ INSTEAD: dict[str, str] = {
     "search": N_("send the picture again"),
     "cameras add": N_("the page of cameras adds it"),
     "city show": N_("the overview shows all places"),
+    "accounts grant": N_("an administrator gives one"),
+    "accounts unlock": N_("an administrator ends it sooner"),
+    "models calibrate": N_("an engineer makes one"),
     "models list": N_("an engineer takes one into use"),
     "models promote": N_("the page of models takes it into use"),
 }
@@ -161,4 +165,24 @@ ENUMERATED: tuple[str, ...] = (
     *(N_("search"), N_("urgent"), N_("standing"), N_("subject")),
     *(N_("open"), N_("differ"), N_("confirmed"), N_("rejected")),
     *(N_("join"), N_("review"), N_("apart")),
+    *(
+        N_("bag"),
+        N_("backpack"),
+        N_("hat"),
+        N_("long sleeves"),
+        N_("long trousers"),
+        N_("long hair"),
+        N_("coat or jacket"),
+    ),
+    *(N_("no bag"), N_("no backpack"), N_("no hat"), N_("no long sleeves"), N_("no long trousers"), N_("no long hair")),
+    *(
+        N_("coat or jacket"),
+        N_("no coat or jacket"),
+        N_("top"),
+        N_("bottom"),
+        N_("%(color)s top"),
+        N_("%(color)s bottom"),
+    ),
+    *(N_("black"), N_("white"), N_("gray"), N_("red"), N_("orange"), N_("yellow"), N_("green"), N_("blue")),
+    *(N_("purple"), N_("pink"), N_("brown")),
 )

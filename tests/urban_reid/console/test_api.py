@@ -106,7 +106,7 @@ def test_the_client_searches_with_several_pictures_and_without_one(client: Clien
     ("ask", "said"),
     [
         (lambda c: list(c.people("d9")), "no unit"),
-        (lambda c: c.journey(uuid4()), "there is no identity"),
+        (lambda c: c.journey(uuid4()), "is shown to you now"),
         (lambda c: c.journey("x"), "identity: "),
         (lambda c: c.picture("/api/pictures/x.y"), "no such picture"),
         (lambda c: c.search("d1", b"no picture", reason="case 17"), "picture"),

@@ -97,4 +97,4 @@ def test_in_a_live_home_it_is_for_those_who_may_look(as_: As, person: str) -> No
         for name in ("otto", "emil", "ada"):
             assert as_(name).get(f"/review/{page}/{person}").status_code == 403, name
         without = as_("anna").get(f"/review/{page}/{person}")  # who is not told either whether there is such a person
-        assert without.status_code == 400 and "Choose or ask for one" in without.text
+        assert without.status_code == 403 and "Choose or ask for one" in without.text

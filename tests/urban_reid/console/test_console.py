@@ -209,7 +209,7 @@ def test_a_search_by_a_picture_finds_the_person_in_it(client: TestClient, resolv
     ("path", "status", "said"),
     [
         ("/people/d9", 400, "no unit"),
-        ("/person/00000000-0000-0000-0000-000000000000", 400, "there is no identity"),
+        ("/person/00000000-0000-0000-0000-000000000000", 400, "is shown to you now"),
         ("/person/x", 422, "cannot be read: identity"),
         ("/nowhere", 404, "There is no such page"),
         ("/static/pages.py", 404, "no such file"),

@@ -1,12 +1,25 @@
 """The console's languages."""
 
 import re
+from calendar import month_abbr
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from gettext import NullTranslations
+from html import unescape
 from importlib.resources import files
 
+import pytest
+from babel.messages.pofile import read_po
 from fastapi.testclient import TestClient
 
+from pipeline.city.units import read_city
+from pipeline.governance.audit import Action
+from scripts.texts import CONSOLE, TEMPLATE, collected, merged, untranslated, written
 from tests.helpers.console import As
+from tests.helpers.town import Town
 from urban_reid.console import texts
+from urban_reid.console.app import make_app
+from urban_reid.console.visitors import new_link
 
 
 def _language(client: TestClient, accepted: str) -> str:
@@ -37,3 +50,101 @@ def test_templates_look_up_only_what_they_say_themselves() -> None:
     folder = files("urban_reid.console") / "templates"
     for template in folder.iterdir():
         assert not re.search(r"\b_\((?![\"'])", template.read_text(encoding="utf-8")), template.name
+
+
+def test_the_catalogs_are_those_that_make_texts_writes() -> None:
+    texts_now = collected()
+    assert written(texts_now) == TEMPLATE.read_bytes(), "run `make texts`"
+    for path in CONSOLE.glob("locale/*/LC_MESSAGES/console.po"):
+        assert untranslated(merged(path, texts_now)) == [], f"{path.parents[1].name} lacks them: `make texts`"
+
+
+def _forms(said: str | tuple[str, ...] | list[str] | None) -> list[str]:
+    return list(said) if isinstance(said, tuple | list) else [said or ""]
+
+
+@pytest.mark.parametrize("code", [code for code in texts.languages() if code != "en"])
+def test_a_translation_has_the_values_and_tags_of_its_text(code: str) -> None:
+    with (CONSOLE / "locale" / code / "LC_MESSAGES" / "console.po").open("rb") as file:
+        catalog = read_po(file, locale=code)
+    for message in catalog:
+        if not message.id:
+            continue
+        for text, said in zip(_forms(message.id), _forms(message.string), strict=True):
+            for pattern in (r"%\(\w+\)s", r"<[^>]+>", r"`[^`]*`"):
+                assert set(re.findall(pattern, said)) == set(re.findall(pattern, text)), said
+            assert '"' not in re.sub(r"<[^>]+>", "", said)  # texts stand in attributes too
+
+
+class _Marked(NullTranslations):
+    """A language that puts each text of the catalogs in brackets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        ids = [form for message in collected() for form in _forms(message.id) if form]
+        self._catalog = {text: f"⟦{text}⟧" for text in ids}
+
+    def gettext(self, message: str) -> str:
+        return self._catalog.get(message, message)
+
+    def ngettext(self, msgid1: str, msgid2: str, n: int) -> str:
+        return self._catalog[msgid1 if n == 1 else msgid2]
+
+
+@pytest.fixture(scope="module")
+def _marked() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        found = texts.languages() | {"de": texts.Language("de", texts.ENGLISH.locale, _Marked())}
+        patch.setattr(texts, "languages", lambda: found)
+        yield
+
+
+#: Words on pages that are no text: months, names of the program, measures, accounts and models, actions of the audit.
+_NAMES = set(month_abbr) | {"Urban", "ReID", "UTC", "min", "mAP", "Rank", "mINP", "test", "rtsp", "stream"}
+_NAMES |= {"anna", "ben", "ada", "otto", "emil"}
+_NAMES |= {word for action in Action for word in re.findall("[a-z]+", action)}
+
+
+def _unmarked(page: str) -> set[str]:
+    """The words of a page that no catalog has."""
+    while (shorter := re.sub(r"⟦[^⟦⟧]*⟧", "", page)) != page:
+        page = shorter
+    assert "⟦" not in page and "⟧" not in page
+    page = re.sub(r'<(\w+)[^>]* lang="(?:en)?"[^>]*>.*?</\1>', "", page.partition("<body>")[2] or page, flags=re.DOTALL)
+    said = re.findall(r'(?:title|alt|aria-label|placeholder)="([^"]*)"', page)
+    said.append(re.sub(r"<[^>]*>", " ", re.sub(r"<code>[^<]*</code>", "", page)))
+    return set(re.findall(r"[^\W\d_]{2,}", unescape(" ".join(said))))
+
+
+def _crawl(client: TestClient, starts: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Pages that links lead to, at most two of each kind."""
+    waiting, kinds = list(starts), Counter[str]()
+    while waiting:
+        path = waiting.pop(0)
+        kind = re.sub(r"[0-9a-f]{8}-[0-9a-f-]+|d1[\w/-]*|=[^&]*", "*", path)
+        kinds[kind] += 1
+        if kinds[kind] > 2:
+            continue
+        page = client.get(path, headers={"accept-language": "de"})
+        if page.headers["content-type"].startswith("text/html"):
+            yield path, page.text
+            waiting += [unescape(way) for way in re.findall(r' href="(/[^"#]*)"', page.text) if "static" not in way]
+
+
+@pytest.mark.usefixtures("_marked")
+def test_no_text_of_a_page_stands_outside_of_the_catalogs(as_: As, resolved: Town) -> None:
+    city = read_city(resolved.store)
+    data = " ".join(f"{unit.name} {unit.code}" for unit in city.units) + " " + " ".join(_NAMES)
+    known = set(re.findall(r"[^\W\d_]{2,}", data))
+    found: dict[str, set[str]] = {}
+    for name, starts in (("ada", ["/", "/nothing"]), ("otto", ["/audit"]), ("emil", ["/", "/cameras", "/models"])):
+        for path, page in _crawl(as_(name), starts):
+            if left := _unmarked(page) - known:
+                found[path] = left
+    assert found == {}
+    with TestClient(make_app(resolved.store, ["testserver"]), follow_redirects=True) as client:
+        client.get(new_link("", client.app.state.console.visitors.key))  # type: ignore[attr-defined]
+        for path, page in _crawl(client, ["/", "/nothing", "/people/d1"]):
+            if left := _unmarked(page) - known:
+                found[path] = left
+    assert found == {}
