@@ -152,7 +152,6 @@ INSTEAD: dict[str, str] = {
     "city show": N_("the overview shows all places"),
     "accounts grant": N_("an administrator gives one"),
     "accounts unlock": N_("an administrator ends it sooner"),
-    "models calibrate": N_("an engineer makes one"),
     "models list": N_("an engineer takes one into use"),
     "models promote": N_("the page of models takes it into use"),
 }
