@@ -10,21 +10,32 @@ from typing import Any
 import pytest
 import uvicorn
 from sqlalchemy import text
+from starlette.datastructures import URL
 
 from pipeline.crops.crop_store import CropStore, place_of_crop
-from pipeline.store import embedded
+from pipeline.store import Store, embedded
 from tests.helpers.governed import Governed
-from tests.helpers.homes import superuser_of
+from tests.helpers.homes import fresh_settings, superuser_of
 from tests.helpers.town import Town
 from urban_reid.console.app import make_app
 from urban_reid.console.listening import listen
-from urban_reid.console.visitors import COOKIE, new_link
+from urban_reid.console.visitors import cookie_name, new_link
 
 pytestmark = pytest.mark.system
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next((path for name in ("chromium", "chromium-browser") if (path := shutil.which(name))), None)
 WIDTHS = (400, 1000, 1600)
+
+
+@pytest.fixture(scope="module")
+def resolved(server: embedded.EmbeddedServer, city_files: Path, model_folder: Path) -> Iterator[Town]:
+    """More of the city than other tests resolve, so that there are pairs enough to review."""
+    with fresh_settings(server) as settings, Store.open(settings, "pytest") as store:
+        town = Town(store, city_files, model_folder)
+        town.take_in((city_files / "manifest.jsonl").read_text().splitlines()[:300])
+        town.resolve()
+        yield town
 
 
 @pytest.fixture(scope="module")
@@ -123,12 +134,19 @@ def test_somebody_is_found_from_a_picture_and_followed(
     began = time.monotonic()
     search(page, probe[0])
     page.screenshot(path=tmp_path / "hits.png", full_page=True)
-    page.locator("li.card a").first.click()
+    cards = page.locator("li.card > a")
+    cards.first.click()
+    page.wait_for_selector("aside:visible h3:has-text('Journey')")
+    page.screenshot(path=tmp_path / "beside.png", full_page=True)
+    page.keyboard.press("ArrowRight")
+    assert cards.nth(1).get_attribute("aria-current") == "true" and cards.first.get_attribute("aria-current") is None
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Enter")
     page.wait_for_selector("h1:has-text('Journey')")
     assert page.url.endswith(probe[1]), "the first hit is the person in the picture"
     assert page.locator("article.passage").count() >= 2
     seconds = time.monotonic() - began
-    (tmp_path / "times.txt").write_text(f"found and opened: 2 clicks, {seconds:.1f} s\n")
+    (tmp_path / "times.txt").write_text(f"found and opened: 2 clicks and a key, {seconds:.1f} s\n")
     page.screenshot(path=tmp_path / "journey.png", full_page=True)
     page.locator("summary", has_text="Figures").first.click()
     page.get_by_text("What the model looked at").first.click()
@@ -185,6 +203,53 @@ def test_a_passage_is_taken_out_of_a_person_and_back(
     page.wait_for_selector("text=That answer is undone")
 
 
+_MORE_OPEN = """
+INSERT INTO review_open (decision_id, run_id, unit, window_start, window_end, worth)
+SELECT d.id, r.id, r.unit, r.window_start, r.window_end, worth_of(d.probability, 4) FROM match_decision d
+JOIN run r ON r.id = d.run_id AND r.superseded_at IS NULL WHERE d.verdict = 'apart' ON CONFLICT DO NOTHING
+"""
+
+
+def test_thirty_pairs_are_reviewed_by_keyboard_without_a_wait(
+    visit: Visit, open_cookies: Any, server: embedded.EmbeddedServer, resolved: Town, tmp_path: Path
+) -> None:
+    """Few pairs wait in a small city: pairs that the program has kept apart are put into the queue as well."""
+    connection = superuser_of(server, resolved.store.settings)()
+    with connection, connection.cursor() as cursor:
+        cursor.execute(_MORE_OPEN)
+    connection.close()
+    page = visit(open_cookies)
+    page.goto("/review")
+    began, waited = time.monotonic(), []
+    seen: set[str] = set()
+    for number in range(30):
+        if page.locator("[data-answers]").count() == 0:
+            break
+        shown = page.locator("input[name=left]").input_value() + page.locator("input[name=right]").input_value()
+        assert shown not in seen, "an answered pair is shown again"
+        seen.add(shown)
+        if page.locator("a[rel=next]").count():
+            page.wait_for_selector("main[data-ahead]")
+        pressed = time.monotonic()
+        page.keyboard.press("ddu"[number % 3])
+        page.wait_for_function(
+            "shown => { const f = document.querySelector('[data-answers]'); return !f || "
+            "f.elements.left.value + f.elements.right.value !== shown }",
+            arg=shown,
+        )
+        waited.append(time.monotonic() - pressed)
+        page.wait_for_selector("[data-said] .said")
+    assert len(seen) == 30
+    seconds = time.monotonic() - began
+    waits = f"longest wait for the next pair {max(waited[:-1]):.2f} s"
+    (tmp_path / "times.txt").write_text(f"{len(seen)} pairs reviewed: {len(seen)} keys, {seconds:.1f} s; {waits}\n")
+    page.screenshot(path=tmp_path / "reviewed.png")
+    page.keyboard.press("z")
+    page.wait_for_selector("text=That answer is undone")
+    with resolved.store.begin() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM review_answer WHERE way = 'decision'")) >= len(seen)
+
+
 def test_the_whole_plan_is_seen_on_a_phone(visit: Visit, open_cookies: Any) -> None:
     page = visit(open_cookies, viewport={"width": 400, "height": 800})
     page.goto("/")
@@ -229,7 +294,7 @@ def cookies_of(server: embedded.EmbeddedServer, resolved: Town, url_and_key: tup
         token = resolved.store.settings.token
         governed.as_(None)
         assert token is not None
-        return [{"name": COOKIE, "value": token.get_secret_value(), "url": url_and_key[0]}]
+        return [{"name": cookie_name(URL(url_and_key[0])), "value": token.get_secret_value(), "url": url_and_key[0]}]
 
     return of
 

@@ -2,22 +2,32 @@
 // Answers without a wait: the next pair is there before it is asked for. Without this file each answer loads a page.
 (() => {
   const main = () => document.querySelector("main");
-  let next = null;  // { url, page }: the next pair, read ahead
+  let next = null;  // { after, url, page }: the next pair, read ahead, and the link that led to it
+  let sent = Promise.resolve();
+  const pair = (page) => ["left", "right"].map((side) => page.querySelector(`input[name=${side}]`)?.value).join();
   const readAhead = async () => {
     next = null;
-    const link = main().querySelector("a[rel=next]");
-    if (!link) { return; }
-    const url = link.href;
+    const here = main();
+    const after = here.querySelector("a[rel=next]")?.href;
+    if (!after) { return; }
     try {
-      const answer = await fetch(url);
-      if (!answer.ok || answer.redirected) { return; }
-      const page = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("main");
+      await sent;  // else the queue still holds what was just answered
+      let url = after;
+      let page;
+      do {  // two decisions may be about the same two passages, which are asked about once
+        const answer = await fetch(url);
+        if (!answer.ok || answer.redirected) { return; }
+        page = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("main");
+        if (pair(page) !== pair(here)) { break; }
+        url = page.querySelector("a[rel=next]")?.href;
+      } while (url);
+      if (!url) { return; }
       await Promise.allSettled([...page.querySelectorAll(".two img")].map((picture) => {
         const ahead = new Image();
         ahead.src = picture.getAttribute("src");
         return ahead.decode();
       }));
-      if (main().querySelector("a[rel=next]")?.href === url) { next = { url, page }; main().dataset.ahead = "true"; }
+      if (main() === here) { next = { after, url, page }; here.dataset.ahead = "true"; }
     } catch { /* not reached: the page is loaded as without this file */ }
   };
   const show = () => {
@@ -53,7 +63,7 @@
     const form = event.target;
     if (form.matches("[data-answers]") && next) {
       event.preventDefault();
-      const sent = send(form, event.submitter, place);
+      sent = send(form, event.submitter, place);
       show();
       return sent;
     }
@@ -64,7 +74,7 @@
   });
   document.addEventListener("click", (event) => {
     const link = event.target.closest("a[rel=next]");
-    if (link && next && link.href === next.url && !event.ctrlKey && !event.metaKey) { event.preventDefault(); show(); }
+    if (link && next && link.href === next.after && !event.ctrlKey && !event.metaKey) { event.preventDefault(); show(); }
   });
   addEventListener("popstate", () => { location.reload(); });
   readAhead();
