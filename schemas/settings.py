@@ -2,12 +2,13 @@
 
 import hashlib
 import os
+import re
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from schemas.errors import UsageError
@@ -79,7 +80,7 @@ def _default_home() -> Path:
 HardwareDecoding = Literal["off", "auto", "cuda", "qsv", "vaapi", "amf", "vulkan", "videotoolbox", "d3d11va", "dxva2"]
 
 
-_BUCKET = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._-]+)*/?$"
+_BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._-]+)*/?")
 
 
 class Settings(BaseSettings):
@@ -93,7 +94,7 @@ class Settings(BaseSettings):
     database_url: Line | None = Field(
         None, description="a PostgreSQL server supplied by the user, postgresql+psycopg2://...; else one is embedded"
     )
-    pictures_url: Annotated[str, Field(pattern=_BUCKET)] | None = Field(
+    pictures_url: Line | None = Field(
         None, description="an object store for pictures and their keys, s3://BUCKET/PREFIX; else they lie in the home"
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="device of the Re-ID core")
@@ -178,6 +179,13 @@ class Settings(BaseSettings):
         "for models without one; []: never",
     )
     association: AssociationSettings = AssociationSettings()
+
+    @field_validator("pictures_url")
+    @classmethod
+    def _is_in_a_bucket(cls, url: str | None) -> str | None:
+        if url is not None and not _BUCKET.fullmatch(url):
+            raise ValueError("is no address such as s3://BUCKET/PREFIX")
+        return url
 
     def compiles(self, device: str) -> bool:
         """Whether networks are compiled on `device`, cpu or cuda."""
