@@ -233,6 +233,10 @@ class Settings(BaseSettings):
     def search_socket(self) -> Path:
         return self.home / "search.sock"
 
+    @property
+    def cameras_socket(self) -> Path:
+        return self.home / "cameras.sock"
+
     def report_link(self, unit: str) -> Path:
         """The symbolic link to the newest report on `unit`; missing if there is no report."""
         return self.home / "reports" / unit.replace("/", "--")

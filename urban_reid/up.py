@@ -187,11 +187,13 @@ def run(settings: Settings, say: Callable[[str], None], on_ready: Callable[[str,
     from pipeline.standing.messages import untold_hits
     from pipeline.store import Store
     from pipeline.webhook.telling import telling
+    from reid_core.serving.unix_socket import usable
     from reid_core.serving.wire import socket_path
 
     settings = settings.model_copy(update={"home": settings.home.absolute()})
     home, prefect = settings.home, settings.home / "prefect"
     core_socket = socket_path(settings)
+    usable(settings.cameras_socket)  # the longest of the three
     ended = threading.Event()
     with ExitStack() as stack:
         stack.enter_context(_alone(settings))

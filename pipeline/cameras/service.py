@@ -18,15 +18,17 @@ from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
+from pipeline.cameras.newest import Newest
 from pipeline.cameras.outages import Change, Outages
 from pipeline.cameras.rows import read_feeds, read_health, remove_health, went_down, write_health
 from pipeline.cameras.worker import Report, Said, work
 from pipeline.crops.context_frames import AT_A_TIME, remove_expired
 from pipeline.store import Store
 from pipeline.store.locks import lock_crops
+from reid_core.detection import Frame
 from reid_core.detection.files import default_detector
 from schemas.disk import keep_private
-from schemas.errors import HomeError, StoreError, UrbanReidError
+from schemas.errors import HomeError, InputError, StoreError, UrbanReidError
 from schemas.feeds import Feed, Health
 from schemas.logs import begin_logging
 from schemas.settings import Settings, settings
@@ -62,6 +64,7 @@ class Running:
     outages: Outages
     process: BaseProcess | None = None
     pipe: Connection | None = None
+    newest: Newest | None = None
     report: Report = STARTING
     started_at: float = 0.0
     ends: int = 0
@@ -71,9 +74,13 @@ class Running:
 
     def start(self, context: multiprocessing.context.ForkServerContext, of: Settings) -> None:
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=work, args=(self.feed, of, theirs), name=f"camera {self.feed.camera}")
+        ours, asking = context.Pipe()
+        self.newest = Newest(ours)
+        name = f"camera {self.feed.camera}"
+        self.process = context.Process(target=work, args=(self.feed, of, theirs, asking), name=name)
         self.process.start()
         theirs.close()
+        asking.close()
         self.started_at, self.report = time.monotonic(), STARTING
         self.counted.clear()
 
@@ -146,6 +153,16 @@ class Service:
                 _log.warning("%s", error)
         else:
             self._fault = ""
+
+    def newest(self, camera: str) -> Frame:
+        """What a camera saw last, (360, w, 3) BGR. For any thread. Raises InputError, CoreUnavailable."""
+        running = self._running.get(camera)
+        if running is None or running.newest is None:
+            raise InputError(f"{camera}: nothing looks at this camera now")
+        frame = running.newest.ask()
+        if frame is None:
+            raise InputError(f"{camera}: there is no picture of now; the list of cameras says how it fares")
+        return frame
 
     def close(self) -> None:
         """Ends all workers. Until the next `up` the cameras are blind."""
@@ -297,16 +314,19 @@ class Service:
 
 
 def run(of: Settings, ended: threading.Event) -> None:
-    """Runs all feeds of a home until `ended` is set. Raises StoreError, HomeError."""
+    """Runs all feeds of a home until `ended` is set. Raises StoreError, HomeError, CoreError."""
+    # Here, as each worker imports this module too.
     from pipeline.cameras.features import embed_always
+    from pipeline.cameras.live_server import serving
 
     with Store.open(of, "urban-reid cameras") as store:
         service = Service(store)
         embedding = threading.Thread(target=embed_always, args=(store, ended), name="features", daemon=True)
         embedding.start()
         try:
-            while not ended.wait(LOOK_EVERY_S):
-                service.step()
+            with serving(store, service.newest):
+                while not ended.wait(LOOK_EVERY_S):
+                    service.step()
         finally:
             ended.set()
             service.close()

@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.cameras.newest import give_always
 from pipeline.cameras.outages import Change
 from pipeline.cameras.recordings import Outcome, Recording, Watch, done, interrupted, take
 from pipeline.cameras.secrets import address_with_secret
@@ -73,8 +74,11 @@ class Said:
     line: str
 
 
-def work(feed: Feed, settings: Settings, service: Connection) -> None:
-    """Runs a feed until SIGTERM, until the service is gone, or, of a file, until it is taken in."""
+def work(feed: Feed, settings: Settings, service: Connection, asking: Connection) -> None:
+    """Runs a feed until SIGTERM, until the service is gone, or, of a file, until it is taken in.
+
+    `asking`: whence the service asks for the newest frame.
+    """
     keep_private()
     stop = threading.Event()
 
@@ -84,6 +88,7 @@ def work(feed: Feed, settings: Settings, service: Connection) -> None:
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the service's business
     camera = _Camera(feed, settings, service, stop)
+    threading.Thread(target=give_always, args=(asking, camera.newest), name="newest frame", daemon=True).start()
     try:
         camera.run()
     except UrbanReidError as error:
@@ -117,7 +122,13 @@ class _Camera:
             else:
                 self._files(store, CropStore(self.settings), detector)
 
+    def newest(self) -> Frame | None:
+        """The part (h, w, 3) of a frame that was looked at last, while the camera is up."""
+        return self.seen.picture if self._state == "up" else None
+
     def tell(self, up: bool, at: datetime, reason: str) -> None:
+        if not up:
+            self.seen.picture = None  # once it is up again, that is of before
         self._state, self._detail = ("up", "") if up else ("down", reason)
         self._messages.append(Change(up, at, reason))
 

@@ -32,7 +32,7 @@ def without_face(crop: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def without_faces(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A whole frame, uint8 RGB (h, w, 3), in cells."""
+    """A whole frame, uint8 RGB or BGR (h, w, 3), in cells."""
     return _in_cells(frame, max(1, round(frame.shape[0] / _FRAME_CELLS)))
 
 

@@ -2,10 +2,10 @@
 # It runs in the system's Python; `gi` is known there only.
 """An RTSP server for tests, on loopback, made of GStreamer's. It needs the system's Python, where `gi` is.
 
-    /usr/bin/python3 gst_rtsp_server.py PORT USER PASSWORD FPS MOUNT=VIDEO[:WIDTHxHEIGHT] ...
+    /usr/bin/python3 gst_rtsp_server.py PORT USER PASSWORD FPS CLIENTS MOUNT=VIDEO[:WIDTHxHEIGHT] ...
 
 Each video (MJPEG in AVI) is encoded as H.264 before the server says "ready", and served from memory in a loop to all
-clients of its mount at once. Lines on its standard input change what is served:
+clients of its mount at once, at most CLIENTS in all (0: any number). Lines on its standard input change what is served:
 
     MOUNT go | stall | freeze | garbage | play VIDEO-NUMBER
 """
@@ -84,10 +84,11 @@ class Mount(GstRtspServer.RTSPMediaFactory):
             self.mode = order
 
 
-def main(port, user, password, fps, *named):
+def main(port, user, password, fps, clients, *named):
     server, mounts = GstRtspServer.RTSPServer(), {}
     server.set_address("127.0.0.1")
     server.set_service(port)
+    server.get_session_pool().set_max_sessions(int(clients))
     if user:
         auth, token = GstRtspServer.RTSPAuth(), GstRtspServer.RTSPToken()
         token.set_string("media.factory.role", "viewer")

@@ -30,10 +30,10 @@ def is_installed() -> bool:
 class RtspServer:
     """Serves videos, MJPEG in AVI, by mount, the first at first: `{"gate": ["walk.avi", "walk.avi:640x360"]}`."""
 
-    def __init__(self, videos: dict[str, list[str]], per_second: int = 10) -> None:
+    def __init__(self, videos: dict[str, list[str]], per_second: int = 10, clients: int = 0) -> None:
         if not is_installed():
             pytest.skip("GStreamer's RTSP server is not installed (.ci/run says how)")
-        self._videos, self._per_second = videos, per_second
+        self._videos, self._numbers = videos, [str(per_second), str(clients)]
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.start()
@@ -43,7 +43,7 @@ class RtspServer:
 
     def start(self) -> None:
         named = [f"{mount}={video}" for mount, videos in self._videos.items() for video in videos]
-        command = [PYTHON, str(_SCRIPT), str(self.port), USER, PASSWORD, str(self._per_second), *named]
+        command = [PYTHON, str(_SCRIPT), str(self.port), USER, PASSWORD, *self._numbers, *named]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == "ready\n"
@@ -60,8 +60,9 @@ class RtspServer:
 
 
 @contextmanager
-def serving(videos: dict[str, list[str]], per_second: int = 10) -> Iterator[RtspServer]:
-    server = RtspServer(videos, per_second)
+def serving(videos: dict[str, list[str]], per_second: int = 10, clients: int = 0) -> Iterator[RtspServer]:
+    """`clients`: how many are served at most at once; 0: any number."""
+    server = RtspServer(videos, per_second, clients)
     try:
         yield server
     finally:

@@ -108,11 +108,11 @@ class Watch:
 
 
 def _core_answers(settings: Settings) -> bool:
-    return _connects(core_socket(settings))
+    return connects(core_socket(settings))
 
 
 def _search_answers(settings: Settings) -> bool:
-    return _connects(search_socket(settings))
+    return connects(search_socket(settings))
 
 
 def _prefect_answers(settings: Settings) -> bool:
@@ -129,7 +129,8 @@ def _prefect_answers(settings: Settings) -> bool:
         return False
 
 
-def _connects(path: Path) -> bool:
+def connects(path: Path) -> bool:
+    """Whether a process listens on the Unix socket."""
     with socket.socket(socket.AF_UNIX) as tried:
         tried.settimeout(2.0)
         try:

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import cv2
-import numpy as np
 from fastapi import APIRouter, Depends, Form
 from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from pydantic import ValidationError
 
 from pipeline.cameras.changes import Wanted, add_cameras, find_feed, pause_camera
+from pipeline.cameras.live_client import read_live
 from pipeline.cameras.rows import read_feeds
 from pipeline.cameras.secrets import check_host, secret_names
 from pipeline.cameras.trial import Trial
@@ -28,12 +28,11 @@ from urban_reid.console.context import Asking, Console, Here, Sending, gets
 from urban_reid.console.forms import checked
 from urban_reid.console.overview import camera_contents
 from urban_reid.console.refusals import shown_on
-from urban_reid.console.texts import N_
+from urban_reid.console.texts import N_, _, told
 from urban_reid.console.visitors import Visitor
 
 routes = APIRouter()
 
-_HEIGHT_PX = 360
 _ENGINEERS = (Role.ENGINEER,)
 
 
@@ -44,21 +43,33 @@ def cameras_page(here: Here, found: Annotated[Visitor, Depends(gets("cameras"))]
 
 @routes.get("/cameras/{camera:path}/picture")
 def picture(here: Here, found: Asking, camera: str) -> Response:
-    """What the camera sees now, without faces."""
-    check_authorized(found.store, camera, N_("a camera's picture"), Action.CAMERA_LOOK, at=datetime.now(UTC))
+    """What the camera sees now, without faces, from the process that looks at it."""
+    _check_look(found, camera)
     try:
-        trial = here.trials.look(find_feed(here.store, camera))
+        data = read_live(here.store.settings, camera)
     except InputError as error:
-        return PlainTextResponse(str(error), 404)
-    pixels = np.asarray(cv2.cvtColor(trial.part, cv2.COLOR_BGR2RGB), np.uint8)
+        return PlainTextResponse(told(str(error)), 404)
+    if data is None:
+        return PlainTextResponse(_("the process that looks at the cameras does not run"), 404)
+    return Response(data, media_type="image/jpeg")
+
+
+@routes.get("/cameras/{camera:path}/tried")
+def tried_picture(here: Here, found: Asking, camera: str) -> Response:
+    """What the last trial saw, without faces; the camera is not opened again."""
+    _check_look(found, camera)
+    trial = here.trials.kept(camera)
+    if trial is None:
+        return PlainTextResponse(_("there is no such picture"), 404)
     with here.store.begin() as connection:
-        pixels = without_faces(pixels) if shows_people(connection) else pixels
-    height, width = pixels.shape[:2]
-    size = max(1, round(width * _HEIGHT_PX / height)), _HEIGHT_PX
-    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    done, encoded = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
+        part = without_faces(trial.part) if shows_people(connection) else trial.part
+    done, encoded = cv2.imencode(".jpg", part)
     assert done
     return Response(encoded.tobytes(), media_type="image/jpeg")
+
+
+def _check_look(found: Visitor, camera: str) -> None:
+    check_authorized(found.store, camera, N_("a camera's picture"), Action.CAMERA_LOOK, at=datetime.now(UTC))
 
 
 @routes.post("/cameras")
@@ -124,7 +135,7 @@ class Tried:
 
 def _try(here: Console, feed: Feed) -> Tried:
     try:
-        return Tried(feed.camera, here.trials.look(feed, anew=True))
+        return Tried(feed.camera, here.trials.look(feed))
     except InputError as error:
         return Tried(feed.camera, None, str(error))
 

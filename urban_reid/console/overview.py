@@ -17,6 +17,7 @@ from pipeline.cameras.overview import STATES, overview
 from pipeline.governance.doors import check_role
 from schemas.errors import UrbanReidError
 from schemas.roles import Role
+from urban_reid.console.away import connects
 from urban_reid.console.context import Asking, Console, Here, Sending, gets
 from urban_reid.console.forms import sent_picture
 from urban_reid.console.limits import Place
@@ -161,10 +162,11 @@ def _contents(here: Console, found: Visitor) -> dict[str, Any]:
 
 
 def camera_contents(here: Console) -> dict[str, Any]:
-    """What the page of cameras shows of how they fare."""
+    """What the page of cameras shows of how they fare. `runs`: whether the cameras' process does."""
     now = datetime.now(UTC)
     with here.store.begin() as connection:
-        return {"cameras": overview(connection, now), "states": STATES, "now": now}
+        shown = {"cameras": overview(connection, now), "states": STATES, "now": now}
+    return shown | {"runs": connects(here.store.settings.cameras_socket)}
 
 
 _LIVE: dict[str, Callable[[Console, Visitor], dict[str, Any]]] = {

@@ -1,4 +1,4 @@
-"""Looks at cameras from the console."""
+"""Trials of cameras from the console."""
 
 import time
 from dataclasses import dataclass, field
@@ -9,26 +9,28 @@ from reid_core.detection import open_detector
 from schemas.feeds import Feed
 from schemas.settings import Settings
 
-#: A camera that sends no frame within so many seconds fails its trial; what it sent is shown for so many.
-_WITHIN_S, _KEPT_S = 12.0, 20.0
+#: A camera that sends no frame within so many seconds fails its trial; what it sent is kept for so many, to be shown.
+_WITHIN_S, _KEPT_S = 12.0, 60.0
 
 
 @dataclass
 class Trials:
-    """Looks at cameras, one at a time, whose frames are kept for some seconds."""
+    """Trials of cameras, one at a time, which are kept for a minute by the camera's code."""
 
     settings: Settings
     _kept: dict[str, tuple[float, Trial]] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
-    def look(self, feed: Feed, *, anew: bool = False) -> Trial:
+    def look(self, feed: Feed) -> Trial:
         """A frame of the camera and the people whom the detector sees in it. Raises InputError."""
-        key = feed.model_dump_json()
         with self._lock:
-            at, trial = self._kept.get(key, (0.0, None))
-            if trial is not None and not anew and time.monotonic() - at < _KEPT_S:
-                return trial
             trial = try_camera(feed, self.settings, open_detector(self.settings, feed.detector), _WITHIN_S)
             now = time.monotonic()
-            self._kept = {kept: one for kept, one in self._kept.items() if now - one[0] < _KEPT_S} | {key: (now, trial)}
+            young = {camera: one for camera, one in self._kept.items() if now - one[0] < _KEPT_S}
+            self._kept = young | {feed.camera: (now, trial)}
             return trial
+
+    def kept(self, camera: str) -> Trial | None:
+        """The camera's last trial, if it is not too old."""
+        at, trial = self._kept.get(camera, (0.0, None))
+        return trial if time.monotonic() - at < _KEPT_S else None

@@ -4,22 +4,26 @@ import asyncio
 import io
 import json
 import re
+import socket
 import zipfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from pipeline.cameras.changes import Wanted, add_cameras, remove_camera
+from pipeline.cameras.live_server import serving
 from pipeline.cameras.rows import write_health
 from pipeline.cameras.secrets import FILE, write_secret
 from pipeline.governance.audit import Action, read_audit
 from schemas.feeds import Feed, Health
 from tests.helpers.console import As, send
 from tests.helpers.town import Town
+from tests.helpers.video_files import walk, write_video
 from urban_reid.console.app import make_app
 from urban_reid.console.limits import Place
 from urban_reid.console.overview import changes
@@ -73,6 +77,46 @@ def test_a_camera_that_fails_is_added_and_says_why(open_console: TestClient, res
     with resolved.store.owning() as connection:
         actions = [row.action for row in read_audit(connection, unit="d1/s1/b1/c9", last=20)]
     assert {Action.CAMERA_ADD, Action.CAMERA_LOOK, Action.CAMERA_PAUSE} <= set(actions)
+
+
+def test_cameras_are_seen_by_their_process_and_by_no_second_connection(
+    open_console: TestClient, resolved: Town
+) -> None:
+    camera, path = "d1/s1/b1/c6", "/cameras/d1/s1/b1/c6/picture"
+    with socket.create_server(("127.0.0.1", 0)) as stream:
+        stream.setblocking(False)
+        address = f"rtsp://127.0.0.1:{stream.getsockname()[1]}/x"
+        add_cameras(resolved.store, [Wanted(Feed.model_validate({"camera": camera, "address": address}))], operator="x")
+        try:
+            with resolved.store.begin() as connection:
+                write_health(connection, Health(camera=camera, state="up", at=datetime.now(UTC)))
+            without = open_console.get("/cameras").text
+            assert "process that looks at the cameras does not run" in without and path not in without
+            missing = open_console.get(path)
+            assert missing.status_code == 404 and "does not run" in missing.text
+            with serving(resolved.store, lambda _: np.zeros((360, 480, 3), np.uint8)):
+                shown = open_console.get("/cameras").text
+                assert f'src="{path}"' in shown and "does not run" not in shown
+                assert open_console.get(path).headers["content-type"] == "image/jpeg"
+            with pytest.raises(BlockingIOError):
+                stream.accept()
+        finally:
+            remove_camera(resolved.store, camera, operator="pytest", reason="the test is over")
+
+
+def test_the_picture_of_a_trial_is_shown_without_a_second_look(
+    open_console: TestClient, resolved: Town, tmp_path: Path
+) -> None:
+    video = write_video(tmp_path / "walk.avi", walk(5))
+    fields = {"camera": "d1/s1/b1/c5", "address": str(video)}
+    try:
+        shown = send(open_console, "/cameras", "/cameras", **fields).text
+        assert "works" in shown and 'src="/cameras/d1/s1/b1/c5/tried"' in shown
+        video.unlink()
+        assert open_console.get("/cameras/d1/s1/b1/c5/tried").headers["content-type"] == "image/jpeg"
+        assert open_console.get("/cameras/d1/s1/b1/c4/tried").status_code == 404
+    finally:
+        remove_camera(resolved.store, "d1/s1/b1/c5", operator="pytest", reason="the test is over")
 
 
 def test_runs_come_page_by_page(open_console: TestClient, resolved: Town, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,7 +210,8 @@ def test_in_a_live_home_a_cameras_picture_needs_an_authorization(as_: As, resolv
     feed = Feed.model_validate({"camera": "d1/s1/b1/c8", "address": "rtsp://127.0.0.1:9/x"})
     add_cameras(resolved.store, [Wanted(feed)], operator="pytest")
     for name in ("anna", "emil", "otto"):
-        assert as_(name).get("/cameras/d1/s1/b1/c8/picture").status_code == 403
+        for picture in ("picture", "tried"):
+            assert as_(name).get(f"/cameras/d1/s1/b1/c8/{picture}").status_code == 403
     refused = send(as_("anna"), "/cameras", "/cameras/pause", camera="d1/s1/b1/c8", paused="true", reason="x")
     assert refused.status_code == 403
     file = send(as_("emil"), "/cameras", "/cameras", camera="d1/s1/b1/c7", address="/etc/passwd")
