@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from pipeline.cameras.live_client import read_live
 from pipeline.cameras.secrets import FILE, write_secret
+from schemas.errors import InputError
 from schemas.settings import Settings
 from tests.helpers.command_line import environment_of, program
 from tests.helpers.receiver import SECRET, receiving
@@ -57,6 +59,12 @@ def test_a_stream_that_dies_is_told_everywhere_and_so_is_its_return(home: Path, 
                 page: str = answer.read().decode()
             return next(line.split()[1] for line in page.splitlines() if line.startswith("urban_reid_cameras_blind "))
 
+        def picture() -> bytes | None:
+            try:
+                return read_live(settings, C1)
+            except InputError:  # it has seen nothing yet
+                return None
+
         assert run("cameras", "add", C1, server.address("gate"), "--secret", "gate")["outcome"] == "added"
         assert run("cameras", "test", C1)["codec"] == "h264"
         up = subprocess.Popen(
@@ -65,6 +73,7 @@ def test_a_stream_that_dies_is_told_everywhere_and_so_is_its_return(home: Path, 
         try:
             wait_until(lambda: state() == "up")
             assert blind() == "0.0" and receiver.taken == []
+            assert wait_until(picture).startswith(b"\xff\xd8"), "the cameras' process says what it sees"
             server.kill()
             wait_until(lambda: receiver.taken)
             assert (receiver.taken[0]["event"], receiver.taken[0]["camera"]) == ("camera.down", C1)
@@ -77,5 +86,6 @@ def test_a_stream_that_dies_is_told_everywhere_and_so_is_its_return(home: Path, 
         finally:
             up.terminate()
             said = up.communicate(timeout=PATIENCE_S)[1]
+        assert picture() is None and not settings.cameras_socket.exists()
         logs = said + "".join(log.read_text() for log in [*home.glob("*.log"), *(home / "prefect").glob("*.log")])
         assert PASSWORD not in logs and SECRET not in logs and receiver.url not in logs

@@ -3,6 +3,7 @@
 import socket
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import cv2
@@ -99,7 +100,12 @@ def test_only_a_standing_authorization_of_now_shows_it_after_a_row_of_the_audit(
             asked.append(read_audit(connection, action=Action.CAMERA_LOOK, unit=camera)[-1].actor)
         return seen(camera)
 
-    standing = {"kind": "standing", "from_time": now - day, "to_time": now + day, "expires_at": now + day}
+    standing: dict[str, Any] = {
+        "kind": "standing",
+        "from_time": now - day,
+        "to_time": now + day,
+        "expires_at": now + day,
+    }
     holds = governed.authorized("case 1", **standing)
     elsewhere = governed.authorized("case 2", **standing | {"units": ("d1/s1/b2",)})
     over = governed.authorized("case 3")
