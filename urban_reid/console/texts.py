@@ -7,7 +7,7 @@ again by the texts that `scripts/texts.py` collects there. `make texts` brings t
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -24,7 +24,8 @@ from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.numbers import format_decimal, format_percent
 from babel.support import Translations
-from jinja2 import Environment
+from jinja2 import Environment, pass_context
+from jinja2.runtime import Context
 from markupsafe import Markup
 
 from pipeline.report import pages as report
@@ -55,7 +56,9 @@ class Language:
 
     def told(self, said: str) -> str:
         """What the program said in English, in this language; as it was where the catalog does not have it."""
-        if (found := self.catalog.gettext(said)) != said or not said:
+        if not said:  # by which a catalog names its own header
+            return said
+        if (found := self.catalog.gettext(said)) != said:
             return found
         for begins, pattern, translated in self._patterns:
             if said.startswith(begins) and (values := pattern.fullmatch(said)):
@@ -113,7 +116,7 @@ def N_(text: str) -> str:
 
 
 def _(text: str, **values: object) -> str:
-    found = language().catalog.gettext(text)
+    found = language().catalog.gettext(text) if text else text
     return found % {name: _value(value) for name, value in values.items()} if values else found
 
 
@@ -178,7 +181,18 @@ def install(environment: Environment, shown: Any) -> None:
     environment.policies["ext.i18n.trimmed"] = True
     environment.newstyle_gettext = True  # type: ignore[attr-defined]
     environment.globals |= {"_": looked_up, "gettext": trans, "ngettext": plural}
-    environment.filters |= {"figure": figure, "fixed": fixed, "percent": percent, "duration": duration, "told": told}
+    for one in (figure, fixed, percent, duration, told):
+        environment.filters[one.__name__] = _asked_each_time(one)
+
+
+def _asked_each_time(write: Callable[..., str]) -> Callable[..., str]:
+    """A filter that a template does not fold into itself, with the language of whoever asked first, for a constant."""
+
+    @pass_context
+    def filtered(_: Context, *values: Any) -> str:
+        return write(*values)
+
+    return filtered
 
 
 def _value(value: object) -> object:

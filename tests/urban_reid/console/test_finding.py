@@ -104,6 +104,8 @@ def test_a_filter_is_kept_and_says_what_it_did(client: TestClient, resolved: Tow
     assert "not known what they wear" in page
     assert '<option value="red top" selected>' in page and '<option value="no hat" selected>' in page
     assert "43%" in page and "Somebody" not in page
+    above, _, below = page.partition('<ul class="grid">')  # where one sees what a filter changes
+    assert '<select name="wears" id="wears-top" form="ask">' in above and 'name="wears"' not in below
     alone = client.post("/search", data=form(client) | {"wears": ["no hat"]}).text
     assert "0 people who show it" in alone and "Nobody was compared with a picture" in alone and not people(alone)
     wrong = client.post("/search", data=form(client) | {"wears": ["male"]})

@@ -11,6 +11,7 @@ from importlib.resources import files
 import pytest
 from babel.messages.pofile import read_po
 from fastapi.testclient import TestClient
+from jinja2 import Environment
 
 from pipeline.city.units import read_city
 from pipeline.governance.audit import Action
@@ -50,6 +51,23 @@ def test_templates_look_up_only_what_they_say_themselves() -> None:
     folder = files("urban_reid.console") / "templates"
     for template in folder.iterdir():
         assert not re.search(r"\b_\((?![\"'])", template.read_text(encoding="utf-8")), template.name
+
+
+@pytest.mark.parametrize("code", texts.languages())
+def test_nothing_is_nothing_in_each_language(code: str) -> None:
+    """A catalog keeps its header under the empty text."""
+    assert texts.languages()[code].told("") == ""
+    with texts.reading(code):
+        assert texts._("") == ""
+
+
+def test_a_constant_of_a_template_is_written_in_the_language_of_each_reader() -> None:
+    environment = Environment(autoescape=True)
+    texts.install(environment, lambda value: value)
+    template = environment.from_string("{{ 0.01 | percent(0) }}")
+    assert template.render() == "1%"
+    with texts.reading("de"):
+        assert template.render() == "1\N{NO-BREAK SPACE}%"
 
 
 def test_the_catalogs_are_those_that_make_texts_writes() -> None:

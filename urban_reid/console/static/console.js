@@ -65,16 +65,30 @@ document.addEventListener("keydown", (event) => {
   const offered = document.querySelector(`[data-key="${CSS.escape(event.key.toLowerCase())}"]`);
   if (offered) { event.preventDefault(); offered.click(); }
 });
-// A changed filter asks again at once, where there is something to filter.
+// A changed filter asks again at once, where there is something to filter; what came of it is said to who cannot see it.
+const spoken = document.createElement("p");
+spoken.className = "unseen";
+spoken.setAttribute("role", "status");
+document.querySelector("footer").append(spoken);
+let askedLast = null;
 document.addEventListener("change", async (event) => {
   const form = event.target.closest("[data-at-once]") && event.target.form;
-  if (!form || !document.getElementById("hits") || !form.checkValidity()) { return; }
-  const answer = await fetch(form.action, { method: "POST", body: new FormData(form) });
-  if (!answer.ok) { form.submit(); return; }
+  const hits = document.getElementById("hits");
+  if (!form || !hits || !form.checkValidity()) { return; }
+  const asked = askedLast = {};  // only what was asked last is shown
+  hits.closest("section").setAttribute("aria-busy", "true");
+  const body = new FormData(form);
+  const answer = await fetch(form.action, { method: "POST", body }).catch(() => null);
+  if (asked !== askedLast) { return; }
+  if (!answer?.ok) { form.submit(); return; }
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  if (asked !== askedLast) { return; }
   document.querySelector("main").replaceWith(page.querySelector("main"));
   tellKeys();
-  document.getElementById(event.target.id)?.focus();
+  spoken.textContent = document.getElementById("hits")?.textContent ?? "";
+  const filter = document.getElementById(event.target.id);
+  filter?.closest("details")?.setAttribute("open", "");
+  filter?.focus({ preventScroll: true });
 });
 // Whoever is chosen among results is shown beside them, on pages with room for it; everywhere else a click leads on.
 const looked = new Map();
