@@ -1,5 +1,6 @@
 """The record of a search before it starts: who searches for which person, where and why."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
@@ -161,15 +162,20 @@ _REQUEST = text(
 )
 
 
+def check_uploaded(connection: Connection, probes: Sequence[UUID]) -> None:
+    """Raises InputError for a probe that was not uploaded, or not for the case of whoever is signed in."""
+    query = text("SELECT count(*) FROM probe WHERE id = :id")
+    for probe in probes:
+        if not connection.execute(query, {"id": probe}).scalar_one():
+            raise InputError(f"no probe {probe} was uploaded", do="`urban-reid search --probe FILE` uploads one")
+
+
 def _check_probes(connection: Connection, parameters: SearchParameters, units: set[str]) -> dict[str, int]:
     """The ids of the crops that the search is asked with, by key. Raises InputError and CityError."""
     for code in parameters.places:
         if code not in units:
             raise unknown_unit(code, units)
-    for probe in (parameters.probe_id, *parameters.pictures):
-        query = text("SELECT count(*) FROM probe WHERE id = :id")
-        if probe is not None and not connection.execute(query, {"id": probe}).scalar_one():
-            raise InputError(f"no probe {probe} was uploaded", do="`urban-reid search --probe FILE` uploads one")
+    check_uploaded(connection, [probe for probe in (parameters.probe_id, *parameters.pictures) if probe is not None])
     keys = [key for key in (parameters.crop_key, *parameters.more, *parameters.unlike) if key is not None]
     rows = connection.execute(_CROPS, {"keys": [bytes.fromhex(key) for key in keys]})
     found = {row.key: row for row in rows}

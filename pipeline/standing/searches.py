@@ -19,6 +19,7 @@ from pipeline.governance.leads import extension
 from pipeline.governance.written import record_written
 from pipeline.registry import model_in_use
 from pipeline.search.calibrations import search_calibration
+from pipeline.search.request import check_uploaded
 from pipeline.store import Store
 from schemas.disk import make_folders, write_whole
 from schemas.errors import InputError
@@ -53,7 +54,7 @@ def start(store: Store, asked: StandingParameters) -> UUID:
     """Asks for a standing search; returns its id. In a live home it waits until another person approves it.
 
     Without times it is about what cameras see from now on, until the authorization's period ends. Raises InputError for
-    crops that are not there and for units whose probabilities nobody knows, and NotAllowed.
+    crops and probes that are not there and for units whose probabilities nobody knows, and NotAllowed.
     """
     with deciding(store, _WHAT) as connection:
         connection.execute(text("SELECT check_may_look(:what)"), {"what": _WHAT})
@@ -64,6 +65,7 @@ def start(store: Store, asked: StandingParameters) -> UUID:
             raise InputError(f"it would end at {end:%Y-%m-%d %H:%M} UTC, before it begins: ask for a later period")
         _check_calibrated(connection, asked.units)
         crops = _crops(connection, asked.crops)
+        check_uploaded(connection, asked.probes)
         values = asked.model_dump(include={"operator", "reason", "bar"})
         times = {"units": list(asked.units), "from_time": begin, "to_time": end}
         made: UUID = connection.execute(_START, values | times).scalar_one()

@@ -15,7 +15,7 @@ from pipeline.browsing.plan import draw_plan
 from pipeline.browsing.plan_picture import read_extent
 from schemas.attributes import COLORS, DISAGREE, NAMES, PLACES
 from schemas.errors import InputError
-from urban_reid.console.context import Asking, Console, Here, Sending
+from urban_reid.console.context import Asking, Console, Here, Sending, gets
 from urban_reid.console.forms import moment, sent_picture
 from urban_reid.console.limits import Limit
 from urban_reid.console.looking import look_at_journey
@@ -85,7 +85,9 @@ def _key(name: str, visitor: Visitor) -> str:
 
 
 @routes.get("/search")
-def search_page(here: Here, found: Asking, like: str = "", unit: str = "") -> HTMLResponse:
+def search_page(
+    here: Here, found: Annotated[Visitor, Depends(gets("search"))], like: str = "", unit: str = ""
+) -> HTMLResponse:
     asked = Asked(unit=unit, like=(like,) if like else ())
     return here.page("search", found, asked=asked, result=None, pictures={}, **_FILTERS)
 
