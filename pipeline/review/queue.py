@@ -3,6 +3,8 @@
 Of a pair counts how unsure the program is, and how many pictures an answer would move: 1 at even odds and 0 where it is
 sure, times the logarithm of the pictures of the smaller side (`worth_of` in the database). Of equal ones the older
 comes first. No probability is shown: it would tell the reviewer what to say.
+
+Of standing searches there is none: they raise the same person again and again, and in a live home each is a lead.
 """
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -39,7 +41,8 @@ _ROWS = (
     "  FROM search_request q JOIN search_hit h ON h.request_id = q.id JOIN identity i ON i.id = h.identity_id "
     "  JOIN identity_member m ON m.crop_id = q.crop_id JOIN identity t ON t.id = m.identity_id "
     "  AND t.level = 'camera' JOIN run r ON r.id = t.run_id AND r.superseded_at IS NULL "
-    "  WHERE t.id <> ALL(i.tracklets) AND (q.unit = :unit OR starts_with(q.unit, :unit || '/'))) AS hits "
+    "  WHERE t.id <> ALL(i.tracklets) AND q.standing_id IS NULL "
+    "  AND (q.unit = :unit OR starts_with(q.unit, :unit || '/'))) AS hits "
     " WHERE CAST(:ref AS text) IS NULL OR (-value, requested_at, ref) {which} (-CAST(:value AS numeric), :at, :ref)) "
     "AS waiting ORDER BY -value {order}, at {order}, ref {order} LIMIT :most"
 )

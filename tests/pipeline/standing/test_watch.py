@@ -15,6 +15,7 @@ from pipeline.erasure.absence import verify_absence
 from pipeline.erasure.erase import erase
 from pipeline.governance.audit import read_audit
 from pipeline.governance.purposes import change_limits, limits
+from pipeline.review.queue import read_queue
 from pipeline.standing.messages import untold_hits
 from pipeline.standing.searches import end, hits, standing_search, standing_searches, start
 from pipeline.standing.watch import Watch
@@ -23,6 +24,7 @@ from pipeline.webhook.hook import Hook
 from pipeline.webhook.telling import tell
 from schemas.errors import InputError, NotAllowed, StoreError
 from schemas.parameters import StandingParameters
+from schemas.review import Way
 from tests.helpers.homes import fresh_settings
 from tests.helpers.receiver import SECRET, receiving
 from tests.helpers.town import Town
@@ -148,6 +150,12 @@ def test_nothing_is_raised_before_its_time_below_its_bar_or_elsewhere(watched: W
     found = {name: hits(watched.town.store, standing) for name, standing in watched.standing.items()}
     assert found["late"] == found["certain"] == []
     assert found["street"] and {hit.unit for hit in found["street"]} == {"d1/s1"}
+
+
+def test_its_looks_are_no_pairs_for_reviewers(watched: Watched) -> None:
+    assert hits(watched.town.store, watched.standing["usual"])
+    with watched.town.store.signed_in() as connection:
+        assert [item for item in read_queue(connection, "d1", "ben", most=200).items if item.way is Way.HIT] == []
 
 
 def test_what_an_hour_has_no_room_for_is_counted_and_not_raised_later(watched: Watched) -> None:

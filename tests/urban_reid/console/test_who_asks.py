@@ -297,7 +297,8 @@ TABLE: dict[str, tuple[dict[str, Any], str]] = {
     "POST /standing/{standing}/approve": (_WHY | {"standing": "standing"}, "401 403 403 403 403 303 403 400"),
     "POST /standing/{standing}/end": (_WHY | {"standing": "standing"}, "401 303 403 403 403 403 403 400"),  # once
     "GET /cameras": ({}, "401 200 200 200 200 200 200 200"),
-    "GET /cameras/{camera:path}/picture": (_CAMERA, "401 403 403 400 400 400 403 403"),
+    "GET /cameras/{camera:path}/picture": (_CAMERA, "401 403 403 404 404 404 403 403"),
+    "GET /cameras/{camera:path}/tried": (_CAMERA, "401 403 403 404 404 404 403 403"),
     "POST /cameras": (_CAMERA | {"address": "no address"}, "401 403 403 403 403 403 403 400"),
     "POST /cameras/try": (_CAMERA, "401 403 403 403 403 403 403 400"),
     "POST /cameras/pause": (_CAMERA | _WHY | {"paused": True}, "401 403 403 403 403 403 403 400"),
