@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from pipeline.store import Store, embedded, roles, schema
@@ -25,6 +26,10 @@ from tests.helpers.town import PACKAGED, Town
 
 # What is fastest here is measured only by tests that ask for it; programs that tests start inherit this.
 os.environ.setdefault("URBAN_REID_ENGINE", "torch")
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 #: Fixtures that start a database, a Prefect server or a process of the command line.
 SERVERS = {"server", "home", "used_home", "prefect_server", "run"}

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from reid_core.serving.devices import one_thread
 from reid_core.speed.trial import speeds
 from schemas.disk import write_whole
 from schemas.settings import Frozen, Settings
@@ -72,6 +71,8 @@ def measured(settings: Settings, what: str, forms: Callable[[], Forms]) -> dict[
     if known is None or known.machine != machine:
         known = Measured(machine=machine)
     if what not in known.speeds:
+        from reid_core.serving.devices import one_thread  # loads torch, which most commands do without
+
         with one_thread():
             found = {name: round(speed, 3) for name, speed in speeds(forms()).items()}
         known = known.model_copy(update={"speeds": known.speeds | {what: found}})

@@ -209,6 +209,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "models promote": ["none", "--reason", "x"],
     "models rollback": ["--reason", "x"],
     "keys renew": ["--reason", "x"],
+    "webhook": [],
     "audit show": [],
     "audit report": [],
     "audit export": ["folder", "--reason", "x"],
@@ -310,6 +311,7 @@ SHOWING: dict[str, list[str]] = {
     "review split": ["3f2a81c0", "0" * 64, "--reason", "x"],
     "review undo": ["3f2a81c0", "--reason", "x"],
     "review changed": ["3f2a81c0"],
+    "review follow": ["3f2a81c0", "--reason", "x"],
     "review agreement": ["--unit", "d1"],
 }
 #: It works alone, and writes down who was where: with --export it asks.

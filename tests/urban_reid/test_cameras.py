@@ -145,12 +145,12 @@ def test_a_secret_is_read_from_stdin_and_stays_in_its_file(settings: Settings, t
             timeout=60,
         )
 
-    done = run("set", "gate", stdin=f"{USER}\n{PASSWORD}\n")
+    done = run("set", "gate", "--host", "10.0.0.5", stdin=f"{USER}\n{PASSWORD}\n")
     path = settings.home / FILE
     assert done.returncode == 0 and f"gate stored in {path}" in done.stdout
     assert stat.S_IMODE(path.stat().st_mode) == 0o600 and PASSWORD not in done.stdout + done.stderr
     assert run("list").stdout == "gate\n"
-    assert "must hold two lines" in run("set", "gate", stdin=f"{USER}:{PASSWORD}\n").stderr
+    assert "must hold two lines" in run("set", "gate", "--host", "10.0.0.5", stdin=f"{USER}:{PASSWORD}\n").stderr
     assert run("remove", "gate").stdout == "gate removed\n"
 
 

@@ -67,7 +67,9 @@ def test_all_commands_are_there() -> None:
         *(f"leads {name}" for name in ("list", "show", "answer")),
         *(f"evidence {name}" for name in ("export", "verify")),
         *(f"purposes {name}" for name in ("list", "add", "retire", "assessment", "limits")),
-        *(f"review {name}" for name in ("list", "answer", "merge", "split", "undo", "changed", "agreement")),
+        *(f"review {name}" for name in ("list", "answer", "merge", "split", "undo", "changed", "follow")),
+        "review agreement",
+        *(f"standing {name}" for name in ("start", "list", "show", "approve", "end")),
         *(f"retention {name}" for name in ("show", "set", "run")),
         *("erase", "subject"),
         "identities confirm",
@@ -85,6 +87,7 @@ def test_all_commands_are_there() -> None:
         "report",
         "up",
         "console",
+        "webhook",
     }
 
 

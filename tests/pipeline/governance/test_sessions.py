@@ -168,7 +168,7 @@ def test_one_of_several_roles_is_chosen_and_none_that_is_not_held(people: Store,
     become(people, "zoe")
     grant_role(people, "anna", Role.AUDITOR)
     become(people, None)
-    with pytest.raises(InputError, match=r"anna has several roles: choose one with --role auditor \| operator"):
+    with pytest.raises(InputError, match=r"anna has several roles; choose one with --role auditor \| operator"):
         sign_in(people, "anna", PASSWORD)
     assert sign_in(people, "anna", PASSWORD, role=Role.AUDITOR)[1].role is Role.AUDITOR
     with pytest.raises(NotAllowed, match="anna does not have the role engineer now"):
