@@ -278,6 +278,17 @@ END $$;
 CREATE TRIGGER standing_erased AFTER UPDATE ON search_request FOR EACH ROW
     WHEN (NEW.standing_id IS NOT NULL AND OLD.erased_at IS NULL AND NEW.erased_at IS NOT NULL)
     EXECUTE FUNCTION standing_erased();
+-- And where it has not been answered yet; how many pictures went.
+CREATE FUNCTION erase_standing_of_case(named text) RETURNS integer
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    WITH gone AS (
+        DELETE FROM public.standing_picture AS p USING public.standing_search AS s, public.case_authorization AS a,
+            public.case_file AS f
+        WHERE p.standing_id = s.id AND s.authorization_id = a.id AND a.case_id = f.id
+            AND (f.name = named OR f.id::text = named) RETURNING 1
+    )
+    SELECT count(*)::integer FROM gone
+$$;
 -- Of a passage that is erased no row says that it was raised.
 CREATE FUNCTION standing_passage_gone() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -481,10 +492,10 @@ GRANT SELECT, INSERT ON standing_picture TO urban_reid_app;
 GRANT SELECT, INSERT (tracklet, request_id, rank) ON standing_passage TO urban_reid_app;
 REVOKE EXECUTE ON FUNCTION standing_seen(uuid), standing_grant(uuid), standing_holds(uuid), due_standing(),
     ask_standing(uuid, text), standing_left(uuid), standing_bounds(uuid), untold_standing(timestamptz),
-    tell_standing(uuid), standing_searches(),
+    tell_standing(uuid), standing_searches(), erase_standing_of_case(text),
     standing_hits(uuid, integer) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION due_standing(), ask_standing(uuid, text), untold_standing(timestamptz), tell_standing(uuid)
-    TO urban_reid_worker;
+GRANT EXECUTE ON FUNCTION due_standing(), ask_standing(uuid, text), untold_standing(timestamptz), tell_standing(uuid),
+    erase_standing_of_case(text) TO urban_reid_worker;
 GRANT EXECUTE ON FUNCTION standing_seen(uuid), standing_bounds(uuid), standing_searches(), standing_hits(uuid, integer)
     TO urban_reid_app;
 """
@@ -565,6 +576,7 @@ ALTER TABLE authorization_limits DROP COLUMN standing_searches, DROP COLUMN stan
 """
 _FUNCTIONS = (
     "standing_passage_gone()",
+    "erase_standing_of_case(text)",
     "standing_erased()",
     "standing_picture_gone()",
     "standing_answered()",

@@ -112,6 +112,8 @@ def _erase_rows(connection: Connection, target: Target, actor: str, reason: str)
         "requests": list(target.requests),
     }
     counts: dict[str, Any] = connection.execute(_ERASE, rows).scalar_one()
+    for case in target.cases:
+        connection.execute(text("SELECT erase_standing_of_case(:case)"), {"case": case})
     counts["audit_rows"] = erase_audit(connection, erasure, actor)
     connection.execute(_COUNT, {"id": erasure, "counts": json.dumps(counts)})
     return erasure

@@ -17,12 +17,16 @@ _CAMERAS = text("SELECT DISTINCT camera FROM crop WHERE id = ANY(:crops)")
 
 @dataclass(frozen=True)
 class Target:
-    """Rows of `crop`, `probe` and `search_request` by their ids. kind: identity, crop, probe or case."""
+    """Rows of `crop`, `probe` and `search_request` by their ids. kind: identity, crop, probe or case.
+
+    cases: names or ids of cases, of which standing searches end too.
+    """
 
     kind: str
     crops: tuple[int, ...] = ()
     probes: tuple[UUID, ...] = ()
     requests: tuple[UUID, ...] = ()
+    cases: tuple[str, ...] = ()
 
 
 def find_target(connection: Connection, kind: str, names: Sequence[str]) -> Target:
@@ -34,6 +38,7 @@ def find_target(connection: Connection, kind: str, names: Sequence[str]) -> Targ
         tuple(sorted({crop for one in found for crop in one.crops})),
         tuple(sorted({probe for one in found for probe in one.probes})),
         tuple(sorted({request for one in found for request in one.requests})),
+        tuple(sorted({case for one in found for case in one.cases})),
     )
 
 
@@ -73,7 +78,7 @@ def of_case(connection: Connection, name: str) -> Target:
         raise InputError(f"there is no case {name[:80]!r}; `urban-reid cases list` shows them")
     if row.held:
         raise InputError(f"case {name[:80]!r} holds what it names; `urban-reid cases hold --release` ends that first")
-    return Target("case", probes=tuple(row.probes), requests=tuple(row.requests))
+    return Target("case", probes=tuple(row.probes), requests=tuple(row.requests), cases=(name,))
 
 
 def check_not_held(connection: Connection, target: Target) -> None:

@@ -283,6 +283,18 @@ def test_the_key_of_a_look_opens_no_other_search_and_raises_nobody_below_the_bar
     end(live.store, str(standing), reason="done")
 
 
+def test_a_case_that_is_erased_takes_along_what_has_not_looked_yet(live: Live) -> None:
+    waits, approved = live.start(), live.start()
+    live.approve(approved)
+    live.governed.as_("ada")
+    erase(live.store, "case", ["case 17"], actor="ada", reason="asked for")
+    live.governed.as_("otto")
+    for standing in (waits, approved):
+        row = standing_search(live.store, str(standing))
+        assert (row.state, row.reason) == ("ended", "(erased)")
+    assert live.look() == 0 and live.failed == []
+
+
 def test_an_uploaded_picture_takes_its_standing_search_along(live: Live) -> None:
     live.governed.as_("anna", live.authorization)
     picture = next((live.town.files / "pictures").iterdir()).read_bytes()
