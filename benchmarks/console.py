@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,8 +43,7 @@ def main() -> None:
     parser.add_argument("--visits", type=int, default=30)
     parser.add_argument("--home", type=Path)
     arguments = parser.parse_args()
-    folder = nullcontext(arguments.home) if arguments.home else home()
-    with folder as path, Store.open(Settings(home=path, database_url=None), "benchmark") as store:
+    with home(arguments.home) as path, Store.open(Settings(home=path, database_url=None), "benchmark") as store:
         if not is_filled(store):
             fill(store, arguments.people, arguments.passages, arguments.crops)
         tell_size(store)

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -49,8 +49,7 @@ def main() -> None:
     parser.add_argument("--searches", type=int, default=20)
     parser.add_argument("--home", type=Path)
     arguments = parser.parse_args()
-    folder = nullcontext(arguments.home) if arguments.home else home()
-    with folder as path, Store.open(Settings(home=path, database_url=None), "benchmark") as store:
+    with home(arguments.home) as path, Store.open(Settings(home=path, database_url=None), "benchmark") as store:
         if not is_filled(store):
             fill(store, arguments.people, _PASSAGES, _CROPS)
             add_vectors(store, arguments.people)

@@ -1,4 +1,4 @@
-"""A temporary data directory for a benchmark."""
+"""A data directory for a benchmark."""
 
 import tempfile
 from collections.abc import Iterator
@@ -9,9 +9,12 @@ from schemas.disk import keep_private
 
 
 @contextmanager
-def home() -> Iterator[Path]:
-    """The directory, deleted on exit, with everything in it closed to other users."""
+def home(kept: Path | None = None) -> Iterator[Path]:
+    """A directory, deleted on exit, with everything in it closed to other users. kept: this one, which stays."""
     keep_private()
+    if kept is not None:
+        yield kept
+        return
     with tempfile.TemporaryDirectory(prefix="urban-reid-benchmark-") as folder:
         Path(folder).chmod(0o711)  # as root, the embedded database runs as another user, who passes through
         yield Path(folder)

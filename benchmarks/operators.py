@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -71,8 +71,7 @@ def main() -> None:
     parser.add_argument("--cameras", type=int, default=8)
     parser.add_argument("--home", type=Path)
     arguments = parser.parse_args()
-    folder = nullcontext(arguments.home) if arguments.home else home()
-    with folder as path, tempfile.TemporaryDirectory() as temporary:
+    with home(arguments.home) as path, tempfile.TemporaryDirectory() as temporary:
         settings = Settings(home=path, database_url=None)
         with Store.open(settings, "benchmark") as store:
             made = path / "operators.json"

@@ -5,10 +5,9 @@
 Whoever shows it asks before whether its visitor may see it, and writes the row of the audit.
 """
 
-import http.client
 from urllib.parse import quote
 
-from reid_core.serving.unix_socket import UnixConnection
+from reid_core.serving.unix_socket import ask_if_up
 from schemas.errors import CoreUnavailable, InputError
 from schemas.settings import Settings
 
@@ -20,22 +19,13 @@ def read_live(settings: Settings, camera: str) -> bytes | None:
 
     Raises InputError where nothing looks at the camera or it has shown nothing yet, CoreUnavailable.
     """
-    connection = UnixConnection("cameras", str(settings.cameras_socket), _WITHIN_S)
-    try:
-        try:
-            connection.connect()
-        except OSError:  # none, or left by a process that was killed
-            return None
-        connection.request("GET", f"/cameras/{quote(camera)}")
-        answered = connection.getresponse()
-        body = answered.read()
-    except (OSError, http.client.HTTPException) as error:
-        reason = str(error) or type(error).__name__
-        raise CoreUnavailable(f"the cameras' process does not answer ({reason}); try again") from None
-    finally:
-        connection.close()
-    if answered.status == 404:
+    path = settings.cameras_socket
+    answered = ask_if_up(path, "the cameras' process", "GET", f"/cameras/{quote(camera)}", _WITHIN_S)
+    if answered is None:
+        return None
+    status, body = answered
+    if status == 404:
         raise InputError(body.decode())
-    if answered.status != 200:
+    if status != 200:
         raise CoreUnavailable(f"the cameras' process gave no picture ({body.decode()[:200]}); try again")
     return body

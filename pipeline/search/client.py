@@ -2,10 +2,9 @@
 
     POST /requests/ID       answers it; header x-session: the token of whoever is signed in, where somebody is
 
-An answer is {"request", "result"}, an error {"error": a class of schemas.errors, "message": one line}.
+An answer is {"request", "result"}, an error {"error": a class of schemas.errors, "message": its fact, "do": as there}.
 """
 
-import http.client
 import json
 from pathlib import Path
 from uuid import UUID
@@ -14,7 +13,7 @@ from pydantic import BaseModel
 
 from pipeline.search.answer import Answer
 from pipeline.store.session_file import session_token
-from reid_core.serving.unix_socket import UnixConnection, usable
+from reid_core.serving.unix_socket import ask_if_up, usable
 from schemas import errors
 from schemas.errors import CoreUnavailable, UrbanReidError
 from schemas.parameters import SearchResult
@@ -43,36 +42,25 @@ def ask_process(settings: Settings, request: UUID) -> Answer | None:
     Raises what answering raised there, and CoreUnavailable if the process ends meanwhile.
     """
     path = socket_path(settings)
-    if not path.exists():
+    token = session_token(settings)
+    headers = {SESSION: token} if token else {}
+    answered = ask_if_up(path, f"{path}: the search process", "POST", f"/requests/{request}", WITHIN_S, headers)
+    if answered is None:
         return None
-    connection = UnixConnection("search", str(path), WITHIN_S)
-    try:
-        try:
-            connection.connect()
-        except OSError:  # left by a process that was killed
-            return None
-        token = session_token(settings)
-        connection.request("POST", f"/requests/{request}", headers={SESSION: token} if token else {})
-        answered = connection.getresponse()
-        body = answered.read()
-    except (OSError, http.client.HTTPException) as error:
-        reason = str(error) or type(error).__name__
-        raise CoreUnavailable(f"{path}: the search process does not answer ({reason}); try again") from None
-    finally:
-        connection.close()
-    if answered.status != 200:
-        raise _error(answered.status, body)
+    status, body = answered
+    if status != 200:
+        raise stated_error(status, body)
     message = AnswerMessage.model_validate_json(body)
     return Answer(message.request, message.result)
 
 
-def _error(status: int, body: bytes) -> UrbanReidError:
+def stated_error(status: int, body: bytes) -> UrbanReidError:
     """The error that an answer states."""
     try:
         said = json.loads(body)
         kind = getattr(errors, said["error"])
         if issubclass(kind, UrbanReidError):
-            found: UrbanReidError = kind(said["message"])
+            found: UrbanReidError = kind(said["message"], do=said["do"])
             return found
     except (ValueError, KeyError, TypeError, AttributeError):
         pass

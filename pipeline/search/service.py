@@ -109,7 +109,7 @@ def application(searches: Searches) -> FastAPI:
 
     @app.exception_handler(UrbanReidError)
     async def _error(_: Request, error: UrbanReidError) -> JSONResponse:
-        return JSONResponse({"error": type(error).__name__, "message": str(error)}, 400)
+        return JSONResponse({"error": type(error).__name__, "message": error.fact, "do": error.do}, 400)
 
     @app.post("/requests/{request_id}")
     async def _answer(request_id: UUID, request: Request) -> AnswerMessage:

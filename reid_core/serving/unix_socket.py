@@ -1,14 +1,14 @@
-"""HTTP on a Unix socket of a home, which only its owner may open: of the core process and of the search process."""
+"""HTTP on a Unix socket of a home, which only its owner may open: of the core, search and cameras' processes."""
 
 import http.client
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from schemas.disk import open_lock, try_lock
-from schemas.errors import CoreError, HomeError
+from schemas.errors import CoreError, CoreUnavailable, HomeError
 
 #: Bytes of a Unix socket's address, with its closing zero, on the strictest system.
 MAX_SOCKET_PATH = 104
@@ -31,6 +31,29 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
+
+
+def ask_if_up(
+    path: Path, process: str, method: str, url: str, timeout_s: float, headers: Mapping[str, str] | None = None
+) -> tuple[int, bytes] | None:
+    """Status and body of the answer of the process that listens at `path`; None where none does.
+
+    process: what it is called in the message. Raises CoreUnavailable if it ends meanwhile or does not answer in time.
+    """
+    connection = UnixConnection("home", str(path), timeout_s)
+    try:
+        try:
+            connection.connect()
+        except OSError:  # none, or left by a process that was killed
+            return None
+        connection.request(method, url, headers=headers or {})
+        answered = connection.getresponse()
+        return answered.status, answered.read()
+    except (OSError, http.client.HTTPException) as error:
+        reason = str(error) or type(error).__name__
+        raise CoreUnavailable(f"{process} does not answer ({reason}); try again") from None
+    finally:
+        connection.close()
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from pipeline.search.answer import Answer, answer
-from pipeline.search.client import SESSION, AnswerMessage, ask_process, socket_path
+from pipeline.search.client import SESSION, AnswerMessage, ask_process, socket_path, stated_error
 from pipeline.search.index import all_vectors
 from pipeline.search.request import request_search
 from pipeline.search.service import Searches, application
@@ -49,6 +49,9 @@ def test_it_answers_once_what_was_asked_for(resolved: Town) -> None:
         refused = client.post(f"/requests/{wrong}")
         assert refused.status_code == 400
         assert refused.json()["error"] == "InputError" and message in refused.json()["message"]
+    passed_on = stated_error(refused.status_code, refused.content)
+    assert (type(passed_on), passed_on.do) == (InputError, "`urban-reid search` writes a request")
+    assert passed_on.fact.startswith("no search was asked for as") and "urban-reid" not in passed_on.fact
 
 
 def test_a_session_gets_answers_to_its_accounts_requests(
