@@ -188,9 +188,3 @@ def finish_all(store: Store) -> list[Erased]:
     with store.begin() as connection:
         unfinished = connection.execute(_UNFINISHED).scalars().all()
     return [finish(store, erasure) for erasure in unfinished]
-
-
-def check_erasure(connection: Connection, erasure: UUID) -> None:
-    """Raises InputError if there is no erasure of that id."""
-    if not connection.scalar(text("SELECT EXISTS (SELECT FROM erasure WHERE id = :id)"), {"id": erasure}):
-        raise InputError(f"there is no erasure {erasure}; `urban-reid audit show --action erase.start` shows ids")

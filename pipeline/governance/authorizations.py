@@ -19,9 +19,6 @@ from pipeline.store import Store
 from schemas.errors import InputError
 from schemas.parameters import AuthorizationParameters
 
-#: In which urgent use must be approved, hours; the database's rules and `granted()` say the same.
-URGENT_H = 48
-
 _STATE = (
     "CASE WHEN a.locked_at IS NOT NULL THEN 'locked' WHEN a.refused_at IS NOT NULL THEN 'refused' "
     "WHEN a.revoked_at IS NOT NULL THEN 'revoked' WHEN a.expires_at <= now() THEN 'expired' "

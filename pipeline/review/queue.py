@@ -18,7 +18,7 @@ import numpy as np
 from sqlalchemy import Connection, Row, text
 
 from pipeline.resolve.constraints import read_opinions, votes
-from pipeline.review.passages import NEWEST, Passage, passage_of, passages_by_id, unit_above
+from pipeline.review.passages import NEWEST, Passage, passages_by_id
 from schemas.errors import InputError
 from schemas.review import Way
 from schemas.times import to_us
@@ -171,16 +171,6 @@ def second_looks(connection: Connection, unit: str, reviewer: str, most: int = 2
             one, other = (side for side in sides if side)
             found.append(_Waiting(Way.SECOND, row.unit, Place("0", row.at, row.id.hex), one, other))
     return Queue(_shown(connection, found)[:most], None)
-
-
-def item_of(connection: Connection, left: str, right: str) -> Item:
-    """Two passages that somebody names, by keys or their first digits. Raises InputError."""
-    one, other = passage_of(connection, left), passage_of(connection, right)
-    ids = [tracklet_of(connection, side.key) for side in (one, other)]
-    unit = unit_above({one.camera, other.camera})
-    when = max(one.last_seen, other.last_seen)
-    (item,) = _shown(connection, [_Waiting(Way.PAIR, unit, Place("0", when, ""), ids[0] or 0, ids[1] or 0)])
-    return item
 
 
 def tracklet_of(connection: Connection, key: bytes) -> int | None:

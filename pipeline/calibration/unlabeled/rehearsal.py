@@ -30,7 +30,7 @@ from schemas.association import Verdict
 from schemas.calibration import LevelCalibration
 from schemas.city_file import City
 from schemas.keys import tracklet_key
-from schemas.levels import level_of, parent_of
+from schemas.levels import level_of
 from schemas.settings import AssociationSettings
 from schemas.times import from_us, to_us, window_start
 
@@ -203,11 +203,3 @@ def newest(versions: Mapping[datetime, Sequence[Identity]]) -> list[Identity]:
     """The last version of each identity that was not retired."""
     last = {version.persistent_id: version for window in sorted(versions) for version in versions[window]}
     return [version for version in last.values() if not version.retired]
-
-
-def units_by_parent(units: Iterable[str]) -> dict[str, list[str]]:
-    """Codes by the code of their parent."""
-    found: dict[str, list[str]] = {}
-    for unit in units:
-        found.setdefault(parent_of(unit) or "", []).append(unit)
-    return found
