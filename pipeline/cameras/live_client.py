@@ -19,8 +19,10 @@ def read_live(settings: Settings, camera: str) -> bytes | None:
 
     Raises InputError where nothing looks at the camera or it has shown nothing yet, CoreUnavailable.
     """
-    path = settings.cameras_socket
-    answered = ask_if_up(path, "the cameras' process", "GET", f"/cameras/{quote(camera)}", _WITHIN_S)
+    try:
+        answered = ask_if_up(settings.cameras_socket, "GET", f"/cameras/{quote(camera)}", _WITHIN_S)
+    except ConnectionError as reason:
+        raise CoreUnavailable(f"the cameras' process does not answer ({reason}); try again") from None
     if answered is None:
         return None
     status, body = answered

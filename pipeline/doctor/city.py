@@ -26,7 +26,7 @@ from pipeline.store.embedded_home import exists
 from pipeline.store.embedded_programs import MAJOR, major_of
 from reid_core.files import model_digest, read_card
 from reid_core.speed.kept import read, this_machine
-from schemas.errors import UrbanReidError
+from schemas.errors import PicturesUnavailable, UrbanReidError
 from schemas.settings import Settings
 from schemas.text import byte_size
 
@@ -203,6 +203,8 @@ def check_keys(settings: Settings) -> Check:
         for owner, _, day in (name.partition("/") for name in names):
             keys.find(owner, date.fromisoformat(day))
         found = keys_of(settings)
+    except PicturesUnavailable as error:
+        return to_do("keys", str(error), "see that it answers, and look again: nothing is lost by that")
     except UrbanReidError as error:
         return to_do("keys", str(error), "bring the file back: without it these pictures cannot be read")
     said = f"{len(names)} days of a district have a key, which {found.file} wraps"

@@ -44,7 +44,10 @@ def ask_process(settings: Settings, request: UUID) -> Answer | None:
     path = socket_path(settings)
     token = session_token(settings)
     headers = {SESSION: token} if token else {}
-    answered = ask_if_up(path, f"{path}: the search process", "POST", f"/requests/{request}", WITHIN_S, headers)
+    try:
+        answered = ask_if_up(path, "POST", f"/requests/{request}", WITHIN_S, headers)
+    except ConnectionError as reason:
+        raise CoreUnavailable(f"{path}: the search process does not answer ({reason}); try again") from None
     if answered is None:
         return None
     status, body = answered

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from schemas.disk import open_lock, try_lock
-from schemas.errors import CoreError, CoreUnavailable, HomeError
+from schemas.errors import CoreError, HomeError
 
 #: Bytes of a Unix socket's address, with its closing zero, on the strictest system.
 MAX_SOCKET_PATH = 104
@@ -34,11 +34,11 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 def ask_if_up(
-    path: Path, process: str, method: str, url: str, timeout_s: float, headers: Mapping[str, str] | None = None
+    path: Path, method: str, url: str, timeout_s: float, headers: Mapping[str, str] | None = None
 ) -> tuple[int, bytes] | None:
     """Status and body of the answer of the process that listens at `path`; None where none does.
 
-    process: what it is called in the message. Raises CoreUnavailable if it ends meanwhile or does not answer in time.
+    Raises ConnectionError, which says why, if it ends meanwhile or does not answer in time.
     """
     connection = UnixConnection("home", str(path), timeout_s)
     try:
@@ -50,8 +50,7 @@ def ask_if_up(
         answered = connection.getresponse()
         return answered.status, answered.read()
     except (OSError, http.client.HTTPException) as error:
-        reason = str(error) or type(error).__name__
-        raise CoreUnavailable(f"{process} does not answer ({reason}); try again") from None
+        raise ConnectionError(str(error) or type(error).__name__) from None
     finally:
         connection.close()
 

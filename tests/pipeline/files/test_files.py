@@ -10,6 +10,7 @@ from moto.server import ThreadedMotoServer
 
 from pipeline.crops.crop_store import CropStore, Place
 from pipeline.crops.days import destroy_day
+from pipeline.doctor.city import check_keys
 from pipeline.encryption.data_keys import DataKeys
 from pipeline.encryption.key_service import key_service
 from pipeline.files.files import Files
@@ -153,6 +154,7 @@ def test_a_store_that_is_away_says_so_and_never_that_a_picture_is_gone(
         ):
             with pytest.raises(PicturesUnavailable, match="the object store of s3://city/away/"):
                 call()
+        assert check_keys(settings).remedy.startswith("see that it answers")
 
 
 @pytest.mark.parametrize("url", ["s3://", "http://city/x", "s3://user:password@city/x", "s3://city/../x y", "city"])
