@@ -17,6 +17,7 @@ from sqlalchemy import text
 
 from pipeline.city.decision_digest import decision_digest
 from pipeline.city.units import store_city
+from pipeline.resolve import embed_camera, resolve_unit, units_within
 from pipeline.store import Store, embedded, upgrade
 from pipeline.store.embedded import EmbeddedServer
 from schemas.city_file import City
@@ -99,6 +100,17 @@ def wait_for_rows(store: Store, table: str, process: "subprocess.Popen[str]") ->
     raise AssertionError(f"nothing was written to {table}")
 
 
+def runs_of(store: Store, unit: str) -> int:
+    """The unit's runs, once a server that was just stopped is back."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return int(scalar(store, f"SELECT count(*) FROM run WHERE unit = '{unit}'"))
+        except StoreUnavailable:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
 def stop_at_once(home: Path) -> None:
     """Ends the embedded server without a checkpoint, as a loss of power would."""
     os.kill(int((home / "postgres" / "postmaster.pid").read_text().split()[0]), signal.SIGQUIT)
@@ -126,6 +138,16 @@ def test_the_database_is_stopped_twice_in_the_middle(embedded_town: Town, undist
     assert written_twice(store) == 0
     again = json.loads(run(store.settings, *RESOLVE).stdout)
     assert (again["written"], again["digest"]) == (0, undisturbed)
+
+
+def test_what_a_unit_wrote_is_there_after_a_loss_of_power(embedded_town: Town) -> None:
+    """The units above go on from it in the same process, so it must not be lost once `resolve_unit` has returned."""
+    store, model = embedded_town.store, embedded_town.model
+    for camera in [code for code in units_within(store, "d1") if code.count("/") == 3][:3]:
+        embed_camera(store, embedded_town.core, embedded_town.crops, model, camera)
+        done = resolve_unit(store, embedded_town.core, model, camera, settings=store.settings.association)
+        stop_at_once(store.settings.home)
+        assert runs_of(store, camera) == done.changed > 0
 
 
 @pytest.fixture

@@ -87,16 +87,12 @@ def lock_model_in_use(connection: Connection) -> None:
 
 
 _IN_USE = "SELECT in_use FROM model WHERE id = :id"
-_HOLD = f"SELECT pg_advisory_xact_lock_shared({_LOCK}); {_IN_USE}"
+_HOLD = text(f"SELECT pg_advisory_xact_lock_shared({_LOCK}); {_IN_USE}")  # one round trip
 
 
-def hold_model_in_use(connection: Connection, model: ModelRow, *, to_disk: bool = True) -> None:
-    """Until the transaction ends, `model` stays in use; several may hold it. Raises ModelChanged if another is.
-
-    to_disk: whether the transaction's commit waits until it is on the disk.
-    """
-    statement = _HOLD if to_disk else f"SET LOCAL synchronous_commit = off; {_HOLD}"  # one round trip
-    _check(connection.execute(text(statement), {"id": model.id}).scalar_one(), model)
+def hold_model_in_use(connection: Connection, model: ModelRow) -> None:
+    """Until the transaction ends, `model` stays in use; several may hold it. Raises ModelChanged if another is."""
+    _check(connection.execute(_HOLD, {"id": model.id}).scalar_one(), model)
 
 
 def check_model_in_use(connection: Connection, model: ModelRow) -> None:

@@ -27,7 +27,7 @@ from pipeline.store.partitions import ensure_partitions, missing_partitions
 from reid_core.serving.core import ReIDCore
 from schemas.association import Verdict
 from schemas.keys import content_hash
-from schemas.levels import level_of, parent_of
+from schemas.levels import level_of
 from schemas.parameters import Period
 from schemas.settings import AssociationSettings
 from schemas.times import to_us, window_start
@@ -185,11 +185,10 @@ _HOLD_GEOMETRY = text("SELECT FROM urban_unit WHERE code = :unit FOR SHARE")
 def writing(store: Store, job: Job) -> Iterator[Connection]:
     """A transaction that writes windows; the model stays in use until it ends. Raises ModelChanged.
 
-    Its commit waits for the disk only in a district. After a power cut the last commits of other units may be missing,
-    each with its marks, so that the next resolve makes them again; no later commit is there without them.
+    Its commit waits for the disk: the units above go on from what it wrote, without reading whether it is still there.
     """
     with store.begin() as connection:
-        hold_model_in_use(connection, job.model, to_disk=parent_of(job.unit) is None)
+        hold_model_in_use(connection, job.model)
         yield connection
 
 
