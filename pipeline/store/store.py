@@ -4,7 +4,7 @@ import math
 import os
 import select
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from copy import copy
 from functools import partial
@@ -30,8 +30,16 @@ from schemas.settings import Settings
 
 #: No query: after one, the isolation of a transaction can no longer be set.
 _KEY = sqlalchemy.text("SELECT search_key(:request)")
-_TRANSACTION = sqlalchemy.text("SELECT pg_current_xact_id_if_assigned()::text")
-_STATUS = sqlalchemy.text("SELECT pg_xact_status(CAST(CAST(:transaction AS text) AS xid8))")
+#: Of which life the server is: another one after a crash, or where a replica took over. There the number of a
+#: transaction that was lost may be given to another one.
+_LIFE = "concat(left(pg_walfile_name(pg_current_wal_lsn()), 8), ' ', (SELECT stats_reset FROM pg_stat_bgwriter))"
+_TRANSACTION = sqlalchemy.text(
+    "SELECT pg_current_xact_id_if_assigned()::text AS number, "
+    f"CASE WHEN pg_current_xact_id_if_assigned() IS NOT NULL THEN {_LIFE} END AS life"
+)
+_STATUS = sqlalchemy.text(
+    f"SELECT CASE WHEN {_LIFE} = :life THEN pg_xact_status(CAST(CAST(:number AS text) AS xid8)) ELSE 'unknown' END"
+)
 #: How long a database that was lost in a commit is waited for, and how often it is asked, seconds.
 _BACK_WITHIN_S, _ASKED_EVERY_S = 30.0, 0.2
 _SESSION = sqlalchemy.text("SET LOCAL urban_reid.session = :token; SET LOCAL urban_reid.request = :request")
@@ -142,7 +150,7 @@ class Store:
                 connection = self._engines[role].connect()
             with connection, connection.begin() as transaction:
                 yield connection
-                written = _transaction_id(connection)
+                written = _written(connection)
                 try:
                     with self._clock.running():
                         transaction.commit()
@@ -150,21 +158,21 @@ class Store:
                     if written is None or not error.connection_invalidated or not self._is_committed(role, written):
                         raise
 
-    def _is_committed(self, role: str, transaction: str) -> bool:
+    def _is_committed(self, role: str, transaction: Mapping[str, str]) -> bool:
         """Whether a transaction was committed whose connection was lost while it was, so that nobody does it twice.
 
-        Waits for the database, and raises the driver's error if that does not come back within _BACK_WITHIN_S.
+        False too where nobody can tell, as of a database that does not come back within _BACK_WITHIN_S.
         """
         until = time.monotonic() + _BACK_WITHIN_S
         while True:
             try:
                 with self._engines[role].connect() as connection:
-                    status = connection.scalar(_STATUS, {"transaction": transaction})
+                    status = connection.scalar(_STATUS, transaction)
                 if status != "in progress":
                     return bool(status == "committed")
-            except (DBAPIError, StoreUnavailable):
+            except (DBAPIError, StoreUnavailable):  # also of a replica that is not promoted yet
                 if time.monotonic() > until:
-                    raise
+                    return False
             time.sleep(_ASKED_EVERY_S)
 
     def under(self, token: SecretStr | None) -> Self:
@@ -222,13 +230,15 @@ class Store:
         self.close()
 
 
-def _transaction_id(connection: Connection) -> str | None:
-    """The id of a transaction that has written something; None for one that has not, or that has failed."""
+def _written(connection: Connection) -> Mapping[str, str] | None:
+    """The number of a transaction that has written something, and the server's life; None for one that has not, or that
+    has failed.
+    """
     info = connection.connection.dbapi_connection.info  # type: ignore[union-attr]
     if info.transaction_status != TRANSACTION_STATUS_INTRANS:
         return None
-    found: str | None = connection.scalar(_TRANSACTION)
-    return found
+    found = connection.execute(_TRANSACTION).one()
+    return None if found.number is None else {"number": found.number, "life": found.life}
 
 
 def url(settings: Settings, role: str = roles.APP) -> str:

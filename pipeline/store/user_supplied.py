@@ -17,6 +17,7 @@ from psycopg2.extensions import parse_dsn
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from pipeline.store.silence import FOR_SERVER, for_client
 from schemas.errors import StoreError
 from schemas.settings import Settings
 
@@ -38,15 +39,16 @@ def supplied_url(settings: Settings) -> URL:
 def connect(url: URL, **options: Any) -> Any:
     """A psycopg2 connection as the address's user."""
     plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
-    asked = {"connect_timeout": 10, "client_encoding": "utf8"} | tls(url)
+    asked = {"connect_timeout": 10, "client_encoding": "utf8"} | for_client(parse_dsn(plain)) | tls(url)
     try:
         connection = psycopg2.connect(plain, **(asked | options))
     except psycopg2.OperationalError as error:
         if said := next((line for line in str(error).splitlines() if _is_about_tls(line)), None):
             raise StoreError(f"{url.render_as_string(hide_password=True)}: {said}; {_REMEDY}") from None
         raise
-    if connection.get_parameter_status("TimeZone") != "UTC":
-        with connection, connection.cursor() as cursor:
+    with connection, connection.cursor() as cursor:
+        cursor.execute(FOR_SERVER)
+        if connection.get_parameter_status("TimeZone") != "UTC":
             cursor.execute("SET TIME ZONE 'UTC'")
     return connection
 
