@@ -3,7 +3,7 @@
 Each task reads at its start which model is in use: that may change during a run.
 
 Whatever is called here runs with Prefect or without: called as a flow, its steps are tasks of the run; called plainly
-(`flow.fn`), they are steps of the same order, with the same new tries.
+(`flow.fn`), they are steps of the same order.
 """
 
 import asyncio
@@ -14,9 +14,8 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
-from prefect import State, Task, get_run_logger, task
+from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import TaskRun
 from prefect.context import FlowRunContext
 
 from flows.failures import RunFailed
@@ -29,6 +28,7 @@ from reid_core.serving.core import ReIDCore
 from reid_core.serving.factory import open_core
 from schemas.errors import CoreUnavailable, ModelChanged, PicturesUnavailable, StoreUnavailable
 from schemas.settings import Settings
+from schemas.text import one_line
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -36,8 +36,9 @@ T = TypeVar("T")
 #: Units in work at a time: one waits for the core, another for the database, a third decodes pictures. Each takes up
 #: to two connections to the database.
 _THREADS = 6
-#: Pauses before each new try of a task, seconds; see `_may_come_back`.
-_RETRY_DELAYS_S = (1.0, 3.0, 10.0, 30.0)
+#: Pauses before new tries of what failed because something did not answer, seconds; see `_is_passing`. Together longer
+#: than a restart, or until a replica has taken a database's place.
+_PAUSES_S = (1.0, 2.0, 4.0, *(8.0,) * 8)
 #: A task that takes longer than this hangs, seconds. A large city's first run takes hours.
 _TIMEOUT_S = 24 * 3600.0
 
@@ -56,6 +57,7 @@ class Work:
         #: Called by long steps with (what is being done, how much is done, how much there is; 0 if not known).
         self.on_step: Callable[[str, int, int], None] | None = None
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="urban-reid")
+        self._told: set[type[Exception]] = set()
 
     def core(self, model: ModelRow) -> ReIDCore:
         """The core of a registered model, opened at its first call and kept."""
@@ -77,14 +79,35 @@ class Work:
                 continue
 
     async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Calls a plain function in a thread, so that the flow's event loop stays free."""
+        """Calls a plain function in a thread, so that the flow's event loop stays free.
+
+        Where the database, the pictures or the core do not answer, calls it again after pauses: it must do nothing
+        twice.
+        """
         context = contextvars.copy_context()
 
         def call() -> T:
             with self.timing.during("association"):
                 return context.run(function, *args, **kwargs)
 
+        for pause_s in _PAUSES_S:
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+            except Exception as error:
+                if not _is_passing(error):
+                    raise
+                self._tell(error)
+            await asyncio.sleep(pause_s)
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    def _tell(self, error: Exception) -> None:
+        """Says once that something does not answer; Prefect is not told the text."""
+        if type(error) in self._told:
+            return
+        self._told.add(type(error))
+        logger_of_run().warning("%s: trying again", type(error).__name__)
+        if self.on_wait is not None:
+            self.on_wait(f"{one_line(error)}; trying again")
 
     def close(self) -> None:
         # Not waited for: a step that is interrupted here is rolled back, as after a kill.
@@ -118,17 +141,12 @@ def logger_of_run() -> "logging.Logger | logging.LoggerAdapter[Any]":
 
 
 def _is_passing(error: BaseException) -> bool:
-    """Whether a failed step is worth another try, because the database or the core did not answer."""
+    """Whether another try is worth it, because the database, the pictures or the core did not answer."""
     return isinstance(error, StoreUnavailable | PicturesUnavailable | CoreUnavailable)
 
 
-async def _may_come_back(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
-    failed = await state.aresult(raise_on_failure=False)
-    return isinstance(failed, RunFailed) and _is_passing(failed.cause)
-
-
 def step(name: str, function: Callable[[str], Coroutine[Any, Any, T]]) -> Callable[[str], Coroutine[Any, Any, T]]:
-    """A step over one unit, with new tries: a task of the flow run that it is called in, with a time limit.
+    """A step over one unit: a task of the flow run that it is called in, with a time limit.
 
     Its result stays in this process. Raises what `function` raises, within a flow run as RunFailed.
     """
@@ -142,24 +160,12 @@ def step(name: str, function: Callable[[str], Coroutine[Any, Any, T]]) -> Callab
     decorated = task(
         name=name,
         task_run_name="{unit}",
-        retries=len(_RETRY_DELAYS_S),
-        retry_delay_seconds=list(_RETRY_DELAYS_S),
-        retry_condition_fn=_may_come_back,
         timeout_seconds=_TIMEOUT_S,
         cache_policy=NO_CACHE,
         persist_result=False,
     )(told)
 
     async def call(unit: str) -> T:
-        if FlowRunContext.get() is not None:
-            return await decorated(unit)
-        for delay_s in _RETRY_DELAYS_S:
-            try:
-                return await function(unit)
-            except Exception as error:
-                if not _is_passing(error):
-                    raise
-                await asyncio.sleep(delay_s)
-        return await function(unit)
+        return await (function(unit) if FlowRunContext.get() is None else decorated(unit))
 
     return call

@@ -23,7 +23,7 @@ from pipeline.store.embedded import EmbeddedServer
 from schemas.city_file import City
 from schemas.errors import StoreUnavailable
 from schemas.settings import Settings
-from tests.helpers.command_line import environment_of, error_of, program
+from tests.helpers.command_line import environment_of, error_of, messages_of, program
 from tests.helpers.homes import fresh_settings, program_url
 from tests.helpers.pictures import UNITS, picture
 from tests.helpers.town import Town
@@ -171,8 +171,10 @@ def test_the_database_is_stopped_and_stays_away(
             wait_for_rows(store, "run", process)
             stop_at_once(home)
             out, err = process.communicate(timeout=PATIENCE_S)
-        said = error_of(subprocess.CompletedProcess([], process.returncode, out, err), 1)
-        assert "does not answer" in said and "URBAN_REID_DATABASE_URL" in said
+        assert process.returncode == 1 and out == ""
+        first, last = messages_of(err)
+        assert "does not answer" in first and first.endswith("; trying again")
+        assert last.startswith("error: ") and "does not answer" in last and "URBAN_REID_DATABASE_URL" in last
         assert "does not answer" in error_of(run(user_supplied, "status"), 1)
         with embedded.hold(home):
             assert scalar(store, "SELECT count(*) FROM run") > 0

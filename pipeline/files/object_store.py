@@ -13,7 +13,8 @@ from pipeline.files.files import FileInfo
 from schemas.errors import PicturesUnavailable, UsageError
 
 _T = TypeVar("_T")
-_CONNECT_S, _READ_S, _TRIES = 5, 30, 4
+#: Of one request, whose pictures are small. A store that is away is known to be after half a minute.
+_CONNECT_S, _READ_S, _TRIES = 5, 10, 4
 #: So many are removed by one request, the most that S3 takes.
 _AT_ONCE = 1000
 
@@ -106,7 +107,9 @@ class ObjectStore:
             ) from None
         retries = {"max_attempts": _TRIES, "mode": "standard"}
         limits = {"connect_timeout": _CONNECT_S, "read_timeout": _READ_S, "retries": retries}
-        return S3FileSystem(use_listings_cache=False, config_kwargs=limits)
+        found = S3FileSystem(use_listings_cache=False, config_kwargs=limits)
+        found.retries = 1  # its own, around those of the client that it asks, would make them 20
+        return found
 
     def _ask(self, call: Callable[[], _T]) -> _T:
         """The store's answer. What is neither an answer nor a missing file must not be taken for a missing picture."""

@@ -5,7 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from psycopg2 import DataError, Error, OperationalError, ProgrammingError
-from psycopg2.errors import AdminShutdown, CannotConnectNow, CrashShutdown, ForeignKeyViolation, SerializationFailure
+from psycopg2.errors import (
+    AdminShutdown,
+    CannotConnectNow,
+    CrashShutdown,
+    ForeignKeyViolation,
+    SerializationFailure,
+    UniqueViolation,
+)
 from sqlalchemy.exc import DBAPIError
 
 from schemas.errors import NotAllowed, StoreConflict, StoreError, StoreUnavailable
@@ -32,6 +39,12 @@ def not_allowed(said: str) -> NotAllowed:
 def has_no_slot(error: object) -> bool:
     """Whether a connection was refused because all of the server's are taken."""
     return isinstance(error, OperationalError) and _NO_SLOT.search(str(error)) is not None
+
+
+def is_duplicate(error: StoreError) -> bool:
+    """Whether a row was refused because there is one already."""
+    cause = error.__cause__
+    return isinstance(cause.orig if isinstance(cause, DBAPIError) else cause, UniqueViolation)
 
 
 @contextmanager

@@ -126,6 +126,20 @@ class Host:
     def plug(self) -> None:
         _ip("-n", self._switch, "link", "set", "dev", self.name, "up")
 
+    def suspend(self) -> None:
+        """As a virtual machine that is moved: off the network, and no process goes on."""
+        self.unplug()
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal(signal.SIGCONT)
+        self.plug()
+
+    def _signal(self, number: signal.Signals) -> None:
+        for pid in _processes(self.namespace):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
     def kill(self) -> None:
         """As a loss of power: off the network first, so that no connection is closed, then all processes at once."""
         self.unplug()
@@ -205,13 +219,17 @@ def _remove(prefix: str) -> None:
         _ip("netns", "delete", name)
 
 
+def _processes(namespace: str) -> list[int]:
+    return [int(pid) for pid in _ip("netns", "pids", namespace).split()]
+
+
 def _end(namespace: str) -> None:
     """Ends all processes of a namespace at once."""
     until = time.monotonic() + _END_WITHIN_S
-    while found := _ip("netns", "pids", namespace).split():
+    while found := _processes(namespace):
         for pid in found:
             with suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
         if time.monotonic() > until:
             raise OSError(f"{namespace}: processes {found} do not end")
         time.sleep(0.01)
