@@ -10,6 +10,7 @@ from psycopg2.errors import (
     CannotConnectNow,
     CrashShutdown,
     ForeignKeyViolation,
+    ReadOnlySqlTransaction,
     SerializationFailure,
     UniqueViolation,
 )
@@ -49,7 +50,8 @@ def is_duplicate(error: StoreError) -> bool:
 
 @contextmanager
 def database_errors(where: str, remedy: str) -> Iterator[None]:
-    """Raises StoreUnavailable for a connection that is lost or cannot be opened, StoreError for every other error.
+    """Raises StoreUnavailable for a connection that is lost or cannot be opened, or a server that takes no writes yet,
+    StoreError for every other error.
 
     NotAllowed for what the tables' rules do not allow whoever is signed in; StoreConflict for a row that was there when
     it was read, and no longer is or is another. `where` names the database in the message;
@@ -73,5 +75,7 @@ def database_errors(where: str, remedy: str) -> Iterator[None]:
             raise StoreError(f"{where} refused the connection: {answer[1]}") from error
         if unheard or isinstance(cause, _LOST):
             raise StoreUnavailable(f"{where} does not answer: {said}; {remedy}") from error
+        if isinstance(cause, ReadOnlySqlTransaction):  # a replica with the database's address, before its promotion
+            raise StoreUnavailable(f"{where} takes no writes now: {said}; {remedy}") from error
         refused = StoreConflict if isinstance(cause, _CONFLICT) else StoreError
         raise refused(f"{where} refused: {said}") from error

@@ -22,6 +22,7 @@ FOR_SERVER = (
 def for_client(named: Mapping[str, str]) -> dict[str, int]:
     """libpq's parameters; what the address names itself stays."""
     asked = {
+        "connect_timeout": 10,
         "keepalives_idle": _IDLE_S,
         "keepalives_interval": _EVERY_S,
         "keepalives_count": _TIMES,

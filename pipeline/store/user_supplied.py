@@ -39,7 +39,7 @@ def supplied_url(settings: Settings) -> URL:
 def connect(url: URL, **options: Any) -> Any:
     """A psycopg2 connection as the address's user."""
     plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
-    asked = {"connect_timeout": 10, "client_encoding": "utf8"} | for_client(parse_dsn(plain)) | tls(url)
+    asked = {"client_encoding": "utf8"} | for_client(parse_dsn(plain)) | tls(url)
     try:
         connection = psycopg2.connect(plain, **(asked | options))
     except psycopg2.OperationalError as error:

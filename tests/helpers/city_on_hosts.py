@@ -291,8 +291,8 @@ def _promote(city: City, second: Postgres, what: str, moved: Callable[[], None] 
     city.server.host.kill()
     assert city.lives(a), "the fault came too late"
     began = time.monotonic()
-    second.promote()
     moved()
+    second.promote()
     city.server = second
     return _recovery(what, city, began, a, b)
 

@@ -238,6 +238,36 @@ def test_which_addresses_are_verified(
     assert given.get("sslmode") == ("verify-full" if verified else None)
 
 
+def test_a_replica_before_its_promotion_is_waited_for(store: Store) -> None:
+    with (
+        pytest.raises(StoreUnavailable, match=r"takes no writes now: cannot execute INSERT in a read-only transaction"),
+        store.begin() as connection,
+    ):
+        connection.execute(text("SET TRANSACTION READ ONLY"))
+        connection.execute(text("INSERT INTO urban_unit (code) VALUES ('d1')"))
+
+
+@pytest.mark.parametrize("given", [{}, {"connect_timeout": "3", "keepalives_idle": "60", "tcp_user_timeout": "9000"}])
+def test_how_long_a_silent_server_is_waited_for_is_the_addresss_to_say(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str]
+) -> None:
+    asked: dict[str, object] = {}
+
+    def note(_: str, **options: object) -> None:
+        asked.update(options)
+        raise psycopg2.OperationalError("not here")
+
+    monkeypatch.setattr(psycopg2, "connect", note)
+    address = "postgresql://me@10.0.0.1/city?" + "&".join(f"{name}={value}" for name, value in given.items())
+    with pytest.raises(psycopg2.OperationalError):
+        user_supplied.connect(supplied_url(Settings(database_url=address)))
+    ours = {"connect_timeout": 10, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+    ours["tcp_user_timeout"] = 25_000
+    assert {name: asked.get(name) for name in ours} == {
+        name: None if name in given else at for name, at in ours.items()
+    }
+
+
 def test_a_wrong_password_is_a_refusal_and_no_silence(supplied: Settings) -> None:
     address = supplied_url(supplied)
     for wrong, said in (
