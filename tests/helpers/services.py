@@ -139,7 +139,7 @@ class Postgres:
     def url(self, database: str, *others: "Postgres", user: str = "program", at: str | None = None) -> str:
         """The address for the program; `others`: where the database may be too; `at`: by another address."""
         where = ",".join([at or self.host.address, *(other.host.address for other in others)])
-        options = "sslmode=disable" + ("&target_session_attrs=read-write" if others else "")
+        options = "sslmode=disable" + ("&target_session_attrs=read-write&connect_timeout=3" if others else "")
         return f"postgresql://{user}:{self._passwords[user]}@{where}/{database}?{options}"
 
     def wait_for_copy(self, copy: "Postgres") -> None:
