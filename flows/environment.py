@@ -63,8 +63,8 @@ def make_secret(settings: Settings) -> str:
     return found
 
 
-def environment(settings: Settings, url: str) -> dict[str, str]:
-    """The whole environment of a process of ours that calls or runs flows, with the Prefect server at `url`."""
+def environment(settings: Settings, url: str | None) -> dict[str, str]:
+    """The whole environment of a process of ours that calls or runs flows, with the Prefect server at `url` if any."""
     return _variables(settings, url) | {
         "PYTHONSAFEPATH": "1",  # a `flows` folder of the user's in the working directory must not shadow ours
         "URBAN_REID_HOME": str(settings.home.absolute()),

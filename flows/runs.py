@@ -27,7 +27,7 @@ from schemas.settings import Settings, settings
 
 #: Tags of runs that are deleted after a day: those that found nothing to do, and those that `up` starts as windows
 #: close, of which a city has hundreds a day.
-_EMPTY, _WINDOWS = "nothing to do", "windows"
+_EMPTY, WINDOWS = "nothing to do", "windows"
 _KEPT = timedelta(days=1)
 #: A run that is pending for longer has no process any more.
 _BEGINS_WITHIN = timedelta(minutes=10)
@@ -79,6 +79,13 @@ def _dead(file: Path) -> bool | None:
     return _started(process) != started
 
 
+def forget_dead(of: Settings) -> None:
+    """Removes the records of dead processes, whose runs a worker's loss has had begun again."""
+    for file in _folder(of).glob("*-*"):
+        if _dead(file) is True:
+            file.unlink(missing_ok=True)
+
+
 async def mark_empty() -> None:
     """Marks the flow run of this context as one that found nothing to do, so that it is deleted after a day."""
     context = FlowRunContext.get()
@@ -88,14 +95,14 @@ async def mark_empty() -> None:
 
 def of_windows() -> AbstractContextManager[object]:
     """Flow runs that begin in this context are those of windows that have closed."""
-    return tags(_WINDOWS)
+    return tags(WINDOWS)
 
 
 async def delete_passing(client: PrefectClient) -> int:
     """Deletes runs that found nothing, and runs of closed windows, a day after their end. Returns their number."""
     deleted = 0
     yesterday = datetime.now(UTC) - _KEPT
-    what = FlowRunFilter.model_validate({"tags": {"any_": [_EMPTY, _WINDOWS]}, "end_time": {"before_": yesterday}})
+    what = FlowRunFilter.model_validate({"tags": {"any_": [_EMPTY, WINDOWS]}, "end_time": {"before_": yesterday}})
     while runs := await client.read_flow_runs(flow_run_filter=what, sort=FlowRunSort.ID_DESC, limit=200):
         for run in runs:
             await client.delete_flow_run(run.id)

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import socket
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
@@ -75,6 +76,14 @@ def _default_home() -> Path:
         return Path.home() / ".local/share/urban-reid"
     except RuntimeError:
         raise UsageError("URBAN_REID_HOME: name a data directory, because this user has no home directory") from None
+
+
+HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+
+
+def _host_name() -> str:
+    """The machine's name, as a host of the city may be called."""
+    return re.sub("[^A-Za-z0-9._-]", "-", socket.gethostname()).lstrip("._-")[:63] or "host"
 
 
 HardwareDecoding = Literal["off", "auto", "cuda", "qsv", "vaapi", "amf", "vulkan", "videotoolbox", "d3d11va", "dxva2"]
@@ -154,6 +163,18 @@ class Settings(BaseSettings):
     )
     prefect_url: Line | None = Field(
         None, description="API address of a Prefect server supplied by the user; else one is started on loopback"
+    )
+    flows: Literal["here", "workers"] = Field(
+        "here", description="where `up` has flows run: here, or on the hosts that run `urban-reid worker`"
+    )
+    host_name: HostName = Field(
+        default_factory=_host_name, description="what this host is called among the hosts of the city"
+    )
+    host_lost_s: int = Field(
+        30, ge=10, le=3_600, description="seconds without a sign of life after which others take a host's work"
+    )
+    camera_looks_per_s: float | None = Field(
+        None, ge=0, le=100_000, description="looks a second that this host's cameras may ask for; unset: measured"
     )
     prefect_port: int | None = Field(
         None, ge=1, le=65_535, description="port of Prefect's pages; unset: a free one, which stays the same"

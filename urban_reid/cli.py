@@ -51,6 +51,7 @@ from urban_reid.commands import (
     train,
     up,
     webhook,
+    worker,
 )
 from urban_reid.errors import keep_traceback, refused_path, report_error
 from urban_reid.output import say, shown
@@ -89,7 +90,7 @@ PANELS: dict[str, dict[str, ModuleType]] = {
         "erase": erase,
         "retention": retention,
     },
-    "Service": {"up": up, "console": console, "webhook": webhook, "db": database, "keys": keys},
+    "Service": {"up": up, "worker": worker, "console": console, "webhook": webhook, "db": database, "keys": keys},
 }
 _GROUPS = (
     accounts,

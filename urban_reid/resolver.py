@@ -1,7 +1,8 @@
 """The resolver: the process of `urban-reid up` that resolves windows soon after they have closed.
 
 `python -P -m urban_reid.resolver`. One process that stays: a run of it begins within a second, where one that Prefect's
-runner starts takes ten to twenty. Its runs are flow runs as those of `urban-reid resolve`, with the tag "windows".
+runner starts takes ten to twenty. Its runs are flow runs as those of `urban-reid resolve`, with the tag "windows". With
+`URBAN_REID_FLOWS=workers` it hands them over to `urban-reid worker`, those of several districts at a time.
 """
 
 import logging
@@ -10,7 +11,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,10 @@ from urban_reid.errors import keep_traceback
 
 if TYPE_CHECKING:
     from pipeline.store import Store
+    from urban_reid.handed_over import HandedOver
+
+    #: A resolve that has ended: when it began and ended, by the monotonic clock.
+    Ended = tuple[ResolveParameters, float, float]
 
 _LOOK_EVERY_S = 1.0
 #: How often pictures that were gone are looked for.
@@ -68,7 +74,7 @@ def _watch() -> None:
     from pipeline.standing.watch import watching
     from pipeline.store import Store
 
-    with Store.open(settings(), "urban-reid resolver") as store, watching(store, _say):
+    with Store.open(settings(), "urban-reid resolver") as store, watching(store, _say), _workers() as workers:
         closing, crops = Closing(settings().association), CropStore(settings())
         looked_for_pictures, signed, locked, expired = time.monotonic(), -math.inf, -math.inf, -math.inf
         short: Mapping[str, str] = {}
@@ -88,10 +94,8 @@ def _watch() -> None:
                     expired = -math.inf if done.more else time.monotonic()  # windows that have closed come in between
                 with store.begin() as connection:
                     due = closing.look(connection, time.monotonic())
-                for parameters in due:
-                    began = time.monotonic()
-                    _resolve(parameters)
-                    closing.resolved(parameters, began, time.monotonic())
+                for parameters, began, ended in _here(due) if workers is None else _on_workers(due, workers):
+                    closing.resolved(parameters, began, ended)
                     if parameters.to_time is None:  # nothing more comes for now
                         short = _say_if_short(store, short)
             except UrbanReidError as error:  # such as a database that is started again
@@ -111,6 +115,31 @@ def _say_if_short(store: "Store", said: Mapping[str, str]) -> Mapping[str, str]:
         if said.get(district) != why:
             _say(f"{district}: {why}")
     return found
+
+
+@contextmanager
+def _workers() -> "Iterator[HandedOver | None]":
+    """The runs of workers, where the settings have flows run there."""
+    if settings().flows == "here":
+        yield None
+        return
+    from urban_reid.handed_over import handing_over
+
+    with handing_over(settings(), _say) as workers:
+        yield workers
+
+
+def _on_workers(due: Sequence[ResolveParameters], workers: "HandedOver") -> "Iterator[Ended]":
+    for parameters in due:
+        workers.hand(parameters)
+    return workers.ended()
+
+
+def _here(due: Sequence[ResolveParameters]) -> "Iterator[Ended]":
+    for parameters in due:
+        began = time.monotonic()
+        _resolve(parameters)
+        yield parameters, began, time.monotonic()
 
 
 def _resolve(parameters: ResolveParameters) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from flows.environment import connected
-from flows.names import TRAINING, deployment_name
+from flows.names import deployment_name
 from flows.server import PrefectServer
 from schemas.city_file import unknown_unit
 from schemas.errors import FlowError, HomeError
@@ -139,7 +139,7 @@ def hand_over(settings: Settings, parameters: ResolveParameters) -> dict[str, An
     Raises FlowError when nothing is up.
     """
     _refuse_if_nothing_is_up(settings)
-    name = deployment_name(level_of(parameters.unit))
+    name = deployment_name(level_of(parameters.unit), settings.flows)
     with ready(settings, parameters.unit):
         return _hand_over(settings, name, parameters)
 
@@ -152,7 +152,7 @@ def hand_over_training(settings: Settings, parameters: TrainParameters) -> dict[
     _refuse_if_nothing_is_up(settings)
     with Store.open(settings, "urban-reid train") as store:
         request = request_training(store, parameters)
-    return _hand_over(settings, TRAINING, RequestParameters(request=request))
+    return _hand_over(settings, deployment_name("training", settings.flows), RequestParameters(request=request))
 
 
 def _refuse_if_nothing_is_up(settings: Settings) -> None:
@@ -171,6 +171,8 @@ def _hand_over(settings: Settings, name: str, parameters: ResolveParameters | Re
                 arun_deployment(name, parameters={"parameters": parameters.model_dump(mode="json")}, timeout=0)
             )
         except ObjectNotFound:
+            if settings.flows == "workers":
+                raise FlowError(f"{name} is not served yet: start `urban-reid worker` on a host") from None
             raise FlowError(f"{name} is not served yet; `urban-reid up` prints its address when it is ready") from None
         return {"flow_run": str(run.id), "url": f"{server.ui_url}/runs/flow-run/{run.id}"}
 

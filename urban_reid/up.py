@@ -26,7 +26,7 @@ from sqlalchemy import text
 from flows.environment import environment
 from flows.server import PrefectServer
 from schemas.disk import full_disk, is_held, make_home, open_lock, try_lock
-from schemas.errors import FlowError, HomeError, StoreError, UrbanReidError
+from schemas.errors import FlowError, HomeError, StoreError, UrbanReidError, UsageError
 from schemas.settings import Settings
 from urban_reid.console.listening import Address, choose_port, record_file
 from urban_reid.console.listening import served as served_console
@@ -57,6 +57,7 @@ class Child:
     module: str
     environment: Mapping[str, str]
     log: Path
+    arguments: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] | None = None
     deaths: int = 0
     started_at: float = field(default=0.0)
@@ -64,7 +65,7 @@ class Child:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", self.module],
+                [sys.executable, "-P", "-m", self.module, *self.arguments],
                 env=self.environment,
                 cwd=self.log.parent,
                 stdin=subprocess.DEVNULL,
@@ -190,14 +191,17 @@ def run(settings: Settings, say: Callable[[str], None], on_ready: Callable[[str,
     from reid_core.serving.unix_socket import usable
     from reid_core.serving.wire import socket_path
 
+    of_workers = settings.flows == "workers"
+    if of_workers:
+        check_shared(settings, "URBAN_REID_FLOWS=workers")
     settings = settings.model_copy(update={"home": settings.home.absolute()})
     home, prefect = settings.home, settings.home / "prefect"
     core_socket = socket_path(settings)
     usable(settings.cameras_socket)  # the longest of the three
     ended = threading.Event()
     with ExitStack() as stack:
-        stack.enter_context(_alone(settings))
-        stack.enter_context(_on_signals(ended.set))
+        stack.enter_context(alone(settings))
+        stack.enter_context(on_signals(ended.set))
         store = stack.enter_context(Store.open(settings, "urban-reid up"))
         stack.enter_context(serving_metrics(store))
         stack.enter_context(telling(store, (untold_hits, untold_outages), say, lambda: datetime.now(UTC)))
@@ -219,7 +223,7 @@ def run(settings: Settings, say: Callable[[str], None], on_ready: Callable[[str,
         cameras = Child("the cameras' process", "pipeline.cameras.service", variables, home / "cameras.log")
         for child in (core, runner, resolver, searches, console, cameras):
             stack.callback(child.end)
-        for child in (core, runner, console):
+        for child in (core, console) if of_workers else (core, runner, console):
             child.start()
         server.wait()
         served = Served(server, prefect / "server.log")
@@ -232,11 +236,12 @@ def run(settings: Settings, say: Callable[[str], None], on_ready: Callable[[str,
             if ready:
                 feeds.look(say)  # not before: without the core process each camera would load the detector itself
             tell_manager("WATCHDOG=1")
-            if runner.environment["PREFECT_API_URL"] != server.url:  # another program took the port
+            if not of_workers and runner.environment["PREFECT_API_URL"] != server.url:  # another program took the port
                 runner.end()
                 runner.environment = environment(settings, server.url)
                 runner.start()
-            if not ready and serving.exists() and _listens(core_socket) and (pages := served_console(settings)):
+            served_flows = of_workers or serving.exists()
+            if not ready and served_flows and listens(core_socket) and (pages := served_console(settings)):
                 ready = True
                 for child in (resolver, searches):  # not before: without the core process they would load the model
                     child.start()
@@ -249,6 +254,13 @@ def run(settings: Settings, say: Callable[[str], None], on_ready: Callable[[str,
         say("ending")
 
 
+def check_shared(settings: Settings, what: str) -> None:
+    """Raises UsageError where the settings do not name what hosts share: a database and a Prefect server."""
+    named = {"URBAN_REID_DATABASE_URL": settings.database_url, "URBAN_REID_PREFECT_URL": settings.prefect_url}
+    if missing := [name for name, value in named.items() if value is None]:
+        raise UsageError(f"{what} needs {' and '.join(missing)}: hosts share a database and a Prefect server")
+
+
 def is_up(settings: Settings) -> bool:
     """Whether `urban-reid up` runs on this data directory."""
     try:
@@ -258,7 +270,7 @@ def is_up(settings: Settings) -> bool:
 
 
 @contextmanager
-def _alone(settings: Settings) -> Iterator[None]:
+def alone(settings: Settings) -> Iterator[None]:
     try:
         make_home(settings.home)
         file = open_lock(settings.home / "up.lock")
@@ -270,13 +282,14 @@ def _alone(settings: Settings) -> Iterator[None]:
     with file:
         if not try_lock(file):
             raise HomeError(
-                f"`urban-reid up` runs already on {settings.home}; end it, or set URBAN_REID_HOME to another folder"
+                f"`urban-reid up` or a worker runs already on {settings.home}; end it, or set URBAN_REID_HOME to "
+                "another folder"
             )
         yield
 
 
 @contextmanager
-def _on_signals(call: Callable[[], None]) -> Iterator[None]:
+def on_signals(call: Callable[[], None]) -> Iterator[None]:
     before = {number: signal.signal(number, lambda *_: call()) for number in _SIGNALS}
     try:
         yield
@@ -293,7 +306,7 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
-def _listens(path: Path) -> bool:
+def listens(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(str(path))

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Callable, Collection
 
 from pipeline.cameras.rows import read_feeds
 from pipeline.crops.crop_store import CropStore
@@ -16,24 +17,27 @@ EMBED_EVERY_S = 5.0
 _log = logging.getLogger("urban_reid.cameras")
 
 
-def embed_always(store: Store, ended: threading.Event) -> None:
-    """Embeds the crops of all cameras with feeds in the core process, until `ended` is set.
+def embed_always(
+    store: Store, ended: threading.Event, ours: Callable[[], Collection[str]] | None, spent_s: dict[str, float]
+) -> None:
+    """Embeds the crops of cameras with feeds in the core process, until `ended` is set.
 
-    Without a model in use or a core process there is nothing to do; the resolve embeds what is left.
+    ours: the cameras, where other hosts have others; None: all. spent_s: what each camera took of the core, seconds,
+    which is added to. Without a model in use or a core process there is nothing to do; the resolve embeds what is left.
     """
     said = ""
     while not ended.wait(EMBED_EVERY_S):
         try:
-            _embed(store, ended)
+            _embed(store, ended, None if ours is None else ours(), spent_s)
         except UrbanReidError as error:  # tried again after the pause, and by the resolve, which reports it
             if str(error) != said:
                 said = str(error)
                 _log.warning("features: %s", error)
 
 
-def _embed(store: Store, ended: threading.Event) -> None:
+def _embed(store: Store, ended: threading.Event, ours: Collection[str] | None, spent_s: dict[str, float]) -> None:
     with store.begin() as connection:
-        cameras = [feed.camera for feed in read_feeds(connection)]
+        cameras = [feed.camera for feed in read_feeds(connection) if ours is None or feed.camera in ours]
         try:
             model = model_in_use(connection)
         except InputError:  # none is in use
@@ -44,4 +48,6 @@ def _embed(store: Store, ended: threading.Event) -> None:
         return
     for camera in cameras:
         if not ended.is_set():
+            before = core.seconds
             embed_camera(store, core, CropStore(store.settings), model, camera)
+            spent_s[camera] = spent_s.get(camera, 0.0) + core.seconds - before

@@ -1,12 +1,13 @@
 """What there is to say of each camera that is taken in: its feed, how it fares, and since when."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
 from sqlalchemy import Connection, text
 
+from pipeline.cameras.hosts import read_holders
 from pipeline.cameras.rows import read_feeds, read_health
 from schemas.feeds import Feed, Health
 from schemas.text import said
@@ -29,12 +30,16 @@ STATES: dict[Seen, str] = {
 
 @dataclass(frozen=True)
 class Overview:
-    """`state` unknown: nothing looks at the camera now. `since`: None where it is not known."""
+    """`state` unknown: nothing looks at the camera now. `since`: None where it is not known.
+
+    `host`: who looks at it, where several hosts may; None: nobody, or there is one machine.
+    """
 
     feed: Feed
     state: Seen
     since: datetime | None
     health: Health | None
+    host: str | None = None
 
 
 _SINCE = text(
@@ -46,7 +51,9 @@ def overview(connection: Connection, now: datetime) -> Sequence[Overview]:
     """All cameras that are taken in, in the order of their codes."""
     health = read_health(connection)
     turned = {row.camera: row.since for row in connection.execute(_SINCE)}
-    return [_overview(feed, health.get(feed.camera), turned.get(feed.camera), now) for feed in read_feeds(connection)]
+    hosts = read_holders(connection)
+    found = [_overview(feed, health.get(feed.camera), turned.get(feed.camera), now) for feed in read_feeds(connection)]
+    return [replace(one, host=hosts.get(one.feed.camera)) for one in found]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""The cameras' process of `urban-reid up`: a worker for each feed, health, outages, and features ahead of time.
+"""The cameras' process of a host: a worker for each feed, health, outages, and features ahead of time.
 
 Feeds that are added, changed, paused or removed take effect within seconds and touch no other. A worker that ends is
-started again. `python -P -m pipeline.cameras.service` writes its lines to HOME/cameras.log, where `up` leads them.
+started again. Where hosts share a database, this process has the cameras that `hosts` lets it look at.
+`python -P -m pipeline.cameras.service` writes its lines to HOME/cameras.log, where `up` leads them.
 """
 
 import logging
@@ -10,18 +11,15 @@ import multiprocessing.context
 import signal
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 
-from pipeline.cameras.newest import Newest
+from pipeline.cameras.hosts import CameraHost
 from pipeline.cameras.outages import Change, Outages
 from pipeline.cameras.rows import read_feeds, read_health, remove_health, went_down, write_health
-from pipeline.cameras.worker import Report, Said, work
+from pipeline.cameras.running import SLOW_OVER_S, Running
+from pipeline.cameras.worker import Report, Said
 from pipeline.crops.context_frames import AT_A_TIME, remove_expired
 from pipeline.store import Store
 from pipeline.store.locks import lock_crops
@@ -45,9 +43,8 @@ LIVED_S = 60.0
 #: A worker that was asked to end is killed after so long.
 END_WITHIN_S = 8.0
 #: From this share of frames left out, over the last minute, the machine is too slow. It is said again after an hour.
-TOO_SLOW, SLOW_OVER_S, SAID_AGAIN_S = 0.1, 60.0, 3600.0
+TOO_SLOW, SAID_AGAIN_S = 0.1, 3600.0
 
-STARTING = Report("starting")
 #: States of a file that nothing more is to be done with.
 FOR_GOOD = frozenset({"ended", "refused"})
 
@@ -55,77 +52,22 @@ FOR_GOOD = frozenset({"ended", "refused"})
 _log = logging.getLogger("urban_reid.cameras")
 
 
-@dataclass
-class Running:
-    """A feed with the detector that it uses, its worker and what that said last."""
-
-    feed: Feed
-    detector: str | None
-    outages: Outages
-    process: BaseProcess | None = None
-    pipe: Connection | None = None
-    newest: Newest | None = None
-    report: Report = STARTING
-    started_at: float = 0.0
-    ends: int = 0
-    inbox: deque[Change | Report | Said] = field(default_factory=deque)
-    said: str = ""  # why it is down, as the log has it
-    counted: deque[tuple[float, int, int]] = field(default_factory=deque)  # when, looks, missed
-
-    def start(self, context: multiprocessing.context.ForkServerContext, of: Settings) -> None:
-        self.pipe, theirs = context.Pipe()
-        ours, asking = context.Pipe()
-        self.newest = Newest(ours)
-        name = f"camera {self.feed.camera}"
-        self.process = context.Process(target=work, args=(self.feed, of, theirs, asking), name=name)
-        self.process.start()
-        theirs.close()
-        asking.close()
-        self.started_at, self.report = time.monotonic(), STARTING
-        self.counted.clear()
-
-    def ask_to_end(self) -> None:
-        if self.process is not None and self.process.is_alive():
-            self.process.terminate()
-
-    def end(self, until: float) -> None:
-        """Waits for the worker to end, and kills it at `until`, by the monotonic clock."""
-        if self.process is None:
-            return
-        self.process.join(max(until - time.monotonic(), 0))
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
-        self.process.close()
-        self.process = None
-
-    def count(self, now_s: float) -> None:
-        """Counts the looks of the last report; a feed that is not up makes none, and starts again at 0."""
-        if self.report.state == "up":
-            self.counted.append((now_s, self.report.looks, self.report.missed))
-        else:
-            self.counted.clear()
-
-    def looks_and_missed(self) -> tuple[int, int]:
-        """Looks that were made and left out while they were counted; none while that is too short to tell."""
-        if not self.counted or self.counted[-1][0] - self.counted[0][0] <= SLOW_OVER_S / 2:
-            return 0, 0
-        (_, *first), (_, *last) = self.counted[0], self.counted[-1]
-        return last[0] - first[0], last[1] - first[1]
-
-    def read(self) -> None:
-        try:
-            while self.pipe is not None and self.pipe.poll():
-                self.inbox.append(self.pipe.recv())
-        except (EOFError, OSError):
-            self.pipe = None
-
-
 class Service:
-    """All feeds of a home. `step` is called again and again, and `close` at the end."""
+    """All feeds of a home, or those that `host` may look at. `step` is called again and again, and `close` at the end.
 
-    def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
+    look_s: how long a look takes on this host. spent_s: what embedding took of the core for each camera. Seconds.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Callable[[], float] = time.monotonic,
+        host: CameraHost | None = None,
+        look_s: float = 1.0,
+        spent_s: Mapping[str, float] | None = None,
+    ) -> None:
         self._store, self._clock = store, clock
+        self._host, self._look_s, self._spent_s = host, look_s, {} if spent_s is None else spent_s
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["pipeline.cameras.worker"])
         self._running: dict[str, Running] = {}
@@ -137,6 +79,8 @@ class Service:
 
     def step(self) -> None:
         """Looks after all feeds once. A database that does not answer is waited for."""
+        if self._host is not None and self._running and self._host.must_ask:
+            self._end_all_in_time(self._host)
         try:
             for running in self._running.values():
                 self._look(running)
@@ -165,27 +109,70 @@ class Service:
         return frame
 
     def close(self) -> None:
-        """Ends all workers. Until the next `up` the cameras are blind."""
+        """Ends all workers. Until another host has them, or the next `up`, the cameras are blind."""
         for running in self._running.values():
             running.ask_to_end()
         until = time.monotonic() + END_WITHIN_S
         for running in self._running.values():
             running.end(until)
         now = datetime.now(UTC)
+        why = "`urban-reid up` was ended" if self._host is None else f"host {self._host.name} was ended"
         try:
             with self._store.begin() as connection:
                 for camera, running in self._running.items():
                     if running.feed.kind == "stream" and not running.feed.paused:
-                        went_down(connection, camera, now, "`urban-reid up` was ended")
-                        health = Health(camera=camera, state="down", at=now, detail="`urban-reid up` was ended")
+                        went_down(connection, camera, now, why)
+                        health = Health(camera=camera, state="down", at=now, detail=why)
                         last = running.report.last_frame_at
                         write_health(connection, health.model_copy(update={"last_frame_at": last}))
+            if self._host is not None:
+                self._host.leave(self._running)
         except StoreError as error:
             _log.warning("%s", error)
+
+    @property
+    def cameras(self) -> list[str]:
+        """The cameras that this process has. For any thread."""
+        return list(self._running)
+
+    def keep_to_leases(self, ended: threading.Event) -> None:
+        """Ends cameras before their leases do, also while `step` waits for a database that does not answer.
+
+        For a thread of its own, until `ended` is set.
+        """
+        while self._host is not None and not ended.wait(LOOK_EVERY_S):
+            if self._host.must_ask:
+                for running in list(self._running.values()):
+                    running.ask_to_end(kill=self._host.kill_in_s <= 0)
+
+    def _end_all_in_time(self, host: CameraHost) -> None:
+        """Ends all cameras before their leases do, and other hosts begin."""
+        _log.warning("the leases of %d cameras could not be renewed: they are ended here", len(self._running))
+        for running in self._running.values():
+            running.ask_to_end()
+        until = time.monotonic() + host.kill_in_s
+        for running in self._running.values():
+            running.end(until)
+        self._running.clear()
+
+    def _ours(self, host: CameraHost, feeds: dict[str, Feed]) -> dict[str, Feed]:
+        """The feeds that this host may look at; ends those that it may not any more."""
+        looks = {camera: one.load(self._look_s) for camera, one in self._running.items() if one.is_counted}
+        allowed = host.renew(looks, self._running.keys())
+        moved = [camera for camera in self._running if camera in feeds and camera not in allowed]
+        for camera in moved:
+            self._running[camera].ask_to_end()
+        for camera in moved:
+            self._running.pop(camera).end(time.monotonic() + END_WITHIN_S)
+            _log.info("%s: another host looks at it from now on", camera)
+        host.give_back(moved)
+        return {camera: feed for camera, feed in feeds.items() if camera in allowed}
 
     def _follow_feeds(self) -> None:
         with self._store.begin() as connection:
             feeds = {feed.camera: feed for feed in read_feeds(connection)}
+        if self._host is not None:
+            feeds = self._ours(self._host, feeds)
         with suppress(HomeError):  # a worker that needs it says so; the others go on
             self._default = default_detector(self._store.settings)
         wanted = {camera: (feed, feed.detector or self._default) for camera, feed in feeds.items()}
@@ -200,6 +187,8 @@ class Service:
             if camera not in feeds:  # it may have been written after the feed was removed
                 with self._store.begin() as connection:
                     remove_health(connection, camera)
+                if self._host is not None:
+                    self._host.give_back([camera])
             _log.info("%s: %s", camera, "its feed was changed" if camera in feeds else "its feed was removed")
         for camera, feed in feeds.items():
             if camera not in self._running:
@@ -208,7 +197,10 @@ class Service:
     def _add(self, feed: Feed, detector: str | None, changed: Change | None) -> None:
         running = self._running[feed.camera] = Running(feed, detector, Outages(feed.camera))
         now = datetime.now(UTC)
-        before = self._before.pop(feed.camera, None)
+        before, why = self._before.pop(feed.camera, None), "`urban-reid up` did not run"
+        if self._host is not None and changed is None:
+            with self._store.begin() as connection:  # another host may have had it until now
+                before, why = read_health(connection).get(feed.camera), "it had no host"
         if feed.paused:
             running.report = Report("paused")
             _log.info("%s: is paused", feed.camera)
@@ -219,7 +211,7 @@ class Service:
         if feed.kind == "stream":
             running.outages.down = changed
             if before is not None and before.last_frame_at is not None:  # an `up` that was killed could not say so
-                running.outages.down = Change(False, before.last_frame_at, "`urban-reid up` did not run")
+                running.outages.down = Change(False, before.last_frame_at, why)
         running.start(self._context, self._store.settings)
 
     def _look(self, running: Running) -> None:
@@ -227,7 +219,7 @@ class Service:
         while running.inbox:
             self._take(running, running.inbox[0])
             running.inbox.popleft()  # not before: what the database refused is taken again
-        while running.counted and self._clock() - running.counted[0][0] > SLOW_OVER_S:
+        while running.counted and self._clock() - running.counted[0].at_s > SLOW_OVER_S:
             running.counted.popleft()
         running.outages.look(self._store)
         process = running.process
@@ -254,7 +246,7 @@ class Service:
     def _take(self, running: Running, message: Change | Report | Said) -> None:
         if isinstance(message, Report):
             running.report = message
-            running.count(self._clock())
+            running.count(self._clock(), self._spent_s.get(running.feed.camera, 0.0))
             running.said = "" if message.state in {"up", *FOR_GOOD} else running.said
         elif isinstance(message, Said):
             _log.info("%s: %s", running.feed.camera, message.line)
@@ -316,12 +308,22 @@ class Service:
 def run(of: Settings, ended: threading.Event) -> None:
     """Runs all feeds of a home until `ended` is set. Raises StoreError, HomeError, CoreError."""
     # Here, as each worker imports this module too.
+    from pipeline.cameras.capacity import measure_capacity
     from pipeline.cameras.features import embed_always
     from pipeline.cameras.live_server import serving
 
     with Store.open(of, "urban-reid cameras") as store:
-        service = Service(store)
-        embedding = threading.Thread(target=embed_always, args=(store, ended), name="features", daemon=True)
+        spent_s: dict[str, float] = {}
+        host, look_s = None, 1.0
+        if of.database_url is not None:  # others may share it
+            capacity = measure_capacity(of)
+            host, look_s = CameraHost(store, capacity.looks_per_s), capacity.look_s
+            _log.info("host %s: cameras may ask for %.1f looks a second", host.name, capacity.looks_per_s)
+        service = Service(store, host=host, look_s=look_s, spent_s=spent_s)
+        leases = threading.Thread(target=service.keep_to_leases, args=(ended,), name="leases", daemon=True)
+        leases.start()
+        embedded = (store, ended, None if host is None else lambda: service.cameras, spent_s)
+        embedding = threading.Thread(target=embed_always, args=embedded, name="features", daemon=True)
         embedding.start()
         try:
             with serving(store, service.newest):

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
+from pipeline.cameras.hosts import HostNow, read_hosts
 from pipeline.cameras.overview import STATES, Overview, Refused, overview, refused_files
 from pipeline.cameras.rows import read_feeds
 from pipeline.city.lag import resolve_lag
@@ -25,9 +26,12 @@ def check_cameras(store: Store) -> Iterator[Check]:
     with store.begin() as connection:
         cameras = overview(connection, now)
         refused = refused_files(connection)
+        hosts = read_hosts(connection)
         lag = resolve_lag(connection)
     if cameras:
         yield _cameras(cameras, now)
+        if hosts:
+            yield _hosts(hosts, cameras, store.settings.host_lost_s)
         if any(camera.feed.kind == "stream" for camera in cameras):
             yield _looks(cameras)
             if store.settings.hardware_decoding != "off":
@@ -69,6 +73,23 @@ def _cameras(cameras: Sequence[Overview], now: datetime) -> Check:
     if counts["unknown"] == len(cameras):
         said += ", because `urban-reid up` does not run"
     return ok("cameras", said)
+
+
+def _hosts(hosts: Sequence[HostNow], cameras: Sequence[Overview], lost_s: float) -> Check:
+    """Whether each camera has a host, and no host more than it can look at."""
+    said = ", ".join(
+        f"{host.name} {host.cameras} cameras, {host.asked_per_s:.0f} of {host.looks_per_s:.0f} looks a second"
+        for host in hosts[:_NAMED]
+    ) + (f" and {len(hosts) - _NAMED} more hosts" if len(hosts) > _NAMED else "")
+    silent = [host.name for host in hosts if host.seen_s > lost_s]
+    alone = [one.feed.camera for one in cameras if one.host is None and not one.feed.paused]
+    full = [host.name for host in hosts if host.asked_per_s > host.looks_per_s]
+    remedy = "see cameras.log of the hosts; `urban-reid worker --role cameras` on another machine adds one"
+    for what, which in (("no sign of life of", silent), ("no host has", alone), ("more than they can look at:", full)):
+        if which:
+            more = f" and {len(which) - _NAMED} more" if len(which) > _NAMED else ""
+            return to_do("camera hosts", f"{what} {', '.join(which[:_NAMED])}{more}; {said}", remedy)
+    return ok("camera hosts", said)
 
 
 def _hardware(by: Decoding) -> Check:

@@ -1,7 +1,7 @@
 """What is measured, read from the database and the core process at each scrape.
 
-Labels take a few fixed values (state, level, queue, quantile), never a camera, a unit or a person: as many series in a
-city of ten thousand cameras as in one of two. `urban-reid cameras list` says which camera it is.
+Labels take a few values (state, level, queue, quantile, host), never a camera, a unit or a person: as many series on a
+host of ten thousand cameras as on one of two. `urban-reid cameras list` says which camera it is.
 """
 
 import json
@@ -17,6 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from sqlalchemy import Connection, text
 
+from pipeline.cameras.hosts import HostNow, read_hosts
 from pipeline.cameras.overview import Overview, Seen, overview
 from pipeline.city.lag import Lag, resolve_lag
 from pipeline.search.recall import read_recall
@@ -92,6 +93,7 @@ class CityCollector(Collector):
 
     def _database(self, connection: Connection) -> Iterator[Metric]:
         yield from _of_cameras(overview(connection, now := datetime.now(UTC)), now)
+        yield from _of_hosts(read_hosts(connection))
         row = connection.execute(_COUNTS).one()
         yield _gauge("cameras_blind", "Cameras in an outage now.", row.blind)
         yield _counter("camera_outages", "Outages of cameras.", row.outages)
@@ -135,6 +137,22 @@ def _of_cameras(cameras: Sequence[Overview], now: datetime) -> Iterator[Metric]:
     ages = [(now - h.last_frame_at).total_seconds() for f, h in up if f.kind == "stream" and h.last_frame_at]
     oldest = "Age of the oldest last frame among the streams that are up."
     yield _gauge("camera_last_frame_age_seconds", oldest, max(ages, default=0.0))
+
+
+def _of_hosts(hosts: Sequence[HostNow]) -> Iterator[Metric]:
+    """None where one machine has all cameras."""
+    if not hosts:
+        return
+    for name, what, values in (
+        ("host_cameras", "Cameras that are dealt to a host.", [one.cameras for one in hosts]),
+        ("host_looks_asked_per_second", "Looks a second its cameras ask for.", [one.asked_per_s for one in hosts]),
+        ("host_looks_per_second", "Looks a second that a host can make.", [one.looks_per_s for one in hosts]),
+        ("host_seen_seconds", "Since a host's last sign of life.", [one.seen_s for one in hosts]),
+    ):
+        family = GaugeMetricFamily(f"urban_reid_{name}", what, labels=["host"])
+        for host, value in zip(hosts, values, strict=True):
+            family.add_metric([host.name], value)
+        yield family
 
 
 def _quantile(values: Sequence[float], share: float) -> float | None:

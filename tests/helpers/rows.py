@@ -87,6 +87,14 @@ def fill(store: Store) -> None:
         connection.execute(
             text("INSERT INTO camera_health (camera, state, at) VALUES (:camera, 'down', now())"), camera
         )
+        connection.execute(text("INSERT INTO camera_host (name, looks_per_s, seen_at) VALUES ('one', 40, now())"))
+        connection.execute(
+            text(
+                "INSERT INTO camera_lease (camera, host, dealt_at, holder, until) "
+                "VALUES (:camera, 'one', now(), 'one', now())"
+            ),
+            camera,
+        )
         connection.execute(
             text("INSERT INTO camera_outage (camera, down_at, reason) VALUES (:camera, now(), 'stalled')"), camera
         )

@@ -41,7 +41,8 @@ def list_(as_json: AsJson = False) -> None:
         return
     zone = ZoneInfo(city.timezone if city is not None else "UTC")
     columns = ("camera", "state", f"since ({zone.key})", "last frame", "looks/s", "people", "source", "remarks")
-    table = Table(*columns)
+    hosts = any(one.host is not None for one in found)
+    table = Table(*columns, *(("host",) if hosts else ()))
     for one in found:
         health = one.health
         rate, people = (None, None) if health is None else (health.looks_per_s, health.people)
@@ -54,6 +55,7 @@ def list_(as_json: AsJson = False) -> None:
             "" if people is None else str(people),
             shown(shown_address(one.feed.address)),
             shown(", ".join(_remarks(one))),
+            *((one.host or "",) if hosts else ()),
         )
     out().print(table)
 
@@ -162,6 +164,7 @@ def _plain(one: "Overview") -> dict[str, Any]:
         "camera": one.feed.camera,
         "state": one.state,
         "since": None if one.since is None else one.since.isoformat(),
+        "host": one.host,
         "feed": one.feed.model_dump(mode="json", exclude={"camera"}) | {"kind": one.feed.kind},
         "health": None if one.health is None else one.health.model_dump(mode="json", exclude={"camera"}),
     }

@@ -39,6 +39,7 @@ def status(as_json: AsJson = False) -> None:
         borrowed = {} if model is None else borrowed_means(store, model)
     found["drifted"] = [level.value for level, drift in drifted.items() if drift.drifted]
     found["cameras"] = dict(Counter(camera.state for camera in cameras))
+    found["camera_hosts"] = dict(Counter(camera.host for camera in cameras if camera.host is not None))
     found["learned"] = {unit: outcome.model_dump(mode="json") for unit, outcome in learned.items()}
     found["not_yet_learned"] = short
     found["borrowed_means"] = borrowed
@@ -73,6 +74,9 @@ def status(as_json: AsJson = False) -> None:
     if cameras:
         counts = ", ".join(f"{count} {colored(state)}" for state, count in sorted(found["cameras"].items()))
         out().print(f"cameras: {counts}" + ("; `urban-reid cameras list`" if found["cameras"].keys() - {"up"} else ""))
+    if found["camera_hosts"]:
+        hosts = ", ".join(f"{count} on {host}" for host, count in sorted(found["camera_hosts"].items()))
+        out().print(f"cameras by host: {hosts}")
     out().print(f"model {shown(found['model'] or 'none in use')}")
     if borrowed:
         taken = ", ".join(f"{camera} (of {unit or 'all'})" for camera, unit in list(borrowed.items())[:5])

@@ -68,6 +68,7 @@ class CameraOut(Frozen):
     looks_per_s: float | None
     people: int | None = Field(description="in view at the last look")
     detail: str
+    host: str | None = Field(None, description="the machine that looks at it, where several may")
 
     @classmethod
     def of(cls, one: Overview) -> "CameraOut":
@@ -80,6 +81,7 @@ class CameraOut(Frozen):
             looks_per_s=health.looks_per_s if health else None,
             people=health.people if health else None,
             detail=health.detail if health else "",
+            host=one.host,
         )
 
 

@@ -165,7 +165,12 @@ def camera_contents(here: Console) -> dict[str, Any]:
     """What the page of cameras shows of how they fare. `runs`: whether the cameras' process does."""
     now = datetime.now(UTC)
     with here.store.begin() as connection:
-        shown = {"cameras": overview(connection, now), "states": STATES, "now": now}
+        shown = {
+            "cameras": overview(connection, now),
+            "states": STATES,
+            "now": now,
+            "this_host": here.store.settings.host_name,
+        }
     return shown | {"runs": connects(here.store.settings.cameras_socket)}
 
 

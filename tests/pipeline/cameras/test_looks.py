@@ -1,7 +1,7 @@
 """How often the machine looked, of the times it was asked to."""
 
 from pipeline.cameras.outages import Outages
-from pipeline.cameras.service import Running
+from pipeline.cameras.running import Running
 from pipeline.cameras.worker import Report
 from schemas.feeds import Feed
 

@@ -59,7 +59,8 @@ PERSONS = {
 }
 #: Tables that urban_reid_app reads whole: places, counts and states, models and what their distances mean, hashes.
 STATES = {
-    "alembic_version", "audit_chain", "calibration", "camera_feed", "camera_file", "camera_health", "camera_outage",
+    "alembic_version", "audit_chain", "calibration", "camera_feed", "camera_file", "camera_health", "camera_host",
+    "camera_lease", "camera_outage",
     "camera_overlap", "city", "ingest_batch", "learning", "model", "model_comparison", "model_switch", "run",
     "urban_unit", "walk", "watermark",
     "erased_group",  # hashes alone

@@ -41,6 +41,7 @@ _STANDING = [
     "standing_message",
 ]
 _CAMERAS = ["camera_feed", "camera_health", "camera_outage", "camera_file", "context_frame"]
+_HOSTS = ["camera_host", "camera_lease"]
 _LEARNING = ["learning", "learning_id"]
 _AUDIT = ["salt", "commitment", "audit_chain"]
 _ATTRIBUTES = ["crop_attributes", "attributes_progress"]
@@ -93,6 +94,7 @@ _ADDED = [
     *_EXAMPLES,
     *_STANDING,
     *_CAMERAS,
+    *_HOSTS,
     *_ACCOUNTS,
     *_CASES,
     *_ERASURE,
