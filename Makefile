@@ -63,9 +63,12 @@ docs: $(STAMP)
 texts: $(STAMP)
 	$(BIN)/python -m scripts.texts
 
-# Exact versions and hashes of everything, and no index address. What is locked stays, unless UPGRADE=--upgrade.
+# Exact versions and hashes of everything, and no index address. What is locked stays, unless UPGRADE=--upgrade. The host
+# that serves the core on Ray has a lock of its own, of the same versions: Ray brings what others should not have.
 lock:
 	$(BIN)/uv pip compile $(UPGRADE) $(LOCK) --extra openvino --extra onnx --group dev pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile $(UPGRADE) $(LOCK) --extra ray --extra openvino --extra onnx --constraint requirements.lock \
+		pyproject.toml -o requirements-ray.lock
 	echo uv | $(BIN)/uv pip compile $(UPGRADE) $(LOCK) --no-annotate - -o requirements-uv.lock
 
 # Trains the demo's small model again, on rendered pedestrians, fits its calibration on rendered cities, and writes both

@@ -8,10 +8,21 @@ from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from schemas.addresses import host_and_port, is_private
 from schemas.errors import UsageError
 from schemas.levels import Level
 from schemas.text import Line, Text
@@ -89,6 +100,10 @@ def _host_name() -> str:
 HardwareDecoding = Literal["off", "auto", "cuda", "qsv", "vaapi", "amf", "vulkan", "videotoolbox", "d3d11va", "dxva2"]
 
 
+def _is_numeric(host: str) -> bool:
+    return host.replace(".", "").isdigit() or ":" in host
+
+
 _BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._-]+)*/?")
 
 
@@ -120,6 +135,34 @@ class Settings(BaseSettings):
         None, ge=1, le=4096, description="pictures in one batch of the core; unset: 16 on a CPU, 64 on CUDA"
     )
     threads: int = Field(0, ge=0, description="threads of the core; 0: as many as the processor has cores")
+    core_url: Line | None = Field(
+        None,
+        description="where `urban-reid core` serves the core, http://10.0.0.5:8440; https unless it is a private "
+        "address; unset: the core process of `up`, or the command itself",
+    )
+    core_token: SecretStr | None = Field(
+        None, description="token that requests to `urban-reid core` carry; else the file core-token in the home"
+    )
+    ray_address: Line | None = Field(
+        None, description="HOST:PORT of a Ray cluster on which `urban-reid core` serves; unset: it starts Ray here"
+    )
+    ray_min_replicas: int = Field(1, ge=1, le=1_000, description="replicas of a model on Ray Serve, at least")
+    ray_max_replicas: int = Field(
+        1,
+        ge=1,
+        le=1_000,
+        validate_default=True,
+        description="replicas of a model on Ray Serve, at most; added while requests wait",
+    )
+    ray_gpus: float = Field(
+        0.0, ge=0, le=16, description="GPUs of a replica, also a share of one, 0.25; 0: it computes on the processor"
+    )
+    ray_cpus: float = Field(
+        0.0, ge=0, le=1_024, description="cores that a replica reserves of its host; 0: none, and Ray spreads replicas"
+    )
+    ray_idle_s: int = Field(
+        900, ge=1, le=10**7, description="a model that nobody asked for so long leaves Ray Serve, seconds"
+    )
     crop_roots: tuple[Line, ...] = Field(
         (), description="URIs below which manifests may name pictures, beside the manifest's own folder"
     )
@@ -207,6 +250,37 @@ class Settings(BaseSettings):
         if url is not None and not _BUCKET.fullmatch(url):
             raise ValueError("is no address such as s3://BUCKET/PREFIX")
         return url
+
+    @field_validator("core_url")
+    @classmethod
+    def _is_served(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        try:
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable or "@" in parts.netloc or parts.path.strip("/") or parts.query or parts.fragment:
+            raise ValueError("is no address such as http://10.0.0.5:8440 or https://HOST")
+        # Where a name leads to is looked at when it is connected to.
+        if parts.scheme == "http" and _is_numeric(parts.hostname or "") and not is_private(parts.hostname or ""):
+            raise ValueError("leaves the private network unencrypted; write https://...")
+        return url.rstrip("/")
+
+    @field_validator("ray_address")
+    @classmethod
+    def _is_in_the_house(cls, address: str | None) -> str | None:
+        if address is not None and ((at := host_and_port(address)) is None or not is_private(at[0])):
+            raise ValueError("is no HOST:PORT with a numeric loopback or private address")
+        return address
+
+    @field_validator("ray_max_replicas")
+    @classmethod
+    def _is_not_below(cls, most: int, others: ValidationInfo) -> int:
+        if most < others.data.get("ray_min_replicas", 1):
+            raise ValueError("is below URBAN_REID_RAY_MIN_REPLICAS")
+        return most
 
     def compiles(self, device: str) -> bool:
         """Whether networks are compiled on `device`, cpu or cuda."""

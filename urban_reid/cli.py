@@ -21,6 +21,7 @@ from urban_reid.commands import (
     cases,
     city,
     console,
+    core,
     database,
     dataset,
     demo,
@@ -90,7 +91,15 @@ PANELS: dict[str, dict[str, ModuleType]] = {
         "erase": erase,
         "retention": retention,
     },
-    "Service": {"up": up, "worker": worker, "console": console, "webhook": webhook, "db": database, "keys": keys},
+    "Service": {
+        "up": up,
+        "worker": worker,
+        "console": console,
+        "core": core,
+        "webhook": webhook,
+        "db": database,
+        "keys": keys,
+    },
 }
 _GROUPS = (
     accounts,

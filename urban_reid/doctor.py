@@ -18,7 +18,9 @@ from pathlib import Path
 from pipeline.doctor.check import Check, State, ok, to_do
 from pipeline.doctor.city import check_city
 from pipeline.doctor.folder import check_folder
+from reid_core.serving.client import CoreClient
 from schemas.disk import is_held
+from schemas.errors import UrbanReidError
 from schemas.settings import Settings
 from urban_reid.up import is_up
 
@@ -69,6 +71,8 @@ def _prefect(settings: Settings) -> Check:
 
 
 def _core(settings: Settings, up: bool) -> Check:
+    if settings.core_url is not None:
+        return _core_elsewhere(settings)
     path = settings.core_socket
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(_ANSWER_WITHIN_S)
@@ -80,6 +84,18 @@ def _core(settings: Settings, up: bool) -> Check:
             said = f"`urban-reid up` runs, but its core process does not listen at {path}: {error.strerror or error}"
             return to_do("core", said, f"see {settings.home / 'core.log'}; it is started again after a pause")
     return ok("core", f"the core process listens at {path}")
+
+
+def _core_elsewhere(settings: Settings) -> Check:
+    try:
+        status, _, _ = CoreClient(settings).get("/jobs", _ANSWER_WITHIN_S)
+    except UrbanReidError as error:
+        said, _, remedy = str(error).partition("; ")
+        return to_do("core", said, remedy or "look at `urban-reid core` on its host")
+    if status != 200:
+        remedy = "look at URBAN_REID_CORE_URL, and at `urban-reid core` on its host"
+        return to_do("core", f"the core at {settings.core_url} answers with status {status}", remedy)
+    return ok("core", f"the core at {settings.core_url} answers")
 
 
 def _ends(lock: Path) -> bool:

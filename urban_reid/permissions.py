@@ -28,7 +28,9 @@ class Door(StrEnum):
 
 _A, _E, _P = Door.ALONE, Door.ENGINEER, Door.PERSONS
 DOORS: dict[str, Door] = {
-    **dict.fromkeys(("demo", "status", "doctor", "simulate", "up", "worker", "console", "resolve", "score"), _A),
+    **dict.fromkeys(
+        ("demo", "status", "doctor", "simulate", "up", "worker", "console", "core", "resolve", "score"), _A
+    ),
     **dict.fromkeys(("train", "evaluate", "reproduce", "dataset check"), _A),
     **dict.fromkeys(("login", "logout", "whoami", "tokens add", "tokens list", "tokens revoke"), _A),
     **dict.fromkeys((f"ingest {name}" for name in ("manifest", "dataset", "video", "list")), _A),
@@ -78,7 +80,7 @@ PAGES: dict[str, tuple[Role, ...] | None] = {
 
 #: Commands that write nothing into the city, and those that work for everybody or are about sessions themselves.
 _OUTSIDE = ("status", "doctor", "demo", "simulate", "evaluate", "reproduce", "dataset")
-_UNDER_NONE = (*_OUTSIDE, "up", "worker", "console", "login", "logout", "whoami", "tokens")
+_UNDER_NONE = (*_OUTSIDE, "up", "worker", "console", "core", "login", "logout", "whoami", "tokens")
 
 
 def guard(app: typer.Typer, above: str = "") -> None:

@@ -223,7 +223,8 @@ def run(settings: Settings, say: Callable[[str], None], on_ready: Callable[[str,
         cameras = Child("the cameras' process", "pipeline.cameras.service", variables, home / "cameras.log")
         for child in (core, runner, resolver, searches, console, cameras):
             stack.callback(child.end)
-        for child in (core, console) if of_workers else (core, runner, console):
+        has_core = settings.core_url is None  # else another host computes
+        for child in (*([core] if has_core else []), *([] if of_workers else [runner]), console):
             child.start()
         server.wait()
         served = Served(server, prefect / "server.log")
@@ -240,8 +241,8 @@ def run(settings: Settings, say: Callable[[str], None], on_ready: Callable[[str,
                 runner.end()
                 runner.environment = environment(settings, server.url)
                 runner.start()
-            served_flows = of_workers or serving.exists()
-            if not ready and served_flows and listens(core_socket) and (pages := served_console(settings)):
+            served_flows, core_up = of_workers or serving.exists(), not has_core or listens(core_socket)
+            if not ready and served_flows and core_up and (pages := served_console(settings)):
                 ready = True
                 for child in (resolver, searches):  # not before: without the core process they would load the model
                     child.start()

@@ -82,14 +82,18 @@ def run(
             others.append(Cameras(store, child))
         for child in children:
             stack.callback(child.end)
-        core.start()
+        has_core = settings.core_url is None  # else another host computes
+        if has_core:
+            core.start()
         database = Database(store)
         give_up_at, ready = time.monotonic() + _READY_WITHIN_S, False
         while not ended.wait(_LOOK_EVERY_S):
             for part in (database, core, *(others if ready else ())):
                 part.look(say)
             tell_manager("WATCHDOG=1")
-            if not ready and listens(core_socket):  # not before: each process would load the model itself
+            if not ready and (
+                not has_core or listens(core_socket)
+            ):  # not before: each process would load the model itself
                 ready = True
                 for part in others:
                     if isinstance(part, Child):

@@ -10,13 +10,14 @@ import time
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reid_core.core_process.folders import Folders
 from reid_core.core_process.places import Places
-from reid_core.detection.detector import DetectionModel, Found, find_people
+from reid_core.detection.detector import DetectionModel, Found, PictureInput, find_people
 from reid_core.detection.files import detector_file, digest_of
 from reid_core.detection.opening import open_model
 from schemas.errors import ModelFileError
@@ -27,8 +28,22 @@ QUEUE = 128
 #: Pictures of one batch, unless a single request has more.
 MOST_PICTURES = 32
 
+
+class Described(Protocol):
+    """What is said of a detector: see `DetectionModel`."""
+
+    @property
+    def input(self) -> PictureInput: ...
+
+    @property
+    def sure(self) -> float: ...
+
+    @property
+    def name(self) -> str: ...
+
+
 #: The detector, what it found in each picture, and the seconds that it computed.
-Result = tuple[DetectionModel, list[Found], float]
+Result = tuple[Described, list[Found], float]
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,22 @@ class Embedders(Places):
         # torch takes seconds to import: that begins now, and the socket answers meanwhile.
         self._worker.submit(importlib.import_module, "reid_core.serving.local")
 
+    def find(self, digest: str) -> None:
+        """Raises ModelFileError unless the home has an undamaged model with this digest."""
+        self.folders.find(digest)
+
+    def embed(self, digest: str, pictures: NDArray[np.uint8]) -> Future[Result]:
+        """Queues pictures, uint8 (n, H, W, 3), for features, float32 (n, D). See `submit`."""
+        return self.submit(digest, lambda core: core.embed(pictures))
+
+    def distances(self, digest: str, pairs: NDArray[np.float64]) -> Future[Result]:
+        """Queues pairs, float64 (2, n, D), for distances, float64 (n,). See `submit`."""
+        return self.submit(digest, lambda core: core.distances(pairs[0], pairs[1]))
+
+    def load(self, digest: str) -> None:
+        """Loads a model now, and waits for that. Raises ModelFileError, CoreError."""
+        self._worker.submit(self._core, digest).result()
+
     def submit(self, digest: str, job: Job) -> Future[Result]:
         """Queues a job, whose result is an array and the seconds that it computed.
 

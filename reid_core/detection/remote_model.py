@@ -1,7 +1,6 @@
 """A detection network in the core process. Importing this module loads no engine."""
 
 import json
-import time
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +10,10 @@ from reid_core.detection.detector import Found, PictureInput
 from reid_core.detection.files import digest_of
 from reid_core.serving import wire
 from reid_core.serving.client import CoreClient
-from schemas.errors import CoreUnavailable
 from schemas.settings import Settings
 
 #: How long the pictures of one request may wait and be looked at, seconds: later nobody needs a live frame's people.
 DEADLINE_S = 60.0
-#: Between two questions to a busy process.
-PAUSE_S = 0.1
 
 
 class RemoteModel:
@@ -33,26 +29,16 @@ class RemoteModel:
 
     @classmethod
     def connect(cls, settings: Settings, file: Path) -> "RemoteModel | None":
-        """The detector with this file in the core process; None if no process answers or it has no such detector.
+        """The detector with this file in the home's core; None if no core process answers or it has no such detector.
 
-        Waits while the process is busy, because many cameras begin at once, and each would load the network itself.
-        Raises CoreUnavailable if it stays so.
+        Waits while the core is busy, because many cameras begin at once, and each would load the network itself.
+        Raises CoreUnavailable if it stays so. With URBAN_REID_CORE_URL it raises also where there is no such detector.
         """
-        if not settings.core_socket.exists():
+        if not CoreClient.is_expected(settings):
             return None
         client, path = CoreClient(settings), f"/detectors/{digest_of(file)}"
-        until = time.monotonic() + DEADLINE_S
-        while True:
-            try:
-                status, _, body = client.get(path, DEADLINE_S)
-            except CoreUnavailable:
-                return None
-            if status != 503:
-                break
-            if time.monotonic() > until:
-                raise CoreUnavailable("the core process is busy and opens no detector; try again")
-            time.sleep(PAUSE_S)
-        if status != 200:
+        body = client.opened(path, DEADLINE_S)
+        if body is None:
             return None
         said = json.loads(body)
         return cls(client, path, PictureInput(**said["input"]), said["sure"], said["name"])

@@ -1,4 +1,4 @@
-"""The Re-ID core in another process: a client of the core process. Importing this module loads no torch."""
+"""The Re-ID core in another process, here or on another host. Importing this module loads no torch."""
 
 import threading
 from typing import Any
@@ -13,14 +13,16 @@ from reid_core.serving.checks import check_pairs, check_pictures
 from reid_core.serving.client import CoreClient
 from reid_core.serving.core import CPU_BATCH_SIZE, CUDA_BATCH_SIZE
 from schemas.cards import ModelCard
-from schemas.errors import CoreUnavailable
 from schemas.settings import Settings
+
+#: How long a core elsewhere may take to open a model that is asked for first, seconds.
+OPENS_WITHIN_S = 600.0
 
 
 class RemoteCore:
-    """A `ReIDCore` whose device is owned by the home's core process; see there for `embed` and `distances`.
+    """A `ReIDCore` whose device is owned by the home's core process or `urban-reid core`; see there for its methods.
 
-    Raises CoreUnavailable, after which another try may succeed, if that process does not answer, is busy, or ends.
+    Raises CoreUnavailable, after which another try may succeed, if that core does not answer, is busy, or ends.
     """
 
     def __init__(
@@ -44,15 +46,15 @@ class RemoteCore:
 
     @classmethod
     def connect(cls, settings: Settings, card: ModelCard, space: FeatureSpace | None = None) -> "RemoteCore | None":
-        """The model with this card in the core process; None if no process answers or it has no such model."""
-        if not settings.core_socket.exists():
+        """The model with this card in the home's core; None if no core process answers or it has no such model.
+
+        With URBAN_REID_CORE_URL it waits while that core opens the model, and raises CoreUnavailable if it does not
+        answer, ModelFileError if it has no such model, CoreError if it takes no request from here.
+        """
+        if not CoreClient.is_expected(settings):
             return None
         core = cls(settings, card, space)
-        try:
-            status, _, _ = core._client.get(core._path)
-        except CoreUnavailable:
-            return None
-        return core if status == 200 else None
+        return None if core._client.opened(core._path, OPENS_WITHIN_S) is None else core
 
     def embed(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         check_pictures(pictures, self.card)

@@ -15,6 +15,7 @@ from sqlalchemy import text
 from flows.server_process import read_record
 from pipeline.search.client import socket_path as search_socket
 from pipeline.store import Store
+from reid_core.serving.client import CoreClient
 from reid_core.serving.wire import socket_path as core_socket
 from schemas.disk import is_held
 from schemas.errors import UrbanReidError
@@ -108,7 +109,12 @@ class Watch:
 
 
 def _core_answers(settings: Settings) -> bool:
-    return connects(core_socket(settings))
+    if settings.core_url is None:
+        return connects(core_socket(settings))
+    try:
+        return CoreClient(settings).get("/jobs", _SOON_S)[0] == 200
+    except UrbanReidError:
+        return False
 
 
 def _search_answers(settings: Settings) -> bool:

@@ -21,7 +21,7 @@ from reid_core.detection.detector import Found
 from reid_core.detection.files import digest_of, keep_detector, make_default
 from reid_core.detection.openvino_model import OpenVinoModel
 from reid_core.detection.remote_model import RemoteModel
-from reid_core.serving import wire
+from reid_core.serving import client, wire
 from reid_core.serving.client import CoreClient
 from schemas.errors import CoreError, CoreUnavailable, ModelFileError
 from schemas.settings import Settings
@@ -137,7 +137,7 @@ def test_requests_that_wait_become_one_batch(settings: Settings, detectors: Dete
     results = [future.result(60) for future in [first, *others]]
     assert held.batches == [1, 3] and detectors.jobs == 0
     for (model, found, seconds), frame in zip(results, frames, strict=True):
-        (alone,) = model.find(frame[None])  # counts as a batch too
+        (alone,) = model.find(frame[None])  # type: ignore[attr-defined]  # counts as a batch too
         assert np.array_equal(found[0], alone) and seconds > 0
 
 
@@ -185,7 +185,7 @@ def test_a_full_queue_refuses_and_a_canceled_request_is_not_run(
 
 def test_opening_a_detector_waits_for_a_busy_process(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many cameras begin at once, and each that is refused would load the network itself."""
-    monkeypatch.setattr(remote_model, "PAUSE_S", 0.01)
+    monkeypatch.setattr(client, "PAUSE_S", 0.01)
     settings.core_socket.parent.mkdir(exist_ok=True)
     settings.core_socket.touch()
     said = {"input": {"height": SIZE, "width": SIZE, "fit": "letterbox"}, "sure": 0.5, "name": "red"}
@@ -194,8 +194,9 @@ def test_opening_a_detector_waits_for_a_busy_process(settings: Settings, monkeyp
     found = open_detector(settings)
     assert isinstance(found._model, RemoteModel) and found.name == "red" and not answers  # type: ignore[attr-defined]
     monkeypatch.setattr(remote_model, "DEADLINE_S", 0.05)
-    monkeypatch.setattr(CoreClient, "get", lambda *_: (503, None, b"{}"))
-    with pytest.raises(CoreUnavailable, match="is busy and opens no detector"):
+    busy = json.dumps({"error": "CoreUnavailable", "message": "the core process is busy with 128 requests; try again"})
+    monkeypatch.setattr(CoreClient, "get", lambda *_: (503, None, busy.encode()))
+    with pytest.raises(CoreUnavailable, match="is busy with 128 requests"):
         open_detector(settings)
 
 

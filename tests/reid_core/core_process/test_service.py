@@ -19,10 +19,10 @@ import pytest
 import torch
 
 from reid_core.core_process import embedding
+from reid_core.core_process.application import application
 from reid_core.core_process.detection import Detectors
 from reid_core.core_process.embedding import Embedders, digest_of
 from reid_core.core_process.folders import Folders
-from reid_core.core_process.service import application
 from reid_core.feature_space import learn_means
 from reid_core.files import model_digest, read_card, save_model, save_space
 from reid_core.models import build_model
