@@ -31,13 +31,15 @@ from pipeline.resolve.pictures import take_back
 from pipeline.resolve.progress import UnitsProgress
 from reid_core.attributes import attribute_models, open_attributes
 from schemas.city_file import unknown_unit
-from schemas.errors import CoreError, ModelFileError, UsageError
+from schemas.errors import CoreError, ModelFileError, StoreUnavailable, UsageError
 from schemas.levels import Level, level_of, parent_of
 from schemas.parameters import Period, ResolveParameters
 from schemas.settings import settings
 
 #: A run recognizes attributes for no longer than this, so that windows that close are not held up; the next goes on.
 _RECOGNIZE_S = 60.0
+#: How often a run looks for what there is to do, where a replica took the database's place each time.
+_LOOKS = 4
 
 
 @dataclass(frozen=True)
@@ -104,18 +106,27 @@ async def _resolve(level: Level, parameters: ResolveParameters) -> Resolved:
         if unit not in names:
             raise unknown_unit(unit, set(names))
         units = await work.run(units_within, work.store, unit)
-        found = await work.run(_look, work, unit, units)
-        if found is _Found.NOTHING:
-            await work.run(_recognize, work, units)  # a model for attributes may be new
-            await reported(mark_empty)
-            return Resolved(tuple(UnitResult(code) for code in units), await work.run(_digest, work, unit))
-        await work.run(_learn, work, parameters)
-        results = await _Run(work, parameters, units, every=found is _Found.CROPS).all()
-        await work.run(_recognize, work, units)
+        results = {code: UnitResult(code) for code in units}
+        for _ in range(_LOOKS):
+            timeline = await work.run(work.store.timeline)
+            found = await work.run(_look, work, unit, units)
+            if found is not _Found.NOTHING:
+                await work.run(_learn, work, parameters)
+                for result in await _Run(work, parameters, units, every=found is _Found.CROPS).all():
+                    results[result.unit] += result
+            if await work.run(work.store.timeline) == timeline:
+                break
+            logger_of_run().warning("a replica took the database's place; commits may be missing: looking again")
+        else:
+            raise StoreUnavailable(f"replicas took the database's place {_LOOKS} times while {unit} was resolved")
+        await work.run(_recognize, work, units)  # also where nothing is new: a model for attributes may be
         digest = await work.run(_digest, work, unit)
-        if any(result.windows for result in results):  # a run that found nothing new keeps the last one's artifacts
-            await show_resolve(work.settings, unit, names, results, digest)
-        return Resolved(tuple(results), digest)
+        resolved = Resolved(tuple(results.values()), digest)
+        if any(result.windows for result in resolved.results):  # else the last run's artifacts are kept
+            await show_resolve(work.settings, unit, names, resolved.results, digest)
+        elif found is _Found.NOTHING:
+            await reported(mark_empty)
+        return resolved
 
 
 class _Found(Enum):

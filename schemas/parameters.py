@@ -8,6 +8,7 @@ from uuid import UUID
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, field_validator, model_validator
 
 from schemas.attributes import WantedAttributes
+from schemas.calibration import SearchCalibration
 from schemas.cards import Baseline
 from schemas.errors import InputError
 from schemas.feeds import Outage
@@ -346,6 +347,18 @@ class Filtered(Frozen):
 LEAD: Literal["lead, not identification"] = "lead, not identification"
 
 
+class SearchEvidence(Frozen):
+    """What a search says beside its hits: with that of other databases it gives the probabilities of all together."""
+
+    calibration: SearchCalibration
+    best: tuple[float, ...] = Field(
+        description="log likelihood ratios of those who are most like the person, descending; of no others than 200"
+    )
+    look: tuple[float, ...] = Field(description="the part of the look in each of them")
+    log_rest: float | None = Field(description="log of the sum of the others' likelihood ratios; None: it is 0")
+    count: int = Field(ge=0, description="identities that were compared")
+
+
 class SearchResult(Frozen):
     """The hits of a search, and what it says as a whole."""
 
@@ -361,6 +374,10 @@ class SearchResult(Frozen):
     note: str = Field("", description="what to know about the probabilities, in words")
     blind: tuple[Outage, ...] = Field(
         (), description="when cameras of the unit saw nothing, within the period; the latest first, at most a hundred"
+    )
+    evidence: SearchEvidence | None = Field(
+        None,
+        description="to be merged with that of other databases; None without probabilities, or if not asked",
     )
 
     @property

@@ -118,9 +118,22 @@ class Settings(BaseSettings):
     database_url: Line | None = Field(
         None, description="a PostgreSQL server supplied by the user, postgresql+psycopg2://...; else one is embedded"
     )
+    database_direct_url: Line | None = Field(
+        None, description="the same server's own address, where URBAN_REID_DATABASE_URL is that of a pool (PgBouncer)"
+    )
+    replica_url: Line | None = Field(
+        None, description="a streaming replica of that server, from which searches and the console's pages are read"
+    )
+    replica_wait_s: float = Field(
+        1.0, ge=0, le=60, description="how long the replica may take to catch up, seconds; then the primary is read"
+    )
     pictures_url: Line | None = Field(
         None, description="an object store for pictures and their keys, s3://BUCKET/PREFIX; else they lie in the home"
     )
+    cities: dict[Line, Line] = Field(
+        {}, description='consoles of other databases that `search-several` asks, by name: {"north": "https://HOST"}'
+    )
+    city_tokens: dict[Line, SecretStr] = Field({}, description="a token of `tokens add` for each of them, by name")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="device of the Re-ID core")
     engine: Literal["auto", "torch", "openvino"] = Field(
         "auto", description="engine of torch models on a processor; auto: the fastest when one is registered, measured"

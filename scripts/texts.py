@@ -52,6 +52,7 @@ _NO_PAGE = {
         "schemas/settings.py",
         "schemas/attributes.py",
         "pipeline/governance/retention.py",
+        "pipeline/search/several.py",
     ),
     *("urban_reid/console/api.py", "urban_reid/console/listening.py"),
 }

@@ -44,6 +44,7 @@ from urban_reid.commands import (
     review,
     score,
     search,
+    search_several,
     simulate,
     standing,
     status,
@@ -65,6 +66,7 @@ PANELS: dict[str, dict[str, ModuleType]] = {
     "Resolve and look": {
         "resolve": resolve,
         "search": search,
+        "search-several": search_several,
         "report": report,
         "identities": identities,
         "review": review,

@@ -81,9 +81,12 @@ class Client:
         """The JPEG behind a path of an answer."""
         return self._ask("GET", path).content
 
-    def search(self, unit: str, *pictures: bytes, reason: str, attributes: str = "") -> Any:
-        """Who looks most like the person in picture files; or, without one, who shows the attributes."""
-        fields = {"unit": unit, "reason": reason, "attributes": attributes}
+    def search(self, unit: str, *pictures: bytes, reason: str, attributes: str = "", evidence: bool = False) -> Any:
+        """Who looks most like the person in picture files; or, without one, who shows the attributes.
+
+        evidence: whether to state what `pipeline.search.several` merges with answers of other databases.
+        """
+        fields = {"unit": unit, "reason": reason, "attributes": attributes, "evidence": evidence}
         files = [("picture", ("picture", one)) for one in pictures]
         return self._ask("POST", "/api/searches", data=fields, files=files).json()
 

@@ -31,6 +31,7 @@ DOORS: dict[str, Door] = {
     **dict.fromkeys(
         ("demo", "status", "doctor", "simulate", "up", "worker", "console", "core", "resolve", "score"), _A
     ),
+    "search-several": _A,  # asks consoles of other homes, under sessions of theirs
     **dict.fromkeys(("train", "evaluate", "reproduce", "dataset check"), _A),
     **dict.fromkeys(("login", "logout", "whoami", "tokens add", "tokens list", "tokens revoke"), _A),
     **dict.fromkeys((f"ingest {name}" for name in ("manifest", "dataset", "video", "list")), _A),

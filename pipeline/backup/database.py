@@ -18,7 +18,7 @@ def database_of(settings: Settings) -> Iterator[dump.Database]:
         with embedded.hold(settings.home):
             yield dump.of_home(resolved(settings.home))
         return
-    url = user_supplied.supplied_url(settings)
+    url = user_supplied.direct_url(settings)
     with closing(user_supplied.connect(url)) as connection, connection.cursor() as cursor:
         is_owner = roles.may_become(cursor, roles.OWNER)
     variables = dict(os.environ) | {f"PG{name.upper()}": value for name, value in user_supplied.tls(url).items()}

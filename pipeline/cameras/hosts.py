@@ -176,7 +176,7 @@ class CameraHost:
             return
         self._drop_locks()
         with self._store.errors():
-            self._locks = self._store.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            self._locks = self._store.sessions.connect().execution_options(isolation_level="AUTOCOMMIT")
         if not self._try_lock(f"camera host {self.name}"):
             self._drop_locks()
             raise InputError(

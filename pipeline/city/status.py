@@ -37,8 +37,10 @@ def status(store: Store) -> dict[str, Any]:
 
     Keys: levels {camera, building, street, district: number of identities}, crops, withdrawn (crops of undone
     ingests, which take no part), gone (crops whose picture is gone), context_frames, decisions, runs, pending (units to
-    resolve), lag (of the last hour, see `pipeline.city.lag`), model (name or None), digest (hex).
+    resolve), lag (of the last hour, see `pipeline.city.lag`), model (name or None), digest (hex), replica (how the
+    replica stands, see `ReplicaState`; None without one).
     """
+    replica = store.replica_state()
     with store.begin() as connection:
         counts = connection.execute(_COUNTS).one()
         found = connection.execute(text("SELECT level, count(*) AS many FROM identity_now GROUP BY level"))
@@ -55,4 +57,5 @@ def status(store: Store) -> dict[str, Any]:
             "lag": asdict(resolve_lag(connection)),
             "model": counts.model,
             "digest": decision_digest(connection),
+            "replica": None if replica is None else asdict(replica),
         }

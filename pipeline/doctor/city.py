@@ -55,6 +55,7 @@ def check_city(settings: Settings) -> Iterator[Check]:
             with store.begin() as connection:
                 schema.check_versions(connection)
                 checks = [_database(connection, settings), _rows(connection)]
+            checks += _replica(store)
         except UrbanReidError as error:
             yield to_do("database", str(error), "do what this line says, and look again")
             yield from (unknown(name, "needs the database") for name in _NAMES)
@@ -95,6 +96,16 @@ def _database(connection: Connection, settings: Settings) -> Check:
     if used > 0.8 * most:
         return to_do("database", said, "end programs that hold many, or raise max_connections")
     return ok("database", said)
+
+
+def _replica(store: Store) -> list[Check]:
+    state = store.replica_state()
+    if state is None:
+        return []
+    if state.reason:
+        do = "see that it runs and follows the primary, which is read in its place"
+        return [to_do("replica", f"URBAN_REID_REPLICA_URL: {state.reason}", do)]
+    return [ok("replica", f"it is read; it had all of the primary's log within {state.waited_s:.3f} s")]
 
 
 def _rows(connection: Connection) -> Check:

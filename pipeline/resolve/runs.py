@@ -24,8 +24,10 @@ from pipeline.resolve.write import mark_parent, supersede, write_runs
 from pipeline.store import Store
 from pipeline.store.copy import new_ids
 from pipeline.store.partitions import ensure_partitions, missing_partitions
+from pipeline.store.replica import TIMELINE
 from reid_core.serving.core import ReIDCore
 from schemas.association import Verdict
+from schemas.errors import StoreUnavailable
 from schemas.keys import content_hash
 from schemas.levels import level_of
 from schemas.parameters import Period
@@ -105,6 +107,7 @@ class Job:
     observe: Observer | None
     mark: Watermark
     is_first: bool  # the unit has no run yet, current or superseded
+    timeline: int  # of the database when the mark was read
     versions: Calibrations = field(default_factory=Calibrations)
     constraints: Constraints = field(default_factory=Constraints)  # what people said
     days: set[date] = field(default_factory=set)  # whose partitions are known to exist
@@ -178,6 +181,7 @@ def chunks(windows: Sequence[datetime], counts: Mapping[datetime, int]) -> Itera
         yield chunk
 
 
+_TIMELINE = text(f"SELECT {TIMELINE}")
 _HOLD_GEOMETRY = text("SELECT FROM urban_unit WHERE code = :unit FOR SHARE")
 
 
@@ -186,9 +190,13 @@ def writing(store: Store, job: Job) -> Iterator[Connection]:
     """A transaction that writes windows; the model stays in use until it ends. Raises ModelChanged.
 
     Its commit waits for the disk: the units above go on from what it wrote, without reading whether it is still there.
+    Raises StoreUnavailable where a replica was promoted since the unit's mark was read: chunks that were written before
+    may be missing, and the mark must not move past them.
     """
     with store.begin() as connection:
         hold_model_in_use(connection, job.model)
+        if connection.execute(_TIMELINE).scalar_one() != job.timeline:
+            raise StoreUnavailable(f"a replica took the database's place while {job.unit} was resolved; try again")
         yield connection
 
 

@@ -17,6 +17,7 @@ from pipeline.resolve.window_nodes import Observer
 from pipeline.store import Store
 from pipeline.store.errors import is_duplicate
 from pipeline.store.locks import unit_lock
+from pipeline.store.replica import TIMELINE
 from pipeline.store.statistics import analyze_grown
 from reid_core.serving.core import ReIDCore
 from schemas.errors import StoreConflict, StoreError, StoreUnavailable
@@ -25,7 +26,8 @@ from schemas.parameters import Period
 from schemas.settings import AssociationSettings
 
 _PENDING = text(
-    "SELECT w.dirty_from, w.version, u.geometry, EXISTS (SELECT FROM run WHERE unit = :unit) AS has_runs "
+    f"SELECT w.dirty_from, w.version, u.geometry, {TIMELINE} AS timeline, "
+    "EXISTS (SELECT FROM run WHERE unit = :unit) AS has_runs "
     "FROM watermark w JOIN urban_unit u ON u.code = w.unit WHERE w.unit = :unit AND w.dirty_from IS NOT NULL"
 )
 
@@ -109,6 +111,7 @@ def resolve_held(
             observe=observe,
             mark=Watermark(pending.dirty_from, pending.version),
             is_first=not pending.has_runs,
+            timeline=pending.timeline,
             versions=calibrations,
             constraints=bound,
         )

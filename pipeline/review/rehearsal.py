@@ -41,7 +41,7 @@ class _Trial(Store):
         self._connection = connection
 
     @contextmanager
-    def begin(self) -> Iterator[Connection]:
+    def begin(self, *, only_reads: bool = False) -> Iterator[Connection]:
         yield self._connection
 
 

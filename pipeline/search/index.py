@@ -31,6 +31,7 @@ from pipeline.search.transit import Passages
 from pipeline.store import Store
 from pipeline.store.copy import copy_out
 from pipeline.store.copy_format import Column
+from pipeline.store.replica import TIMELINE
 from schemas.arrays import Floats, Ints
 from schemas.errors import UrbanReidError
 from schemas.parameters import Period
@@ -40,11 +41,12 @@ _PEOPLE = 50_000
 #: Identities whose vectors are read in one query: bounds what is copied beside the index.
 _AT_ONCE = 20_000
 
-#: Changes when prototypes are removed: rows by statements, days by dropping partitions, which may be made anew.
+#: Changes when prototypes are removed: rows by statements, days by dropping partitions, which may be made anew; and
+#: with a promoted replica, which may lack commits and give the ids of theirs anew.
 _REMOVALS = text(
     "SELECT (SELECT count(*) FROM prototype_removal) || ' ' || coalesce((SELECT md5(string_agg(oid::text, ' ' ORDER BY "
     "oid)) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' "
-    "AND starts_with(relname, 'prototype_m')), '')"
+    "AND starts_with(relname, 'prototype_m')), '') || ' ' || " + TIMELINE
 )
 _RUNS = "SELECT id FROM run WHERE unit = :unit AND superseded_at IS NULL"
 _PEOPLE_OF_RUNS = "SELECT DISTINCT persistent_id FROM identity WHERE run_id = ANY(:runs)"
@@ -171,12 +173,12 @@ class UnitIndex:
 
     def refresh_attributes(self, store: Store) -> None:
         """Brings what is known of attributes in step with the database and with the identities that are here."""
-        with store.begin() as connection:
+        with store.begin(only_reads=True) as connection:
             self._attributes.refresh(connection, self.unit, list(self.rows.values()), self._removals)
 
     def refresh(self, store: Store, model: ModelRow, make_room: Callable[[str, int, int], None]) -> None:
         """Brings it in step with the database, in one snapshot. make_room: is told how many prototypes it will have."""
-        with store.begin() as connection:
+        with store.begin(only_reads=True) as connection:
             connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
             removals = str(connection.execute(_REMOVALS).scalar_one())
             runs = np.sort(np.asarray(copy_out(connection, _RUNS, {"unit": self.unit}, {"id": "int8"})["id"], np.int64))

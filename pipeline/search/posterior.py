@@ -27,6 +27,7 @@ from scipy.special import expit, logsumexp
 
 from schemas.arrays import Floats
 from schemas.calibration import SearchCalibration
+from schemas.parameters import SearchEvidence
 
 #: Likelihood ratios kept one by one; of the others the sum is kept, which suffices where each is small.
 KEPT = 200
@@ -50,6 +51,23 @@ class Evidence:
         rest = float(np.logaddexp(self.log_rest, other.log_rest))
         best, look = np.concatenate([self.best, other.best]), np.concatenate([self.look, other.look])
         return Evidence(best, look, rest, self.count + other.count)._kept()
+
+    @classmethod
+    def read(cls, stated: SearchEvidence) -> "Evidence":
+        """As another database states it."""
+        rest = -np.inf if stated.log_rest is None else stated.log_rest
+        return cls(np.array(stated.best, np.float64), np.array(stated.look, np.float64), rest, stated.count)
+
+    def stated(self, calibration: SearchCalibration) -> SearchEvidence:
+        """As other databases may read it: without those who are impossible, whose ratio is 0, but for their number."""
+        possible = np.isfinite(self.best)
+        return SearchEvidence(
+            calibration=calibration,
+            best=tuple(self.best[possible].tolist()),
+            look=tuple(self.look[possible].tolist()),
+            log_rest=self.log_rest if math.isfinite(self.log_rest) else None,
+            count=self.count,
+        )
 
     @property
     def log_sum(self) -> float:

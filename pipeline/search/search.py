@@ -41,7 +41,7 @@ from schemas.arrays import Floats
 from schemas.city_file import City
 from schemas.errors import NotAllowed, StoreConflict
 from schemas.levels import Level, level_of
-from schemas.parameters import Covered, Period, SearchHit, SearchParameters, SearchResult
+from schemas.parameters import Covered, Period, SearchEvidence, SearchHit, SearchParameters, SearchResult
 from schemas.settings import AssociationSettings
 from schemas.text import said
 
@@ -113,7 +113,7 @@ def _search(
         else:
             asks = parameters.attributes is not None
             unit_index = turn.enter_context(index.held(model, parameters.unit, attributes=asks))
-        with store.signed_in(request) as connection:
+        with store.signed_in(request, only_reads=True) as connection:
             connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
             check_model_in_use(connection, model)
             narrowing = Narrowing.of(connection, parameters, city.timezone)
@@ -131,7 +131,8 @@ def _search(
                 if parameters.has_picture
             ]
             turn.close()
-            stated = _posterior(parts)
+            evidence = _stated(parts)
+            stated = None if evidence is None else posterior(Evidence.read(evidence), evidence.calibration)
             if parameters.has_picture:
                 found = [hit for part in parts for hit in _hits(part, stated, period, narrowing, parameters)]
                 # Sorting is stable, so equal probabilities stay in the order of the distance.
@@ -145,6 +146,8 @@ def _search(
                 ranked, passages = raising.raised(ranked, {part.model.id: part.probe for part in parts}, period)
             exact = all(part.compared.exact.all() for part in parts)
             notes = [part.note(parameters.unit) for part in parts] if parameters.has_picture else [LIST]
+            if connection.get_execution_options().get("instead"):
+                notes.append(said("The database itself was read, because its replica was behind or away."))
             result = SearchResult(
                 covered=Covered(
                     unit=parameters.unit,
@@ -169,6 +172,7 @@ def _search(
                 blind=tuple(
                     read_outages(connection, parameters.unit, period.from_time, period.to_time, newest=_OUTAGES)
                 ),
+                evidence=evidence,
             )
             stored = [part.stored for part in parts if part.stored is not None and (ranked or raising is None)]
     # Not in the snapshot, which does not see the row of the audit that somebody else wrote meanwhile: this one's row
@@ -275,15 +279,15 @@ def _operating_point(connection: Connection, model: ModelRow, unit: str) -> floa
     return None if calibrated is None else probability(calibrated.value.join_log_odds)
 
 
-def _posterior(parts: Sequence[_Part]) -> Posterior | None:
-    """The posterior over all parts, with the prior of the first that has a calibration; None if none has."""
+def _stated(parts: Sequence[_Part]) -> SearchEvidence | None:
+    """The evidence of all parts, with the calibration of the first that has one; None if none has."""
     calibration = next((part.calibration for part in parts if part.calibration is not None), None)
     if calibration is None:
         return None
     evidence = parts[0].evidence
     for part in parts[1:]:
         evidence += part.evidence
-    return posterior(evidence, calibration.value)
+    return evidence.stated(calibration.value)
 
 
 def _hits(

@@ -24,9 +24,11 @@ _LOST = (AdminShutdown, CrashShutdown, CannotConnectNow)
 _CONFLICT = (ForeignKeyViolation, SerializationFailure)
 #: How the driver writes what a server answered to a connection, in any language; it gives no code of Postgres then.
 _ANSWERED = re.compile(r"failed: \S+:  (.+)")
-#: Answers after which another try may help: the server starts or ends; all its connections are taken.
-_FOR_NOW = re.compile(r"starting up|shutting down|recovery|not yet accepting")
-_NO_SLOT = re.compile(r"too many (clients|connections)|connection slots")
+#: Answers after which another try may help: the server starts or ends, or a pool does not reach it.
+_FOR_NOW = re.compile(
+    r"starting up|shutting down|recovery|not yet accepting|try again later|server conn|connect to server"
+)
+_NO_SLOT = re.compile(r"too many (clients|connections)|connection slots|no more connections allowed")
 #: SQLSTATE of what the tables' own rules refuse to whoever is signed in.
 _NOT_ALLOWED = "UR001"
 
@@ -73,7 +75,8 @@ def database_errors(where: str, remedy: str) -> Iterator[None]:
             ) from error
         if (answer := _ANSWERED.search(said)) and not _FOR_NOW.search(answer[1]):
             raise StoreError(f"{where} refused the connection: {answer[1]}") from error
-        if unheard or isinstance(cause, _LOST):
+        # Class 08 is said by a pool, which has lost its server.
+        if unheard or isinstance(cause, _LOST) or (getattr(cause, "pgcode", None) or "").startswith("08"):
             raise StoreUnavailable(f"{where} does not answer: {said}; {remedy}") from error
         if isinstance(cause, ReadOnlySqlTransaction):  # a replica with the database's address, before its promotion
             raise StoreUnavailable(f"{where} takes no writes now: {said}; {remedy}") from error

@@ -57,7 +57,7 @@ def unit_locks(store: Store, units: Sequence[str], on_wait: Callable[[str], None
     """
     with store.seats.taken():
         with store.errors():
-            connection = store.engine.connect()
+            connection = store.sessions.connect()
         unlocked = False
         try:
             with store.errors():

@@ -40,7 +40,7 @@ def upgrade(settings: Settings) -> tuple[str | None, str | None]:
         if settings.database_url is None:
             with embedded.hold(settings.home) as server:
                 return migrate(lambda: server.connect(roles.OWNER), before=_keep_dump(settings))
-        url = user_supplied.supplied_url(settings)
+        url = user_supplied.direct_url(settings)
         with session(lambda: user_supplied.connect(url)) as connection:
             prepare_supplied(connection)
         return migrate(lambda: user_supplied.connect(url), before=_say_no_dump)
@@ -67,7 +67,7 @@ def revision(settings: Settings) -> tuple[str | None, str]:
     """(the database's revision, None if it has none yet; the newest revision that this program knows)."""
     with database_errors(*whereabouts(settings)):
         if settings.database_url is not None:
-            url = user_supplied.supplied_url(settings)
+            url = user_supplied.direct_url(settings)
             with session(lambda: user_supplied.connect(url)) as connection:
                 with closing(connection.connection.cursor()) as cursor:
                     if roles.may_become(cursor, roles.APP):

@@ -2,7 +2,6 @@
 
 import math
 import os
-import select
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -14,16 +13,19 @@ from uuid import UUID
 import sqlalchemy
 from psycopg2.extensions import TRANSACTION_STATUS_INTRANS
 from pydantic import SecretStr
-from sqlalchemy import URL, Connection, Engine, event
+from sqlalchemy import Connection, Engine, Row
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
 
 from pipeline.crops.crop_store import CropStore
 from pipeline.crops.earlier_layout import is_earlier, move_pictures
 from pipeline.store import embedded, roles, schema, user_supplied
 from pipeline.store.connections import SEATS, Seats, patient
 from pipeline.store.embedded_home import check_restored
+from pipeline.store.engines import Clock, become, make_engine
 from pipeline.store.errors import database_errors
 from pipeline.store.kept_dumps import remove_old
+from pipeline.store.replica import TIMELINE, Replica, ReplicaState, position_of
 from pipeline.store.session_file import session_token
 from schemas.errors import StoreError, StoreUnavailable
 from schemas.settings import Settings
@@ -42,33 +44,18 @@ _STATUS = sqlalchemy.text(
 )
 #: How long a database that was lost in a commit is waited for, and how often it is asked, seconds.
 _BACK_WITHIN_S, _ASKED_EVERY_S = 30.0, 0.2
+_TIMELINE = sqlalchemy.text(f"SELECT {TIMELINE}")
+_READ_ONLY = sqlalchemy.text("SET TRANSACTION READ ONLY")
+_SERVER = sqlalchemy.text("SELECT current_database(), pg_postmaster_start_time()")
 _SESSION = sqlalchemy.text("SET LOCAL urban_reid.session = :token; SET LOCAL urban_reid.request = :request")
-
-
-class Clock:
-    """Tells `listener` of each wait for the database: its start and end in seconds of time.perf_counter."""
-
-    def __init__(self) -> None:
-        self.listener: Callable[[float, float], None] | None = None
-
-    def waited(self, start: float) -> None:
-        """Reports a wait that began at `start` and ends now."""
-        if self.listener is not None:
-            self.listener(start, time.perf_counter())
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.waited(start)
 
 
 class Store:
     """A hold on the database. Returned by `Store.open`, a context manager; safe for threads, not across a fork."""
 
     def __init__(self, settings: Settings, application: str) -> None:
+        if settings.database_url is None and settings.replica_url is not None:
+            raise StoreError("URBAN_REID_REPLICA_URL is set, and the embedded database has no replica")
         self.settings = settings
         self.looked_at_growth_s = -math.inf  # by the monotonic clock; see pipeline.store.statistics
         name = f"{application[:40]} (process {os.getpid()})"
@@ -78,12 +65,29 @@ class Store:
             self._server = embedded.hold(settings.home)
             self._connect = partial(self._server.connect, application_name=name)
         else:
-            self._connect = partial(_become, user_supplied.supplied_url(settings), application_name=name)
+            self._connect = partial(become, user_supplied.direct_url(settings), application_name=name)
         self.seats = Seats(SEATS)
-        self._engines = {role: _engine(self._connecting(role), self._clock) for role in roles.PROGRAM}
+        if settings.database_url is None or settings.database_direct_url is None:
+            self._engines = {role: make_engine(self._connecting(role), self._clock) for role in roles.PROGRAM}
+            #: Sessions as urban_reid_worker that keep a lock from one transaction to the next.
+            self.sessions = self._engines[roles.WORKER]
+        else:
+            address = user_supplied.supplied_url(settings)
+            through_pool = self._patient(partial(user_supplied.connect, address, pooled=True, application_name=name))
+            self._engines = {role: make_engine(through_pool, self._clock, role) for role in roles.PROGRAM}
+            self.sessions = make_engine(self._connecting(roles.WORKER), self._clock, poolclass=NullPool)
+        self._replica = self._reader(name) if settings.replica_url is not None else None
+
+    def _reader(self, name: str) -> Replica:
+        address = user_supplied.replica_url(self.settings)
+        connect = partial(user_supplied.connect, address, pooled=True, application_name=name)
+        return Replica(lambda role: make_engine(connect, self._clock, role), self.settings.replica_wait_s)
 
     def _connecting(self, role: str) -> Callable[[], Any]:
-        return patient(partial(self._connect, role), schema.whereabouts(self.settings)[0])
+        return self._patient(partial(self._connect, role))
+
+    def _patient(self, connect: Callable[[], Any]) -> Callable[[], Any]:
+        return patient(connect, schema.whereabouts(self.settings)[0])
 
     @classmethod
     def open(cls, settings: Settings, application: str = "urban-reid") -> Self:
@@ -100,6 +104,7 @@ class Store:
                 if store._server is None:
                     schema.check_versions(connection)
                 found = schema.current(connection)
+                server = connection.execute(_SERVER).one()
             if found != schema.head():
                 if store._server is None:
                     raise StoreError(
@@ -107,8 +112,12 @@ class Store:
                         f"needs {schema.head()}; run `urban-reid db upgrade`"
                     )
                 schema.upgrade(settings)
-            with store.begin():
-                pass  # a connection stays open, by which others see who uses the server
+            with store.begin() as connection:  # it stays open, by which others see who uses the server
+                if settings.database_direct_url is not None and connection.execute(_SERVER).one() != server:
+                    raise StoreError(
+                        "URBAN_REID_DATABASE_URL and URBAN_REID_DATABASE_DIRECT_URL do not lead to one database of one "
+                        "server; a lock of one would not be seen by the other"
+                    )
             store._settle_crops()
             remove_old(settings.home)
         except BaseException:
@@ -135,13 +144,59 @@ class Store:
         """Connections as urban_reid_worker."""
         return self._engines[roles.WORKER]
 
-    def begin(self) -> AbstractContextManager[Connection]:
+    def begin(self, *, only_reads: bool = False) -> AbstractContextManager[Connection]:
         """One transaction as urban_reid_worker: committed at the end, rolled back by an exception.
 
-        For what the program does alone. Raises StoreError for what the database refuses, StoreUnavailable for a lost or
-        missing connection.
+        For what the program does alone. only_reads: it writes nothing, and may run on the replica. Raises StoreError
+        for what the database refuses, StoreUnavailable for a lost or missing connection.
         """
-        return self._transaction(roles.WORKER)
+        return self._reading(roles.WORKER) if only_reads else self._transaction(roles.WORKER)
+
+    @contextmanager
+    def _reading(self, role: str) -> Iterator[Connection]:
+        """One transaction that writes nothing, on the replica or, where that is of no use, on the primary.
+
+        The connection's execution option `instead` says why it is the primary's; empty without a replica.
+        """
+        with self.seats.taken(), self.errors():
+            connection: Connection | str = ""
+            if self._replica is not None:
+                with self._clock.running():
+                    connection = self._replica.connected(role, partial(self._position, role))
+            if isinstance(connection, str):
+                with self._transaction(role) as primary:
+                    primary.execute(_READ_ONLY)
+                    yield primary.execution_options(instead=connection)
+                return
+            assert self._replica is not None
+            with connection, connection.begin():
+                try:
+                    connection.execute(_READ_ONLY)
+                    yield connection
+                except DBAPIError as error:  # such as one of rows that the primary has removed meanwhile
+                    self._replica.rest("a read of it was ended")
+                    raise StoreUnavailable(
+                        f"the replica ended a read ({type(error.orig).__name__}); the next one goes to the primary"
+                    ) from error
+
+    def _position(self, role: str) -> Row[Any]:
+        with self._engines[role].connect() as connection:
+            return position_of(connection)
+
+    def timeline(self) -> int:
+        """The timeline of the database, a number that changes where a replica was promoted in its place.
+
+        Commits from before may be missing then.
+        """
+        with self.begin() as connection:
+            return int(connection.execute(_TIMELINE).scalar_one())
+
+    def replica_state(self) -> ReplicaState | None:
+        """How the replica stands; None where there is none."""
+        if self._replica is None:
+            return None
+        with self.seats.taken(), self.errors():
+            return self._replica.look(roles.WORKER, partial(self._position, roles.WORKER))
 
     @contextmanager
     def _transaction(self, role: str) -> Iterator[Connection]:
@@ -182,12 +237,12 @@ class Store:
         return other
 
     @contextmanager
-    def signed_in(self, request: UUID | None = None) -> Iterator[Connection]:
+    def signed_in(self, request: UUID | None = None, *, only_reads: bool = False) -> Iterator[Connection]:
         """One transaction as urban_reid_app, for whoever is signed in: what it shows and writes `granted()` allows.
 
         The session is that of `Settings.token` or of the file that `urban-reid login` keeps. `request`: a search that
-        was asked for and not answered, in a process without a session; then what its session allows. Errors: as
-        `begin`.
+        was asked for and not answered, in a process without a session; then what its session allows. only_reads,
+        errors: as `begin`.
         """
         token, key = "", None
         if request is None:
@@ -195,7 +250,7 @@ class Store:
         else:
             with self.begin() as connection:
                 key = connection.scalar(_KEY, {"request": request})
-        with self._transaction(roles.APP) as connection:
+        with self._reading(roles.APP) if only_reads else self._transaction(roles.APP) as connection:
             connection.execute(_SESSION, {"token": token, "request": str(key or "")})
             yield connection
 
@@ -220,6 +275,9 @@ class Store:
         """Releases the database; the last store of a home stops its server."""
         for engine in self._engines.values():
             engine.dispose()
+        self.sessions.dispose()
+        if self._replica is not None:
+            self._replica.close()
         if self._server is not None:
             self._server.release()
 
@@ -244,10 +302,10 @@ def _written(connection: Connection) -> Mapping[str, str] | None:
 def url(settings: Settings, role: str = roles.APP) -> str:
     """The database's address for other programs such as psql, with the password of `role`: postgresql://...
 
-    A user-supplied server's address is returned as it is.
+    A user-supplied server's own address is returned as it is.
     """
     if settings.database_url is not None:
-        address = user_supplied.supplied_url(settings)
+        address = user_supplied.direct_url(settings)
         return address.set(drivername="postgresql").render_as_string(hide_password=False)
     with embedded.hold(settings.home) as server:
         return server.url(role=role)
@@ -268,59 +326,3 @@ def reset_passwords(settings: Settings) -> None:
     if settings.database_url is not None:
         raise StoreError("URBAN_REID_DATABASE_URL names a user-supplied server, whose passwords are not ours to change")
     embedded.reset_passwords(settings.home)
-
-
-def _become(address: URL, role: str, **options: Any) -> Any:
-    """A connection as `role`; as the address's user where there is no such role, as before migrations.
-
-    Raises StoreError if the address's user may not become it.
-    """
-    connection = user_supplied.connect(address, **options)
-    with connection.cursor() as cursor:
-        if roles.may_become(cursor, role):
-            cursor.execute(f"SET ROLE {role}")
-        elif roles.exists(cursor, role):
-            user = connection.info.user
-            connection.close()
-            raise StoreError(
-                f"the user {user} of URBAN_REID_DATABASE_URL may not act as {role}; run `urban-reid db upgrade`, which "
-                "says what is needed"
-            )
-    connection.commit()
-    return connection
-
-
-def _engine(connect: Callable[[], Any], clock: Clock) -> Engine:
-    engine = sqlalchemy.create_engine(
-        "postgresql+psycopg2://",
-        creator=connect,
-        pool_pre_ping=True,
-        max_overflow=-1,  # bounded by the seats: a full pool could block threads that hold a lock
-        hide_parameters=True,
-        execution_options={"clock": clock},
-    )
-
-    ping = engine.dialect.do_ping
-    engine.dialect.do_ping = lambda dbapi_connection: (  # type: ignore[method-assign]
-        not _has_word(dbapi_connection) or ping(dbapi_connection)
-    )
-
-    @event.listens_for(engine, "before_cursor_execute")
-    def _before(connection: Connection, *_: Any) -> None:
-        connection.info["started"] = time.perf_counter()
-
-    @event.listens_for(engine, "after_cursor_execute")
-    def _after(connection: Connection, *_: Any) -> None:
-        clock.waited(connection.info["started"])
-
-    return engine
-
-
-def _has_word(connection: Any) -> bool:
-    """Whether the server has sent something that nobody waits for, such as that it ends the connection.
-
-    Only then is it asked whether it is still there, which saves a round trip for each transaction.
-    """
-    waiting = select.poll()
-    waiting.register(connection.fileno(), select.POLLIN)
-    return bool(waiting.poll(0))

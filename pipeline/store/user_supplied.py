@@ -1,5 +1,8 @@
 """A PostgreSQL server supplied by the user: `URBAN_REID_DATABASE_URL`.
 
+That address may be one of a pool (PgBouncer) which gives a server connection to a client for one transaction. Then
+`URBAN_REID_DATABASE_DIRECT_URL` is the server's own, for what outlives a transaction.
+
 What the address leaves out, libpq takes from its environment variables (PGPASSWORD, PGPASSFILE, PGSSLMODE, PGPORT ...),
 as psql does with the same address. Settings that would change what we read do not count: a session uses UTF-8 and UTC,
 whatever the environment, the role or the server says.
@@ -25,19 +28,40 @@ from schemas.settings import Settings
 def supplied_url(settings: Settings) -> URL:
     """The address in SQLAlchemy's form, postgresql+psycopg2://... Raises StoreError, which never shows the password."""
     assert settings.database_url is not None
+    return _parsed("URBAN_REID_DATABASE_URL", settings.database_url)
+
+
+def direct_url(settings: Settings) -> URL:
+    """The address of the server itself, for sessions that keep a role, a lock or a snapshot. Errors: as above."""
+    if settings.database_direct_url is None:
+        return supplied_url(settings)
+    return _parsed("URBAN_REID_DATABASE_DIRECT_URL", settings.database_direct_url)
+
+
+def replica_url(settings: Settings) -> URL:
+    """The address of a replica to read from. Errors: as above."""
+    assert settings.replica_url is not None
+    return _parsed("URBAN_REID_REPLICA_URL", settings.replica_url)
+
+
+def _parsed(setting: str, address: str) -> URL:
     try:
-        url = make_url(settings.database_url)
+        url = make_url(address)
     except (ArgumentError, ValueError):
         raise StoreError(
-            "URBAN_REID_DATABASE_URL is not an address; write postgresql+psycopg2://USER:PASSWORD@HOST/DATABASE"
+            f"{setting} is not an address; write postgresql+psycopg2://USER:PASSWORD@HOST/DATABASE"
         ) from None
     if url.drivername not in ("postgres", "postgresql", "postgresql+psycopg2"):
-        raise StoreError(f"URBAN_REID_DATABASE_URL starts with {url.drivername}://; use postgresql+psycopg2://")
+        raise StoreError(f"{setting} starts with {url.drivername}://; use postgresql+psycopg2://")
     return url.set(drivername="postgresql+psycopg2")
 
 
-def connect(url: URL, **options: Any) -> Any:
-    """A psycopg2 connection as the address's user."""
+def connect(url: URL, *, pooled: bool = False, **options: Any) -> Any:
+    """A psycopg2 connection as the address's user.
+
+    pooled: of a pool, whose server's session is left as it is. Else raises StoreError for an address of a pool, where
+    what a session keeps would be left to the next one.
+    """
     plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
     asked = {"client_encoding": "utf8"} | for_client(parse_dsn(plain)) | tls(url)
     try:
@@ -46,10 +70,19 @@ def connect(url: URL, **options: Any) -> Any:
         if said := next((line for line in str(error).splitlines() if _is_about_tls(line)), None):
             raise StoreError(f"{url.render_as_string(hide_password=True)}: {said}; {_REMEDY}") from None
         raise
+    if pooled:
+        return connection
     with connection, connection.cursor() as cursor:
-        cursor.execute(FOR_SERVER)
-        if connection.get_parameter_status("TimeZone") != "UTC":
-            cursor.execute("SET TIME ZONE 'UTC'")
+        cursor.execute("SELECT pg_backend_pid()")
+        is_of_pool = cursor.fetchone() != (connection.info.backend_pid,)  # a pool makes up what its client is told
+        if not is_of_pool:
+            cursor.execute(FOR_SERVER)
+            if connection.get_parameter_status("TimeZone") != "UTC":
+                cursor.execute("SET TIME ZONE 'UTC'")
+    if is_of_pool:
+        connection.close()
+        address = url.render_as_string(hide_password=True)
+        raise StoreError(f"{address} is the address of a pool such as PgBouncer; {_POOL}")
     return connection
 
 
@@ -59,6 +92,10 @@ def tls(url: URL) -> dict[str, str]:
     return {} if _says("sslmode", named) or _is_this_machine(named) else {"sslmode": "verify-full"}
 
 
+_POOL = (
+    "locks, migrations and backups need sessions of their own: name the server's own address in "
+    "URBAN_REID_DATABASE_DIRECT_URL"
+)
 _REMEDY = (
     "a server on another machine must show a certificate that can be verified: name the file of its authority in "
     "URBAN_REID_DATABASE_URL with ?sslrootcert=FILE (sslrootcert=system: those that this machine trusts), or say "

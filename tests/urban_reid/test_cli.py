@@ -83,6 +83,7 @@ def test_all_commands_are_there() -> None:
         "score",
         "simulate",
         "search",
+        "search-several",
         "status",
         "report",
         "up",

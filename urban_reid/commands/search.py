@@ -125,7 +125,7 @@ def search(
             begin(f"searching {unit}")
             request, result = running.search(settings(), parameters)
     if as_json:
-        print_json({"request": str(request), **result.model_dump(mode="json")})
+        print_json({"request": str(request), **result.model_dump(mode="json", exclude={"evidence"})})
         return
     zone = ZoneInfo(opened.city.timezone)
     covered = period_of(result.covered, zone)

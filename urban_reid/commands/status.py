@@ -77,6 +77,10 @@ def status(as_json: AsJson = False) -> None:
     if found["camera_hosts"]:
         hosts = ", ".join(f"{count} on {host}" for host, count in sorted(found["camera_hosts"].items()))
         out().print(f"cameras by host: {hosts}")
+    if (replica := found["replica"]) is not None:
+        said = f"not read: {replica['reason']}" if replica["reason"] else f"read, after {replica['waited_s']:.3f} s"
+        behind = f", {replica['behind_bytes']} bytes behind" if replica["behind_bytes"] else ""
+        out().print(f"replica {shown(said)}{behind}", soft_wrap=True)
     out().print(f"model {shown(found['model'] or 'none in use')}")
     if borrowed:
         taken = ", ".join(f"{camera} (of {unit or 'all'})" for camera, unit in list(borrowed.items())[:5])

@@ -121,7 +121,7 @@ def _routes(api: FastAPI) -> None:
         except CityError as error:
             raise HTTPException(404, str(error)) from None
         check_authorized(found.store, unit, "a look at people", Action.PEOPLE_SHOW, details={"after": after})
-        with found.store.signed_in() as connection:
+        with found.store.signed_in(only_reads=True) as connection:
             return people_out(read_people(connection, unit, None if at is None else Place(at, after)), _path(found))
 
     @api.get("/people/{identity}")
@@ -153,6 +153,7 @@ def _routes(api: FastAPI) -> None:
         attributes: Annotated[
             str, Form(max_length=500, description="what the person wears and carries: red top, long trousers, no hat")
         ] = "",
+        evidence: Annotated[bool, Form(description="whether to state what is merged with other databases")] = False,
     ) -> SearchResult:
         """The identities of a unit that look most like the person in pictures. The reason is written to the audit.
 
@@ -164,7 +165,8 @@ def _routes(api: FastAPI) -> None:
         sent = [one.file.read(LARGEST_UPLOAD + 1) for one in picture]
         if any(len(data) > LARGEST_UPLOAD for data in sent):
             raise HTTPException(413, f"a picture is larger than {LARGEST_UPLOAD // 1_000_000} MB")
-        return here.searches.run(found, sent=sent, unit=unit, reason=reason, attributes=attributes)[1]
+        result = here.searches.run(found, sent=sent, unit=unit, reason=reason, attributes=attributes)[1]
+        return result if evidence else result.model_copy(update={"evidence": None})
 
     @api.get("/leads")
     def leads_(found: Asking) -> list[LeadOut]:

@@ -69,14 +69,14 @@ class Counting:
     def __init__(self, store: Store) -> None:
         def totals() -> Totals:
             codes = [unit.code for unit in read_city(store).units]
-            with store.begin() as connection:
+            with store.begin(only_reads=True) as connection:
                 return read_totals(connection, codes, datetime.now(UTC))
 
         def stands() -> CityNow | None:
             known = self._totals.now()
             if known is None:
                 return None
-            with store.begin() as connection:
+            with store.begin(only_reads=True) as connection:
                 return read_city_now(connection, known, datetime.now(UTC))
 
         self._totals, self._stands = Beside(totals), Beside(stands)
@@ -92,7 +92,7 @@ def judging(store: Store) -> Beside[list[Sureness]]:
     def read() -> list[Sureness]:
         used = next((model for model in models(store) if model.in_use), None)
         districts = [unit.code for unit in read_city(store).units if unit.level is Level.DISTRICT][:_DISTRICTS]
-        with store.begin() as connection:
+        with store.begin(only_reads=True) as connection:
             return [] if used is None else [read_sureness(connection, used, district) for district in districts]
 
     return Beside(read)

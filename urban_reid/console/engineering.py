@@ -41,7 +41,7 @@ def runs_page(
 ) -> HTMLResponse:
     if unit:
         here.city()[0].check_unit(unit)
-    with here.store.begin() as connection:
+    with here.store.begin(only_reads=True) as connection:
         shown = read_runs(connection, unit or None, before)
     return here.page("runs", found, shown=shown, unit=unit, prefect=prefect_pages(here.store.settings))
 
@@ -129,9 +129,12 @@ def settings_shown(settings: Settings) -> list[SettingShown]:
     return sorted(found, key=lambda one: one.name)
 
 
+_ADDRESSES = ("database_url", "database_direct_url", "replica_url", "prefect_url")
+
+
 def _is_secret(name: str, kind: Any) -> bool:
     """An address of a database or of a server may hold a password."""
-    return kind is SecretStr or SecretStr in _parts(kind) or name in ("database_url", "prefect_url")
+    return kind is SecretStr or SecretStr in _parts(kind) or name in _ADDRESSES
 
 
 def _parts(kind: Any) -> set[Any]:

@@ -24,7 +24,7 @@ def people_page(
 ) -> HTMLResponse:
     here.city()[0].check_unit(unit)
     check_authorized(found.store, unit, N_("a look at people"), Action.PEOPLE_SHOW, details={"after": after})
-    with found.store.signed_in() as connection:
+    with found.store.signed_in(only_reads=True) as connection:
         shown = read_people(connection, unit, None if at is None else Place(at, after))
     return here.page("people", found, unit=unit, shown=shown)
 
@@ -37,7 +37,7 @@ def person_page(here: Here, found: Asking, identity: UUID) -> HTMLResponse:
 def look_at_journey(here: Console, found: Visitor, identity: UUID) -> Journey:
     """The journey of somebody, after its row of the audit. Raises NotAllowed, and InputError if there is none."""
     note_look(found, identity)
-    with found.store.signed_in() as connection:
+    with found.store.signed_in(only_reads=True) as connection:
         return read_journey(connection, identity, here.city()[1])
 
 
