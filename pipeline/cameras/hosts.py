@@ -107,14 +107,19 @@ class CameraHost:
         self._renewed_at = -float("inf")
 
     @property
+    def age_s(self) -> float:
+        """How long ago the leases were renewed, seconds."""
+        return time.monotonic() - self._renewed_at
+
+    @property
     def must_ask(self) -> bool:
         """Whether the leases are so old that cameras must be asked to end."""
-        return time.monotonic() - self._renewed_at > ASK_AFTER * self._lost_s
+        return self.age_s > ASK_AFTER * self._lost_s
 
     @property
     def kill_in_s(self) -> float:
         """In how many seconds cameras must have ended."""
-        return self._renewed_at + KILL_AFTER * self._lost_s - time.monotonic()
+        return KILL_AFTER * self._lost_s - self.age_s
 
     def renew(self, looks: Mapping[str, float], running: Collection[str]) -> set[str]:
         """The cameras that this host may look at until the next call; those that it must end are not among them.

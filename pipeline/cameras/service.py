@@ -162,8 +162,9 @@ class Service:
         moved = [camera for camera in self._running if camera in feeds and camera not in allowed]
         for camera in moved:
             self._running[camera].ask_to_end()
+        until = time.monotonic() + END_WITHIN_S
         for camera in moved:
-            self._running.pop(camera).end(time.monotonic() + END_WITHIN_S)
+            self._running.pop(camera).end(until)
             _log.info("%s: another host looks at it from now on", camera)
         host.give_back(moved)
         return {camera: feed for camera, feed in feeds.items() if camera in allowed}
@@ -191,6 +192,8 @@ class Service:
                     self._host.give_back([camera])
             _log.info("%s: %s", camera, "its feed was changed" if camera in feeds else "its feed was removed")
         for camera, feed in feeds.items():
+            if self._host is not None and self._host.age_s > 2 * ROWS_EVERY_S:
+                break  # leases are renewed first; what is left is started at the next step
             if camera not in self._running:
                 self._add(feed, feed.detector or self._default, changed.get(camera))
 

@@ -31,9 +31,9 @@ def other_home(first: Settings) -> Iterator[Path]:
     """The home of another host: pictures and their keys are those of the first, models and secrets are its own."""
     home = new_home()
     for shared in ("crops", "keys", "context"):
-        (first.home / shared).mkdir(exist_ok=True)
+        (first.home / shared).mkdir(mode=0o700, exist_ok=True)
         (home / shared).symlink_to(first.home / shared)
-    for own in ("models", "detectors", "key-file", "camera-secrets.toml"):
+    for own in ("models", "detectors", "camera-secrets.toml"):
         if (first.home / own).is_dir():
             shutil.copytree(first.home / own, home / own)
         elif (first.home / own).exists():
@@ -51,6 +51,7 @@ class Host:
         self.name, self.home = name, home
         self._environment = environment_of(settings.model_copy(update={"home": home})) | {
             "URBAN_REID_HOST_NAME": name,
+            "URBAN_REID_KEY_FILE": str(settings.home / "key-file"),
             "URBAN_REID_OPERATOR": name,
             "OMP_NUM_THREADS": "1",
             **variables,
