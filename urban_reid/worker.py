@@ -91,9 +91,8 @@ def run(
             for part in (database, core, *(others if ready else ())):
                 part.look(say)
             tell_manager("WATCHDOG=1")
-            if not ready and (
-                not has_core or listens(core_socket)
-            ):  # not before: each process would load the model itself
+            core_up = not has_core or listens(core_socket)
+            if core_up and not ready:  # not before: each process would load the model itself
                 ready = True
                 for part in others:
                     if isinstance(part, Child):
