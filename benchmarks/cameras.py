@@ -23,13 +23,15 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
 import numpy as np
 import psutil
-from sqlalchemy import text
+from sqlalchemy import Row, text
 
 from benchmarks.home import home
 from pipeline.cameras.pacing import PacedFile
@@ -43,7 +45,8 @@ from pipeline.ingest.video_file import VideoFile
 from pipeline.registry import register_model, use_model
 from pipeline.store import Store
 from reid_core.detection import open_detector
-from reid_core.detection.files import keep_detector, make_default
+from reid_core.detection.files import detector_file, keep_detector, make_default
+from reid_core.detection.opening import open_model
 from reid_core.serving.factory import open_core
 from schemas.city_file import City
 from schemas.feeds import Feed
@@ -52,6 +55,8 @@ from tests.helpers.rtsp_server import PASSWORD, USER, serving
 
 DETECTOR, EMBEDDER = "person-detection-retail-0013", "person-reidentification-retail-0286"
 WARM_S = 20.0
+#: Crops are written every 5 s; shorter intervals would tell of that alone.
+INTERVAL_S = 5.0
 
 
 def city(cameras: int) -> City:
@@ -113,16 +118,55 @@ def used_s(work: Callable[[], object], times: int) -> float:
     return (time.process_time() - before) / times
 
 
-def decoding_s(address: str) -> float:
-    """Processor seconds of decoding one frame of a stream."""
+def decoding_s(address: str) -> tuple[float, float]:
+    """Processor seconds of decoding one frame of a stream, and its mean size in bytes."""
     with av.open(address, options={"rtsp_transport": "tcp", "fpsprobesize": "0"}) as container:
         video = container.streams.video[0]
         video.codec_context.thread_count = 1
-        frames = container.decode(video)
-        return used_s(lambda: next(frames), 100)
+        sizes: list[int] = []
+
+        def frames() -> Iterator[object]:
+            for packet in container.demux(video):
+                sizes.append(packet.size)
+                yield from packet.decode()
+
+        decoded = frames()
+        return used_s(lambda: next(decoded), 100), float(np.mean(sizes))
+
+
+@dataclass
+class Alone:
+    """Parts by themselves, in processor seconds, and what they take, in bytes."""
+
+    decoding_s: float  # a second of the stream
+    detection_s: float  # a look
+    embedding_s: float  # a crop
+    stream_bytes_per_s: float
+    detector_picture_bytes: int
+    model_picture_bytes: int
+
+
+@dataclass
+class Watched:
+    """What cameras did while they were looked at. Lists: of each interval, for a second and camera."""
+
+    cameras: int
+    alone: Alone
+    crop_file_bytes: float = 0.0  # the mean of all; 0 without any
+    looks: list[float] = field(default_factory=list)
+    crops: list[float] = field(default_factory=list)
+    features: list[float] = field(default_factory=list)
+    used: dict[str, list[float]] = field(default_factory=dict)  # cores: core, cameras, database
+    memory_mb: list[list[float]] = field(default_factory=list)  # of the core process and of the cameras' processes
 
 
 def streams(arguments: argparse.Namespace) -> None:
+    watched = watch(arguments)
+    show(arguments, watched)
+
+
+def watch(arguments: argparse.Namespace) -> Watched:
+    """What `streams` prints, as figures."""
     with home() as folder, tempfile.TemporaryDirectory() as scratch:
         settings = Settings(home=folder, threads=1)
         served = mjpeg(arguments.video, Path(scratch), arguments.size, 20, arguments.rate)
@@ -132,20 +176,26 @@ def streams(arguments: argparse.Namespace) -> None:
         with store_of(settings, arguments.cameras) as store, serving({"a": [str(served)]}, arguments.rate) as server:
             register_model(store, settings, arguments.models / EMBEDDER / f"{EMBEDDER}.xml", EMBEDDER)
             model = use_model(store, EMBEDDER)
-            alone = {"decoding": 0.0, "detection": 0.0, "embedding": 0.0}
             with store.begin() as connection:
                 for number in range(arguments.cameras):
                     feed = {"camera": f"d1/s1/b1/c{number}", "address": server.address("a"), "secret": "all"}  # nosec B105
                     made = Feed.model_validate(feed | {"looks_per_s": arguments.looks})
                     write_feed(connection, made)
-            alone["decoding"] = decoding_s(address_with_secret(made, settings)) * arguments.rate
-            frame = cv2.VideoCapture(str(served)).read()[1]
+            frame_s, frame_bytes = decoding_s(address_with_secret(made, settings))
+            frame = np.asarray(cv2.VideoCapture(str(served)).read()[1], np.uint8)
             detector = open_detector(settings)
-            alone["detection"] = used_s(lambda: detector.detect([np.asarray(frame, np.uint8)]), 100)
+            network = open_model(detector_file(settings.detectors_dir / DETECTOR), settings)
             core = open_core(settings, model.directory(settings))
             shape = 16, model.card.input.height, model.card.input.width, 3
             pictures = np.random.default_rng(1).integers(0, 255, shape, dtype=np.uint8)
-            alone["embedding"] = used_s(lambda: core.embed(pictures), 5) / 16
+            alone = Alone(
+                decoding_s=frame_s * arguments.rate,
+                detection_s=used_s(lambda: detector.detect([frame]), 100),
+                embedding_s=used_s(lambda: core.embed(pictures), 5) / 16,
+                stream_bytes_per_s=frame_bytes * arguments.rate,
+                detector_picture_bytes=network.input.picture(frame).nbytes,
+                model_picture_bytes=pictures[0].nbytes,
+            )
             environment = {**os.environ, "URBAN_REID_HOME": str(folder)}
             started = []
             for module in ("reid_core.core_process.service", "pipeline.cameras.service"):
@@ -154,60 +204,68 @@ def streams(arguments: argparse.Namespace) -> None:
                 while not settings.core_socket.exists():
                     time.sleep(0.1)
             try:
-                measure(arguments, store, [psutil.Process(each.pid) for each in started], alone)
+                return measure(arguments, store, [psutil.Process(each.pid) for each in started], alone)
             finally:
                 for each in reversed(started):
                     each.terminate()
                     each.wait()
 
 
-def measure(
-    arguments: argparse.Namespace, store: Store, processes: list[psutil.Process], alone: dict[str, float]
-) -> None:
-    def counted() -> tuple[int, int, int]:
-        with store.begin() as connection:
-            return (
-                int(connection.scalar(text("SELECT count(*) FROM camera_health WHERE state = 'up'")) or 0),
-                int(connection.scalar(text("SELECT count(*) FROM crop")) or 0),
-                int(connection.scalar(text("SELECT count(*) FROM crop_embedding")) or 0),
-            )
+def measure(arguments: argparse.Namespace, store: Store, processes: list[psutil.Process], alone: Alone) -> Watched:
+    counted = text(
+        "SELECT (SELECT count(*) FROM camera_health WHERE state = 'up') AS up, "
+        "(SELECT avg(looks_per_s) FROM camera_health) AS looks, (SELECT count(*) FROM crop) AS crops, "
+        "(SELECT count(*) FROM crop_embedding) AS features"
+    )
 
-    while counted()[0] < arguments.cameras:
+    def now() -> tuple[float, Row[Any], list[dict[int, float]]]:
+        with store.begin() as connection:
+            row = connection.execute(counted).one()
+        return time.monotonic(), row, [processor_s(each) for each in parts]
+
+    pid_file = next(store.settings.home.rglob("postmaster.pid"))
+    parts = [*processes, psutil.Process(int(pid_file.read_text().split()[0]))]
+    while now()[1].up < arguments.cameras:
         time.sleep(0.5)
     time.sleep(WARM_S)
-    pid_file = next(store.settings.home.rglob("postmaster.pid"))
-    server = psutil.Process(int(pid_file.read_text().split()[0]))
-    parts = [*processes, server]
-    before, was, began = [processor_s(each) for each in parts], counted(), time.monotonic()
-    looked, memory_mb = [], []
+    watched = Watched(arguments.cameras, alone, used={name: [] for name in ("core", "cameras", "database")})
+    began, was = time.monotonic(), now()
     while time.monotonic() - began < arguments.seconds:
-        time.sleep(5)
-        memory_mb.append([sum(map(held_mb, (each, *each.children(recursive=True)))) for each in processes])
-        with store.begin() as connection:
-            looked.append(float(connection.scalar(text("SELECT avg(looks_per_s) FROM camera_health")) or 0))
-    after, now, passed = [processor_s(each) for each in parts], counted(), time.monotonic() - began
-    per = arguments.cameras * passed
-    core, cameras, database = (
-        sum(used - start.get(pid, 0.0) for pid, used in end.items()) / per
-        for start, end in zip(before, after, strict=True)
-    )
-    looks, crops, features = float(np.mean(looked)), (now[1] - was[1]) / per, (now[2] - was[2]) / per
-    detection, embedding = looks * alone["detection"], features * alone["embedding"]
+        time.sleep(min(INTERVAL_S, arguments.seconds))
+        watched.memory_mb.append([sum(map(held_mb, (each, *each.children(recursive=True)))) for each in processes])
+        ends = now()
+        per = arguments.cameras * (ends[0] - was[0])
+        watched.looks.append(float(ends[1].looks or 0))
+        watched.crops.append((ends[1].crops - was[1].crops) / per)
+        watched.features.append((ends[1].features - was[1].features) / per)
+        for used, start, end in zip(watched.used.values(), was[2], ends[2], strict=True):
+            used.append(sum(seconds - start.get(pid, 0.0) for pid, seconds in end.items()) / per)
+        was = ends
+    sizes = [file.stat().st_size for file in store.settings.crops_dir.rglob("*") if file.is_file()]
+    watched.crop_file_bytes = float(np.mean(sizes)) if sizes else 0.0
+    return watched
+
+
+def show(arguments: argparse.Namespace, watched: Watched) -> None:
+    alone = watched.alone
+    core, cameras, database = (float(np.mean(used)) for used in watched.used.values())
+    looks, crops, features = (float(np.mean(each)) for each in (watched.looks, watched.crops, watched.features))
+    detection, embedding = looks * alone.detection_s, features * alone.embedding_s
     print(
         f"{arguments.cameras} cameras, {arguments.size} at {arguments.rate} frames/s: {looks:.2f} of "
         f"{arguments.looks:g} looks/s, {crops:.2f} crops/s, {features:.2f} features/s"
     )
     shares = {
-        "decoding": alone["decoding"],
-        "the rest of the cameras' processes": cameras - alone["decoding"],
+        "decoding": alone.decoding_s,
+        "the rest of the cameras' processes": cameras - alone.decoding_s,
         "detection": detection,
         "embedding": embedding,
         "the rest of the core process": core - detection - embedding,
         "database": database,
     }
     print("processor seconds a second and camera: " + ", ".join(f"{name} {used:.3f}" for name, used in shares.items()))
-    minutes = max(len(memory_mb) // 12, 1)
-    for name, held in zip(("core process", "cameras' processes"), np.transpose(memory_mb), strict=True):
+    minutes = max(len(watched.memory_mb) // 12, 1)
+    for name, held in zip(("core process", "cameras' processes"), np.transpose(watched.memory_mb), strict=True):
         said = ", ".join(f"{np.mean(part):.0f}" for part in np.array_split(held, min(minutes, 10)))
         print(f"memory of the {name}, MB, over equal parts of the time: {said}")
     used, cores = sum(shares.values()), os.cpu_count() or 1

@@ -14,7 +14,7 @@ import io
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,7 @@ from synthetic.training import training_set
 #: Height and width of the crops before they are resized.
 CROP = (220, 96)
 BATCH = CPU_BATCH_SIZE
+EAGER = "eager float32"
 Pictures = NDArray[np.uint8]
 
 
@@ -51,27 +52,32 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=0, help="0: as many as the processor has cores")
     options = parser.parse_args()
-    if options.threads:
-        torch.set_num_threads(options.threads)
     clock = time.process_time if options.threads == 1 else time.perf_counter
-    height, width = (int(side) for side in options.size.split("x"))
-    convention = InputConvention(height=height, width=width)
-    encoded = [_jpeg(picture) for picture in training_set(1, -(-options.pictures // 4), 4, CROP).pictures]
-    encoded = encoded[: options.pictures]
-
-    with tempfile.TemporaryDirectory(prefix="urban-reid-embedding-") as folder:
-        config = ModelConfig(architecture=options.architecture, input=convention)
-        engines = _engines(config, Path(folder), options.threads)
-        chosen = [name for name in options.engines.split(",") if name] or list(engines)
-        opened = {name: engines[name]() for name in dict.fromkeys(["eager float32", *chosen])}
-        rates = _rates(opened, encoded, convention, options.rounds, clock)
+    names = [name for name in options.engines.split(",") if name]
+    rates = measured(options.architecture, options.size, names, options.pictures, options.rounds, options.threads)
     print(f"{processor_name()}; {options.architecture} {options.size}, {options.pictures} pictures, ", end="")
     print(f"{torch.get_num_threads()} threads, {clock.__name__}")
     print(f"{'engine':<24}{'features/s':>12}{'':>8}{'crops/s':>12}")
     for name, (features, crops) in rates.items():
-        ratios = [_ratio(own, eager) for own, eager in zip((features, crops), rates["eager float32"], strict=True)]
+        ratios = [_ratio(own, eager) for own, eager in zip((features, crops), rates[EAGER], strict=True)]
         both = zip((features, crops), ratios, strict=True)
         print(f"{name:<24}" + "".join(f"{statistics.median(rate):>12.1f}{ratio:>7.2f}x" for rate, ratio in both))
+
+
+def measured(
+    architecture: str, size: str, names: Sequence[str], pictures: int, rounds: int, threads: int
+) -> dict[str, tuple[list[float], list[float]]]:
+    """(features/s, crops/s) in each round, of eager torch and of each engine of `names`, or of all without names."""
+    if threads:
+        torch.set_num_threads(threads)
+    height, width = (int(side) for side in size.split("x"))
+    convention = InputConvention(height=height, width=width)
+    encoded = [_jpeg(picture) for picture in training_set(1, -(-pictures // 4), 4, CROP).pictures][:pictures]
+    clock = time.process_time if threads == 1 else time.perf_counter
+    with tempfile.TemporaryDirectory(prefix="urban-reid-embedding-") as folder:
+        engines = _engines(ModelConfig(architecture=architecture, input=convention), Path(folder), threads)
+        opened = {name: engines[name]() for name in dict.fromkeys([EAGER, *(names or engines)])}
+        return _rates(opened, encoded, convention, rounds, clock)
 
 
 def _ratio(rates: list[float], others: list[float]) -> float:
@@ -104,7 +110,7 @@ def _engines(config: ModelConfig, folder: Path, threads: int) -> dict[str, Calla
         return ForeignEmbedder.open(file, card.input, Settings(threads=threads))
 
     engines: dict[str, Callable[[], Embedder]] = {
-        "eager float32": eager,
+        EAGER: eager,
         "torch float32": lambda: as_torch(device="cpu", precision="float32"),
         "torch bfloat16": lambda: as_torch(device="cpu", precision="bfloat16"),
         "torch float32 compiled": lambda: as_torch(device="cpu", precision="float32", compile="on"),

@@ -52,8 +52,7 @@ def main() -> None:
         print(f"\n{transform}: D {given.dims}, r {given.reduction}, gates {gates.mean():.2f} +- {gates.std():.2f}")
         times = race(module, left, right, given.rounds)
         plain = max(rate for name, rate in times.items() if name.startswith("plain"))
-        # Operations that a pair needs at least: `sub` has no first layer per pair.
-        needed = 2 * given.dims * (given.dims // given.reduction) * (1 if transform == "sub" else 2)
+        needed = operations(transform, given.dims, given.reduction)
         print(f"  {'form':<24} {'pairs/s':>9} {'to plain':>8}   share of the machine's rate")
         for name, rate in times.items():
             shares = ", ".join(f"{kind} {rate * needed / 1e9 / of:.0%}" for kind, of in rates.items())
@@ -68,12 +67,19 @@ def main() -> None:
             print(f"  {name:<8} mAP {scores.mAP:.3f}  Rank-1 {scores.rank1:.3f}  mINP {scores.mINP:.3f}")
 
 
-def people(dims: int, device: torch.device) -> tuple[tuple[Tensor, Tensor], tuple[np.ndarray, np.ndarray]]:
+def operations(transform: str, dims: int, reduction: int) -> int:
+    """Operations that a pair needs at least: `sub` has no first layer per pair."""
+    return 2 * dims * (dims // reduction) * (1 if transform == "sub" else 2)
+
+
+def people(
+    dims: int, device: torch.device, counts: tuple[int, int] = (QUERIES, GALLERY)
+) -> tuple[tuple[Tensor, Tensor], tuple[np.ndarray, np.ndarray]]:
     """Features of queries and gallery with unit variance, as after a BatchNorm, and their people."""
     generator = torch.Generator().manual_seed(0)
     centers = torch.randn(PEOPLE, dims, generator=generator)
     sides, labels = [], []
-    for count in (QUERIES, GALLERY):
+    for count in counts:
         whose = torch.arange(count) % PEOPLE
         share = 0.3 * torch.rand(count, 1, generator=generator)  # of a feature's variance that is the person's
         noise = torch.randn(count, dims, generator=generator)
@@ -114,7 +120,8 @@ def all_pairs(module: DiffAttention, left: Tensor, right: Tensor) -> Tensor:
 
 def race(module: DiffAttention, left: Tensor, right: Tensor, rounds: int) -> dict[str, float]:
     """Pairs per second of each form, the best of all rounds."""
-    x, y = left.repeat_interleave(64, 0)[:8192], right.repeat(4, 1)[:8192]
+    pair = torch.arange(8192)
+    x, y = left[pair // 64 % len(left)], right[pair % len(right)]
     forms: dict[str, tuple[int, Callable[[], object]]] = {}
     for size in PLAIN_BATCHES:
         count = max(size, 1024)
@@ -130,9 +137,9 @@ def race(module: DiffAttention, left: Tensor, right: Tensor, rounds: int) -> dic
     return best
 
 
-def product_rates(device: torch.device) -> dict[str, float]:
-    """10^9 operations per second in a large square matrix product, by type; int8 as `pairs` computes it."""
-    size = 2048 if device.type == "cpu" else 8192
+def product_rates(device: torch.device, size: int | None = None) -> dict[str, float]:
+    """10^9 operations per second in a square matrix product, large without a size, by type; int8 as `pairs` has it."""
+    size = size or (2048 if device.type == "cpu" else 8192)
     left, right = torch.randn(2, size, size, device=device)
     forms: dict[str, Callable[[], object]] = {"float32": lambda: left @ right}
     half = left.bfloat16(), right.bfloat16()

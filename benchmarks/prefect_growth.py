@@ -1,41 +1,61 @@
 """The size of Prefect's database after runs that find nothing to do.
 
-    python -m benchmarks.prefect_growth [--runs 200] [--up]
+    python -m benchmarks.prefect_growth [--runs 200] [--up] [--json]
 
 Starts a Prefect server for a new data directory with a rendered city, and runs the deployment of its district that many
 times, one after another in this process: each run takes the states and writes the logs that it does under
 `urban-reid up`, whose runner only starts a process for each. With --up the runs are handed over to a real `up` instead,
 which takes seconds a run, and before that it is left alone for a minute: nothing is scheduled, and with nothing pending
-no run begins. Prints the database's bytes, its journal included.
+no run begins. Prints the database's bytes, its journal included, and, without --up, the processor time of this process
+and of Prefect's server for a run.
 """
 
 import argparse
 import asyncio
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from benchmarks.home import home
 from benchmarks.overhead import PROGRAM
+
+
+@dataclass
+class Grown:
+    """Bytes of Prefect's database before, after half of the runs, and after all."""
+
+    before: int
+    between: int
+    after: int
+    used_s: float | None = None  # processor time of the second half
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--up", action="store_true")
+    parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    runs = given.runs
+    runs, half = given.runs, given.runs - given.runs // 2
     with home() as folder:
         os.environ["URBAN_REID_HOME"] = str(folder / "home")
         _fill(folder)
-        before, between, after = (_grow_up if given.up else _grow)(folder / "home", runs)
-    print(f"before {before:,} bytes, after {runs // 2} runs {between:,}, after {runs} runs {after:,}")
-    print(f"a run: {(after - between) / (runs - runs // 2):,.0f} bytes")
+        grown = (_grow_up if given.up else _grow)(folder / "home", runs)
+    run_bytes, run_s = (grown.after - grown.between) / half, (grown.used_s or 0) / half
+    if given.json:
+        print(json.dumps({"runs": runs, "run_s": run_s, "run_bytes": run_bytes}))
+        return
+    print(f"before {grown.before:,} bytes, after {runs // 2} runs {grown.between:,}, after {runs} runs {grown.after:,}")
+    print(f"a run: {run_bytes:,.0f} bytes" + (f", {run_s:.3f} s of a processor" if grown.used_s else ""))
 
 
 def _fill(folder: Path) -> None:
@@ -55,7 +75,7 @@ def _fill(folder: Path) -> None:
         use_model(store, "demo")
 
 
-def _grow(at: Path, runs: int) -> tuple[int, int, int]:
+def _grow(at: Path, runs: int) -> Grown:
     from flows.environment import connected
     from flows.server import PrefectServer
     from pipeline.store import Store
@@ -73,14 +93,15 @@ def _grow(at: Path, runs: int) -> tuple[int, int, int]:
             asyncio.run(_run(1))  # creates the deployment
             before = _size(at)
             asyncio.run(_run(runs // 2))
-            between = _size(at)
+            between, used = _size(at), _processor_s()
             asyncio.run(_run(runs - runs // 2))
+            used = _processor_s() - used
         after = _size(at)
         server.stop()
-    return before, between, after
+    return Grown(before, between, after, used)
 
 
-def _grow_up(at: Path, runs: int) -> tuple[int, int, int]:
+def _grow_up(at: Path, runs: int) -> Grown:
     """The same under `up`."""
     up = subprocess.Popen([*PROGRAM, "up", "--json"], stdout=subprocess.PIPE, text=True)
     try:
@@ -95,7 +116,7 @@ def _grow_up(at: Path, runs: int) -> tuple[int, int, int]:
         _hand_over(runs // 2)
         between = _size(at)
         _hand_over(runs - runs // 2)
-        return before, between, _size(at)
+        return Grown(before, between, _size(at))
     finally:
         up.send_signal(signal.SIGINT)
         up.wait()
@@ -142,6 +163,13 @@ async def _run(count: int) -> None:
             run = await client.read_flow_run(run.id)
             ended = await run_flow_async(district, flow_run=run, parameters=parameters, return_type="state")
             assert getattr(ended, "is_completed", lambda: False)(), ended
+
+
+def _processor_s() -> float:
+    """Of this process and all that it started, Prefect's server among them, but for its database."""
+    this = psutil.Process()
+    own = [one for one in (this, *this.children(recursive=True)) if one.name() != "postgres"]
+    return float(sum(sum(one.cpu_times()[:2]) for one in own))
 
 
 def _size(at: Path) -> int:

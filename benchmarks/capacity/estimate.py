@@ -1,0 +1,133 @@
+"""A value with its error, and the fits that give one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import stdtrit
+
+#: Share of repetitions in which an interval holds the value, where the errors are normal.
+_SURE = 0.95
+
+
+@dataclass(frozen=True)
+class Range:
+    """A value and the interval that it lies in. Sums add the ends, as if all errors had one sign: the widest case."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def exact(cls, value: float) -> "Range":
+        return cls(value, value, value)
+
+    @classmethod
+    def of(cls, samples: Sequence[float]) -> "Range":
+        """Median, least and most of what was measured several times."""
+        return cls(float(np.median(samples)), min(samples), max(samples))
+
+    def __add__(self, other: "Range") -> "Range":
+        return Range(self.value + other.value, self.low + other.low, self.high + other.high)
+
+    def __mul__(self, factor: float) -> "Range":
+        """The factor is not negative."""
+        return Range(self.value * factor, self.low * factor, self.high * factor)
+
+    def floored(self) -> "Range":
+        """A cost is not below nothing."""
+        return Range(max(self.value, 0.0), max(self.low, 0.0), max(self.high, 0.0))
+
+
+NOTHING = Range.exact(0.0)
+
+
+def total(ranges: Sequence[Range]) -> Range:
+    return sum(ranges, NOTHING)
+
+
+@dataclass(frozen=True)
+class Line:
+    """y = at_mean + slope (x - mean) by least squares, with normal errors."""
+
+    count: int
+    mean: float
+    at_mean: float
+    slope: float
+    error: float  # standard deviation of a single y
+    spread: float  # sum of squares of x - mean
+
+    @classmethod
+    def through(cls, x: Sequence[float], y: Sequence[float]) -> "Line":
+        """Raises ValueError for fewer than three points, which tell nothing of the error, or for one x alone."""
+        a, b = np.asarray(x, float), np.asarray(y, float)
+        spread = float(((a - a.mean()) ** 2).sum())
+        if len(a) < 3 or spread == 0:
+            raise ValueError(f"a line with its error needs three points of different size, not {len(a)}")
+        slope = float(((a - a.mean()) * b).sum() / spread)
+        residual = b - b.mean() - slope * (a - a.mean())
+        error = float(np.sqrt((residual**2).sum() / (len(a) - 2)))
+        return cls(len(a), float(a.mean()), float(b.mean()), slope, error, spread)
+
+    @property
+    def _times(self) -> float:
+        return float(stdtrit(self.count - 2, (1 + _SURE) / 2))  # of Student's t
+
+    @property
+    def slope_range(self) -> Range:
+        off = self._times * self.error / self.spread**0.5
+        return Range(self.slope, self.slope - off, self.slope + off)
+
+    def at(self, x: float, *, single: bool = False) -> Range:
+        """The mean of many y at x, or where a single one lies."""
+        variance = single + 1 / self.count + (x - self.mean) ** 2 / self.spread
+        value, off = self.at_mean + self.slope * (x - self.mean), self._times * self.error * variance**0.5
+        return Range(value, value - off, value + off)
+
+
+@dataclass(frozen=True)
+class Power:
+    """y = c x^exponent: a line through the logarithms."""
+
+    line: Line
+
+    @classmethod
+    def through(cls, x: Sequence[float], y: Sequence[float]) -> "Power":
+        return cls(Line.through(np.log(x).tolist(), np.log(y).tolist()))
+
+    @property
+    def exponent(self) -> Range:
+        return self.line.slope_range
+
+    def at(self, x: float) -> Range:
+        """Where a single y at x lies; nothing at 0."""
+        if x <= 0:
+            return NOTHING
+        found = self.line.at(float(np.log(x)), single=True)
+        return Range(*np.exp([found.value, found.low, found.high]).tolist())
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How a cost grows with a size: a line or a power, whichever foretells the largest size better from the others."""
+
+    form: str  # "line" or "power"
+    fit: Line | Power
+    foretold: Range  # of the largest size, by the same form through the smaller ones
+    largest: float  # what was measured there
+    exponent: Range  # of the power through all
+
+    @classmethod
+    def through(cls, x: Sequence[float], y: Sequence[float]) -> "Growth":
+        """x: ascending. Raises ValueError for fewer than four sizes."""
+        line = Line.through(x[:-1], y[:-1]).at(x[-1], single=True)
+        power, whole = Power.through(x[:-1], y[:-1]).at(x[-1]), Power.through(x, y)
+        if abs(line.value - y[-1]) < abs(power.value - y[-1]):
+            return cls("line", Line.through(x, y), line.floored(), y[-1], whole.exponent)
+        return cls("power", whole, power.floored(), y[-1], whole.exponent)
+
+    def at(self, x: float) -> Range:
+        """Where a single y at x lies; nothing at 0."""
+        if x <= 0:
+            return NOTHING
+        return (self.fit.at(x, single=True) if isinstance(self.fit, Line) else self.fit.at(x)).floored()
