@@ -48,13 +48,13 @@ def check_city(settings: Settings) -> Iterator[Check]:
                     return
                 stack.enter_context(embedded.hold(settings.home))
             found, newest = revision(settings)
-            if found != newest:
+            if found is None or (found != newest and schema.is_known(found)):
                 yield from _to_upgrade(f"it has revision {found or 'none'}, and this program needs {newest}")
                 return
             store = stack.enter_context(Store.open(settings, "urban-reid doctor"))
             with store.begin() as connection:
                 schema.check_versions(connection)
-                checks = [_database(connection, settings), _rows(connection)]
+                checks = [_database(connection, settings, found), _rows(connection)]
             checks += _replica(store)
         except UrbanReidError as error:
             yield to_do("database", str(error), "do what this line says, and look again")
@@ -85,14 +85,14 @@ def _to_upgrade(found: str) -> Iterator[Check]:
     yield from (unknown(name, "needs the database at its version") for name in _NAMES)
 
 
-def _database(connection: Connection, settings: Settings) -> Check:
+def _database(connection: Connection, settings: Settings, revision: str) -> Check:
     server = connection.scalar(text("SHOW server_version"))
     vector = connection.scalar(text("SELECT extversion FROM pg_extension WHERE extname = 'vector'"))
     used, most = connection.execute(
         text("SELECT count(*), current_setting('max_connections')::int FROM pg_stat_activity WHERE datid IS NOT NULL")
     ).one()
     kind = "embedded" if settings.database_url is None else "user-supplied"
-    said = f"{kind} PostgreSQL {server}, pgvector {vector}, revision {schema.head()}, {used} of {most} connections"
+    said = f"{kind} PostgreSQL {server}, pgvector {vector}, revision {revision}, {used} of {most} connections"
     if used > 0.8 * most:
         return to_do("database", said, "end programs that hold many, or raise max_connections")
     return ok("database", said)

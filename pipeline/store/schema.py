@@ -95,21 +95,40 @@ def head() -> str:
     return found
 
 
+@cache
+def _known() -> frozenset[str]:
+    return frozenset(script.revision for script in ScriptDirectory.from_config(_alembic()).walk_revisions())
+
+
 def current(connection: Connection) -> str | None:
-    """The revision of the database behind `connection`. Raises StoreError if it is newer than this program."""
+    """The revision of the database behind `connection`.
+
+    Raises StoreError if it is newer than this program, and says that programs as old as this one may not use it.
+    """
     if connection.scalar(text("SELECT to_regclass('public.alembic_version')")) is None:
         return None
     found: str | None = connection.scalar(text("SELECT version_num FROM public.alembic_version"))
-    if found is not None:
+    if found is not None and not is_known(found) and not _may_use(connection):
         check_known(found, "the database")
     return found
 
 
+def is_known(revision: str) -> bool:
+    """Whether this program has the migration to that revision; a newer program's it has not."""
+    return revision in _known()
+
+
 def check_known(revision: str, of: str) -> None:
     """Raises StoreError if this program has no such revision; `of`: what has it."""
-    known = {script.revision for script in ScriptDirectory.from_config(_alembic()).walk_revisions()}
-    if revision not in known:
+    if not is_known(revision):
         raise StoreError(f"{of} has revision {revision}, which this program does not know; use a newer program")
+
+
+def _may_use(connection: Connection) -> bool:
+    """Whether a database of a newer program lets this one go on: docs/decisions/expand-and-contract.md."""
+    if connection.scalar(text("SELECT to_regprocedure('public.oldest_program()')")) is None:
+        return False
+    return is_known(connection.scalar(text("SELECT public.oldest_program()")))
 
 
 def migrate(
@@ -128,6 +147,8 @@ def migrate(
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('urban_reid migration', 0))"))
         connection.execute(text(f"SET LOCAL ROLE {roles.OWNER}"))
         found = current(connection)
+        if found is not None:
+            check_known(found, "the database")
         if found not in (None, head() if target == "head" else target):
             before(found)
         configuration = _alembic()

@@ -1,5 +1,6 @@
 """The store: transactions on the city's database, each as one of the roles of the program."""
 
+import logging
 import math
 import os
 import time
@@ -29,6 +30,8 @@ from pipeline.store.replica import TIMELINE, Replica, ReplicaState, position_of
 from pipeline.store.session_file import session_token
 from schemas.errors import StoreError, StoreUnavailable
 from schemas.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 #: No query: after one, the isolation of a transaction can no longer be set.
 _KEY = sqlalchemy.text("SELECT search_key(:request)")
@@ -93,8 +96,9 @@ class Store:
     def open(cls, settings: Settings, application: str = "urban-reid") -> Self:
         """Opens the database of `settings`; `application` is the name that other programs see.
 
-        Embedded: creates, starts and migrates it as needed. User-supplied server: checks versions and revision. Raises
-        HomeError, StoreError, StoreUnavailable.
+        Embedded: creates, starts and migrates it as needed. User-supplied server: checks versions and revision. One
+        that a newer program migrated is used if it lets a program as old as this one go on. Raises HomeError,
+        StoreError, StoreUnavailable.
         """
         check_restored(settings.home)
         store = cls(settings, application)
@@ -105,7 +109,13 @@ class Store:
                     schema.check_versions(connection)
                 found = schema.current(connection)
                 server = connection.execute(_SERVER).one()
-            if found != schema.head():
+            if found is not None and not schema.is_known(found):
+                _log.warning(
+                    "the database is of a newer program (revision %s), which lets this one (%s) go on; upgrade it soon",
+                    found,
+                    schema.head(),
+                )
+            elif found != schema.head():
                 if store._server is None:
                     raise StoreError(
                         f"the database of URBAN_REID_DATABASE_URL has revision {found or 'none'} and this program "

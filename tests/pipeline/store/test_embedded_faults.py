@@ -220,6 +220,7 @@ def test_a_database_that_cannot_be_migrated_is_released(town: Path) -> None:
         owner = held.connect(roles.OWNER)
         with owner, owner.cursor() as cursor:
             cursor.execute("UPDATE alembic_version SET version_num = '9999'")
+            cursor.execute("DROP FUNCTION oldest_program()")
         owner.close()
     with pytest.raises(StoreError, match="9999"):
         Store.open(settings_of(town))

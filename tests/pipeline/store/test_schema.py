@@ -193,10 +193,13 @@ def test_a_resolved_city_of_the_revision_before_stays_resolved(
     assert status(town.store) == before
 
 
-def test_a_database_of_a_newer_program_is_refused(server: embedded.EmbeddedServer, store: Store) -> None:
+def test_a_database_that_says_nothing_of_older_programs_is_refused_by_them(
+    server: embedded.EmbeddedServer, store: Store
+) -> None:
     owner = as_owner(server, store.settings)()
     with owner, owner.cursor() as cursor:
         cursor.execute("UPDATE alembic_version SET version_num = '9999'")
+        cursor.execute("DROP FUNCTION oldest_program()")
     owner.close()
     with pytest.raises(StoreError, match="revision 9999, which this program does not know"):
         Store.open(store.settings)
