@@ -102,6 +102,7 @@ def variables(model: type[BaseSettings]) -> Iterator[str]:
             yield from variables(field.annotation)
 
 
+@pytest.mark.system
 def test_prefects_server_knows_the_options_and_settings_that_it_is_given() -> None:
     from prefect.settings import Settings as OfPrefect
 
@@ -219,6 +220,7 @@ def cluster(home: Path, secrets: Path) -> Iterator[Path]:
 
 
 @pytest.mark.server
+@pytest.mark.system
 def test_the_databases_of_the_compose_file_hold_a_city(
     cluster: Path, secrets: Path, tmp_path: Path, city_files: Path, model_folder: Path, lines: list[str]
 ) -> None:
