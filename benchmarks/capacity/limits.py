@@ -18,6 +18,7 @@ _BACKUP_SHARE = 0.25
 #: Share of a machine's memory in which searches keep prototypes, where no setting says otherwise.
 _SEARCH_SHARE = 0.5
 MOST_CAMERAS = 10_000_000
+_SHARDS = "[A database for each group of districts](many-machines.md#one-database-for-each-group-of-districts)"
 
 
 @dataclass(frozen=True)
@@ -37,35 +38,36 @@ LIMITS = (
         "cores",
         lambda _, needs: needs.bought_cores,
         lambda model: float(model.load.machine.cores),
-        "[More machines](many-machines.md): `urban-reid worker --role cameras` on each, or a card.",
+        "[Further hosts](many-machines.md#cameras): `urban-reid worker --role cameras` on each; or a card.",
     ),
     Limit(
         "the network of one core for all camera hosts",
         "Gbit/s",
         lambda _, needs: needs.network_gbit_s["their hosts to a core elsewhere"],
         lambda model: model.load.machine.network_gbit_s,
-        "A core on each camera host: a look sends the core a picture that is larger than the stream it came from.",
+        "Each camera host looks with a core of its own, as `urban-reid worker` does by itself, and not over "
+        "`URBAN_REID_CORE_URL`: a look sends more than the stream brought.",
     ),
     Limit(
         "streams into one machine",
         "Gbit/s",
         lambda _, needs: needs.network_gbit_s["cameras to their hosts"],
         lambda model: model.load.machine.network_gbit_s,
-        "Camera hosts beside the cameras.",
+        "Camera hosts beside the cameras, several to a city.",
     ),
     Limit(
         "one process that resolves",
         "s a window",
         lambda _, needs: needs.windows_s,
         lambda model: model.load.window_s,
-        "[More machines](many-machines.md): `urban-reid worker --role resolve`, to which districts are dealt.",
+        "[Workers](many-machines.md#flows): `urban-reid worker --role resolve`, `URBAN_REID_FLOWS=workers`.",
     ),
     Limit(
         "the look after closed windows, each second",
         "s",
         lambda _, needs: needs.cores["looking for closed windows"],
         lambda _: 1.0,
-        "Shards: one database and one `urban-reid up` for each group of districts.",
+        f"{_SHARDS}, each with an `urban-reid up`.",
     ),
     Limit(
         "a window of one district",
@@ -82,49 +84,49 @@ LIMITS = (
             * (model.load.processes_per_machine * model.load.connections_per_process / model.load.machine.cores)
         ),
         lambda model: float(model.load.machine.connections),
-        "PgBouncer before a user-supplied Postgres (`URBAN_REID_DATABASE_URL`).",
+        "[PgBouncer](many-machines.md#behind-pgbouncer): `URBAN_REID_DATABASE_URL`, `URBAN_REID_DATABASE_DIRECT_URL`.",
     ),
     Limit(
         "what one Postgres writes",
         "MB/s",
         lambda _, needs: needs.database_write_mb_s,
         lambda model: model.load.machine.disk_write_mb_s,
-        "Shards: one database for each group of districts.",
+        f"{_SHARDS}.",
     ),
     Limit(
         "the disk of one Postgres",
         "GB",
         lambda _, needs: needs.database_gb,
         lambda model: model.load.machine.disk_tb * 1_000,
-        "Shards, or a shorter retention.",
+        f"{_SHARDS}, or a shorter retention.",
     ),
     Limit(
         "pictures on one disk",
         "GB",
         lambda _, needs: needs.files_gb,
         lambda model: model.load.machine.disk_tb * 1_000,
-        "An object store (`URBAN_REID_PICTURES_URL`).",
+        "[An object store](guides/crops.md): `URBAN_REID_PICTURES_URL`.",
     ),
     Limit(
         "a backup by dump, hours of a day",
         "h",
         lambda _, needs: needs.backup_s * (1 / 3_600),
         lambda _: 24 * _BACKUP_SHARE,
-        "Shards, which are dumped at once; or a replica and the server's own backup.",
+        f"{_SHARDS}, dumped at the same time; or the server's own backup.",
     ),
     Limit(
         "memory of one search process",
         "GB",
         lambda _, needs: Range.exact(needs.search_memory_gb),
         lambda model: model.load.machine.memory_gb * _SEARCH_SHARE,
-        "A search process for each shard; `URBAN_REID_SEARCH_MEMORY_MB` allows one more than half of the memory.",
+        f"`URBAN_REID_SEARCH_MEMORY_MB` allows more than half of the memory. {_SHARDS}.",
     ),
     Limit(
         "one Prefect server",
         "cores",
         lambda _, needs: needs.cores["Prefect"],
         lambda _: 1.0,
-        "A Prefect server on PostgreSQL, which `URBAN_REID_PREFECT_URL` names; one for each shard.",
+        f"A Prefect server of yours, on PostgreSQL: `URBAN_REID_PREFECT_URL`. {_SHARDS}.",
     ),
 )
 
