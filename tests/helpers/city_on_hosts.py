@@ -64,8 +64,9 @@ class Recovery:
 class CityOnHosts:
     """A context manager: the services, each on a host, and a database with the city's crops, none of them resolved."""
 
-    def __init__(self, *, people: int = 8, duration_s: int = 900) -> None:
-        self._people, self._duration_s = people, duration_s
+    def __init__(self, lost_s: int = 30) -> None:
+        """lost_s: how long Prefect hears nothing of a worker until that is taken for lost."""
+        self.lost_s = lost_s
         self.network = Network()
 
     def __enter__(self) -> Self:
@@ -101,7 +102,7 @@ class CityOnHosts:
         with self.database.superuser() as cursor:
             cursor.execute(f"GRANT {', '.join((roles.OWNER, *roles.PROGRAM))} TO program")
         files = self._root / "files"
-        write_city(simulate_city(3, people=self._people, duration_s=self._duration_s), files)
+        write_city(simulate_city(3, people=8, duration_s=900), files)
         for command in (
             ("city", "load", str(files / "city.yaml")),
             ("models", "register", "demo", str(reid_core.DEMO_MODEL)),
@@ -160,6 +161,7 @@ class City:
         self.url = server.url(name)
         self.workers: dict[str, Host] = {}
         self._running: dict[str, subprocess.Popen[str]] = {}
+        self._logs: dict[str, Path] = {}
 
     def resolve(self, letter: str) -> str:
         """Begins `urban-reid resolve` on a host of its own; returns `letter`, by which it is known here."""
@@ -168,6 +170,49 @@ class City:
         environment = self.whole._environment(home, self.url)
         self._running[letter] = host.start(*program("resolve", "--unit", "d1", "--json"), env=environment, cwd=home)
         return letter
+
+    def serve(self, *letters: str) -> None:
+        """Begins `urban-reid worker` on hosts of their own."""
+        for letter in letters:
+            host, home = self.whole.worker(f"{self.name[:13]}-{letter}")
+            self.workers[letter], self._logs[letter] = host, home / "worker-resolve.log"
+            own = {"URBAN_REID_HOST_NAME": letter, "URBAN_REID_HOST_LOST_S": str(self.whole.lost_s)}
+            environment = self.whole._environment(home, self.url) | own
+            command = program("worker", "--role", "resolve", "--runs", "1")
+            host.start(*command, env=environment, cwd=home, log=home / "worker.out")
+
+    def hand_over(self) -> str:
+        """Hands a resolve over to the workers, once one is there. Returns by which letter it was taken."""
+        home = self.whole._root / "desk"
+        environment = self.whole._environment(home, self.url) | {"URBAN_REID_FLOWS": "workers"}
+
+        def handed_over() -> bool:
+            command = program("resolve", "--unit", "d1", "--no-wait", "--json")
+            process = self.whole._desk.start(*command, env=environment, cwd=home)
+            process.communicate()
+            return process.returncode == 0
+
+        waited_for(handed_over, "a worker")
+        at_work = (
+            "FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'urban-reid flow%'"
+        )
+        address = waited_for(lambda: self._one(f"SELECT host(client_addr) {at_work} LIMIT 1"), "a run to begin")
+        return next(letter for letter, host in self.workers.items() if host.address == address)
+
+    def _one(self, sql: str) -> Any:
+        with self.server.superuser(self.name) as cursor:
+            cursor.execute(sql)
+            found = cursor.fetchone()
+        return None if found is None else found[0]
+
+    def is_resolved(self) -> bool:
+        """Whether no window waits: that of a unit is marked in the commit which resolves those below it."""
+        return not self._one("SELECT count(*) FROM watermark WHERE dirty_from IS NOT NULL")
+
+    def told(self, letter: str, part: str) -> tuple[str, ...]:
+        """The lines of a worker's log that hold `part`, without what stands before."""
+        lines = self._logs[letter].read_text(errors="replace").splitlines()
+        return tuple(line.rpartition(": ")[2] for line in lines if part in line)
 
     def lives(self, letter: str) -> bool:
         return self._running[letter].poll() is None
@@ -219,6 +264,39 @@ def a_worker_is_suspended(whole: CityOnHosts, seconds: float) -> Recovery:
         time.sleep(seconds)  # the fault itself
         city.workers[a].resume()
         return _recovery(f"a worker's host is suspended for {seconds:.0f} s", city, time.monotonic(), a, b)
+
+
+def a_worker_of_prefect_loses_its_power(whole: CityOnHosts, _: float) -> Recovery:
+    """`urban-reid worker` on two hosts; the one that has the run dies."""
+    with whole.city("worker_power") as city:
+        city.serve("a", "b")
+        taken_by = city.hand_over()
+        waited_for(lambda: city._one("SELECT EXISTS (SELECT FROM run)"), "windows to be resolved")
+        city.workers[taken_by].kill()
+        assert not city.is_resolved(), "the fault came too late"
+        return _taken_over("the host of the worker that has the run loses its power", city, taken_by)
+
+
+def a_worker_is_cut_off_from_prefect(whole: CityOnHosts, seconds: float) -> Recovery:
+    """Prefect takes it for lost while it goes on; another one begins the run again."""
+    with whole.city("worker_cut") as city:
+        city.serve("a", "b")
+        taken_by = city.hand_over()
+        whole.network.cut(city.workers[taken_by], whole.prefect.host)
+        time.sleep(seconds)  # the fault itself
+        whole.network.mend(city.workers[taken_by], whole.prefect.host)
+        return _taken_over(f"Prefect is cut off from the worker that has the run for {seconds:.0f} s", city, taken_by)
+
+
+def _taken_over(fault: str, city: City, taken_by: str) -> Recovery:
+    began = time.monotonic()
+    other = next(letter for letter in city.workers if letter != taken_by)
+    waited_for(city.is_resolved, "the end of the resolve")
+    seconds = time.monotonic() - began
+    said = city.told(other, "was lost")
+    for host in city.workers.values():
+        host.kill()
+    return Recovery(fault, said, seconds, city.state())
 
 
 def _cut(
@@ -311,6 +389,8 @@ def _recovery(fault: str, city: City, since: float, *left: str) -> Recovery:
 FAULTS: tuple[Callable[[CityOnHosts, float], Recovery], ...] = (
     a_worker_loses_its_power,
     a_worker_is_suspended,
+    a_worker_of_prefect_loses_its_power,
+    a_worker_is_cut_off_from_prefect,
     the_database_is_cut_off,
     prefect_is_cut_off,
     the_object_store_is_cut_off,

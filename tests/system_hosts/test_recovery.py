@@ -8,16 +8,17 @@ from pipeline.store.silence import SILENCE_S
 from tests.helpers.city_on_hosts import FAULTS, CityOnHosts, Recovery
 from tests.helpers.hosts import why_not
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(1800)]
 #: Longer than both sides of a connection wait, so that it is given up. `benchmarks/recovery.py` cuts for a minute.
-CUT_S = SILENCE_S + 10.0
+CUT_S = SILENCE_S + 5.0
+LOST_S = 15
 
 
 @pytest.fixture(scope="module")
 def whole() -> Iterator[CityOnHosts]:
     if (reason := why_not()) is not None:
         pytest.skip(reason)
-    with CityOnHosts() as made:
+    with CityOnHosts(LOST_S) as made:
         yield made
 
 
@@ -28,3 +29,4 @@ def test_nothing_is_lost_or_twice_and_the_digest_is_the_same(
     found = fault(whole, CUT_S)
     assert found.state == whole.undisturbed, found
     assert found.state.pending == 0
+    assert not [line for line in found.seen if line.startswith("error: ")]
