@@ -14,7 +14,7 @@ from schemas.errors import InputError
 from schemas.feeds import Outage
 from schemas.levels import Code, is_within
 from schemas.settings import Frozen
-from schemas.text import Line, Text, said
+from schemas.text import Line, Text, chance, said
 
 
 def _audit_text(value: object) -> object:
@@ -391,15 +391,15 @@ class SearchResult(Frozen):
         if self.impossible:
             lines.append(
                 said(
-                    f"{self.impossible} of them cannot be the person, with probability 0: they were elsewhere when the "
-                    "probe was taken, or too far away to have walked."
+                    f"{self.impossible} of them cannot be the person: they were elsewhere when the probe was taken, or "
+                    "too far away to have walked."
                 )
             )
         if self.not_here is not None:
             lines.append(
                 said(
-                    f"Not here: with probability {self.not_here:.2f} none of them is the person. A hit's probability "
-                    "says that this identity is the person."
+                    f"Not here: it is {chance(self.not_here)} likely that none of them is the person. Beside each "
+                    "hit stands how likely it is to be the person."
                 )
             )
         return [*lines, self.note] if self.note else lines

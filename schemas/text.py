@@ -43,6 +43,15 @@ def said(text: str) -> str:
     return text
 
 
+def chance(probability: float) -> str:
+    """A probability as people say it: 37%. Neither 0% nor 100%, which would be certain: under 1%, over 99%."""
+    if probability < 0.01:
+        return said("under 1%")
+    if probability > 0.99:
+        return said("over 99%")
+    return f"{probability:.0%}"
+
+
 #: A name for people to read; stored as given, escaped where it is shown.
 Text = Annotated[str, AfterValidator(storable)]
 #: A name for programs to compare, such as a track's.

@@ -2,14 +2,15 @@
 
 Texts are those of `_`, `ngettext`, `N_` and `{% trans %}` in `urban_reid/console`. Of the layers below, which say what
 they say in English, it takes what errors say (the first argument where one is raised) and what `schemas.text.said`
-marks; a value in an f-string becomes a named place. `urban_reid.console.texts.told` finds such a text again.
+marks, and what settings are for; a value in an f-string becomes a named place. `urban_reid.console.texts.told` finds
+such a text again.
 """
 
 import ast
 import io
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from babel.messages.catalog import Catalog
@@ -33,6 +34,7 @@ _BELOW = (
     "schemas",
     *(f"pipeline/{room}" for room in ("browsing", "cameras", "city", "governance", "registry", "report")),
     *(f"pipeline/{room}" for room in ("review", "search", "standing", "training")),
+    "pipeline/ingest/live_camera.py",
     "reid_core/decoding.py",
     "urban_reid/console",
 )
@@ -56,6 +58,10 @@ _NO_PAGE = {
     ),
     *("urban_reid/console/api.py", "urban_reid/console/listening.py"),
 }
+#: Modules whose rules refuse what a field of a form says, by ValueError.
+_FIELDS = ("schemas/feeds.py", "schemas/parameters.py", "schemas/text.py")
+#: Settings, which a page lists with what each is for.
+_SETTINGS = ROOT / "schemas" / "settings.py"
 #: Errors of the system's own, which no visitor of a page can mend: they stay English.
 _OWN = ("StoreError", "StoreUnavailable", "StoreConflict", "HomeError", "CoreError", "ModelFileError", "VectorError")
 _ERRORS = {name for name in vars(schemas.errors) if name not in _OWN}
@@ -70,8 +76,11 @@ def collected() -> Catalog:
     for path in (*sorted(CONSOLE.rglob("*.jinja")), *_SHARED):
         _take(catalog, path, "jinja2.ext:babel_extract")
     for path in below():
-        for text in sentences(path.read_text(encoding="utf-8")):
+        names = _ERRORS | {"said"} | ({"ValueError"} if _name(path) in _FIELDS else set())
+        for text in sentences(path.read_text(encoding="utf-8"), names):
             catalog.add(text, locations=[(_name(path), 0)])
+    for text in descriptions(_SETTINGS.read_text(encoding="utf-8")):
+        catalog.add(text, locations=[(_name(_SETTINGS), 0)])
     for path in sorted((ROOT / "migrations" / "versions").glob("*.py")):
         for text in rules(path.read_text(encoding="utf-8")):
             catalog.add(text, locations=[(_name(path), 0)])
@@ -85,12 +94,20 @@ def below() -> list[Path]:
     return sorted(path for path in every if _name(path) not in _NO_PAGE)
 
 
-def sentences(source: str) -> Iterator[str]:
-    """The texts of a module for people: what its errors say, and what `said` marks."""
+def sentences(source: str, names: Collection[str]) -> Iterator[str]:
+    """The texts of a module for people: what its errors say, and what `said` marks. names: of these."""
     for node in ast.walk(ast.parse(source)):
         match node:
-            case ast.Call(func=ast.Name(id=name), args=[first, *_]) if name in _ERRORS or name == "said":
+            case ast.Call(func=ast.Name(id=name), args=[first, *_]) if name in names:
                 yield from (not_allowed(text).fact for text in _texts(first))
+
+
+def descriptions(source: str) -> Iterator[str]:
+    """What the fields of a module's models are for."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.keyword(arg="description", value=ast.Constant(value=str(text))):
+                yield text
 
 
 def rules(source: str) -> Iterator[str]:

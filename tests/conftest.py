@@ -194,14 +194,22 @@ def town(store: Store, city_files: Path, model_folder: Path) -> Town:
     return Town(store, city_files, model_folder)
 
 
+@pytest.fixture(scope="session")
+def resolved_once(server: EmbeddedServer, city_files: Path, model_folder: Path) -> Iterator[Settings]:
+    """A home with a part of the city, resolved, from which copies are made."""
+    with fresh_settings(server) as settings:
+        with Store.open(settings, "pytest") as store:
+            town = Town(store, city_files, model_folder)
+            town.take_in((city_files / "manifest.jsonl").read_text().splitlines()[:150])
+            town.resolve()
+        yield settings
+
+
 @pytest.fixture(scope="module")
-def resolved(server: EmbeddedServer, city_files: Path, model_folder: Path) -> Iterator[Town]:
+def resolved(server: EmbeddedServer, resolved_once: Settings, city_files: Path) -> Iterator[Town]:
     """A part of the city, resolved. Of it tests change nothing but the calibration, which is the newest that counts."""
-    with fresh_settings(server) as settings, Store.open(settings, "pytest") as store:
-        town = Town(store, city_files, model_folder)
-        town.take_in((city_files / "manifest.jsonl").read_text().splitlines()[:150])
-        town.resolve()
-        yield town
+    with fresh_settings(server, like=resolved_once) as settings, Store.open(settings, "pytest") as store:
+        yield Town(store, city_files, None)
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ from reid_core.detection import Frame
 from schemas.errors import InputError
 from schemas.feeds import shown_address
 from schemas.settings import Settings
+from schemas.text import said
 
 OPEN_WITHIN_S = 15.0
 #: A stream that gives no frame for so long is opened again.
@@ -224,20 +225,20 @@ class _LostError(Exception):
 def fault_of(error: Exception, *, opened: bool) -> str:
     """What an error of FFmpeg's means, in words that follow the camera's name and hold nothing of its address."""
     if isinstance(error, av.HTTPUnauthorizedError | av.HTTPForbiddenError):
-        return "refuses its user and password"
+        return said("refuses its user and password")
     if isinstance(error, av.HTTPNotFoundError):
-        return "has no such stream"
+        return said("has no such stream")
     if isinstance(error, av.HTTPClientError | av.HTTPServerError):
-        return "answers with an error"
+        return said("answers with an error")
     if isinstance(error, av.EOFError):
-        return "ended the stream"
+        return said("ended the stream")
     if isinstance(error, av.ExitError | TimeoutError):
-        return "sends nothing" if opened else "does not answer"
+        return said("sends nothing") if opened else said("does not answer")
     if isinstance(error, ConnectionRefusedError):
-        return "does not answer: the connection is refused"
+        return said("does not answer: the connection is refused")
     if isinstance(error, av.InvalidDataError):
-        return "sends what is no video"
-    what = "broke off" if opened else "does not answer"
+        return said("sends what is no video")
+    what = said("broke off") if opened else said("does not answer")
     known = (error.errno or 0) if isinstance(error, OSError) else 0
     return f"{what}: {os.strerror(known)}" if known in errno.errorcode and known != errno.EIO else what
 

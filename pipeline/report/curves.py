@@ -12,7 +12,7 @@ from schemas.calibration import Judgment, LevelCalibration, Reliability
 from schemas.levels import Level
 
 WIDTH, HEIGHT = 340.0, 304.0
-LEFT, RIGHT = 48.0, 328.0
+LEFT, RIGHT = 66.0, 328.0
 TOP, BOTTOM = 16.0, 146.0  # of the probability's axis
 STRIP = 34.0  # height of the histogram of one verdict
 STRIPS_TOP = 164.0

@@ -10,7 +10,7 @@ import reid_core
 from pipeline.city.units import read_city_file, store_city
 from pipeline.crops.crop_store import CropStore, place_of_crop
 from pipeline.ingest.manifest import ingest_manifest
-from pipeline.registry import ModelRow, register_model, use_model
+from pipeline.registry import ModelRow, model_in_use, register_model, use_model
 from pipeline.resolve import embed_camera, resolve_unit, units_within
 from pipeline.store import Store
 from reid_core.files import read_card, write_card
@@ -23,16 +23,20 @@ PACKAGED = reid_core.DEMO_MODEL
 class Town:
     """A store with the city and a model in use; takes in lines of the manifest, and resolves."""
 
-    def __init__(self, store: Store, files: Path, model_folder: Path, *, calibrated: bool = True) -> None:
+    def __init__(self, store: Store, files: Path, model_folder: Path | None, *, calibrated: bool = True) -> None:
+        """model_folder: None for a store that holds the city and the model already."""
         self.store, self.files = store, files
         self.crops = CropStore(store.settings)
-        store_city(store, read_city_file(files / "city.yaml"))
-        with tempfile.TemporaryDirectory() as folder:
-            source = shutil.copytree(model_folder, Path(folder) / "model")
-            if not calibrated:
-                write_card(read_card(source).model_copy(update={"calibration": ()}), source)
-            register_model(store, store.settings, source, "test")
-        self.model: ModelRow = use_model(store, "test")
+        if model_folder is not None:
+            store_city(store, read_city_file(files / "city.yaml"))
+            with tempfile.TemporaryDirectory() as folder:
+                source = shutil.copytree(model_folder, Path(folder) / "model")
+                if not calibrated:
+                    write_card(read_card(source).model_copy(update={"calibration": ()}), source)
+                register_model(store, store.settings, source, "test")
+            use_model(store, "test")
+        with store.begin() as connection:
+            self.model: ModelRow = model_in_use(connection)
         self.core: ReIDCore = open_core(store.settings, self.model.directory(store.settings))
 
     def take_in(self, lines: list[str]) -> None:

@@ -32,6 +32,7 @@ from urban_reid.console.api import make_api, token_needed
 from urban_reid.console.away import Watch
 from urban_reid.console.beside import Counting, judging
 from urban_reid.console.context import Console, SignInNeeded
+from urban_reid.console.forms import label
 from urban_reid.console.pages import STATIC, Pages
 from urban_reid.console.pictures import Thumbnails
 from urban_reid.console.refusals import Sent, on_page, shown_again
@@ -208,7 +209,7 @@ def make_app(store: Store, hosts: list[str]) -> FastAPI:
 
     @app.exception_handler(RequestValidationError)
     async def misspelled(request: Request, error: RequestValidationError) -> Response:
-        names = ", ".join(str(one["loc"][-1]) for one in error.errors())
+        names = ", ".join(dict.fromkeys(label(str(one["loc"][-1])) for one in error.errors()))
         return await on_its_form(request, _("The address or the form cannot be read: %(names)s.", names=names), 422)
 
     @app.exception_handler(HTTPException)

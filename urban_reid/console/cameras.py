@@ -9,7 +9,6 @@ from typing import Annotated
 import cv2
 from fastapi import APIRouter, Depends, Form
 from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
-from pydantic import ValidationError
 
 from pipeline.cameras.changes import Wanted, add_cameras, find_feed, pause_camera
 from pipeline.cameras.live_client import read_live
@@ -23,11 +22,10 @@ from schemas.errors import InputError, UrbanReidError, UsageError
 from schemas.feeds import Feed
 from schemas.parameters import ApprovalParameters
 from schemas.roles import Role
-from schemas.validation import first_fault
 from urban_reid.console.context import Asking, Console, Here, Sending, gets
 from urban_reid.console.forms import checked
 from urban_reid.console.overview import camera_contents
-from urban_reid.console.refusals import shown_on
+from urban_reid.console.refusals import on_page, shown_on
 from urban_reid.console.texts import N_, _, told
 from urban_reid.console.visitors import Visitor
 
@@ -84,11 +82,7 @@ def add(
 ) -> HTMLResponse:
     """Adds a camera and tries it at once. In a home with people of real cameras only streams, never files."""
     check_role(found.store, _ENGINEERS, N_("adding a camera"))
-    try:
-        feed = Feed.model_validate({"camera": camera.strip(), "address": address.strip(), "secret": sign_in or None})
-    except ValidationError as error:
-        place, message = first_fault(error, Feed)
-        raise UsageError(f"{place[0]}: {message}" if place else message) from None
+    feed = checked(Feed, camera=camera.strip(), address=address.strip(), secret=sign_in or None)
     if feed.kind != "stream" and not found.grant.is_open:
         raise UsageError("here a camera is a stream, rtsp://host:port/path; `urban-reid cameras add` takes in files")
     with here.store.begin() as connection:
@@ -137,7 +131,7 @@ def _try(here: Console, feed: Feed) -> Tried:
     try:
         return Tried(feed.camera, here.trials.look(feed))
     except InputError as error:
-        return Tried(feed.camera, None, str(error))
+        return Tried(feed.camera, None, on_page(error))
 
 
 def _page(here: Console, found: Visitor, tried: Tried | None = None) -> HTMLResponse:

@@ -9,11 +9,12 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from pipeline.crops.crop_store import CropStore
 from pipeline.governance import authorizations
 from pipeline.governance.authorizations import Opens
-from pipeline.governance.leads import answer_lead, extension, lead_picture, leads, see_lead
+from pipeline.governance.leads import answer_lead, lead_picture, leads, see_lead
 from pipeline.governance.purposes import limits, purposes
 from schemas.parameters import AuthorizationParameters, CaseParameters
 from urban_reid.console.context import Asking, Here, Sending
 from urban_reid.console.forms import checked, moment
+from urban_reid.console.pictures import media_type
 from urban_reid.console.refusals import shown_on
 
 routes = APIRouter()
@@ -122,7 +123,7 @@ def lead_page(here: Here, found: Asking, lead: UUID) -> HTMLResponse:
 @routes.get("/leads/{lead}/{side}")
 def lead_picture_of(here: Here, found: Asking, lead: UUID, side: Literal["sought", "found"]) -> Response:
     data = lead_picture(found.store, CropStore(here.store.settings), lead, side)
-    return Response(data, media_type=f"image/{extension(data)[1:].replace('jpg', 'jpeg')}")
+    return Response(data, media_type=media_type(data))
 
 
 @routes.post("/leads/{lead}")

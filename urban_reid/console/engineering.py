@@ -29,7 +29,7 @@ from schemas.text import said
 from urban_reid.console.context import Console, Here, Sending, gets
 from urban_reid.console.forms import checked
 from urban_reid.console.refusals import shown_on
-from urban_reid.console.texts import N_
+from urban_reid.console.texts import N_, _
 from urban_reid.console.visitors import Visitor
 
 routes = APIRouter()
@@ -143,8 +143,8 @@ def _parts(kind: Any) -> set[Any]:
 
 def _of_secret(value: Any) -> str:
     if isinstance(value, dict):
-        return f"names: {', '.join(sorted(value))}" if value else ""
-    return "set, and not shown" if value is not None else ""
+        return _("names: %(names)s", names=", ".join(sorted(value))) if value else ""
+    return _("set, and not shown") if value is not None else ""
 
 
 def _plain(value: Any) -> str:

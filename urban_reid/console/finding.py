@@ -19,7 +19,7 @@ from urban_reid.console.context import Asking, Console, Here, Sending, gets
 from urban_reid.console.forms import moment, sent_picture
 from urban_reid.console.limits import Limit
 from urban_reid.console.looking import look_at_journey
-from urban_reid.console.pictures import crop_of
+from urban_reid.console.pictures import crop_of, media_type
 from urban_reid.console.refusals import shown_on
 from urban_reid.console.visitors import Visitor
 
@@ -44,6 +44,7 @@ class Asked:
     day_to: Annotated[str, Form()] = ""
     wears: Annotated[tuple[str, ...], Form()] = ()  # terms such as "red top" or "no hat", and empty ones
     probe: Annotated[tuple[UUID, ...], Form()] = ()  # uploaded pictures
+    sent: Annotated[tuple[str, ...], Form()] = ()  # what shows them beside the hits, for some minutes
     like: Annotated[tuple[str, ...], Form()] = ()  # the person's crops
     unlike: Annotated[tuple[str, ...], Form()] = ()  # crops of whom it is not
 
@@ -97,7 +98,7 @@ def offered_picture(here: Here, found: Asking, name: str) -> Response:
     data = here.searches.offered.get(name, found)
     if data is None:
         return PlainTextResponse("there is no such picture", 404)
-    return Response(data, media_type="image/png")
+    return Response(data, media_type=media_type(data))
 
 
 @routes.get("/person/{identity}/beside")
@@ -122,11 +123,12 @@ def search_again(
     day_to: str = "",
     wears: tuple[str, ...] = (),
     probe: tuple[UUID, ...] = (),
+    sent: tuple[str, ...] = (),
     like: tuple[str, ...] = (),
     unlike: tuple[str, ...] = (),
 ) -> HTMLResponse:
     """The form of a search that was refused, as it was sent."""
-    asked = Asked(unit, reason, from_time, to_time, day_from, day_to, wears, probe, like, unlike)
+    asked = Asked(unit, reason, from_time, to_time, day_from, day_to, wears, probe, sent, like, unlike)
     return here.page("search", found, asked=asked, result=None, pictures={}, **_FILTERS)
 
 
@@ -159,6 +161,8 @@ def search_now(
     sent = [*(_chosen(here, found, name) for name in chosen), *sent]
     parameters, result = here.searches.run(found, sent=sent, **values)
     asked.probe = tuple(one for one in (parameters.probe_id, *parameters.pictures) if one)
+    kept = (name for name in asked.sent if here.searches.offered.get(name, found))
+    asked.sent = (*kept, *here.searches.offered.keep(sent, found))
     keys = [one.key for hit in result.hits for one in hit.crops]
     with found.store.signed_in() as connection:
         pictures = pictures_of_crops(connection, keys)

@@ -8,7 +8,7 @@ from fastapi import UploadFile
 from pydantic import BaseModel, ValidationError
 
 from schemas.errors import InputError
-from urban_reid.console.texts import N_
+from urban_reid.console.texts import N_, _, told
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -26,6 +26,28 @@ LABELS = {
     "expires_at": N_("Until when it holds"),
     "day_from": N_("Hours of the day, from"),
     "day_to": N_("to"),
+    "expires": N_("Until when it holds"),
+    "camera": N_("Code"),
+    "address": N_("Address"),
+    "secret": N_("User and password"),
+    "upload": N_("Picture"),
+    "left": N_("Left edge, meters east"),
+    "bottom": N_("Lower edge, meters north"),
+    "width_m": N_("Width, meters"),
+    "bar": N_("Raise a hit from"),
+}
+
+#: What pages say of a field instead of pydantic, by the kind of its fault.
+_FAULTS = {
+    "missing": N_("is missing"),
+    "string_too_long": N_("is longer than %(max_length)s characters"),
+    "string_too_short": N_("is shorter than %(min_length)s characters"),
+    "too_long": N_("more than %(max_length)s were chosen"),
+    "too_short": N_("fewer than %(min_length)s were chosen"),
+    "string_pattern_mismatch": N_("is not written as it has to be"),
+    "time_parsing": N_("is no time of day; write it as 08:00"),
+    "greater_than_equal": N_("is less than %(ge)s"),
+    "less_than_equal": N_("is more than %(le)s"),
 }
 
 #: Largest picture that a form sends, bytes.
@@ -54,6 +76,13 @@ def checked(model: type[Model], **values: Any) -> Model:
         return model(**values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        field, wrong = str(first["loc"][0]) if first["loc"] else "", first["msg"].removeprefix("Value error, ")
-        label = LABELS.get(field, field)
-        raise InputError(f"{label}: {wrong}" if label else wrong) from None
+        field, kind = str(first["loc"][0]) if first["loc"] else "", first["type"]
+        wrong = told(first["msg"].removeprefix("Value error, "))
+        if kind in _FAULTS:
+            wrong = _(_FAULTS[kind], **{name: str(value) for name, value in first.get("ctx", {}).items()})
+        raise InputError(f"{label(field)}: {wrong}" if field else wrong) from None
+
+
+def label(field: str) -> str:
+    """What pages call a field of a form."""
+    return _(LABELS[field]) if field in LABELS else field

@@ -90,6 +90,9 @@ class Pages:
             assert visitor is not None
             return address(one, visitor, height_px)
 
+        def at(moment: datetime) -> str:
+            return f"{texts.day(moment.astimezone(zone))} {moment.astimezone(zone):%H:%M}"
+
         units = values["city"].units if "city" in values else ()
         return template.render(
             names={unit.code: unit.name or unit.code.rpartition("/")[2] for unit in units},
@@ -101,7 +104,9 @@ class Pages:
             when=lambda first, last: period_text(first, last, zone, dash="–", day=texts.day),
             clock=lambda moment: f"{moment.astimezone(zone):%H:%M:%S}",
             ago=lambda moment: texts.duration((datetime.now(zone) - moment).total_seconds()),
-            at=lambda moment: f"{texts.day(moment.astimezone(zone))} {moment.astimezone(zone):%H:%M}",
+            at=at,
+            shown_at=at(datetime.now(zone)),
+            shown_zone=zone.key,
             duration=texts.duration,
             level_of=lambda code: level_of(code).value,
             timeline_layout=timeline,

@@ -16,6 +16,7 @@ from sqlalchemy import Row, text
 from pipeline.crops.context_frames import context_store
 from pipeline.crops.crop_store import CropStore, place_of_crop
 from pipeline.crops.quality import decode
+from pipeline.governance.leads import extension
 from pipeline.report.thumbnails import Picture, thumbnail
 from schemas.errors import PictureError, StoreError
 from schemas.settings import Settings
@@ -104,6 +105,11 @@ def crop_of(name: str, visitor: Visitor) -> str | None:
     said = _read(name, visitor)
     crop = None if said is None else _crop(said, visitor)
     return None if crop is None or crop.key is None else str(crop.key)
+
+
+def media_type(data: bytes) -> str:
+    """That of a stored picture."""
+    return f"image/{extension(data)[1:].replace('jpg', 'jpeg')}"
 
 
 def _crop(said: bytes, visitor: Visitor) -> Row[Any] | None:

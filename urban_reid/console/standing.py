@@ -7,14 +7,13 @@ from fastapi import APIRouter, Form, Query
 from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
 from pipeline.crops.crop_store import CropStore
-from pipeline.governance.leads import extension
 from pipeline.standing import searches
 from schemas.errors import InputError
 from schemas.parameters import StandingParameters
 from urban_reid.console.casework import Reason
 from urban_reid.console.context import Asking, Console, Here, Sending
 from urban_reid.console.forms import checked, moment
-from urban_reid.console.pictures import crop_of
+from urban_reid.console.pictures import crop_of, media_type
 from urban_reid.console.refusals import shown_on
 from urban_reid.console.texts import N_, _
 from urban_reid.console.visitors import Visitor
@@ -91,7 +90,7 @@ def picture(here: Here, found: Asking, standing: UUID, number: int) -> Response:
     if not 0 < number <= len(shown):
         return PlainTextResponse(_("there is no such picture"), 404)
     data = shown[number - 1]
-    return Response(data, media_type=f"image/{extension(data)[1:].replace('jpg', 'jpeg')}")
+    return Response(data, media_type=media_type(data))
 
 
 @routes.post("/standing/{standing}/approve")

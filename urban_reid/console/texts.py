@@ -29,7 +29,10 @@ from jinja2.runtime import Context
 from markupsafe import Markup
 
 from pipeline.report import pages as report
+from schemas import text as words
 
+#: A whole percent, as the layers below write it.
+_PERCENT = re.compile(r"\d+%")
 #: A place that a text leaves for a value.
 _VALUE = re.compile(r"%\((\w+)\)s")
 
@@ -60,10 +63,13 @@ class Language:
             return said
         if (found := self.catalog.gettext(said)) != said:
             return found
+        if _PERCENT.fullmatch(said):
+            return format_percent(int(said[:-1]) / 100, locale=self.locale)
         for begins, pattern, translated in self._patterns:
             if said.startswith(begins) and (values := pattern.fullmatch(said)):
                 return translated % {name: self.told(value) for name, value in values.groupdict().items()}
-        return said
+        where, colon, what = said.partition(": ")  # a name, and what is wrong there
+        return f"{where}{colon}{self.told(what)}" if colon else said
 
 
 ENGLISH = Language("en", Locale("en", "GB"))
@@ -125,6 +131,11 @@ def ngettext(one: str, many: str, num: int, **values: object) -> str:
     return found % {name: _value(value) for name, value in {"num": num, **values}.items()}
 
 
+def chance(probability: float) -> str:
+    """A probability as people say it, as `schemas.text.chance`."""
+    return told(words.chance(probability))
+
+
 def told(said: object) -> str:
     """What a layer below said in English, in the language of who reads."""
     return language().told(str(said))
@@ -181,7 +192,7 @@ def install(environment: Environment, shown: Any) -> None:
     environment.policies["ext.i18n.trimmed"] = True
     environment.newstyle_gettext = True  # type: ignore[attr-defined]
     environment.globals |= {"_": looked_up, "gettext": trans, "ngettext": plural}
-    for one in (figure, fixed, percent, duration, told):
+    for one in (figure, fixed, percent, chance, duration, told):
         environment.filters[one.__name__] = _asked_each_time(one)
 
 

@@ -13,12 +13,18 @@ WORDS: tuple[tuple[str, str], ...] = (
     (N_("Kept apart"), N_("Two that it compared and holds for different people.")),
     (N_("Review"), N_("Two that look alike, but not so much that it decides by itself. It asks a person.")),
     (
-        N_("Probability"),
-        N_("Of 100 pairs with 90 % about 90 show one person, if people here are like those it learned from."),
+        N_("Likely"),
+        N_(
+            "Of 100 hits that are 90% likely, about 90 show the person, if people here are like those it learned from. "
+            "Of joins, as good as certain is 99% and more, very likely 90% and more, likely 50% and more."
+        ),
     ),
     (
         N_("Difference"),
-        N_("How unlike two pictures are for the model, from 0 to 2. Small means alike. It is no probability."),
+        N_(
+            "How unlike two pictures are for the model, from 0 to 2. Small means alike. It does not say how likely it "
+            "is that they show one person."
+        ),
     ),
     (
         N_("Lead"),

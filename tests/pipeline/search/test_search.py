@@ -25,6 +25,7 @@ from schemas.errors import CityError, InputError, PictureError
 from schemas.feeds import Outage
 from schemas.levels import Level
 from schemas.parameters import SearchHit, SearchParameters, SearchResult
+from schemas.text import chance
 from schemas.times import from_us, to_us
 from tests.helpers.rows import insert_model
 from tests.helpers.town import Town
@@ -130,7 +131,7 @@ def test_probabilities_follow_from_what_is_stored_and_not_here_is_stated(resolve
     best = found.hits[0]
     assert found.not_here is not None and found.note == ""
     assert f"{found.compared} identities were compared." in found.summary
-    assert f"Not here: with probability {found.not_here:.2f}" in found.summary
+    assert f"Not here: it is {chance(found.not_here)} likely" in found.summary
     with resolved.store.signed_in() as connection:
         request = connection.execute(
             text(

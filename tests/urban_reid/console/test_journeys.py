@@ -1,5 +1,6 @@
 """Journeys through the console in Chromium, as the people who use it go. Each keeps pictures in pytest's folder."""
 
+import json
 import shutil
 import threading
 import time
@@ -26,6 +27,8 @@ pytestmark = pytest.mark.system
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next((path for name in ("chromium", "chromium-browser") if (path := shutil.which(name))), None)
 WIDTHS = (400, 1000, 1600)
+#: axe-core 4.14.0 as Deque publishes it (docs/decisions/axe-core.md).
+AXE = (Path(__file__).parents[2] / "helpers" / "axe" / "axe.min.js").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -267,14 +270,100 @@ def test_the_overview_changes_by_itself(visit: Visit, open_cookies: Any, resolve
     page.wait_for_selector("text=not running", timeout=60_000)
 
 
+def paths_with(person: str) -> tuple[str, ...]:
+    """A page of each kind that an open home has."""
+    by_hand = (f"/review/split/{person}", f"/review/merge/{person}", "/review", "/review/answers", "/review/agreement")
+    looked_at = ("/", "/people/d1", f"/person/{person}", "/search", *by_hand, "/standing")
+    return (*looked_at, "/cameras", "/runs", "/models", "/audit", "/settings", "/words", "/nowhere")
+
+
+def barriers(page: Any) -> list[Any]:
+    """What axe-core finds that keeps people from using the page that is shown: a rule, and where."""
+    page.evaluate(AXE)
+    return list(
+        page.evaluate(
+            "async () => (await axe.run(document, {resultTypes: ['violations']})).violations"
+            ".map(one => [one.impact, one.id, one.nodes.map(node => node.target.join(' '))])"
+        )
+    )
+
+
+def test_a_picture_that_is_still_wanted_is_not_loaded_anew(visit: Visit, open_cookies: Any) -> None:
+    """Each load is a look, which the audit has. The list changes twice by itself; its pictures come from nowhere."""
+    page = visit(open_cookies)
+    loaded: list[str] = []
+    picture = "<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>"
+
+    def look(route: Any) -> None:
+        loaded.append(route.request.url.rpartition("/")[2])
+        route.fulfill(body=picture, content_type="image/svg+xml")
+
+    lists = (["a"], ["a", "b"], ["b", "a"])
+    said = [" ".join(f"<img src='/shots/{name}' alt=''>" for name in names) for names in lists]
+    events = "retry: 600000\n\n" + "".join(
+        f"data: {json.dumps(one + f'<p>list {n}</p>')}\n\n" for n, one in enumerate(said)
+    )
+    page.route("**/shots/*", look)
+    page.route("**/events/cameras", lambda route: route.fulfill(body=events, content_type="text/event-stream"))
+    page.goto("/cameras")
+    page.wait_for_selector("text=list 2")
+    page.wait_for_function("[...document.querySelectorAll('[data-events] img')].every(one => one.complete)")
+    assert sorted(loaded) == ["a", "b"]
+
+
+#: A phone in the dark and a wide screen in the light: what is where depends on the width, contrast on the colors.
+SIGHTS = (("dark", 400), ("light", 1600))
+
+
+def check_barriers(page: Any) -> None:
+    """Fails for what keeps people from using the page that is shown."""
+    for scheme, width in SIGHTS:
+        page.emulate_media(color_scheme=scheme)
+        page.set_viewport_size({"width": width, "height": 900})
+        assert barriers(page) == [], (page.url, scheme, width)
+
+
+def test_axe_finds_no_barrier_on_any_page(visit: Visit, open_cookies: Any, probe: tuple[Path, str]) -> None:
+    page = visit(open_cookies)
+    for path in paths_with(probe[1]):
+        page.goto(path)
+        check_barriers(page)
+    search(page, probe[0])
+    check_barriers(page)
+    page.locator("summary", has_text="Figures").first.click()
+    check_barriers(page)
+
+
+def test_axe_finds_what_is_a_barrier(visit: Visit, open_cookies: Any) -> None:
+    page = visit(open_cookies)
+    page.goto("/words")
+    page.evaluate("document.querySelector('main').append(document.createElement('button'))")
+    assert [rule for _, rule, _ in barriers(page)] == ["button-name"]
+
+
+def test_on_paper_stands_who_saw_it_and_nothing_to_press(
+    visit: Visit, open_cookies: Any, probe: tuple[Path, str], tmp_path: Path
+) -> None:
+    page = visit(open_cookies)
+    search(page, probe[0])
+    hits = page.url
+    for path in (None, *paths_with(probe[1])):
+        if path is not None:
+            page.goto(path)
+        page.emulate_media(media="print")
+        for act in ("button", "input", "select", "nav:not(.crumbs)", ".act"):
+            assert page.locator(f"{act}:visible").count() == 0, (path or hits, act)
+        assert "a lead, not an identification" in page.inner_text("footer")
+        assert "Shown to " in page.inner_text("footer")
+        page.pdf(path=tmp_path / f"{(path or hits).strip('/').replace('/', '-') or 'overview'}.pdf", format="A4")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_page_is_wider_than_its_window(
     visit: Visit, open_cookies: Any, probe: tuple[Path, str], tmp_path: Path, scheme: str
 ) -> None:
     page = visit(open_cookies, color_scheme=scheme)
-    paths = ("/", "/people/d1", f"/person/{probe[1]}", "/search", "/cameras", "/runs", "/models", "/audit", "/settings")
-    by_hand = (f"/review/split/{probe[1]}", f"/review/merge/{probe[1]}", "/review")
-    for path in (*paths, *by_hand, "/words", "/nowhere"):
+    for path in paths_with(probe[1]):
         for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": 900})
             page.goto(path)
@@ -305,11 +394,17 @@ def test_a_case_is_approved_and_a_lead_confirmed_by_two_people(
     anna = visit(cookies_of("anna"))
     anna.goto("/people/d1")
     assert "needs an authorization" in anna.inner_text("main")
+    check_barriers(anna)
+    nobody = visit([])
+    nobody.goto("/sign-in")
+    check_barriers(nobody)
     anna.goto("/cases")
+    check_barriers(anna)
     anna.fill("input[name=name]", "case 17")
     anna.fill("input[name=reason]", "reported by the parents")
     anna.get_by_role("button", name="Open").click()
     anna.wait_for_selector("#ask")
+    check_barriers(anna)
     anna.fill("input[name=sought]", "a child in a red coat")
     anna.fill("input[name=legal_basis]", "police act, section 12")
     anna.select_option("select[name=units]", "d1")
@@ -324,6 +419,8 @@ def test_a_case_is_approved_and_a_lead_confirmed_by_two_people(
     ben = visit(cookies_of("ben"))
     ben.goto("/cases")
     ben.locator("#waiting ~ article a").first.click()
+    ben.wait_for_selector("text=What it opens")
+    check_barriers(ben)
     ben.fill("input[name=reason]", "in proportion")
     ben.get_by_role("button", name="Approve").click()
     ben.wait_for_selector(".mark.right:has-text('approved')")
@@ -335,8 +432,10 @@ def test_a_case_is_approved_and_a_lead_confirmed_by_two_people(
     for name in ("cleo", "dora"):
         page = visit(cookies_of(name, authorization))
         page.goto("/leads")
+        check_barriers(page)
         page.locator("tbody a").first.click()
         page.wait_for_selector(".two img")
+        check_barriers(page)
         page.screenshot(path=tmp_path / f"lead-{name}.png", full_page=True)
         page.fill("input[name=reason]", "coat and gait")
         page.get_by_role("button", name="Same person").click()

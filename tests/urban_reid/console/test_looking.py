@@ -1,10 +1,11 @@
 """What is said where nobody is shown."""
 
+import re
 from uuid import uuid4
 
 from sqlalchemy import text
 
-from tests.helpers.console import As, send
+from tests.helpers.console import As, send, the
 from tests.helpers.town import Town
 
 
@@ -28,3 +29,17 @@ def test_a_refused_form_says_why_where_it_stands_and_keeps_what_was_typed(as_: A
     form = again.text.partition('action="/cases"')[2]
     assert 'role="alert"' in form and "there is a case" in form
     assert f'value="{name}"' in form and 'value="a second time"' in form
+
+
+def test_what_is_wrong_with_a_field_is_said_in_the_language_of_the_page(as_: As) -> None:
+    client = as_("anna")
+    client.headers["accept-language"] = "de"
+    try:
+        blank = send(client, "/cases", "/cases", name=" ", reason="first").text
+        long = send(client, "/cases", "/cases", name="x" * 201, reason="first").text
+        none = send(client, "/cases", "/cases", name="y", reason="").text
+    finally:
+        del client.headers["accept-language"]
+    assert "Name: darf nicht leer sein: es wird ins Protokoll geschrieben" in blank
+    assert re.search("Name: [^<]* 200 Zeichen", long)
+    assert "Warum" in the('role="alert"[^>]*>([^<]*)<', none)

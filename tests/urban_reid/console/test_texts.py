@@ -15,12 +15,15 @@ from jinja2 import Environment
 
 from pipeline.city.units import read_city
 from pipeline.governance.audit import Action
+from schemas.parameters import Covered, SearchResult
 from scripts.texts import CONSOLE, TEMPLATE, collected, merged, untranslated, written
 from tests.helpers.console import As
 from tests.helpers.town import Town
 from urban_reid.console import texts
 from urban_reid.console.app import make_app
 from urban_reid.console.visitors import new_link
+
+COVERED = Covered(unit="d1", from_time=None, to_time=None, cameras=8)
 
 
 def _language(client: TestClient, accepted: str) -> str:
@@ -44,6 +47,18 @@ def test_numbers_and_days_are_those_of_the_language() -> None:
             "98,7\N{NO-BREAK SPACE}%",
         )
         assert texts.duration(8.44) == "8,4 s"
+
+
+def test_how_likely_something_is_is_a_percent_in_each_language_and_never_certain() -> None:
+    likely = (0.0, 0.03, 0.996)
+    assert [texts.chance(one) for one in likely] == ["under 1%", "3%", "over 99%"]
+    lines = [SearchResult(covered=COVERED, hits=(), compared=2, not_here=one).lines[-1] for one in likely]
+    assert "it is over 99% likely that none" in lines[-1]
+    with texts.reading("de"):
+        said = [f"{word}\N{NO-BREAK SPACE}%" for word in ("unter 1", "3", "über 99")]  # codespell:ignore unter
+        assert [texts.chance(one) for one in likely] == said
+        for line, one in zip(lines, said, strict=True):
+            assert f"zu {one} wahrscheinlich" in texts.told(line)
 
 
 def test_templates_look_up_only_what_they_say_themselves() -> None:
@@ -91,7 +106,7 @@ def test_a_translation_has_the_values_and_tags_of_its_text(code: str) -> None:
         for text, said in zip(_forms(message.id), _forms(message.string), strict=True):
             for pattern in (r"%\(\w+\)s", r"<[^>]+>", r"`[^`]*`"):
                 assert set(re.findall(pattern, said)) == set(re.findall(pattern, text)), said
-            assert '"' not in re.sub(r"<[^>]+>", "", said)  # texts stand in attributes too
+            assert '"' not in re.sub(r"<[^>]+>|\{[^}]+\}", "", said)  # texts stand in attributes too, all but JSON
 
 
 class _Marked(NullTranslations):
@@ -129,7 +144,7 @@ def _unmarked(page: str) -> set[str]:
         page = shorter
     assert "⟦" not in page and "⟧" not in page
     page = re.sub(r'<(\w+)[^>]* lang="(?:en)?"[^>]*>.*?</\1>', "", page.partition("<body>")[2] or page, flags=re.DOTALL)
-    said = re.findall(r'(?:title|alt|aria-label|placeholder)="([^"]*)"', page)
+    said = re.findall(r'(?:title|alt|aria-label|placeholder|data-hint|data-lost)="([^"]*)"', page)
     said.append(re.sub(r"<[^>]*>", " ", re.sub(r"<code>[^<]*</code>", "", page)))
     return set(re.findall(r"[^\W\d_]{2,}", unescape(" ".join(said))))
 

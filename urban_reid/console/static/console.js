@@ -14,6 +14,15 @@ for (const field of document.querySelectorAll(".drop")) {
 }
 // What changes by itself is sent by the server; without this file the pages show what was so when they were loaded.
 // What is shown stays when nothing comes any more, and a notice above it says since when that is so.
+// Pictures that are still wanted stay: each one that is loaded anew is a look, which is written to the audit.
+function change(part, html) {
+  const fresh = document.createElement("template");
+  fresh.innerHTML = html;
+  const named = (picture) => picture.getAttribute("src").split("?")[0];
+  const shown = new Map([...part.querySelectorAll("img")].map((picture) => [named(picture), picture]));
+  for (const picture of fresh.content.querySelectorAll("img")) { picture.replaceWith(shown.get(named(picture)) ?? picture); }
+  part.replaceChildren(fresh.content);
+}
 for (const part of document.querySelectorAll("[data-events]")) {
   const notice = document.createElement("div");
   part.before(notice);
@@ -36,7 +45,7 @@ for (const part of document.querySelectorAll("[data-events]")) {
       say("");
       // Nothing is taken away from under somebody who reads it by keyboard, or has opened something in it.
       const busy = part.contains(document.activeElement) || part.querySelector("details[open]");
-      if (!busy) { part.innerHTML = html; }
+      if (!busy) { change(part, html); }
     }));
     events.addEventListener("alive", heard(() => say("")));
     events.addEventListener("away", heard(say));
@@ -54,6 +63,8 @@ for (const part of document.querySelectorAll("[data-events]")) {
 for (const page of document.querySelectorAll("[data-reload]")) {
   setTimeout(() => location.reload(), 1000 * page.dataset.reload);
 }
+// On paper are all pictures, and not only those that were scrolled to.
+addEventListener("beforeprint", () => { for (const picture of document.images) { picture.loading = "eager"; } });
 setInterval(() => {
   for (const picture of document.querySelectorAll("img[data-again]")) {
     if (!document.hidden) { picture.src = picture.src.split("?")[0] + "?" + Date.now(); }
