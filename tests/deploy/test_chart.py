@@ -19,9 +19,20 @@ HELM = shutil.which("helm")
 needs_helm = pytest.mark.skipif(HELM is None, reason="Helm is not installed")
 #: Everything that a chart's user can turn on.
 FULL: dict[str, Any] = {
+    "modelsClaim": "models",
     "caConfigMap": "ca",
     "imagePullSecrets": [{"name": "pull"}],
     "city": {"gpus": 1},
+    "core": {"enabled": True, "gpus": 1, "settings": {"URBAN_REID_ENGINE": "torch"}},
+    "workers": {
+        name: {
+            "roles": roles,
+            "gpus": gpus,
+            "resources": {"requests": {"cpu": "2"}, "limits": {"memory": "8Gi"}},
+            "replicas": {"min": 2, "max": 8, "targetCpuPercent": 75},
+        }
+        for name, roles, gpus in (("flows", ["resolve", "search", "training"], 0), ("cameras", ["cameras"], 1))
+    },
     "console": {"ingress": {"enabled": True, "className": "nginx", "tlsSecret": "tls", "annotations": {"a": "b"}}},
 }
 
@@ -105,7 +116,7 @@ class TestRendered:
     def test_the_commands_are_there(self, values: dict[str, Any] | None, monkeypatch: pytest.MonkeyPatch) -> None:
         run = [one["args"] for pod in pods(rendered(values)).values() for one in pod["containers"] if "args" in one]
         ours = [words for words in run if words[0] == "urban-reid"]
-        assert len(ours) == 2
+        assert len(ours) == (2 if values is None else 5)
         for words in ours:
             parse([word.replace("$(POD_IP)", "10.0.0.7") for word in words])
 
@@ -126,12 +137,21 @@ class TestRendered:
 
 
 @needs_helm
+def test_the_core_is_given_no_database_and_no_key() -> None:
+    core = pods(rendered(FULL))["city-core"]
+    (secrets,) = (volume["secret"] for volume in core["volumes"] if "secret" in volume)
+    assert [item["key"] for item in secrets["items"]] == ["URBAN_REID_CORE_TOKEN"]
+
+
+@needs_helm
 @pytest.mark.parametrize(
     ("values", "said"),
     [
         ({"image": {"tag": "latest"}}, "/image/tag"),
         ({"settings": {"URBAN_REID_DATABASE_URL": "postgresql://me:secret@db/city"}}, "URBAN_REID_DATABASE_URL"),
         ({"console": {"ingress": {"enabled": True}}}, "tlsSecret"),
+        ({"core": {"enabled": True}}, "core needs modelsClaim"),
+        ({"workers": FULL["workers"]}, "workers need modelsClaim"),
         ({"citty": {}}, "citty"),
     ],
 )
@@ -148,3 +168,13 @@ def test_the_proxys_configuration_is_taken_by_caddy(tmp_path: Path) -> None:
     command = ["caddy", "validate", "--adapter", "caddyfile", "--config", str(tmp_path / "Caddyfile")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@needs_helm
+def test_pods_are_scaled_where_there_may_be_more_of_them() -> None:
+    scaled = {one["metadata"]["name"] for one in rendered(FULL) if one["kind"] == "HorizontalPodAutoscaler"}
+    assert scaled == {"city-core", "city-worker-flows", "city-worker-cameras"}
+    fixed = FULL | {"core": FULL["core"] | {"replicas": {"min": 2, "max": 2}}}
+    objects = [one for one in rendered(fixed) if one["metadata"]["name"] == "city-core"]
+    assert {one["kind"] for one in objects} == {"Deployment", "PodDisruptionBudget", "Service", "NetworkPolicy"}
+    assert next(one for one in objects if one["kind"] == "Deployment")["spec"]["replicas"] == 2

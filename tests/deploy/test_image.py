@@ -1,10 +1,15 @@
 """The image: what it is made of."""
 
+import json
 import re
 import subprocess
 import sys
 import tomllib
+from importlib.resources import files
 from pathlib import Path
+
+import jsonschema
+import yaml
 
 from tests.helpers.deployed import DEPLOY
 
@@ -32,6 +37,15 @@ def test_the_images_lock_is_that_of_development_without_its_tools() -> None:
     assert (ROOT / "requirements-image.lock").read_text().count("==") <= (
         ROOT / "requirements-image.lock"
     ).read_text().count("--hash=")
+
+
+def test_a_workflow_is_of_githubs_schema() -> None:
+    published = files("check_jsonschema") / "builtin_schemas" / "vendor" / "github-workflows.json"
+    validator = jsonschema.Draft7Validator(json.loads(published.read_text()))
+    for path in (ROOT / ".github/workflows").glob("*.yml"):
+        found = yaml.safe_load(path.read_text())
+        found["on"] = found.pop(True)  # YAML 1.1 reads the word as a truth
+        assert [error.message for error in validator.iter_errors(found)] == [], path
 
 
 def test_what_only_cuda_needs_is_left_out_of_the_cpu_image() -> None:

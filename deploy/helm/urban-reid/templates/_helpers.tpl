@@ -43,6 +43,12 @@ capabilities: {drop: [ALL]}
 {{- define "urban-reid.settings" -}}
 - {name: URBAN_REID_HOME, value: /var/lib/urban-reid/home}
 - {name: URBAN_REID_KEY_FILE, value: /var/lib/urban-reid-key/key-file}
+{{- if .Values.core.enabled }}
+- {name: URBAN_REID_CORE_URL, value: "http://{{ include "urban-reid.name" (list . "core") }}:8440"}
+{{- end }}
+{{- if .Values.workers }}
+- {name: URBAN_REID_FLOWS, value: workers}
+{{- end }}
 - {name: URBAN_REID_PREFECT_URL, value: "http://{{ include "urban-reid.name" (list . "prefect") }}:4200/api"}
 {{- range $name, $value := .Values.settings }}
 - name: {{ $name }}
@@ -55,6 +61,9 @@ capabilities: {drop: [ALL]}
 - {name: key, mountPath: /var/lib/urban-reid-key, readOnly: true}
 - {name: secrets, mountPath: /run/secrets, readOnly: true}
 - {name: tmp, mountPath: /tmp}
+{{- if .Values.modelsClaim }}
+- {name: models, mountPath: /var/lib/urban-reid-models}
+{{- end }}
 {{- if .Values.caConfigMap }}
 - {name: ca, mountPath: /etc/urban-reid/ca, readOnly: true}
 {{- end }}
@@ -70,15 +79,27 @@ capabilities: {drop: [ALL]}
   secret: {secretName: {{ .Values.secrets.program }}, defaultMode: 0440}
 - name: tmp
   emptyDir: {}
+{{- if .Values.modelsClaim }}
+- name: models
+  persistentVolumeClaim: {claimName: {{ .Values.modelsClaim }}}
+{{- end }}
 {{- if .Values.caConfigMap }}
 - name: ca
   configMap: {name: {{ .Values.caConfigMap }}}
 {{- end }}
 {{- end }}
 
+{{/* Shell: the folders of models and detectors that all pods share, in the data directory. */}}
+{{- define "urban-reid.link-models" -}}
+for folder in models detectors; do
+    mkdir -p "/var/lib/urban-reid-models/$folder"
+    ln -sfnT "/var/lib/urban-reid-models/$folder" "/var/lib/urban-reid/home/$folder"
+done
+{{- end }}
+
 {{/*
-Makes the data directory, closed to others, and a copy of the key file that nobody else can read, which the program
-insists on: Kubernetes mounts secrets readable by the pod's group.
+Makes the data directory, closed to others, with the shared folders of models and detectors in it; and a copy of the key
+file that nobody else can read, which the program insists on: Kubernetes mounts secrets readable by the pod's group.
 */}}
 {{- define "urban-reid.prepare" -}}
 - name: prepare
@@ -90,12 +111,18 @@ insists on: Kubernetes mounts secrets readable by the pod's group.
     - |
       install -m 0600 /run/key/key-file /var/lib/urban-reid-key/key-file
       install -d -m 0700 /var/lib/urban-reid/home
+      {{- if .Values.modelsClaim }}
+      {{- include "urban-reid.link-models" . | nindent 6 }}
+      {{- end }}
   securityContext: {{- include "urban-reid.container-security" . | nindent 4 }}
   resources: {requests: {cpu: 10m, memory: 16Mi}, limits: {memory: 64Mi}}
   volumeMounts:
     - {name: home, mountPath: /var/lib/urban-reid}
     - {name: key, mountPath: /var/lib/urban-reid-key}
     - {name: key-secret, mountPath: /run/key, readOnly: true}
+    {{- if .Values.modelsClaim }}
+    - {name: models, mountPath: /var/lib/urban-reid-models}
+    {{- end }}
 {{- end }}
 
 {{/* Resources with GPUs: (list resources gpus). */}}
@@ -105,4 +132,40 @@ insists on: Kubernetes mounts secrets readable by the pod's group.
 {{- $_ := set $resources "limits" (merge (dict "nvidia.com/gpu" (int (index . 1))) ($resources.limits | default dict)) }}
 {{- end }}
 {{- toYaml $resources }}
+{{- end }}
+
+{{/*
+Scales a Deployment by its use of the processor, unless it has as many pods at most as at least; and keeps all but one of
+them: (list $ part replicas).
+*/}}
+{{- define "urban-reid.scaling" -}}
+{{- $root := index . 0 }}
+{{- $part := index . 1 }}
+{{- $replicas := index . 2 }}
+{{- if lt (int $replicas.min) (int $replicas.max) }}
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata:
+  name: {{ include "urban-reid.name" (list $root $part) }}
+  labels: {{- include "urban-reid.labels" $root | nindent 4 }}
+spec:
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: {{ include "urban-reid.name" (list $root $part) }}}
+  minReplicas: {{ $replicas.min }}
+  maxReplicas: {{ $replicas.max }}
+  metrics:
+    - type: Resource
+      resource: {name: cpu, target: {type: Utilization, averageUtilization: {{ $replicas.targetCpuPercent }}}}
+  behavior:
+    scaleDown: {stabilizationWindowSeconds: 900}
+---
+{{- end }}
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  name: {{ include "urban-reid.name" (list $root $part) }}
+  labels: {{- include "urban-reid.labels" $root | nindent 4 }}
+spec:
+  maxUnavailable: 1
+  selector:
+    matchLabels: {{- include "urban-reid.selector" (list $root $part) | nindent 6 }}
 {{- end }}
