@@ -1,6 +1,6 @@
 """What a city of any number of cameras needs, and what it costs.
 
-    python -m benchmarks.capacity measure --data DIR --models DIR [--sizes 25,50,100,200,400] [--out FILE]
+    python -m benchmarks.capacity measure --data DIR --models DIR [--sizes 20,40,80,160,320] [--out FILE]
     python -m benchmarks.capacity show [--cameras 2500] [--measured FILE] [--load FILE] [--prices FILE] [--json]
     python -m benchmarks.capacity page
 
@@ -31,7 +31,7 @@ def main() -> None:
     measuring = commands.add_parser("measure")
     measuring.add_argument("--data", type=Path, required=True)
     measuring.add_argument("--models", type=Path, required=True)
-    measuring.add_argument("--sizes", type=numbers, default="25,50,100,200,400", help="cameras of cities of an hour")
+    measuring.add_argument("--sizes", type=numbers, default="20,40,80,160,320", help="cameras of cities of an hour")
     measuring.add_argument("--day", type=int, default=50, help="cameras of a city of a day")
     measuring.add_argument("--seconds", type=float, default=30.0, help="that streams are looked at")
     measuring.add_argument("--runs", type=int, default=60, help="of Prefect")
