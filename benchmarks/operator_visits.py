@@ -78,7 +78,8 @@ class Operator(HttpUser):
         self._think()
         truth = [_PLAN["truth"].get(sent[side]) for side in ("left", "right")]
         said = "unsure" if None in truth else "same" if truth[0] == truth[1] else "different"
-        if self._post("/review", sent | {"said": said, "reason": "by eye"}, "answer", "review.answer", 303) != _GONE:
+        sent |= {"said": said, "reason": "by eye", "sure": "true"}
+        if self._post("/review", sent, "answer", "review.answer", 303) != _GONE:
             _given.append((self.name, sent["left"], sent["right"], said))
             self._get(f"/review?unit=d1{'&second=true' if second else ''}", "review", "review.show")
 

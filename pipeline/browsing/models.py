@@ -11,6 +11,7 @@ from pipeline.report.curves import Curve, Reliabilities, draw_curve, draw_reliab
 from pipeline.report.distance_histograms import read_distance_histograms
 from pipeline.resolve.calibrations import current_calibrations
 from pipeline.training.comparison import Comparison, read_comparison
+from pipeline.training.data import Taught, taught
 from pipeline.training.promotion import objections
 from schemas.levels import UPWARD
 
@@ -23,6 +24,7 @@ class ModelShown:
     registered_at: datetime
     comparison: Comparison | None
     against: Sequence[str]
+    taught: Taught | None  # by reviewers
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def read_models(connection: Connection, models: Sequence[ModelRow]) -> list[Mode
         compared = used is not None and not model.in_use
         comparison = read_comparison(connection, model, used) if compared and used else None
         against = objections(connection, model, used) if compared and used else []
-        found.append(ModelShown(model, registered[model.id], comparison, against))
+        found.append(ModelShown(model, registered[model.id], comparison, against, taught(connection, model.card)))
     return found
 
 

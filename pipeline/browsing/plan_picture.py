@@ -5,9 +5,9 @@ from dataclasses import asdict
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.browsing.plan import Extent
-from pipeline.crops.quality import decode
 from schemas.disk import make_folders, write_whole
 from schemas.errors import InputError
 from schemas.settings import Settings
@@ -20,13 +20,12 @@ _LONGEST = 2_400
 _FURTHEST_M = 1e8
 
 
-def store_picture(settings: Settings, data: bytes, left: float, bottom: float, width_m: float) -> None:
-    """Stores a picture of the ground from `left` on, `width_m` wide. Raises PictureError, InputError."""
+def store_picture(settings: Settings, pixels: NDArray[np.uint8], left: float, bottom: float, width_m: float) -> None:
+    """Stores a picture, uint8 RGB (h, w, 3), of the ground from `left` on, `width_m` wide. Raises InputError."""
     if not 1 <= width_m <= 1_000_000:
         raise InputError("the ground of a plan is between 1 m and 1000 km wide")
     if not max(abs(left), abs(bottom)) <= _FURTHEST_M:
         raise InputError("the ground of a plan begins at most 100,000 km from where positions are 0, 0")
-    pixels = decode(data)
     height, width = pixels.shape[:2]
     scale = min(1.0, _LONGEST / max(height, width))
     if scale < 1:

@@ -37,9 +37,16 @@ _CASES = (
 )
 
 
+#: As far as the database counts (migration 0050).
+MOST_COUNTED = 100_000
+
+
 @dataclass(frozen=True)
 class Opens:
-    """What an authorization would open, or opens: in its units and its period."""
+    """What an authorization would open, or opens: in its units and its period.
+
+    More than MOST_COUNTED crops or identities are not counted: there are MOST_COUNTED + 1 then.
+    """
 
     crops: int
     cameras: int  # with crops

@@ -110,6 +110,8 @@ def lead_picture(store: Store, crops: CropStore, lead: UUID, side: str) -> bytes
     with store.signed_in() as connection:
         row = connection.execute(_PICTURES, {"lead": lead}).one_or_none()
     if row is None:
+        with deciding(store, "a look at a lead") as connection:
+            _check_case(connection)
         raise InputError(f"look at lead {str(lead)[:8]} first; then there are its pictures")
     if side == "found":
         return crops.get(place_of_crop(row.camera, row.captured_at), bytes(row.picture))

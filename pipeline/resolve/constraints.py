@@ -24,7 +24,8 @@ _OPINIONS = (
     "p.unit, a.id, a.at, a.reviewer, a.said, a.way FROM review_pair p JOIN review_answer a ON a.id = p.answer_id "
     "WHERE (:unit = '' OR p.unit = :unit OR starts_with(p.unit, :unit || '/')) "
     "AND (CAST(:before AS timestamptz) IS NULL OR a.at < :before) AND NOT EXISTS (SELECT FROM review_undo u "
-    "  WHERE u.answer_id = a.id AND (CAST(:before AS timestamptz) IS NULL OR u.at < :before)) {} "
+    "  WHERE u.answer_id = a.id AND (CAST(:before AS timestamptz) IS NULL OR u.at < :before)) "
+    "AND a.id IS DISTINCT FROM CAST(:without AS uuid) {} "
     "ORDER BY p.left_crop, p.right_crop, a.reviewer, a.at DESC, a.id"
 )
 _ALL, _AMONG = (
@@ -59,13 +60,18 @@ class Opinion:
 
 
 def read_opinions(
-    connection: Connection, unit: str = "", before: datetime | None = None, among: Collection[bytes] | None = None
+    connection: Connection,
+    unit: str = "",
+    before: datetime | None = None,
+    among: Collection[bytes] | None = None,
+    without: UUID | None = None,
 ) -> list[Opinion]:
     """Of the pairs within a unit ('': the city) and of each reviewer the newest answer that is not undone.
 
-    before: as it was at that moment. among: of pairs of these passages, by name.
+    before: as it was at that moment. among: of pairs of these passages, by name. without: an answer that counts as
+    undone.
     """
-    asked = {"unit": unit, "before": before} | ({} if among is None else {"names": sorted(among)})
+    asked = {"unit": unit, "before": before, "without": without} | ({} if among is None else {"names": sorted(among)})
     found = [
         Opinion(
             (bytes(row.left_crop), bytes(row.right_crop)),

@@ -11,6 +11,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +19,8 @@ import numpy as np
 from sqlalchemy import Connection, Row, text
 
 from pipeline.resolve.constraints import read_opinions, votes
-from pipeline.review.passages import NEWEST, Passage, passages_by_id
+from pipeline.review.company import Company, brings_many, companies
+from pipeline.review.passages import Passage, passages_by_id
 from schemas.errors import InputError
 from schemas.review import Way
 from schemas.times import to_us
@@ -58,12 +60,17 @@ _SIDES = text(
 )
 _TRACKLETS_OF = text("SELECT id, tracklets FROM identity WHERE id = ANY(:ids)")
 _TIMES = text("SELECT id, key, first_seen, last_seen FROM identity WHERE id = ANY(:ids) ORDER BY key")
-# From a tracklet up to the district's identity of now.
-_PERSONS = text(
-    "WITH RECURSIVE up (tracklet, id) AS (SELECT t, t FROM unnest(CAST(:tracklets AS bigint[])) AS t "
-    "  UNION SELECT u.tracklet, m.identity_id FROM up u JOIN identity_member m ON m.child_id = u.id) "
-    "SELECT DISTINCT u.tracklet, i.persistent_id, i.crops FROM up u JOIN identity i ON i.id = u.id "
-    f"JOIN run r ON r.id = i.run_id AND r.superseded_at IS NULL WHERE i.level = 'district' AND {NEWEST} ORDER BY 1"
+# Open decisions about two identities, of now or of before, one with each passage of a pair.
+_TWINS = text(
+    "WITH RECURSIVE up (tracklet, id) AS (SELECT t, t FROM unnest(CAST(:ones || :others AS bigint[])) AS t "
+    "  UNION SELECT u.tracklet, m.identity_id FROM up u JOIN identity_member m ON m.child_id = u.id), "
+    "held AS (SELECT DISTINCT u.tracklet, i.key FROM up u JOIN identity i ON i.id = u.id), "
+    "found AS (SELECT DISTINCT d.id FROM unnest(CAST(:ones AS bigint[]), CAST(:others AS bigint[])) AS p (one, other) "
+    "  JOIN held a ON a.tracklet = p.one JOIN held b ON b.tracklet = p.other JOIN match_decision d "
+    "  ON d.left_key = least(a.key, b.key) AND d.right_key = greatest(a.key, b.key) WHERE d.verdict = 'review') "
+    "SELECT 'decision' AS way, 'd' || lpad(o.decision_id::text, 19, '0') AS ref, o.unit, o.window_start AS at, "
+    "o.worth AS value, o.decision_id, NULL::bigint AS tracklet, NULL::bigint AS identity "
+    "FROM found f JOIN review_open o ON o.decision_id = f.id WHERE o.unit = :unit OR starts_with(o.unit, :unit || '/')"
 )
 # Pairs that one reviewer alone has answered, the newest first, by that answer; not what was done by hand.
 _ANSWERED_ONCE = text(
@@ -91,6 +98,11 @@ class Place:
         told = f"{self.value}~{self.at.isoformat()}~{self.ref}"
         return urlsafe_b64encode(told.encode()).decode().rstrip("=")
 
+    @property
+    def order(self) -> tuple[Decimal, datetime, str]:
+        """What comes first is less."""
+        return -Decimal(self.value), self.at, self.ref
+
     @classmethod
     def parse(cls, told: str) -> "Place":
         """The place that was written as this. Raises InputError."""
@@ -109,8 +121,11 @@ class Side:
 
     tracklet: int
     passage: Passage
-    person: UUID | None
-    crops: int  # of that identity
+    company: Company | None
+
+    @property
+    def person(self) -> UUID | None:
+        return None if self.company is None else self.company.person
 
 
 @dataclass(frozen=True)
@@ -125,6 +140,10 @@ class Item:
     left: Side
     right: Side
     place: Place
+
+    @property
+    def brings_many(self) -> bool:
+        return brings_many(self.left.company, self.right.company)
 
 
 @dataclass(frozen=True)
@@ -194,18 +213,41 @@ class _Waiting:
 def _items(
     connection: Connection, rows: Sequence[Row[Any]], unit: str, reviewer: str, before: Sequence[Item]
 ) -> list[Item]:
-    """Of each row the two passages to look at; not those that are done, nor the same two twice."""
+    """Of each row the two passages to look at; not those that are done, and the same two at their first place alone."""
     shown = _shown(connection, _waiting(connection, rows))
     names = [_names(item) for item in shown]
     opinions = read_opinions(connection, unit.partition("/")[0], among={name for pair in names for name in pair})
     told = {pair for pair, vote in votes(opinions).items() if vote}
     told |= {one.pair for one in opinions if one.reviewer == reviewer} | {_names(item) for item in before}
+    open_ = [
+        (item, pair)
+        for item, pair in zip(shown, names, strict=True)
+        if pair not in told and (item.left.person is None or item.left.person != item.right.person)
+    ]
+    first = _first_places(connection, unit, [item for item, _ in open_])
     found = []
-    for item, pair in zip(shown, names, strict=True):
-        if pair not in told and (item.left.person is None or item.left.person != item.right.person):
+    for item, pair in open_:
+        if pair not in told and first.get(_tracklets(item), item.place.order) >= item.place.order:
             told.add(pair)
             found.append(item)
     return found
+
+
+def _first_places(
+    connection: Connection, unit: str, items: Sequence[Item]
+) -> dict[frozenset[int], tuple[Decimal, datetime, str]]:
+    """Where in the queue the two tracklets of each item are first asked about: two units may have decided on them."""
+    asked = {"unit": unit, "ones": [item.left.tracklet for item in items]}
+    asked |= {"others": [item.right.tracklet for item in items]}
+    found: dict[frozenset[int], tuple[Decimal, datetime, str]] = {}
+    for one in _waiting(connection, connection.execute(_TWINS, asked).all()) if items else ():
+        both = frozenset((one.one, one.other))
+        found[both] = min(found.get(both, one.place.order), one.place.order)
+    return found
+
+
+def _tracklets(item: Item) -> frozenset[int]:
+    return frozenset((item.left.tracklet, item.right.tracklet))
 
 
 def _names(item: Item) -> tuple[bytes, bytes]:
@@ -245,11 +287,10 @@ def _columns(times: Sequence[Row[Any]]) -> tuple[list[datetime], list[datetime]]
 def _shown(connection: Connection, rows: Sequence[_Waiting]) -> list[Item]:
     ids = sorted({id_ for row in rows for id_ in (row.one, row.other)})
     passages = passages_by_id(connection, ids)
-    persons = {row.tracklet: row for row in connection.execute(_PERSONS, {"tracklets": ids})}
+    held = companies(connection, ids)
 
     def side(id_: int) -> Side:
-        person = persons.get(id_)
-        return Side(id_, passages[id_], person.persistent_id if person else None, person.crops if person else 0)
+        return Side(id_, passages[id_], held.get(id_))
 
     return [
         Item(

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from sqlalchemy import Connection, text
 
@@ -16,7 +16,7 @@ from pipeline.governance.doors import check_authorized
 from pipeline.registry import ModelRow
 from pipeline.resolve.constraints import Opinion, read_opinions, versions_of
 from pipeline.resolve.unit import resolve_held
-from pipeline.review.answers import Plan, check_plan
+from pipeline.review.answers import Plan, check_plan, find_answer
 from pipeline.review.changes import Change, Group, read_changes
 from pipeline.store import Store
 from pipeline.store.locks import unit_locks
@@ -54,14 +54,21 @@ def rehearse(store: Store, core: ReIDCore, model: ModelRow, plan: Plan, *, revie
     return _rehearsed(store, core, model, plan.unit, lambda c, who: _planned(store, c, plan, who), reviewer)
 
 
-def rehearse_undo(store: Store, core: ReIDCore, model: ModelRow, answer: UUID, unit: str) -> list[Change]:
-    """The same for the undo of an answer about `unit`."""
+def rehearse_undo(store: Store, core: ReIDCore, model: ModelRow, answer_id: str) -> list[Change]:
+    """The same for the undo of an answer; nothing where it does not count by now. Raises as `undo`."""
+    row = find_answer(store, answer_id)
+    if row.undone:
+        raise InputError(f"answer {row.id} was undone before")
+    district = row.unit.partition("/")[0]
+    with store.begin() as connection:
+        if not any(one.answer == row.id for one in read_opinions(connection, district)):
+            return []
 
     def without(connection: Connection, _: str) -> tuple[list[Opinion], list[Opinion]]:
-        every = read_opinions(connection, unit.partition("/")[0])
-        return [one for one in every if one.answer != answer], [one for one in every if one.answer == answer]
+        gone = [one for one in read_opinions(connection, district) if one.answer == row.id]
+        return read_opinions(connection, district, without=row.id), gone
 
-    return _rehearsed(store, core, model, unit, without, "")
+    return _rehearsed(store, core, model, row.unit, without, "")
 
 
 def _planned(store: Store, connection: Connection, plan: Plan, who: str) -> tuple[list[Opinion], list[Opinion]]:

@@ -4,9 +4,9 @@ from uuid import UUID
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import text
 
-from pipeline.crops.quality import decode
 from pipeline.store import Store
 from reid_core.detection import Detector
 from schemas.errors import InputError
@@ -23,20 +23,24 @@ _CROPS = text(
 )
 
 
-def people_in(detector: Detector, picture: bytes) -> list[bytes]:
-    """Each person whom the detector is sure of in an encoded picture, from left to right, cut out and encoded as PNG.
-
-    Raises PictureError for a picture that cannot be decoded.
-    """
-    frame = np.ascontiguousarray(decode(picture)[:, :, ::-1])
-    height, width = frame.shape[:2]
+def people_in(detector: Detector, picture: NDArray[np.uint8]) -> list[bytes]:
+    """Each person whom the detector is sure of in a picture, uint8 RGB (h, w, 3), from left to right, as PNG."""
+    frame = np.ascontiguousarray(picture[:, :, ::-1])
+    height, width = picture.shape[:2]
     found = []
     for x, y, w, h, confidence in sorted(detector.detect([frame])[0].tolist()):
         left, top = max(int(x), 0), max(int(y), 0)
         right, bottom = min(int(np.ceil(x + w)), width), min(int(np.ceil(y + h)), height)
         if confidence >= detector.sure and right > left and bottom > top:
-            found.append(cv2.imencode(".png", frame[top:bottom, left:right])[1].tobytes())
+            found.append(as_png(picture[top:bottom, left:right]))
     return found
+
+
+def as_png(picture: NDArray[np.uint8]) -> bytes:
+    """A picture, uint8 RGB (h, w, 3), as PNG, which `decode` turns into the same pixels."""
+    done, encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    assert done
+    return encoded.tobytes()
 
 
 def crops_of_identity(store: Store, person: UUID) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Row, text
+from sqlalchemy import Connection, Row, text
 
 from pipeline.crops.crop_store import CropStore, Place, place_of_crop
 from pipeline.crops.quality import decode
@@ -18,6 +18,7 @@ from pipeline.review.labels import Label, labels
 from pipeline.store import Store
 from reid_core.datasets import Dataset, Sample, open_dataset, split_queries
 from reid_core.datasets.joined import join
+from schemas.cards import ModelCard
 from schemas.errors import InputError
 from schemas.settings import Settings
 
@@ -148,14 +149,24 @@ def learned_from(store: Store, names: str) -> Learned | None:
     return Learned(tuple(sorted(map(str, agreed))), found.reviewers, found.until) if agreed else None
 
 
-def answers_gone(store: Store, learned: Mapping[str, Any]) -> int:
-    """How many of the answers that a card's details name are no more: they went with the people whom they were about.
+@dataclass(frozen=True)
+class Taught:
+    """How many answers of reviewers a model learned from, and how many of them are gone with whom they were about.
 
-    What a model learned from them stays in it.
+    What it learned from those stays in it.
     """
-    with store.begin() as connection:
-        there = connection.execute(_THERE, {"ids": list(learned["answers"])}).scalar_one()
-    return len(learned["answers"]) - int(there)
+
+    answers: int
+    gone: int
+
+
+def taught(connection: Connection, card: ModelCard) -> Taught | None:
+    """What a registered model's card says that it learned from reviewers, as it is now; None for any other model."""
+    learned = card.details.get("reviewed")
+    if learned is None:
+        return None
+    there = connection.execute(_THERE, {"ids": list(learned["answers"])}).scalar_one()
+    return Taught(len(learned["answers"]), len(learned["answers"]) - int(there))
 
 
 def _of_labels(agreed: Sequence[Label]) -> dict[bytes, bytes]:

@@ -108,8 +108,10 @@ def open_attributes(settings: Settings, name: str | None = None) -> AttributeRec
     if name is None and len(there) == 1:
         name = there[0]
     if name not in there:
-        has = f"which has {', '.join(there)}" if there else f"`urban-reid models get {OPENABLE[0]}` brings one here"
-        raise UsageError(f"no model for attributes {name or ''} in this home; {has}".replace("  ", " "))
+        what = f"no model for attributes {name or ''} in this home".replace("  ", " ")
+        if there:
+            raise UsageError(f"{what}, which has {', '.join(there)}")
+        raise UsageError(what, do=f"`urban-reid models get {OPENABLE[0]}` brings one here")
     convention = find_model(name).input
     assert convention is not None, name
     return AttributeRecognizer(settings.attributes_dir / name / f"{name}.xml", convention, settings)

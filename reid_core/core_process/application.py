@@ -104,7 +104,8 @@ def error_answer(status: int, error: UrbanReidError) -> JSONResponse:
     """What a client raises again. The connection ends, for the body may not be read to its end."""
     name = type(error).__name__
     kind = name if name in wire.ERRORS else CoreError.__name__
-    return JSONResponse({"error": kind, "message": str(error)}, status, {"connection": "close"})
+    said = {"error": kind, "message": error.fact, "do": error.do}
+    return JSONResponse(said, status, {"connection": "close"})
 
 
 async def _answer(

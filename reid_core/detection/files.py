@@ -42,7 +42,9 @@ def default_detector(settings: Settings) -> str | None:
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
-        raise HomeError(f"{place}: cannot be read ({error}); `urban-reid models get NAME` writes it anew") from None
+        raise HomeError(
+            f"{place}: cannot be read ({error})", do="`urban-reid models get NAME` writes it anew"
+        ) from None
 
 
 def keep_detector(settings: Settings, name: str, files: Sequence[Path]) -> None:

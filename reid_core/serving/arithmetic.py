@@ -30,5 +30,6 @@ def check_arithmetic(settings: Settings, card: ModelCard) -> None:
         if "auto" not in (forced, of_card) and forced != of_card:
             raise CoreError(
                 f"model {card.name}: its features here are {card.arithmetic}, and URBAN_REID_{name.upper()}={forced} "
-                "would mix them with others; unset it, or export the model, register that and promote it"
+                "would mix them with others",
+                do="unset it, or export the model, register that and promote it",
             )

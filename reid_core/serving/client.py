@@ -40,10 +40,10 @@ class CoreClient:
         """Raises HomeError if the home's path is too long for a socket, or if the core elsewhere has no token here."""
         self._url = settings.core_url
         if self._url is None:
-            self._where, self._otherwise = str(wire.socket_path(settings)), "try again, or start `urban-reid up`"
+            self._where, self._otherwise = str(wire.socket_path(settings)), "`urban-reid up` starts it"
             self._headers: dict[str, str] = {}
         else:
-            self._where, self._otherwise = self._url, "try again, or look at `urban-reid core` on its host"
+            self._where, self._otherwise = self._url, "`urban-reid core` serves it on its host"
             self._headers = {"authorization": f"Bearer {core_token(settings)}"}
 
     @staticmethod
@@ -55,7 +55,7 @@ class CoreClient:
         """Raises CoreUnavailable if no core answers, CoreError if it takes no request from here."""
         answer = self._request("GET", path, timeout_s, b"", {})
         if answer[0] == 401:
-            raise _error(answer[0], answer[2])
+            raise stated_error(answer[0], answer[2])
         return answer
 
     def opened(self, path: str, within_s: float) -> bytes | None:
@@ -77,9 +77,9 @@ class CoreClient:
             if status != 503:
                 if self._url is None:
                     return None
-                raise _error(status, body)
+                raise stated_error(status, body)
             if time.monotonic() > until:
-                raise _error(status, body)
+                raise stated_error(status, body)
             time.sleep(PAUSE_S)
 
     def compute(
@@ -89,7 +89,7 @@ class CoreClient:
         headers = {wire.SHAPE: wire.format_shape(tensor.shape), wire.DEADLINE: str(deadline_s)}
         status, answered, body = self._request("POST", path, deadline_s + QUICK_S, tensor.tobytes(), headers)
         if status != 200:
-            raise _error(status, body)
+            raise stated_error(status, body)
         return answered, body
 
     def _request(self, method: str, path: str, timeout_s: float, body: bytes, headers: Mapping[str, str]) -> Answer:
@@ -101,7 +101,9 @@ class CoreClient:
         except (OSError, http.client.HTTPException) as error:
             reason = str(error) or type(error).__name__
             what = "the core process" if self._url is None else "the core"
-            raise CoreUnavailable(f"{self._where}: {what} does not answer ({reason}); {self._otherwise}") from None
+            raise CoreUnavailable(
+                f"{self._where}: {what} does not answer ({reason}); try again", do=self._otherwise
+            ) from None
         finally:
             connection.close()
 
@@ -145,10 +147,10 @@ class _Plain(http.client.HTTPConnection):
             )
 
 
-def _error(status: int, body: bytes) -> CoreError:
+def stated_error(status: int, body: bytes) -> CoreError:
     """The error that an answer states."""
     try:
         said = json.loads(body)
-        return wire.ERRORS[said["error"]](said["message"])
+        return wire.ERRORS[said["error"]](said["message"], do=said["do"])
     except (ValueError, KeyError, TypeError):
         return CoreUnavailable(f"the core failed with status {status}; see its log and try again")

@@ -7,8 +7,8 @@
     GET  /detectors/DIGEST              which pictures the home's detector with this digest takes
     POST /detectors/DIGEST/find         uint8 (n, h, w, 3)    -> float64 (m, 6): picture, corners in shares, confidence
 
-An error is {"error": a class of schemas.errors, "message": one line}. Byte order is the machine's, for both ends run on
-it.
+An error is {"error": a class of schemas.errors, "message": its fact, "do": as there}. Byte order is the machine's, for
+both ends run on it.
 """
 
 import math

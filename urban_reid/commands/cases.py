@@ -242,10 +242,16 @@ def _print_authorization(row: Any, opens: "Opens | None" = None) -> None:
         f"  asked by  {shown(row.asked_by)}" + (f", approved by {shown(row.approved_by)}" if row.approved_by else ""),
     ]
     if counts:
-        opened = ", ".join(f"{counts[name]} {name}" for name in ("crops", "cameras", "identities"))
+        opened = ", ".join(f"{_counted(counts[name])} {name}" for name in ("crops", "cameras", "identities"))
         lines.append(f"  opens     {opened}")
     for line in lines:
         out().print(line, soft_wrap=True)
+
+
+def _counted(number: int) -> str:
+    from pipeline.governance.authorizations import MOST_COUNTED
+
+    return f"more than {MOST_COUNTED:,}" if number == MOST_COUNTED + 1 else str(number)
 
 
 def _as_json(row: Any) -> dict[str, Any]:

@@ -14,11 +14,13 @@ from urban_reid.output import Table, out, print_json, shown
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from pipeline.registry import ModelRow
     from pipeline.review.answers import Plan
     from pipeline.review.changes import Change
     from pipeline.review.in_the_way import Hindrances
     from pipeline.review.queue import Item, Side
     from pipeline.store import Store
+    from reid_core.serving.core import ReIDCore
 
 app = typer.Typer(help="Say whether two passages show one person; later resolves follow.", no_args_is_help=True)
 
@@ -209,13 +211,21 @@ def undo(
     answer_id: Annotated[str, typer.Argument(metavar="ANSWER", help="The answer's id, or its first digits.")],
     reason: Reason,
     operator: Operator = None,
+    trial: Trial = False,
     as_json: AsJson = False,
 ) -> None:
     """Undo an answer, whatever was answered since. It stays in the list, and binds nothing."""
     from pipeline.review.answers import undo as take_back
+    from pipeline.review.in_the_way import Hindrances
 
     approval = checked(ApprovalParameters, operator=operator or settings().operator, reason=reason)
     with _store() as store:
+        if trial:
+            from pipeline.review.rehearsal import rehearse_undo
+
+            changes = rehearse_undo(store, *_in_use(store), answer_id)
+            _print_changes(changes, Hindrances(), "nobody would be joined or parted by it", as_json)
+            return
         done = take_back(store, answer_id, reviewer=approval.operator, reason=approval.reason)
     if as_json:
         print_json({"answer": str(done.id), "unit": done.unit})
@@ -264,7 +274,6 @@ def agreement(unit: Unit, as_json: AsJson = False) -> None:
 
 
 def _say(plan: "Callable[[Store], Plan]", operator: str | None, reason: str, trial: bool, as_json: bool) -> None:
-    from pipeline.registry import model_in_use
     from pipeline.review.answers import give, hindrances, would_hinder
 
     approval = checked(ApprovalParameters, operator=operator or settings().operator, reason=reason)
@@ -272,11 +281,8 @@ def _say(plan: "Callable[[Store], Plan]", operator: str | None, reason: str, tri
         planned = plan(store)
         if trial:
             from pipeline.review.rehearsal import rehearse
-            from reid_core.serving.factory import open_core
 
-            with store.begin() as connection:
-                model = model_in_use(connection)
-            core = open_core(settings(), model.directory(settings()))
+            core, model = _in_use(store)
             changes = rehearse(store, core, model, planned, reviewer=approval.operator)
             held = would_hinder(store, planned, reviewer=approval.operator)
             _print_changes(changes, held, "nobody would be joined or parted by it", as_json)
@@ -290,6 +296,16 @@ def _say(plan: "Callable[[Store], Plan]", operator: str | None, reason: str, tri
         out().print(f"answer {str(done.id)[:8]}: {done.said.value}; {_effect(done.unit)}")
         _print_held(held)
         _print_follow(held, done.id, as_json)
+
+
+def _in_use(store: "Store") -> "tuple[ReIDCore, ModelRow]":
+    """The core of the model in use, and the model. Raises InputError if there is none."""
+    from pipeline.registry import model_in_use
+    from reid_core.serving.factory import open_core
+
+    with store.begin() as connection:
+        model = model_in_use(connection)
+    return open_core(settings(), model.directory(settings())), model
 
 
 def _effect(unit: str) -> str:

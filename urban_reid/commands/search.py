@@ -184,10 +184,11 @@ def _person(option: str, file: str, data: bytes, chosen: int | None) -> bytes:
             raise UsageError("--person: this home has no detector; `urban-reid models get NAME` registers one")
         return data
     from pipeline.search.people import people_in
+    from reid_core.decoding import decode
     from reid_core.detection import open_detector
 
     try:
-        people = people_in(open_detector(settings()), data)
+        people = people_in(open_detector(settings()), decode(data))
     except PictureError as error:
         raise PictureError(f"{option} {file}: {error}") from None
     if chosen is None and len(people) > 1:

@@ -83,15 +83,17 @@ def _basis(store: "Store", crops: "CropStore", asked: str) -> "Unlabeled | Datas
 
 @app.command(epilog="Example: urban-reid models show 0277-d1")
 def show(name: Annotated[str, typer.Argument(help="A registered model.")], as_json: AsJson = False) -> None:
-    """Show what a registered model is: its base and, of a feature space, whose mean each camera takes."""
+    """Show what a registered model is: its base, the answers that taught it, and whose mean a camera takes."""
     from pipeline.registry import find_model, model_by_id
     from pipeline.spaces.overview import camera_means
     from pipeline.store import Store
+    from pipeline.training.data import taught
 
     with Store.open(settings(), "urban-reid models show") as store:
         with store.begin() as connection:
             model = find_model(connection, name)
             base = None if model.base_id is None else model_by_id(connection, model.base_id).name
+            reviewed = taught(connection, model.card)
         cameras = camera_means(store, model)
     if as_json:
         print_json(
@@ -101,6 +103,7 @@ def show(name: Annotated[str, typer.Argument(help="A registered model.")], as_js
                 "in_use": model.in_use,
                 "base": base,
                 "cameras": {one.camera: {"mean_of": one.unit, "tracklets": one.tracklets} for one in cameras},
+                "reviewed": vars(reviewed) if reviewed else None,
                 "card": model.card.model_dump(mode="json"),
             }
         )
@@ -117,6 +120,9 @@ def show(name: Annotated[str, typer.Argument(help="A registered model.")], as_js
         table.add_row("feature space on", shown(base))
         table.add_row("learned from", shown(card.feature_space.learned_from))
         table.add_row("basis", card.feature_space.basis)
+    if reviewed is not None:
+        gone = f", of which {reviewed.gone} are gone with the people whom they were about" if reviewed.gone else ""
+        table.add_row("learned from", f"{reviewed.answers} answers of reviewers{gone}")
     out().print(table)
     if not cameras:
         return

@@ -165,6 +165,7 @@ def _routes(api: FastAPI) -> None:
         sent = [one.file.read(LARGEST_UPLOAD + 1) for one in picture]
         if any(len(data) > LARGEST_UPLOAD for data in sent):
             raise HTTPException(413, f"a picture is larger than {LARGEST_UPLOAD // 1_000_000} MB")
+        sent = [here.searches.whole(data, found) for data in sent]
         result = here.searches.run(found, sent=sent, unit=unit, reason=reason, attributes=attributes)[1]
         return result if evidence else result.model_copy(update={"evidence": None})
 

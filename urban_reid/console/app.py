@@ -40,6 +40,7 @@ from urban_reid.console.searching import Searches
 from urban_reid.console.switching import Switching
 from urban_reid.console.texts import _, reading, told
 from urban_reid.console.trials import Trials
+from urban_reid.console.uploads import Uploads
 from urban_reid.console.visitors import Visitors, cookie_of
 
 _HEADERS = {
@@ -85,18 +86,19 @@ def make_app(store: Store, hosts: list[str]) -> FastAPI:
     """
     app = FastAPI(title="Urban-ReID console", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
-    pages, visitors = Pages(), Visitors(store)
+    pages, visitors, uploads = Pages(), Visitors(store), Uploads(store.settings)
     app.state.console = Console(
         store,
         visitors,
         pages,
         Thumbnails(store.settings),
-        Searches(store.settings),
+        Searches(store.settings, uploads),
         Counting(store),
         judging(store),
         Trials(store.settings),
         Switching(),
         Watch(store),
+        uploads,
     )
     for part in (
         signing_in,

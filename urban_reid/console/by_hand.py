@@ -17,7 +17,7 @@ from schemas.errors import InputError
 from schemas.parameters import ApprovalParameters
 from urban_reid.console.context import Asking, Console, Here, Sending, gets
 from urban_reid.console.forms import checked
-from urban_reid.console.looking import look_at_journey
+from urban_reid.console.looking import check_may_look, look_at_journey
 from urban_reid.console.refusals import shown_on
 from urban_reid.console.reviewing import trial_page
 from urban_reid.console.texts import N_
@@ -51,6 +51,7 @@ def split(
     """taken: ids of the tracklets that are taken out."""
     if not taken:
         raise InputError("choose the passages that show somebody else")
+    check_may_look(found, N_("a review"))
     with found.store.signed_in() as connection:
         passages = passages_by_id(connection, taken)
     if len(passages) < len(set(taken)):

@@ -15,6 +15,7 @@ from pipeline.governance.doors import check_authorized
 from pipeline.governance.leads import check_may_compare
 from schemas.errors import InputError
 from urban_reid.console.context import Asking, Here
+from urban_reid.console.looking import check_may_look
 from urban_reid.console.texts import N_
 
 routes = APIRouter()
@@ -49,6 +50,7 @@ class Shown:
 
 @routes.get("/compare")
 def compare_page(here: Here, found: Asking, left: str, right: str) -> HTMLResponse:
+    check_may_look(found, N_("a comparison of two pictures"))
     pictures = [here.thumbnails.original(name, found) for name in (left, right)]
     if any(one is None for one in pictures):
         raise InputError("one of the pictures is not there any more, or your authorization does not show it")

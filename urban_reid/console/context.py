@@ -23,6 +23,7 @@ from urban_reid.console.searching import Searches
 from urban_reid.console.switching import Switching
 from urban_reid.console.texts import N_
 from urban_reid.console.trials import Trials
+from urban_reid.console.uploads import Uploads
 from urban_reid.console.visitors import Visitor, Visitors, cookie_of
 from urban_reid.permissions import PAGES
 
@@ -46,6 +47,7 @@ class Console:
     trials: Trials
     switching: Switching
     watch: Watch
+    uploads: Uploads
     #: Of the city, as it was when the database answered last.
     zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
     streams: Places = field(default_factory=lambda: Places(_STREAMS, _ALL_STREAMS))
@@ -101,8 +103,13 @@ def gets(page: str) -> Callable[[Visitor], Visitor]:
     """A dependency: whoever asks, if a page of `urban_reid.permissions.PAGES` is for their role. Raises NotAllowed."""
 
     def find(found: Asking) -> Visitor:
-        if (roles := PAGES[page]) is not None:
-            check_role(found.store, roles, N_("this page"))
+        check_page(found, page)
         return found
 
     return find
+
+
+def check_page(found: Visitor, page: str) -> None:
+    """Raises NotAllowed, with a row of the audit, where a page is not for whoever asks."""
+    if (roles := PAGES[page]) is not None:
+        check_role(found.store, roles, N_("this page"))

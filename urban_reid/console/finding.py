@@ -18,9 +18,10 @@ from schemas.errors import InputError
 from urban_reid.console.context import Asking, Console, Here, Sending, gets
 from urban_reid.console.forms import moment, sent_picture
 from urban_reid.console.limits import Limit
-from urban_reid.console.looking import look_at_journey
+from urban_reid.console.looking import check_may_look, look_at_journey
 from urban_reid.console.pictures import crop_of, media_type
 from urban_reid.console.refusals import shown_on
+from urban_reid.console.texts import N_
 from urban_reid.console.visitors import Visitor
 
 #: Searches of one visitor.
@@ -79,6 +80,7 @@ class Asked:
 
 
 def _key(name: str, visitor: Visitor) -> str:
+    check_may_look(visitor, N_("a search"))
     key = crop_of(name, visitor)
     if key is None:
         raise InputError("that picture is not there any more; choose another one")
@@ -177,7 +179,7 @@ def _people(here: Console, found: Visitor, uploads: list[bytes]) -> tuple[list[b
         if len(people) > 1:
             groups.append(here.searches.offered.keep(people, found))
         else:
-            alone.append(people[0] if people else data)
+            alone += people
     return alone, groups
 
 

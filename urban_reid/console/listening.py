@@ -46,6 +46,7 @@ def serve(settings: Settings, port: int, on_listening: Callable[[Address], None]
         made = make_app(store, ["127.0.0.1", "localhost", *settings.console_hosts])
         visitors = made.state.console.visitors
         made.state.console.watch.start()
+        made.state.console.uploads.warm()
         url = f"http://127.0.0.1:{sockets.getsockname()[1]}"
         if is_recorded:
             record = json.dumps({"url": url, "key": visitors.key.hex()})

@@ -41,14 +41,19 @@ def look_at_journey(here: Console, found: Visitor, identity: UUID) -> Journey:
         return read_journey(connection, identity, here.city()[1])
 
 
-def note_look(found: Visitor, identity: UUID) -> None:
-    """Writes the row of the audit for a look at somebody's journey. Raises NotAllowed, and InputError if there is none.
+def check_may_look(found: Visitor, what: str) -> None:
+    """Raises NotAllowed, with a row of the audit, where a look at persons takes an authorization and there is none.
 
-    Without an authorization the database shows nobody, so that is asked before whether there is such a person.
+    The database shows nobody then, so that it is asked before whether there is such a person, passage or picture.
     """
-    what = N_("a look at a journey")
     if not found.grant.is_open and found.grant.authorization is None:
         check_authorized(found.store, "", what)
+
+
+def note_look(found: Visitor, identity: UUID) -> None:
+    """Writes the row of the audit for a look at a journey. Raises NotAllowed, and InputError if there is none."""
+    what = N_("a look at a journey")
+    check_may_look(found, what)
     with found.store.signed_in() as connection:
         unit = unit_of(connection, identity)
     check_authorized(found.store, unit, what, Action.PERSON_SHOW, details={"identity": str(identity)})

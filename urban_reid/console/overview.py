@@ -15,10 +15,10 @@ from pipeline.browsing.plan import draw_plan
 from pipeline.browsing.plan_picture import read_extent, read_picture, remove_picture, store_picture
 from pipeline.cameras.overview import STATES, overview
 from pipeline.governance.doors import check_role
-from schemas.errors import UrbanReidError
+from schemas.errors import NotAllowed, UrbanReidError
 from schemas.roles import Role
 from urban_reid.console.away import connects
-from urban_reid.console.context import Asking, Console, Here, Sending, gets
+from urban_reid.console.context import Asking, Console, Here, Sending, check_page, gets
 from urban_reid.console.forms import sent_picture
 from urban_reid.console.limits import Place
 from urban_reid.console.refusals import shown_on
@@ -41,9 +41,10 @@ def overview_page(here: Here, found: Asking) -> HTMLResponse:
 
 @routes.get("/events/{name}")
 async def events(request: Request, here: Here, found: Asking, name: str) -> Response:
-    """What a page shows, whenever it changed: one event with its HTML, as JSON."""
+    """What a page shows, whenever it changed: one event with its HTML, as JSON. For whoever gets the page."""
     if name not in _LIVE:
         return PlainTextResponse(_("there is no such page"), 404)
+    await run_in_threadpool(check_page, found, name)
     place = here.streams.take(found.token)
     if place is None:
         return PlainTextResponse(_("too many pages are open"), 503, headers={"Retry-After": "20"})
@@ -114,6 +115,8 @@ def _part(here: Console, cookie: str, name: str) -> tuple[str, str]:
         city, zone = here.city()
         values = {"city": city, "zone": zone, "away": here.watch.away()}
         return "message", here.pages.render(f"{name}-live", found, **values, **_LIVE[name](here, found))
+    except NotAllowed:  # from now on: asked again, each time would be a refusal of its own in the audit
+        return "over", here.pages.render("over", None, why="left")
     except UrbanReidError:
         return "away", _unreachable(here)
 
@@ -138,7 +141,7 @@ def set_plan(
     check_role(found.store, (Role.ENGINEER, Role.ADMINISTRATOR), N_("a picture of the plan"))
     data = sent_picture(upload)
     if data:
-        store_picture(here.store.settings, data, left, bottom, width_m)
+        store_picture(here.store.settings, here.uploads.decode(data), left, bottom, width_m)
     else:
         remove_picture(here.store.settings)
     return RedirectResponse("/", 303)

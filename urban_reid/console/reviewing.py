@@ -1,6 +1,7 @@
 """Review: two passages at a time, answers and their undo, and what they change."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from threading import Lock
@@ -18,10 +19,11 @@ from pipeline.report.thumbnails import Picture, best, pictures_of
 from pipeline.review.agreement import agreements, disputes
 from pipeline.review.answers import Plan, find_answer, give, hindrances, plan_answer, plan_follow, undo, would_hinder
 from pipeline.review.changes import Change, read_changes
+from pipeline.review.company import brings_many, companies
 from pipeline.review.given import answers_given
 from pipeline.review.in_the_way import Hindrances
-from pipeline.review.queue import Item, Place, read_queue, second_looks
-from pipeline.review.rehearsal import rehearse
+from pipeline.review.queue import Item, Place, read_queue, second_looks, tracklet_of
+from pipeline.review.rehearsal import rehearse, rehearse_undo
 from schemas.errors import InputError
 from schemas.levels import Level
 from schemas.parameters import ApprovalParameters
@@ -29,6 +31,7 @@ from schemas.review import Said, Way
 from schemas.roles import Role
 from urban_reid.arguments import checked
 from urban_reid.console.context import Asking, Console, Here, Sending, gets
+from urban_reid.console.looking import look_at_journey
 from urban_reid.console.refusals import shown_on
 from urban_reid.console.texts import N_
 from urban_reid.console.visitors import Visitor
@@ -37,6 +40,8 @@ from urban_reid.console.visitors import Visitor
 _SHARE, _SECOND = 10, "!"
 #: Most pairs of which two say another thing that are shown.
 _DISPUTED = 20
+#: Most passages of each of two people that are shown before they are joined.
+_SHOWN = 24
 #: One trial at a time: it holds a thread and the district's locks until a day of it is resolved.
 _turn = Lock()
 
@@ -110,12 +115,34 @@ def say(
     reason: Annotated[str, Form(min_length=1, max_length=500)],
     unit: Annotated[str, Form(max_length=140)],
     place: Annotated[str, Form(max_length=200)] = "",
+    after: Annotated[str, Form(max_length=200)] = "",
+    before: Annotated[str, Form(max_length=200)] = "",
+    sure: Annotated[bool, Form()] = False,
     is_part: IsPart = False,
 ) -> Response:
+    """sure: whoever answers was shown whom a `same` joins, where that are many (`_joined_by`)."""
     approval = checked(ApprovalParameters, operator=found.name, reason=reason)
     plan = plan_answer(found.store, left, right, said, way)
+    if said is Said.SAME and not sure and (people := _joined_by(found, plan)):
+        if is_part:
+            raise InputError("that joins two people of many passages each: go back one pair, and look at them first")
+        one, other = (look_at_journey(here, found, person) for person in people)
+        sent_on = {"left": left, "right": right, "way": way.value, "reason": reason, "unit": unit, "place": place}
+        back = f"/review?{urlencode({'unit': unit, 'after': after, 'before': before})}"
+        values = {"sent_on": sent_on.items(), "back": back, "most": _SHOWN}
+        return here.page("review-sure", found, unit=unit, one=one, other=other, **values)
     done = give(found.store, plan, reviewer=approval.operator, reason=approval.reason)
     return _said(here, found, unit, done.id, {"after": place}, is_part)
+
+
+def _joined_by(found: Visitor, plan: Plan) -> tuple[UUID, UUID] | None:
+    """Both people whom a `same` of two passages joins, if each of them has many passages."""
+    ((one, other),) = plan.pairs
+    with found.store.signed_in() as connection:
+        ids = [tracklet_of(connection, passage.key) for passage in (one, other)]
+        held = companies(connection, [id_ for id_ in ids if id_ is not None])
+    left, right = (held.get(id_) if id_ is not None else None for id_ in ids)
+    return (left.person, right.person) if left and right and brings_many(left, right) else None
 
 
 @routes.post("/review/undo")
@@ -193,17 +220,38 @@ def try_page(
     return trial_page(here, found, unit, plan, (f"/review?unit={unit}", N_("Back to the pairs")))
 
 
-def trial_page(here: Console, found: Visitor, unit: str, plan: Plan, back: tuple[str, str]) -> HTMLResponse:
-    """What a plan would change. back: address and label of where one came from."""
+@contextmanager
+def _trying() -> Iterator[None]:
+    """Raises InputError while somebody else tries something out."""
     if not _turn.acquire(blocking=False):
         raise InputError("somebody tries out an answer now; wait until that is done")
     try:
-        model, core = here.searches.in_use(found)
-        changes = rehearse(found.store, core, model, plan, reviewer=found.name)
+        yield
     finally:
         _turn.release()
+
+
+def trial_page(here: Console, found: Visitor, unit: str, plan: Plan, back: tuple[str, str]) -> HTMLResponse:
+    """What a plan would change. back: address and label of where one came from."""
+    with _trying():
+        model, core = here.searches.in_use(found)
+        changes = rehearse(found.store, core, model, plan, reviewer=found.name)
     held = would_hinder(found.store, plan, reviewer=found.name)
     return _changes(here, found, unit, changes, held, said=plan.said, waits=False, is_trial=True, back=back)
+
+
+@routes.get("/review/undo/{answer_id}")
+def try_undo_page(here: Here, found: Asking, answer_id: UUID) -> HTMLResponse:
+    """What the undo of an answer would change."""
+    given = find_answer(found.store, str(answer_id))
+    with _trying():
+        model, core = here.searches.in_use(found)
+        changes = rehearse_undo(found.store, core, model, str(answer_id))
+    back = f"/review/changed/{answer_id}", N_("Back to what it changed")
+    held = Hindrances()
+    return _changes(
+        here, found, given.unit, changes, held, said=None, waits=False, is_trial=True, back=back, undoes=answer_id
+    )
 
 
 @routes.get("/review/changed/{answer_id}")
@@ -232,7 +280,7 @@ def _changes(
     changes: Sequence[Change],
     held: Hindrances,
     *,
-    said: Said,
+    said: Said | None,
     waits: bool,
     is_trial: bool,
     back: tuple[str, str],
@@ -241,7 +289,8 @@ def _changes(
     firsts = {group.tracklets[0] for one in changes for group in (*one.before, *one.after)}
     with found.store.signed_in() as connection:
         covers: dict[int, Picture] = {t: best(its) for t, its in pictures_of(connection, firsts).items()}
-    values = {"unit": unit, "changes": changes, "covers": covers, "said": said.value, "waits": waits}
+    values: dict[str, object] = {"unit": unit, "changes": changes, "covers": covers, "waits": waits}
+    values["said"] = said and said.value
     values |= {"back": back, "undoes": undoes, "hindrances": held}
     return here.page("review-changes", found, is_trial=is_trial, **values)
 

@@ -10,6 +10,9 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
+import numpy as np
+from numpy.typing import NDArray
+
 from flows.answered import Answered, Answers
 from flows.timing import Timing
 from flows.work import Work
@@ -17,7 +20,7 @@ from pipeline.crops.crop_store import CropStore
 from pipeline.registry import ModelRow, model_in_use
 from pipeline.search.answer import answer
 from pipeline.search.client import ask_process
-from pipeline.search.people import people_in
+from pipeline.search.people import as_png, people_in
 from pipeline.search.request import check_may_search, request_search, upload_probe
 from pipeline.store import Store
 from reid_core.serving.core import ReIDCore
@@ -25,6 +28,7 @@ from schemas.errors import CoreUnavailable, InputError, StoreUnavailable, UrbanR
 from schemas.parameters import SearchParameters, SearchResult
 from schemas.settings import Settings
 from urban_reid.console.forms import checked
+from urban_reid.console.uploads import Uploads
 from urban_reid.console.visitors import Visitor
 
 if TYPE_CHECKING:
@@ -72,6 +76,7 @@ class Offered:
 @dataclass
 class Searches:
     settings: Settings
+    uploads: Uploads
     offered: Offered = field(default_factory=Offered)
     answers: Answers = field(default_factory=Answers)
     _work: Work | None = None
@@ -88,10 +93,11 @@ class Searches:
         uploaded: Sequence[UUID] = (),
         **asked: Any,
     ) -> tuple[SearchParameters, SearchResult]:
-        """Asks for a search, and answers it. like: keys of stored crops of the person; sent: pictures, which are
+        """Asks for a search, and answers it.
 
-        stored; uploaded: those that were stored before. asked: the other fields of SearchParameters. Returns what was
-        asked with the result. Raises as `request_search` and `upload_probe`.
+        like: keys of stored crops of the person; sent: pictures that `people` or `whole` made, which are stored;
+        uploaded: those that were stored before; asked: the other fields of SearchParameters. Returns what was asked
+        with the result. Raises as `request_search` and `upload_probe`.
         """
         if not like and not sent and not uploaded and not asked.get("attributes"):
             raise InputError("choose a picture of the person first, or say what the person wears")
@@ -133,18 +139,28 @@ class Searches:
                 time.sleep(_TRIED_EVERY_S)
 
     def people(self, picture: bytes, visitor: Visitor) -> list[bytes]:
-        """The people in a picture, each as PNG, from the left; none where this home has no detector.
+        """The people in a picture that was sent, each as PNG, from the left.
 
-        Raises PictureError for what is no picture, and NotAllowed for whoever may not search.
+        The whole picture where nobody is found, or this home has no detector. Raises PictureError for what is no
+        picture, and NotAllowed for whoever may not search.
         """
         from reid_core.detection import open_detector
         from reid_core.detection.files import default_detector
 
-        check_may_search(visitor.store)
+        pixels = self._decoded(picture, visitor)
         with self._detecting:
             if self._detector is None and default_detector(self.settings) is not None:
                 self._detector = open_detector(self.settings)
-            return people_in(self._detector, picture) if self._detector else []
+            found = people_in(self._detector, pixels) if self._detector else []
+        return found or [as_png(pixels)]
+
+    def whole(self, picture: bytes, visitor: Visitor) -> bytes:
+        """A picture that was sent, as PNG. Raises as `people`."""
+        return as_png(self._decoded(picture, visitor))
+
+    def _decoded(self, picture: bytes, visitor: Visitor) -> NDArray[np.uint8]:
+        check_may_search(visitor.store)
+        return self.uploads.decode(picture)
 
     def in_use(self, visitor: Visitor) -> tuple[ModelRow, ReIDCore]:
         """The model in use and its core. Raises InputError if no model is in use."""

@@ -13,6 +13,7 @@ from schemas.parameters import StandingParameters
 from urban_reid.console.casework import Reason
 from urban_reid.console.context import Asking, Console, Here, Sending
 from urban_reid.console.forms import checked, moment
+from urban_reid.console.looking import check_may_look
 from urban_reid.console.pictures import crop_of, media_type
 from urban_reid.console.refusals import shown_on
 from urban_reid.console.texts import N_, _
@@ -61,6 +62,7 @@ def start(
     probe: Annotated[tuple[UUID, ...], Form()] = (),
     to_time: Annotated[str, Form()] = "",
 ) -> Response:
+    check_may_look(found, N_("a standing search"))
     crops = [crop_of(name, found) for name in like]
     if None in crops or not (crops or probe):
         raise InputError(N_("that picture is not there any more; choose another one"))

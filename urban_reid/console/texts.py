@@ -28,6 +28,7 @@ from jinja2 import Environment, pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup
 
+from pipeline.governance.authorizations import MOST_COUNTED
 from pipeline.report import pages as report
 from schemas import text as words
 
@@ -145,6 +146,11 @@ def figure(number: int) -> str:
     return format_decimal(number, locale=language().locale)
 
 
+def counted(number: int) -> str:
+    """A count of what an authorization opens, which ends at MOST_COUNTED."""
+    return _("more than %(number)s", number=MOST_COUNTED) if number == MOST_COUNTED + 1 else figure(number)
+
+
 def fixed(value: float, digits: int = 2) -> str:
     return format_decimal(value, f"#,##0.{'0' * digits}", locale=language().locale)
 
@@ -192,7 +198,7 @@ def install(environment: Environment, shown: Any) -> None:
     environment.policies["ext.i18n.trimmed"] = True
     environment.newstyle_gettext = True  # type: ignore[attr-defined]
     environment.globals |= {"_": looked_up, "gettext": trans, "ngettext": plural}
-    for one in (figure, fixed, percent, chance, duration, told):
+    for one in (figure, counted, fixed, percent, chance, duration, told):
         environment.filters[one.__name__] = _asked_each_time(one)
 
 

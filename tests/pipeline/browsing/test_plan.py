@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping
 
-import cv2
 import numpy as np
 import pytest
 
@@ -55,16 +54,15 @@ def test_a_way_holds_both_directions_and_the_widest_is_drawn_last() -> None:
 
 
 def test_a_picture_is_kept_with_its_ground_and_taken_away(settings: Settings) -> None:
-    done, encoded = cv2.imencode(".png", np.zeros((300, 600, 3), np.uint8))
-    assert done
+    pixels = np.zeros((300, 600, 3), np.uint8)
     settings.home.mkdir(exist_ok=True)
-    store_picture(settings, encoded.tobytes(), 5.0, 6.0, 200.0)
+    store_picture(settings, pixels, 5.0, 6.0, 200.0)
     assert read_extent(settings) == Extent(5.0, 6.0, 200.0, 100.0)
     assert (settings.home / "plan" / "picture.png").stat().st_mode & 0o077 == 0 and read_picture(settings) is not None
     with pytest.raises(InputError, match="between 1 m and 1000 km"):
-        store_picture(settings, encoded.tobytes(), 0.0, 0.0, 0.0)
+        store_picture(settings, pixels, 0.0, 0.0, 0.0)
     for left, bottom in ((math.nan, 0.0), (0.0, math.inf), (1e308, 0.0)):
         with pytest.raises(InputError, match="begins at most"):
-            store_picture(settings, encoded.tobytes(), left, bottom, 200.0)
+            store_picture(settings, pixels, left, bottom, 200.0)
     remove_picture(settings)
     assert read_extent(settings) is None and read_picture(settings) is None

@@ -1,6 +1,7 @@
 """Who may ask for, approve, refuse and end an authorization, by commands and by SQL of the program's role."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -10,6 +11,7 @@ from sqlalchemy import text
 
 from pipeline.governance.audit import Action, read_audit
 from pipeline.governance.authorizations import (
+    MOST_COUNTED,
     Opens,
     approve,
     ask,
@@ -223,6 +225,30 @@ def test_an_approver_is_shown_no_less_than_it_opens_by_the_databases_count(gover
     approve(store, authorization, Opens(crops=900, cameras=80, identities=70), reason="in proportion")
     counted = {"crops": 1, "cameras": 1, "identities": 1}
     assert newest(governed).details["opens"] == counted == show_case(store, "counted")[1][0].opens
+
+
+def test_what_many_pictures_open_is_not_counted_to_the_end(governed: Governed) -> None:
+    store, camera = governed.store, "d1/s1/b1/c1"
+    authorization = waiting(governed, "many", units=("d1/s1/b1",))
+    governed.past_rules(_CROPS, camera, MOST_COUNTED + 40)
+    try:
+        governed.as_("ben")
+        _, opens = what_it_opens(store, authorization)
+        assert opens == Opens(crops=MOST_COUNTED + 1, cameras=1, identities=1)
+        with pytest.raises(NotAllowed, match="it opens more than the approver was shown"):
+            approve(store, authorization, replace(opens, crops=MOST_COUNTED), reason="in proportion")
+        governed.past_rules(_CROPS.replace("many", "more"), camera, 5)  # which changes nothing of what was shown
+        approve(store, authorization, opens, reason="in proportion")
+        assert newest(governed).details["opens"]["crops"] == MOST_COUNTED + 1
+    finally:
+        governed.past_rules("DELETE FROM crop WHERE source IN ('many', 'more')")
+
+
+_CROPS = (
+    "INSERT INTO crop (key, camera, captured_at, timed, source, picture, width_px, height_px, quality) "
+    "SELECT sha256(convert_to('many ' || n, 'UTF8')), %s, timestamptz '2026-01-01 10:00Z' + n * interval '1 ms', true, "
+    "'many', sha256('x'), 8, 16, 0.5 FROM generate_series(1, %s) AS n"
+)
 
 
 def test_who_is_supervisor_elsewhere_does_not_decide_here(governed: Governed) -> None:

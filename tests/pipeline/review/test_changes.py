@@ -40,10 +40,12 @@ def test_a_rehearsal_says_what_the_resolve_then_does_and_leaves_nothing(store: S
     town.resolve()
     with store.signed_in() as connection:
         assert sizes(read_changes(connection, "d1", row.at)) == sizes(expected)
-    back = rehearse_undo(store, town.core, town.model, given.id, given.unit)
+    back = rehearse_undo(store, town.core, town.model, str(given.id))
     assert sizes(back) == [("parted", [4], [2, 2])]
     assert groups(town) == {frozenset({0, 1, 2, 3})}
     undo(store, str(given.id), reviewer="anna", reason="a mistake")
+    with pytest.raises(InputError, match="was undone before"):
+        rehearse_undo(store, town.core, town.model, str(given.id))
     town.resolve()
     with store.signed_in() as connection:
         assert read_changes(connection, "d1", row.at) == []  # as it was before the answer

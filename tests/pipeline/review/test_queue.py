@@ -1,9 +1,13 @@
 """The queue shows what a reviewer's answer is worth most for, page by page, and how far reviewers agree."""
 
+from uuid import uuid4
+
 import pytest
 from sklearn.metrics import cohen_kappa_score
+from sqlalchemy import text
 
 from pipeline.review.agreement import Agreement, agreements, kappa
+from pipeline.review.company import Company, brings_many
 from pipeline.review.queue import Item, read_queue, second_looks
 from pipeline.store import Store
 from schemas.review import Said, Way
@@ -44,10 +48,46 @@ def test_the_most_valuable_come_first_and_pages_are_the_whole(store: Store, town
     assert len(items) > 5 and all(item.way is Way.DECISION for item in items)
     places = [(-item.value, item.at, item.ref) for item in items]
     assert places == sorted(places) and items[0].value > 2 * items[-1].value
-    assert {*pairs(waiting(store, most=3))} == {*pairs(items)}
+    assert pairs(waiting(store, most=3)) == pairs(items)
     assert all(item.left.person != item.right.person for item in items)
     with store.signed_in() as connection:
         assert read_queue(connection, "d1/s1", "anna").items
+
+
+def test_the_same_two_passages_are_asked_about_once_whichever_units_decided(store: Store, town: ThinTown) -> None:
+    items = waiting(store, most=500)
+    first = items[0]
+    with store.begin() as connection:
+        twin = connection.execute(text(_TWIN), {"decision": int(first.ref[1:]), "unit": first.unit}).one()
+        row = connection.execute(text("SELECT worth FROM review_open WHERE decision_id = :id"), {"id": twin.id})
+        assert row.one().worth < items[0].value  # it comes later, on a page of its own
+    assert pairs(waiting(store, most=1)) == pairs(items)
+    with store.signed_in() as connection:
+        back = read_queue(connection, "d1", "anna", items[-1].place, most=500, back=True).items
+        assert pairs(list(back)) == pairs(items[:-1])[::-1]
+        there = read_queue(connection, twin.unit, "anna", most=500).items  # where the first one is not asked about
+    assert pairs([first])[0] in {*pairs(list(there))}
+
+
+# The same decision as of another unit that does not lie above the first one.
+_TWIN = (
+    "INSERT INTO match_decision (run_id, left_key, right_key, row_hash, verdict, distance, appearance_log_odds, "
+    "transit_log_odds, probability, operating_point, left_at, right_at) SELECT r.id, d.left_key, d.right_key, "
+    "d.row_hash, 'review', d.distance, d.appearance_log_odds, d.transit_log_odds, 0.01, d.operating_point, d.left_at, "
+    "d.right_at FROM match_decision d, run r WHERE d.id = :decision AND r.superseded_at IS NULL AND r.unit <> 'd1' "
+    "AND r.unit <> :unit AND NOT starts_with(:unit, r.unit || '/') ORDER BY r.id LIMIT 1 "
+    "RETURNING id, (SELECT unit FROM run WHERE run.id = run_id) AS unit"
+)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "many"),
+    [(3, 3, True), (40, 3, True), (40, 2, False), (1, 900, False), (None, 9, False)],
+)
+def test_who_comes_along_is_many_where_both_are(one: int | None, other: int, many: bool) -> None:
+    left, right = (None if n is None else Company(uuid4(), n) for n in (one, other))
+    assert brings_many(left, right) is brings_many(right, left) is many
+    assert right and not brings_many(right, right)  # they are one by now
 
 
 def test_what_is_answered_waits_no_longer(store: Store, town: ThinTown) -> None:

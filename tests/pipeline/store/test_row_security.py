@@ -187,6 +187,17 @@ _SIGN_IN = (
     "sha256(decode(:token, 'hex')), :account, CAST(:role AS account_role_kind), :units, :authorization, "
     "now() + CAST(:left AS interval), CASE WHEN :ended THEN now() END)"
 )
+#: Somebody is looked for as windows close, and one passage was raised.
+_STANDING = """
+INSERT INTO standing_search (id, authorization_id, asked_by, role, operator, reason, units, bar, from_time, to_time)
+    VALUES (:of, :of, 1, 'operator', 'anna', 'lost child', '{d1/s1}', 0.5, '2026-01-01 07:00Z', '2026-01-01 09:00Z');
+INSERT INTO standing_picture (standing_id, probe_id) VALUES (:of, :probe);
+INSERT INTO search_hit (request_id, rank, identity_id, model_id, distance)
+    SELECT :of, 1, min(i.id), min(m.id), 0.1 FROM identity i, model m;
+INSERT INTO standing_passage (standing_id, tracklet, request_id, rank, last_frame_at, raised_at)
+    SELECT :of, persistent_id, :of, 1, last_seen, now() FROM identity ORDER BY id LIMIT 1;
+INSERT INTO standing_message (request_id, rank) VALUES (:of, 1)
+"""
 OTHERS = UUID(int=0x99)  # an authorization of another case
 
 
@@ -235,6 +246,8 @@ def ask(connection: Connection) -> None:
             ),
             {"of": authorization, "probe": probe, "token": token("operator")},
         )
+        for statement in _STANDING.split(";"):
+            connection.execute(text(statement), {"of": authorization, "probe": probe})
     usual = {"account": 1, "role": "operator", "units": "{''}".replace("'", '"'), "authorization": None,
              "left": "1 hour", "ended": False}  # fmt: skip
     sessions: dict[str, dict[str, Any]] = {
@@ -333,6 +346,17 @@ def test_who_reads_the_audit_and_who_is_sought(store: Store, name: str) -> None:
             (2, 7) if reads else (0, 0)
         )
         assert select(connection, "run") == 4  # counts and states are everybody's
+
+
+@pytest.mark.parametrize("name", [*SEES, *SEES_NOBODY])
+def test_who_reads_what_is_looked_for_and_what_was_raised(store: Store, name: str) -> None:
+    """Who is looked for reads whoever reads who is sought; which passage was raised, whoever is under its case."""
+    with signed_in(store, name).signed_in() as connection:
+        looked_for = 2 if READS.match(name) else 0
+        assert select(connection, "standing_search") == select(connection, "standing_picture") == looked_for
+        assert select(connection, "standing_passage") == (1 if name in SEES else 0)
+    with pytest.raises(StoreError, match="permission denied"), store.signed_in() as connection:
+        select(connection, "standing_message")
 
 
 def test_the_rows_that_are_seen_are_those_inside(store: Store) -> None:

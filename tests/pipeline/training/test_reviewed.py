@@ -10,7 +10,7 @@ from pipeline.erasure.erase import erase
 from pipeline.registry import find_model
 from pipeline.review.answers import answer, undo
 from pipeline.training.candidate import register_candidate, train_model
-from pipeline.training.data import answers_gone, learned_from, reviewed_people
+from pipeline.training.data import Taught, learned_from, reviewed_people, taught
 from schemas.errors import InputError
 from schemas.parameters import TrainParameters
 from schemas.review import Said
@@ -76,13 +76,17 @@ def test_agreed_answers_make_people_and_a_card_says_which(town: Town, people: li
     train_model(town.store, town.crops, parameters)
     register_candidate(town.store, town.crops, parameters)
     with town.store.begin() as connection:
-        details = find_model(connection, "own").card.details["reviewed"]
+        card = find_model(connection, "own").card
+        assert taught(connection, card) == Taught(len(given), 0)
+        assert taught(connection, find_model(connection, "test").card) is None
+    details = card.details["reviewed"]
     assert details["answers"] == sorted(given) and details["reviewers"] == 2 and details["until"]
-    assert answers_gone(town.store, details) == 0
 
     # Who is erased is in no later training, and the card tells that the model saw somebody who is gone.
     erase(town.store, "identity", [str(people[0][0].person)], actor="anna", reason="asked for it")
-    assert answers_gone(town.store, details) > 0
+    with town.store.begin() as connection:
+        now = taught(connection, card)
+    assert now and now.answers == len(given) and 0 < now.gone < now.answers
     assert all(row.crop not in crops for row in people[0] for crops in names(town).values())
     later = learned_from(town.store, "reviewed")
     assert later is not None and len(later.answers) < len(given)

@@ -61,7 +61,7 @@ def test_the_order_of_the_outputs_is_the_publishers(settings: Settings) -> None:
 def test_what_is_not_there_or_no_such_network_is_said(settings: Settings, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no model for attributes in this home; `urban-reid models get person-attr"):
         open_attributes(Settings(home=tmp_path / "empty"))
-    with pytest.raises(UsageError, match=r"no model for attributes other in this home; which has person-attributes"):
+    with pytest.raises(UsageError, match=r"no model for attributes other in this home, which has person-attributes"):
         open_attributes(settings, "other")
     embedder = "person-reidentification-retail-0286"
     convention = find_model(OPENABLE[0]).input

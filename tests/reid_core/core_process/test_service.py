@@ -17,6 +17,7 @@ import httpx
 import numpy as np
 import pytest
 import torch
+from fastapi.testclient import TestClient
 
 from reid_core.core_process import embedding
 from reid_core.core_process.application import application
@@ -24,14 +25,15 @@ from reid_core.core_process.detection import Detectors
 from reid_core.core_process.embedding import Embedders, digest_of
 from reid_core.core_process.folders import Folders
 from reid_core.feature_space import learn_means
-from reid_core.files import model_digest, read_card, save_model, save_space
+from reid_core.files import model_digest, read_card, save_model, save_space, write_card
 from reid_core.models import build_model
 from reid_core.serving import wire
+from reid_core.serving.client import stated_error
 from reid_core.serving.core import compared_features
 from reid_core.serving.factory import open_core
 from reid_core.serving.local import LocalCore
 from reid_core.serving.remote import RemoteCore
-from schemas.cards import DiffAttentionSettings, InputConvention, ModelCard, ModelConfig
+from schemas.cards import Arithmetic, DiffAttentionSettings, InputConvention, ModelCard, ModelConfig
 from schemas.errors import CoreError, CoreUnavailable, HomeError, ModelFileError, VectorError
 from schemas.settings import Settings
 from tests.helpers.core_process import answers, core_process
@@ -213,6 +215,27 @@ def test_bodies_that_do_not_fit_their_shape_get_one_line(
         answer = opened.post(f"/models/{digest}/{what}", content=body, headers=headers)
     assert answer.status_code == 400
     assert re.search(message, answer.json()["message"]) and "\n" not in answer.json()["message"]
+
+
+def test_an_error_keeps_what_helps_apart_from_what_was_wrong(settings: Settings) -> None:
+    model = settings.models_dir / "small"
+    kept = card_of(settings).model_copy(update={"arithmetic": Arithmetic(engine="torch", precision="float32")})
+    other = settings.model_copy(update={"home": settings.home.parent / "other", "precision": "bfloat16"})
+    shutil.copytree(model, other.models_dir / "small")
+    write_card(kept, other.models_dir / "small")
+    embedders, detectors = Embedders(other), Detectors(other)
+    try:
+        with TestClient(application(embedders, detectors)) as opened:
+            batch = pictures(1)
+            headers = {wire.SHAPE: wire.format_shape(batch.shape)}
+            path = f"/models/{model_digest(kept).hex()}/embed"
+            answer = opened.post(path, content=batch.tobytes(), headers=headers)
+    finally:
+        embedders.close()
+        detectors.close()
+    found = stated_error(answer.status_code, answer.content)
+    assert isinstance(found, CoreError) and found.fact.endswith("would mix them with others")
+    assert found.do == "unset it, or export the model, register that and promote it"
 
 
 def card_of(settings: Settings) -> ModelCard:

@@ -9,15 +9,17 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 
-from pipeline.crops.crop_store import CropStore, place_of_crop
+from pipeline.crops.crop_store import CropStore, place_of_crop, place_of_probe
 from pipeline.crops.quality import decode
 from tests.helpers.console import As
+from tests.helpers.pictures import encoded, noise, scan_bomb
 from tests.helpers.red_detector import RedDetector
 from tests.helpers.town import Town
 from urban_reid.console.app import make_app
 from urban_reid.console.context import Console
 from urban_reid.console.limits import Limit
 from urban_reid.console.searching import Offered
+from urban_reid.console.uploads import Uploads
 from urban_reid.console.visitors import COOKIE, new_link
 
 RED = (0, 0, 255)  # BGR
@@ -86,6 +88,28 @@ def test_a_search_goes_on_with_who_it_is_and_who_not(client: TestClient, resolve
     with resolved.store.owning() as connection:
         query = "SELECT is_person, count(DISTINCT request_id) AS searches FROM search_example GROUP BY 1 ORDER BY 1"
         assert [tuple(row) for row in connection.execute(text(query))] == [(False, 2), (True, 1)]
+
+
+def test_the_console_stores_what_it_made_and_not_what_was_sent(client: TestClient, resolved: Town) -> None:
+    pixels = noise(256, 128)
+    sent = encoded(pixels, "JPEG", comment=b"from a phone at 51.05 N")
+    page = client.post("/search", data=form(client), files={"upload": ("a.jpg", sent)}).text
+    (probe,) = hidden(page, "probe")
+    with resolved.store.owning() as connection:
+        row = connection.execute(text("SELECT picture, uploaded_at FROM probe WHERE id = :id"), {"id": probe}).one()
+    stored = CropStore(resolved.store.settings).get(place_of_probe(row.uploaded_at), bytes(row.picture))
+    assert stored.startswith(b"\x89PNG") and b"phone" not in stored and (decode(stored) == decode(sent)).all()
+
+
+def test_a_bomb_gives_one_line_and_the_console_lives_on(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = console(client)
+    monkeypatch.setattr(here.searches, "uploads", Uploads(here.store.settings, cpu_s=1))
+    monkeypatch.setattr(here, "uploads", here.searches.uploads)
+    for path in ("/search", "/plan"):
+        answer = client.post(path, data=form(client), files={"upload": ("a.jpg", scan_bomb())})
+        assert answer.status_code == 400
+        assert "the picture cannot be decoded: it is damaged, or takes more memory or time" in answer.text
+    assert client.get("/").status_code == 200
 
 
 def test_several_pictures_are_searched_for_together(client: TestClient, resolved: Town) -> None:

@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from pipeline.governance.audit import Action, read_audit
-from pipeline.review import in_the_way
+from pipeline.review import company, in_the_way
 from pipeline.review.answers import answer, undo
 from pipeline.review.queue import read_queue
 from schemas.review import Said
@@ -140,6 +140,46 @@ def test_who_stands_in_the_way_is_parted_with_one_press(
     parted = the(r'name="answer_id" value="([0-9a-f-]+)"', client.get("/review/answers").text)
     for one in (parted, str(said.id)):
         undo(resolved.store, one, reviewer="ada", reason="a test")
+
+
+def test_a_same_that_joins_many_counts_once_both_people_were_looked_at(
+    client: TestClient, resolved: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def given() -> int:
+        with resolved.store.begin() as connection:
+            return int(connection.execute(text("SELECT count(*) FROM review_answer")).scalar_one())
+
+    with resolved.store.signed_in() as connection:
+        (item,) = read_queue(connection, "d1", "somebody", most=1).items
+    assert item.left.person and item.right.person
+    monkeypatch.setattr(company, "MANY", 1)
+    page, before = client.get("/review").text, given()
+    assert 'value="same" data-key="s" data-page' in page
+    fields = form(page) | {"said": "same"}
+    shown = client.post("/review", data=fields)
+    assert shown.status_code == 200 and "Your answer does not count yet" in shown.text
+    assert f"/review/split/{item.left.person}" in shown.text and f"/review/split/{item.right.person}" in shown.text
+    assert shown.text.count("<section aria-label=") == 2 and shown.text.count("<img ") >= 2
+    part = client.post("/review", data=fields, headers={"X-Part": "true"})
+    assert part.status_code == 400 and "look at them first" in part.text
+    assert given() == before
+    with resolved.store.signed_in() as connection:
+        looked = [row.details["identity"] for row in read_audit(connection, action=Action.PERSON_SHOW, last=2)]
+    assert {*looked} == {str(item.left.person), str(item.right.person)}
+    done = client.post("/review", data=form(shown.text) | {"said": "same"})
+    assert done.status_code == 200 and "You said: <b>same person</b>" in done.text and given() == before + 1
+    undo(resolved.store, the(r'name="answer_id" value="([0-9a-f-]+)"', done.text), reviewer="ada", reason="a test")
+
+
+def test_what_the_undo_of_an_answer_would_change_is_tried_out(client: TestClient, resolved: Town) -> None:
+    fields = form(client.get("/review").text)
+    said = answer(resolved.store, fields["left"], fields["right"], Said.SAME, reviewer="ada", reason="a coat")
+    assert f'href="/review/undo/{said.id}"' in client.get(f"/review/changed/{said.id}").text
+    shown = client.get(f"/review/undo/{said.id}")
+    # Nobody has followed the answer yet: its undo changes nothing.
+    assert shown.status_code == 200 and "If that answer is undone" in shown.text and "Nobody would be" in shown.text
+    undo(resolved.store, str(said.id), reviewer="ada", reason="a test")
+    assert "was undone before" in client.get(f"/review/undo/{said.id}").text
 
 
 def test_a_form_of_another_site_answers_nothing(client: TestClient) -> None:

@@ -3,6 +3,7 @@
 The table has a row a route of the app; what a route does for whoever may is tested beside it.
 """
 
+import asyncio
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -30,6 +31,8 @@ from tests.helpers.governed import Governed, asked
 from tests.helpers.homes import superuser_of
 from tests.helpers.town import Town
 from urban_reid.console.app import make_app
+from urban_reid.console.limits import Place
+from urban_reid.console.overview import changes
 from urban_reid.console.pictures import address
 from urban_reid.console.visitors import COOKIE, Visitor
 
@@ -242,16 +245,17 @@ TABLE: dict[str, tuple[dict[str, Any], str]] = {
     "GET /search": ({}, "401 200 200 200 200 200 403 403"),
     "GET /search/people/{name}": ({"name": "x"}, "401 404 404 404 404 404 404 404"),
     # Who may still confirm a lead sees no figures; who has searched confirms none.
-    "GET /compare": ({"left": "picture", "right": "other picture"}, "401 400 400 200 403 200 400 400"),
+    "GET /compare": ({"left": "picture", "right": "other picture"}, "401 403 400 200 403 200 403 403"),
     "GET /leads": ({}, "401 403 200 200 200 200 403 403"),
     "GET /leads/{lead}": ({"lead": "lead"}, "401 403 400 200 200 200 403 403"),
-    "GET /leads/{lead}/{side}": ({"lead": "lead", "side": "found"}, "401 400 400 200 200 200 400 400"),
+    "GET /leads/{lead}/{side}": ({"lead": "lead", "side": "found"}, "401 403 400 200 200 200 403 403"),
     "POST /leads/{lead}": (_WHY | {"lead": "lead", "same": True}, "401 403 400 403 303 403 403 403"),
     # Whoever approved an authorization asks for no search under it.
     "POST /search": (_UNIT | _WHY | {"wears": "red top"}, "401 403 403 200 403 403 403 403"),
     "GET /review": (_UNIT, "401 403 403 200 200 200 403 403"),
     "POST /review": (_UNIT | _PAIR | _WHY | {"said": "unsure", "way": "pair"}, "401 403 400 303 303 303 403 403"),
     "POST /review/undo": (_UNIT | _ONE, "401 403 400 303 400 400 403 403"),  # once
+    "GET /review/undo/{answer_id}": (_ONE, "401 403 400 400 400 400 403 403"),  # it is undone
     "POST /review/follow": (_ONE | {"other": "00000000"}, "401 403 400 400 400 400 403 403"),
     "GET /review/answers": (_UNIT, "401 403 403 200 200 200 403 403"),
     "GET /review/agreement": (_UNIT, "401 403 403 403 403 200 403 403"),
@@ -260,7 +264,7 @@ TABLE: dict[str, tuple[dict[str, Any], str]] = {
     "GET /review/split/{identity}": (_PERSON_, "401 403 400 200 200 200 403 403"),
     "POST /review/split/{identity}": (
         _PERSON_ | {"act": "say", "taken": "tracklet"},
-        "401 400 400 400 400 400 403 403",
+        "401 403 400 400 400 400 403 403",
     ),
     "GET /review/merge/{identity}": (_PERSON_, "401 403 400 200 200 200 403 403"),
     "POST /review/merge/{identity}": (
@@ -287,7 +291,7 @@ TABLE: dict[str, tuple[dict[str, Any], str]] = {
     "GET /standing": ({}, "401 200 200 200 200 200 200 403"),
     "POST /standing": (
         _WHY | {"units": "d1/s1", "bar": 0.5, "like": "picture"},
-        "401 400 400 303 403 403 400 400",
+        "401 403 400 303 403 403 403 403",
     ),
     "GET /standing/{standing}": ({"standing": "standing"}, "401 200 200 200 200 200 200 403"),
     "GET /standing/{standing}/{number}": (
@@ -355,6 +359,7 @@ ALIKE: list[tuple[str, dict[str, Any]]] = [
     ("POST /review", {"unit": "d1/s2", "said": "same", "way": "pair"} | _PAIR | _WHY),
     ("GET /review/try", {"unit": "d1/s2", "said": "same"} | _PAIR),
     ("POST /review/undo", {"unit": "d1/s2"} | _ONE),
+    ("GET /review/undo/{answer_id}", _ONE),
     ("POST /review/follow", _ONE | {"other": "left"}),
     ("GET /review", {"unit": "d1/s2", "last": "answer"}),
     ("GET /review/changed/{answer_id}", _ONE),
@@ -392,6 +397,27 @@ def test_what_is_hidden_and_what_is_nowhere_read_alike(house: House) -> None:
         if said[0] != said[1] or got(hidden) >= 500:
             differ[route, tuple(values)] = said
     assert differ == {}
+
+
+def test_a_stream_that_is_not_for_somebody_is_refused_once(house: House) -> None:
+    def refusals() -> int:
+        with house.town.store.owning() as connection:
+            return int(connection.scalar(text("SELECT count(*) FROM audit WHERE action = 'access.refuse'")) or 0)
+
+    async def heard() -> list[str]:
+        async def stays() -> bool:
+            return False
+
+        here = house.client.app.state.console  # type: ignore[attr-defined]
+        stream = changes(here, house.token("engineer"), "standing", Place("emil"), stays)
+        return [event async for event in stream]
+
+    before = refusals()
+    assert got(house.ask("GET /events/{name}", "engineer", {"name": "standing"}, standing="standing")) == 403
+    assert refusals() == before + 1
+    # As of somebody whose role went while the stream was open.
+    (last,) = asyncio.run(asyncio.wait_for(heard(), 120))
+    assert last.startswith("event: over\n") and refusals() == before + 2
 
 
 def _without_names(page: str) -> str:

@@ -61,7 +61,8 @@
   const place = () => main().querySelector("[data-said]");
   document.addEventListener("submit", (event) => {
     const form = event.target;
-    if (form.matches("[data-answers]") && next) {
+    // What would join two people of many passages each has a page of its own first.
+    if (form.matches("[data-answers]") && next && !event.submitter?.matches("[data-page]")) {
       event.preventDefault();
       sent = send(form, event.submitter, place);
       show();
