@@ -7,15 +7,14 @@ Cameras are asked one by one whether they have a crop of the period, along the i
 from alembic import op
 
 revision = "0050"
-down_revision = "0045"
+down_revision = "0047"
 
 _HEAD = """
 CREATE OR REPLACE FUNCTION opens_now(of_authorization uuid, OUT crops bigint, OUT cameras bigint,
     OUT identities bigint)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    asked public.case_authorization;
-    {names}
+    asked public.case_authorization;{names}
 BEGIN
     SELECT a.* INTO asked FROM public.case_authorization AS a WHERE a.id = of_authorization
         AND public.may_read_authorization(a.asked_by, a.units);
@@ -26,7 +25,8 @@ BEGIN
 END $$;
 """
 _UP = _HEAD.format(
-    names="""most CONSTANT integer := 100001;
+    names="""
+    most CONSTANT integer := 100001;
     there text[];""",
     counts="""there := ARRAY(SELECT u.code FROM public.urban_unit AS u
         WHERE u.level = 'camera' AND public.is_within(u.code, asked.units) AND EXISTS (

@@ -96,8 +96,9 @@ def head() -> str:
 
 
 @cache
-def _known() -> frozenset[str]:
-    return frozenset(script.revision for script in ScriptDirectory.from_config(_alembic()).walk_revisions())
+def revisions() -> tuple[str, ...]:
+    """All revisions that this program knows, the oldest first."""
+    return tuple(script.revision for script in ScriptDirectory.from_config(_alembic()).walk_revisions())[::-1]
 
 
 def current(connection: Connection) -> str | None:
@@ -115,7 +116,7 @@ def current(connection: Connection) -> str | None:
 
 def is_known(revision: str) -> bool:
     """Whether this program has the migration to that revision; a newer program's it has not."""
-    return revision in _known()
+    return revision in revisions()
 
 
 def check_known(revision: str, of: str) -> None:
