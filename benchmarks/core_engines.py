@@ -7,7 +7,8 @@ URBAN_REID_PRECISION. Two replicas have half of the threads each. All cores are 
 round, so that a slow minute of the machine affects all of them, and medians are shown, of the ratios within a round.
 
 A call is a request of one caller, and the overhead what it takes longer than in the core process. "4 callers" is
-pictures a second while four embed at once. The environment with Ray is made in build/ray at the first run.
+pictures a second while four embed at once. "processor" is the processor time of a call in the processes that answer
+and compute, which other programs disturb least; Ray's own are left out, which work all the time. The environment with Ray is made in build/ray at the first run.
 """
 
 import argparse
@@ -17,10 +18,13 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import psutil
 import torch
+from numpy.typing import NDArray
 
 from benchmarks.home import home
 from reid_core.files import save_model
@@ -58,22 +62,51 @@ def main() -> None:
             "URBAN_REID_RAY_MIN_REPLICAS": "2",
             "URBAN_REID_RAY_MAX_REPLICAS": "2",
         }
-        ends.enter_context(core_process(settings, **threads))
-        callers = {
-            PROCESS: settings,
-            ONE: ends.enter_context(ray_core(settings, **threads)).settings,
-            TWO: ends.enter_context(ray_core(settings, **halves)).settings,
+        process = psutil.Process(ends.enter_context(core_process(settings, **threads)).pid)
+        one, two = (ends.enter_context(ray_core(settings, **variables)) for variables in (threads, halves))
+        cores = {
+            PROCESS: Measured(opened(settings), lambda: [process]),
+            ONE: Measured(opened(one.settings), one.computing),
+            TWO: Measured(opened(two.settings), two.computing),
         }
-        cores = {way: opened(found) for way, found in callers.items()}
         for core in cores.values():
-            core.embed(many[:32])
+            core.call(many[:32])
         print(f"{processor_name()}; {options.architecture} {options.size}, {options.threads} threads")
-        print(f"{'':<28}" + "".join(f"{way:>28}" for way in cores))
+        print(f"{'':<32}" + "".join(f"{way:>28}" for way in cores))
         for count in (1, 16, chunk):
-            found = rounds(cores, options.rounds, partial(call, pictures=many[:count]))
-            show(f"a call of {count} pictures, ms", found)
-        found = rounds(cores, options.rounds, partial(together, pictures=many))
-        show(f"{CALLERS} callers, pictures/s", found, more=True)
+            found = rounds(cores, options.rounds, partial(Measured.call, pictures=many[:count]))
+            show(f"a call of {count} pictures, ms", found, 0)
+            show(f"a call of {count}, processor ms", found, 1)
+        found = rounds(cores, options.rounds, partial(Measured.together, pictures=many))
+        show(f"{CALLERS} callers, pictures/s", found, 0, more=True)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A core, and the processes that it consists of."""
+
+    core: RemoteCore
+    family: Callable[[], list[psutil.Process]]
+
+    def call(self, pictures: NDArray[np.uint8]) -> tuple[float, float]:
+        """Milliseconds of a call by the clock and by the processor."""
+        processes = self.family()
+        before, began = processor_ms(processes), time.perf_counter()
+        self.core.embed(pictures)
+        clock = (time.perf_counter() - began) * 1000
+        return clock, processor_ms(processes) - before
+
+    def together(self, pictures: NDArray[np.uint8]) -> tuple[float, float]:
+        """Pictures a second while several callers embed, and nothing else."""
+        began = time.perf_counter()
+        with ThreadPoolExecutor(CALLERS) as callers:
+            list(callers.map(self.core.embed, [pictures] * CALLERS))
+        return CALLERS * len(pictures) / (time.perf_counter() - began), 0.0
+
+
+def processor_ms(processes: list[psutil.Process]) -> float:
+    times = [process.cpu_times() for process in processes if process.is_running()]
+    return 1000 * float(sum(each.user + each.system for each in times))
 
 
 def opened(settings: Settings) -> RemoteCore:
@@ -82,38 +115,25 @@ def opened(settings: Settings) -> RemoteCore:
     return core
 
 
-def call(core: RemoteCore, pictures: np.ndarray) -> float:
-    """Milliseconds of a call."""
-    began = time.perf_counter()
-    core.embed(pictures)
-    return (time.perf_counter() - began) * 1000
-
-
-def together(core: RemoteCore, pictures: np.ndarray) -> float:
-    """Pictures a second while several callers embed."""
-    began = time.perf_counter()
-    with ThreadPoolExecutor(CALLERS) as callers:
-        list(callers.map(core.embed, [pictures] * CALLERS))
-    return CALLERS * len(pictures) / (time.perf_counter() - began)
-
-
-def rounds(cores: dict[str, RemoteCore], count: int, measure: Callable[[RemoteCore], float]) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {way: [] for way in cores}
+def rounds(
+    cores: dict[str, Measured], count: int, measure: Callable[[Measured], tuple[float, float]]
+) -> dict[str, list[tuple[float, float]]]:
+    found: dict[str, list[tuple[float, float]]] = {way: [] for way in cores}
     for turn in range(count):
-        ways = list(cores) if turn % 2 == 0 else list(cores)[::-1]
-        for way in ways:
+        for way in list(cores) if turn % 2 == 0 else list(cores)[::-1]:
             found[way].append(measure(cores[way]))
     return found
 
 
-def show(what: str, found: dict[str, list[float]], *, more: bool = False) -> None:
+def show(what: str, found: dict[str, list[tuple[float, float]]], column: int, *, more: bool = False) -> None:
     """A line: medians, and what each differs from the core process within a round. more: more is better."""
-    line = f"{what:<28}"
-    for way, values in found.items():
-        ratios = [value / other for value, other in zip(values, found[PROCESS], strict=True)]
-        against = f"({statistics.median(ratios):.2f}x)" if more else f"({statistics.median(ratios) - 1:+.1%})"
+    line = f"{what:<32}"
+    for way, rows in found.items():
+        values, others = ([row[column] for row in each] for each in (rows, found[PROCESS]))
+        ratio = statistics.median(value / max(other, 1e-9) for value, other in zip(values, others, strict=True))
+        against = f"({ratio:.2f}x)" if more else f"({ratio - 1:+.1%})"
         line += f"{statistics.median(values):>16.1f} {'' if way == PROCESS else against:>11}"
-    print(line)
+    print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,9 @@ from schemas.settings import Settings
 def core_process(settings: Settings, **variables: str) -> Iterator["subprocess.Popen[bytes]"]:
     """`reid_core.core_process.service`, once it answers, until the block ends."""
     environment = os.environ | {"URBAN_REID_HOME": str(settings.home)} | variables
-    process = subprocess.Popen([sys.executable, "-P", "-m", "reid_core.core_process.service"], env=environment)
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "reid_core.core_process.service"], env=environment, start_new_session=True
+    )
     try:
         deadline = time.monotonic() + 60
         while not answers(settings):

@@ -53,6 +53,10 @@ class RayCore:
         ours = psutil.Process(self.process.pid)
         return [ours, *ours.children(recursive=True)]
 
+    def computing(self) -> list[psutil.Process]:
+        """The process that answers and those that compute."""
+        return [psutil.Process(self.process.pid), *self.replicas()]
+
     def replicas(self) -> list[psutil.Process]:
         """The processes that compute."""
         found = []

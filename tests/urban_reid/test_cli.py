@@ -88,6 +88,7 @@ def test_all_commands_are_there() -> None:
         "report",
         "up",
         "console",
+        "core",
         "webhook",
     }
 

@@ -15,8 +15,8 @@ app = typer.Typer()
 
 
 @app.command(
-    epilog="Examples: urban-reid core   (this machine alone)   "
-    "URBAN_REID_RAY_GPUS=0.5 URBAN_REID_RAY_MAX_REPLICAS=4 urban-reid core --listen 10.0.0.5:8440"
+    epilog="Example: urban-reid core --listen 10.0.0.5:8440   "
+    "(with URBAN_REID_RAY_GPUS=0.5 URBAN_REID_RAY_MAX_REPLICAS=4: up to four replicas of a model on two GPUs)"
 )
 def core(
     listen: Annotated[
