@@ -7,8 +7,9 @@ URBAN_REID_PRECISION. Two replicas have half of the threads each. All cores are 
 round, so that a slow minute of the machine affects all of them, and medians are shown, of the ratios within a round.
 
 A call is a request of one caller, and the overhead what it takes longer than in the core process. "4 callers" is
-pictures a second while four embed at once. "processor" is the processor time of a call in the processes that answer
-and compute, which other programs disturb least; Ray's own are left out, which work all the time. The environment with Ray is made in build/ray at the first run.
+pictures a second while four embed at once. "processor" is the processor time of a call in the processes that answer and
+compute, which other programs disturb least; Ray's own are left out, which work all the time. The environment with Ray
+is made in build/ray at the first run.
 """
 
 import argparse

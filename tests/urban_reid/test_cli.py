@@ -89,6 +89,7 @@ def test_all_commands_are_there() -> None:
         "up",
         "console",
         "core",
+        "worker",
         "webhook",
     }
 
