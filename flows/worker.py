@@ -87,6 +87,7 @@ class FlowWorker(BaseWorker[Job, BaseVariables, BaseWorkerResult]):
         self._first_seen: dict[object, float] = {}
         self._swept_at = -float("inf")
         self._is_registered = False
+        self._steady_since = float("inf")  # since when each heartbeat was taken, by the monotonic clock
 
     @classmethod
     def get_default_base_job_template(cls) -> dict[str, Any]:
@@ -94,19 +95,46 @@ class FlowWorker(BaseWorker[Job, BaseVariables, BaseWorkerResult]):
         return {"job_configuration": {"name": "urban-reid"}, "variables": {"type": "object", "properties": {}}}
 
     async def sync_with_backend(self) -> None:
-        """Sends the heartbeat, and looks after what nobody else does: runs of lost workers, old runs."""
-        await super().sync_with_backend()
+        """Sends the heartbeat, and looks after what nobody else does: runs of lost workers, old runs.
+
+        Prefect's base class ends a worker, and with it the runs, whose server is away for some minutes.
+        """
+        try:
+            await super().sync_with_backend()
+        except httpx.HTTPError as error:
+            self._note_away(error)
+            self._steady_since = float("inf")
+            return
+        self._steady_since = min(self._steady_since, time.monotonic())
         if self._work_pool is None:
             return
-        if not self._is_registered:
-            await register(self.client, self._options.role)
-            self._is_registered = True
         try:
+            if not self._is_registered:
+                await register(self.client, self._options.role)
+                self._is_registered = True
             await self._look_after_runs()
         except (StoreError, httpx.HTTPError, PrefectException) as error:
-            _log.warning("runs of lost workers are looked for again: %s", error)  # at the next heartbeat
+            _log.warning("tried again at the next sign of life: %s", error)
+
+    async def get_and_submit_flow_runs(self) -> list[FlowRun]:
+        try:
+            return await super().get_and_submit_flow_runs()
+        except httpx.HTTPError as error:
+            self._note_away(error)
+            return []
+
+    def _note_away(self, error: httpx.HTTPError) -> None:
+        """Says that Prefect is away, once; raises what no wait mends."""
+        if not isinstance(error, httpx.TransportError) and not (
+            isinstance(error, httpx.HTTPStatusError) and error.response.status_code >= 500
+        ):
+            raise error
+        if self._steady_since < float("inf"):
+            _log.warning("Prefect does not answer (%s); it is asked again", type(error).__name__)
 
     async def _look_after_runs(self) -> None:
+        if time.monotonic() - self._steady_since < self._lost_s:
+            return  # Prefect was away, and others have not told it yet that they live
         with self._store.begin() as connection:
             if not connection.scalar(_TAKING_OVER, {"pool": self._work_pool_name}):
                 return  # another worker is just at it

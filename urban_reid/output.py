@@ -76,11 +76,11 @@ def say(text: str) -> None:
 
 
 def show_handed_over(handed: dict[str, Any], as_json: bool) -> None:
-    """Says where the run can be seen that was handed over to the runner of `up`; `handed`: flow_run and url."""
+    """Says where the run can be seen that was handed over to `up` or to workers; `handed`: flow_run and url."""
     if as_json:
         print_json(handed)
     else:
-        out().print(f"started in `up`: {shown(handed['url'])}", soft_wrap=True)
+        out().print(f"handed over: {shown(handed['url'])}", soft_wrap=True)
 
 
 def warn_if_open(settings: Settings, tell: Callable[[str], None] = lambda line: say(shown(line))) -> None:

@@ -134,7 +134,7 @@ def _warn(reason: object) -> None:
 
 
 def hand_over(settings: Settings, parameters: ResolveParameters) -> dict[str, Any]:
-    """Starts the flow in the runner of `urban-reid up`: {flow_run: its id, url: its page}.
+    """Has the runner of `urban-reid up`, or workers, run the flow: {flow_run: its id, url: its page}.
 
     Raises FlowError when nothing is up.
     """
