@@ -107,6 +107,7 @@ def main() -> None:
                 base_url=base, viewport={"width": _WIDTH, "height": _HEIGHT}, color_scheme="light", locale="en"
             )
             page = context.new_page()
+            page.set_default_timeout(120_000)  # the first search of a busy machine reads the model
             page.goto(link)
             walk(page, probe, row.id)
             browser.close()

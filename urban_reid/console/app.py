@@ -32,7 +32,7 @@ from urban_reid.console.api import make_api, token_needed
 from urban_reid.console.away import Watch
 from urban_reid.console.beside import Counting, judging
 from urban_reid.console.context import Console, SignInNeeded
-from urban_reid.console.forms import label
+from urban_reid.console.forms import FAULTS, fault, label
 from urban_reid.console.pages import STATIC, Pages
 from urban_reid.console.pictures import Thumbnails
 from urban_reid.console.refusals import Sent, on_page, shown_again
@@ -211,6 +211,8 @@ def make_app(store: Store, hosts: list[str]) -> FastAPI:
 
     @app.exception_handler(RequestValidationError)
     async def misspelled(request: Request, error: RequestValidationError) -> Response:
+        if all(one["type"] in FAULTS for one in error.errors()):
+            return await on_its_form(request, "; ".join(fault(one) for one in error.errors()), 422)
         names = ", ".join(dict.fromkeys(label(str(one["loc"][-1])) for one in error.errors()))
         return await on_its_form(request, _("The address or the form cannot be read: %(names)s.", names=names), 422)
 

@@ -11,7 +11,7 @@ from pipeline.governance import authorizations
 from pipeline.governance.authorizations import Opens
 from pipeline.governance.leads import answer_lead, lead_picture, leads, see_lead
 from pipeline.governance.purposes import limits, purposes
-from schemas.parameters import AuthorizationParameters, CaseParameters
+from schemas.parameters import AuditText, AuthorizationParameters, CaseParameters
 from urban_reid.console.context import Asking, Here, Sending
 from urban_reid.console.forms import checked, moment
 from urban_reid.console.pictures import media_type
@@ -19,7 +19,7 @@ from urban_reid.console.refusals import shown_on
 
 routes = APIRouter()
 
-Reason = Annotated[str, Form(min_length=1, max_length=500)]
+Reason = Annotated[AuditText, Form(max_length=500)]
 
 
 @routes.get("/cases")

@@ -1,5 +1,6 @@
 """What forms say, read."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
@@ -38,7 +39,8 @@ LABELS = {
 }
 
 #: What pages say of a field instead of pydantic, by the kind of its fault.
-_FAULTS = {
+FAULTS = {
+    "value_error": "",  # in words of our own already
     "missing": N_("is missing"),
     "string_too_long": N_("is longer than %(max_length)s characters"),
     "string_too_short": N_("is shorter than %(min_length)s characters"),
@@ -75,12 +77,16 @@ def checked(model: type[Model], **values: Any) -> Model:
     try:
         return model(**values)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field, kind = str(first["loc"][0]) if first["loc"] else "", first["type"]
-        wrong = told(first["msg"].removeprefix("Value error, "))
-        if kind in _FAULTS:
-            wrong = _(_FAULTS[kind], **{name: str(value) for name, value in first.get("ctx", {}).items()})
-        raise InputError(f"{label(field)}: {wrong}" if field else wrong) from None
+        raise InputError(fault(error.errors(include_url=False)[0])) from None
+
+
+def fault(found: Mapping[str, Any]) -> str:
+    """What is wrong, by an error of pydantic or of a form that could not be read, with the field as pages name it."""
+    place = [str(part) for part in found["loc"] if part not in ("body", "query", "path")]
+    wrong = told(found["msg"].removeprefix("Value error, "))
+    if FAULTS.get(found["type"]):
+        wrong = _(FAULTS[found["type"]], **{name: str(value) for name, value in found.get("ctx", {}).items()})
+    return f"{label(place[0])}: {wrong}" if place else wrong
 
 
 def label(field: str) -> str:

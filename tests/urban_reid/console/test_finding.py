@@ -147,7 +147,7 @@ def test_each_result_shows_what_speaks_for_it_and_its_journey_beside(client: Tes
     assert lineage[0] == found[0] and len(set(lineage)) >= 4
     for one in lineage[:4]:  # the person, the street's, the building's, the passage
         assert client.get(f"/person/{one}").status_code == 200
-    assert "Everybody was compared in full" in page and "By itself, the city holds two for one person" in page
+    assert "Everybody was compared in full" in page and "By itself, the city joins two from" in page
     beside = client.get(f"/person/{found[0]}/beside").text
     assert 'class="lanes"' in beside and 'class="plan"' in beside and " seen" in beside and "<html" not in beside
     with resolved.store.signed_in() as connection:
