@@ -76,7 +76,7 @@ class CityOnHosts:
             self._desk = self.network.host("desk")
             self.database = Postgres.new(self.network.host("database"), self._disk("database"))
             self.objects = Objects(self.network.host("objects"), self._disk("objects"))
-            self.prefect = Prefect(self.network.host("prefect"), self._disk("prefect"))
+            self.prefect = Prefect(self.network.host("prefect"), self._disk("prefect-server"))
             self._fill()
             self.undisturbed = self._undisturbed()
         except BaseException:
