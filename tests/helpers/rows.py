@@ -1,7 +1,9 @@
 """Rows that several tests write."""
 
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from hashlib import sha256
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -65,6 +67,36 @@ def insert_identity(connection: Connection, run: int, name: str = "somebody", un
         {"run": run, "key": sha256(name.encode()).digest(), "unit": unit},
     ).scalar_one()
     return found
+
+
+def fill_standing(connect: Callable[[], Any]) -> None:
+    """Writes what a standing search has raised, after `fill`, past the rules. connect: as a superuser."""
+    connection = connect()
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SET session_replication_role = replica")
+        cursor.execute(_STANDING)
+    connection.close()
+
+
+_STANDING = """
+INSERT INTO probe (picture, uploaded_by) VALUES (sha256('p'), 'anna');
+INSERT INTO standing_search (operator, reason, units, bar, from_time, to_time, approved_at)
+    VALUES ('anna', 'lost child', '{d1}', 0.5, '2026-01-01 07:00Z', '2026-01-02 07:00Z', now());
+INSERT INTO standing_picture (standing_id, crop_id, probe_id) SELECT s.id, c.id, NULL FROM standing_search s, crop c
+    UNION ALL SELECT s.id, NULL, p.id FROM standing_search s, probe p;
+INSERT INTO search_request (operator, reason, unit, crop_id, top, model_id, standing_id, standing_run, attributes)
+    SELECT 'anna', 'lost child', 'd1', c.id, 5, m.id, s.id, 1, '{red top}' FROM standing_search s, crop c, model m;
+INSERT INTO search_example (request_id, probe_id, is_person) SELECT r.id, p.id, true FROM search_request r, probe p;
+INSERT INTO search_hit (request_id, rank, identity_id, model_id, distance)
+    SELECT r.id, 1, i.id, m.id, 0.1 FROM search_request r, identity i, model m;
+INSERT INTO standing_passage (standing_id, tracklet, request_id, rank, last_frame_at, raised_at)
+    SELECT s.id, i.persistent_id, r.id, 1, now(), now() FROM standing_search s, search_request r, identity i;
+INSERT INTO standing_message (request_id, rank) SELECT id, 1 FROM search_request;
+INSERT INTO match_decision (run_id, left_key, right_key, row_hash, verdict, distance, transit_log_odds, left_at,
+    right_at) SELECT r.id, sha256('b'), sha256('a'), sha256('c'), 'review', 0.1, 0, 'd1', 'd1' FROM run r;
+INSERT INTO review_open (decision_id, run_id, unit, window_start, window_end, worth)
+    SELECT d.id, r.id, r.unit, r.window_start, r.window_end, 1 FROM match_decision d JOIN run r ON r.id = d.run_id;
+"""
 
 
 def fill(store: Store) -> None:

@@ -16,6 +16,7 @@ from pipeline.backup.keys import backup_key
 from pipeline.backup.manifest import read_files, read_manifest, write_manifest
 from pipeline.backup.objects import bring_back, copy_whole, file_hash, object_path
 from pipeline.backup.restore import other_settings
+from pipeline.browsing.plan_picture import read_extent, read_picture, store_picture
 from pipeline.city.status import status
 from pipeline.city.watermarks import mark_everything
 from pipeline.crops.crop_store import CropStore, place_of_crop
@@ -36,8 +37,10 @@ from schemas.errors import HomeError, InputError, StoreError
 from schemas.settings import AssociationSettings, Settings
 from tests.helpers.catalog import catalog, rows
 from tests.helpers.command_line import environment_of
+from tests.helpers.homes import superuser_of
 from tests.helpers.people import add_people, become
-from tests.helpers.rows import fill
+from tests.helpers.pictures import noise
+from tests.helpers.rows import fill, fill_standing
 from tests.helpers.town import Town
 
 Taken = tuple[Path, BackedUp]
@@ -128,8 +131,10 @@ def test_a_restored_database_has_every_row_right_and_definition(
 ) -> None:
     with Store.open(settings) as store:
         fill(store)
+        fill_standing(superuser_of(server, settings))
         add_people(store)
         become(store, "anna")
+    store_picture(settings, noise(300, 600), 5.0, 6.0, 200.0)
     backup(settings, tmp_path / "city")
     of_old, of_new = (supplied_url(one).database or "" for one in (settings, target))
     was = rows(lambda: server.connect(roles.OWNER, of_old))
@@ -142,6 +147,10 @@ def test_a_restored_database_has_every_row_right_and_definition(
     assert '"position": 2' in link
     assert '"ended_at": null' in was.pop("session")[0] and '"ended_at": null' not in now.pop("session")[0]
     assert now == was
+    for table in ("standing_search", "standing_picture", "standing_passage", "standing_message", "search_example"):
+        assert now[table], table
+    assert now["review_open"] and read_picture(target) == read_picture(settings) is not None
+    assert read_extent(target) == read_extent(settings) is not None
     with Store.open(target) as store:
         verdict = verify_city(store)
     assert (verdict.faults, verdict.rows) == ([], 2)  # the chain goes on in the restored city

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -10,6 +11,8 @@ import pytest
 from sqlalchemy import text
 
 from pipeline.erasure.erase import erase
+from pipeline.erasure.expire import expire
+from pipeline.governance.audit_chain import verify_city
 from pipeline.governance.authorizations import close_case, revoke
 from pipeline.governance.leads import answer_lead, leads, see_lead
 from pipeline.governance.purposes import change_limits, limits
@@ -310,3 +313,29 @@ def test_an_uploaded_picture_takes_its_standing_search_along(live: Live) -> None
     assert live.governed.sql(
         "SELECT actor FROM audit WHERE action = 'standing.end' AND details ->> 'standing' = %s", str(standing)
     ) == [("ada",)]
+
+
+def test_what_was_kept_as_long_as_it_may_be_takes_standing_searches_along(live: Live) -> None:
+    """The last test here: it leaves nobody. Nothing that a standing search has written outlives whom it is about."""
+    authorization = live.governed.authorized("the last case", kind="standing")
+    standing = live.start(authorization=authorization)
+    live.governed.as_("ben", authorization)
+    assert look_at_pictures(live.store, live.town.crops, standing)
+    approve(live.store, str(standing), reason="it is the child")
+    assert live.look() == 1 and live.failed == []
+    live.governed.as_("anna", authorization)
+    assert hits(live.store, standing)
+    tables = ("standing_picture", "standing_passage", "standing_message")
+    there = [live.governed.sql(f"SELECT count(*) FROM {table}")[0][0] for table in tables]
+    assert all(there)
+    live.governed.as_("ada")
+    done = expire(live.store, actor="ada", now=datetime.now(UTC) + timedelta(days=400))
+    assert done.crops and done.versions
+    assert [live.governed.sql(f"SELECT count(*) FROM {table}")[0][0] for table in tables] == [0, 0, 0]
+    live.governed.as_("otto")
+    row = standing_search(live.store, str(standing))
+    assert (row.state, row.reason, row.hits) == ("ended", "(erased)", 0)
+    assert "is gone" in row.ending and row.looks == 1  # that it looked stays in the audit's numbers
+    looks = live.governed.sql("SELECT crop_id, probe_id FROM search_request WHERE standing_id = %s", str(standing))
+    assert set(looks) == {(None, None)}
+    assert live.look() == 0 and verify_city(live.store).faults == []
