@@ -5,16 +5,22 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import uvicorn
 from sqlalchemy import text
 from starlette.datastructures import URL
 
+from pipeline.cameras.changes import Wanted, add_cameras, remove_camera
+from pipeline.cameras.live_server import serving
+from pipeline.cameras.rows import write_health
 from pipeline.crops.crop_store import CropStore, place_of_crop
 from pipeline.store import Store, embedded
+from schemas.feeds import Feed, Health
 from tests.helpers.governed import Governed
 from tests.helpers.homes import fresh_settings, superuser_of
 from tests.helpers.town import Town
@@ -178,6 +184,34 @@ def test_a_camera_that_fails_says_why(visit: Visit, open_cookies: Any, tmp_path:
     page.fill("form[action='/cameras/pause'] input[name=reason]", "repair")
     page.get_by_role("button", name="Pause").click()
     page.wait_for_selector("text=paused")
+
+
+def test_a_cameras_picture_stays_while_what_stands_beside_it_changes(
+    visit: Visit, open_cookies: Any, resolved: Town
+) -> None:
+    camera = "d1/s1/b1/c6"
+    feed = Feed.model_validate({"camera": camera, "address": "rtsp://127.0.0.1:9/x"})
+
+    def fares(people: int) -> None:
+        with resolved.store.begin() as connection:
+            write_health(connection, Health(camera=camera, state="up", at=datetime.now(UTC), people=people))
+
+    page = visit(open_cookies)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    add_cameras(resolved.store, [Wanted(feed)], operator="pytest")
+    try:
+        with serving(resolved.store, lambda _: np.zeros((360, 480, 3), np.uint8)):
+            fares(0)
+            page.goto("/cameras")
+            page.wait_for_function("() => document.querySelector('img[data-again]')?.naturalWidth === 480")
+            for people in (2, 3, 4):
+                fares(people)
+                page.wait_for_selector(f".cam-card:has-text('{people} people')", timeout=120_000)
+        # Those with a question mark are of the clock, which a slow machine meets.
+        assert len([url for url in asked if url.endswith("/picture")]) == 1
+    finally:
+        remove_camera(resolved.store, camera, operator="pytest", reason="the test is over")
 
 
 def test_the_audit_is_checked_and_downloaded(visit: Visit, open_cookies: Any, tmp_path: Path) -> None:

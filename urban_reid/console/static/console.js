@@ -20,8 +20,16 @@ function change(part, html) {
   fresh.innerHTML = html;
   const named = (picture) => picture.getAttribute("src").split("?")[0];
   const shown = new Map([...part.querySelectorAll("img")].map((picture) => [named(picture), picture]));
-  for (const picture of fresh.content.querySelectorAll("img")) { picture.replaceWith(shown.get(named(picture)) ?? picture); }
+  const stay = [];
+  for (const picture of fresh.content.querySelectorAll("img")) {
+    const before = shown.get(named(picture));
+    if (!before || !shown.delete(named(picture))) { continue; }
+    const place = document.createElement("span");  // in the template's own document a picture would be loaded anew
+    picture.replaceWith(place);
+    stay.push([place, before]);
+  }
   part.replaceChildren(fresh.content);
+  for (const [place, picture] of stay) { place.replaceWith(picture); }
 }
 for (const part of document.querySelectorAll("[data-events]")) {
   const notice = document.createElement("div");
