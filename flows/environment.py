@@ -112,8 +112,8 @@ def _variables(settings: Settings, url: str | None) -> dict[str, str]:
         if url is not None:
             inherited["PREFECT_API_AUTH_STRING"] = read_secret(settings)
     return (
-        ({} if url is None else {"PREFECT_API_URL": url})
-        | inherited
+        inherited
+        | ({} if url is None else {"PREFECT_API_URL": url})
         | {
             "PREFECT_HOME": str(home),
             "PREFECT_PROFILES_PATH": str(home / "profiles.toml"),

@@ -61,13 +61,16 @@ def test_none_of_the_settings_of_the_users_own_prefect(
 
 
 def test_a_user_supplied_server_is_reached_with_the_users_settings(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("PREFECT_")]:
+        monkeypatch.delenv(name)  # those that an earlier test in this process was connected with
+    monkeypatch.setenv("PREFECT_API_URL", "https://other.example/api")
     theirs = {"PREFECT_API_KEY": "k", "PREFECT_API_AUTH_STRING": "a:b", "PREFECT_CLIENT_CUSTOM_HEADERS": '{"x": "y"}'}
     proxies = {"https_proxy": "http://proxy.example:3128", "no_proxy": "example.org"}
     for name, value in {**theirs, **proxies, "PREFECT_SERVER_DATABASE_NAME": "x"}.items():
         monkeypatch.setenv(name, value)
     variables = environment(Settings(home=home, prefect_url="https://prefect.example/api"), URL)
     assert {name for name in variables if name.startswith("PREFECT_")} == OURS | set(theirs)
-    assert variables.items() >= (theirs | proxies).items()
+    assert variables.items() >= (theirs | proxies | {"PREFECT_API_URL": URL}).items()
 
 
 @pytest.mark.parametrize(("name", "proxy"), [*product(PROXIES, VALUES)])

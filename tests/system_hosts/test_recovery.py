@@ -12,6 +12,14 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(1800)]
 #: Longer than both sides of a connection wait, so that it is given up. `benchmarks/recovery.py` cuts for a minute.
 CUT_S = SILENCE_S + 5.0
 LOST_S = 15
+#: One of each kind; the others are `make test-slow`, and all are `benchmarks/recovery.py`.
+OFTEN = {
+    "a_worker_loses_its_power",
+    "a_worker_of_prefect_loses_its_power",
+    "the_database_is_cut_off",
+    "the_object_store_is_cut_off",
+    "the_replica_is_promoted",
+}
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +30,13 @@ def whole() -> Iterator[CityOnHosts]:
         yield made
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(fault, id=fault.__name__, marks=() if fault.__name__ in OFTEN else pytest.mark.slow)
+        for fault in FAULTS
+    ],
+)
 def test_nothing_is_lost_or_twice_and_the_digest_is_the_same(
     whole: CityOnHosts, fault: Callable[[CityOnHosts, float], Recovery]
 ) -> None:
