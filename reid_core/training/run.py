@@ -61,7 +61,10 @@ class Run:
         self.plan = plan
         self.settings = settings
         self.device = choose_device(settings)
-        self.bfloat16 = use_bfloat16(settings, self.device)
+        # Other methods have linear layers before the triplet loss: in bfloat16 their losses do not fall on a processor.
+        on_cpu, baseline = self.device.type == "cpu", model.config.baseline if isinstance(model, ReIDModel) else None
+        may_round = not on_cpu or baseline in ("bagtricks", "agw")
+        self.bfloat16 = may_round and use_bfloat16(settings, self.device)
         model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.features: Callable[..., Features] = model.features
         self.pictures = on_device_if_small(torch.from_numpy(people.pictures), self.device, _SHARE)
@@ -71,7 +74,7 @@ class Run:
             self.cameras = torch.from_numpy(model.camera_rows(people.cameras)).to(self.device)
         self.views: Tensor | None = None
         self.trained: nn.Module = self._attention if plan.strategy == "separate" else model
-        if self.device.type == "cpu" and plan.strategy != "separate" and is_measured(settings) and has_bfloat16():
+        if on_cpu and may_round and plan.strategy != "separate" and is_measured(settings) and has_bfloat16():
             self.bfloat16 = self._faster_in_bfloat16()
         self.optimizer = optimizer_of(model, self.trained, plan)
         self.average = [value.detach().clone() for value in self._averaged] if plan.average_decay else []

@@ -9,7 +9,8 @@ import typer
 from schemas.levels import check_code
 from schemas.logs import begin_logging
 from schemas.settings import settings
-from urban_reid.output import out, say, shown, warn_if_open
+from urban_reid.arguments import AsJson
+from urban_reid.output import out, print_json, say, shown, warn_if_open
 
 app = typer.Typer()
 
@@ -33,6 +34,7 @@ def worker(
     runs: Annotated[
         int, typer.Option(metavar="N", min=1, max=64, help="Flow runs of each role at a time, each a process.")
     ] = 2,
+    as_json: AsJson = False,
 ) -> None:
     """Run flows, or cameras, of a city that has several hosts, until Ctrl-C.
 
@@ -52,6 +54,9 @@ def worker(
             say(shown(line))
 
     def ready() -> None:
+        if as_json:
+            print_json({"host": ours.host_name, "roles": roles, "home": str(ours.home)})
+            return
         out().print(f"host {shown(ours.host_name)} works: {', '.join(roles)}; Ctrl-C ends it")
 
     if ours.log == "json":
