@@ -102,10 +102,7 @@ def application(embedders: Embeds, detectors: Detects, name: str = "core process
 
 def error_answer(status: int, error: UrbanReidError) -> JSONResponse:
     """What a client raises again. The connection ends, for the body may not be read to its end."""
-    name = type(error).__name__
-    kind = name if name in wire.ERRORS else CoreError.__name__
-    said = {"error": kind, "message": error.fact, "do": error.do}
-    return JSONResponse(said, status, {"connection": "close"})
+    return JSONResponse(wire.statement(error), status, {"connection": "close"})
 
 
 async def _answer(

@@ -101,7 +101,7 @@ class Deployments(Places):
             one.calls -= 1
             one.asked_at = time.monotonic()
         if isinstance(found, Refused):
-            raise wire.ERRORS[found.kind](found.message)
+            raise wire.stated(found.said)
         return found
 
     def _asked(self, digest: str) -> _Served:

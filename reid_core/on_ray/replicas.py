@@ -19,7 +19,7 @@ from reid_core.core_process.embedding import Result as Computed
 from reid_core.detection.detector import PictureInput
 from reid_core.serving import wire
 from schemas.disk import keep_private
-from schemas.errors import CoreError, UrbanReidError
+from schemas.errors import UrbanReidError
 from schemas.settings import Settings
 
 #: Requests that a replica has at a time, of up to `wire.MAX_BODY_BYTES` each; others wait at the door.
@@ -30,15 +30,9 @@ _CORE_SETTINGS = {"home", "device", "engine", "precision", "compile", "batch_siz
 
 @dataclass(frozen=True)
 class Refused:
-    """An error for the caller: a class of `wire.ERRORS` and its message. Ray would wrap an exception into its own."""
+    """An error for the caller, as `wire.statement` says it. Ray would wrap an exception into its own."""
 
-    kind: str
-    message: str
-
-    @classmethod
-    def by(cls, error: UrbanReidError) -> "Refused":
-        name = type(error).__name__
-        return cls(name if name in wire.ERRORS else CoreError.__name__, str(error))
+    said: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -120,7 +114,7 @@ class EmbeddingReplica:
             self._embedders.enter()
             found: Computed = await asyncio.wrap_future(queue(self._digest, tensor))
         except UrbanReidError as error:
-            return Refused.by(error)
+            return Refused(wire.statement(error))
         return found
 
 
@@ -142,5 +136,5 @@ class DetectionReplica:
             self._detectors.enter()
             _, found, seconds = await asyncio.wrap_future(self._detectors.submit(self._digest, pictures))
         except UrbanReidError as error:
-            return Refused.by(error)
+            return Refused(wire.statement(error))
         return self._described, found, seconds

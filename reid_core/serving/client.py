@@ -150,7 +150,6 @@ class _Plain(http.client.HTTPConnection):
 def stated_error(status: int, body: bytes) -> CoreError:
     """The error that an answer states."""
     try:
-        said = json.loads(body)
-        return wire.ERRORS[said["error"]](said["message"], do=said["do"])
+        return wire.stated(json.loads(body))
     except (ValueError, KeyError, TypeError):
         return CoreUnavailable(f"the core failed with status {status}; see its log and try again")

@@ -12,10 +12,11 @@ both ends run on it.
 """
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 from reid_core.serving.unix_socket import usable
-from schemas.errors import CoreError, CoreUnavailable, ModelFileError, OutOfDeviceMemory, VectorError
+from schemas.errors import CoreError, CoreUnavailable, ModelFileError, OutOfDeviceMemory, UrbanReidError, VectorError
 from schemas.settings import Settings
 
 SHAPE = "x-shape"
@@ -37,6 +38,18 @@ def rows_of_chunk(row_bytes: int, *multiples: int) -> int:
 
 
 ERRORS = {kind.__name__: kind for kind in (CoreError, CoreUnavailable, OutOfDeviceMemory, ModelFileError, VectorError)}
+
+
+def statement(error: UrbanReidError) -> dict[str, str]:
+    """What the other end is told of an error, which `stated` makes of it again."""
+    name = type(error).__name__
+    kind = name if name in ERRORS else CoreError.__name__
+    return {"error": kind, "message": error.fact, "do": error.do}
+
+
+def stated(said: Mapping[str, str]) -> CoreError:
+    """The error of a `statement`. Raises KeyError where it is none."""
+    return ERRORS[said["error"]](said["message"], do=said["do"])
 
 
 def socket_path(settings: Settings) -> Path:
