@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.browsing.plan import Extent
+from pipeline.crops.quality import as_png
 from schemas.disk import make_folders, write_whole
 from schemas.errors import InputError
 from schemas.settings import Settings
@@ -31,11 +32,9 @@ def store_picture(settings: Settings, pixels: NDArray[np.uint8], left: float, bo
     if scale < 1:
         size = max(1, round(width * scale)), max(1, round(height * scale))
         pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
-    done, encoded = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
-    assert done
     shows = Extent(left, bottom, width_m, width_m * height / width)
     make_folders(settings.home / FOLDER)
-    write_whole(settings.home / FOLDER / _PICTURE, encoded.tobytes(), mode=0o600)
+    write_whole(settings.home / FOLDER / _PICTURE, as_png(pixels), mode=0o600)
     write_whole(settings.home / FOLDER / _EXTENT, json.dumps(asdict(shows)), mode=0o600)
 
 

@@ -1,4 +1,4 @@
-"""How much of a person a picture shows, and the core's decoder, which decodes every picture of the city."""
+"""How much of a person a picture shows; the decoder of every picture of the city, which is the core's; and PNG."""
 
 import cv2
 import numpy as np
@@ -6,7 +6,14 @@ from numpy.typing import NDArray
 
 from reid_core.decoding import MAX_BYTES, decode
 
-__all__ = ["MAX_BYTES", "decode", "quality"]
+__all__ = ["MAX_BYTES", "as_png", "decode", "quality"]
+
+
+def as_png(picture: NDArray[np.uint8]) -> bytes:
+    """A picture, uint8 RGB (h, w, 3), as PNG, which `decode` turns into the same pixels."""
+    done, encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    assert done
+    return encoded.tobytes()
 
 
 def quality(picture: NDArray[np.uint8]) -> float:

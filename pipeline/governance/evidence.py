@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import cv2
 import numpy as np
 from sqlalchemy import Connection, Row, text
 
 from pipeline.crops.context_frames import context_store, frames_of
 from pipeline.crops.crop_store import CropStore, Place, place_of_crop, place_of_probe
 from pipeline.crops.privacy import shows_people, without_faces
-from pipeline.crops.quality import decode
+from pipeline.crops.quality import as_png, decode
 from pipeline.governance import verify_audit
 from pipeline.governance.audit import Action
 from pipeline.governance.audit_chain import own_key
@@ -249,9 +248,7 @@ def _without_others(data: bytes, box: Sequence[float] | None) -> bytes:
         left, top = (max(0, round(value)) for value in box[:2])
         part = np.s_[top : top + round(box[3]), left : left + round(box[2])]
         shown[part] = frame[part]
-    done, encoded = cv2.imencode(".png", cv2.cvtColor(shown, cv2.COLOR_RGB2BGR))
-    assert done
-    return encoded.tobytes()
+    return as_png(shown)
 
 
 def _line(row: Row[Any]) -> dict[str, Any]:

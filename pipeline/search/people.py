@@ -2,11 +2,11 @@
 
 from uuid import UUID
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import text
 
+from pipeline.crops.quality import as_png
 from pipeline.store import Store
 from reid_core.detection import Detector
 from schemas.errors import InputError
@@ -34,13 +34,6 @@ def people_in(detector: Detector, picture: NDArray[np.uint8]) -> list[bytes]:
         if confidence >= detector.sure and right > left and bottom > top:
             found.append(as_png(picture[top:bottom, left:right]))
     return found
-
-
-def as_png(picture: NDArray[np.uint8]) -> bytes:
-    """A picture, uint8 RGB (h, w, 3), as PNG, which `decode` turns into the same pixels."""
-    done, encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    assert done
-    return encoded.tobytes()
 
 
 def crops_of_identity(store: Store, person: UUID) -> list[str]:

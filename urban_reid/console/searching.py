@@ -17,10 +17,11 @@ from flows.answered import Answered, Answers
 from flows.timing import Timing
 from flows.work import Work
 from pipeline.crops.crop_store import CropStore
+from pipeline.crops.quality import as_png
 from pipeline.registry import ModelRow, model_in_use
 from pipeline.search.answer import answer
 from pipeline.search.client import ask_process
-from pipeline.search.people import as_png, people_in
+from pipeline.search.people import people_in
 from pipeline.search.request import check_may_search, request_search, upload_probe
 from pipeline.store import Store
 from reid_core.serving.core import ReIDCore

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from pipeline.search.people import MOST_CROPS, as_png, crops_of_identity, people_in
+from pipeline.crops.quality import as_png
+from pipeline.search.people import MOST_CROPS, crops_of_identity, people_in
 from reid_core.decoding import decode
 from schemas.errors import InputError
 from tests.helpers.red_detector import RedDetector
