@@ -15,7 +15,6 @@ from functools import partial
 from multiprocessing import get_context
 from multiprocessing.queues import SimpleQueue
 
-import torch
 from threadpoolctl import threadpool_limits
 
 from pipeline.city.units import read_city
@@ -138,7 +137,7 @@ def _start(settings: Settings, messages: _Messages, threads: int) -> None:
     """
     try:
         threadpool_limits(threads)
-        torch.set_num_threads(threads)
+        settings = settings.model_copy(update={"threads": settings.threads or threads})
         store = Store.open(settings, "urban-reid resolve")
         with store.begin() as connection:
             model = model_in_use(connection)
