@@ -41,6 +41,11 @@ _CASES = (
 MOST_COUNTED = 100_000
 
 
+def is_more(count: int) -> bool:
+    """Whether a count stands for more than MOST_COUNTED. Rows of before were counted to their end, and are larger."""
+    return count == MOST_COUNTED + 1
+
+
 @dataclass(frozen=True)
 class Opens:
     """What an authorization would open, or opens: in its units and its period.

@@ -16,11 +16,13 @@ from sqlalchemy.exc import DBAPIError
 
 from schemas.errors import StoreUnavailable
 
+#: SQL for the timeline of a primary's log, 8 hexadecimal digits; a server in recovery refuses it.
+LOG_TIMELINE = "left(pg_walfile_name(pg_current_wal_lsn()), 8)"
 #: SQL for the server's timeline, a number that each promotion of a replica raises. In recovery it is that of the last
 #: restart point, so it may be the one before for a while.
 TIMELINE = (
     "CASE WHEN pg_is_in_recovery() THEN (SELECT timeline_id FROM pg_control_checkpoint()) "
-    "ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int END"
+    f"ELSE ('x' || {LOG_TIMELINE})::bit(32)::int END"
 )
 _SAME = f"current_database() AS database, (SELECT system_identifier FROM pg_control_system()) AS system, {TIMELINE}"
 _POSITION = text(f"SELECT pg_is_in_recovery() AS replica, pg_current_wal_lsn()::text AS lsn, {_SAME} AS timeline")
@@ -57,13 +59,8 @@ class Replica:
         """
         if time.monotonic() < self._rests_until:
             return self._reason
-        connection = None
-        try:
-            connection = self._engine(role).connect()
-            state = _caught_up(connection, position(), self._wait_s)
-        except (DBAPIError, StoreUnavailable) as error:
-            state = ReplicaState(None, 0.0, f"it does not answer ({type(error).__name__})")
-        if not state.reason and connection is not None:
+        connection, state = self._asked(role, position)
+        if connection is not None and not state.reason:
             return connection
         if connection is not None:
             connection.close()
@@ -72,11 +69,19 @@ class Replica:
 
     def look(self, role: str, position: Callable[[], Row[Any]]) -> ReplicaState:
         """How it stands, asked now."""
+        connection, state = self._asked(role, position)
+        if connection is not None:
+            connection.close()
+        return state
+
+    def _asked(self, role: str, position: Callable[[], Row[Any]]) -> tuple[Connection | None, ReplicaState]:
+        """A connection, if one was made, and how the replica stands."""
+        connection = None
         try:
-            with self._engine(role).connect() as connection:
-                return _caught_up(connection, position(), self._wait_s)
+            connection = self._engine(role).connect()
+            return connection, _caught_up(connection, position(), self._wait_s)
         except (DBAPIError, StoreUnavailable) as error:
-            return ReplicaState(None, 0.0, f"it does not answer ({type(error).__name__})")
+            return connection, ReplicaState(None, 0.0, f"it does not answer ({type(error).__name__})")
 
     def rest(self, reason: str) -> None:
         """Leaves the replica alone for a while."""

@@ -26,7 +26,7 @@ from pipeline.store.embedded_home import check_restored
 from pipeline.store.engines import Clock, become, make_engine
 from pipeline.store.errors import database_errors
 from pipeline.store.kept_dumps import remove_old
-from pipeline.store.replica import TIMELINE, Replica, ReplicaState, position_of
+from pipeline.store.replica import LOG_TIMELINE, TIMELINE, Replica, ReplicaState, position_of
 from pipeline.store.session_file import session_token
 from schemas.errors import StoreError, StoreUnavailable
 from schemas.settings import Settings
@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 _KEY = sqlalchemy.text("SELECT search_key(:request)")
 #: Of which life the server is: another one after a crash, or where a replica took over. There the number of a
 #: transaction that was lost may be given to another one.
-_LIFE = "concat(left(pg_walfile_name(pg_current_wal_lsn()), 8), ' ', (SELECT stats_reset FROM pg_stat_bgwriter))"
+_LIFE = f"concat({LOG_TIMELINE}, ' ', (SELECT stats_reset FROM pg_stat_bgwriter))"
 _TRANSACTION = sqlalchemy.text(
     "SELECT pg_current_xact_id_if_assigned()::text AS number, "
     f"CASE WHEN pg_current_xact_id_if_assigned() IS NOT NULL THEN {_LIFE} END AS life"

@@ -249,9 +249,9 @@ def _print_authorization(row: Any, opens: "Opens | None" = None) -> None:
 
 
 def _counted(number: int) -> str:
-    from pipeline.governance.authorizations import MOST_COUNTED
+    from pipeline.governance.authorizations import MOST_COUNTED, is_more
 
-    return f"more than {MOST_COUNTED:,}" if number == MOST_COUNTED + 1 else str(number)
+    return f"more than {MOST_COUNTED:,}" if is_more(number) else str(number)
 
 
 def _as_json(row: Any) -> dict[str, Any]:

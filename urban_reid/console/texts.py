@@ -28,7 +28,7 @@ from jinja2 import Environment, pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup
 
-from pipeline.governance.authorizations import MOST_COUNTED
+from pipeline.governance.authorizations import MOST_COUNTED, is_more
 from pipeline.report import pages as report
 from schemas import text as words
 
@@ -148,7 +148,7 @@ def figure(number: int) -> str:
 
 def counted(number: int) -> str:
     """A count of what an authorization opens, which ends at MOST_COUNTED."""
-    return _("more than %(number)s", number=MOST_COUNTED) if number == MOST_COUNTED + 1 else figure(number)
+    return _("more than %(number)s", number=MOST_COUNTED) if is_more(number) else figure(number)
 
 
 def fixed(value: float, digits: int = 2) -> str:
