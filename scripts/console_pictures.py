@@ -7,13 +7,9 @@ pictures, WebP, go to docs/images/console. It takes Chromium, as the journeys' t
 import io
 import shutil
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from PIL import Image
 from sqlalchemy import text
 
@@ -21,8 +17,7 @@ from pipeline.crops.crop_store import CropStore, place_of_crop
 from pipeline.store import Store
 from schemas.errors import InputError
 from schemas.settings import Settings
-from urban_reid.console.app import make_app
-from urban_reid.console.listening import listen
+from tests.helpers.console import on_loopback
 from urban_reid.console.visitors import new_link
 
 FOLDER = Path(__file__).parents[1] / "docs" / "images" / "console"
@@ -33,21 +28,6 @@ _SOMEBODY = text(
     "JOIN identity_member m ON m.identity_id = i.tracklets[1] JOIN crop c ON c.id = m.crop_id "
     "WHERE i.level = 'district' ORDER BY cardinality(i.tracklets) DESC, c.quality DESC LIMIT 1"
 )
-
-
-@contextmanager
-def console(store: Store) -> Iterator[str]:
-    """The console on loopback; gives the link that opens it signed in."""
-    with listen(0) as socket:
-        app = make_app(store, ["127.0.0.1"])
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]})
-        thread.start()
-        try:
-            yield new_link(f"http://127.0.0.1:{socket.getsockname()[1]}", app.state.console.visitors.key)
-        finally:
-            server.should_exit = True
-            thread.join()
 
 
 def take(page: Any, name: str, *, below: str = "") -> None:
@@ -100,15 +80,14 @@ def main() -> None:
         data = CropStore(settings).get(place_of_crop(row.camera, row.captured_at), bytes(row.picture))
         probe = settings.home / "probe.jpg"
         probe.write_bytes(data)
-        with console(store) as link, sync_playwright() as started:
+        with on_loopback(store) as (url, key), sync_playwright() as started:
             browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-            base = link.partition("/enter")[0]
             context = browser.new_context(
-                base_url=base, viewport={"width": _WIDTH, "height": _HEIGHT}, color_scheme="light", locale="en"
+                base_url=url, viewport={"width": _WIDTH, "height": _HEIGHT}, color_scheme="light", locale="en"
             )
             page = context.new_page()
             page.set_default_timeout(120_000)  # the first search of a busy machine reads the model
-            page.goto(link)
+            page.goto(new_link(url, key))
             walk(page, probe, row.id)
             browser.close()
         probe.unlink()

@@ -1,42 +1,30 @@
 """urban-reid search-several: asks the consoles of several databases."""
 
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
 from sqlalchemy import text
 
 from schemas.settings import settings as read_settings
 from tests.helpers.command_line import Run, error_of
+from tests.helpers.console import on_loopback
 from tests.helpers.town import Town
 from urban_reid.client import Client
-from urban_reid.console.app import make_app
-from urban_reid.console.listening import listen
 from urban_reid.console.visitors import new_link
 
 
 @pytest.fixture
 def cities(resolved: Town, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A console on loopback, under two names; a third name has no token, and two more lead nowhere."""
-    with listen(0) as socket:
-        url = f"http://127.0.0.1:{socket.getsockname()[1]}"
-        app = make_app(resolved.store, ["127.0.0.1"])
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]})
-        thread.start()
-        try:
-            token = Client.from_link(new_link(url, app.state.console.visitors.key)).token
-            names = {"north": url, "south": url, "east": url, "west": "http://10.0.0.1", "gone": "http://127.0.0.1:1"}
-            tokens = {name: token for name in names if name != "east"} | {"wrong": token}
-            monkeypatch.setenv("URBAN_REID_CITIES", json.dumps(names))
-            monkeypatch.setenv("URBAN_REID_CITY_TOKENS", json.dumps(tokens))
-            yield
-        finally:
-            server.should_exit = True
-            thread.join()
+    with on_loopback(resolved.store) as (url, key):
+        token = Client.from_link(new_link(url, key)).token
+        names = {"north": url, "south": url, "east": url, "west": "http://10.0.0.1", "gone": "http://127.0.0.1:1"}
+        tokens = {name: token for name in names if name != "east"} | {"wrong": token}
+        monkeypatch.setenv("URBAN_REID_CITIES", json.dumps(names))
+        monkeypatch.setenv("URBAN_REID_CITY_TOKENS", json.dumps(tokens))
+        yield
 
 
 def _audited(town: Town) -> int:

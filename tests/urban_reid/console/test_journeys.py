@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -11,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import uvicorn
 from sqlalchemy import text
 from starlette.datastructures import URL
 
@@ -21,11 +19,10 @@ from pipeline.cameras.rows import write_health
 from pipeline.crops.crop_store import CropStore, place_of_crop
 from pipeline.store import Store, embedded
 from schemas.feeds import Feed, Health
+from tests.helpers.console import on_loopback
 from tests.helpers.governed import Governed
 from tests.helpers.homes import fresh_settings, superuser_of
 from tests.helpers.town import Town
-from urban_reid.console.app import make_app
-from urban_reid.console.listening import listen
 from urban_reid.console.visitors import cookie_name, new_link
 
 pytestmark = pytest.mark.system
@@ -60,17 +57,8 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def url_and_key(resolved: Town) -> Iterator[tuple[str, bytes]]:
     """The console on loopback."""
-    with listen(0) as socket:
-        url = f"http://127.0.0.1:{socket.getsockname()[1]}"
-        app = make_app(resolved.store, ["127.0.0.1"])
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]})
-        thread.start()
-        try:
-            yield url, app.state.console.visitors.key
-        finally:
-            server.should_exit = True
-            thread.join()
+    with on_loopback(resolved.store) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")
