@@ -2,76 +2,21 @@
 
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from flows.environment import environment
 from flows.server import PrefectServer
 from tests.helpers.command_line import environment_of
-from tests.helpers.prefect_api import secret_of, send
+from tests.helpers.prefect_api import EVIL, Api
 from tests.helpers.town import Town
+from tests.helpers.waiting import wait_until
 
 pytestmark = pytest.mark.system
 
 PATIENCE_S = 180.0
-#: A flow of somebody else's, which leaves a mark when it runs, and when it is only loaded.
-EVIL = """
-from pathlib import Path
-from prefect import flow
-
-Path(__file__).with_name("loaded").touch()
-
-@flow
-def evil():
-    Path(__file__).with_name("ran").touch()
-"""
-
-
-class Api:
-    """Prefect's API, as somebody uses it who has the secret."""
-
-    def __init__(self, home: Path, url: str) -> None:
-        self._url, self._secret = url, secret_of(home)
-
-    def __call__(self, method: str, path: str, body: object = None) -> Any:
-        answer = send(method, f"{self._url}{path}", self._secret, body)
-        assert answer.is_success, (path, answer.text)
-        return answer.json() if answer.content else None
-
-    def deployment(self, flow: str) -> str:
-        found: str = self("GET", f"/deployments/name/{flow}/urban-reid")["id"]
-        return found
-
-    def start(self, deployment: str, parameters: object, **more: object) -> str:
-        body = {"parameters": parameters, "state": {"type": "SCHEDULED"}, **more}
-        run: str = self("POST", f"/deployments/{deployment}/create_flow_run", body)["id"]
-        return run
-
-    def state(self, run: str) -> dict[str, Any]:
-        found: dict[str, Any] = self("GET", f"/flow_runs/{run}")["state"]
-        return found
-
-    def end_of(self, run: str) -> dict[str, Any]:
-        """The run's state, once it is final."""
-
-        def ended() -> dict[str, Any] | None:
-            state = self.state(run)
-            return None if state["type"] in ("SCHEDULED", "PENDING", "RUNNING") else state
-
-        found: dict[str, Any] = wait_until(ended)
-        return found
-
-
-def wait_until(done: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + PATIENCE_S
-    while not (found := done()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.3)
-    return found
 
 
 @pytest.fixture
@@ -86,8 +31,8 @@ def api(town: Town, tmp_path: Path) -> Iterator[Api]:
         command = [sys.executable, "-P", "-m", "flows.deployments"]
         runner = subprocess.Popen(command, env=variables, cwd=tmp_path, stdout=log, stderr=log)
         try:
-            wait_until((settings.home / "prefect" / "serving").exists)
-            yield Api(settings.home, server.url)
+            wait_until((settings.home / "prefect" / "serving").exists, PATIENCE_S)
+            yield Api(settings.home, server.url, PATIENCE_S)
             runner.terminate()
             assert runner.wait(60) == 0, (tmp_path / "runner.log").read_text()
             assert "never awaited" not in (tmp_path / "runner.log").read_text()
@@ -101,7 +46,10 @@ def test_nothing_that_a_row_names_is_run(town: Town, lines: list[str], api: Api,
     town.take_in(lines[:40])
     town.resolve()
     (tmp_path / "evil.py").write_text(EVIL)
-    ids = {flow: api.deployment(flow) for flow in ("camera", "building", "street", "district", "search")}
+    ids = {
+        flow: api("GET", f"/deployments/name/{flow}/urban-reid")["id"]
+        for flow in ("camera", "building", "street", "district", "search")
+    }
     kind = api("GET", "/block_types/slug/local-file-system")["id"]
     schema = api("POST", "/block_schemas/filter", {"block_schemas": {"block_type_id": {"any_": [kind]}}})[0]["id"]
     block = {"name": "evil", "data": {"basepath": str(tmp_path)}, "block_type_id": kind, "block_schema_id": schema}
@@ -125,7 +73,7 @@ def test_nothing_that_a_row_names_is_run(town: Town, lines: list[str], api: Api,
     never = api.start(api("POST", "/deployments/", theirs)["id"], {})
     for flow, run in runs.items():
         assert api.end_of(run)["type"] == "COMPLETED", flow
-        assert api("GET", f"/flow_runs/{run}")["name"] == units[flow]
+        assert api.run(run)["name"] == units[flow]
     assert api.end_of(by_block)["type"] == "FAILED"
-    assert api.state(never)["type"] == "SCHEDULED"
+    assert api.run(never)["state"]["type"] == "SCHEDULED"
     assert {path.name for path in tmp_path.iterdir()} == {"evil.py", "runner.log"}

@@ -5,7 +5,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -17,56 +16,34 @@ from flows.worker_options import WorkerOptions
 from pipeline.city.status import status
 from pipeline.store.locks import unit_lock
 from schemas.settings import Settings
-from tests.helpers.prefect_api import secret_of, send
+from tests.helpers import prefect_api
+from tests.helpers.prefect_api import EVIL
 from tests.helpers.town import Town
-from tests.helpers.worker_hosts import Host, hosts, other_home, wait_until
+from tests.helpers.worker_hosts import PATIENCE_S, Host, hosts, other_home, wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(1800)]
 
 POOL = pool_name("resolve")
 LOST_S = 15
-#: A flow of somebody else's, which leaves a mark when it runs, and when it is only loaded.
-EVIL = """
-from pathlib import Path
-from prefect import flow
-
-Path(__file__).with_name("loaded").touch()
-
-@flow
-def evil():
-    Path(__file__).with_name("ran").touch()
-"""
 
 
-class Api:
-    """Prefect's API, as somebody uses it who has the secret."""
-
-    def __init__(self, home: Path, url: str) -> None:
-        self.url, self.secret = url, secret_of(home)
-
-    def __call__(self, method: str, path: str, body: object = None) -> Any:
-        answer = send(method, f"{self.url}{path}", self.secret, body)
-        assert answer.is_success, (path, answer.text)
-        return answer.json() if answer.content else None
+class Api(prefect_api.Api):
+    """With the workers of our pool."""
 
     def workers(self) -> list[str]:
-        answer = send("POST", f"{self.url}/work_pools/{POOL}/workers/filter", self.secret, {})
+        answer = prefect_api.send("POST", f"{self.url}/work_pools/{POOL}/workers/filter", self.secret, {})
         return [worker["name"] for worker in answer.json()] if answer.is_success else []
 
     def deployment(self, flow: str) -> str:
         def found() -> str | None:
             path = f"{self.url}/deployments/name/{flow}/urban-reid-workers"
-            answer = send("GET", path, self.secret)
+            answer = prefect_api.send("GET", path, self.secret)
             return str(answer.json()["id"]) if answer.is_success else None
 
         return str(wait_until(found))
 
-    def start(self, flow: str, unit: str, **more: object) -> str:
-        body = {"parameters": {"parameters": {"unit": unit}}, "state": {"type": "SCHEDULED"}, **more}
-        return str(self("POST", f"/deployments/{self.deployment(flow)}/create_flow_run", body)["id"])
-
-    def run(self, run: str) -> Any:
-        return self("GET", f"/flow_runs/{run}")
+    def resolve(self, flow: str, unit: str, **more: object) -> str:
+        return self.start(self.deployment(flow), {"parameters": {"unit": unit}}, **more)
 
     def worker_of(self, run: str) -> str:
         return str(self.run(run)["labels"].get("prefect.worker.name", ""))
@@ -75,20 +52,13 @@ class Api:
         found = self.run(run)
         return found["state"]["type"] == "RUNNING" and self.worker_of(run).startswith(host)
 
-    def end_of(self, run: str, said: Callable[[], object] = lambda: "") -> str:
-        def ended() -> str | None:
-            state: str = self.run(run)["state"]["type"]
-            return None if state in ("SCHEDULED", "PENDING", "RUNNING") else state
-
-        return str(wait_until(ended, said))
-
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     """A Prefect server that hosts use as one that the user supplies."""
     home = tmp_path_factory.mktemp("prefect-server")
     with PrefectServer(Settings(home=home)) as server:
-        yield Api(home, server.wait())
+        yield Api(home, server.wait(), PATIENCE_S)
         server.stop()
 
 
@@ -139,13 +109,13 @@ def test_what_a_killed_worker_was_doing_another_finishes(
         with hosts(first, second):
             wait_until(lambda: len(api.workers()) == 2, said)
             with unit_lock(town.store, "d1"):  # so that the run is in the middle for as long as it takes
-                run = api.start("district", "d1")
+                run = api.resolve("district", "d1")
                 wait_until(lambda: only_left(town, "d1") and api.run(run)["state"]["type"] == "RUNNING", said)
                 killed = by_name.pop(api.worker_of(run).split("-")[0])
                 killed.kill()
                 (left,) = by_name.values()
                 wait_until(lambda: api.is_running(run, left.name), said)
-            assert api.end_of(run, said) == "COMPLETED", said()
+            assert api.end_of(run, said)["type"] == "COMPLETED", said()
             assert digest(town) == expected
             assert_no_window_twice(town)
             assert "was lost, and it is begun again" in left.said()
@@ -158,10 +128,10 @@ def test_what_a_killed_worker_was_doing_another_finishes(
             killed.start()
             wait_until(lambda: len(api.workers()) == 2, said)
             with unit_lock(town.store, "d1"):
-                both = [api.start("district", "d1") for _ in range(2)]
+                both = [api.resolve("district", "d1") for _ in range(2)]
                 wait_until(lambda: all(api.run(run)["state"]["type"] == "RUNNING" for run in both), said)
                 assert {api.worker_of(run).split("-")[0] for run in both} == {"first", "second"}
-            assert [api.end_of(run, said) for run in both] == ["COMPLETED", "COMPLETED"]
+            assert [api.end_of(run, said)["type"] for run in both] == ["COMPLETED", "COMPLETED"]
             assert digest(town) == digest(undisturbed)
             assert_no_window_twice(town)
             left.end()
@@ -233,7 +203,7 @@ def test_neither_pool_nor_deployment_nor_run_names_a_command_an_environment_or_c
     api("PATCH", f"/deployments/{ids['building']}", entry)
     api("PATCH", f"/deployments/{ids['street']}", {"job_variables": job})
     api("PATCH", f"/deployments/{ids['district']}", {**entry, "pull_steps": [step], "enforce_parameter_schema": False})
-    runs = {flow: api.start(flow, unit, job_variables=job) for flow, unit in units.items()}
+    runs = {flow: api.resolve(flow, unit, job_variables=job) for flow, unit in units.items()}
     path = f"/deployments/{ids['district']}/create_flow_run"
     asked = ({"parameters": {"unit": "d1", "command": touch}}, {"parameters": {"unit": "../x"}}, {"x": 1})
     others = [api("POST", path, {"parameters": one, "state": {"type": "SCHEDULED"}})["id"] for one in asked]
@@ -242,9 +212,9 @@ def test_neither_pool_nor_deployment_nor_run_names_a_command_an_environment_or_c
     evil = api("POST", "/deployments/", {**theirs, "pull_steps": [step], "job_variables": job})["id"]
     others.append(api("POST", f"/deployments/{evil}/create_flow_run", {"state": {"type": "SCHEDULED"}})["id"])
     for flow, run in runs.items():
-        assert api.end_of(run, worker.read_text) == "COMPLETED", flow
+        assert api.end_of(run, worker.read_text)["type"] == "COMPLETED", flow
         assert api.run(run)["name"] == units[flow]
     for run in others:
-        assert api.end_of(run, worker.read_text) == "CRASHED"
+        assert api.end_of(run, worker.read_text)["type"] == "CRASHED"
     assert {path.name for path in tmp_path.iterdir()} == {"evil.py", "worker.log"}
     assert api.secret not in worker.read_text()

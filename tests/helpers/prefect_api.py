@@ -10,7 +10,21 @@ from uuid import uuid4
 
 import httpx
 
+from tests.helpers.waiting import wait_until
+
 Ask = Callable[[str, dict[str, Any]], Any]
+
+#: A flow of somebody else's, which leaves a mark when it runs, and when it is only loaded.
+EVIL = """
+from pathlib import Path
+from prefect import flow
+
+Path(__file__).with_name("loaded").touch()
+
+@flow
+def evil():
+    Path(__file__).with_name("ran").touch()
+"""
 
 
 def secret_of(home: Path) -> str:
@@ -30,6 +44,35 @@ def send(method: str, url: str, secret: str, body: object = None) -> httpx.Respo
                 break
             time.sleep(1)
         return answer
+
+
+class Api:
+    """Prefect's API, as somebody uses it who has the secret. within_s: how long it waits for a run's end."""
+
+    def __init__(self, home: Path, url: str, within_s: float) -> None:
+        self.url, self.secret, self.within_s = url, secret_of(home), within_s
+
+    def __call__(self, method: str, path: str, body: object = None) -> Any:
+        answer = send(method, f"{self.url}{path}", self.secret, body)
+        assert answer.is_success, (path, answer.text)
+        return answer.json() if answer.content else None
+
+    def start(self, deployment: str, parameters: object, **more: object) -> str:
+        body = {"parameters": parameters, "state": {"type": "SCHEDULED"}, **more}
+        return str(self("POST", f"/deployments/{deployment}/create_flow_run", body)["id"])
+
+    def run(self, run: str) -> Any:
+        return self("GET", f"/flow_runs/{run}")
+
+    def end_of(self, run: str, said: Callable[[], object] = lambda: "") -> dict[str, Any]:
+        """The run's state, once it is final."""
+
+        def ended() -> dict[str, Any] | None:
+            state: dict[str, Any] = self.run(run)["state"]
+            return None if state["type"] in ("SCHEDULED", "PENDING", "RUNNING") else state
+
+        found: dict[str, Any] = wait_until(ended, self.within_s, said)
+        return found
 
 
 def ask(url: str, path: str, body: dict[str, Any], secret: str) -> Any:

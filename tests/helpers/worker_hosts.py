@@ -4,26 +4,22 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from schemas.settings import Settings
+from tests.helpers import waiting
 from tests.helpers.command_line import environment_of, program
 from tests.helpers.homes import new_home, remove_home
 
+#: How long tests of hosts wait for a state.
 PATIENCE_S = 300.0
 
 
 def wait_until(done: Callable[[], Any], said: Callable[[], object] = lambda: "") -> Any:
-    """What `done` gives, once that is true."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not (found := done()):
-        assert time.monotonic() < deadline, f"waited in vain; {said()}"
-        time.sleep(0.3)
-    return found
+    return waiting.wait_until(done, PATIENCE_S, said)
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from pipeline.registry import register_model, use_model
 from pipeline.store import Store
 from schemas.disk import keep_private
 from schemas.settings import Settings
+from tests.helpers import waiting
 from tests.helpers.command_line import environment_of, error_of, program
 from tests.helpers.prefect_api import ask as ask_prefect
 from tests.helpers.prefect_api import process_of as prefect_of
@@ -35,12 +36,7 @@ PATIENCE_S = 240.0
 
 
 def wait_until(done: Callable[[], Any]) -> Any:
-    """Calls `done` until it returns something true, and returns that."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not (found := done()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.2)
-    return found
+    return waiting.wait_until(done, PATIENCE_S)
 
 
 def processes(home: Path) -> dict[int, str]:

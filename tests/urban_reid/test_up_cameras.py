@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from pipeline.cameras.live_client import read_live
 from pipeline.cameras.secrets import FILE, write_secret
 from schemas.errors import InputError
 from schemas.settings import Settings
+from tests.helpers import waiting
 from tests.helpers.command_line import environment_of, program
 from tests.helpers.receiver import SECRET, receiving
 from tests.helpers.rtsp_server import PASSWORD, USER, serving
@@ -26,11 +26,7 @@ pytestmark = [pytest.mark.system, pytest.mark.server]
 
 
 def wait_until(done: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + PATIENCE_S
-    while not (found := done()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.5)
-    return found
+    return waiting.wait_until(done, PATIENCE_S)
 
 
 def test_a_stream_that_dies_is_told_everywhere_and_so_is_its_return(home: Path, tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -32,6 +30,7 @@ from tests.helpers.receiver import SECRET, receiving
 from tests.helpers.rtsp_server import PASSWORD, USER, serving
 from tests.helpers.town import Town
 from tests.helpers.video_files import write_video
+from tests.helpers.waiting import wait_until
 
 CAMERA = "d1/s1/b1/c1"
 WINDOW_S = 10
@@ -57,14 +56,6 @@ def visits(seconds: int = 12, per_second: int = 10) -> list[NDArray[np.uint8]]:
             frame[116:164, left : left + 48] = figure()
         frames.append(frame)
     return frames
-
-
-def wait_until(done: Callable[[], Any], still: Callable[[], bool]) -> Any:
-    deadline = time.monotonic() + PATIENCE_S
-    while not (found := done()):
-        assert still() and time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.5)
-    return found
 
 
 def test_who_is_seen_is_raised_as_the_window_closes_and_told_with_a_signature(
@@ -105,7 +96,9 @@ def test_who_is_seen_is_raised_as_the_window_closes_and_told_with_a_signature(
             up = subprocess.Popen(program("up"), env=environment, cwd=tmp_path, stdout=said, stderr=said)
         try:
             told = wait_until(
-                lambda: [one for one in receiver.taken if one["event"] == "standing.hit"], lambda: up.poll() is None
+                lambda: [one for one in receiver.taken if one["event"] == "standing.hit"],
+                PATIENCE_S,
+                still=lambda: up.poll() is None,
             )
         finally:
             up.terminate()

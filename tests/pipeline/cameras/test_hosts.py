@@ -17,6 +17,7 @@ from schemas.errors import InputError, StoreUnavailable
 from schemas.feeds import Feed
 from schemas.settings import Settings
 from tests.helpers.homes import unbound
+from tests.helpers.waiting import wait_until
 
 CAMERAS = ["d1/s1/b1/c1", "d1/s1/b1/c2", "d1/s1/b2/c1", "d1/s1/b2/c2"]
 PATIENCE_S = 120.0
@@ -54,11 +55,7 @@ def renewed(host: CameraHost, running: set[str] | None = None) -> set[str]:
 
 
 def until(done: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + PATIENCE_S
-    while not (found := done()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
-    return found
+    return wait_until(done, PATIENCE_S)
 
 
 def age(connection: Connection) -> None:
