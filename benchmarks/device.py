@@ -36,6 +36,7 @@ import torch
 
 from benchmarks import pairs
 from benchmarks.capacity.figures import LOAD, Gpu, Load, read
+from benchmarks.capacity.traffic import Traffic
 from reid_core.datasets.person_pictures import PersonPictures
 from reid_core.detection.opening import open_model
 from reid_core.evaluation.pairs import attended_distances
@@ -230,8 +231,8 @@ def served(found: dict[str, Any], name: str, load: Load) -> tuple[Gpu, float]:
         crops_per_s=crops,
         source=f"`python -m benchmarks.device{' --tiny' if found['tiny'] else ''}`, torch {torch.__version__}",
     )
-    crops_s = load.passages_per_camera_day * load.busiest_hour_share / 3_600 * load.crops_per_passage
-    return card, load.most_busy / (load.looks_per_s / card.detections_per_s + crops_s / card.crops_per_s)
+    one = Traffic.of(load, 1)
+    return card, load.most_busy / (one.looks_s / card.detections_per_s + one.crops_s / card.crops_per_s)
 
 
 def main() -> int:
