@@ -5,7 +5,6 @@ search waits for it, and none fails because of it.
 """
 
 import asyncio
-import contextvars
 import logging
 import os
 import queue
@@ -47,8 +46,7 @@ class Answers:
             return
         with self._lock:
             if self._thread is None:
-                context = contextvars.copy_context()  # in which Prefect's settings may lie
-                self._thread = threading.Thread(target=context.run, args=(self._run,), name="answers", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="answers", daemon=True)
                 self._thread.start()
 
     def wait(self) -> None:
@@ -70,7 +68,7 @@ class Answers:
 
 
 async def _report(answered: Answered) -> None:
-    from prefect.client.orchestration import get_client
+    from prefect.client.orchestration import PrefectClient
     from prefect.client.schemas.objects import State
     from prefect.states import Completed, Failed, Running
 
@@ -81,7 +79,10 @@ async def _report(answered: Answered) -> None:
         end: State[None] = Failed(message=f"{answered.error} after {took_s:.2f} s")
     else:
         end = Completed(message=f"{answered.unit}: {answered.hits} hits in {took_s:.2f} s")
-    async with get_client() as client:
+    # Not Prefect's settings, which are a thread's: where they name no server, Prefect starts one.
+    server = os.environ["PREFECT_API_URL"]
+    secret, key = os.environ.get("PREFECT_API_AUTH_STRING"), os.environ.get("PREFECT_API_KEY")
+    async with PrefectClient(server, auth_string=secret, api_key=key) as client:
         parameters = {"parameters": {"request": str(answered.request)}}
         run = await client.create_flow_run(search, parameters=parameters, state=Running())
         await client.set_flow_run_state(run.id, end, force=True)

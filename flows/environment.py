@@ -85,17 +85,25 @@ def connected(settings: Settings, url: str | None) -> Iterator[None]:
         "PREFECT_CLIENT_MAX_RETRIES": "1",
         "PREFECT_API_REQUEST_TIMEOUT": "10",
     }
+    before = dict(os.environ)
+    _replace_environment(variables)
+    try:
+        if settings.prefect_url and url:
+            _refuse_unusable_proxy()
+        with contextlib.ExitStack() as stack:
+            with contextlib.chdir(Path(__file__).parent):  # where none of Prefect's files are
+                from prefect.settings import PREFECT_API_URL, temporary_settings
+
+                stack.enter_context(temporary_settings({PREFECT_API_URL: url}))
+            yield
+    finally:
+        _replace_environment(before)
+
+
+def _replace_environment(variables: Mapping[str, str]) -> None:
     for name in os.environ.keys() - variables.keys():
         del os.environ[name]
     os.environ.update(variables)
-    if settings.prefect_url and url:
-        _refuse_unusable_proxy()
-    with contextlib.ExitStack() as stack:
-        with contextlib.chdir(Path(__file__).parent):  # where none of Prefect's files are
-            from prefect.settings import PREFECT_API_URL, temporary_settings
-
-            stack.enter_context(temporary_settings({PREFECT_API_URL: url}))
-        yield
 
 
 def _variables(settings: Settings, url: str | None) -> dict[str, str]:

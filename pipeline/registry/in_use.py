@@ -9,6 +9,7 @@ from sqlalchemy import Connection, text
 from pipeline.governance.audit import Action, audit
 from pipeline.registry.rows import SELECT, ModelRow, find_model, row_of
 from pipeline.store import Store
+from pipeline.store.replica import TIMELINE
 from schemas.errors import InputError, ModelChanged
 
 _LOCK = "hashtextextended('urban_reid model in use', 0)"
@@ -86,18 +87,25 @@ def lock_model_in_use(connection: Connection) -> None:
     connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
 
 
-_IN_USE = "SELECT in_use FROM model WHERE id = :id"
-_HOLD = text(f"SELECT pg_advisory_xact_lock_shared({_LOCK}); {_IN_USE}")  # one round trip
+#: One round trip, as it stands before each chunk of windows that is written.
+_HOLD = text(
+    f"SELECT pg_advisory_xact_lock_shared({_LOCK}); SELECT in_use, {TIMELINE} AS timeline FROM model WHERE id = :id"
+)
 
 
-def hold_model_in_use(connection: Connection, model: ModelRow) -> None:
-    """Until the transaction ends, `model` stays in use; several may hold it. Raises ModelChanged if another is."""
-    _check(connection.execute(_HOLD, {"id": model.id}).scalar_one(), model)
+def hold_model_in_use(connection: Connection, model: ModelRow) -> int:
+    """Until the transaction ends, `model` stays in use; several may hold it. Raises ModelChanged if another is.
+
+    Returns the database's timeline, as `Store.timeline`.
+    """
+    row = connection.execute(_HOLD, {"id": model.id}).one()
+    _check(row.in_use, model)
+    return int(row.timeline)
 
 
 def check_model_in_use(connection: Connection, model: ModelRow) -> None:
     """Raises ModelChanged unless `model` is the one in use."""
-    _check(connection.execute(text(_IN_USE), {"id": model.id}).scalar_one(), model)
+    _check(connection.execute(text("SELECT in_use FROM model WHERE id = :id"), {"id": model.id}).scalar_one(), model)
 
 
 def _check(is_in_use: bool, model: ModelRow) -> None:

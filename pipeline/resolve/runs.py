@@ -24,7 +24,6 @@ from pipeline.resolve.write import mark_parent, supersede, write_runs
 from pipeline.store import Store
 from pipeline.store.copy import new_ids
 from pipeline.store.partitions import ensure_partitions, missing_partitions
-from pipeline.store.replica import TIMELINE
 from reid_core.serving.core import ReIDCore
 from schemas.association import Verdict
 from schemas.errors import StoreUnavailable
@@ -181,7 +180,6 @@ def chunks(windows: Sequence[datetime], counts: Mapping[datetime, int]) -> Itera
         yield chunk
 
 
-_TIMELINE = text(f"SELECT {TIMELINE}")
 _HOLD_GEOMETRY = text("SELECT FROM urban_unit WHERE code = :unit FOR SHARE")
 
 
@@ -194,8 +192,7 @@ def writing(store: Store, job: Job) -> Iterator[Connection]:
     may be missing, and the mark must not move past them.
     """
     with store.begin() as connection:
-        hold_model_in_use(connection, job.model)
-        if connection.execute(_TIMELINE).scalar_one() != job.timeline:
+        if hold_model_in_use(connection, job.model) != job.timeline:
             raise StoreUnavailable(f"a replica took the database's place while {job.unit} was resolved; try again")
         yield connection
 

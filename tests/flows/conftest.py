@@ -49,5 +49,4 @@ def prefects_sockets() -> Iterator[None]:
 
 @pytest.fixture
 def api(prefect_url: str, prefect_home: Path) -> Ask:
-    # Not by the environment's secret: tests that call commands in this process may leave another server's.
     return lambda path, body: ask(prefect_url, path, body, secret_of(prefect_home))

@@ -95,15 +95,12 @@ def test_no_proxy_stands_between_us_and_our_server(
 
 
 def test_a_proxy_that_cannot_be_used_is_one_line(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = dict(os.environ)
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    before = dict(os.environ)
     url = "http://127.0.0.1:9/api"
-    try:
-        with (
-            pytest.raises(FlowError, match="through the proxy that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names"),
-            connected(Settings(home=home, prefect_url=url), url),
-        ):
-            pass
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+    with (
+        pytest.raises(FlowError, match="through the proxy that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names"),
+        connected(Settings(home=home, prefect_url=url), url),
+    ):
+        pass
+    assert dict(os.environ) == before
