@@ -72,7 +72,7 @@ def run(
         for role in of_flows:
             options = _options(settings, role, units, runs)
             name, log = f"the worker of role {role}", home / f"worker-{role}.log"
-            others.append(Child(name, "flows.worker", polling, log, (options,)))
+            others.append(Child(name, "flows.workers.worker", polling, log, (options,)))
         if "search" in roles:
             others.append(Child("the search process", "pipeline.search.service", variables, home / "search.log"))
         children = [core, *(child for child in others if isinstance(child, Child))]
@@ -107,6 +107,6 @@ def run(
 
 
 def _options(settings: Settings, role: FlowRole, units: Sequence[Code], runs: int) -> str:
-    from flows.worker_options import WorkerOptions
+    from flows.workers.options import WorkerOptions
 
     return WorkerOptions(role=role, units=tuple(units), runs=runs, name=settings.host_name).model_dump_json()

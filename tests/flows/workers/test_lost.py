@@ -8,9 +8,9 @@ from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.states import Cancelling, Completed, Pending, Running, Scheduled
 
-from flows import lost
-from flows.lost import take_over
 from flows.resolve import district
+from flows.workers import lost
+from flows.workers.lost import take_over
 from schemas.parameters import ResolveParameters
 
 #: Less than passes between two calls of the server.

@@ -7,11 +7,11 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.states import Running
 
-from flows import worker
-from flows.lost import forget
 from flows.names import OF_WORKERS, pool_name
-from flows.worker import FlowWorker
-from flows.worker_options import WorkerOptions
+from flows.workers import worker
+from flows.workers.lost import forget
+from flows.workers.options import WorkerOptions
+from flows.workers.worker import FlowWorker
 from pipeline.store import Store
 
 

@@ -1,7 +1,7 @@
 """Our Prefect worker: a host that takes flow runs of one role from a work pool, each in a process of its own.
 
-`python -P -m flows.worker OPTIONS`, started by `urban-reid worker` with the environment of `flows.environment`; OPTIONS
-are JSON, `WorkerOptions`. From Prefect's API it takes a flow's name and its parameters, checked by `flows.accepted`.
+`python -P -m flows.workers.worker OPTIONS`, started by `urban-reid worker` with the environment of `flows.environment`;
+OPTIONS are JSON, `WorkerOptions`. From Prefect's API it takes a flow's name and its parameters, checked by `accepted`.
 Code, command, image and environment are those of this host, whatever the work pool, the deployment or the run say. See
 docs/decisions/prefect-worker.md.
 """
@@ -30,12 +30,12 @@ from prefect.utilities.callables import parameter_schema
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
 from sqlalchemy import text
 
-from flows.accepted import ACCEPTED, accepted
-from flows.lost import forget, take_over, worker_of
 from flows.names import OF_WORKERS, FlowRole, pool_name
 from flows.runs import delete_passing, forget_dead
 from flows.training import resume_promoted
-from flows.worker_options import WorkerOptions
+from flows.workers.accepted import ACCEPTED, accepted
+from flows.workers.lost import forget, take_over, worker_of
+from flows.workers.options import WorkerOptions
 from pipeline.store import Store
 from schemas.disk import keep_private
 from schemas.errors import StoreError, UrbanReidError
@@ -226,7 +226,7 @@ async def register(client: PrefectClient, role: FlowRole) -> None:
 
 async def _start(asked: Mapping[str, object]) -> asyncio.subprocess.Process:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "flows.one_run"),
+        *(sys.executable, "-P", "-m", "flows.workers.one_run"),
         stdin=asyncio.subprocess.PIPE,
         env=os.environ | {"PREFECT__FLOW_RUN_ID": str(asked["run"])},
         preexec_fn=_end_with_parent if sys.platform == "linux" else None,

@@ -1,4 +1,4 @@
-"""The process of one flow run that a worker starts: `python -P -m flows.one_run`.
+"""The process of one flow run that a worker starts: `python -P -m flows.workers.one_run`.
 
 What to run comes by standard input, as JSON {role, flow, run, parameters}; code and environment are the host's.
 """
@@ -11,7 +11,7 @@ from uuid import UUID
 from prefect.engine import handle_engine_signals
 from prefect.flow_engine import load_flow_run, run_flow_async
 
-from flows.accepted import accepted
+from flows.workers.accepted import accepted
 from schemas.disk import keep_private
 
 

@@ -4,8 +4,8 @@ from uuid import uuid4
 
 import pytest
 
-from flows.accepted import ACCEPTED, accepted
 from flows.resolve import district
+from flows.workers.accepted import ACCEPTED, accepted
 from schemas.errors import UsageError
 from schemas.parameters import ResolveParameters
 

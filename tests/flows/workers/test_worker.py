@@ -12,7 +12,7 @@ from sqlalchemy import text
 from flows.environment import environment
 from flows.names import pool_name
 from flows.server import PrefectServer
-from flows.worker_options import WorkerOptions
+from flows.workers.options import WorkerOptions
 from pipeline.city.status import status
 from pipeline.store.locks import unit_lock
 from schemas.settings import Settings
@@ -162,7 +162,7 @@ def worker(town: Town, api: Api, tmp_path: Path) -> Iterator[Path]:
     """A worker of role resolve on the town's home; its log."""
     log = tmp_path / "worker.log"
     options = WorkerOptions(role="resolve", units=("d1",), runs=2, name="host").model_dump_json()
-    with process_of(town, api, log, "flows.worker", options):
+    with process_of(town, api, log, "flows.workers.worker", options):
         yield log
 
 
