@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import reid_core
 from pipeline.city.status import status
-from pipeline.store import Store, roles, upgrade
+from pipeline.store import Store
 from schemas.settings import Settings
 from synthetic.rendered_city import simulate_city, write_city
 from tests.helpers.command_line import messages_of, program
@@ -94,13 +94,8 @@ class CityOnHosts:
         return folder
 
     def _fill(self) -> None:
-        with self.database.superuser() as cursor:
-            cursor.execute("CREATE DATABASE city")
         home = self._disk("desk")
-        with self._desk.entered():
-            upgrade(Settings(home=home, database_url=self.database.url("city", user=roles.SUPERUSER)))
-        with self.database.superuser() as cursor:
-            cursor.execute(f"GRANT {', '.join((roles.OWNER, *roles.PROGRAM))} TO program")
+        self.database.make_city(home)
         files = self._root / "files"
         write_city(simulate_city(3, people=8, duration_s=900), files)
         for command in (

@@ -84,9 +84,9 @@ class Mount(GstRtspServer.RTSPMediaFactory):
             self.mode = order
 
 
-def main(port, user, password, fps, clients, *named):
+def main(address, port, user, password, fps, clients, *named):
     server, mounts = GstRtspServer.RTSPServer(), {}
-    server.set_address("127.0.0.1")
+    server.set_address(address)
     server.set_service(port)
     server.get_session_pool().set_max_sessions(int(clients))
     if user:

@@ -135,8 +135,12 @@ class Host:
         self._signal(signal.SIGCONT)
         self.plug()
 
+    def processes(self) -> list[int]:
+        """Those that run on the host, by their ids."""
+        return _processes(self.namespace)
+
     def _signal(self, number: signal.Signals) -> None:
-        for pid in _processes(self.namespace):
+        for pid in self.processes():
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
 

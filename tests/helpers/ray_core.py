@@ -59,14 +59,15 @@ class RayCore:
 
     def replicas(self) -> list[psutil.Process]:
         """The processes that compute."""
-        found = []
-        for process in self.family():
-            try:
-                if "Replica" in " ".join(process.cmdline()):
-                    found.append(process)
-            except psutil.NoSuchProcess:
-                continue
-        return found
+        return [process for process in self.family() if is_replica(process)]
+
+
+def is_replica(process: psutil.Process) -> bool:
+    """Whether a process of Ray's computes with a model."""
+    try:
+        return "Replica" in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
 
 
 @contextmanager

@@ -28,22 +28,27 @@ def is_installed() -> bool:
 
 
 class RtspServer:
-    """Serves videos, MJPEG in AVI, by mount, the first at first: `{"gate": ["walk.avi", "walk.avi:640x360"]}`."""
+    """Serves videos, MJPEG in AVI, by mount, the first at first: `{"gate": ["walk.avi", "walk.avi:640x360"]}`.
 
-    def __init__(self, videos: dict[str, list[str]], per_second: int = 10, clients: int = 0) -> None:
+    at: its address, on the host that the thread has entered.
+    """
+
+    def __init__(
+        self, videos: dict[str, list[str]], per_second: int = 10, clients: int = 0, at: str = "127.0.0.1"
+    ) -> None:
         if not is_installed():
             pytest.skip("GStreamer's RTSP server is not installed (.ci/run says how)")
-        self._videos, self._numbers = videos, [str(per_second), str(clients)]
-        with socket.create_server(("127.0.0.1", 0)) as free:
+        self._videos, self._numbers, self._at = videos, [str(per_second), str(clients)], at
+        with socket.create_server((at, 0)) as free:
             self.port = free.getsockname()[1]
         self.start()
 
     def address(self, mount: str) -> str:
-        return f"rtsp://127.0.0.1:{self.port}/{mount}"
+        return f"rtsp://{self._at}:{self.port}/{mount}"
 
     def start(self) -> None:
         named = [f"{mount}={video}" for mount, videos in self._videos.items() for video in videos]
-        command = [PYTHON, str(_SCRIPT), str(self.port), USER, PASSWORD, *self._numbers, *named]
+        command = [PYTHON, str(_SCRIPT), self._at, str(self.port), USER, PASSWORD, *self._numbers, *named]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == "ready\n"
@@ -60,9 +65,11 @@ class RtspServer:
 
 
 @contextmanager
-def serving(videos: dict[str, list[str]], per_second: int = 10, clients: int = 0) -> Iterator[RtspServer]:
+def serving(
+    videos: dict[str, list[str]], per_second: int = 10, clients: int = 0, at: str = "127.0.0.1"
+) -> Iterator[RtspServer]:
     """`clients`: how many are served at most at once; 0: any number."""
-    server = RtspServer(videos, per_second, clients)
+    server = RtspServer(videos, per_second, clients, at)
     try:
         yield server
     finally:

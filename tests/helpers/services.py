@@ -15,8 +15,9 @@ from typing import Any
 import httpx
 import psycopg2
 
-from pipeline.store import roles
+from pipeline.store import roles, upgrade
 from pipeline.store.embedded_programs import Account, _folder, account_of, run
+from schemas.settings import Settings
 from tests.helpers.hosts import Host
 
 _PATIENCE_S = 240.0
@@ -141,6 +142,15 @@ class Postgres:
         where = ",".join([at or self.host.address, *(other.host.address for other in others)])
         options = "sslmode=disable" + ("&target_session_attrs=read-write&connect_timeout=3" if others else "")
         return f"postgresql://{user}:{self._passwords[user]}@{where}/{database}?{options}"
+
+    def make_city(self, home: Path) -> None:
+        """Makes the database `city`, with this program's tables and for its roles; `home` is a data directory."""
+        with self.superuser() as cursor:
+            cursor.execute("CREATE DATABASE city")
+        with self.host.entered():
+            upgrade(Settings(home=home, database_url=self.url("city", user=roles.SUPERUSER)))
+        with self.superuser() as cursor:
+            cursor.execute(f"GRANT {', '.join((roles.OWNER, *roles.PROGRAM))} TO program")
 
     def wait_for_copy(self, copy: "Postgres") -> None:
         """From now on a commit is answered when the copy has it too."""

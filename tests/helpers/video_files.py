@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.helpers.assets import asset
+
 RAW = {
     ".m1v": ("mpeg1video", "mpeg1video"),
     ".m2v": ("mpeg2video", "mpeg2video"),
@@ -70,6 +72,12 @@ def write_raw(path: Path, frames: Sequence[NDArray[np.uint8]], per_second: Fract
             container.mux(video.encode(picture))
         container.mux(video.encode())
     return path
+
+
+def write_plaza(path: Path) -> Path:
+    """Six seconds of a public video in which eight people walk, 768 x 576, 10 frames a second."""
+    capture = cv2.VideoCapture(str(asset("data/vtest.avi")))
+    return write_video(path, [np.asarray(capture.read()[1], np.uint8) for _ in range(60)])
 
 
 def _fourcc(name: str) -> int:

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import Connection, event, text
 
 from pipeline.governance.audit import Action, audit
-from pipeline.store import Store, roles, upgrade
+from pipeline.store import Store
 from pipeline.store.locks import unit_lock
 from pipeline.store.silence import SILENCE_S
 from schemas.errors import StoreUnavailable
@@ -45,13 +45,7 @@ class Place:
     def __init__(self, network: Network, disk: Callable[[str], Path]) -> None:
         self.network, self._disk = network, disk
         self.database = Postgres.new(network.host("database"), disk("database"))
-        with self.database.superuser() as cursor:
-            cursor.execute("CREATE DATABASE city")
-        owner = Settings(home=disk("owner"), database_url=self.database.url("city", user=roles.SUPERUSER))
-        with self.database.host.entered():
-            upgrade(owner)
-        with self.database.superuser() as cursor:
-            cursor.execute(f"GRANT {', '.join((roles.OWNER, *roles.PROGRAM))} TO program")
+        self.database.make_city(disk("owner"))
 
     def worker(self, name: str) -> tuple[Host, Settings]:
         settings = Settings(home=self._disk(name), database_url=self.database.url("city"))

@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import pytest
 from sqlalchemy import text
 
@@ -20,7 +18,7 @@ from schemas.city_file import City
 from schemas.feeds import Feed, Health
 from tests.helpers.assets import asset
 from tests.helpers.pictures import UNITS
-from tests.helpers.video_files import write_video
+from tests.helpers.video_files import write_plaza
 
 PATIENCE_S = 120.0
 
@@ -33,10 +31,7 @@ def city_store(store: Store) -> Store:
 
 @pytest.fixture(scope="session")
 def plaza(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six seconds of a public video in which eight people walk, 768 x 576, 10 frames a second."""
-    capture = cv2.VideoCapture(str(asset("data/vtest.avi")))
-    frames = [np.asarray(capture.read()[1], np.uint8) for _ in range(60)]
-    return write_video(tmp_path_factory.mktemp("plaza") / "plaza.avi", frames)
+    return write_plaza(tmp_path_factory.mktemp("plaza") / "plaza.avi")
 
 
 @pytest.fixture(scope="session")
