@@ -65,7 +65,8 @@ class RayHosts:
         self._environment = inherited | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / FILE)}
         self.hosts = [network.host(f"compute{number}") for number in (1, 2, 3)]
         self._address = f"{self.hosts[0].address}:{_RAY_PORT}"
-        self.start(self.hosts[0], "--head", f"--port={_RAY_PORT}", "--include-dashboard=false")
+        head = ("--head", f"--port={_RAY_PORT}", "--include-dashboard=false", f"--temp-dir={folder}")
+        self.start(self.hosts[0], *head)
         for host in self.hosts[1:]:
             self.start(host)
         called = self._settings.model_copy(update={"core_url": self._start_core()})

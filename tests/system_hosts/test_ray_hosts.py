@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 @pytest.fixture(scope="module")
 def cluster(network: Network, disk: Callable[[str], Path]) -> RayHosts:
-    return RayHosts(network, disk("compute"))
+    return RayHosts(network, disk("ray"))
 
 
 @pytest.mark.parametrize("fault", [a_host_loses_its_power, pytest.param(a_host_is_cut_off, marks=pytest.mark.slow)])
