@@ -1,11 +1,12 @@
 """A camera's windows: those whose tracklets changed are written, a chunk at a time."""
 
+import itertools
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import date, timedelta
 
 from pipeline.resolve.camera import first_window, new_versions, read_crops, tracklets_by_window
 from pipeline.resolve.read import read_windows
-from pipeline.resolve.rows import RunRows
+from pipeline.resolve.rows import RunRows, partition_days
 from pipeline.resolve.runs import (
     Job,
     UnitResult,
@@ -18,6 +19,7 @@ from pipeline.resolve.runs import (
     writing,
 )
 from pipeline.store import Store
+from pipeline.store.partitions import ensure_partitions, missing_partitions
 from schemas.keys import content_hash
 from schemas.parameters import Period
 
@@ -34,7 +36,12 @@ def camera_windows(
     start = first_window(job.mark.dirty_from, job.settings)
     calibration = None if job.calibration is None else job.calibration.value
     todo = None
+    missing: set[date] = set()
     while todo is None or todo:
+        if missing:  # in a transaction of its own, while this thread has no other: attaching one waits for writers
+            with store.begin() as connection:
+                ensure_partitions(connection, "prototype", job.model.id, missing)
+            missing.clear()
         with writing(store, job) as connection:
             if todo is None:
                 crops = read_crops(connection, job.unit, start, job.core, job.model, job.settings)
@@ -57,7 +64,9 @@ def camera_windows(
                     connection, job.unit, crops, changed, job.settings, new_id, is_first=job.is_first
                 )
                 todo = [*chunks(windows, counts)][::-1]
-            if todo:
+                days = partition_days(itertools.chain(*versions.values()))
+                missing = missing_partitions(connection, "prototype", job.model.id, days)
+            if todo and not missing:
                 chunk = todo.pop()
                 written = [
                     RunRows(job.run_key(window, parts[window]), window, sum(one.crops for one in its), 0, its)
@@ -65,7 +74,7 @@ def camera_windows(
                     if (its := versions.get(window))
                 ]
                 emptied = [window for window in chunk if window in versions and not versions[window]]
-                total += write_chunk(store, connection, job, chunk, written, emptied, current)
+                total += write_chunk(connection, job, chunk, written, emptied, current)
             settled = not todo and settle(connection, job, remaining)
         if progress is not None and windows:
             progress(total.windows, len(windows))

@@ -55,7 +55,7 @@ def level_windows(
                 version, chunk = todo.pop()
                 if version.is_first and total.windows:
                     version = replace(version, is_first=False)
-                total += _resolve_chunk(store, connection, version, memory, chunk)
+                total += _resolve_chunk(connection, version, memory, chunk)
                 memory.forget_members(chunk[-1])
             settled = not todo and settle(connection, job, remaining)
         if progress is not None and windows:
@@ -63,9 +63,7 @@ def level_windows(
     return total, settled
 
 
-def _resolve_chunk(
-    store: Store, connection: Connection, job: Job, memory: UnitMemory, chunk: Sequence[datetime]
-) -> UnitResult:
+def _resolve_chunk(connection: Connection, job: Job, memory: UnitMemory, chunk: Sequence[datetime]) -> UnitResult:
     """Resolves consecutive windows in time order, after reading the inputs of all, and writes their runs together."""
     end = chunk[-1] + timedelta(microseconds=1)
     children = read_versions(connection, job.geometry.children, chunk[0], end, job.model.id, job.numbers)
@@ -119,7 +117,7 @@ def _resolve_chunk(
                     job.run_key(window, *parts), window, *counts, result.identities, result.events, result.decisions
                 )
             )
-    return write_chunk(store, connection, job, chunk, written, emptied, current)
+    return write_chunk(connection, job, chunk, written, emptied, current)
 
 
 def window_inputs(

@@ -122,8 +122,6 @@ def in_time_order(spans: Ints) -> Ints:
     return spans[:, np.lexsort((spans[0], spans[2], spans[1]))]
 
 
-def partition_days(runs: Iterable[RunRows]) -> set[date]:
-    """UTC days of the partitions that the runs' prototypes go into. They must exist before `write_runs`."""
-    return utc_days(
-        identity.last_seen_us for run in runs for identity in run.identities if identity.prototypes is not None
-    )
+def partition_days(identities: Iterable[NewIdentity]) -> set[date]:
+    """UTC days of the partitions that their prototypes go into. They must exist before `write_runs`."""
+    return utc_days(identity.last_seen_us for identity in identities if identity.prototypes is not None)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime
+from datetime import datetime
 from functools import cached_property
 from itertools import groupby
 
@@ -17,13 +17,12 @@ from pipeline.city.watermarks import Watermark
 from pipeline.registry import ModelRow, hold_model_in_use
 from pipeline.resolve.calibrations import Calibrations, StoredCalibration, calibration_by_id
 from pipeline.resolve.constraints import Constraints
-from pipeline.resolve.rows import RunRows, partition_days
+from pipeline.resolve.rows import RunRows
 from pipeline.resolve.window_nodes import Observer
 from pipeline.resolve.withdrawn import forget_withdrawn
 from pipeline.resolve.write import mark_parent, supersede, write_runs
 from pipeline.store import Store
 from pipeline.store.copy import new_ids
-from pipeline.store.partitions import ensure_partitions, missing_partitions
 from reid_core.serving.core import ReIDCore
 from schemas.association import Verdict
 from schemas.errors import StoreUnavailable
@@ -109,7 +108,6 @@ class Job:
     timeline: int  # of the database when the mark was read
     versions: Calibrations = field(default_factory=Calibrations)
     constraints: Constraints = field(default_factory=Constraints)  # what people said
-    days: set[date] = field(default_factory=set)  # whose partitions are known to exist
 
     def by_calibration(self, windows: Sequence[datetime]) -> Iterator[tuple["Job", list[datetime]]]:
         """The windows, in their order, in parts with one calibration each, and the job with it."""
@@ -218,7 +216,6 @@ def identity_ids(connection: Connection, count: int) -> Callable[[], int]:
 
 
 def write_chunk(
-    store: Store,
     connection: Connection,
     job: Job,
     windows: Sequence[datetime],
@@ -228,6 +225,8 @@ def write_chunk(
 ) -> UnitResult:
     """Writes the new runs of a chunk in the connection's transaction, supersedes earlier ones and marks the parent.
 
+    The partitions of their prototypes exist: an identity above cameras was last seen when one of its children was.
+
     `windows`: all windows looked at. `written`: new runs. `emptied`: windows whose run is superseded without a new one.
     `current`: the current runs before.
     """
@@ -235,7 +234,6 @@ def write_chunk(
     if earlier := [window for window in changed if window in current]:
         supersede(connection, job.unit, earlier)
     if written:
-        _make_partitions(store, connection, job, written)
         calibration_id = None if job.calibration is None else job.calibration.id
         write_runs(connection, job.unit, job.settings.window_s, job.model.id, calibration_id, written)
     if changed:
@@ -254,16 +252,3 @@ def write_chunk(
         joins=verdicts[Verdict.JOIN.value],
         reviews=verdicts[Verdict.REVIEW.value],
     )
-
-
-def _make_partitions(store: Store, connection: Connection, job: Job, written: Sequence[RunRows]) -> None:
-    """Makes missing partitions of prototypes in a transaction of its own, before this one writes to a partition.
-
-    Attaching a partition waits for all who write to the tables that it refers to.
-    """
-    wanted = partition_days(written) - job.days
-    if wanted:
-        if missing := missing_partitions(connection, "prototype", job.model.id, wanted):
-            with store.begin() as other:
-                ensure_partitions(other, "prototype", job.model.id, missing)
-        job.days.update(wanted)

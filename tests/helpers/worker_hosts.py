@@ -6,9 +6,13 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import text
+
+from pipeline.store import Store
 from schemas.settings import Settings
 from tests.helpers import waiting
 from tests.helpers.command_line import environment_of, program
@@ -89,6 +93,16 @@ def hosts(*made: Host) -> Iterator[None]:
     finally:
         for host in made:
             host.kill()
+
+
+def turns_at(store: Store, camera: str) -> list[str]:
+    """The hosts, as operators, that took a camera's crops, by the time of the crops: a name for each turn."""
+    query = text(
+        "SELECT b.operator FROM crop c JOIN ingest_batch b ON b.id = c.batch_id WHERE c.camera = :camera "
+        "ORDER BY c.captured_at, b.id"
+    )
+    with store.begin() as connection:
+        return [host for host, _ in groupby(connection.execute(query, {"camera": camera}).scalars())]
 
 
 def _below(process: int) -> list[int]:

@@ -210,10 +210,8 @@ def test_memory_is_what_the_store_would_return(
     original = level_windows._resolve_chunk
     compared: Counter[str] = Counter()
 
-    def checked(
-        store: Store, connection: Connection, job: Job, memory: UnitMemory, windows: Sequence[datetime]
-    ) -> UnitResult:
-        result = original(store, connection, job, memory, windows)
+    def checked(connection: Connection, job: Job, memory: UnitMemory, windows: Sequence[datetime]) -> UnitResult:
+        result = original(connection, job, memory, windows)
         window = windows[-1] + timedelta(seconds=job.settings.window_s)
         fresh = UnitMemory(job.unit, job.model.id, job.numbers, memory._horizon_s)
         fresh.read(connection, window)

@@ -1,4 +1,6 @@
-"""A city through PgBouncer with two server connections: the decisions, a search and a sign-in of one without it."""
+"""A city through PgBouncer with one server connection, of which no thread may want two: decisions, a search, a sign-in
+are those of a city without it.
+"""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,7 +25,7 @@ from tests.helpers.town import Town
 
 pytestmark = pytest.mark.system
 
-POOL = 2
+POOL = 1
 
 
 def _searched(town: Town) -> SearchResult:
