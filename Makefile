@@ -37,7 +37,7 @@ test-quick: $(STAMP)
 
 # What takes longer and must not rot: examples, docs site, the wheel in an environment of its own, odd data directories.
 test-system: $(STAMP)
-	$(BIN)/python -m pytest -m "system and not slow"
+	$(PYTEST) -m "system and not slow"
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow

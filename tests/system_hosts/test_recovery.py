@@ -12,12 +12,10 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(1800)]
 #: Longer than both sides of a connection wait, so that it is given up. `benchmarks/recovery.py` cuts for a minute.
 CUT_S = SILENCE_S + 5.0
 LOST_S = 15
-#: One of each kind; the others are `make test-slow`, and all are `benchmarks/recovery.py`.
+#: The others are `make test-slow`, and all are `benchmarks/recovery.py`.
 OFTEN = {
-    "a_worker_loses_its_power",
     "a_worker_of_prefect_loses_its_power",
     "the_database_is_cut_off",
-    "the_object_store_is_cut_off",
     "the_replica_is_promoted",
 }
 

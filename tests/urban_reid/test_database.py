@@ -18,6 +18,7 @@ def run(home: Path, *arguments: str, **variables: str) -> "subprocess.CompletedP
     return subprocess.run(program(*arguments), env=environment, cwd="/", capture_output=True, text=True)
 
 
+@pytest.mark.system
 def test_a_home_with_an_odd_name_in_a_hostile_environment_and_then_without_its_passwords(home: Path) -> None:
     odd = home / "a\"b'$HOME`id` %s,ü"
     hostile = {"PGPORT": "5433", "PGSERVICE": "nowhere", "PGTZ": "Mars/Base", "PGHOST": "db.invalid"}

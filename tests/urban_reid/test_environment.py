@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import prefect.settings
+import pytest
 from prefect.settings.legacy import _get_settings_fields
 
 from tests.helpers.command_line import Run, environment_of, program
@@ -14,6 +15,7 @@ from tests.helpers.town import Town
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
 
+@pytest.mark.system
 def test_another_prefects_settings_and_unusable_proxies_change_nothing(
     town: Town, lines: list[str], tmp_path: Path
 ) -> None:

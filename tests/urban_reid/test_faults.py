@@ -50,6 +50,7 @@ def test_interrupted(waiting: "subprocess.Popen[str]") -> None:
     assert json.loads(err.splitlines()[-1]) == {"error": "Interrupted", "message": message}
 
 
+@pytest.mark.system
 def test_two_at_once_do_the_work_once(town: Town, lines: list[str], run: Run, tmp_path: Path) -> None:
     town.take_in(lines[:120])
     environment = environment_of(town.store.settings)

@@ -59,6 +59,7 @@ def test_a_batch_that_is_not_there_is_one_line(taken_in: Town, run_here: Run) ->
     assert "there is no batch 9; `urban-reid ingest list` shows them" in ended.stderr
 
 
+@pytest.mark.system
 def test_a_resolve_after_an_undo_and_one_that_finds_nothing(taken_in: Town, run: Run) -> None:
     resolve = ("resolve", "--unit", "d1")
     assert "nothing to do" not in run(*resolve).stdout

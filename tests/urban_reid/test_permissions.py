@@ -32,6 +32,7 @@ def environment(home: Path) -> dict[str, str]:
     return variables
 
 
+@pytest.mark.system
 def test_no_file_or_folder_of_a_home_is_open_to_others(
     home: Path, environment: dict[str, str], city_files: Path
 ) -> None:

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from pipeline.accuracy.baselines import BASELINES
 from tests.helpers.command_line import Run, error_of
 
@@ -9,6 +11,7 @@ SMALL = ("simulate", "--cameras", "8", "--people", "40", "--days", "0.2", "--see
 LEVELS = ("building", "street", "district")
 
 
+@pytest.mark.system
 def test_resolved_scored_and_compared(run: Run) -> None:
     done = run(*SMALL, "--resolve", "--baselines", "--processes", "1", "--json")
     assert done.returncode == 0, done.stderr

@@ -205,6 +205,7 @@ def test_up(home: Path, here: Path) -> None:
         up.communicate()
 
 
+@pytest.mark.system
 def test_up_with_a_prefect_server_that_the_user_supplies(settings: Settings, home: Path, tmp_path: Path) -> None:
     with PrefectServer(Settings(home=home)) as theirs:
         environment = environment_of(settings) | {

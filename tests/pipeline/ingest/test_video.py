@@ -380,7 +380,7 @@ def test_slow_detection_on_a_live_camera_skips_frames(monkeypatch: pytest.Monkey
     assert max(ages) < 2.5  # one after the other they would be 9 s old at the end
 
 
-@pytest.mark.parametrize("name", ["hog", "person-detection-retail-0013"])
+@pytest.mark.parametrize("name", [pytest.param("hog", marks=pytest.mark.slow), "person-detection-retail-0013"])
 def test_real_pedestrians(city_store: Store, crops: CropStore, tmp_path: Path, name: str) -> None:
     """The first four seconds of a public video, in which eight people walk."""
     capture = cv2.VideoCapture(str(asset("data/vtest.avi")))

@@ -114,7 +114,13 @@ def server_16(monkeypatch: pytest.MonkeyPatch) -> Iterator[embedded.EmbeddedServ
     remove_home(home)
 
 
-@pytest.fixture(params=["embedded", "user-supplied", "PostgreSQL 16"])
+@pytest.fixture(
+    params=[
+        "embedded",
+        pytest.param("user-supplied", marks=pytest.mark.system),
+        pytest.param("PostgreSQL 16", marks=pytest.mark.system),
+    ]
+)
 def empty(request: pytest.FixtureRequest) -> tuple[Settings, Connect]:
     """Settings of an empty database, and how to connect to it for migrations."""
     if request.param == "embedded":
