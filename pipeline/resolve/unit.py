@@ -15,12 +15,10 @@ from pipeline.resolve.level_windows import level_windows
 from pipeline.resolve.runs import Job, UnitResult
 from pipeline.resolve.window_nodes import Observer
 from pipeline.store import Store
-from pipeline.store.errors import is_duplicate
 from pipeline.store.locks import unit_lock
 from pipeline.store.replica import TIMELINE
 from pipeline.store.statistics import analyze_grown
 from reid_core.serving.core import ReIDCore
-from schemas.errors import StoreConflict, StoreError, StoreUnavailable
 from schemas.levels import UPWARD, Level, is_within, level_of
 from schemas.parameters import Period
 from schemas.settings import AssociationSettings
@@ -60,15 +58,9 @@ def resolve_unit(
     called again after each of them, with the model in use then: windows that were written stay.
     """
     with unit_lock(store, unit, on_wait):
-        try:
-            return resolve_held(
-                store, core, model, unit, settings=settings, period=period, progress=progress, observe=observe
-            )
-        except StoreError as error:
-            if not isinstance(error, StoreConflict) and not is_duplicate(error):
-                raise
-            # Who was cut off or suspended for long has lost the lock without knowing it, and somebody else went on.
-            raise StoreUnavailable(f"{unit} was changed by another process while it was resolved: {error}") from error
+        return resolve_held(
+            store, core, model, unit, settings=settings, period=period, progress=progress, observe=observe
+        )
 
 
 def resolve_held(

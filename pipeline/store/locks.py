@@ -11,7 +11,9 @@ from psycopg2.errors import LockNotAvailable
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
+from pipeline.store.errors import is_duplicate
 from pipeline.store.store import Store
+from schemas.errors import StoreConflict, StoreError, StoreUnavailable
 
 #: Length of one wait, in milliseconds, after which we look again who holds the lock.
 _SLICE_MS = 2_000
@@ -42,8 +44,11 @@ def unit_lock(store: Store, unit: str, on_wait: Callable[[str], None] | None = N
 
     `on_wait` is called once for each process waited for, with a line such as `waiting for d1/s1: urban-reid resolve
     (process 4711) has held it since 2026-01-01 09:00:00 CET`, in the city's time zone. A user-supplied server tells no
-    time where its login is none of our roles. Raises StoreUnavailable if the
-    connection is lost.
+    time where its login is none of our roles.
+
+    Raises StoreUnavailable if the connection is lost, and where the block finds that somebody else wrote what it
+    writes, or changed what it read: who was cut off or suspended for long has lost the lock without knowing it, and
+    somebody else went on. Tried again, it goes on from there.
     """
     with unit_locks(store, [unit], on_wait):
         yield
@@ -66,6 +71,11 @@ def unit_locks(store: Store, units: Sequence[str], on_wait: Callable[[str], None
                     _acquire(connection, unit, on_wait)
             try:
                 yield
+            except StoreError as error:
+                if not isinstance(error, StoreConflict) and not is_duplicate(error):
+                    raise
+                held = ", ".join(units)
+                raise StoreUnavailable(f"{held} was changed by another process meanwhile: {error}") from error
             finally:
                 with suppress(DBAPIError):
                     connection.execute(text("SELECT pg_advisory_unlock_all()"))

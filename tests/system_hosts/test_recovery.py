@@ -41,4 +41,4 @@ def test_nothing_is_lost_or_twice_and_the_digest_is_the_same(
     found = fault(whole, CUT_S)
     assert found.state == whole.undisturbed, found
     assert found.state.pending == 0
-    assert not [line for line in found.seen if line.startswith("error: ")]
+    assert not [line for line in found.seen if line.startswith('{"error"')]

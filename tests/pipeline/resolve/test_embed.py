@@ -10,8 +10,11 @@ from sqlalchemy import text
 
 from pipeline.crops.crop_store import place_of_crop
 from pipeline.resolve import embed, embed_camera
+from pipeline.resolve.embed import embed_city
 from reid_core.decoding import decode
 from reid_core.preprocessing import prepare
+from reid_core.serving.core import ReIDCore
+from schemas.errors import StoreUnavailable
 from tests.helpers.town import Town
 
 
@@ -58,3 +61,24 @@ def test_pictures_are_decoded_side_by_side(town: Town, lines: list[str], monkeyp
         data = town.crops.get(place_of_crop(camera, row.captured_at), bytes(row.picture))
         expected = town.core.embed(prepare(decode(data), town.core.card.input)[None])
         assert np.array_equal(np.array(row.v, np.float16), expected[0].astype(np.float16))
+
+
+def test_whoever_was_suspended_meanwhile_is_told_to_try_again(
+    town: Town, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock of a process that is suspended for long goes to another one, which embeds the same crops."""
+    town.take_in(lines[:80])
+    with town.store.begin() as connection:
+        camera = connection.scalar(text("SELECT camera FROM crop LIMIT 1"))
+    original = type(town.core).embed
+
+    def suspended(core: ReIDCore, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+        found = original(core, pictures)
+        monkeypatch.undo()
+        embed_city(town.store, town.core, town.crops, town.model)
+        return found
+
+    monkeypatch.setattr(type(town.core), "embed", suspended)
+    with pytest.raises(StoreUnavailable, match=f"{camera} was changed by another process meanwhile: .*duplicate key"):
+        embed_camera(town.store, town.core, town.crops, town.model, camera)
+    assert embed_camera(town.store, town.core, town.crops, town.model, camera) == 0
