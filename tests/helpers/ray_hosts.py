@@ -76,13 +76,10 @@ class RayHosts:
             self._core = waited_for(lambda: _opened(called, self._model), "the model to come up")
 
     def start(self, host: Host, *options: str) -> None:
-        """Starts Ray's node on a host: one that joins the cluster, unless the options say otherwise."""
-        self._ray(host, *(options or (f"--address={self._address}",)), f"--node-ip-address={host.address}")
-
-    def _ray(self, host: Host, *options: str) -> None:
+        """Starts Ray in the background of a host: a node that joins the cluster, unless the options say otherwise."""
+        where = (*(options or (f"--address={self._address}",)), f"--node-ip-address={host.address}")
         room = ("--num-cpus=1", f"--object-store-memory={_OBJECTS_BYTES}", "--disable-usage-stats")
-        command = (str(ray_python().with_name("ray")), "start", *options, *room)
-        # Ray's nodes go on in the background, as `ray start` leaves them.
+        command = (str(ray_python().with_name("ray")), "start", *where, *room)
         host.run(*command, env=self._environment, cwd=self._settings.home)
 
     def _start_core(self) -> str:
