@@ -3,6 +3,8 @@
 `python -P -m urban_reid.resolver`. One process that stays: a run of it begins within a second, where one that Prefect's
 runner starts takes ten to twenty. Its runs are flow runs as those of `urban-reid resolve`, with the tag "windows". With
 `URBAN_REID_FLOWS=workers` it hands them over to `urban-reid worker`, those of several districts at a time.
+
+Of several on one database, on several hosts, one is at work, and the others wait for its lock.
 """
 
 import logging
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     #: A resolve that has ended: when it began and ended, by the monotonic clock.
     Ended = tuple[ResolveParameters, float, float]
 
+#: Held by the resolver that is at work; the name is in what the others say.
+_LOCK = "the city's resolver"
 _LOOK_EVERY_S = 1.0
 #: How often pictures that were gone are looked for.
 _PICTURES_EVERY_S = 300.0
@@ -65,43 +69,61 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 
 def _watch() -> None:
-    from pipeline.crops.crop_store import CropStore
-    from pipeline.erasure.expire import expire
-    from pipeline.governance.audit_chain import sign_checkpoint
-    from pipeline.governance.authorizations import lock_overdue
-    from pipeline.resolve.closing import Closing
-    from pipeline.resolve.pictures import take_back
     from pipeline.standing.watch import watching
     from pipeline.store import Store
+    from pipeline.store.locks import unit_lock
 
     with Store.open(settings(), "urban-reid resolver") as store, watching(store, _say), _workers() as workers:
-        closing, crops = Closing(settings().association), CropStore(settings())
-        looked_for_pictures, signed, locked, expired = time.monotonic(), -math.inf, -math.inf, -math.inf
-        short: Mapping[str, str] = {}
+        turns = _Turns(store, workers)
         while True:
             try:
-                if time.monotonic() - looked_for_pictures > _PICTURES_EVERY_S:
-                    looked_for_pictures = time.monotonic()
-                    take_back(store, crops)
-                if time.monotonic() - signed > _CHECKPOINT_EVERY_S:
-                    signed = time.monotonic()
-                    sign_checkpoint(store)
-                if time.monotonic() - locked > _LOCK_EVERY_S:
-                    locked = time.monotonic()
-                    lock_overdue(store)
-                if time.monotonic() - expired > _RETENTION_EVERY_S:
-                    done = expire(store, actor=settings().operator, most_batches=_RETENTION_BATCHES, on_wait=_say)
-                    expired = -math.inf if done.more else time.monotonic()  # windows that have closed come in between
-                with store.begin() as connection:
-                    due = closing.look(connection, time.monotonic())
-                for parameters, began, ended in _here(due) if workers is None else _on_workers(due, workers):
-                    closing.resolved(parameters, began, ended)
-                    if parameters.to_time is None:  # nothing more comes for now
-                        short = _say_if_short(store, short)
+                with unit_lock(store, _LOCK, _say) as check_lock:
+                    while True:
+                        check_lock()
+                        turns.take()
+                        time.sleep(_LOOK_EVERY_S)
             except UrbanReidError as error:  # such as a database that is started again
                 _say(error)
                 time.sleep(_AFTER_ERROR_S)
-            time.sleep(_LOOK_EVERY_S)
+
+
+class _Turns:
+    """What the resolver does, each as often as it is due."""
+
+    def __init__(self, store: "Store", workers: "HandedOver | None") -> None:
+        from pipeline.crops.crop_store import CropStore
+        from pipeline.resolve.closing import Closing
+
+        self._store, self._workers = store, workers
+        self._closing, self._crops = Closing(settings().association), CropStore(settings())
+        self._looked_for_pictures = time.monotonic()
+        self._signed = self._locked = self._expired = -math.inf
+        self._short: Mapping[str, str] = {}
+
+    def take(self) -> None:
+        from pipeline.erasure.expire import expire
+        from pipeline.governance.audit_chain import sign_checkpoint
+        from pipeline.governance.authorizations import lock_overdue
+        from pipeline.resolve.pictures import take_back
+
+        if time.monotonic() - self._looked_for_pictures > _PICTURES_EVERY_S:
+            self._looked_for_pictures = time.monotonic()
+            take_back(self._store, self._crops)
+        if time.monotonic() - self._signed > _CHECKPOINT_EVERY_S:
+            self._signed = time.monotonic()
+            sign_checkpoint(self._store)
+        if time.monotonic() - self._locked > _LOCK_EVERY_S:
+            self._locked = time.monotonic()
+            lock_overdue(self._store)
+        if time.monotonic() - self._expired > _RETENTION_EVERY_S:
+            done = expire(self._store, actor=settings().operator, most_batches=_RETENTION_BATCHES, on_wait=_say)
+            self._expired = -math.inf if done.more else time.monotonic()  # windows that have closed come in between
+        with self._store.begin() as connection:
+            due = self._closing.look(connection, time.monotonic())
+        for parameters, began, ended in _here(due) if self._workers is None else _on_workers(due, self._workers):
+            self._closing.resolved(parameters, began, ended)
+            if parameters.to_time is None:  # nothing more comes for now
+                self._short = _say_if_short(self._store, self._short)
 
 
 def _say_if_short(store: "Store", said: Mapping[str, str]) -> Mapping[str, str]:

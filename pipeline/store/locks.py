@@ -25,6 +25,10 @@ _HOLDER = text("""
       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
       AND (l.classid::bigint << 32 | l.objid::bigint) = hashtextextended(:unit, 0)
 """)
+_HOLDS = text(
+    "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = :pid "
+    "AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"
+)
 _CROPS = "hashtextextended('urban_reid crops', 0)"
 
 
@@ -39,8 +43,10 @@ def lock_crops(connection: Connection) -> None:
 
 
 @contextmanager
-def unit_lock(store: Store, unit: str, on_wait: Callable[[str], None] | None = None) -> Iterator[None]:
+def unit_lock(store: Store, unit: str, on_wait: Callable[[str], None] | None = None) -> Iterator[Callable[[], None]]:
     """Holds the lock of `unit`, on a connection of its own, after waiting until no other process holds it.
+
+    Yields a function that raises StoreUnavailable where the lock was lost with its connection.
 
     `on_wait` is called once for each process waited for, with a line such as `waiting for d1/s1: urban-reid resolve
     (process 4711) has held it since 2026-01-01 09:00:00 CET`, in the city's time zone. A user-supplied server tells no
@@ -50,16 +56,19 @@ def unit_lock(store: Store, unit: str, on_wait: Callable[[str], None] | None = N
     writes, or changed what it read: who was cut off or suspended for long has lost the lock without knowing it, and
     somebody else went on. Tried again, it goes on from there.
     """
-    with unit_locks(store, [unit], on_wait):
-        yield
+    with unit_locks(store, [unit], on_wait) as check:
+        yield check
 
 
 @contextmanager
-def unit_locks(store: Store, units: Sequence[str], on_wait: Callable[[str], None] | None = None) -> Iterator[None]:
+def unit_locks(
+    store: Store, units: Sequence[str], on_wait: Callable[[str], None] | None = None
+) -> Iterator[Callable[[], None]]:
     """The same for several units, one after the other in the order of their codes.
 
     Who holds one unit waits for no other, so that nobody waits in a circle.
     """
+    named = ", ".join(units)
     with store.seats.taken():
         with store.errors():
             connection = store.sessions.connect()
@@ -69,13 +78,22 @@ def unit_locks(store: Store, units: Sequence[str], on_wait: Callable[[str], None
                 connection = connection.execution_options(isolation_level="AUTOCOMMIT")
                 for unit in sorted(set(units)):
                     _acquire(connection, unit, on_wait)
+            pid = connection.connection.dbapi_connection.info.backend_pid  # type: ignore[union-attr]
+
+            # By another connection: of one that does nothing the server knows since when it holds the lock.
+            def check() -> None:
+                with store.begin() as other:
+                    if not other.execute(_HOLDS, {"pid": pid}).scalar_one():
+                        raise StoreUnavailable(
+                            f"the lock of {', '.join(units)} was lost with its connection; try again"
+                        )
+
             try:
-                yield
+                yield check
             except StoreError as error:
                 if not isinstance(error, StoreConflict) and not is_duplicate(error):
                     raise
-                held = ", ".join(units)
-                raise StoreUnavailable(f"{held} was changed by another process meanwhile: {error}") from error
+                raise StoreUnavailable(f"{named} was changed by another process meanwhile: {error}") from error
             finally:
                 with suppress(DBAPIError):
                     connection.execute(text("SELECT pg_advisory_unlock_all()"))

@@ -8,9 +8,11 @@ from pipeline.city.decision_digest import decision_digest
 from pipeline.resolve import resolve_unit, runs, units_within
 from pipeline.store import Store
 from pipeline.store.embedded import EmbeddedServer
+from pipeline.store.locks import unit_lock
 from schemas.errors import StoreUnavailable
 from tests.helpers.homes import fresh_settings, unbound
 from tests.helpers.thin_town import ThinTown, crowd
+from tests.helpers.waiting import wait_until
 
 CROWD = crowd(cameras=6, people=20)
 _END_HOLDER = text(
@@ -26,6 +28,15 @@ _TWICE = (
 def digest(store: Store) -> str:
     with store.begin() as connection:
         return decision_digest(connection)
+
+
+def test_who_holds_a_lock_can_see_that_it_was_lost(server: EmbeddedServer) -> None:
+    with fresh_settings(server) as settings, Store.open(settings, "pytest") as store, unit_lock(store, "d1") as check:
+        check()
+        with unbound(server, settings) as superuser:
+            assert superuser.execute(_END_HOLDER).rowcount == 1
+        with pytest.raises(StoreUnavailable, match="the lock of d1 was lost with its connection; try again"):
+            wait_until(check, 60)  # a session that is told to end is there for a moment
 
 
 @pytest.mark.parametrize(("resolved_before", "within_a_transaction"), [(False, True), (True, False)])
