@@ -146,6 +146,7 @@ async def _run(count: int) -> None:
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.objects import State
     from prefect.flow_engine import run_flow_async
+    from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
     from prefect.states import Pending, Scheduled
 
     from flows.names import DEPLOYMENT
@@ -153,16 +154,18 @@ async def _run(count: int) -> None:
     from schemas.parameters import ResolveParameters
 
     parameters = {"parameters": ResolveParameters(unit="d1").model_dump(mode="json")}
-    async with get_client() as client:
-        deployment = await client.create_deployment(await client.create_flow(district), DEPLOYMENT)
-        for _ in range(count):
-            run = await client.create_flow_run_from_deployment(deployment, parameters=parameters, state=Scheduled())
-            pending: tuple[State[Any], ...] = (Pending(), Pending(name="Submitting"))  # as the runner does
-            for state in pending:
-                await client.set_flow_run_state(run.id, state, force=True)
-            run = await client.read_flow_run(run.id)
-            ended = await run_flow_async(district, flow_run=run, parameters=parameters, return_type="state")
-            assert getattr(ended, "is_completed", lambda: False)(), ended
+    # Its server answers 503 while another has its SQLite for long; of hundreds of runs one may meet that.
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 5}):
+        async with get_client() as client:
+            deployment = await client.create_deployment(await client.create_flow(district), DEPLOYMENT)
+            for _ in range(count):
+                run = await client.create_flow_run_from_deployment(deployment, parameters=parameters, state=Scheduled())
+                pending: tuple[State[Any], ...] = (Pending(), Pending(name="Submitting"))  # as the runner does
+                for state in pending:
+                    await client.set_flow_run_state(run.id, state, force=True)
+                run = await client.read_flow_run(run.id)
+                ended = await run_flow_async(district, flow_run=run, parameters=parameters, return_type="state")
+                assert getattr(ended, "is_completed", lambda: False)(), ended
 
 
 def _processor_s() -> float:
