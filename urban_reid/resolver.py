@@ -73,11 +73,11 @@ def _watch() -> None:
     from pipeline.store import Store
     from pipeline.store.locks import unit_lock
 
-    with Store.open(settings(), "urban-reid resolver") as store, watching(store, _say), _workers() as workers:
+    with Store.open(settings(), "urban-reid resolver") as store, _workers() as workers:
         turns = _Turns(store, workers)
         while True:
             try:
-                with unit_lock(store, _LOCK, _say) as check_lock:
+                with unit_lock(store, _LOCK, _say) as check_lock, watching(store, _say):
                     while True:
                         check_lock()
                         turns.take()
