@@ -28,20 +28,32 @@ class Answered:
     error: str = ""  # its class; empty where it was answered
 
 
+@dataclass(frozen=True)
+class _Server:
+    """The Prefect server that is told. Not that of Prefect's settings, which are a thread's: where they name none,
+    Prefect starts one.
+    """
+
+    url: str
+    secret: str | None
+    key: str | None
+
+
 @dataclass
 class Answers:
     """What is to be told. Safe for threads."""
 
-    _waiting: "queue.Queue[Answered]" = field(default_factory=lambda: queue.Queue(_WAITING))
+    _waiting: "queue.Queue[tuple[Answered, _Server]]" = field(default_factory=lambda: queue.Queue(_WAITING))
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _thread: threading.Thread | None = None
 
     def tell(self, answered: Answered) -> None:
         """Tells it after a while; nothing where this process has no Prefect, as without `urban-reid up`."""
-        if "PREFECT_API_URL" not in os.environ:
+        url, secret, key = map(os.environ.get, ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_API_KEY"))
+        if url is None:
             return
         try:
-            self._waiting.put_nowait(answered)
+            self._waiting.put_nowait((answered, _Server(url, secret, key)))
         except queue.Full:
             return
         with self._lock:
@@ -58,16 +70,16 @@ class Answers:
         from prefect.exceptions import PrefectException
 
         while True:
-            answered = self._waiting.get()
+            answered, server = self._waiting.get()
             try:
-                asyncio.run(_report(answered))
+                asyncio.run(_report(answered, server))
             except (httpx.HTTPError, PrefectException, RuntimeError) as error:
                 _log.warning("Prefect does not show the search %s: %s", answered.request, type(error).__name__)
             finally:
                 self._waiting.task_done()
 
 
-async def _report(answered: Answered) -> None:
+async def _report(answered: Answered, server: _Server) -> None:
     from prefect.client.orchestration import PrefectClient
     from prefect.client.schemas.objects import State
     from prefect.states import Completed, Failed, Running
@@ -79,10 +91,7 @@ async def _report(answered: Answered) -> None:
         end: State[None] = Failed(message=f"{answered.error} after {took_s:.2f} s")
     else:
         end = Completed(message=f"{answered.unit}: {answered.hits} hits in {took_s:.2f} s")
-    # Not Prefect's settings, which are a thread's: where they name no server, Prefect starts one.
-    server = os.environ["PREFECT_API_URL"]
-    secret, key = os.environ.get("PREFECT_API_AUTH_STRING"), os.environ.get("PREFECT_API_KEY")
-    async with PrefectClient(server, auth_string=secret, api_key=key) as client:
+    async with PrefectClient(server.url, auth_string=server.secret, api_key=server.key) as client:
         parameters = {"parameters": {"request": str(answered.request)}}
         run = await client.create_flow_run(search, parameters=parameters, state=Running())
         await client.set_flow_run_state(run.id, end, force=True)
