@@ -19,7 +19,9 @@ pytestmark = pytest.mark.system
 NAMES = ('it\'s $HOME `id` "q"; & <b>', "new\nline\t", "caf\u00e9", "?a=b&c#d%20e:@f.db", "-x")
 
 
-@pytest.mark.parametrize("name", NAMES, ids=ascii)
+@pytest.mark.parametrize(
+    "name", [NAMES[0], *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[1:])], ids=ascii
+)
 def test_a_run_in_a_data_directory_of_any_name(town: Town, lines: list[str], tmp_path: Path, name: str) -> None:
     town.take_in(lines[:40])
     home = town.store.settings.home

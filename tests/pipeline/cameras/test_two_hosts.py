@@ -95,6 +95,7 @@ def test_the_cameras_of_a_killed_host_go_to_the_other(city_store: Store, plaza: 
     assert turns[of_a] in (["a", "b"], ["b", "a", "b"]) and turns[of_b] in (["b"], ["a", "b"]), turns
 
 
+@pytest.mark.slow
 def test_a_file_that_a_killed_host_had_begun_is_taken_in_once(
     city_store: Store, plaza: Path, detector: str, tmp_path: Path
 ) -> None:
