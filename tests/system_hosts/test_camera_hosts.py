@@ -26,7 +26,7 @@ from tests.helpers.video_files import write_plaza
 from tests.helpers.worker_hosts import Host as Program
 from tests.helpers.worker_hosts import hosts, other_home, turns_at, wait_until
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(1200)]
 CAMERAS = ("d1/s1/b1/c1", "d1/s1/b2/c2")
 DETECTOR = "models/person-detection-retail-0013/person-detection-retail-0013.xml"
 VARIABLES = {"URBAN_REID_HOST_LOST_S": "20", "URBAN_REID_CAMERA_LOOKS_PER_S": "40"}

@@ -16,7 +16,6 @@ LOST_S = 15
 OFTEN = {
     "a_worker_of_prefect_loses_its_power",
     "the_database_is_cut_off",
-    "the_replica_is_promoted",
 }
 
 

@@ -42,6 +42,7 @@ def test_a_run_in_a_data_directory_of_any_name(town: Town, lines: list[str], tmp
         home.mkdir()
 
 
+@pytest.mark.slow
 def test_up_in_a_data_directory_of_any_name(town: Town, lines: list[str], tmp_path: Path) -> None:
     town.take_in(lines[:40])
     home = town.store.settings.home

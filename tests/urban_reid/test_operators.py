@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 
+@pytest.mark.slow
 @pytest.mark.system
 def test_nothing_that_operators_ask_or_answer_is_lost() -> None:
     options = ["--operators", "3", "--minutes", "0.33", "--people", "12", "--cameras", "4"]

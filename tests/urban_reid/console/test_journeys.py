@@ -380,7 +380,7 @@ def test_on_paper_stands_who_saw_it_and_nothing_to_press(
         page.pdf(path=tmp_path / f"{(path or hits).strip('/').replace('/', '-') or 'overview'}.pdf", format="A4")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_no_page_is_wider_than_its_window(
     visit: Visit, open_cookies: Any, probe: tuple[Path, str], tmp_path: Path, scheme: str
 ) -> None:

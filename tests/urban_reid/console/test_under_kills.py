@@ -28,7 +28,7 @@ from tests.helpers.prefect_api import process_of as prefect_of
 from tests.helpers.town import Town
 from tests.urban_reid.test_up import PATIENCE_S, process_of, wait_until
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.slow]
 
 PAGES = ("/", "/people/d1", "/cameras", "/runs", "/models", "/audit")
 
