@@ -19,9 +19,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from benchmarks.home import home
 from tests.helpers import city_on_hosts, ray_hosts
 from tests.helpers.city_on_hosts import CityOnHosts, Recovery, State
-from tests.helpers.homes import new_home, remove_home
 from tests.helpers.hosts import Network, why_not
 from tests.helpers.ray_hosts import Calls, RayHosts
 
@@ -48,14 +48,12 @@ def main() -> None:
             for fault in of_city:
                 print(_row(fault(whole, arguments.cut), whole.undisturbed), flush=True)
     if of_core := chosen(ray_hosts.FAULTS):
-        folder = new_home()
-        with Network() as network:
+        with home() as folder, Network() as network:
             cluster = RayHosts(network, folder)
             print("\n| fault | calls answered | other features | calls failed | longest call, s |")
             print("|---|---|---|---|---|", flush=True)
             for fault in of_core:
                 print(_calls(fault(cluster, arguments.cut)), flush=True)
-        remove_home(folder)
     print(f"\n{time.monotonic() - began:.0f} s in all")
 
 
