@@ -20,12 +20,14 @@ from pipeline.city.units import store_city
 from pipeline.resolve import embed_camera, resolve_unit, units_within
 from pipeline.store import Store, embedded, upgrade
 from pipeline.store.embedded import EmbeddedServer
+from pipeline.store.embedded_process import server_pid
 from schemas.city_file import City
 from schemas.errors import StoreUnavailable
 from schemas.settings import Settings
 from tests.helpers.command_line import environment_of, error_of, messages_of, program
 from tests.helpers.homes import fresh_settings, program_url
 from tests.helpers.pictures import UNITS, picture
+from tests.helpers.pool import eventually
 from tests.helpers.town import Town
 
 RESOLVE = ("resolve", "--unit", "d1", "--json")
@@ -112,8 +114,11 @@ def runs_of(store: Store, unit: str) -> int:
 
 
 def stop_at_once(home: Path) -> None:
-    """Ends the embedded server without a checkpoint, as a loss of power would."""
-    os.kill(int((home / "postgres" / "postmaster.pid").read_text().split()[0]), signal.SIGQUIT)
+    """Ends the embedded server without a checkpoint, as a loss of power would; returns once it has ended."""
+    pid = server_pid(home / "postgres")
+    assert pid is not None
+    os.kill(pid, signal.SIGQUIT)
+    eventually(lambda: server_pid(home / "postgres") != pid)  # until then it may answer once more
 
 
 @pytest.fixture
