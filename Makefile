@@ -69,7 +69,7 @@ lock:
 	$(BIN)/uv pip compile $(UPGRADE) $(LOCK) --extra openvino --extra onnx --group dev pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile $(UPGRADE) $(LOCK) --extra ray --extra openvino --extra onnx --constraint requirements.lock \
 		pyproject.toml -o requirements-ray.lock
-	$(BIN)/uv pip compile $(UPGRADE) $(LOCK) --extra openvino --extra s3 --constraint requirements.lock pyproject.toml -o requirements-image.lock
+	$(BIN)/uv pip compile $(UPGRADE) $(LOCK) --extra openvino --extra onnx --extra s3 --constraint requirements.lock pyproject.toml -o requirements-image.lock
 	echo uv | $(BIN)/uv pip compile $(UPGRADE) $(LOCK) --no-annotate - -o requirements-uv.lock
 
 # Trains the demo's small model again, on rendered pedestrians, fits its calibration on rendered cities, and writes both

@@ -12,6 +12,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from reid_core.on_ray.cluster import OBJECTS_BYTES
+from schemas.settings import Settings
 from tests.helpers.deployed import DEPLOY, parse, unknown_settings
 
 CHART = DEPLOY / "helm/urban-reid"
@@ -23,7 +25,7 @@ FULL: dict[str, Any] = {
     "caConfigMap": "ca",
     "imagePullSecrets": [{"name": "pull"}],
     "city": {"gpus": 1},
-    "core": {"enabled": True, "gpus": 1, "settings": {"URBAN_REID_ENGINE": "torch"}},
+    "core": {"enabled": True, "gpus": 1, "maxReplicasOfModel": 3, "settings": {"URBAN_REID_BATCH_SIZE": 64}},
     "workers": {
         name: {
             "roles": roles,
@@ -137,8 +139,38 @@ class TestRendered:
 
 
 @needs_helm
-def test_the_core_is_given_no_database_and_no_key() -> None:
+def test_the_core_has_room_for_what_it_serves() -> None:
+    """A detector, the model in use and a candidate fit on the pod's GPU; and requests in memory, never on a disk."""
     core = pods(rendered(FULL))["city-core"]
+    (container,) = core["containers"]
+    given = Settings(**{one["name"].removeprefix("URBAN_REID_").lower(): one.get("value") for one in container["env"]})
+    assert 3 * given.ray_gpus <= container["resources"]["limits"]["nvidia.com/gpu"]
+    (shared,) = (one["emptyDir"]["sizeLimit"] for one in core["volumes"] if one["name"] == "shm")
+    assert shared.endswith("Gi") and int(shared[:-2]) * 2**30 > OBJECTS_BYTES * given.ray_max_replicas
+
+
+@needs_helm
+def test_no_database_is_needed_to_go_on_living() -> None:
+    for name, pod in pods(rendered(FULL)).items():
+        for container in pod["containers"]:
+            assert "/metrics" not in json.dumps(container.get("livenessProbe")), name
+
+
+@needs_helm
+def test_every_pod_says_which_secrets_it_needs() -> None:
+    for name, pod in pods(rendered(FULL)).items():
+        for container in pod["containers"]:
+            if container.get("args", [""])[0] in ("urban-reid", "prefect"):
+                needed = [one["value"].split() for one in container["env"] if one["name"] == "SECRETS_NEEDED"]
+                assert needed and needed[0], name
+
+
+@needs_helm
+def test_the_core_is_given_no_database_and_no_key() -> None:
+    objects = rendered(FULL)
+    (service,) = (one for one in objects if (one["kind"], one["metadata"]["name"]) == ("Service", "city-core"))
+    assert service["spec"]["clusterIP"] == "None"  # callers see the pod's own, private address
+    core = pods(objects)["city-core"]
     (secrets,) = (volume["secret"] for volume in core["volumes"] if "secret" in volume)
     assert [item["key"] for item in secrets["items"]] == ["URBAN_REID_CORE_TOKEN"]
 

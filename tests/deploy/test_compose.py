@@ -183,6 +183,48 @@ def test_secrets_become_variables_of_the_command(tmp_path: Path) -> None:
     assert said.stdout == b"anna b's $HOME False\n"
 
 
+@pytest.mark.parametrize("given", [None, b"", "closed"])
+def test_without_a_needed_secret_nothing_runs(tmp_path: Path, given: bytes | str | None) -> None:
+    """Else the program would begin an empty city in a database of its own."""
+    secret = tmp_path / "URBAN_REID_DATABASE_URL"
+    if given == "closed":
+        secret.symlink_to(tmp_path / "URBAN_REID_DATABASE_URL.d")
+        (tmp_path / "URBAN_REID_DATABASE_URL.d").mkdir()
+    elif isinstance(given, bytes):
+        secret.write_bytes(given)
+    env = {"SECRETS": str(tmp_path), "SECRETS_NEEDED": secret.name, "PATH": os.defpath}
+    said = subprocess.run([DEPLOY / "docker/with-secrets", "echo", "ran"], env=env, capture_output=True, check=False)
+    assert said.returncode == 1 and said.stdout == b"" and b"URBAN_REID_DATABASE_URL is not set" in said.stderr
+
+
+def test_a_secret_that_cannot_be_read_ends_the_command(tmp_path: Path) -> None:
+    """`cat` fails, as it does for a file of another user's that is closed to the image's."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/cat").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "bin/cat").chmod(0o755)
+    (tmp_path / "URBAN_REID_OPERATOR").write_text("anna")
+    env = {"SECRETS": str(tmp_path), "PATH": f"{tmp_path / 'bin'}:{os.defpath}"}
+    said = subprocess.run([DEPLOY / "docker/with-secrets", "echo", "ran"], env=env, capture_output=True, check=False)
+    assert said.returncode != 0 and said.stdout == b""
+
+
+def test_every_container_of_the_program_says_which_secrets_it_needs() -> None:
+    for name, service in ALL.items():
+        if service.get("command", [""])[0] in ("urban-reid", "prefect"):
+            needed = set(service["environment"]["SECRETS_NEEDED"].split())
+            given = {one["target"] for one in service["secrets"] if isinstance(one, dict)}
+            assert needed == given - {"URBAN_REID_CAMERA_SECRETS"}, name
+
+
+def test_hosts_with_cameras_have_one_list_of_passwords(secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts = services("compose.hosts.yaml")
+    for name in ("city", "cameras"):
+        targets = [one["target"] for one in hosts[name]["secrets"] if isinstance(one, dict)]
+        assert "URBAN_REID_CAMERA_SECRETS" in targets
+    monkeypatch.setenv("URBAN_REID_CAMERA_SECRETS", (secrets / "camera_secrets").read_text())
+    assert Settings().camera_secrets == {}
+
+
 @pytest.fixture
 def cluster(home: Path, secrets: Path) -> Iterator[Path]:
     """The socket's folder of a new PostgreSQL, made and started as the image does, with its first databases."""

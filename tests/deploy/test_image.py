@@ -32,7 +32,7 @@ def test_hadolint_finds_nothing_in_the_dockerfile() -> None:
 def test_the_images_lock_is_that_of_development_without_its_tools() -> None:
     image, whole = pins("requirements-image.lock"), pins("requirements.lock")
     assert image.items() <= whole.items()
-    assert {"openvino", "s3fs", "torch", "prefect"} <= image.keys()
+    assert {"openvino", "onnxruntime", "s3fs", "torch", "prefect"} <= image.keys()
     assert not {"pytest", "mypy", "moto", "playwright"} & image.keys()
     assert (ROOT / "requirements-image.lock").read_text().count("==") <= (
         ROOT / "requirements-image.lock"

@@ -41,6 +41,8 @@ capabilities: {drop: [ALL]}
 
 {{/* Variables of every container that runs the program. */}}
 {{- define "urban-reid.settings" -}}
+- name: SECRETS_NEEDED
+  value: URBAN_REID_DATABASE_URL PREFECT_API_AUTH_STRING{{ if .Values.core.enabled }} URBAN_REID_CORE_TOKEN{{ end }}
 - {name: URBAN_REID_HOME, value: /var/lib/urban-reid/home}
 - {name: URBAN_REID_KEY_FILE, value: /var/lib/urban-reid-key/key-file}
 {{- if .Values.core.enabled }}
@@ -89,16 +91,16 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- end }}
 
-{{/* Shell: the folders of models and detectors that all pods share, in the data directory. */}}
+{{/* Shell: the folders of models that all pods share, in the data directory. */}}
 {{- define "urban-reid.link-models" -}}
-for folder in models detectors; do
+for folder in models detectors attributes; do
     mkdir -p "/var/lib/urban-reid-models/$folder"
     ln -sfnT "/var/lib/urban-reid-models/$folder" "/var/lib/urban-reid/home/$folder"
 done
 {{- end }}
 
 {{/*
-Makes the data directory, closed to others, with the shared folders of models and detectors in it; and a copy of the key
+Makes the data directory, closed to others, with the shared folders of models in it; and a copy of the key
 file that nobody else can read, which the program insists on: Kubernetes mounts secrets readable by the pod's group.
 */}}
 {{- define "urban-reid.prepare" -}}
