@@ -86,11 +86,14 @@ def main() -> None:
 
     def watch() -> None:
         with open_lock(Path("holders.lock")) as holders:
-            unheld_polls = 0
+            unheld_polls = missing_polls = 0
             while unheld_polls < LINGER_POLLS:
                 time.sleep(POLL_S)
-                with contextlib.suppress(OSError):  # such as a full disk; tried again in a moment
-                    _keep_record(path, record._replace(ready=server.started))
+                missing_polls = 0 if path.exists() else missing_polls + 1
+                # Not at the first look without it: whoever is just removing the folder would find it not empty.
+                if missing_polls != 1:
+                    with contextlib.suppress(OSError):  # such as a full disk; tried again in a moment
+                        _keep_record(path, record._replace(ready=server.started))
                 unheld_polls = unheld_polls + 1 if try_lock(holders) else 0
                 if unheld_polls < LINGER_POLLS:
                     unlock(holders)
