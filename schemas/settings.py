@@ -23,6 +23,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from schemas.addresses import host_and_port, is_private
+from schemas.cores import core_limit
 from schemas.errors import UsageError
 from schemas.levels import Level
 from schemas.text import Line, Text
@@ -147,7 +148,11 @@ class Settings(BaseSettings):
     batch_size: int | None = Field(
         None, ge=1, le=4096, description="pictures in one batch of the core; unset: 16 on a CPU, 64 on CUDA"
     )
-    threads: int = Field(0, ge=0, description="threads of the core; 0: as many as the processor has cores")
+    threads: int = Field(
+        default_factory=core_limit,
+        ge=0,
+        description="threads of the core; 0: as many as the processor has cores; unset: that, or a container's limit",
+    )
     core_url: Line | None = Field(
         None,
         description="where `urban-reid core` serves the core, http://10.0.0.5:8440; https unless it is a private "

@@ -4,7 +4,6 @@ Each process opens the store and the core once, and computes on its share of the
 cameras, a street, or the district; tasks that do not depend on each other run at once.
 """
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -25,6 +24,7 @@ from pipeline.resolve.unit import resolve_unit
 from pipeline.store import Store
 from reid_core.serving.core import ReIDCore
 from reid_core.serving.factory import open_core
+from schemas.cores import usable_cores
 from schemas.errors import CoreError
 from schemas.levels import Level, is_within, level_of, parent_of
 from schemas.parameters import Period
@@ -57,7 +57,7 @@ def resolving(settings: Settings, processes: int) -> Iterator["Resolving"]:
     context = get_context("spawn")
     messages: _Messages = context.SimpleQueue()
     try:
-        share = max(1, (os.cpu_count() or 1) // processes)
+        share = max(1, usable_cores() // processes)
         with ProcessPoolExecutor(processes, context, _start, (settings, messages, share)) as pool:
             for started in [pool.submit(_check) for _ in range(processes)]:
                 started.result()
@@ -137,7 +137,8 @@ def _start(settings: Settings, messages: _Messages, threads: int) -> None:
     """
     try:
         threadpool_limits(threads)
-        settings = settings.model_copy(update={"threads": settings.threads or threads})
+        if "threads" not in settings.model_fields_set:
+            settings = settings.model_copy(update={"threads": threads})
         store = Store.open(settings, "urban-reid resolve")
         with store.begin() as connection:
             model = model_in_use(connection)

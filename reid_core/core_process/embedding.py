@@ -1,6 +1,7 @@
 """The embedders of a home: loaded on first use, and the one thread that computes with them, in order of arrival."""
 
 import importlib
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -20,6 +21,9 @@ from schemas.settings import Settings
 #: Requests at a time, of up to 8 MB each; one more is refused.
 QUEUE = 32
 
+#: A model that nobody asked for so long is dropped when another one is loaded, seconds.
+_IDLE_S = 3600.0
+
 if TYPE_CHECKING:
     from reid_core.serving.local import LocalCore
 
@@ -32,7 +36,8 @@ class Embedders(Places):
         super().__init__(QUEUE)
         self.settings = settings
         self.folders = Folders(settings.models_dir, digest_of)
-        self._cores: dict[str, LocalCore] = {}
+        self._cores: dict[str, LocalCore] = {}  # the one that was asked for last, last
+        self._asked_at: dict[str, float] = {}
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embedding")
         # torch takes seconds to import: that begins now, and the socket answers meanwhile.
         self._worker.submit(importlib.import_module, "reid_core.serving.local")
@@ -76,9 +81,21 @@ class Embedders(Places):
         except ModelFileError:
             self._cores.pop(digest, None)  # removed, or changed, since it was loaded
             raise
-        if digest not in self._cores:
-            self._cores[digest] = self._open(folder)
-        return self._cores[digest]
+        core = self._cores.pop(digest, None)
+        if core is None:
+            self._leave_idle()
+            core = self._open(folder)
+        self._cores[digest], self._asked_at[digest] = core, time.monotonic()
+        if core.card.feature_space is not None:  # its base's network is in use with it
+            self._asked_at[core.card.feature_space.base] = time.monotonic()
+        return core
+
+    def _leave_idle(self) -> None:
+        """Drops models that nobody asks for any more, as of before a promotion, but for the one asked for last."""
+        before = time.monotonic() - _IDLE_S
+        for digest in list(self._cores)[:-1]:
+            if self._asked_at[digest] <= before:
+                del self._cores[digest]
 
     def _open(self, folder: Path) -> "LocalCore":
         """A feature space computes with its base's core; where that is not here, its own folder is whole."""

@@ -10,7 +10,7 @@ import itertools
 import logging
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,9 @@ from schemas.settings import Settings
 #: Begins the names of our applications on Ray Serve.
 PREFIX = "urban-reid-"
 
+#: A model that takes longer to come up may find no room, seconds.
+_COMES_UP_S = 60.0
+
 _log = logging.getLogger("urban_reid.core")
 _numbers = itertools.count(1)
 
@@ -43,6 +46,8 @@ class _Served:
     calls: int = 0
     handle: Any = None
     fault: str | None = None
+    began_at: float = field(default_factory=time.monotonic)
+    told: bool = False  # that it has not come up for long
 
 
 class Deployments(Places):
@@ -117,8 +122,24 @@ class Deployments(Places):
                 del self._served[digest]  # the next request tries again
                 raise CoreError(one.fault)
         if one.handle is None:
-            raise CoreUnavailable(f"{self._kind} {digest[:12]} comes up on Ray Serve; try again")
+            raise CoreUnavailable(f"{self._kind} {digest[:12]} comes up on Ray Serve{self._room(one)}; try again")
         return one
+
+    def _room(self, one: _Served) -> str:
+        """What a model that has not come up for long may wait for; said in the log too, once."""
+        if time.monotonic() - one.began_at < _COMES_UP_S:
+            return ""
+        ours = self._settings
+        wants = f"{ours.ray_gpus:g} of a GPU and {ours.ray_cpus:g} cores"
+        if not one.told:
+            one.told = True
+            _log.warning(
+                "%s has not come up for %.0f s: is there no room for a replica, %s? `ray status` shows what is taken",
+                one.name,
+                time.monotonic() - one.began_at,
+                wants,
+            )
+        return f", for which a replica needs {wants}"
 
     def _deploy(self, digest: str, one: _Served) -> None:
         from ray import serve

@@ -4,7 +4,6 @@ Importing this module loads neither Ray nor an engine.
 """
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from reid_core.core_process.embedding import Embedders
 from reid_core.core_process.embedding import Result as Computed
 from reid_core.detection.detector import PictureInput
 from reid_core.serving import wire
+from schemas.cores import usable_cores
 from schemas.disk import keep_private
 from schemas.errors import UrbanReidError
 from schemas.settings import Settings
@@ -25,7 +25,7 @@ from schemas.settings import Settings
 #: Requests that a replica has at a time, of up to `wire.MAX_BODY_BYTES` each; others wait at the door.
 ONGOING = 8
 
-_CORE_SETTINGS = {"home", "device", "engine", "precision", "compile", "batch_size", "threads"}
+_CORE_SETTINGS = {"home", "device", "engine", "precision", "compile", "batch_size", "ray_max_replicas"}
 
 
 @dataclass(frozen=True)
@@ -45,18 +45,21 @@ class Described:
 
 
 def settings_of_replica(settings: Settings) -> dict[str, Any]:
-    """What a replica is told of the settings: no secret, for Ray keeps it in its own store.
-
-    Without a GPU, replicas of one host share its cores.
-    """
-    threads = settings.threads
-    if not threads and not settings.ray_gpus:
-        threads = max(1, (os.cpu_count() or 1) // settings.ray_max_replicas)
+    """What a replica is told of the settings: no secret, for Ray keeps it in its own store."""
     device = settings.device if settings.ray_gpus else "cpu"
-    changed = settings.model_copy(
-        update={"home": settings.home.absolute(), "threads": threads, "device": device}  # hosts have it at one path
-    )
-    return changed.model_dump(mode="json", include=_CORE_SETTINGS)
+    changed = settings.model_copy(update={"home": settings.home.absolute(), "device": device})  # hosts have one path
+    return changed.model_dump(mode="json", include=_CORE_SETTINGS | ({"threads"} & settings.model_fields_set))
+
+
+def _settings_here(told: Mapping[str, Any]) -> Settings:
+    """The settings of a replica on this host. Unless they set threads or a GPU, the host's replicas share its cores."""
+    import ray
+
+    found = Settings(**told)
+    if "threads" in told or found.device != "cpu":
+        return found
+    hosts, cores = sum(node["Alive"] for node in ray.nodes()), usable_cores()
+    return found.model_copy(update={"threads": min(cores, max(1, cores * hosts // found.ray_max_replicas))})
 
 
 def _begin() -> None:
@@ -81,7 +84,7 @@ class EmbeddingReplica:
 
         _begin()
         self._digest = digest
-        self._embedders = Embedders(Settings(**settings))
+        self._embedders = Embedders(_settings_here(settings))
         self._embedders.load(digest)
         # No request waits for others to come: those that came while the last batch was computed are the next one.
         together = serve.batch(
@@ -125,7 +128,7 @@ class DetectionReplica:
         """Raises ModelFileError, CoreError if the detector cannot be opened on this host."""
         _begin()
         self._digest = digest
-        self._detectors = Detectors(Settings(**settings))
+        self._detectors = Detectors(_settings_here(settings))
         self._detectors.enter()
         model, _, _ = self._detectors.submit(digest, np.empty((0, 0, 0, 3), np.uint8)).result()
         self._described = Described(model.input, model.sure, model.name)

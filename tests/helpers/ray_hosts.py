@@ -65,7 +65,9 @@ class RayHosts:
         self._environment = inherited | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / FILE)}
         self.hosts = [network.host(f"compute{number}") for number in (1, 2, 3)]
         self._address = f"{self.hosts[0].address}:{_RAY_PORT}"
-        head = ("--head", f"--port={_RAY_PORT}", "--include-dashboard=false", f"--temp-dir={folder}")
+        # As docs/many-machines.md says it: without the last one, pictures could go to disks, and the core refuses.
+        no_disk = '--system-config={"automatic_object_spilling_enabled":false}'
+        head = ("--head", f"--port={_RAY_PORT}", "--include-dashboard=false", f"--temp-dir={folder}", no_disk)
         self.start(self.hosts[0], *head)
         for host in self.hosts[1:]:
             self.start(host)

@@ -37,6 +37,7 @@ from schemas.cards import Arithmetic, DiffAttentionSettings, InputConvention, Mo
 from schemas.errors import CoreError, CoreUnavailable, HomeError, ModelFileError, VectorError
 from schemas.settings import Settings
 from tests.helpers.core_process import answers, core_process
+from tests.helpers.small_models import small_model
 
 INPUT = InputConvention(height=64, width=32)
 
@@ -376,6 +377,38 @@ def test_a_lookup_reads_a_model_again_only_after_a_change(
     shutil.rmtree(home.models_dir / "two")
     with pytest.raises(ModelFileError, match="no model"):
         folders.find(digest)
+
+
+def test_a_model_that_nobody_asks_for_leaves_memory_when_another_comes(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a program that runs for months would keep each candidate and each model of before a promotion."""
+    opened = list[str]()
+    open_local = LocalCore.open
+
+    def counted(settings: Settings, directory: Path) -> LocalCore:
+        opened.append(directory.name)
+        return open_local(settings, directory)
+
+    folders = [small_model(settings.models_dir / f"of-{seed}", seed=seed) for seed in (11, 12, 13)]
+    digests = [model_digest(read_card(folder)).hex() for folder in folders]
+    monkeypatch.setattr(LocalCore, "open", counted)
+    device = Embedders(settings)
+    try:
+        for digest in digests:
+            device.load(digest)
+        device.load(digests[0])
+        assert opened == ["of-11", "of-12", "of-13"]  # all three were asked for within the hour
+        monkeypatch.setattr(embedding, "_IDLE_S", 0.0)
+        device.load(model_digest(read_card(settings.models_dir / "small")).hex())
+        device.load(digests[0])  # the one asked for last was kept
+        assert opened == ["of-11", "of-12", "of-13", "small"]
+        device.load(digests[1])
+        assert opened[4:] == ["of-12"]
+    finally:
+        device.close()
+        for folder in folders:
+            shutil.rmtree(folder)
 
 
 def test_a_model_that_is_removed_is_no_longer_answered_for(settings: Settings, tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """What listens for other hosts, without Ray: the token, the addresses, the body; over real sockets."""
 
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +19,11 @@ from reid_core.core_process.detection import Detectors
 from reid_core.core_process.embedding import Embedders
 from reid_core.detection import open_detector
 from reid_core.detection.files import keep_detector
-from reid_core.files import read_card
+from reid_core.files import model_digest, read_card
+from reid_core.on_ray import deployments, replicas
+from reid_core.on_ray.cluster import _connect
+from reid_core.on_ray.deployments import Models
+from reid_core.on_ray.replicas import _settings_here, settings_of_replica
 from reid_core.on_ray.service import _listening, guarded
 from reid_core.serving import client as requests
 from reid_core.serving.client import CoreClient
@@ -264,3 +270,37 @@ def test_private_addresses(address: str, private: bool) -> None:
 def test_hosts_and_ports() -> None:
     assert host_and_port("[fd00::5]:80") == ("fd00::5", 80) and host_and_port("a.b:0") == ("a.b", 0)
     assert host_and_port("a b:1") is host_and_port("x") is host_and_port("h:70000") is None
+
+
+def test_requests_that_have_no_room_in_memory_go_to_no_disk(tmp_path: Path) -> None:
+    """Ray would put its store into a folder on a disk, silently; it is not even started."""
+    with pytest.raises(CoreError, match=r"GiB free, .* need 1000 GiB of shared memory; enlarge it"):
+        _connect(None, Settings(home=tmp_path, ray_max_replicas=1000), str(tmp_path))
+
+
+def test_a_model_that_finds_no_room_says_what_it_waits_for(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Models, "_deploy", lambda *_: None)  # never up, as on a cluster whose GPUs are all taken
+    models = Models(settings.model_copy(update={"ray_gpus": 0.25}))
+    digest = model_digest(read_card(settings.models_dir / "small")).hex()
+    for _ in range(2):
+        with pytest.raises(CoreUnavailable, match="comes up on Ray Serve; try again"):
+            models.find(digest)
+    monkeypatch.setattr(deployments, "_COMES_UP_S", 0.0)
+    for _ in range(2):
+        with pytest.raises(CoreUnavailable, match=r"needs 0\.25 of a GPU and 0 cores; try again"):
+            models.find(digest)
+    assert len([record for record in caplog.records if "no room for a replica" in record.getMessage()]) == 1
+
+
+def test_replicas_of_a_host_share_its_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A number of threads that was set goes with the settings; else each host counts its own cores."""
+    nodes = SimpleNamespace(nodes=lambda: [{"Alive": True}, {"Alive": True}, {"Alive": False}])
+    monkeypatch.setitem(sys.modules, "ray", nodes)
+    monkeypatch.setattr(replicas, "usable_cores", lambda: 16)
+    found = Settings(home=tmp_path, ray_max_replicas=3)
+    assert _settings_here(settings_of_replica(found)).threads == 10
+    assert _settings_here(settings_of_replica(found.model_copy(update={"ray_max_replicas": 1}))).threads == 16
+    set_ = Settings(home=tmp_path, ray_max_replicas=3, threads=5)
+    assert _settings_here(settings_of_replica(set_)).threads == 5
