@@ -20,7 +20,7 @@ class Places:
         """Takes a place, which `leave` gives back. Raises CoreUnavailable if there is none."""
         with self._places:
             if self._jobs >= self._most:
-                raise CoreUnavailable(f"the core process is busy with {self._jobs} requests; try again")
+                raise CoreUnavailable(f"the core is busy with {self._jobs} requests; try again")
             self._jobs += 1
 
     def leave(self) -> None:

@@ -1,4 +1,4 @@
-"""The protocol between the core process and its clients: raw tensors in bodies, shapes in headers, bounded sizes.
+"""The protocol between the core, here or elsewhere, and its clients: raw tensors, shapes in headers, bounded sizes.
 
     GET  /jobs                          requests that wait or compute: {"embedding": n, "detection": n}
     GET  /models/DIGEST                 200 if the home has an undamaged model with this digest
@@ -7,8 +7,8 @@
     GET  /detectors/DIGEST              which pictures the home's detector with this digest takes
     POST /detectors/DIGEST/find         uint8 (n, h, w, 3)    -> float64 (m, 6): picture, corners in shares, confidence
 
-An error is {"error": a class of schemas.errors, "message": its fact, "do": as there}. Byte order is the machine's, for
-both ends run on it.
+An error is {"error": a class of schemas.errors, "message": its fact, "do": as there}. Byte order is that of
+the machines, little-endian wherever PyTorch has wheels for.
 """
 
 import math

@@ -194,7 +194,7 @@ def test_opening_a_detector_waits_for_a_busy_process(settings: Settings, monkeyp
     found = open_detector(settings)
     assert isinstance(found._model, RemoteModel) and found.name == "red" and not answers  # type: ignore[attr-defined]
     monkeypatch.setattr(remote_model, "DEADLINE_S", 0.05)
-    busy = json.dumps(wire.statement(CoreUnavailable("the core process is busy with 128 requests; try again")))
+    busy = json.dumps(wire.statement(CoreUnavailable("the core is busy with 128 requests; try again")))
     monkeypatch.setattr(CoreClient, "get", lambda *_: (503, None, busy.encode()))
     with pytest.raises(CoreUnavailable, match="is busy with 128 requests"):
         open_detector(settings)
