@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from schemas.settings import Settings
 from tests.helpers.command_line import Run, environment_of, error_object_of, error_of, program
 from urban_reid.cli import PANELS, app
+from urban_reid.commands import demo
 from urban_reid.output import Table
 
 RunJson = Callable[..., dict[str, Any]]
@@ -364,3 +365,19 @@ def test_a_home_with_another_or_a_damaged_demo(run_here: Run, settings: Settings
     marker.parent.mkdir()
     marker.write_bytes(content)
     assert "holds another demo" in error_of(run_here("demo"), 1)
+
+
+def test_the_demo_names_a_command_that_the_shell_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`make demo` calls the program in an environment that is not active."""
+    program = tmp_path / "bin" / "urban-reid"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "argv", [str(program), "demo"])
+    monkeypatch.setenv("PATH", os.defpath)
+    assert demo._as_called() == str(program)
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert demo._as_called() == "urban-reid"
+    monkeypatch.setattr(sys, "argv", ["-c"])
+    monkeypatch.setenv("PATH", os.defpath)
+    assert demo._as_called() == "urban-reid"

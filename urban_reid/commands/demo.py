@@ -1,7 +1,10 @@
 """urban-reid demo: renders a city, resolves it and scores the result against the truth."""
 
 import json
+import os
 import shlex
+import shutil
+import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -159,8 +162,15 @@ def _show(found: dict[str, Any]) -> None:
     out().print(f"report          {shown(found['report'])}", soft_wrap=True)
     out().print(f"assignments     {shown(found['assignments'])}", soft_wrap=True)
     home = shlex.quote(str(settings().home))
-    out().print(f"look at it      URBAN_REID_HOME={shown(home)} urban-reid console", soft_wrap=True)
-    say(f"to go on: export URBAN_REID_HOME={shown(home)}, then urban-reid search, up")
+    command = shown(_as_called())
+    out().print(f"look at it      URBAN_REID_HOME={shown(home)} {command} console", soft_wrap=True)
+    say(f"to go on: export URBAN_REID_HOME={shown(home)}, then {command} search, up")
+
+
+def _as_called() -> str:
+    """How a shell here finds the program: `make demo` calls it in an environment that is not active."""
+    by_path = os.access(sys.argv[0], os.X_OK) and shutil.which("urban-reid") is None
+    return shlex.quote(sys.argv[0]) if by_path else "urban-reid"
 
 
 def _input_folder() -> Path:
