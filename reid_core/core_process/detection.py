@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reid_core.core_process.folders import Folders
+from reid_core.core_process.loaded import Loaded
 from reid_core.core_process.places import Places
 from reid_core.detection.detector import DetectionModel, Found, PictureInput, find_people
 from reid_core.detection.files import detector_file, digest_of
@@ -58,7 +59,7 @@ class Detectors(Places):
         super().__init__(QUEUE)
         self.settings = settings
         self._folders = Folders(settings.detectors_dir, lambda folder: digest_of(detector_file(folder)))
-        self._models: dict[str, DetectionModel] = {}
+        self._models: Loaded[DetectionModel] = Loaded()
         self._waiting: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="detection", daemon=True)
         self._thread.start()
@@ -117,11 +118,9 @@ class Detectors(Places):
         try:
             folder = self._folders.find(digest)
         except ModelFileError:
-            self._models.pop(digest, None)  # removed, or changed, since it was loaded
+            self._models.drop(digest)  # removed, or changed, since it was loaded
             raise
-        if digest not in self._models:
-            self._models[digest] = open_model(detector_file(folder), self.settings)
-        return self._models[digest]
+        return self._models.find(digest, lambda: open_model(detector_file(folder), self.settings))
 
 
 def _together(batch: list[_Request], request: _Request) -> bool:

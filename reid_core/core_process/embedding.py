@@ -1,7 +1,6 @@
 """The embedders of a home: loaded on first use, and the one thread that computes with them, in order of arrival."""
 
 import importlib
-import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reid_core.core_process.folders import Folders
+from reid_core.core_process.loaded import Loaded
 from reid_core.core_process.places import Places
 from reid_core.files import model_digest, open_space, read_card
 from reid_core.serving.arithmetic import check_arithmetic
@@ -20,9 +20,6 @@ from schemas.settings import Settings
 
 #: Requests at a time, of up to 8 MB each; one more is refused.
 QUEUE = 32
-
-#: A model that nobody asked for so long is dropped when another one is loaded, seconds.
-_IDLE_S = 3600.0
 
 if TYPE_CHECKING:
     from reid_core.serving.local import LocalCore
@@ -36,8 +33,7 @@ class Embedders(Places):
         super().__init__(QUEUE)
         self.settings = settings
         self.folders = Folders(settings.models_dir, digest_of)
-        self._cores: dict[str, LocalCore] = {}  # the one that was asked for last, last
-        self._asked_at: dict[str, float] = {}
+        self._cores: Loaded[LocalCore] = Loaded()
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embedding")
         # torch takes seconds to import: that begins now, and the socket answers meanwhile.
         self._worker.submit(importlib.import_module, "reid_core.serving.local")
@@ -79,23 +75,12 @@ class Embedders(Places):
         try:
             folder = self.folders.find(digest)
         except ModelFileError:
-            self._cores.pop(digest, None)  # removed, or changed, since it was loaded
+            self._cores.drop(digest)  # removed, or changed, since it was loaded
             raise
-        core = self._cores.pop(digest, None)
-        if core is None:
-            self._leave_idle()
-            core = self._open(folder)
-        self._cores[digest], self._asked_at[digest] = core, time.monotonic()
+        core = self._cores.find(digest, lambda: self._open(folder))
         if core.card.feature_space is not None:  # its base's network is in use with it
-            self._asked_at[core.card.feature_space.base] = time.monotonic()
+            self._cores.touch(core.card.feature_space.base)
         return core
-
-    def _leave_idle(self) -> None:
-        """Drops models that nobody asks for any more, as of before a promotion, but for the one asked for last."""
-        before = time.monotonic() - _IDLE_S
-        for digest in list(self._cores)[:-1]:
-            if self._asked_at[digest] <= before:
-                del self._cores[digest]
 
     def _open(self, folder: Path) -> "LocalCore":
         """A feature space computes with its base's core; where that is not here, its own folder is whole."""

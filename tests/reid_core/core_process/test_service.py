@@ -19,7 +19,7 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 
-from reid_core.core_process import embedding
+from reid_core.core_process import embedding, loaded
 from reid_core.core_process.application import application
 from reid_core.core_process.detection import Detectors
 from reid_core.core_process.embedding import Embedders, digest_of
@@ -399,7 +399,7 @@ def test_a_model_that_nobody_asks_for_leaves_memory_when_another_comes(
             device.load(digest)
         device.load(digests[0])
         assert opened == ["of-11", "of-12", "of-13"]  # all three were asked for within the hour
-        monkeypatch.setattr(embedding, "_IDLE_S", 0.0)
+        monkeypatch.setattr(loaded, "IDLE_S", 0.0)
         device.load(model_digest(read_card(settings.models_dir / "small")).hex())
         device.load(digests[0])  # the one asked for last was kept
         assert opened == ["of-11", "of-12", "of-13", "small"]
