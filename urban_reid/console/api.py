@@ -193,6 +193,12 @@ def token_needed() -> JSONResponse:
     return _fault(401, says, **{"WWW-Authenticate": "Bearer"})
 
 
+def fault_of(error: UrbanReidError) -> JSONResponse:
+    """The answer to a program whose request could not be carried out."""
+    theirs = 400 if isinstance(error, UsageError | InputError) else 503
+    return _fault(403 if isinstance(error, NotAllowed) else theirs, str(error))
+
+
 def _faults(api: FastAPI) -> None:
     @api.exception_handler(_TokenNeeded)
     async def no_token(*_: object) -> Response:
@@ -205,8 +211,7 @@ def _faults(api: FastAPI) -> None:
 
     @api.exception_handler(UrbanReidError)
     async def refused(_: Request, error: UrbanReidError) -> Response:
-        theirs = 400 if isinstance(error, UsageError | InputError) else 503
-        return _fault(403 if isinstance(error, NotAllowed) else theirs, str(error))
+        return fault_of(error)
 
     @api.exception_handler(RequestValidationError)
     async def misspelled(_: Request, error: RequestValidationError) -> Response:

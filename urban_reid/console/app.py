@@ -28,7 +28,7 @@ from urban_reid.console import (
     signing_in,
     standing,
 )
-from urban_reid.console.api import make_api, token_needed
+from urban_reid.console.api import fault_of, make_api, token_needed
 from urban_reid.console.away import Watch
 from urban_reid.console.beside import Counting, judging
 from urban_reid.console.context import Console, SignInNeeded
@@ -62,16 +62,17 @@ _OWN = ("same-origin", "none")
 
 def _is_large(request: Request) -> bool:
     """Whether a form may be larger than any of ours: it says so, or it does not say how large it is."""
-    if request.method != "POST":
-        return False
     length = request.headers.get("content-length", "")
     # What is sent in chunks is as long as they are, whatever length it states.
     return "transfer-encoding" in request.headers or not length.isdecimal() or int(length) > _LARGEST_FORM
 
 
 def _is_too_large_of_nobody(request: Request, visitors: Visitors) -> bool:
-    """Whether a form that is not large is too large for its sender: a route asks who sent it when all of it is read."""
-    if request.method != "POST" or int(request.headers["content-length"]) <= _LARGEST_OF_NOBODY:
+    """Whether a form that is not large is too large for its sender: a route asks who sent it when all of it is read.
+
+    Raises StoreUnavailable.
+    """
+    if int(request.headers["content-length"]) <= _LARGEST_OF_NOBODY:
         return False
     token = cookie_of(request)
     if request.url.path.startswith("/api/"):
@@ -118,33 +119,43 @@ def make_app(store: Store, hosts: list[str]) -> FastAPI:
 
     app.mount("/api", make_api(app.state.console))
 
-    @app.middleware("http")
-    async def languages(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
-        if request.url.path.startswith("/api/"):
-            return await go_on(request)
-        with reading(request.headers.get("accept-language", "")):
-            return await go_on(request)
+    async def unread(request: Request) -> Response | None:
+        """The answer to a form that is not read; None: a route answers."""
+        if request.method != "POST":
+            return None
+        if request.headers.get("sec-fetch-site", "same-origin") not in _OWN:
+            return PlainTextResponse(_("this form was sent by another site"), 403)
+        if _is_large(request):
+            return PlainTextResponse(
+                _("a form has at most %(mb)s MB, and says how many", mb=_LARGEST_FORM // 1_000_000), 413
+            )
+        if not cookie_of(request) and not request.url.path.startswith(_OPEN):
+            return RedirectResponse("/sign-in", 303)
+        is_program = request.url.path.startswith("/api/")
+        try:
+            is_too_large = await run_in_threadpool(_is_too_large_of_nobody, request, visitors)
+        except UrbanReidError as error:  # which the routes' handlers do not see
+            return fault_of(error) if is_program else await refused(request, error)
+        if is_too_large:
+            return token_needed() if is_program else RedirectResponse("/sign-in", 303)
+        return None
 
     @app.middleware("http")
     async def headers(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
-        if request.method == "POST" and request.headers.get("sec-fetch-site", "same-origin") not in _OWN:
-            answer: Response = PlainTextResponse(_("this form was sent by another site"), 403)
-        elif _is_large(request):  # before it is read
-            answer = PlainTextResponse(
-                _("a form has at most %(mb)s MB, and says how many", mb=_LARGEST_FORM // 1_000_000), 413
-            )
-        elif request.method == "POST" and not cookie_of(request) and not request.url.path.startswith(_OPEN):
-            answer = RedirectResponse("/sign-in", 303)
-        elif await run_in_threadpool(_is_too_large_of_nobody, request, visitors):
-            is_program = request.url.path.startswith("/api/")
-            answer = token_needed() if is_program else RedirectResponse("/sign-in", 303)
-        else:
-            answer = await go_on(request)
+        answer = await unread(request) or await go_on(request)
         for name, value in _HEADERS.items():
             answer.headers.setdefault(name, value)
         if request.url.scheme == "https":
             answer.headers["Strict-Transport-Security"] = "max-age=31536000"
         return answer
+
+    @app.middleware("http")
+    async def languages(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
+        """The outermost, so that what the others say is in the visitor's language too."""
+        if request.url.path.startswith("/api/"):
+            return await go_on(request)
+        with reading(request.headers.get("accept-language", "")):
+            return await go_on(request)
 
     @app.get("/static/{name}")
     def static(name: str) -> Response:

@@ -77,6 +77,20 @@ def test_a_form_that_was_not_carried_out_comes_back_to_be_sent_again(
     assert "data-reload" not in answer.text
 
 
+@pytest.mark.parametrize("size", [300, 30_000])
+def test_a_form_of_any_size_has_its_answer_while_the_database_is_away(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    sent = {"upload": ("p.jpg", b"x" * size)}
+    with away(monkeypatch, LOST):
+        page = client.post("/search", data={"unit": "d1"}, files=sent, headers={"accept-language": "de"})
+        told = client.post("/api/searches", files=sent, headers={"Authorization": f"Bearer {client.cookies[COOKIE]}"})
+    assert page.status_code == 503 and page.headers["retry-after"] == "3" and "antwortet nicht" in page.text
+    assert told.status_code == 503 and told.json() == {"error": str(LOST)}
+    for answer in (page, told):
+        assert answer.headers["x-content-type-options"] == "nosniff" and answer.headers["cache-control"] == "no-store"
+
+
 def test_a_password_does_not_come_back(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     with away(monkeypatch, LOST):
         answer = client.post("/sign-in", data={"name": "anna", "password": "hunter2"})
