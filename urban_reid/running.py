@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -61,10 +61,12 @@ def resolve(
         return Timed(resolved, timing.split(since, time.perf_counter()))
 
 
-def search(settings: Settings, parameters: SearchParameters) -> tuple[UUID, SearchResult]:
+def search(
+    settings: Settings, parameters: SearchParameters, pictures: Mapping[UUID, bytes]
+) -> tuple[UUID, SearchResult]:
     """Writes the request down and runs the search flow in this process. Returns the request's id and the result.
 
-    Raises as `resolve`, and InputError for a crop that does not exist.
+    Raises as `resolve`. pictures, and further errors: as for `request_search`.
     """
     with ready(settings, parameters.unit) as opened, reported(settings) as run:
         from flows.search import search as flow
@@ -73,7 +75,7 @@ def search(settings: Settings, parameters: SearchParameters) -> tuple[UUID, Sear
 
         with opened.store.begin() as connection:
             model = model_in_use(connection)
-        request = request_search(opened.store, model, parameters)
+        request = request_search(opened.store, model, parameters, pictures=pictures)
         return request, run(flow, RequestParameters(request=request))
 
 

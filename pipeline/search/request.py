@@ -1,9 +1,11 @@
 """The record of a search before it starts: who searches for which person, where and why."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from uuid import UUID
+from hashlib import sha256
+from types import MappingProxyType
+from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, text
 
@@ -20,7 +22,8 @@ from schemas.parameters import SearchParameters
 
 _WHAT = "a search"
 
-
+_NONE: Mapping[UUID, bytes] = MappingProxyType({})
+_PROBE = text("INSERT INTO probe (id, picture, uploaded_by, uploaded_at) VALUES (:id, :picture, :operator, :now)")
 _EXAMPLES = text(
     "INSERT INTO search_example (request_id, crop_id, probe_id, is_person) SELECT :request, e.* FROM unnest("
     "CAST(:crops AS bigint[]), CAST(:probes AS uuid[]), CAST(:are_person AS boolean[])) AS e"
@@ -41,26 +44,36 @@ def upload_probe(store: Store, crops: CropStore, data: bytes, operator: str) -> 
     """
     decode(data)
     check_may_search(store)  # before the picture is stored
-    now = datetime.now(UTC)
-    picture = crops.put(place_of_probe(now), data)
+    probe, now = uuid4(), datetime.now(UTC)
+    crops.put(place_of_probe(now), data)
     with deciding(store, _WHAT) as connection:
-        operator = actor_of(store, connection, operator)
-        probe: UUID = connection.execute(
-            text(
-                "INSERT INTO probe (picture, uploaded_by, uploaded_at) VALUES (:picture, :operator, :now) RETURNING id"
-            ),
-            {"picture": picture, "operator": operator, "now": now},
-        ).scalar_one()
+        _insert_probes(connection, {probe: data}, actor_of(store, connection, operator), now)
     return probe
 
 
-def request_search(store: Store, model: ModelRow, parameters: SearchParameters, again: UUID | None = None) -> UUID:
+def _insert_probes(connection: Connection, pictures: Mapping[UUID, bytes], operator: str, now: datetime) -> None:
+    for probe, data in pictures.items():
+        values = {"id": probe, "picture": sha256(data).digest(), "operator": operator, "now": now}
+        connection.execute(_PROBE, values)
+
+
+def request_search(
+    store: Store,
+    model: ModelRow,
+    parameters: SearchParameters,
+    again: UUID | None = None,
+    *,
+    pictures: Mapping[UUID, bytes] = _NONE,
+) -> UUID:
     """Writes the request, and with it the database its audit row; returns the request's id, for `read_request`.
 
     In a live home that is what the session's authorization allows: without a period, all of its. `again`: an unanswered
-    request that this one stands for. Raises CityError for a unit, InputError for a crop or probe that does not exist,
-    and NotAllowed; then nothing is written.
+    request that this one stands for. pictures: encoded, by the new ids by which `parameters` name them as probes; they
+    are stored with the request, each with its audit row. Raises CityError for a unit, InputError for a crop or probe
+    that does not exist, PictureError, HomeError, and NotAllowed; then nothing is written.
     """
+    for data in pictures.values():
+        decode(data)
     units = {unit.code for unit in read_city(store).units}
     if parameters.unit not in units:
         raise unknown_unit(parameters.unit, units)
@@ -75,6 +88,8 @@ def request_search(store: Store, model: ModelRow, parameters: SearchParameters, 
                     "to_time": parameters.to_time or grant.to_time,
                 }
             )
+        now = datetime.now(UTC)
+        _insert_probes(connection, pictures, actor_of(store, connection, parameters.operator), now)
         crops = _check_probes(connection, parameters, units)
         request: UUID = connection.execute(
             text(
@@ -107,6 +122,10 @@ def request_search(store: Store, model: ModelRow, parameters: SearchParameters, 
             ids, probes, are_person = zip(*examples, strict=True)
             of = {"request": request, "crops": list(ids), "probes": list(probes), "are_person": list(are_person)}
             connection.execute(_EXAMPLES, of)
+        if pictures:  # the last thing that may fail: what is refused leaves no file
+            stored = CropStore(store.settings)
+            for data in pictures.values():
+                stored.put(place_of_probe(now), data)
     return request
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
-from uuid import UUID
+from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
 import typer
@@ -107,23 +107,24 @@ def search(
     if probe is None and (files or person is not None):
         raise UsageError("--more and --person belong to --probe, which is missing")
     parameters = checked(SearchParameters, crop_key=key or (None if probe is None else "0" * 64), **asked)
-    pictures = {}
+    sent = {}
     if probe is not None and key is None and identity is None:
-        pictures[probe] = _person("--probe", probe, _read("--probe", Path(probe)), person)
-    pictures |= {file: _person("--more", file, _read("--more", Path(file)), None) for file in files}
+        sent[probe] = _person("--probe", probe, _read("--probe", Path(probe)), person)
+    sent |= {file: _person("--more", file, _read("--more", Path(file)), None) for file in files}
     with running.ready(settings(), unit) as opened:
         if identity is not None:
             from pipeline.search.people import crops_of_identity
 
             key, *others = crops_of_identity(opened.store, identity)
             asked["more"] = list(dict.fromkeys([*others, *asked["more"]]))
+        pictures = {uuid4(): data for data in sent.values()}
         if pictures or identity is not None:
-            uploaded = [_upload(name, data, parameters.operator) for name, data in pictures.items()]
-            first = None if key else uploaded.pop(0)
-            parameters = checked(SearchParameters, crop_key=key, probe_id=first, pictures=uploaded, **asked)
+            probes = list(pictures)
+            first = None if key else probes.pop(0)
+            parameters = checked(SearchParameters, crop_key=key, probe_id=first, pictures=probes, **asked)
         with steps() as begin:
             begin(f"searching {unit}")
-            request, result = running.search(settings(), parameters)
+            request, result = running.search(settings(), parameters, pictures)
     if as_json:
         print_json({"request": str(request), **result.model_dump(mode="json", exclude={"evidence"})})
         return
@@ -177,20 +178,21 @@ def _identity(probe: str) -> UUID | None:
 
 def _person(option: str, file: str, data: bytes, chosen: int | None) -> bytes:
     """The one person in a picture, or the chosen one; the whole picture where this home has no detector."""
+    from reid_core.decoding import decode
     from reid_core.detection.files import default_detector
 
+    try:
+        pixels = decode(data)
+    except PictureError as error:
+        raise PictureError(f"{option} {file}: {error}") from None
     if default_detector(settings()) is None:
         if chosen is not None:
             raise UsageError("--person: this home has no detector; `urban-reid models get NAME` registers one")
         return data
     from pipeline.search.people import people_in
-    from reid_core.decoding import decode
     from reid_core.detection import open_detector
 
-    try:
-        people = people_in(open_detector(settings()), decode(data))
-    except PictureError as error:
-        raise PictureError(f"{option} {file}: {error}") from None
+    people = people_in(open_detector(settings()), pixels)
     if chosen is None and len(people) > 1:
         way = f"add --person 1 (the leftmost) to {len(people)}" if option == "--probe" else "cut the person out"
         raise UsageError(f"{option} {file}: shows {len(people)} people; {way}")
@@ -208,18 +210,6 @@ def _read(option: str, file: Path) -> bytes:
         raise InputError(
             f"{option} {file}: neither a crop key of 64 hex digits, nor an identity's id, nor a picture: {error}"
         ) from None
-
-
-def _upload(probe: str, data: bytes, operator: str) -> UUID:
-    from pipeline.crops.crop_store import CropStore
-    from pipeline.search.request import upload_probe
-    from pipeline.store import Store
-
-    with Store.open(settings(), "urban-reid search") as store:
-        try:
-            return upload_probe(store, CropStore(settings()), data, operator)
-        except PictureError as error:
-            raise PictureError(f"--probe {probe}: {error}") from None
 
 
 def hits_table(hits: Sequence[SearchHit], zone: ZoneInfo) -> Table:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Annotated
+from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 import typer
@@ -68,10 +69,8 @@ def _write(identities: list[str], folder: Path, approval: ApprovalParameters, as
 
 
 def _candidates(probe: Path, unit: str, approval: ApprovalParameters, as_json: bool) -> None:
-    from pipeline.crops.crop_store import CropStore
     from pipeline.erasure.subject import check_access
     from pipeline.ingest.picture_roots import Place
-    from pipeline.search.request import upload_probe
     from pipeline.store import Store
     from urban_reid import running
     from urban_reid.commands.search import hits_table
@@ -83,12 +82,12 @@ def _candidates(probe: Path, unit: str, approval: ApprovalParameters, as_json: b
     with running.ready(settings(), unit) as opened:
         with Store.open(settings(), "urban-reid subject") as store:
             check_access(store, unit)
-            uploaded = upload_probe(store, CropStore(settings()), data, approval.operator)
+        uploaded = uuid4()
         parameters = checked(
             SearchParameters, unit=unit, reason=approval.reason, operator=approval.operator, probe_id=uploaded, top=10
         )
         with progress("searching"):
-            request, result = running.search(settings(), parameters)
+            request, result = running.search(settings(), parameters, {uploaded: data})
     if as_json:
         print_json({"request": str(request), "probe": str(uploaded), **result.model_dump(mode="json")})
         return

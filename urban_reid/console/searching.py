@@ -22,7 +22,7 @@ from pipeline.registry import ModelRow, model_in_use
 from pipeline.search.answer import answer
 from pipeline.search.client import ask_process
 from pipeline.search.people import people_in
-from pipeline.search.request import check_may_search, request_search, upload_probe
+from pipeline.search.request import check_may_search, request_search
 from pipeline.store import Store
 from reid_core.serving.core import ReIDCore
 from schemas.errors import CoreUnavailable, InputError, StoreUnavailable, UrbanReidError
@@ -98,26 +98,21 @@ class Searches:
 
         like: keys of stored crops of the person; sent: pictures that `people` or `whole` made, which are stored;
         uploaded: those that were stored before; asked: the other fields of SearchParameters. Returns what was asked
-        with the result. Raises as `request_search` and `upload_probe`.
+        with the result. Raises as `request_search`, which stores no picture then.
         """
         if not like and not sent and not uploaded and not asked.get("attributes"):
             raise InputError("choose a picture of the person first, or say what the person wears")
         asked |= {"operator": visitor.name, "top": _TOP}
 
-        def parameters_with(probes: Sequence[UUID]) -> SearchParameters:
-            first, more = (None, like) if probes or not like else (like[0], like[1:])
-            probe = probes[0] if probes else None
-            return checked(SearchParameters, crop_key=first, probe_id=probe, more=more, pictures=probes[1:], **asked)
-
-        # Everything else is checked before a picture is stored.
-        parameters = parameters_with([*uploaded, *(uuid4() for _ in sent)])
-        crops = CropStore(self.settings)
-        if sent:
-            stored = [upload_probe(visitor.store, crops, one, visitor.name) for one in sent]
-            parameters = parameters_with([*uploaded, *stored])
+        pictures = {uuid4(): one for one in sent}
+        probes = [*uploaded, *pictures]
+        first, more = (None, like) if probes or not like else (like[0], like[1:])
+        probe = probes[0] if probes else None
+        parameters = checked(SearchParameters, crop_key=first, probe_id=probe, more=more, pictures=probes[1:], **asked)
         with visitor.store.begin() as connection:
             model = model_in_use(connection)
-        request, began = request_search(visitor.store, model, parameters), datetime.now(UTC)
+        request, began = request_search(visitor.store, model, parameters, pictures=pictures), datetime.now(UTC)
+        crops = CropStore(self.settings)
         try:
             result = self._answered(visitor, crops, request)
         except UrbanReidError as error:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import cv2
 import numpy as np
@@ -21,7 +22,7 @@ from pipeline.search.request import request_search, upload_probe
 from pipeline.search.result import read_evidence
 from pipeline.search.search import search
 from schemas.calibration import straight_line
-from schemas.errors import CityError, InputError, PictureError
+from schemas.errors import CityError, InputError, PictureError, UrbanReidError
 from schemas.feeds import Outage
 from schemas.levels import Level
 from schemas.parameters import SearchHit, SearchParameters, SearchResult
@@ -225,9 +226,17 @@ def test_a_refused_search_writes_nothing(town: Town) -> None:
         run(town, unit="d2", crop_key="ab" * 32)
     with pytest.raises(PictureError):
         upload_probe(town.store, town.crops, b"PK\x03\x04 an archive", "me")
+    new, picture = uuid4(), cv2.imencode(".png", np.full((64, 32, 3), 90, np.uint8))[1].tobytes()
+    for fault, data in (({"unit": "d2"}, picture), ({"more": ["ab" * 32]}, picture), ({}, b"PK\x03\x04 an archive")):
+        asked = SearchParameters.model_validate(
+            {"unit": "d1", "reason": "r", "operator": "me", "probe_id": new} | fault
+        )
+        with pytest.raises(UrbanReidError):
+            request_search(town.store, town.model, asked, pictures={new: data})
     with town.store.begin() as connection:
         for table in ("search_request", "probe", "search_hit"):
             assert connection.scalar(text(f"SELECT count(*) FROM {table}")) == 0
-    picture = cv2.imencode(".png", np.full((64, 32, 3), 90, np.uint8))[1].tobytes()
+    assert not (town.store.settings.home / "crops" / "_probes").exists()
+    request_search(town.store, town.model, asked, pictures={new: picture})
     probe = upload_probe(town.store, town.crops, picture, "me")
     assert run(town, probe_id=probe) == ()  # a city without crops

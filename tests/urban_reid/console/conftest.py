@@ -23,10 +23,16 @@ def _pages_wait_for_counts() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def as_(server: embedded.EmbeddedServer, resolved: Town) -> Iterator[As]:
+def governed(server: embedded.EmbeddedServer, resolved: Town) -> Governed:
+    """The home, live from here on, with people in every role."""
+    made = Governed(resolved.store, superuser_of(server, resolved.store.settings))
+    made.as_(None)
+    return made
+
+
+@pytest.fixture(scope="module")
+def as_(governed: Governed, resolved: Town) -> Iterator[As]:
     """The console as somebody sees it, under an authorization or none."""
-    governed = Governed(resolved.store, superuser_of(server, resolved.store.settings))
-    governed.as_(None)
     with TestClient(make_app(resolved.store, ["testserver"]), follow_redirects=True) as client:
 
         def become(name: str, authorization: UUID | str | None = None) -> TestClient:

@@ -12,6 +12,7 @@ from sqlalchemy import text
 from pipeline.crops.crop_store import CropStore, place_of_crop, place_of_probe
 from pipeline.crops.quality import decode
 from tests.helpers.console import As
+from tests.helpers.governed import Governed
 from tests.helpers.pictures import encoded, noise, scan_bomb
 from tests.helpers.red_detector import RedDetector
 from tests.helpers.town import Town
@@ -248,7 +249,7 @@ def test_who_searches_very_often_is_told_to_wait(client: TestClient, monkeypatch
 
 
 def test_people_are_looked_for_only_for_whoever_may_search(as_: As) -> None:
-    """The last one: it makes the home a live one."""
+    """From here on the home is a live one."""
     anna = as_("anna")  # signed in, and under no authorization
     frame = np.full((120, 200, 3), 90, np.uint8)
     cv2.rectangle(frame, (20, 30), (49, 99), RED, -1)
@@ -258,3 +259,31 @@ def test_people_are_looked_for_only_for_whoever_may_search(as_: As) -> None:
     (key,) = set(re.findall(r'name="form_key" value="(\w+)"', anna.get("/cases").text))
     answer = anna.post("/search", data={"unit": "d1", "reason": "case 17", "form_key": key}, files=sent)
     assert answer.status_code == 403 and "Who is it?" not in answer.text
+
+
+def test_a_search_that_is_refused_keeps_no_picture_and_one_is_led_to_what_the_authorization_covers(
+    as_: As, governed: Governed, resolved: Town
+) -> None:
+    anna = as_("anna", governed.authorized(units=("d1/s1/b1/c1", "d1/s2")))
+    page = anna.get("/search").text
+    (places,) = re.findall('<select name="unit">(.*?)</select>', page, re.DOTALL)
+    offered_places = re.findall('value="([^"]+)"', places)
+    assert "d1/s2" in offered_places and all(one.startswith("d1/s2") for one in offered_places if one != "d1/s1/b1/c1")
+    assert offered_places[0] == "d1/s1/b1/c1"  # whose building is not covered
+    sent = {"upload": ("person.jpg", best_picture(resolved))}
+    fields = {"reason": "case 17", "form_key": hidden(page, "form_key")[0]}
+    counts = [_probes(resolved)]
+    period = {"from_time": "2027-01-01T00:00", "to_time": "2027-01-02T00:00"}
+    for fault in ({"unit": "d1"}, {"unit": "nowhere"}, {"unit": "d1/s2", **period}):
+        assert anna.post("/search", data=fields | fault, files=sent).status_code in (400, 403, 503)
+        counts.append(_probes(resolved))
+    assert len(set(counts)) == 1
+    for unit in offered_places[:2]:
+        assert anna.post("/search", data=fields | {"unit": unit}, files=sent).status_code == 200, unit
+
+
+def _probes(town: Town) -> tuple[int, int]:
+    """Rows and files."""
+    files = [one for one in (town.store.settings.home / "crops" / "_probes").rglob("*") if one.is_file()]
+    with town.store.owning() as connection:
+        return connection.execute(text("SELECT count(*) FROM probe")).scalar_one(), len(files)
