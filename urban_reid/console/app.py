@@ -92,7 +92,7 @@ def make_app(store: Store, hosts: list[str]) -> FastAPI:
         store,
         visitors,
         pages,
-        Thumbnails(store.settings),
+        Thumbnails(store),
         Searches(store.settings, uploads),
         Counting(store),
         judging(store),

@@ -165,6 +165,7 @@ def search_now(
     asked.probe = tuple(one for one in (parameters.probe_id, *parameters.pictures) if one)
     kept = (name for name in asked.sent if here.searches.offered.get(name, found))
     asked.sent = (*kept, *here.searches.offered.keep(sent, found))
+    here.searches.offered.chosen(chosen, found)
     keys = [one.key for hit in result.hits for one in hit.crops]
     with found.store.signed_in() as connection:
         pictures = pictures_of_crops(connection, keys)

@@ -1,10 +1,11 @@
 """People, journeys and pictures."""
 
 from datetime import datetime
+from hashlib import sha256
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 
 from pipeline.browsing.journey import Journey, read_journey, unit_of
@@ -60,8 +61,13 @@ def note_look(found: Visitor, identity: UUID) -> None:
 
 
 @routes.get("/pictures/{name}")
-def picture(here: Here, found: Asking, name: str) -> Response:
+def picture(request: Request, here: Here, found: Asking, name: str) -> Response:
+    """A browser keeps a picture, and asks before it shows it again whether it still may: 304 says so."""
     data = here.thumbnails.get(name, found)
     if data is None:
         return PlainTextResponse(_("there is no such picture"), 404)
-    return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=600"})
+    tag = f'"{sha256(data).hexdigest()}"'
+    headers = {"Cache-Control": "private, no-cache", "ETag": tag}
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers=headers)
+    return Response(data, media_type="image/jpeg", headers=headers)

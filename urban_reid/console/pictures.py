@@ -4,7 +4,9 @@ import base64
 import hashlib
 import hmac
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from threading import Lock
 from typing import Any
@@ -18,12 +20,13 @@ from pipeline.crops.crop_store import CropStore, place_of_crop
 from pipeline.crops.quality import decode
 from pipeline.governance.leads import extension
 from pipeline.report.thumbnails import Picture, thumbnail
-from schemas.errors import PictureError, StoreError
-from schemas.settings import Settings
+from pipeline.store import Store
+from schemas.errors import PictureError, StoreError, UrbanReidError
+from urban_reid.console.kept import Later
 from urban_reid.console.visitors import Visitor
 
-#: Thumbnails that are kept in memory: about 5 kB each.
-_KEPT = 4_000
+#: Thumbnails that are kept in memory: about 5 kB each. How often those are dropped that the database shows to nobody.
+_KEPT, _LOOK_EVERY_S = 4_000, 60.0
 
 # Under row-level security this finds what the visitor may see, and nothing else.
 _CROP = text(
@@ -37,6 +40,15 @@ _FRAME = text(
     "WHERE camera = :camera AND captured_at = :taken AND picture = :sha"
 )
 
+# Of pictures and their numbers those that are still there, for whomever.
+_THERE = (
+    "SELECT k.n FROM unnest(CAST(:cameras AS text[]), CAST(:taken AS timestamptz[]), CAST(:shas AS bytea[])) "
+    "WITH ORDINALITY AS k (camera, taken, sha, n) WHERE EXISTS (SELECT FROM {table} AS t WHERE t.camera = k.camera "
+    "AND t.captured_at = k.taken AND t.picture = k.sha AND {and_})"
+)
+_CROPS_THERE = text(_THERE.format(table="crop", and_="t.withdrawn_at IS NULL"))
+_FRAMES_THERE = text(_THERE.format(table="context_frame", and_="t.day = (k.taken AT TIME ZONE 'UTC')::date"))
+
 
 def address(picture: Picture, visitor: Visitor, height_px: int) -> str:
     """The path of a crop's picture for this visitor: signed, and of no use to another one."""
@@ -45,13 +57,14 @@ def address(picture: Picture, visitor: Visitor, height_px: int) -> str:
     return f"/pictures/{_base64(said)}.{_base64(_signature(said, visitor))}"
 
 
-@dataclass
 class Thumbnails:
-    """Makes thumbnails once."""
+    """Makes thumbnails once, and keeps them as long as the database has their pictures."""
 
-    settings: Settings
-    _made: OrderedDict[bytes, bytes] = field(default_factory=OrderedDict)
-    _lock: Lock = field(default_factory=Lock)
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._made: OrderedDict[bytes, bytes] = OrderedDict()
+        self._lock = Lock()
+        self._later = Later(self._drop_gone)
 
     def get(self, name: str, visitor: Visitor) -> bytes | None:
         """The JPEG of an address's last part; None if there is none, or this visitor may not see it now."""
@@ -72,7 +85,31 @@ class Thumbnails:
             self._made[said] = made
             while len(self._made) > _KEPT:
                 self._made.popitem(last=False)
+        self._later.ask(_LOOK_EVERY_S)
         return made
+
+    def _drop_gone(self) -> float | None:
+        """Drops the thumbnails of who was erased and of what was withdrawn or went by age."""
+        with self._lock:
+            made = list(self._made)
+        with suppress(UrbanReidError):  # of a database that is away: it is asked again
+            there = self._there(made)
+            with self._lock:
+                for said in set(made) - there:
+                    self._made.pop(said, None)
+        with self._lock:
+            return _LOOK_EVERY_S if self._made else None
+
+    def _there(self, made: Sequence[bytes]) -> set[bytes]:
+        found: set[bytes] = set()
+        asked = [(said, _asked(said)) for said in made]
+        with self._store.begin(only_reads=True) as connection:
+            for query, is_frame in ((_CROPS_THERE, False), (_FRAMES_THERE, True)):
+                of = [(said, one) for said, one in asked if one.is_frame is is_frame]
+                cameras, taken, shas = ([getattr(one, name) for _, one in of] for name in ("camera", "taken", "sha256"))
+                rows = connection.scalars(query, {"cameras": cameras, "taken": taken, "shas": shas})
+                found |= {of[n - 1][0] for n in rows}
+        return found
 
     def original(self, name: str, visitor: Visitor) -> "Original | None":
         """The stored crop behind an address's last part, as models see it; None as for `get`. It is never sent."""
@@ -87,7 +124,7 @@ class Thumbnails:
             return None
 
     def _stored(self, asked: Picture) -> bytes:
-        crops = context_store(self.settings) if asked.is_frame else CropStore(self.settings)
+        crops = context_store(self._store.settings) if asked.is_frame else CropStore(self._store.settings)
         return crops.get(place_of_crop(asked.camera, asked.taken), asked.sha256)
 
 

@@ -2,8 +2,7 @@
 
 import secrets
 import time
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import Lock
@@ -29,6 +28,7 @@ from schemas.errors import CoreUnavailable, InputError, StoreUnavailable, UrbanR
 from schemas.parameters import SearchParameters, SearchResult
 from schemas.settings import Settings
 from urban_reid.console.forms import checked
+from urban_reid.console.kept import Kept
 from urban_reid.console.uploads import Uploads
 from urban_reid.console.visitors import Visitor
 
@@ -43,35 +43,39 @@ _BACK_WITHIN_S, _TRIED_EVERY_S = 30.0, 0.5
 _OFFERED, _OFFERED_S = 100_000_000, 600.0
 
 
-@dataclass
+@dataclass(frozen=True)
+class _Offer:
+    token: str  # of the visitor who sent the picture
+    group: str  # the same for all people of one picture
+    picture: bytes
+
+
 class Offered:
     """People found in pictures that somebody sent, until one of them is chosen. They are kept in memory alone."""
 
-    _kept: OrderedDict[str, tuple[str, bytes, float]] = field(default_factory=OrderedDict)
-    _lock: Lock = field(default_factory=Lock)
+    def __init__(self, seconds: float = _OFFERED_S, most: int = _OFFERED) -> None:
+        self._kept: Kept[_Offer] = Kept(seconds, most)
 
     def keep(self, people: Sequence[bytes], visitor: Visitor) -> list[str]:
         """A name for each, of use to this visitor alone."""
-        names = [secrets.token_urlsafe(16) for _ in people]
-        with self._lock:
-            self._kept |= {
-                name: (visitor.token, one, time.monotonic()) for name, one in zip(names, people, strict=True)
-            }
-            size = sum(len(one) for _, one, _ in self._kept.values())
-            while self._kept and (size > _OFFERED or self._is_old(next(iter(self._kept.values())))):
-                _, (_, oldest, _) = self._kept.popitem(last=False)
-                size -= len(oldest)
+        group, names = secrets.token_urlsafe(16), [secrets.token_urlsafe(16) for _ in people]
+        for name, one in zip(names, people, strict=True):
+            self._kept.put(name, _Offer(visitor.token, group, one), len(one))
         return names
 
     def get(self, name: str, visitor: Visitor) -> bytes | None:
         """The picture of that name; None if this visitor has none."""
-        with self._lock:
-            kept = self._kept.get(name)
-        return None if kept is None or kept[0] != visitor.token or self._is_old(kept) else kept[1]
+        kept = self._kept.get(name)
+        return None if kept is None or kept.token != visitor.token else kept.picture
 
-    @staticmethod
-    def _is_old(kept: tuple[str, bytes, float]) -> bool:
-        return time.monotonic() - kept[2] > _OFFERED_S
+    def chosen(self, names: Iterable[str], visitor: Visitor) -> None:
+        """Drops all people of the pictures in which these were chosen."""
+        groups = {kept.group for name in names if (kept := self._kept.get(name)) is not None}
+        self._kept.drop(lambda one: one.group in groups and one.token == visitor.token)
+
+    def forget(self, token: str) -> None:
+        """Drops what a visitor sent, who has left."""
+        self._kept.drop(lambda one: one.token == token)
 
 
 @dataclass

@@ -57,6 +57,7 @@ def sign_in_now(
 @routes.post("/sign-out")
 def sign_out(request: Request, here: Here, found: Sending) -> Response:
     here.visitors.leave(found.token)
+    here.searches.offered.forget(found.token)
     if not found.grant.is_open:
         end_session(found.store)
     answer = RedirectResponse("/sign-in", 303)

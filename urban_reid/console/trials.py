@@ -1,6 +1,5 @@
 """Trials of cameras from the console."""
 
-import time
 from dataclasses import dataclass, field
 from threading import Lock
 
@@ -8,6 +7,7 @@ from pipeline.cameras.trial import Trial, try_camera
 from reid_core.detection import open_detector
 from schemas.feeds import Feed
 from schemas.settings import Settings
+from urban_reid.console.kept import Kept
 
 #: A camera that sends no frame within so many seconds fails its trial; what it sent is kept for so many, to be shown.
 _WITHIN_S, _KEPT_S = 12.0, 60.0
@@ -18,19 +18,16 @@ class Trials:
     """Trials of cameras, one at a time, which are kept for a minute by the camera's code."""
 
     settings: Settings
-    _kept: dict[str, tuple[float, Trial]] = field(default_factory=dict)
+    _kept: Kept[Trial] = field(default_factory=lambda: Kept(_KEPT_S))
     _lock: Lock = field(default_factory=Lock)
 
     def look(self, feed: Feed) -> Trial:
         """A frame of the camera and the people whom the detector sees in it. Raises InputError."""
         with self._lock:
             trial = try_camera(feed, self.settings, open_detector(self.settings, feed.detector), _WITHIN_S)
-            now = time.monotonic()
-            young = {camera: one for camera, one in self._kept.items() if now - one[0] < _KEPT_S}
-            self._kept = young | {feed.camera: (now, trial)}
+            self._kept.put(feed.camera, trial)
             return trial
 
     def kept(self, camera: str) -> Trial | None:
         """The camera's last trial, if it is not too old."""
-        at, trial = self._kept.get(camera, (0.0, None))
-        return trial if time.monotonic() - at < _KEPT_S else None
+        return self._kept.get(camera)

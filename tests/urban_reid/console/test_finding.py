@@ -228,17 +228,44 @@ def test_one_of_several_people_is_chosen_and_the_others_are_not_kept(client: Tes
     client.cookies.update(mine)
 
 
-def test_pictures_to_choose_from_are_kept_within_bounds(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = console(client)
-    visitor = found.visitors.find(dict(client.cookies)[COOKIE])
+def test_pictures_to_choose_from_are_kept_within_bounds(client: TestClient) -> None:
+    visitor = console(client).visitors.find(dict(client.cookies)[COOKIE])
     assert visitor is not None
-    kept = Offered()
+    kept = Offered(most=100)
     first = kept.keep([b"a" * 40, b"b" * 40], visitor)
-    monkeypatch.setattr("urban_reid.console.searching._OFFERED", 100)
     second = kept.keep([b"c" * 40], visitor)
     assert [kept.get(name, visitor) is not None for name in (*first, *second)] == [False, True, True]
-    monkeypatch.setattr("urban_reid.console.searching._OFFERED_S", 0.0)
+    kept.chosen(first[1:], visitor)
+    assert [kept.get(name, visitor) is not None for name in (*first, *second)] == [False, False, True]
+    kept.forget("somebody else")
+    assert kept.get(second[0], visitor)
+    kept.forget(visitor.token)
     assert kept.get(second[0], visitor) is None
+    old = Offered(seconds=0)
+    assert old.get(old.keep([b"d"], visitor)[0], visitor) is None
+
+
+def test_nobody_is_kept_of_a_picture_in_which_one_was_chosen_or_after_a_sign_out(
+    client: TestClient, resolved: Town
+) -> None:
+    here = console(client)
+
+    def kept() -> int:
+        return len(here.searches.offered._kept._found)
+
+    with TestClient(client.app, follow_redirects=False) as other:
+        other.get(new_link("", here.visitors.key))
+        before, fields = kept(), form(other)
+        here.searches._detector = RedDetector()
+        try:
+            page = other.post("/search", data=fields, files={"upload": ("street.png", street(20, 150))}).text
+        finally:
+            here.searches._detector = None
+        assert kept() == before + 2
+        found = other.post("/search", data=fields | {"chosen": offered(page, "chosen")[0]})
+        assert found.status_code == 200 and kept() == before + 1  # which is shown beside the hits
+        other.post("/sign-out", data={"form_key": fields["form_key"]})
+    assert kept() == before
 
 
 def test_who_searches_very_often_is_told_to_wait(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
