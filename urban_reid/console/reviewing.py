@@ -29,8 +29,8 @@ from schemas.levels import Level
 from schemas.parameters import ApprovalParameters
 from schemas.review import Said, Way
 from schemas.roles import Role
-from urban_reid.arguments import checked
 from urban_reid.console.context import Asking, Console, Here, Sending, gets
+from urban_reid.console.forms import checked
 from urban_reid.console.looking import look_at_journey
 from urban_reid.console.refusals import shown_on
 from urban_reid.console.texts import N_

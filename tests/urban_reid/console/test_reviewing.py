@@ -76,9 +76,8 @@ def test_the_next_pair_and_the_one_before(client: TestClient) -> None:
     assert form(back)["left"] + form(back)["right"] == form(first)["left"] + form(first)["right"]
     assert client.get("/review", params={"after": "nowhere"}).status_code == 400
     refused = client.post("/review", data=form(second) | {"said": "same", "reason": " "})
-    assert (
-        refused.status_code == 400 and form(refused.text)["left"] == form(second)["left"]
-    )  # the pair that it is about
+    assert refused.status_code == 400 and "Why: " in refused.text and "--reason" not in refused.text
+    assert form(refused.text)["left"] == form(second)["left"]  # the pair that it is about
 
 
 def test_a_script_gets_the_part_that_says_what_was_done(client: TestClient) -> None:
