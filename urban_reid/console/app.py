@@ -192,7 +192,8 @@ def make_app(store: Store, hosts: list[str]) -> FastAPI:
 
     @app.exception_handler(SignInNeeded)
     async def to_sign_in(request: Request, _error: SignInNeeded) -> Response:
-        way = request.url.path if request.method == "GET" else "/"
+        url = request.url
+        way = url.path + (f"?{url.query}" if url.query else "") if request.method == "GET" else "/"
         return RedirectResponse(f"/sign-in?{urlencode({'to': way})}", 303)
 
     async def on_its_form(request: Request, message: str, status: int) -> Response:

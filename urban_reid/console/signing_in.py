@@ -5,6 +5,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from pydantic import SecretStr
 
 from pipeline.governance.sessions import end_session, sign_in
 from schemas.errors import InputError, NotAllowed
@@ -12,7 +13,7 @@ from schemas.roles import Role
 from urban_reid.console.context import Console, Here, Sending
 from urban_reid.console.refusals import on_page
 from urban_reid.console.texts import _
-from urban_reid.console.visitors import cookie_name
+from urban_reid.console.visitors import cookie_name, cookie_of
 
 routes = APIRouter()
 
@@ -22,7 +23,7 @@ def enter(request: Request, here: Here, key: str) -> Response:
     cookie = here.visitors.enter(key)
     if cookie is None:
         raise NotAllowed("this link was used, or is older than ten minutes; start the console again")
-    return _with_cookie(request, RedirectResponse("/", 303), cookie)
+    return _with_cookie(request, here, RedirectResponse("/", 303), cookie)
 
 
 @routes.get("/sign-in")
@@ -51,15 +52,12 @@ def sign_in_now(
         return _page(here, to, authorization, on_page(error), name)
     except ValueError:
         return _page(here, to, authorization, _("there is no role %(role)s", role=role[:40]), name)
-    return _with_cookie(request, RedirectResponse(_own_path(to), 303), token)
+    return _with_cookie(request, here, RedirectResponse(_own_path(to), 303), token)
 
 
 @routes.post("/sign-out")
 def sign_out(request: Request, here: Here, found: Sending) -> Response:
-    here.visitors.leave(found.token)
-    here.searches.offered.forget(found.token)
-    if not found.grant.is_open:
-        end_session(found.store)
+    _leave(here, found.token)
     answer = RedirectResponse("/sign-in", 303)
     answer.delete_cookie(
         cookie_name(request.url), secure=request.url.scheme == "https", httponly=True, samesite="strict"
@@ -73,7 +71,17 @@ def _page(here: Console, to: str, authorization: str, message: str = "", name: s
     return HTMLResponse(here.pages.render("sign-in", None, **values), 403 if message else 200)
 
 
-def _with_cookie(request: Request, answer: Response, cookie: str) -> Response:
+def _leave(here: Console, cookie: str) -> None:
+    """Ends what a cookie stood for, with a row of the audit if that was a session."""
+    here.visitors.leave(cookie)
+    here.searches.offered.forget(cookie)
+    end_session(here.store.under(SecretStr(cookie)))
+
+
+def _with_cookie(request: Request, here: Console, answer: Response, cookie: str) -> Response:
+    """The answer with a cookie, in place of one that nobody could use or end any more."""
+    if before := cookie_of(request):
+        _leave(here, before)
     is_tls = request.url.scheme == "https"
     answer.set_cookie(cookie_name(request.url), cookie, httponly=True, samesite="strict", secure=is_tls)
     return answer

@@ -1,8 +1,10 @@
 """The console in a home with people of real cameras: nobody sees anything without an account and an authorization."""
 
+import html
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from fastapi.testclient import TestClient
@@ -68,6 +70,29 @@ def test_a_sign_out_ends_the_session_in_the_database(client: TestClient, store: 
         assert connection.scalar(text("SELECT count(*) FROM session WHERE ended_at IS NULL")) == 0
     client.cookies.set(COOKIE, cookie)
     assert client.get("/").status_code == 303
+
+
+def test_a_sign_in_ends_the_session_whose_cookie_it_takes(client: TestClient, store: Store) -> None:
+    for name, password, status in (("cleo", PASSWORD, 303), ("anna", "wrong", 403)):
+        assert sign_in(client, name, password) == status
+    before = client.cookies[COOKIE]
+    assert client.get("/").status_code == 200  # which a refused sign-in leaves
+    assert sign_in(client, "anna") == 303 and client.cookies[COOKIE] != before
+    with store.owning() as connection:
+        ended = connection.execute(text("SELECT actor FROM audit WHERE action = 'session.end'")).all()
+        assert [row.actor for row in ended] == ["cleo"]
+        assert connection.scalar(text("SELECT count(*) FROM session WHERE ended_at IS NULL")) == 1
+    client.cookies.set(COOKIE, "no token at all")
+    assert sign_in(client, "cleo") == 303
+
+
+def test_one_comes_back_to_where_one_was(client: TestClient) -> None:
+    led = client.get("/people/d1?after=7&at=2026-01-01T00:00:00%2B00:00").headers["location"]
+    to = parse_qs(urlsplit(led).query)["to"][0]
+    assert to == "/people/d1?after=7&at=2026-01-01T00:00:00%2B00:00"
+    assert f'name="to" value="{html.escape(to)}"' in client.get(led).text
+    sent = client.post("/sign-in", data={"name": "anna", "password": PASSWORD, "to": to})
+    assert sent.headers["location"] == to
 
 
 def test_one_comes_back_to_a_page_of_this_site_alone(client: TestClient) -> None:
