@@ -24,10 +24,15 @@ _STATE = (
     "WHEN a.revoked_at IS NOT NULL THEN 'revoked' WHEN a.expires_at <= now() THEN 'expired' "
     "WHEN a.approved_at IS NOT NULL THEN 'approved' ELSE 'asked' END"
 )
+#: Whether one may work under it, as `granted()` says: urgent use is approved while it goes on.
+_HOLDS = (
+    f"{_STATE} = 'approved' OR ({_STATE} = 'asked' AND a.kind = 'urgent' AND a.asked_at > now() - interval '48 hours')"
+)
 _AUTHORIZATIONS = (
     "SELECT a.id, c.id AS case_id, c.name AS case_name, a.kind::text AS kind, a.purpose, a.legal_basis, a.sought, "
     "a.units, a.from_time, a.to_time, a.asked_at, a.approved_at, a.expires_at, a.opens, "
-    f"account_name(a.asked_by) AS asked_by, account_name(a.approved_by) AS approved_by, {_STATE} AS state "
+    f"account_name(a.asked_by) AS asked_by, account_name(a.approved_by) AS approved_by, {_STATE} AS state, "
+    f"{_HOLDS} AS holds "
     "FROM case_authorization a JOIN case_file c ON c.id = a.case_id WHERE {which} ORDER BY a.asked_at, a.id"
 )
 _CASES = (

@@ -72,6 +72,14 @@ def ask(
     return _to(f"/authorizations/{authorizations.ask(found.store, str(case), asked)}")
 
 
+@routes.post("/cases/{case}/close")
+@shown_on(case_page)
+def close(found: Sending, case: UUID, reason: Reason) -> Response:
+    authorizations.close_case(found.store, str(case), reason=reason)
+    authorizations.lock_overdue(found.store)
+    return _to(f"/cases/{case}")
+
+
 @routes.get("/authorizations/{authorization}")
 def authorization_page(here: Here, found: Asking, authorization: UUID) -> HTMLResponse:
     row, opens = authorizations.what_it_opens(found.store, str(authorization))

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import text
 
 from tests.helpers.console import As, send, the
+from tests.helpers.governed import Governed
 from tests.helpers.town import Town
 
 
@@ -29,7 +30,7 @@ def test_a_case_from_its_opening_to_a_confirmed_lead(as_: As, resolved: Town) ->
     assert "<h1>Sign in</h1>" in as_("anna", authorization).get("/people/d1").text
     approved = send(as_("ben"), where, f"{where}/approve", reason="in proportion", **shown)
     assert approved.status_code == 200 and ">approved<" in approved.text and "ben" in approved.text
-    under = f'href="/sign-in?authorization={authorization}"'
+    under = f'href="/sign-in?authorization={authorization}&amp;to='
     assert under in as_("anna").get(f"/cases/{case}").text and under not in as_("otto").get(f"/cases/{case}").text
 
     anna = as_("anna", authorization)
@@ -64,6 +65,49 @@ def test_a_case_from_its_opening_to_a_confirmed_lead(as_: As, resolved: Town) ->
         assert f'href="/leads/{lead}">Look at the next one' not in answered.text  # but another
     twice = send(as_("eve", authorization), "/leads", f"/leads/{lead}", same="false", reason="late")
     assert twice.status_code in (400, 403)
+
+
+def _asked(as_: As, name: str, **changed: object) -> tuple[str, str]:
+    """A new case of anna's, and what she asks for in it: the paths of their pages."""
+    opened = send(as_("anna"), "/cases", "/cases", name=name, reason="reported by the parents")
+    case = "/cases/" + the(r'action="/cases/([0-9a-f-]{36})/ask"', opened.text)
+    fields = {"sought": "a child", "purpose": "missing-person", "legal_basis": "law 1", "units": ["d1"]}
+    until = f"{datetime.now(UTC) + timedelta(days=2):%Y-%m-%dT%H:%M}"
+    times = {"from_time": "2026-01-01T00:00", "to_time": "2026-01-02T00:00", "expires": until}
+    asked = send(as_("anna"), case, f"{case}/ask", **fields, **times, **changed)
+    return case, the(r'formaction="(/authorizations/[0-9a-f-]{36})/revoke"', asked.text)
+
+
+def test_a_case_is_closed_with_its_authorizations(as_: As, governed: Governed) -> None:
+    case, authorization = _asked(as_, "case 30")
+    assert "Close the case" in as_("eve").get(case).text and "Close the case" not in as_("otto").get(case).text
+    blank = send(as_("anna"), case, f"{case}/close", reason=" ")
+    assert blank.status_code == 422 and "Why: may not be blank" in blank.text and ">open</p>" in blank.text
+    closed = send(as_("anna"), case, f"{case}/close", reason="the child is found")
+    assert closed.status_code == 200 and ">closed</p>" in closed.text and "Close the case" not in closed.text
+    assert ">ended<" in as_("anna").get(authorization).text
+    noted = governed.sql("SELECT actor FROM audit WHERE action = 'case.close' AND reason = 'the child is found'")
+    assert noted == [("anna",)]
+    assert "is closed" in send(as_("anna"), "/cases", f"{case}/close", reason="again").text
+
+
+def test_under_urgent_use_one_signs_in_at_once(as_: As, governed: Governed) -> None:
+    opened = send(as_("anna"), "/cases", "/cases", name="case 31", reason="reported by the parents")
+    assert '<option value="urgent">' not in opened.text
+    governed.past_rules("UPDATE authorization_limits SET urgent = true")
+    try:
+        case, authorization = _asked(as_, "case 32", kind="urgent")
+        assert '<option value="urgent">' in as_("anna").get(case).text
+        way = f'href="/sign-in?authorization={authorization.rpartition("/")[2]}&amp;to='
+        for page in (case, authorization):
+            shown = as_("anna").get(page).text
+            assert "waits for approval" in shown and f'{way}{page}"' in shown, page
+        assert as_("anna", authorization.rpartition("/")[2]).get("/people/d1").status_code == 200
+        late = "UPDATE case_authorization SET asked_at = now() - interval '49 hours' WHERE kind = 'urgent'"
+        governed.past_rules(late)
+        assert way not in as_("anna").get(authorization).text
+    finally:
+        governed.past_rules("UPDATE authorization_limits SET urgent = false")
 
 
 def test_a_time_that_is_none_is_said(as_: As) -> None:

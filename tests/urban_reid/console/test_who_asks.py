@@ -18,7 +18,7 @@ from sqlalchemy import text
 from starlette.routing import Mount
 
 from pipeline.crops.crop_store import place_of_crop
-from pipeline.governance.authorizations import ask, what_it_opens
+from pipeline.governance.authorizations import ask, open_case, what_it_opens
 from pipeline.report.thumbnails import Picture
 from pipeline.review.answers import answer
 from pipeline.review.queue import read_queue
@@ -169,6 +169,7 @@ def _things(house: House) -> dict[str, Any]:
         own = connection.scalar(text(_PERSON.replace("persistent_id, tracklets", "persistent_id")), {"unit": "d1/s2"})
         case = connection.scalar(text("SELECT case_id FROM case_authorization WHERE units = '{d1/s1}'"))
     house.governed.as_("anna")
+    other_case = open_case(store, "a case without authorizations", reason="a test")
     pending = ask(store, str(case), asked(units=("d1/s1",)))
     house.governed.as_("ben")
     _, opens = what_it_opens(store, str(pending))
@@ -185,6 +186,7 @@ def _things(house: House) -> dict[str, Any]:
         "standing": standing,
         "lead": lead,
         "case": case,
+        "other case": other_case,
         "authorization": house.under["d1/s1"],
         "asked": pending,
         "probe": probe,
@@ -275,6 +277,7 @@ TABLE: dict[str, tuple[dict[str, Any], str]] = {
     "POST /cases": (_WHY | {"name": "a new one"}, "401 303 400 400 400 400 403 403"),  # once
     "GET /cases/{case}": ({"case": "case"}, "401 200 200 200 200 200 200 403"),
     "POST /cases/{case}/ask": ({"case": "case"} | _ASKED, "401 303 303 303 403 403 403 400"),
+    "POST /cases/{case}/close": (_WHY | {"case": "other case"}, "401 303 403 403 403 403 403 400"),  # once
     "GET /authorizations/{authorization}": ({"authorization": "authorization"}, "401 200 200 200 200 200 200 403"),
     "POST /authorizations/{authorization}/approve": (
         _WHY | {"authorization": "asked", "crops": "crops", "cameras": "cameras", "identities": "identities"},
@@ -372,6 +375,7 @@ ALIKE: list[tuple[str, dict[str, Any]]] = [
     ("POST /review/merge/{identity}", {"identity": "person", "other": "own person", "act": "try"}),
     ("GET /cases/{case}", {"case": "case"}),
     ("POST /cases/{case}/ask", {"case": "case"} | _ASKED),
+    ("POST /cases/{case}/close", {"case": "case"} | _WHY),
     ("GET /authorizations/{authorization}", {"authorization": "authorization"}),
     ("POST /authorizations/{authorization}/revoke", {"authorization": "authorization"} | _WHY),
     ("GET /leads/{lead}", {"lead": "lead"}),
