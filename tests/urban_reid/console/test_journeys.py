@@ -333,6 +333,60 @@ def test_a_picture_that_is_still_wanted_is_not_loaded_anew(visit: Visit, open_co
     assert sorted(loaded) == ["a", "b"]
 
 
+_HEARD = """
+window.heard = 0;
+window.EventSource = class extends EventSource {
+  constructor(url) { super(url); this.addEventListener("message", () => { window.heard += 1; }); }
+};
+"""
+
+
+def test_what_comes_while_somebody_reads_is_shown_once_it_is_done(visit: Visit, open_cookies: Any) -> None:
+    page = visit(open_cookies)
+    page.add_init_script(_HEARD)
+    sent: list[int] = []
+
+    def events(route: Any) -> None:
+        """One list for each time that the page asks, which it does twice."""
+        sent.append(len(sent))
+        html = f"<p>list {sent[-1]}</p><details><summary>More</summary>of it</details>"
+        wait_ms = 600_000 if len(sent) > 1 else 200
+        body = f"retry: {wait_ms}\n\ndata: {json.dumps(html)}\n\n"
+        if len(sent) > 1:
+            page.wait_for_selector("[data-events] details[open]")
+        route.fulfill(body=body, content_type="text/event-stream")
+
+    page.route("**/events/cameras", events)
+    page.goto("/cameras")
+    page.wait_for_selector("text=list 0")
+    more = page.locator("[data-events] summary")
+    more.click()
+    page.wait_for_function("() => window.heard === 2")
+    assert page.locator("text=list 0").count() == 1 and page.locator("[data-events].stale").count() == 1
+    more.click()  # closed, and it has the focus
+    page.locator("h1").click()
+    page.wait_for_selector("text=list 1")
+
+
+def test_a_picture_is_dropped_also_after_a_filter_was_changed(visit: Visit, open_cookies: Any) -> None:
+    page = visit(open_cookies)
+    page.goto("/search")
+    page.locator("summary", has_text="By what the person wears").click()
+    page.select_option("select[name=wears] >> nth=0", index=1)
+    page.fill("input[name=reason]", "case 17")
+    page.get_by_role("button", name="Search").click()
+    page.wait_for_selector("#hits")
+    page.evaluate("document.querySelector('main').dataset.earlier = 'true'")
+    page.select_option("select[name=wears] >> nth=0", index=2)
+    page.wait_for_selector("main:not([data-earlier]) .drop")
+    page.evaluate(
+        "() => { const data = new DataTransfer(); data.items.add(new File(['x'], 'a.png', {type: 'image/png'}));"
+        "const drop = {dataTransfer: data, bubbles: true, cancelable: true};"
+        "document.querySelector('.drop span').dispatchEvent(new DragEvent('drop', drop)); }"
+    )
+    assert page.evaluate("document.querySelector('.drop input').files[0].name") == "a.png"
+
+
 #: A phone in the dark and a wide screen in the light: what is where depends on the width, contrast on the colors.
 SIGHTS = (("dark", 400), ("light", 1600))
 

@@ -1,17 +1,20 @@
 "use strict";
-// A picture may be dropped anywhere on the field; the form itself works without this file.
-for (const field of document.querySelectorAll(".drop")) {
-  const input = field.querySelector("input");
-  for (const kind of ["dragenter", "dragover"]) {
-    field.addEventListener(kind, (event) => { event.preventDefault(); field.classList.add("over-it"); });
-  }
-  field.addEventListener("dragleave", () => field.classList.remove("over-it"));
-  field.addEventListener("drop", (event) => {
-    event.preventDefault();
-    field.classList.remove("over-it");
-    if (event.dataTransfer.files.length) { input.files = event.dataTransfer.files; }
+// A picture may be dropped anywhere on the field, also on one that came later; the form itself works without this file.
+const field = ({ target }) => (target.closest ? target : target.parentElement)?.closest(".drop");
+for (const kind of ["dragenter", "dragover"]) {
+  document.addEventListener(kind, (event) => {
+    const over = field(event);
+    if (over) { event.preventDefault(); over.classList.add("over-it"); }
   });
 }
+document.addEventListener("dragleave", (event) => field(event)?.classList.remove("over-it"));
+document.addEventListener("drop", (event) => {
+  const onto = field(event);
+  if (!onto) { return; }
+  event.preventDefault();
+  onto.classList.remove("over-it");
+  if (event.dataTransfer.files.length) { onto.querySelector("input").files = event.dataTransfer.files; }
+});
 // What changes by itself is sent by the server; without this file the pages show what was so when they were loaded.
 // What is shown stays when nothing comes any more, and a notice above it says since when that is so.
 // Pictures that are still wanted stay: each one that is loaded anew is a look, which is written to the audit.
@@ -35,10 +38,20 @@ for (const part of document.querySelectorAll("[data-events]")) {
   const notice = document.createElement("div");
   part.before(notice);
   let events, last = new Date(), over = false;
+  let waits = null;  // the newest that came while somebody was in the part
   const say = (html) => {
     if (notice.innerHTML !== html) { notice.innerHTML = html; }
-    part.classList.toggle("stale", html !== "");
+    if (html !== "" || waits === null) { part.classList.toggle("stale", html !== ""); }
   };
+  // Nothing is taken away from under somebody who reads it by keyboard, or has opened something in it.
+  const show = () => {
+    if (waits === null || part.contains(document.activeElement) || part.querySelector("details[open]")) { return; }
+    change(part, waits);
+    waits = null;
+    part.classList.toggle("stale", notice.innerHTML !== "");
+  };
+  part.addEventListener("focusout", () => setTimeout(show));  // nothing has the focus before
+  part.addEventListener("toggle", show, true);  // which does not bubble
   const lost = () => {
     if (notice.querySelector("time")) { return; }
     const said = document.querySelector("#lost").content.cloneNode(true);
@@ -50,10 +63,9 @@ for (const part of document.querySelectorAll("[data-events]")) {
   const open = () => {
     events = new EventSource(part.dataset.events);
     events.addEventListener("message", heard((html) => {
+      waits = html;
       say("");
-      // Nothing is taken away from under somebody who reads it by keyboard, or has opened something in it.
-      const busy = part.contains(document.activeElement) || part.querySelector("details[open]");
-      if (!busy) { change(part, html); }
+      show();
     }));
     events.addEventListener("alive", heard(() => say("")));
     events.addEventListener("away", heard(say));
