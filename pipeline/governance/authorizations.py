@@ -38,7 +38,7 @@ _AUTHORIZATIONS = (
 _CASES = (
     "SELECT c.id, c.name, account_name(c.opened_by) AS opened_by, c.opened_at, c.closed_at, c.hold, "
     "(SELECT count(*) FROM case_authorization a WHERE a.case_id = c.id) AS authorizations "
-    "FROM case_file c WHERE {which} ORDER BY c.opened_at, c.id"
+    "FROM case_file c WHERE {which} ORDER BY c.opened_at DESC, c.id DESC LIMIT :most"
 )
 
 
@@ -187,13 +187,15 @@ def _reading(store: Store) -> Iterator[Connection]:
         yield connection
 
 
-def cases(store: Store) -> Sequence[Row[Any]]:
-    """All cases (id, name, opened_by, opened_at, closed_at, hold, authorizations); the oldest first.
+def cases(store: Store, before: UUID | None = None, most: int | None = None) -> Sequence[Row[Any]]:
+    """Cases (id, name, opened_by, opened_at, closed_at, hold, authorizations), the newest first.
 
-    Raises NotAllowed.
+    before, most: a page of them, which begins after that case. Raises NotAllowed.
     """
+    which = "(c.opened_at, c.id) < (SELECT b.opened_at, b.id FROM case_file b WHERE b.id = :before)"
     with _reading(store) as connection:
-        return connection.execute(text(_CASES.format(which="true"))).all()
+        query = text(_CASES.format(which=which if before else "true"))
+        return connection.execute(query, {"most": most} | ({"before": before} if before else {})).all()
 
 
 def show_case(store: Store, case: str) -> tuple[Row[Any], Sequence[Row[Any]]]:
@@ -207,7 +209,8 @@ def show_case(store: Store, case: str) -> tuple[Row[Any], Sequence[Row[Any]]]:
 def case_of(connection: Connection, case: str) -> Row[Any]:
     """The case of that name, or of an id that begins so. Raises InputError."""
     which = "c.name = :case OR (length(:case) >= 4 AND starts_with(c.id::text, :case))"
-    return _only(connection.execute(text(_CASES.format(which=which)), {"case": case}).all(), "case", case)
+    rows = connection.execute(text(_CASES.format(which=which)), {"case": case, "most": 2}).all()
+    return _only(rows, "case", case)
 
 
 def authorization_of(connection: Connection, authorization: str) -> Row[Any]:

@@ -24,7 +24,8 @@ from schemas.errors import InputError
 #: The rank is not selected: it is a score.
 _LEADS = (
     "SELECT l.id, l.request_id, l.unit, l.made_at, lead_verdict(l.id) AS verdict, r.operator AS asked_by, "
-    "r.authorization_id, case_of_request(l.request_id) AS case_id, w.is_same AS own_answer "
+    "r.authorization_id, case_of_request(l.request_id) AS case_id, w.is_same AS own_answer, "
+    "(SELECT parts_in_case(case_now(), (granted()).account)) AS own_parts "
     "FROM lead l JOIN search_request r ON r.id = l.request_id "
     "LEFT JOIN lead_answer w ON w.lead_id = l.id AND w.account_id = (SELECT (granted()).account) "
     "WHERE {which} ORDER BY l.id"
@@ -55,7 +56,8 @@ class Shown:
 def leads(store: Store) -> Sequence[Row[Any]]:
     """The leads of the case that the session's authorization is of (id, unit, verdict, own_answer ...), in no order.
 
-    verdict: open, differ (a third has to look), confirmed, rejected. Raises NotAllowed.
+    verdict: open, differ (a third has to look), confirmed, rejected. own_parts: of the person signed in, in the case:
+    requester, approver and verifier, of which nobody is two. Raises NotAllowed.
     """
     with deciding(store, "looking at leads") as connection:
         _check_case(connection)

@@ -177,7 +177,7 @@ def list_(as_json: AsJson = False) -> None:
     from pipeline.governance.authorizations import cases
 
     with _store() as store:
-        rows = cases(store)
+        rows = cases(store)[::-1]  # the newest is next to the prompt
     if as_json:
         print_json({"cases": [_as_json(row) for row in rows]})
         return

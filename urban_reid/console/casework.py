@@ -18,14 +18,18 @@ from urban_reid.console.pictures import media_type
 from urban_reid.console.refusals import shown_on
 
 routes = APIRouter()
+#: Cases on a page.
+_A_PAGE = 50
 
 Reason = Annotated[AuditText, Form(max_length=500)]
 
 
 @routes.get("/cases")
-def cases_page(here: Here, found: Asking) -> HTMLResponse:
+def cases_page(here: Here, found: Asking, before: UUID | None = None) -> HTMLResponse:
     waiting = authorizations.pending(found.store)
-    return here.page("cases", found, cases=authorizations.cases(found.store), waiting=waiting)
+    cases = authorizations.cases(found.store, before, _A_PAGE + 1)
+    following = cases[_A_PAGE - 1].id if len(cases) > _A_PAGE else None
+    return here.page("cases", found, cases=cases[:_A_PAGE], next=following, waiting=waiting)
 
 
 @routes.post("/cases")

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
 from threading import Lock
 from typing import Annotated
@@ -38,6 +39,8 @@ from urban_reid.console.visitors import Visitor
 
 #: Of so many pairs that are shown one is somebody else's, whose answer is not told; and how its place is marked.
 _SHARE, _SECOND = 10, "!"
+#: Answers on a page.
+_A_PAGE = 100
 #: Most pairs of which two say another thing that are shown.
 _DISPUTED = 20
 #: Most passages of each of two people that are shown before they are joined.
@@ -182,13 +185,17 @@ def _last(found: Visitor, answer: UUID | None) -> dict[str, object]:
 
 
 @routes.get("/review/answers")
-def answers_page(here: Here, found: Asking, unit: Unit = "") -> HTMLResponse:
-    """What was answered."""
+def answers_page(
+    here: Here, found: Asking, unit: Unit = "", at: datetime | None = None, before: UUID | None = None
+) -> HTMLResponse:
+    """What was answered. at, before: of the answer after which the page begins."""
     unit = _unit(here, found, unit)
     check_authorized(found.store, unit, N_("a review"), Action.REVIEW_SHOW)
     with found.store.signed_in() as connection:
-        given = answers_given(connection, unit, 100)
-    return here.page("review-answers", found, unit=unit, given=given)
+        given = answers_given(connection, unit, _A_PAGE + 1, before=(at, before) if at and before else None)
+    last = given[_A_PAGE - 1] if len(given) > _A_PAGE else None
+    following = last and f"/review/answers?{urlencode({'unit': unit, 'at': last.at.isoformat(), 'before': last.id})}"
+    return here.page("review-answers", found, unit=unit, given=given[:_A_PAGE], next=following)
 
 
 @routes.get("/review/agreement")

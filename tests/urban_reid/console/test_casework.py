@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from sqlalchemy import text
 
 from tests.helpers.console import As, send, the
@@ -45,8 +46,10 @@ def test_a_case_from_its_opening_to_a_confirmed_lead(as_: As, resolved: Town) ->
     assert watched.status_code == 403 and "not within the period" in watched.text
 
     own = anna.get("/leads").text
-    assert "You asked for these" in own and "Look at the next one" not in own
+    assert "You asked or searched in this case" in own and "Look at the next one" not in own
     lead = the(r'href="/leads/([0-9a-f-]{36})">Look at the next one', as_("cleo", authorization).get("/leads").text)
+    own = as_("anna", authorization).get(f"/leads/{lead}").text
+    assert "You asked or searched in this case" in own and 'name="same"' not in own
     for name, status in (("cleo", 403), ("anna", 200)):  # whoever confirms gets no figure elsewhere either
         client = as_(name, authorization)
         left, right = re.findall(r'src="/pictures/([^"]+)"', client.get(person).text)[:2]
@@ -108,6 +111,22 @@ def test_under_urgent_use_one_signs_in_at_once(as_: As, governed: Governed) -> N
         assert way not in as_("anna").get(authorization).text
     finally:
         governed.past_rules("UPDATE authorization_limits SET urgent = false")
+
+
+def test_cases_come_page_by_page_the_newest_first(as_: As, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("urban_reid.console.casework._A_PAGE", 2)
+    client, names = as_("anna"), [f"paged {n}" for n in range(5)]
+    for name in names:
+        send(client, "/cases", "/cases", name=name, reason="reported")
+    found: list[str] = []
+    path = "/cases"
+    while len(found) < 5:
+        shown = client.get(path).text
+        here = re.findall(r'<th scope="row"><a href="/cases/[0-9a-f-]{36}" lang="">([^<]+)<', shown)
+        assert len(here) == 2
+        found += here
+        path = the(r'href="(/cases\?before=[0-9a-f-]{36})" rel="next"', shown)
+    assert found[:5] == names[::-1]
 
 
 def test_a_time_that_is_none_is_said(as_: As) -> None:

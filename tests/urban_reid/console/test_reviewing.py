@@ -67,6 +67,21 @@ def test_what_an_answer_would_change_is_tried_out_and_not_kept(client: TestClien
     assert form(client.get("/review").text) == fields
 
 
+def test_answers_come_page_by_page(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reviewing, "_A_PAGE", 1)
+    given: list[str] = []
+    for _ in range(2):
+        fields = form(client.get("/review").text)
+        part = client.post("/review", data=fields | {"said": "unsure"}, headers={"x-part": "true"})
+        given.insert(0, the(r'name="answer_id" value="([0-9a-f-]+)"', part.text))
+    shown = client.get("/review/answers?unit=d1").text
+    following = client.get(unescape(the(r'href="(/review/answers[^"]+)" rel="next"', shown))).text
+    found = re.findall(r'href="/review/changed/([0-9a-f-]{36})"', shown + following)
+    for answer_id in given:
+        client.post("/review/undo", data={"form_key": fields["form_key"], "unit": "d1", "answer_id": answer_id})
+    assert found == given
+
+
 def test_the_next_pair_and_the_one_before(client: TestClient) -> None:
     first = client.get("/review").text
     there = the(r'href="([^"]+)" rel="next"', first)
