@@ -150,16 +150,6 @@ def answer(
     return give(store, plan_answer(store, left, right, said, way), reviewer=reviewer, reason=reason)
 
 
-def merge(store: Store, one: str, other: str, *, reviewer: str, reason: str) -> Answered:
-    """Says what `plan_merge` plans. Raises as that and `give`."""
-    return give(store, plan_merge(store, one, other), reviewer=reviewer, reason=reason)
-
-
-def split(store: Store, identity: str, taken: Sequence[str], *, reviewer: str, reason: str) -> Answered:
-    """Says what `plan_split` plans. Raises as that and `give`."""
-    return give(store, plan_split(store, identity, taken), reviewer=reviewer, reason=reason)
-
-
 def give(store: Store, plan: Plan, *, reviewer: str, reason: str) -> Answered:
     """Says what is planned, with its row of the audit; the windows concerned are marked to be resolved again.
 

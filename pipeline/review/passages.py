@@ -60,13 +60,8 @@ def passage_of(connection: Connection, name: str) -> Passage:
     return _passage(rows[0])
 
 
-def passages_of(connection: Connection, tracklets: Sequence[int]) -> list[Passage]:
-    """Those of the tracklets of now that may be seen and have a crop, by key. tracklets: ids."""
-    return list(passages_by_id(connection, tracklets).values())
-
-
 def passages_by_id(connection: Connection, tracklets: Sequence[int]) -> dict[int, Passage]:
-    """The same by id."""
+    """Those of the tracklets of now that may be seen and have a crop, by id. tracklets: ids."""
     rows = connection.execute(_BY_ID, {"ids": list(tracklets), "most": len(tracklets)}).all()
     return {row.id: _passage(row) for row in rows if row.crop is not None}
 

@@ -92,4 +92,4 @@ def _page(
         "actions": sorted(Action),
         "said": ACTIONS,
     }
-    return here.page("audit", found, action=action, actor=actor, unit=unit, before=before, **values)
+    return here.page("audit", found, action=action, actor=actor, unit=unit, **values)

@@ -1,6 +1,7 @@
 """What engineers look at: runs, models, settings."""
 
 import os
+import re
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from pipeline.browsing.runs import read_runs
 from pipeline.crops.crop_store import CropStore
 from pipeline.governance.audit import working_under
 from pipeline.governance.doors import check_role
-from pipeline.governance.retention import read_retention
+from pipeline.governance.retention import DEFAULT_HOURS, read_retention
 from pipeline.registry import ModelRow, find_model, models
 from pipeline.training.promotion import Promotion, promote, rollback
 from reid_core.serving.core import ReIDCore
@@ -47,9 +48,9 @@ def runs_page(
 
 
 def prefect_pages(settings: Settings) -> str | None:
-    """The address of Prefect's pages; None where no server was started."""
+    """The address of Prefect's pages, without user and password; None where no server was started."""
     if settings.prefect_url is not None:
-        return settings.prefect_url.removesuffix("/api")
+        return _without_user(settings.prefect_url).removesuffix("/api")
     record = read_record(settings.home / "prefect" / "server.json")
     return None if record is None else record.url.removesuffix("/api")
 
@@ -129,11 +130,11 @@ def settings_shown(settings: Settings) -> list[SettingShown]:
     return sorted(found, key=lambda one: one.name)
 
 
-_ADDRESSES = ("database_url", "database_direct_url", "replica_url", "prefect_url")
+_ADDRESSES = ("database_url", "database_direct_url", "replica_url")
 
 
 def _is_secret(name: str, kind: Any) -> bool:
-    """An address of a database or of a server may hold a password."""
+    """An address of a database may hold a password anywhere."""
     return kind is SecretStr or SecretStr in _parts(kind) or name in _ADDRESSES
 
 
@@ -152,11 +153,17 @@ def _plain(value: Any) -> str:
         return ""
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
-    return str(value)
+    return _without_user(str(value))
+
+
+def _without_user(said: str) -> str:
+    """An address without user and password, and anything else as it is."""
+    return re.sub("(?<=://).*@", "", said)
 
 
 @routes.get("/settings")
 def settings_page(here: Here, found: Annotated[Visitor, Depends(gets("settings"))]) -> HTMLResponse:
     with here.store.begin() as connection:
         retention = read_retention(connection)
-    return here.page("settings", found, shown=settings_shown(here.store.settings), retention=retention)
+    values = {"shown": settings_shown(here.store.settings), "retention": retention, "default_hours": DEFAULT_HOURS}
+    return here.page("settings", found, **values)

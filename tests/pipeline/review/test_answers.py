@@ -10,7 +10,7 @@ from sqlalchemy import text
 from pipeline.city.decision_digest import decision_digest
 from pipeline.erasure.absence import verify_absence
 from pipeline.erasure.erase import erase
-from pipeline.review.answers import Answered, answer, merge, split, undo
+from pipeline.review.answers import Answered, answer, give, plan_merge, plan_split, undo
 from pipeline.review.labels import labels
 from pipeline.store import Store
 from pipeline.store.embedded import EmbeddedServer
@@ -226,17 +226,17 @@ def test_merge_and_split_by_hand(store: Store) -> None:
     town = resolved(store, *TWO)
     before = digest(town)
     ids = rows(town, "SELECT persistent_id::text AS id FROM identity_now WHERE unit = 'd1' ORDER BY first_seen")
-    merged = merge(store, ids[0].id, ids[1].id, reviewer="anna", reason="both have the red bag")
+    merged = give(store, plan_merge(store, ids[0].id, ids[1].id), reviewer="anna", reason="both have the red bag")
     town.resolve()
     assert groups(town) == {frozenset({0, 1, 2, 3})}
     (whole,) = rows(town, "SELECT persistent_id::text AS id FROM identity_now WHERE unit = 'd1'")
     of = keys(town)
-    taken = split(store, whole.id, [of[3], of[0]], reviewer="anna", reason="another coat")
+    taken = give(store, plan_split(store, whole.id, [of[3], of[0]]), reviewer="anna", reason="another coat")
     assert taken.pairs == 4
     town.resolve()
     assert all(not (group & {0, 3} and group & {1, 2}) for group in groups(town))
     with pytest.raises(InputError, match="not all of them"):
-        split(store, whole.id, [], reviewer="anna", reason="nobody")
+        give(store, plan_split(store, whole.id, []), reviewer="anna", reason="nobody")
     for one in (taken, merged):
         undo(store, str(one.id), reviewer="anna", reason="a test")
     town.resolve()
@@ -311,13 +311,13 @@ def test_an_answer_is_undone_by_whoever_may_see_all_that_it_is_about(server: Emb
     town = resolved(store, *TWO)
     of = keys(town)
     ids = rows(town, "SELECT persistent_id::text AS id FROM identity_now WHERE unit = 'd1' ORDER BY first_seen")
-    merge(store, ids[0].id, ids[1].id, reviewer="ben", reason="the same bag")
+    give(store, plan_merge(store, ids[0].id, ids[1].id), reviewer="ben", reason="the same bag")
     town.resolve()
     people = Governed(store, superuser_of(server, store.settings))
     here, whole = people.authorized("case 1", units=("d1/s1/b1",)), people.authorized("case 2")
     people.as_("anna", whole)
     (person,) = rows(town, "SELECT persistent_id::text AS id FROM identity_now WHERE unit = 'd1'")
-    taken = split(store, person.id, [of[0]], reviewer="anna", reason="another coat")
+    taken = give(store, plan_split(store, person.id, [of[0]]), reviewer="anna", reason="another coat")
     people.as_("dora", here)
     with pytest.raises(NotAllowed, match="all passages that it is about"):
         undo(store, str(taken.id), reviewer="dora", reason="no")

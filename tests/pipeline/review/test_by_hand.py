@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from pipeline.review import answers
-from pipeline.review.answers import give, hindrances, merge, plan_follow, plan_merge, plan_split, split, undo
+from pipeline.review.answers import give, hindrances, plan_follow, plan_merge, plan_split, undo
 from pipeline.review.labels import labels
 from pipeline.store import Store
 from schemas.parameters import Period
@@ -41,7 +41,7 @@ def two_groups(store: Store, *later: tuple[str, float, float]) -> ThinTown:
 def test_groups_that_were_joined_stay_together_whoever_comes_in_late(store: Store) -> None:
     """Somebody who comes in late is taken for one of them, and was seen elsewhere then."""
     town = two_groups(store, LATE)
-    done = merge(store, *ids(town), reviewer="anna", reason="the same bag")
+    done = give(store, plan_merge(store, *ids(town)), reviewer="anna", reason="the same bag")
     town.resolve()
     assert groups(town) == {frozenset({0, 1, 2, 3})}
     town.take_in(np.arange(2 * len(GROUPS), 2 * len(GROUPS) + 2))
@@ -70,9 +70,9 @@ def test_window_by_window_the_same_is_decided_as_at_once(store: Store, by_hand: 
     later = (("c2", 1600, 81.0), ("b2/c1", 2400, 2.0), ("c1", 3200, 79.0), ("c2", 4000, 1.0))
     town = two_groups(store, *later)
     if by_hand is Way.MERGE:
-        merge(store, *ids(town), reviewer="anna", reason="the same bag")
+        give(store, plan_merge(store, *ids(town)), reviewer="anna", reason="the same bag")
     else:
-        split(store, ids(town)[0], [keys(town)[1]], reviewer="anna", reason="another coat")
+        give(store, plan_split(store, ids(town)[0], [keys(town)[1]]), reviewer="anna", reason="another coat")
     town.take_in(np.arange(2 * len(GROUPS), 2 * (len(GROUPS) + len(later))))
     for until in windows(town):
         town.resolve(period=Period(to_time=until))
@@ -90,11 +90,11 @@ def test_window_by_window_the_same_is_decided_as_at_once(store: Store, by_hand: 
 def test_of_what_was_done_by_hand_to_a_pair_the_newest_counts(store: Store) -> None:
     """Whoever takes passages out of what somebody else had joined is followed, until that is undone."""
     town = two_groups(store)
-    merge(store, *ids(town), reviewer="anna", reason="the same bag")
+    give(store, plan_merge(store, *ids(town)), reviewer="anna", reason="the same bag")
     town.resolve()
     joined = digest(town)
     (whole,) = ids(town)
-    taken = split(store, whole, keys(town)[2:], reviewer="ben", reason="another bag")
+    taken = give(store, plan_split(store, whole, keys(town)[2:]), reviewer="ben", reason="another bag")
     town.resolve()
     assert groups(town) == {frozenset({0, 1}), frozenset({2, 3})}
     with store.begin() as connection:

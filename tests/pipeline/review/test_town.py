@@ -12,7 +12,7 @@ from pipeline.city.units import read_city
 from pipeline.review.answers import answer, undo
 from pipeline.review.changes import read_changes
 from pipeline.review.contradictions import why_impossible
-from pipeline.review.passages import passages_of
+from pipeline.review.passages import passages_by_id
 from pipeline.review.queue import read_queue
 from schemas.review import Said, Way
 from tests.helpers.town import Town
@@ -36,7 +36,7 @@ def fits(town: Town, one: bytes, other: bytes) -> bool:
     geometry = unit_geometry(read_city(town.store), "d1", town.store.settings.association)
     with town.store.signed_in() as connection:
         held = [connection.execute(_WITH, {"key": key}).scalars().all() for key in (one, other)]
-        sides = [passages_of(connection, sorted({t for its in lists for t in its})) for lists in held]
+        sides = [passages_by_id(connection, sorted({t for its in lists for t in its})).values() for lists in held]
     return all(why_impossible(a, b, geometry) is None for a in sides[0] for b in sides[1])
 
 

@@ -20,7 +20,9 @@ from pipeline.cameras.live_server import serving
 from pipeline.cameras.rows import write_health
 from pipeline.cameras.secrets import FILE, write_secret
 from pipeline.governance.audit import Action, read_audit
+from pipeline.governance.retention import set_retention
 from schemas.feeds import Feed, Health
+from schemas.levels import Level
 from tests.helpers.console import As, send
 from tests.helpers.town import Town
 from tests.helpers.video_files import walk, write_video
@@ -152,6 +154,19 @@ def test_settings_show_no_secret(open_console: TestClient, monkeypatch: pytest.M
     shown = open_console.get("/settings").text
     assert "hunter2" not in shown
     assert "names: gate" in shown and "URBAN_REID_ASSOCIATION__WINDOW_S" in shown
+    runs = open_console.get("/runs").text
+    assert "hunter2" not in runs and 'href="http://p"' in runs and ">http://p/api<" in shown
+
+
+def test_settings_say_how_long_what_is_kept(open_console: TestClient, resolved: Town) -> None:
+    shown = open_console.get("/settings").text
+    assert "so they stay, where no rule says otherwise" in shown
+    set_retention(resolved.store, "d1/s1", [Level.CAMERA], 168, actor="ada", reason="order 3/2026")
+    set_retention(resolved.store, "", [Level.DISTRICT], None, actor="ada", reason="a data set")
+    shown = open_console.get("/settings").text.partition('id="kept"')[2]
+    whole, part = shown.partition('<th scope="row">the whole city')[2].split('<th scope="row">')
+    assert "people of a district" in whole and "without an end" in whole and "a data set" in whole
+    assert "pictures and passages" in part and "168 hours" in part and "ada" in part and "order 3/2026" in part
 
 
 def test_the_audit_is_read_checked_and_taken_along(open_console: TestClient, resolved: Town) -> None:
