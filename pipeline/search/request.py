@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
-from types import MappingProxyType
 from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, text
@@ -22,7 +21,6 @@ from schemas.parameters import SearchParameters
 
 _WHAT = "a search"
 
-_NONE: Mapping[UUID, bytes] = MappingProxyType({})
 _PROBE = text("INSERT INTO probe (id, picture, uploaded_by, uploaded_at) VALUES (:id, :picture, :operator, :now)")
 _EXAMPLES = text(
     "INSERT INTO search_example (request_id, crop_id, probe_id, is_person) SELECT :request, e.* FROM unnest("
@@ -42,19 +40,33 @@ def upload_probe(store: Store, crops: CropStore, data: bytes, operator: str) -> 
 
     Raises PictureError, HomeError, and NotAllowed in a live home without an authorization.
     """
-    decode(data)
-    check_may_search(store)  # before the picture is stored
-    probe, now = uuid4(), datetime.now(UTC)
-    crops.put(place_of_probe(now), data)
+    pictures = {uuid4(): data}
     with deciding(store, _WHAT) as connection:
-        _insert_probes(connection, {probe: data}, actor_of(store, connection, operator), now)
-    return probe
+        at = insert_probes(store, connection, pictures, operator)
+        store_probes(crops, pictures, at)
+    return next(iter(pictures))
 
 
-def _insert_probes(connection: Connection, pictures: Mapping[UUID, bytes], operator: str, now: datetime) -> None:
+def insert_probes(store: Store, connection: Connection, pictures: Mapping[UUID, bytes], operator: str) -> datetime:
+    """Writes the rows of probes with these new ids, each with its audit row; returns when, for `store_probes`.
+
+    Raises PictureError, NotAllowed.
+    """
+    now, operator = datetime.now(UTC), actor_of(store, connection, operator)
     for probe, data in pictures.items():
+        decode(data)
         values = {"id": probe, "picture": sha256(data).digest(), "operator": operator, "now": now}
         connection.execute(_PROBE, values)
+    return now
+
+
+def store_probes(crops: CropStore, pictures: Mapping[UUID, bytes], at: datetime) -> None:
+    """Stores the pictures of new probes: the last step of a transaction, so that what is refused leaves no file.
+
+    Raises HomeError.
+    """
+    for data in pictures.values():
+        crops.put(place_of_probe(at), data)
 
 
 def request_search(
@@ -63,7 +75,7 @@ def request_search(
     parameters: SearchParameters,
     again: UUID | None = None,
     *,
-    pictures: Mapping[UUID, bytes] = _NONE,
+    pictures: Mapping[UUID, bytes] | None = None,
 ) -> UUID:
     """Writes the request, and with it the database its audit row; returns the request's id, for `read_request`.
 
@@ -72,8 +84,6 @@ def request_search(
     are stored with the request, each with its audit row. Raises CityError for a unit, InputError for a crop or probe
     that does not exist, PictureError, HomeError, and NotAllowed; then nothing is written.
     """
-    for data in pictures.values():
-        decode(data)
     units = {unit.code for unit in read_city(store).units}
     if parameters.unit not in units:
         raise unknown_unit(parameters.unit, units)
@@ -88,8 +98,7 @@ def request_search(
                     "to_time": parameters.to_time or grant.to_time,
                 }
             )
-        now = datetime.now(UTC)
-        _insert_probes(connection, pictures, actor_of(store, connection, parameters.operator), now)
+        at = insert_probes(store, connection, pictures or {}, parameters.operator)
         crops = _check_probes(connection, parameters, units)
         request: UUID = connection.execute(
             text(
@@ -122,10 +131,8 @@ def request_search(
             ids, probes, are_person = zip(*examples, strict=True)
             of = {"request": request, "crops": list(ids), "probes": list(probes), "are_person": list(are_person)}
             connection.execute(_EXAMPLES, of)
-        if pictures:  # the last thing that may fail: what is refused leaves no file
-            stored = CropStore(store.settings)
-            for data in pictures.values():
-                stored.put(place_of_probe(now), data)
+        if pictures:
+            store_probes(CropStore(store.settings), pictures, at)
     return request
 
 

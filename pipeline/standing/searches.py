@@ -3,7 +3,7 @@
 The rules are the database's (migration 0045): who may, within which authorization, and how many.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from pipeline.governance.leads import extension
 from pipeline.governance.written import record_written
 from pipeline.registry import model_in_use
 from pipeline.search.calibrations import search_calibration
-from pipeline.search.request import check_uploaded
+from pipeline.search.request import check_uploaded, insert_probes, store_probes
 from pipeline.store import Store
 from schemas.disk import make_folders, write_whole
 from schemas.errors import InputError
@@ -50,11 +50,12 @@ _SEEN = text("SELECT standing_seen(:standing)")
 _HITS = text("SELECT * FROM standing_hits(:standing, :most)")
 
 
-def start(store: Store, asked: StandingParameters) -> UUID:
+def start(store: Store, asked: StandingParameters, pictures: Mapping[UUID, bytes] | None = None) -> UUID:
     """Asks for a standing search; returns its id. In a live home it waits until another person approves it.
 
-    Without times it is about what cameras see from now on, until the authorization's period ends. Raises InputError for
-    crops and probes that are not there and for units whose probabilities nobody knows, and NotAllowed.
+    Without times it is about what cameras see from now on, until the authorization's period ends. pictures: as of
+    `request_search`. Raises InputError for crops and probes that are not there and for units whose probabilities nobody
+    knows, PictureError, HomeError, and NotAllowed; then nothing is written.
     """
     with deciding(store, _WHAT) as connection:
         connection.execute(text("SELECT check_may_look(:what)"), {"what": _WHAT})
@@ -65,11 +66,14 @@ def start(store: Store, asked: StandingParameters) -> UUID:
             raise InputError(f"it would end at {end:%Y-%m-%d %H:%M} UTC, before it begins: ask for a later period")
         _check_calibrated(connection, asked.units)
         crops = _crops(connection, asked.crops)
+        at = insert_probes(store, connection, pictures or {}, asked.operator)
         check_uploaded(connection, asked.probes)
         values = asked.model_dump(include={"operator", "reason", "bar"})
         times = {"units": list(asked.units), "from_time": begin, "to_time": end}
         made: UUID = connection.execute(_START, values | times).scalar_one()
         connection.execute(_PICTURES, {"standing": made, "crops": crops, "probes": list(asked.probes)})
+        if pictures:
+            store_probes(CropStore(store.settings), pictures, at)
     return made
 
 

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 import typer
@@ -56,7 +57,7 @@ def start(
     now on, until the authorization's period ends.
     """
     from pipeline.standing.searches import start as start_search
-    from urban_reid.commands.search import _identity, _person, _read, _upload
+    from urban_reid.commands.search import _identity, _person, _read
 
     asked: dict[str, Any] = {
         "units": unit,
@@ -70,14 +71,15 @@ def start(
     identity = _identity(probe)
     parameters = checked(StandingParameters, crops=crops or ["0" * 64], **asked)  # before a picture is stored
     data = b"" if crops or identity else _person("--probe", probe, _read("--probe", Path(probe)), person)
-    if data:
-        parameters = checked(StandingParameters, probes=[_upload(probe, data, parameters.operator)], **asked)
+    pictures = {uuid4(): data} if data else {}
+    if pictures:
+        parameters = checked(StandingParameters, probes=list(pictures), **asked)
     with _store() as store:
         if identity is not None:
             from pipeline.search.people import crops_of_identity
 
             parameters = checked(StandingParameters, crops=crops_of_identity(store, identity), **asked)
-        made = start_search(store, parameters)
+        made = start_search(store, parameters, pictures)
     _say({"standing": str(made)}, f"standing search {made}", as_json)
 
 

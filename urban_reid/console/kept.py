@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock, Timer
 from typing import Generic, TypeVar
+from weakref import WeakMethod
 
 T = TypeVar("T")
 
@@ -14,8 +15,8 @@ class Later:
     """Does some work in a thread, a while after it was asked for and once for all who asked meanwhile."""
 
     def __init__(self, work: Callable[[], float | None]) -> None:
-        """work: returns after how many seconds it has to be done again, or None. It raises nothing."""
-        self._work = work
+        """work: a method, which returns after how many seconds it has to be done again, or None. It raises nothing."""
+        self._work = WeakMethod(work)  # no timer keeps an object that nothing else does
         self._timer: Timer | None = None
         self._lock = Lock()
 
@@ -29,7 +30,8 @@ class Later:
     def _do(self) -> None:
         with self._lock:
             self._timer = None
-        if (again_s := self._work()) is not None:
+        work = self._work()
+        if work is not None and (again_s := work()) is not None:
             self.ask(again_s)
 
 

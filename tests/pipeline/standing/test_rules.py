@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import text
@@ -16,7 +16,6 @@ from pipeline.governance.audit_chain import verify_city
 from pipeline.governance.authorizations import close_case, revoke
 from pipeline.governance.leads import answer_lead, leads, see_lead
 from pipeline.governance.purposes import change_limits, limits
-from pipeline.search.request import upload_probe
 from pipeline.standing.searches import approve, end, hits, look_at_pictures, standing_search, standing_searches, start
 from pipeline.standing.watch import Watch
 from pipeline.store import Store, embedded
@@ -298,11 +297,16 @@ def test_a_case_that_is_erased_takes_along_what_has_not_looked_yet(live: Live) -
     assert live.look() == 0 and live.failed == []
 
 
-def test_an_uploaded_picture_takes_its_standing_search_along(live: Live) -> None:
+def test_an_uploaded_picture_comes_with_its_standing_search_and_takes_it_along(live: Live) -> None:
     live.governed.as_("anna", live.authorization)
-    picture = next((live.town.files / "pictures").iterdir()).read_bytes()
-    probe = upload_probe(live.store, live.town.crops, picture, "anna")
-    standing = live.start(crops=(), probes=(probe,))
+    probe, picture = uuid4(), next((live.town.files / "pictures").iterdir()).read_bytes()
+    asked = StandingParameters.model_validate({**PARAMETERS, "probes": [probe], "from_time": "2026-01-01T00:00Z"})
+    with pytest.raises(NotAllowed):
+        late = asked.model_copy(update={"to_time": datetime(2100, 1, 1, tzinfo=UTC)})
+        start(live.store, late, {probe: picture})
+    assert live.governed.sql("SELECT count(*) FROM probe") == [(0,)]
+    assert not (live.store.settings.home / "crops" / "_probes").exists()
+    standing = start(live.store, asked, {probe: picture})
     live.approve(standing)
     assert live.look() == 1 and live.failed == []
     live.governed.as_("ada")
