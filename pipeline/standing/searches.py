@@ -1,6 +1,6 @@
 """Standing searches: asked for by one, approved by another who saw the pictures, ended by either.
 
-The rules are the database's (migration 0045): who may, within which authorization, and how many.
+The rules are the database's (migrations 0045, 0051): who may, within which authorization, and how many.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, Row, TextClause, text
 
 from pipeline.crops.crop_store import CropStore, place_of_crop, place_of_probe
 from pipeline.governance.audit import Action, audit
@@ -30,7 +30,19 @@ _WHAT = "a standing search"
 #: In an open home, which has no authorization to end it.
 _OPEN_FOR = timedelta(days=30)
 
-_ALL = text("SELECT * FROM standing_searches()")
+#: States of those that look, or wait to.
+_NOW = "state IN ('asked', 'looks')"
+_COUNTED = "CROSS JOIN LATERAL standing_counts(s.id)"
+_ALL = text(f"SELECT * FROM standing_states(false) AS s {_COUNTED} ORDER BY asked_at DESC, id")
+_CURRENT = text(f"SELECT * FROM standing_states(true) AS s {_COUNTED} WHERE {_NOW} ORDER BY asked_at DESC, id")
+_HOW_MANY = text(f"SELECT count(*) FROM standing_states(true) WHERE {_NOW}")
+_EARLIER = text(
+    f"SELECT * FROM standing_states(false) WHERE NOT {_NOW} AND (CAST(:before AS timestamptz) IS NULL "
+    "OR asked_at < :before) ORDER BY asked_at DESC, id LIMIT :most"
+)
+_NAMED = text(
+    f"SELECT * FROM standing_states(false) AS s {_COUNTED} WHERE length(:id) >= 4 AND starts_with(s.id::text, :id)"
+)
 _CROPS = text("SELECT id, encode(key, 'hex') AS key FROM crop WHERE key = ANY(:keys) AND withdrawn_at IS NULL")
 _START = text(
     "INSERT INTO standing_search (operator, reason, units, bar, from_time, to_time) "
@@ -98,11 +110,31 @@ def _decide(store: Store, standing: str, change: str, reason: str) -> UUID:
 def standing_searches(store: Store) -> Sequence[Row[Any]]:
     """All of where whoever is signed in works, the newest first: what is looked for, and counts. Raises NotAllowed.
 
-    state: asked (waits for an approval), looks, over (its authorization holds no longer), ended.
+    state: asked (waits for an approval), looks, past (its period is over), over (its authorization holds no longer),
+    ended.
     """
+    return _read(store, _ALL)
+
+
+def current_searches(store: Store) -> Sequence[Row[Any]]:
+    """Of `standing_searches` those that look or wait for an approval. Raises NotAllowed."""
+    return _read(store, _CURRENT)
+
+
+def earlier_searches(store: Store, before: datetime | None, most: int) -> Sequence[Row[Any]]:
+    """The other ones, without counts, at most `most`: those that were asked for before a moment. Raises NotAllowed."""
+    return _read(store, _EARLIER, before=before, most=most)
+
+
+def how_many_current(store: Store) -> int:
+    """How many `current_searches` there are, without counting what they found. Raises NotAllowed."""
+    return int(_read(store, _HOW_MANY)[0][0])
+
+
+def _read(store: Store, sql: TextClause, **values: object) -> Sequence[Row[Any]]:
     check_role(store, ("operator", "supervisor", "auditor"), "looking at standing searches")
     with store.signed_in() as connection:
-        return connection.execute(_ALL).all()
+        return connection.execute(sql, values).all()
 
 
 def standing_search(store: Store, standing: str) -> Row[Any]:
@@ -164,8 +196,7 @@ def write_pictures(store: Store, crops: CropStore, standing: Row[Any], folder: P
 
 
 def _one(connection: Connection, standing: str) -> Row[Any]:
-    which = "SELECT * FROM standing_searches() AS s WHERE length(:id) >= 4 AND starts_with(s.id::text, :id)"
-    rows = connection.execute(text(which), {"id": standing.lower()}).all()
+    rows = connection.execute(_NAMED, {"id": standing.lower()}).all()
     if len(rows) != 1:
         many = "more than one standing search's id begins" if rows else "no standing search's id begins"
         raise InputError(f"{many} with {standing[:40]!r}", do="`urban-reid standing list` shows them")

@@ -87,7 +87,7 @@ def start(
 def list_(as_json: AsJson = False) -> None:
     """List the standing searches where you work, the newest first.
 
-    asked: waits for an approval; looks; over: its authorization holds no longer; ended.
+    asked: waits for an approval; looks; past: its period is over; over: its authorization holds no longer; ended.
     """
     from pipeline.city.units import read_city
     from pipeline.standing.searches import standing_searches

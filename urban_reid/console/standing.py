@@ -1,5 +1,6 @@
 """Standing searches: asked for with what a search began with, approved by whoever saw the pictures, and their hits."""
 
+from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -23,6 +24,8 @@ routes = APIRouter()
 
 #: Likelihoods from which on a hit may be raised.
 _BARS = (0.5, 0.8, 0.9, 0.95, 0.99)
+#: Of those that look no more.
+_A_PAGE = 50
 
 
 @routes.get("/standing")
@@ -32,22 +35,28 @@ def standing_page(
     like: Annotated[tuple[str, ...], Query()] = (),
     probe: Annotated[tuple[UUID, ...], Query()] = (),
     unit: Annotated[str, Query()] = "",
+    before: Annotated[datetime | None, Query()] = None,
 ) -> HTMLResponse:
-    """like, probe: whom to look for, by the last parts of crops' addresses and as uploaded pictures."""
-    values = {"like": like, "probe": probe, "unit": unit, "bars": _BARS}
+    """like, probe: whom to look for, by the last parts of crops' addresses and as uploaded pictures.
+
+    before: of those that look no more, the ones that were asked for before it.
+    """
+    earlier = searches.earlier_searches(found.store, before, _A_PAGE + 1)
+    more, earlier = len(earlier) > _A_PAGE, earlier[:_A_PAGE]
+    values = {"like": like, "probe": probe, "unit": unit, "bars": _BARS, "earlier": earlier, "next": more}
     return here.page("standing", found, **values, **standing_contents(here, found))
 
 
 def standing_contents(_: Console, found: Visitor) -> dict[str, Any]:
-    """What the page shows of those that there are."""
-    return {"standing": searches.standing_searches(found.store)}
+    """What the page shows of those that look now."""
+    return {"standing": searches.current_searches(found.store)}
 
 
 def looking(found: Visitor) -> int:
     """How many look where the visitor works; 0 for whoever has no part in cases."""
     if not found.grant.is_open and found.grant.role not in ("operator", "supervisor", "auditor"):
         return 0
-    return sum(row.state in ("looks", "asked") for row in searches.standing_searches(found.store))
+    return searches.how_many_current(found.store)
 
 
 @routes.post("/standing")

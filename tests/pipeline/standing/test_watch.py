@@ -17,7 +17,16 @@ from pipeline.governance.audit import read_audit
 from pipeline.governance.purposes import change_limits, limits
 from pipeline.review import queue
 from pipeline.standing.messages import untold_hits
-from pipeline.standing.searches import end, hits, standing_search, standing_searches, start
+from pipeline.standing.searches import (
+    current_searches,
+    earlier_searches,
+    end,
+    hits,
+    how_many_current,
+    standing_search,
+    standing_searches,
+    start,
+)
 from pipeline.standing.watch import Watch
 from pipeline.store import Store, embedded
 from pipeline.webhook.hook import Hook
@@ -214,6 +223,46 @@ _PICTURE = text(
     "INSERT INTO standing_picture (standing_id, crop_id) SELECT :standing, id FROM crop WHERE encode(key, 'hex') <> "
     ":crop ORDER BY id LIMIT 1"
 )
+
+
+def test_after_its_period_it_looks_no_more_and_takes_no_place(watched: Watched) -> None:
+    store = watched.town.store
+    with store.owning() as connection:
+        first, last = connection.execute(text("SELECT min(window_start), max(window_start) FROM run")).one()
+    assert first < last
+    ended = start(store, asked([watched.crop], to_time=last))  # whose windows after it are decided
+    row = standing_search(store, str(ended))
+    assert row.state == "past" and row.id not in {one.id for one in current_searches(store)}
+    assert row.id == earlier_searches(store, None, 1)[0].id
+    assert how_many_current(store) == len(current_searches(store)) == 4
+    assert look(watched.town) == 1  # at what was decided of its period
+    with store.owning() as connection:
+        connection.execute(text("UPDATE watermark SET dirty_from = :last, version = version + 1"), {"last": last})
+        connection.execute(text("UPDATE run SET run_key = sha256(run_key) WHERE window_start = :last"), {"last": last})
+    watched.town.resolve()
+    look(watched.town)
+    assert standing_search(store, str(ended)).looks == 1
+    decide_again(watched.town)  # windows of the period, late
+    look(watched.town)
+    assert standing_search(store, str(ended)).looks == 2
+    most = limits(store).standing_searches
+    set_limits(store, standing_searches=4)
+    with pytest.raises(NotAllowed, match="there are 4 standing searches"):
+        start(store, asked([watched.crop]))
+    set_limits(store, standing_searches=most)
+    end(store, str(start(store, asked([watched.crop]))), reason="a place was left")
+    end(store, str(ended), reason="a test")
+
+
+def test_by_the_clock_a_period_is_over_where_nobody_is_seen_after_it(watched: Watched) -> None:
+    store = watched.town.store
+    made = start(store, asked([watched.crop], from_time=START, to_time=datetime.now(UTC) + timedelta(days=1)))
+    assert standing_search(store, str(made)).state == "looks"
+    with store.owning() as connection:
+        sql = "UPDATE standing_search SET asked_at = now() - interval '2 h', to_time = now() - interval '1 h' "
+        connection.execute(text(f"{sql} WHERE id = :id"), {"id": made})
+    assert standing_search(store, str(made)).state == "past"
+    end(store, str(made), reason="a test")
 
 
 def test_with_its_picture_it_ends_and_hits_go_with_whom_they_show(watched: Watched) -> None:

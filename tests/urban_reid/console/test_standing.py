@@ -74,6 +74,9 @@ def test_a_standing_search_from_its_wish_to_its_leads(as_: As, resolved: Town, s
     assert "Hits are shown to whoever" in as_("otto").get(where).text
     ended = send(as_("eve"), where, f"{where}/end", reason="found")
     assert ended.status_code == 200 and "eve" in ended.text and ">ended<" in ended.text
+    listed = as_("otto").get("/standing").text
+    assert "Nobody is looked for." in listed and ">Those that look no more<" in listed and where in listed
+    assert where not in as_("otto").get("/standing?before=2026-01-01T00:00:00%2B00:00").text
     twice = send(as_("eve"), "/cases", f"{where}/end", reason="again")
     assert twice.status_code == 403
 
