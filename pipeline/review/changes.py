@@ -4,8 +4,8 @@ Runs that were superseded keep their rows, so the state of a moment is read from
 or went, are no change that an answer made, and are left out.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -72,14 +72,10 @@ def compare(before: Mapping[UUID, Mapping[int, int]], after: Mapping[UUID, Mappi
     """The changes between two states: of each identity its passages by name, with the tracklet's id."""
     there = set[int]().union(*before.values()) & set[int]().union(*after.values())
     now: dict[int, UUID] = {name: id_ for id_, its in after.items() for name in its if name in there}
-    links: defaultdict[UUID, set[UUID]] = defaultdict(set)
-    for id_, its in before.items():
-        for name in its.keys() & there:
-            links[id_].add(now[name])
-    changes = []
-    for olds, news in _components(links):
-        if len(olds) > 1 or len(news) > 1:
-            changes.append(Change(_groups(before, olds, there), _groups(after, news, there)))
+    links = {id_: {now[name] for name in its.keys() & there} for id_, its in before.items()}
+    shared = Counter(new for news in links.values() for new in news)
+    links = {old: news for old, news in links.items() if len(news) > 1 or any(shared[new] > 1 for new in news)}
+    changes = [Change(_groups(before, olds, there), _groups(after, news, there)) for olds, news in _components(links)]
     return sorted(changes, key=lambda one: (-sum(len(g.tracklets) for g in one.before), one.before[0].tracklets))
 
 
@@ -88,11 +84,22 @@ def _groups(state: Mapping[UUID, Mapping[int, int]], ids: Iterable[UUID], there:
     return tuple(sorted(found, key=lambda group: group.tracklets))
 
 
-def _components(links: Mapping[UUID, set[UUID]]) -> list[tuple[set[UUID], set[UUID]]]:
+def _components(links: Mapping[UUID, set[UUID]]) -> Iterator[tuple[set[UUID], set[UUID]]]:
     """Identities of before and after that hang together by common passages."""
-    found: list[tuple[set[UUID], set[UUID]]] = []
+    back: defaultdict[UUID, set[UUID]] = defaultdict(set)
     for old, news in links.items():
-        touching = [one for one in found if one[1] & news]
-        found = [one for one in found if one not in touching]
-        found.append(({old}.union(*(one[0] for one in touching)), news.union(*(one[1] for one in touching))))
-    return found
+        for new in news:
+            back[new].add(old)
+    seen: set[UUID] = set()
+    for first in links:
+        if first in seen:
+            continue
+        olds, reached, todo = {first}, set[UUID](), [first]
+        while todo:
+            found = links[todo.pop()] - reached
+            reached |= found
+            further = set[UUID]().union(*(back[new] for new in found)) - olds
+            olds |= further
+            todo.extend(further)
+        seen |= olds
+        yield olds, reached

@@ -2,7 +2,10 @@
 
 from uuid import UUID
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sqlalchemy import text
 
 from pipeline.review.answers import give, plan_answer, undo
@@ -88,3 +91,23 @@ def test_changes_between_two_states(
         for side, state in enumerate((before, after), 1)
     ]
     assert sizes(compare(*states)) == found
+
+
+@given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), max_size=30))
+@settings(max_examples=300, deadline=None)
+def test_a_change_is_who_hangs_together_and_was_divided_otherwise(passages: list[tuple[int, int]]) -> None:
+    """Passages: whose each was, and whose it is now. A matrix, squared until it stays, says who hangs together."""
+    before: dict[UUID, dict[int, int]] = {}
+    after: dict[UUID, dict[int, int]] = {}
+    reach = np.eye(26, dtype=bool)
+    for number, (old, new) in enumerate(passages):
+        before.setdefault(UUID(int=old), {})[number] = number
+        after.setdefault(UUID(int=13 + new), {})[number] = number
+        reach[old, 13 + new] = reach[13 + new, old] = True
+    for _ in range(5):
+        reach = (reach.astype(int) @ reach) > 0
+    there = {id_.int for id_ in (*before, *after)}
+    whole = {frozenset(map(int, np.flatnonzero(reach[one]))) & there for one in there}
+    found = [{group.persistent_id.int for group in (*one.before, *one.after)} for one in compare(before, after)]
+    assert len(found) == len(set(map(frozenset, found)))
+    assert set(map(frozenset, found)) == {one for one in whole if len(one) > 2}
