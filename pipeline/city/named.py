@@ -2,22 +2,29 @@
 
 import re
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Connection, text
 
 from schemas.errors import InputError
 
+# A range and no prefix of the text, so that an index finds it among all versions of a city.
 _IDENTITY = text(
-    "SELECT persistent_id, unit, tracklets FROM identity_now WHERE starts_with(CAST(persistent_id AS text), :id) "
-    "ORDER BY persistent_id LIMIT 3"
+    "SELECT id, persistent_id, unit, tracklets, crops FROM identity_now "
+    "WHERE persistent_id BETWEEN :first AND :last ORDER BY persistent_id LIMIT 3"
 )
 
 
 def current_identity(connection: Connection, name: str) -> Any:
-    """The row (persistent_id, unit, tracklets) of an identity of now. Raises InputError."""
-    if not re.fullmatch(r"[0-9a-f-]{4,36}", name.lower()):
+    """The row (id, persistent_id, unit, tracklets, crops) of an identity of now.
+
+    name: its persistent id, or at least the first four digits of it. Raises InputError.
+    """
+    digits = name.lower().replace("-", "")
+    if not re.fullmatch(r"[0-9a-f]{4,32}", digits):
         raise InputError(f"{name[:40]!r}: give at least the first four digits of an identity's id")
-    found = connection.execute(_IDENTITY, {"id": name.lower()}).all()
+    between = {"first": UUID(digits.ljust(32, "0")), "last": UUID(digits.ljust(32, "f"))}
+    found = connection.execute(_IDENTITY, between).all()
     if len(found) != 1:
         what = "more than one identity's id begins" if found else "no identity's id begins"
         raise InputError(f"{what} with {name[:40]!r}; the report and `urban-reid search --json` show ids")

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import text
 
+from pipeline.city.named import current_identity
 from pipeline.governance.audit import Action, audit
 from pipeline.governance.deciding import actor_of, authorized_by, deciding
 from pipeline.governance.doors import check_authorized
@@ -16,10 +17,6 @@ from schemas.errors import InputError
 from schemas.levels import Level, level_of
 
 _WHAT = "a statement about an identity"
-_BY_PREFIX = text(
-    "SELECT id, persistent_id, unit, crops FROM identity_now WHERE starts_with(CAST(persistent_id AS text), :id) "
-    "ORDER BY persistent_id LIMIT 3"
-)
 
 
 @dataclass(frozen=True)
@@ -36,15 +33,9 @@ def confirm(store: Store, identity: str, *, operator: str, reason: str, is_one_p
     confirmed: two identities of a lower level may be one person, and would teach a model that they are two. It shapes
     identities and confirms no lead. Raises InputError, and NotAllowed in a live home without an authorization.
     """
-    if len(identity) < 4:
-        raise InputError(f"{identity!r}: give at least the first four digits of an identity's id")
     with deciding(store, _WHAT) as connection:
         connection.execute(text("SELECT check_may_look(:what)"), {"what": _WHAT})
-        found = connection.execute(_BY_PREFIX, {"id": identity.lower()}).all()
-        if len(found) != 1:
-            what = "more than one identity's id begins" if found else "no identity's id begins"
-            raise InputError(f"{what} with {identity[:40]!r}", do="the report and `urban-reid search --json` show ids")
-        (row,) = found
+        row = current_identity(connection, identity)
         if level_of(row.unit) is not Level.DISTRICT:
             raise InputError(
                 f"{row.persistent_id} is an identity of the {level_of(row.unit)} {row.unit}; confirm the identity of "

@@ -22,6 +22,7 @@ from psycopg2.errors import Error
 from pydantic import SecretStr
 from sqlalchemy import Connection, text
 
+from pipeline.city import named
 from pipeline.city.assignments import write_assignments
 from pipeline.store import Store, embedded, roles
 from pipeline.store.copy import copy_in, copy_out
@@ -496,6 +497,40 @@ def test_exports_and_statements_go_through_the_same_door(store: Store, tmp_path:
         confirm(signed_in(store, "engineer"), inside, operator="anna", reason="a guess")
     with pytest.raises(InputError, match="is an identity of the building"):
         confirm(signed_in(store, "operator"), inside, operator="anna", reason="a guess")
+
+
+def test_an_identity_is_found_by_its_first_digits_along_an_index(store: Store) -> None:
+    with store.begin() as connection:
+        inside, *others = connection.scalars(text("SELECT persistent_id FROM identity ORDER BY id")).all()
+        twin = {"twin": UUID(int=inside.int ^ 1), "of": inside}
+        nested = connection.begin_nested()
+        connection.execute(text(_TWIN), twin)
+        with pytest.raises(InputError, match="more than one identity's id begins with"):
+            named.current_identity(connection, str(inside)[:-1])
+        assert named.current_identity(connection, str(inside)).persistent_id == inside
+        nested.rollback()
+    with signed_in(store, "operator").signed_in() as connection:
+        for name in (str(inside), str(inside).upper(), inside.hex, str(inside)[:9], inside.hex[:4]):
+            assert named.current_identity(connection, name).persistent_id == inside, name
+        for other in others:
+            with pytest.raises(InputError, match="no identity's id begins with"):
+                named.current_identity(connection, str(other))
+        for wrong in (inside.hex[:3], "xyzt", "----", f"{inside}0"):
+            with pytest.raises(InputError, match="the first four digits"):
+                named.current_identity(connection, wrong)
+    for transaction in (store.begin, signed_in(store, "operator").signed_in):
+        with transaction() as connection:
+            connection.execute(text("SET LOCAL enable_seqscan = off"))  # four rows are read faster without
+            sql = text(f"EXPLAIN (COSTS OFF) {named._IDENTITY}")
+            plan = "\n".join(connection.scalars(sql, {"first": inside, "last": inside}))
+        assert re.search(r"Index Cond: \(\(?persistent_id >= ", plan), plan
+
+
+_TWIN = (
+    "INSERT INTO identity (run_id, key, row_hash, persistent_id, unit, window_start, first_seen, last_seen, timed, "
+    "crops, tracklets) SELECT run_id, sha256(key), row_hash, :twin, unit, window_start, first_seen, last_seen, timed, "
+    "crops, tracklets FROM identity WHERE persistent_id = :of"
+)
 
 
 def test_row_security_is_forced_on_each_table_that_the_program_reads_but_states(store: Store) -> None:

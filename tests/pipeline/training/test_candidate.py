@@ -115,7 +115,8 @@ def test_what_cannot_be_confirmed(town: Town, lines: list[str]) -> None:
     (tracklet,) = rows(town, "SELECT persistent_id FROM identity_now WHERE level = 'camera' LIMIT 1")
     for identity, message in (
         (str(tracklet.persistent_id), "is an identity of the camera"),
-        ("zzzz", "no identity's id begins with 'zzzz'"),
+        ("zzzz", "the first four digits"),
+        ("0123abcd-4567", "no identity's id begins with '0123abcd-4567'"),
         ("", "the first four digits"),
     ):
         with pytest.raises(InputError, match=message):
