@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from pipeline.city.named import OUTDATED_UNSEEN
 from pipeline.report.thumbnails import Picture, best, pictures_of
 
 #: Identities on a page.
@@ -49,7 +50,7 @@ _PEOPLE = (
     "AND (SELECT r.superseded_at IS NULL FROM run r WHERE r.id = i.run_id) "
     "AND NOT coalesce((SELECT true FROM identity n JOIN run s ON s.id = n.run_id WHERE n.unit = i.unit "
     "  AND n.persistent_id = i.persistent_id AND n.window_start > i.window_start AND s.superseded_at IS NULL LIMIT 1), "
-    "  false) ORDER BY i.last_seen DESC, i.id DESC LIMIT :most"
+    f"  {OUTDATED_UNSEEN}) ORDER BY i.last_seen DESC, i.id DESC LIMIT :most"
 )
 _FIRST = text(_PEOPLE.format(after=""))
 _LATER = text(_PEOPLE.format(after="AND i.last_seen <= :at AND (i.last_seen, i.id) < (:at, :id)"))

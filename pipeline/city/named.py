@@ -1,4 +1,4 @@
-"""Identities as people name them."""
+"""Identities as people name them, and which version of one counts."""
 
 import re
 from typing import Any
@@ -7,6 +7,10 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from schemas.errors import InputError
+
+#: Of a row `i` of identity: whether a newer version counts that this session does not see, it may be. Beside the
+#: question for those that it sees, as in identity_now (migration 0052).
+OUTDATED_UNSEEN = "CASE WHEN (SELECT sees_in_part()) THEN is_outdated(i.id, i.key) ELSE false END"
 
 # A range and no prefix of the text, so that an index finds it among all versions of a city.
 _IDENTITY = text(

@@ -12,19 +12,21 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from pipeline.city.named import OUTDATED_UNSEEN
+
 _TOUCHED = (
     "touched AS (SELECT DISTINCT i.persistent_id FROM run r JOIN identity i ON i.run_id = r.id "
     "WHERE r.unit = :unit AND (r.finished_at >= :since OR r.superseded_at >= :since))"
 )
 _STATES = text(
-    f"WITH {_TOUCHED}, versions AS (SELECT i.id, i.persistent_id, i.window_start, i.retired, i.tracklets, "
+    f"WITH {_TOUCHED}, versions AS (SELECT i.id, i.key, i.persistent_id, i.window_start, i.retired, i.tracklets, "
     "  r.finished_at < :since AND (r.superseded_at IS NULL OR r.superseded_at >= :since) AS was, "
     "  r.superseded_at IS NULL AS now_is FROM touched JOIN identity i USING (persistent_id) "
     "  JOIN run r ON r.id = i.run_id WHERE i.unit = :unit) "
     "(SELECT DISTINCT ON (persistent_id) true AS before, persistent_id, retired, tracklets FROM versions WHERE was "
     " ORDER BY persistent_id, window_start DESC) UNION ALL "
-    "(SELECT DISTINCT ON (persistent_id) false, persistent_id, retired, tracklets FROM versions WHERE now_is "
-    " ORDER BY persistent_id, window_start DESC)"
+    "(SELECT false, persistent_id, retired, tracklets FROM (SELECT DISTINCT ON (persistent_id) * FROM versions "
+    f" WHERE now_is ORDER BY persistent_id, window_start DESC) AS i WHERE NOT {OUTDATED_UNSEEN})"
 )
 # A tracklet that late crops changed is another row; its first crop says that it is the same passage.
 _NAMES = text(

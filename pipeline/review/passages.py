@@ -7,13 +7,15 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
+from pipeline.city.named import OUTDATED_UNSEEN
 from schemas.errors import InputError
 from schemas.levels import parent_of
 
 #: Of an identity `i` of a current run: whether it is the state of now. As the view identity_now, which looks at all.
 NEWEST = (
     "NOT i.retired AND NOT EXISTS (SELECT FROM identity n JOIN run s ON s.id = n.run_id AND s.superseded_at IS NULL "
-    "WHERE n.unit = i.unit AND n.persistent_id = i.persistent_id AND n.window_start > i.window_start)"
+    "WHERE n.unit = i.unit AND n.persistent_id = i.persistent_id AND n.window_start > i.window_start) "
+    f"AND NOT {OUTDATED_UNSEEN}"
 )
 # The first crop of a tracklet names it; the same that `passage_of` finds in the database.
 _PASSAGE = (

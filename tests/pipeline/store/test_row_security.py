@@ -22,8 +22,10 @@ from psycopg2.errors import Error
 from pydantic import SecretStr
 from sqlalchemy import Connection, text
 
+from pipeline.browsing.people import read_people
 from pipeline.city import named
 from pipeline.city.assignments import write_assignments
+from pipeline.review.passages import NEWEST
 from pipeline.store import Store, embedded, roles
 from pipeline.store.copy import copy_in, copy_out
 from pipeline.store.partitions import ensure_partitions
@@ -526,6 +528,44 @@ def test_an_identity_is_found_by_its_first_digits_along_an_index(store: Store) -
         assert re.search(r"Index Cond: \(\(?persistent_id >= ", plan), plan
 
 
+def test_a_version_that_was_withdrawn_is_shown_to_nobody_who_cannot_see_what_came_after_it(
+    store: Store, server: embedded.EmbeddedServer
+) -> None:
+    """What was seen of the first person in the period was taken out later: the rest was seen after the period."""
+
+    def shown() -> set[str]:
+        with signed_in(store, "operator").signed_in() as connection:
+            found = {
+                "the view": connection.execute(text("SELECT 1 FROM identity_now")).all(),
+                "people": read_people(connection, INSIDE).people,
+                "review": connection.execute(text(f"SELECT 1 FROM identity i WHERE {NEWEST}")).all(),
+            }
+        return {name for name, rows in found.items() if rows}
+
+    assert shown() == {"the view", "people", "review"}
+    with unbound(server, store.settings) as connection:
+        first, key = connection.execute(text("SELECT id, key FROM identity ORDER BY id LIMIT 1")).one()
+        rest = connection.execute(text(_REST), {"unit": INSIDE, "at": LATE, "of": first}).scalar_one()
+    try:
+        assert shown() == set()
+        with signed_in(store, "operator").signed_in() as connection:
+            outdated = text("SELECT is_outdated(:id, :key)")
+            assert connection.scalar(outdated, {"id": first, "key": bytes(key)})
+            assert not connection.scalar(outdated, {"id": first, "key": bytes(32)})  # tells nothing of unseen rows
+        with store.begin() as connection:
+            assert rest in connection.scalars(text("SELECT id FROM identity_now")).all()
+            assert first not in connection.scalars(text("SELECT id FROM identity_now")).all()
+    finally:
+        with unbound(server, store.settings) as connection:
+            connection.execute(text("DELETE FROM identity WHERE id = :id"), {"id": rest})
+    assert shown() == {"the view", "people", "review"}
+
+
+_REST = (
+    "INSERT INTO identity (run_id, key, row_hash, persistent_id, unit, window_start, first_seen, last_seen, timed, "
+    "crops, tracklets) SELECT r.id, sha256(i.key), i.row_hash, i.persistent_id, i.unit, r.window_start, :at, :at, "
+    "true, 1, '{}' FROM identity i JOIN run r ON r.unit = :unit AND r.window_start = :at WHERE i.id = :of RETURNING id"
+)
 _TWIN = (
     "INSERT INTO identity (run_id, key, row_hash, persistent_id, unit, window_start, first_seen, last_seen, timed, "
     "crops, tracklets) SELECT run_id, sha256(key), row_hash, :twin, unit, window_start, first_seen, last_seen, timed, "
