@@ -95,17 +95,29 @@ _HITS = text(
     "CAST(:model AS integer[]), CAST(:distance AS float8[]), CAST(:log_ratio AS float8[]), "
     "CAST(:log_look AS float8[]), CAST(:probability AS float8[])) AS h"
 )
+# Whoever searches again, such as with a filter, asks about the same two pictures once: a hit that an earlier search of
+# theirs found has that one's lead. A look of a standing search has its own, which its page and its messages name.
 _LEADS = text(
-    "WITH made AS (INSERT INTO lead (request_id, rank, unit, crop_id) SELECT r.id, l.rank, r.unit, c.id "
-    "FROM search_request r CROSS JOIN unnest(CAST(:rank AS integer[]), CAST(:crop AS bytea[])) WITH ORDINALITY "
-    "AS l(rank, crop, place) JOIN crop c ON c.key = l.crop WHERE r.id = :request AND r.authorization_id IS NOT NULL "
-    "AND NOT is_of_subject(r.id) ORDER BY l.place RETURNING id, crop_id) "
-    "SELECT made.id, encode(c.key, 'hex') AS crop FROM made JOIN crop c ON c.id = made.crop_id"
+    "WITH shown AS (SELECT l.place, l.rank, c.id AS crop_id, (SELECT o.id FROM lead o "
+    "  JOIN search_request s ON s.id = o.request_id WHERE o.crop_id = c.id AND o.unit = r.unit "
+    "  AND r.standing_id IS NULL AND s.id <> r.id AND s.authorization_id = r.authorization_id "
+    "  AND s.account_id = r.account_id AND (s.crop_id, s.probe_id) IS NOT DISTINCT FROM (r.crop_id, r.probe_id) "
+    "  AND EXISTS (SELECT FROM search_hit b JOIN search_hit h ON h.identity_id = b.identity_id "
+    "    WHERE b.request_id = o.request_id AND h.request_id = r.id AND h.rank = l.rank) "
+    "  ORDER BY o.made_at, o.id LIMIT 1) AS earlier "
+    " FROM search_request r CROSS JOIN unnest(CAST(:rank AS integer[]), CAST(:crop AS bytea[])) WITH ORDINALITY "
+    " AS l(rank, crop, place) JOIN crop c ON c.key = l.crop WHERE r.id = :request AND r.authorization_id IS NOT NULL "
+    " AND NOT is_of_subject(r.id)), "
+    "made AS (INSERT INTO lead (request_id, rank, unit, crop_id) SELECT r.id, shown.rank, r.unit, shown.crop_id "
+    " FROM shown JOIN search_request r ON r.id = :request WHERE shown.earlier IS NULL ORDER BY shown.place "
+    " RETURNING id, crop_id) "
+    "SELECT coalesce(shown.earlier, made.id) AS id, encode(c.key, 'hex') AS crop FROM shown "
+    "JOIN crop c ON c.id = shown.crop_id LEFT JOIN made ON made.crop_id = shown.crop_id"
 )
 
 
 def _write_leads(connection: Connection, request: UUID, hits: Sequence[Hit]) -> dict[int, UUID]:
-    """The lead of each hit, by rank; none in an open home, and none for a request of access.
+    """The lead of each hit, by rank, an earlier search's, it may be; none in an open home or for a request of access.
 
     Its picture is the crop nearest to the probe; a search without one has no leads.
     """

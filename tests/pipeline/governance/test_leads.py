@@ -237,6 +237,32 @@ def test_an_auditor_who_reads_others_answers_gives_none(case: Case, tmp_path: Pa
     assert case.says("dora", authorization, lead, True, tmp_path) == "open"
 
 
+def test_who_searches_again_asks_about_the_same_two_pictures_once(case: Case, tmp_path: Path) -> None:
+    authorization, lead = case.lead("asked again")
+    store = case.town.store
+    there = {row.id for row in leads(store)}
+    again = case.searched(top=2, reason="with a filter")
+    assert again.hits[0].lead == lead and {hit.lead for hit in again.hits} < there
+    more = case.searched(top=5)
+    assert [hit.lead for hit in more.hits[:2]] == [hit.lead for hit in again.hits]
+    assert {row.id for row in leads(store)} == there | {hit.lead for hit in more.hits}
+    assert len(leads(store)) == len({hit.lead for hit in more.hits}) == 5
+    (other,) = rows(case, "SELECT encode(key, 'hex') FROM crop WHERE encode(key, 'hex') <> :key ORDER BY captured_at "
+                    "DESC, key LIMIT 1", key=case.crop)[0]  # fmt: skip
+    for changed in ({"crop_key": other}, {"unit": "d1/s1"}):
+        assert not {hit.lead for hit in case.searched(**changed).hits} & {hit.lead for hit in more.hits}
+    for name, verdict in (("cleo", "open"), ("dora", "confirmed")):
+        assert case.says(name, authorization, lead, True, tmp_path / name) == verdict
+    case.governed.as_("anna", authorization)
+    assert case.searched().hits[0].lead == lead  # and stays answered
+    # A lead that was confirmed shows its own hit, and those of no later search.
+    case.governed.as_("eve", authorization)
+    assert len(rows(case, "SELECT 1 FROM search_hit")) == 1
+    other_person = case.governed.authorized("asked by another")
+    case.governed.as_("anna", other_person)
+    assert case.searched().hits[0].lead != lead
+
+
 def test_leads_of_another_case_are_not_seen(case: Case, tmp_path: Path) -> None:
     _, lead = case.lead("mine")
     case.governed.as_("cleo", case.governed.authorized("another"))
