@@ -6,7 +6,7 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import HTMLResponse, PlainTextResponse, Response
+from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
 from pipeline.browsing.journey import Journey, read_journey, unit_of
 from pipeline.browsing.people import Place, read_people
@@ -22,7 +22,9 @@ routes = APIRouter()
 @routes.get("/people/{unit:path}")
 def people_page(
     here: Here, found: Asking, unit: str, at: Annotated[datetime | None, Query()] = None, after: int = 0
-) -> HTMLResponse:
+) -> Response:
+    if not unit:  # an address typed by hand; the overview has all places
+        return RedirectResponse("/", 303)
     here.city()[0].check_unit(unit)
     check_authorized(found.store, unit, N_("a look at people"), Action.PEOPLE_SHOW, details={"after": after})
     with found.store.signed_in(only_reads=True) as connection:

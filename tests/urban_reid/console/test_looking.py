@@ -25,6 +25,11 @@ def test_a_persons_page_without_an_authorization_says_what_is_missing(as_: As, r
     assert "needs the role operator or supervisor" in as_("otto").get(f"/person/{person}").text
 
 
+def test_an_address_of_people_without_a_place_leads_to_all_places(as_: As) -> None:
+    shown = as_("anna").get("/people")
+    assert shown.status_code == 200 and shown.url.path == "/"
+
+
 def test_a_refused_form_says_why_where_it_stands_and_keeps_what_was_typed(as_: As) -> None:
     client = as_("anna")
     name = "case of a refused form"
