@@ -139,10 +139,13 @@ class CameraHost:
                 measured = {"cameras": list(looks), "looks": list(looks.values()), "name": self.name}
                 connection.execute(_MEASURED, measured)
             mine = set(connection.scalars(_MINE, {"name": self.name}))
-        self._lock(mine | set(running))
+        ours = mine | set(running)
+        self._lock(ours)
         with self._store.begin() as connection:
-            wanted = {"cameras": sorted(self._locked), "name": self.name, "lost_s": self._lost_s}
+            wanted = {"cameras": sorted(self._locked & ours), "name": self.name, "lost_s": self._lost_s}
             held = set(connection.scalars(_HOLD, wanted))
+            # Such as one that it has ended, and that it could not give back then.
+            connection.execute(_GIVE_BACK, {"cameras": sorted(self._locked - ours), "name": self.name})
         self._renewed_at = began
         self._unlock(self._locked - held - set(running))
         return mine & held
@@ -173,17 +176,17 @@ class CameraHost:
             with self._store.begin() as connection:
                 connection.execute(_LEAVE, {"name": self.name})
         finally:
-            self._drop_locks()
+            self.drop_locks()
 
     def _keep_connection(self) -> None:
         """Connects for the locks; anew, without them, where the connection was lost."""
         if self._locks is not None and self._answers():
             return
-        self._drop_locks()
+        self.drop_locks()
         with self._store.errors():
             self._locks = self._store.sessions.connect().execution_options(isolation_level="AUTOCOMMIT")
         if not self._try_lock(f"camera host {self.name}"):
-            self._drop_locks()
+            self.drop_locks()
             raise InputError(
                 f"another process runs cameras as host {self.name}", do="name this one by URBAN_REID_HOST_NAME"
             )
@@ -209,13 +212,13 @@ class CameraHost:
 
     def _unlock(self, cameras: set[str]) -> None:
         for camera in sorted(cameras & self._locked):
-            self._locked.discard(camera)
             if self._locks is not None:
                 with self._store.errors():
                     self._locks.scalar(_UNLOCK, {"what": f"camera {camera}"})
+            self._locked.discard(camera)  # not before: what the server still holds is unlocked at the next call
 
-    def _drop_locks(self) -> None:
-        """Ends the connection, and with it all locks."""
+    def drop_locks(self) -> None:
+        """Ends the connection, and with it all locks: nobody waits for cameras that this host has ended."""
         if self._locks is not None:
             with suppress(DBAPIError):
                 self._locks.invalidate()

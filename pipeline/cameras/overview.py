@@ -26,6 +26,9 @@ STATES: dict[Seen, str] = {
     "paused": said("paused"),
     "unknown": said("not running"),
 }
+#: What the cameras' process says of a camera that has been starting for LATE_AFTER_S.
+LATE_AFTER_S = 60.0
+LATE = said("nothing looks at it after a minute")
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 
 from pipeline.cameras.hosts import CameraHost
 from pipeline.cameras.outages import Change, Outages
+from pipeline.cameras.overview import LATE, LATE_AFTER_S
 from pipeline.cameras.rows import read_feeds, read_health, remove_health, went_down, write_health
 from pipeline.cameras.running import SLOW_OVER_S, Running
 from pipeline.cameras.worker import Report, Said
@@ -79,7 +80,7 @@ class Service:
 
     def step(self) -> None:
         """Looks after all feeds once. A database that does not answer is waited for."""
-        if self._host is not None and self._running and self._host.must_ask:
+        if self._host is not None and self._host.must_ask:
             self._end_all_in_time(self._host)
         try:
             for running in self._running.values():
@@ -146,14 +147,16 @@ class Service:
                     running.ask_to_end(kill=self._host.kill_in_s <= 0)
 
     def _end_all_in_time(self, host: CameraHost) -> None:
-        """Ends all cameras before their leases do, and other hosts begin."""
-        _log.warning("the leases of %d cameras could not be renewed: they are ended here", len(self._running))
+        """Ends all cameras before their leases do, and other hosts begin; they need not wait for a lock then."""
+        if self._running:
+            _log.warning("the leases of %d cameras could not be renewed: they are ended here", len(self._running))
         for running in self._running.values():
             running.ask_to_end()
         until = time.monotonic() + host.kill_in_s
         for running in self._running.values():
             running.end(until)
         self._running.clear()
+        host.drop_locks()
 
     def _ours(self, host: CameraHost, feeds: dict[str, Feed]) -> dict[str, Feed]:
         """The feeds that this host may look at; ends those that it may not any more."""
@@ -274,13 +277,14 @@ class Service:
         with self._store.begin() as connection:
             for camera, running in self._running.items():
                 report = running.report
+                late = report.state == "starting" and time.monotonic() - running.started_at > LATE_AFTER_S
                 write_health(
                     connection,
                     Health(
                         camera=camera,
                         state=report.state,
                         at=now,
-                        detail=report.detail,
+                        detail=LATE if late else report.detail,
                         last_frame_at=report.last_frame_at,
                         looks_per_s=report.looks_per_s,
                         people=report.people,

@@ -64,13 +64,14 @@ def check_detectors(store: Store) -> Check:
 
 def _cameras(cameras: Sequence[Overview], now: datetime) -> Check:
     counts = Counter(camera.state for camera in cameras)
+    runs = any(counts[state] for state in ("up", "starting", "down"))
     said = ", ".join(f"{many} {STATES[state]}" for state, many in sorted(counts.items()))
-    odd = [f"{camera.feed.camera}: {why}" for camera in cameras if (why := _odd(camera, now))]
+    odd = [f"{camera.feed.camera}: {why}" for camera in cameras if (why := _odd(camera, now, runs))]
     if odd:
         more = f"; and {len(odd) - _NAMED} more" if len(odd) > _NAMED else ""
         remedy = "see cameras.log; `urban-reid cameras test CAMERA` opens its stream once"
         return to_do("cameras", f"{said}; {'; '.join(odd[:_NAMED])}{more}", remedy)
-    if counts["unknown"] == len(cameras):
+    if counts["unknown"] and not runs:
         said += ", because `urban-reid up` does not run"
     return ok("cameras", said)
 
@@ -113,9 +114,13 @@ def _recordings(refused: Mapping[str, Refused]) -> Check:
     return to_do("recordings", f"recorded files were refused: {named}{more}", remedy)
 
 
-def _odd(camera: Overview, now: datetime) -> str | None:
-    """What is wrong with a camera, in words."""
+def _odd(camera: Overview, now: datetime, runs: bool) -> str | None:
+    """What is wrong with a camera, in words. runs: whether others are looked at."""
     health = camera.health
+    if camera.state == "unknown" and runs:
+        return "nothing looks at it, and others are looked at"
+    if camera.state == "starting" and health is not None and health.detail:
+        return health.detail
     if camera.state == "down":
         since = "" if camera.since is None else f" for {(now - camera.since).total_seconds() / 60:.0f} min"
         return f"down{since}: {health.detail if health else ''}".rstrip(": ")

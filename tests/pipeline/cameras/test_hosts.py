@@ -10,6 +10,7 @@ from sqlalchemy import Connection, text
 
 from pipeline.cameras.hosts import CameraHost, read_holders, read_hosts
 from pipeline.cameras.rows import remove_feed, write_feed
+from pipeline.cameras.service import Service
 from pipeline.city.units import store_city
 from pipeline.store import Store, embedded
 from schemas.city_file import City
@@ -83,10 +84,35 @@ def test_each_camera_is_one_hosts(make: Make, store: Store) -> None:
         assert [(host.name, host.cameras) for host in read_hosts(connection)] == [("a", 3), ("b", 1)]
 
 
+def test_a_camera_that_could_not_be_given_back_is_at_the_next_call(make: Make, store: Store) -> None:
+    a, b = make("a"), make("b")
+    assert renewed(a) == set(CAMERAS) and renewed(b) == set()
+    with store.begin() as connection:
+        connection.execute(text("UPDATE camera_lease SET host = 'b' WHERE camera = :one"), {"one": CAMERAS[0]})
+    assert renewed(a, set(CAMERAS)) == set(CAMERAS[1:]) and renewed(b) == set()
+    # a ends it, and the database does not answer `give_back`.
+    assert renewed(a, set(CAMERAS[1:])) == set(CAMERAS[1:])
+    assert renewed(b) == {CAMERAS[0]}
+
+
+def test_a_host_that_could_not_renew_keeps_no_lock_of_cameras_that_it_has_ended(make: Make, store: Store) -> None:
+    a, b = make("a", LONG_S), make("b")
+    service = Service(a._store, host=a)
+    assert renewed(a) == set(CAMERAS)
+    a._renewed_at -= LONG_S
+    with store.begin() as connection:
+        age(connection)
+    assert renewed(b) == set(), "a has their locks"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(service, "_follow_feeds", lambda: None)
+        service.step()
+    assert renewed(b) == set(CAMERAS)
+
+
 def test_a_killed_hosts_cameras_go_to_another_once_their_leases_have_expired(make: Make, store: Store) -> None:
     a, b = make("a"), make("b")
     assert renewed(a) == set(CAMERAS)
-    a._drop_locks()
+    a.drop_locks()
     assert renewed(b) == set(), "its locks are free, and its leases hold"
     with store.begin() as connection:
         age(connection)
@@ -99,7 +125,7 @@ def test_a_killed_hosts_cameras_go_to_another_once_their_leases_have_expired(mak
 def test_leases_expire_by_themselves(make: Make) -> None:
     a, b = make("a", SHORT_S), make("b", SHORT_S)
     assert renewed(a) == set(CAMERAS)
-    a._drop_locks()
+    a.drop_locks()
     until(lambda: renewed(b) == set(CAMERAS))
 
 
@@ -109,7 +135,7 @@ def test_a_host_that_is_stuck_keeps_its_cameras_from_others(make: Make, store: S
     with store.begin() as connection:
         age(connection)
     assert renewed(b) == set(), "its leases have expired, and its locks hold: it may look"
-    a._drop_locks()
+    a.drop_locks()
     assert renewed(b) == set(CAMERAS)
 
 

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import text
 
+from pipeline.cameras.overview import LATE
 from pipeline.cameras.rows import went_down, write_feed, write_health
 from pipeline.doctor.cameras import check_cameras, check_detectors
 from pipeline.doctor.check import State
@@ -46,6 +47,22 @@ def test_cameras_that_are_down_and_looks_that_are_missing(store: Store) -> None:
         connection.execute(text("UPDATE camera_health SET at = at - interval '2 minutes'"))
     cameras, _ = check_cameras(store)
     assert (cameras.state, cameras.found) == (State.OK, "3 not running, because `urban-reid up` does not run")
+
+
+def test_cameras_that_nothing_looks_at_while_it_looks_at_others(store: Store) -> None:
+    now = datetime.now(UTC)
+    with store.begin() as connection:
+        insert_city(connection)
+        for camera in (DOWN, FEW, FINE):
+            write_feed(connection, Feed(camera=camera, address="rtsp://10.0.0.5/stream"))
+        write_health(connection, Health(camera=DOWN, state="up", at=now - timedelta(minutes=5)))
+        write_health(connection, Health(camera=FEW, state="starting", at=now, detail=LATE))
+        write_health(connection, Health(camera=FINE, state="starting", at=now))
+    cameras, _ = check_cameras(store)
+    assert cameras.state is State.TO_DO and cameras.found == (
+        f"2 starting, 1 not running; {DOWN}: nothing looks at it, and others are looked at; "
+        f"{FEW}: nothing looks at it after a minute"
+    )
 
 
 def test_recorded_files_that_were_refused(store: Store) -> None:
