@@ -67,6 +67,13 @@ def _one_above_the_other(left: str, right: str) -> bool:
     return os.path.commonpath((left, right)) in (left, right)
 
 
+def in_words(error: Exception) -> str:
+    """What to say of the current error: its message, or of one that nobody expected where its traceback is too."""
+    if isinstance(error, UrbanReidError):
+        return str(error)
+    return f"unexpected {type(error).__name__}: {error}; {keep_traceback()}"
+
+
 def keep_traceback() -> str:
     """Appends the traceback of the current error to errors.log in the data directory. Returns where it is, in words."""
     try:

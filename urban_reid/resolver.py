@@ -13,8 +13,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ from schemas.logs import begin_logging
 from schemas.parameters import ResolveParameters
 from schemas.settings import settings
 from schemas.text import one_line
-from urban_reid.errors import keep_traceback
+from urban_reid.errors import in_words
 
 if TYPE_CHECKING:
     from pipeline.store import Store
@@ -87,6 +88,31 @@ def _watch() -> None:
                 time.sleep(_AFTER_ERROR_S)
 
 
+@dataclass
+class _Chore:
+    """What is done again and again. do: returns whether more of it is to be done at once, after what else is due."""
+
+    what: str
+    every_s: float
+    do: Callable[[], bool]
+    due_s: float = -math.inf  # by the monotonic clock
+    fault: str = ""
+
+    def look(self) -> None:
+        """Does it if it is due. A fault is said once, and keeps nothing else from being done."""
+        if time.monotonic() < self.due_s:
+            return
+        self.due_s = time.monotonic() + self.every_s  # before it: what fails comes again as late as what does not
+        try:
+            if self.do():
+                self.due_s = -math.inf
+            self.fault = ""
+        except Exception as error:
+            if str(error) != self.fault:
+                _say(f"{self.what}: {in_words(error)}")
+            self.fault = str(error)
+
+
 class _Turns:
     """What the resolver does, each as often as it is due."""
 
@@ -96,34 +122,53 @@ class _Turns:
 
         self._store, self._workers = store, workers
         self._closing, self._crops = Closing(settings().association), CropStore(settings())
-        self._looked_for_pictures = time.monotonic()
-        self._signed = self._locked = self._expired = -math.inf
+        self._chores = [
+            _Chore("pictures that were gone", _PICTURES_EVERY_S, self._take_back, time.monotonic() + _PICTURES_EVERY_S),
+            _Chore("the audit's checkpoint", _CHECKPOINT_EVERY_S, self._sign),
+            _Chore("urgent use that nobody approved", _LOCK_EVERY_S, self._lock),
+            _Chore("retention", _RETENTION_EVERY_S, self._expire),
+            _Chore("context frames by age", _RETENTION_EVERY_S, self._expire_context_frames),
+        ]
         self._short: Mapping[str, str] = {}
 
     def take(self) -> None:
-        from pipeline.erasure.expire import expire
-        from pipeline.governance.audit_chain import sign_checkpoint
-        from pipeline.governance.authorizations import lock_overdue
-        from pipeline.resolve.pictures import take_back
-
-        if time.monotonic() - self._looked_for_pictures > _PICTURES_EVERY_S:
-            self._looked_for_pictures = time.monotonic()
-            take_back(self._store, self._crops)
-        if time.monotonic() - self._signed > _CHECKPOINT_EVERY_S:
-            self._signed = time.monotonic()
-            sign_checkpoint(self._store)
-        if time.monotonic() - self._locked > _LOCK_EVERY_S:
-            self._locked = time.monotonic()
-            lock_overdue(self._store)
-        if time.monotonic() - self._expired > _RETENTION_EVERY_S:
-            done = expire(self._store, actor=settings().operator, most_batches=_RETENTION_BATCHES, on_wait=_say)
-            self._expired = -math.inf if done.more else time.monotonic()  # windows that have closed come in between
+        for chore in self._chores:
+            chore.look()
         with self._store.begin() as connection:
             due = self._closing.look(connection, time.monotonic())
         for parameters, began, ended in _here(due) if self._workers is None else _on_workers(due, self._workers):
             self._closing.resolved(parameters, began, ended)
             if parameters.to_time is None:  # nothing more comes for now
                 self._short = _say_if_short(self._store, self._short)
+
+    def _take_back(self) -> bool:
+        from pipeline.resolve.pictures import take_back
+
+        take_back(self._store, self._crops)
+        return False
+
+    def _sign(self) -> bool:
+        from pipeline.governance.audit_chain import sign_checkpoint
+
+        sign_checkpoint(self._store)
+        return False
+
+    def _lock(self) -> bool:
+        from pipeline.governance.authorizations import lock_overdue
+
+        lock_overdue(self._store)
+        return False
+
+    def _expire(self) -> bool:
+        from pipeline.erasure.expire import expire
+
+        return expire(self._store, actor=settings().operator, most_batches=_RETENTION_BATCHES, on_wait=_say).more
+
+    def _expire_context_frames(self) -> bool:
+        from pipeline.erasure.expire import expire_context_frames
+
+        expire_context_frames(self._store)
+        return False
 
 
 def _say_if_short(store: "Store", said: Mapping[str, str]) -> Mapping[str, str]:
@@ -175,10 +220,8 @@ def _resolve(parameters: ResolveParameters) -> None:
         with reported(settings()) as run, working(settings()) as work, of_windows():
             work.on_wait = _say
             run(district, parameters)
-    except UrbanReidError as error:
-        _say(f"{parameters.unit}: {error}")
     except Exception as error:
-        _say(f"{parameters.unit}: unexpected {type(error).__name__}: {error}; {keep_traceback()}")
+        _say(f"{parameters.unit}: {in_words(error)}")
 
 
 def _say(what: object) -> None:

@@ -21,9 +21,7 @@ from pipeline.cameras.overview import LATE, LATE_AFTER_S
 from pipeline.cameras.rows import read_feeds, read_health, remove_health, went_down, write_health
 from pipeline.cameras.running import SLOW_OVER_S, Running
 from pipeline.cameras.worker import Report, Said
-from pipeline.crops.context_frames import AT_A_TIME, remove_expired
 from pipeline.store import Store
-from pipeline.store.locks import lock_crops
 from reid_core.detection import Frame
 from reid_core.detection.files import default_detector
 from schemas.disk import keep_private
@@ -33,8 +31,6 @@ from schemas.logs import begin_logging
 from schemas.settings import Settings, settings
 
 LOOK_EVERY_S = 0.5
-#: Context frames that are too old are removed this often.
-EXPIRE_EVERY_S = 3600.0
 #: Feeds are read and health is written this often.
 ROWS_EVERY_S = 2.0
 #: Pauses before a worker that ended is started again, the last one for ever.
@@ -72,7 +68,7 @@ class Service:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["pipeline.cameras.worker"])
         self._running: dict[str, Running] = {}
-        self._rows_at = self._expired_at = self._said_slow_at = -float("inf")
+        self._rows_at = self._said_slow_at = -float("inf")
         self._fault = ""
         self._default: str | None = None
         with store.begin() as connection:
@@ -85,8 +81,6 @@ class Service:
         try:
             for running in self._running.values():
                 self._look(running)
-            if self._clock() - self._expired_at >= EXPIRE_EVERY_S:
-                self._expire()
             if self._clock() - self._rows_at >= ROWS_EVERY_S:
                 self._rows_at = self._clock()
                 self._follow_feeds()
@@ -261,16 +255,6 @@ class Service:
         elif not message.up and message.reason != running.said:
             running.said = message.reason
             _log.warning("%s: %s; tries again", running.feed.camera, message.reason)
-
-    def _expire(self) -> None:
-        """Removes context frames that were kept long enough, some at each step until none is left."""
-        with self._store.begin() as connection:
-            lock_crops(connection)
-            removed = remove_expired(connection, self._store.settings)
-        if removed < AT_A_TIME:
-            self._expired_at = self._clock()
-        if removed:
-            _log.info("%d context frames older than %d days were removed", removed, self._store.settings.context_days)
 
     def _write_health(self) -> None:
         now = datetime.now(UTC)

@@ -11,10 +11,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, text
 
 from pipeline.crops.crop_store import CropStore, Place, place_of_crop
+from pipeline.crops.held import AT_A_TIME, unheld
 from schemas.settings import Settings
-
-#: So many are removed in one transaction, which keeps crops from coming in meanwhile.
-AT_A_TIME = 1000
 
 
 @dataclass(frozen=True)
@@ -107,16 +105,6 @@ def _remove(connection: Connection, settings: Settings, condition: str, of: dict
     """Removes rows, and then their files that no other row names, before the transaction ends."""
     query = f"DELETE FROM context_frame WHERE {condition} RETURNING camera, captured_at, picture"  # nosec B608
     gone = connection.execute(text(query), of).all()
-    store = context_store(settings)
-    for place, picture in {(place_of_crop(row.camera, row.captured_at), bytes(row.picture)) for row in gone}:
-        if not _is_held(connection, place, picture):
-            store.remove(place, picture)
+    pictures = {(place_of_crop(row.camera, row.captured_at), bytes(row.picture)) for row in gone}
+    context_store(settings).remove(unheld(connection, "context", pictures))
     return len(gone)
-
-
-def _is_held(connection: Connection, place: Place, picture: bytes) -> bool:
-    query = text(
-        "SELECT FROM context_frame WHERE day = :day AND picture = :picture AND starts_with(camera, :district) LIMIT 1"
-    )
-    found = connection.execute(query, {"day": place.day, "picture": picture, "district": f"{place.owner}/"})
-    return found.one_or_none() is not None

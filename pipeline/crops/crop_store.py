@@ -12,7 +12,7 @@ Pictures of version 0.2 or earlier lie there as they are, by their SHA-256, unti
 import errno
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -42,6 +42,10 @@ class Place:
 
     owner: str  # a district's code, or PROBES
     day: date  # UTC, of capture or upload
+
+
+#: A picture: where it belongs, and the SHA-256 of its encoded form.
+Picture = tuple[Place, bytes]
 
 
 def place_of_crop(camera: str, captured_at: datetime) -> Place:
@@ -133,10 +137,14 @@ class CropStore:
         """Whether the store holds anything, and that of the keys where pictures are encrypted."""
         return not self.files.is_empty() and self._keys.are_there()
 
-    def remove(self, place: Place, sha256: bytes) -> bool:
-        """Removes the picture; False if it was not there. Raises HomeError when the folder is read-only."""
+    def remove(self, pictures: Collection[Picture]) -> int:
+        """Removes pictures; how many there were, as `Files.remove_all` knows it.
+
+        Raises HomeError when the folder is read-only.
+        """
         with self.errors():
-            return sum(map(self.files.remove, self.names(place, sha256))) > 0
+            names = [name for place, sha256 in pictures for name in self.names(place, sha256)]
+            return min(self.files.remove_all(names), len(pictures))
 
     def take_over(self, place: Place, sha256: bytes, file: Path) -> None:
         """Stores the picture that `file` holds as an earlier version did, not encrypted; `file` stays.

@@ -11,6 +11,8 @@ from uuid import UUID
 
 from sqlalchemy import Connection, TextClause, text
 
+from pipeline.crops.context_frames import remove_expired
+from pipeline.crops.held import AT_A_TIME
 from pipeline.erasure.erase import finish, finish_all
 from pipeline.governance.audit import Action, audit
 from pipeline.governance.retention import Retention, read_retention
@@ -138,6 +140,18 @@ def expire(
     if due.probes is not None:
         run.remove_probes(due.probes)
     return run.ended(partitions)
+
+
+def expire_context_frames(store: Store) -> int:
+    """Removes the context frames that were kept as long as they are to be; how many. Killed, the next call goes on."""
+    removed = 0
+    while True:
+        with store.begin() as connection:
+            lock_crops(connection)
+            some = remove_expired(connection, store.settings)
+        removed += some
+        if some < AT_A_TIME:
+            return removed
 
 
 class _Run:

@@ -13,25 +13,26 @@ from pathlib import Path
 from sqlalchemy import Connection, text
 
 from pipeline.crops.context_frames import context_store
-from pipeline.crops.crop_store import PROBES, CropStore, Place
+from pipeline.crops.crop_store import PROBES, CropStore, Picture, Place
 from pipeline.crops.days import destroy_day
+from pipeline.crops.held import parts, unheld
 from pipeline.governance.verify_audit import ROWS
 from pipeline.report.folder import MARKER
 from pipeline.report.pages import PAGES
 from pipeline.store import Store
 from pipeline.store.locks import lock_crops
 from schemas.disk import replacing, write_whole
+from schemas.errors import HomeError
 from schemas.settings import Settings
 
 #: (kind, name, place) as in `erasure_name`.
 Names = Sequence[tuple[str, str, str]]
 
+#: Whether a row holds a picture of a day.
 _HELD = {
-    "crops": "SELECT FROM crop WHERE day = :day AND picture = :picture AND starts_with(camera, :owner || '/') "
-    "AND withdrawn_at IS NULL",
-    "context": "SELECT FROM context_frame WHERE day = :day AND picture = :picture "
-    "AND starts_with(camera, :owner || '/')",
-    PROBES: "SELECT FROM probe WHERE (uploaded_at AT TIME ZONE 'UTC')::date = :day AND picture = :picture",
+    "crops": "SELECT FROM crop WHERE day = :day AND starts_with(camera, :owner || '/') AND withdrawn_at IS NULL",
+    "context": "SELECT FROM context_frame WHERE day = :day AND starts_with(camera, :owner || '/')",
+    PROBES: "SELECT FROM probe WHERE (uploaded_at AT TIME ZONE 'UTC')::date = :day",
 }
 _REMOVED = """<!doctype html><meta charset="utf-8"><title>Removed</title>
 <p>This report was removed because people in it were erased. <code>urban-reid report</code> makes a new one.</p>
@@ -67,34 +68,34 @@ def remove_pictures(store: Store, names: Names) -> int:
     if not pictures:
         return 0
     stores = {"crops": CropStore(store.settings), "context": context_store(store.settings)}
+    named: dict[tuple[str, str], list[Picture]] = {}
+    for name, where in pictures:
+        top, owner, day = where.split("/")
+        by = PROBES if owner == PROBES else top
+        named.setdefault((top, by), []).append((Place(owner, date.fromisoformat(day)), bytes.fromhex(name)))
     removed, days = 0, set[Place]()
-    with store.begin() as connection:
-        lock_crops(connection)  # nobody stores the same picture meanwhile
-        for name, where in pictures:
-            top, owner, day = where.split("/")
-            place, sha256 = Place(owner, date.fromisoformat(day)), bytes.fromhex(name)
-            if not _is_held(connection, PROBES if owner == PROBES else top, place, sha256):
-                removed += stores[top].remove(place, sha256)
-                days.add(place)
-        for place in sorted(days):
+    for (top, by), all_of_it in named.items():
+        for part in parts(all_of_it):
+            with store.begin() as connection:
+                lock_crops(connection)  # nobody stores the same picture meanwhile
+                gone = unheld(connection, by, part)
+                removed += stores[top].remove(gone)
+            days |= {place for place, _ in gone}
+    for place in sorted(days):
+        with store.begin() as connection:
+            lock_crops(connection)
             if not _is_held_any(connection, place):
                 removed += destroy_day(store.settings, place.owner, place.day)
-        for one in stores.values():
-            one.sweep()
+    for one in stores.values():
+        one.sweep()
     return removed
-
-
-def _is_held(connection: Connection, by: str, place: Place, sha256: bytes) -> bool:
-    at = {"day": place.day, "owner": place.owner, "picture": sha256}
-    return connection.execute(text(f"{_HELD[by]} LIMIT 1"), at).one_or_none() is not None
 
 
 def _is_held_any(connection: Connection, place: Place) -> bool:
     """Whether a row holds a picture of that day."""
     by = (PROBES,) if place.owner == PROBES else ("crops", "context")
     at = {"day": place.day, "owner": place.owner}
-    queries = [_HELD[one].replace(" AND picture = :picture", "") for one in by]
-    return any(connection.execute(text(f"{query} LIMIT 1"), at).one_or_none() is not None for query in queries)
+    return any(connection.execute(text(f"{_HELD[one]} LIMIT 1"), at).one_or_none() is not None for one in by)
 
 
 def written_paths(store: Store) -> list[Path]:
@@ -212,15 +213,18 @@ def prefect_database(settings: Settings) -> Path:
 
 
 def remove_from_prefect(settings: Settings, words: set[str]) -> int:
-    """Deletes the rows of Prefect's own database that hold one of the words; how many."""
+    """Deletes the rows of Prefect's own database that hold one of the words; how many. Raises HomeError."""
     path = prefect_database(settings)
     if not path.exists():
         return 0
     deleted = 0
-    with closing(sqlite3.connect(path, timeout=60)) as database, database:
-        database.execute("PRAGMA secure_delete = ON")
-        for table, rowid in list(prefect_rows(database, words)):
-            deleted += database.execute(f'DELETE FROM "{table}" WHERE rowid = ?', (rowid,)).rowcount  # nosec B608
+    try:
+        with closing(sqlite3.connect(path, timeout=60)) as database, database:
+            database.execute("PRAGMA secure_delete = ON")
+            for table, rowid in list(prefect_rows(database, words)):
+                deleted += database.execute(f'DELETE FROM "{table}" WHERE rowid = ?', (rowid,)).rowcount  # nosec B608
+    except sqlite3.Error as error:  # such as one that Prefect has locked for long
+        raise HomeError(f"{path}: nothing was removed from it: {error}") from None
     return deleted
 
 

@@ -4,7 +4,7 @@ A name has parts divided by "/", such as `d1/2026-01-01/ab/cdef`. A file is comp
 for the keys, which a new wrapping key replaces.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
@@ -50,6 +50,9 @@ class Files(Protocol):
 
     def remove(self, name: str, *, overwrite: bool = False) -> bool:
         """False if it was not there. `overwrite`: its content first, where the place can do that."""
+
+    def remove_all(self, names: Sequence[str]) -> int:
+        """Removes files; how many there were. An object store does not say: there it is how many were named."""
 
     def remove_below(self, folder: str) -> int:
         """Removes all files below a folder; how many there were."""

@@ -3,7 +3,7 @@
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline.files.files import FileInfo
@@ -86,6 +86,9 @@ class Folder:
         if overwrite:
             sync_folder(path.parent)
         return True
+
+    def remove_all(self, names: Sequence[str]) -> int:
+        return sum(map(self.remove, names))
 
     def remove_below(self, folder: str) -> int:
         path = self._path(folder)

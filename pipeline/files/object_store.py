@@ -5,7 +5,7 @@ store are those of every client of S3: AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_
 profile, or the role of the machine.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from typing import Any, TypeVar
 
@@ -27,6 +27,11 @@ class ObjectStore:
     def __init__(self, url: str) -> None:
         self.place = url
         self._bucket, _, self._prefix = self.place.removeprefix("s3://").partition("/")
+
+    @property
+    def _start(self) -> str:
+        """Of the key of each file."""
+        return f"{self._prefix}/" if self._prefix else ""
 
     def where(self, name: str) -> str:
         return f"{self.place}/{name}"
@@ -66,12 +71,21 @@ class ObjectStore:
         self._ask(lambda: self._s3.rm_file(self.where(name)))
         return True
 
-    def remove_below(self, folder: str) -> int:
-        names = list(self.names(folder))
+    def remove_all(self, names: Sequence[str]) -> int:
         for start in range(0, len(names), _AT_ONCE):
-            paths = [self.where(name) for name in names[start : start + _AT_ONCE]]
-            self._ask(partial(self._s3.rm, paths))
+            keys = [{"Key": f"{self._start}{name}"} for name in names[start : start + _AT_ONCE]]
+            at = {"Bucket": self._bucket, "Delete": {"Objects": keys, "Quiet": True}}
+            try:
+                found = self._ask(partial(self._s3.call_s3, "delete_objects", **at))
+            except FileNotFoundError:
+                raise self._no_bucket() from None
+            if errors := found.get("Errors"):  # it was answered, and these stay
+                why = f"{errors[0].get('Code')}: {errors[0].get('Message')}"
+                raise PicturesUnavailable(f"the object store of {self.place} did not remove {len(errors)} files: {why}")
         return len(names)
+
+    def remove_below(self, folder: str) -> int:
+        return self.remove_all(list(self.names(folder)))
 
     def names(self, below: str = "") -> Iterator[str]:
         return (key for page in self._pages(below) for key in page)
@@ -84,15 +98,14 @@ class ObjectStore:
 
     def _pages(self, below: str, at_once: int = 1000) -> Iterator[list[str]]:
         """Names below a folder, a request's answer at a time."""
-        start = "".join(f"{part}/" for part in (self._prefix, below) if part)
-        root = f"{self._prefix}/" if self._prefix else ""
+        start = self._start + (f"{below}/" if below else "")
         at: dict[str, Any] = {"Bucket": self._bucket, "Prefix": start, "MaxKeys": at_once}
         while True:
             try:
                 found = self._ask(lambda: self._s3.call_s3("list_objects_v2", **at))
             except FileNotFoundError:
                 raise self._no_bucket() from None
-            yield [entry["Key"].removeprefix(root) for entry in found.get("Contents", ())]
+            yield [entry["Key"].removeprefix(self._start) for entry in found.get("Contents", ())]
             if not found.get("IsTruncated"):
                 return
             at["ContinuationToken"] = found["NextContinuationToken"]

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Row, text
 from pipeline.city import watermarks
 from pipeline.crops.context_frames import remove_of_batch, remove_without_crops
 from pipeline.crops.crop_store import CropStore, Place
+from pipeline.crops.held import parts, unheld
 from pipeline.governance.audit import Action, audit
 from pipeline.store import Store
 from pipeline.store.locks import lock_crops
@@ -66,13 +67,10 @@ _WITHDRAW_SOME = text(
     "AND NOT EXISTS (SELECT FROM crop_claim k WHERE k.crop_id = crop.id AND k.batch_id <> ALL(:batches)) "
     "RETURNING id, camera, captured_at, day, batch_id"
 )
-_UNHELD = text("""
-    SELECT DISTINCT w.picture, split_part(w.camera, '/', 1) AS district, w.day FROM crop w
-    WHERE w.batch_id = :batch AND w.withdrawn_at IS NOT NULL AND NOT EXISTS (
-        SELECT FROM crop c WHERE c.picture = w.picture AND c.day = w.day AND c.withdrawn_at IS NULL
-        AND split_part(c.camera, '/', 1) = split_part(w.camera, '/', 1)
-    )""")
-
+_WITHDRAWN = text(
+    "SELECT DISTINCT picture, split_part(camera, '/', 1) AS district, day FROM crop "
+    "WHERE batch_id = :batch AND withdrawn_at IS NOT NULL"
+)
 
 # The file before gave crops at its end that were withdrawn when this one went on from there.
 _TAKE_BEFORE_AGAIN = text(
@@ -178,6 +176,11 @@ def _close(
 def remove_pictures(store: Store, crops: CropStore, batch: int) -> int:
     """Removes the pictures of withdrawn crops of the batch that nothing else holds; returns how many were there."""
     with store.begin() as connection:
-        lock_crops(connection)
-        unheld = connection.execute(_UNHELD, {"batch": batch})
-        return sum(crops.remove(Place(row.district, row.day), bytes(row.picture)) for row in unheld)
+        rows = connection.execute(_WITHDRAWN, {"batch": batch})
+        withdrawn = [(Place(row.district, row.day), bytes(row.picture)) for row in rows]
+    removed = 0
+    for part in parts(withdrawn):
+        with store.begin() as connection:
+            lock_crops(connection)  # nobody stores the same picture meanwhile
+            removed += crops.remove(unheld(connection, "crops", part))
+    return removed

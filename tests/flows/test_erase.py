@@ -8,13 +8,22 @@ from sqlalchemy import text
 from flows.failures import call
 from flows.search import search
 from flows.work import working
-from pipeline.erasure.files import remove_from_prefect
+from pipeline.erasure.files import prefect_database, remove_from_prefect
 from pipeline.search.request import request_search
+from schemas.errors import HomeError
 from schemas.parameters import RequestParameters, SearchParameters
 from schemas.settings import Settings
 from tests.flows.test_privacy import dump, ended_runs
 from tests.helpers.prefect_api import Ask
 from tests.helpers.town import Town
+
+
+def test_a_database_of_prefect_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    prefect_database(settings).parent.mkdir()
+    prefect_database(settings).write_text("no database " * 100)
+    with pytest.raises(HomeError, match=r"prefect\.db: nothing was removed from it: file is not a database"):
+        remove_from_prefect(settings, {"word"})
 
 
 @pytest.mark.system

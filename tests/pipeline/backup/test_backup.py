@@ -385,7 +385,7 @@ def as_earlier(town: Town) -> None:
         for row in connection.execute(text("SELECT camera, captured_at, picture FROM crop")).all():
             place, picture = place_of_crop(row.camera, row.captured_at), bytes(row.picture)
             data, path = town.crops.get(place, picture), town.crops.earlier_path(place, picture)
-            town.crops.remove(place, picture)
+            town.crops.remove([(place, picture)])
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(data)
     shutil.rmtree(town.store.settings.home / "keys")

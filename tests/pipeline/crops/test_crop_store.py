@@ -152,7 +152,7 @@ def test_pictures_of_an_earlier_version_are_read_as_they_are(tmp_path: Path) -> 
     crops.put(DAY, b"another")  # the day gets a key
     assert crops.get(DAY, sha256) == b"picture"
     assert crops.root / str(crops.find(DAY, sha256)) == crops.earlier_path(DAY, sha256)
-    assert crops.remove(DAY, sha256) and crops.find(DAY, sha256) is None
+    assert crops.remove([(DAY, sha256)]) and crops.find(DAY, sha256) is None
     crops.earlier_path(DAY, put_earlier(crops, DAY, b"picture")).write_bytes(b"other")
     with pytest.raises(StoreError, match="damaged"):
         crops.get(DAY, sha256)

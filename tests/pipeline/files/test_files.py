@@ -77,7 +77,7 @@ def test_pictures_and_keys_of_a_day_go_together_and_others_stay(settings: Settin
     with pytest.raises(StoreError, match="no key"):
         CropStore(settings).get(DAY, sha256)
     assert CropStore(settings).get(tomorrow, sha256) == b"picture"
-    assert crops.remove(tomorrow, sha256) and not crops.remove(tomorrow, sha256)
+    assert crops.remove([(tomorrow, sha256)]) == 1 and crops.find(tomorrow, sha256) is None
 
 
 def test_a_changed_picture_is_found_wherever_it_lies(settings: Settings) -> None:
@@ -99,6 +99,30 @@ def test_keys_are_wrapped_anew_wherever_they_lie(settings: Settings) -> None:
     assert list(keys.names()) == ["d1/2026-01-01"] and keys.rewrap() == 1 and keys.rewrap() == 0
     assert keys.files.read("d1/2026-01-01")[:8].hex() == renewed
     assert CropStore(settings).get(DAY, sha256) == b"picture"
+
+
+def test_many_files_of_an_object_store_are_removed_by_few_requests(
+    served: ThreadedMotoServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crops = CropStore(Settings(home=tmp_path, pictures_url=f"s3://{BUCKET}/bulk"))
+    pictures = [(DAY, crops.put(DAY, bytes([number]))) for number in range(20)]
+    assert isinstance(crops.files, ObjectStore)
+    asked, ask = list[str](), crops.files._s3.call_s3
+
+    def noted(operation: str, **given: object) -> object:
+        asked.append(operation)
+        return ask(operation, **given)
+
+    monkeypatch.setattr(crops.files._s3, "call_s3", noted)
+    monkeypatch.setattr("pipeline.files.object_store._AT_ONCE", 30)
+    monkeypatch.setattr(crops.files, "info", None)  # is not asked
+    assert crops.remove(pictures) == 20 and asked == ["delete_objects"] * 2
+    assert not list(crops.files.names())
+    monkeypatch.setattr(
+        crops.files._s3, "call_s3", lambda *_, **__: {"Errors": [{"Code": "AccessDenied", "Message": "no"}]}
+    )
+    with pytest.raises(PicturesUnavailable, match="did not remove 1 files: AccessDenied: no"):
+        crops.remove(pictures[:1])
 
 
 def test_an_object_store_holds_all_and_the_data_directory_the_key_file(
@@ -147,7 +171,7 @@ def test_a_store_that_is_away_says_so_and_never_that_a_picture_is_gone(
             lambda: crops.get(DAY, sha256),
             lambda: crops.put(DAY, b"another"),
             lambda: crops.find(DAY, sha256),
-            lambda: crops.remove(DAY, sha256),
+            lambda: crops.remove([(DAY, sha256)]),
             lambda: list(crops.files.names()),
             lambda: DataKeys(settings).destroy("d1", DAY.day),
             crops.is_there,

@@ -10,12 +10,12 @@ import pytest
 from sqlalchemy import text
 
 from pipeline.cameras.recordings import recordings_at, take
-from pipeline.cameras.service import Service
 from pipeline.city.units import store_city
 from pipeline.crops.context_frames import context_store, count_frames, named_frames
 from pipeline.crops.crop_store import CropStore, place_of_crop
 from pipeline.crops.quality import decode
 from pipeline.doctor.city import check_context_frames
+from pipeline.erasure.expire import expire_context_frames
 from pipeline.ingest.looks import View
 from pipeline.ingest.undo import undo
 from pipeline.store import Store
@@ -103,9 +103,7 @@ def test_they_go_with_their_batch_and_by_age(store: Store, crops: CropStore, tmp
         batches = connection.scalars(text("SELECT id FROM ingest_batch ORDER BY id")).all()
     undo(store, crops, batches[0], operator="anna", reason="wrong")
     assert len(rows(store)) == 2 == len(files(store)) and all(row[0].hour == 9 for row in rows(store))  # type: ignore[attr-defined]
-    service = Service(store)
-    service.step()
-    assert len(rows(store)) == 2
+    assert expire_context_frames(store) == 0 and len(rows(store)) == 2
     with store.begin() as connection:
         columns = "camera, track, captured_at, picture, width_px, height_px, batch_id"
         age = f"INSERT INTO context_frame ({columns}, stored_at) SELECT {columns}, now() - interval '8 days' FROM gone"
@@ -115,9 +113,7 @@ def test_they_go_with_their_batch_and_by_age(store: Store, crops: CropStore, tmp
     assert check_context_frames(store).found == "2 context frames, each kept for 7 days; 2 are older"
     files(store)[0].unlink()
     assert "1 of them have no file" in check_context_frames(store).found
-    service = Service(store)
-    service.step()
-    service.close()
+    assert expire_context_frames(store) == 2
     assert rows(store) == [] and files(store) == []
     with store.begin() as connection:
         assert count_frames(connection) == 0 and named_frames(connection) == set()
