@@ -21,7 +21,7 @@ from pipeline.cameras.start_times import Start, start_of, time_named
 from pipeline.city.units import read_city
 from pipeline.crops.crop_store import CropStore
 from pipeline.ingest.batches import Source, path_text, same_content
-from pipeline.ingest.crop_writer import Progress
+from pipeline.ingest.crop_writer import Progress, WaitOut
 from pipeline.ingest.look_state import Seam
 from pipeline.ingest.looks import Seen, View, look_options
 from pipeline.ingest.undo import remove_pictures, undo
@@ -29,7 +29,7 @@ from pipeline.ingest.video import ingest_frames, source_of
 from pipeline.ingest.video_file import VideoFile
 from pipeline.store import Store
 from reid_core.detection import Detector
-from schemas.errors import InputError, PictureError
+from schemas.errors import HomeError, InputError
 from schemas.feeds import Feed
 
 SETTLED_S = 5.0
@@ -156,12 +156,14 @@ def take(
     *,
     seen: Seen | None = None,
     progress: Progress | None = None,
+    wait_out: WaitOut = lambda _: False,
     open_file: Callable[..., VideoFile] = VideoFile,
 ) -> Outcome:
     """Takes in a file, or refuses it until its feed is changed, and notes which.
 
-    `open_file` opens a video as VideoFile does. What `progress` raises interrupts the file, which is taken in again
-    then.
+    `open_file` opens a video as VideoFile does, `wait_out` as for `take_in` of crops. What `progress` raises interrupts
+    the file, which is taken in again then; as what is raised here, and is no fault of the file's, does. Raises
+    StoreError, PicturesUnavailable, HomeError, CoreError.
     """
     attempts = _begin(store, feed, recording)
     start: Start | None = None
@@ -179,9 +181,21 @@ def take(
         _settle(store, crops, feed.camera, source)
         seam = Seam(None if before is None else before.state)
         report = ingest_frames(
-            store, crops, frames, source, view, detector, again="add", seen=seen, seam=seam, progress=progress
+            store,
+            crops,
+            frames,
+            source,
+            view,
+            detector,
+            again="add",
+            seen=seen,
+            seam=seam,
+            progress=progress,
+            wait_out=wait_out,
         )
-    except (InputError, PictureError) as error:
+    except InputError as error:
+        if not any(each == recording for each in _recording(recording.file)):
+            raise HomeError(f"{recording.path} went away or was changed while it was read: {error}") from None
         why = str(error).removeprefix(f"{recording.file}: ")
         _refuse(store, feed, recording, start, why)
         return Outcome(f"{recording.path} is refused: {why}", why)
@@ -273,7 +287,7 @@ def _begin(store: Store, feed: Feed, recording: Recording) -> int:
 
 
 def interrupted(connection: Connection, feed: Feed, recording: Recording) -> None:
-    """Notes that reading the file was stopped, which is no fault of the file's."""
+    """Notes that reading the file was stopped or could not go on, which is no fault of the file's."""
     connection.execute(text(f"UPDATE camera_file SET attempts = 0 WHERE {_KEY}"), _key(feed, recording))
 
 

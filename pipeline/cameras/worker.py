@@ -32,7 +32,7 @@ from pipeline.ingest.video import ingest_frames, source_of
 from pipeline.store import Store
 from reid_core.detection import Boxes, Detector, Frame, open_detector
 from schemas.disk import keep_private
-from schemas.errors import CoreUnavailable, UrbanReidError
+from schemas.errors import CoreUnavailable, StoreError, UrbanReidError
 from schemas.feeds import Feed, State, shown_address
 from schemas.settings import Settings
 
@@ -45,6 +45,8 @@ COUNTED_OVER_S = 30.0
 FROZEN_AFTER_S = 30.0
 #: A camera that waits for the core process says so after so long; a busy one answers sooner.
 SAY_AFTER_S = 10.0
+#: What could not be written is written again after so long.
+TRY_AGAIN_S = 1.0
 BLACK_MEAN, BLACK_STD = 16.0, 4.0  # gray levels of 255; video's black is 16
 
 
@@ -107,7 +109,8 @@ class _Camera:
         self._messages: deque[Change | Said] = deque(maxlen=1000)
         self._live: LiveCamera | None = None
         self._state: State = "starting"
-        self._detail = ""
+        self._detail = self._doing = ""
+        self._waits = ""  # why what was seen cannot be written now
         self._picture = Picture()
         self._looked: deque[tuple[float, int]] = deque()
         self._closed = threading.Event()
@@ -129,7 +132,7 @@ class _Camera:
     def tell(self, up: bool, at: datetime, reason: str) -> None:
         if not up:
             self.seen.picture = None  # once it is up again, that is of before
-        self._state, self._detail = ("up", "") if up else ("down", reason)
+        self._state, self._detail = ("up", self._doing) if up else ("down", reason)
         self._messages.append(Change(up, at, reason))
 
     def say(self, line: str) -> None:
@@ -155,7 +158,13 @@ class _Camera:
             say=self.say,
         )
         self._live = frames
-        ingest_frames(store, crops, frames, source_of(frames, self.view, detector), self.view, detector, seen=self.seen)
+        source = source_of(frames, self.view, detector)
+        ingest_frames(
+            *(store, crops, frames, source, self.view, detector),
+            progress=self._go_on,
+            seen=self.seen,
+            wait_out=self._wait_out,
+        )
 
     def _files(self, store: Store, crops: CropStore, detector: Detector) -> None:
         watch, finished = Watch(Path(self.feed.address)), done(store, self.feed.camera)
@@ -170,7 +179,7 @@ class _Camera:
                 self.ended = Report("refused", refused[0][:500]) if refused else Report("ended", "is taken in")
                 return
             for recording in left:
-                self._detail = f"{done_so_far}; takes in {recording.path}"
+                self._detail = self._doing = f"{done_so_far}; takes in {recording.path}"
                 outcome = self._take(store, crops, recording, detector)
                 if outcome is None:
                     return
@@ -184,15 +193,52 @@ class _Camera:
         """How a file was taken in; None if it was interrupted."""
 
         def check(_read: int, _total: int) -> None:
+            self._go_on()
             if self.stop.is_set():
                 raise _Stopped
 
         try:
-            return take(store, crops, self.feed, recording, self.view, detector, seen=self.seen, progress=check)
+            return take(
+                *(store, crops, self.feed, recording, self.view, detector),
+                seen=self.seen,
+                progress=check,
+                wait_out=self._wait_out,
+            )
         except _Stopped:
-            with store.begin() as connection:
-                interrupted(connection, self.feed, recording)
+            self._uncount(store, recording)
             return None
+        except UrbanReidError as error:  # such as of a database or a disk that is away
+            self._state, self._detail = "down", str(error)[:500]
+            self._uncount(store, recording)
+            raise
+
+    def _uncount(self, store: Store, recording: Recording) -> None:
+        """Notes that reading a file ended by no fault of its own. Waits for the database, which would count it else."""
+        while True:
+            last = self.stop.is_set()
+            try:
+                with store.begin() as connection:
+                    interrupted(connection, self.feed, recording)
+                return
+            except StoreError:
+                if last:
+                    return
+                self.stop.wait(TRY_AGAIN_S)
+
+    def _wait_out(self, error: UrbanReidError) -> bool:
+        """Waits until what could not be written may be written again; False where the worker is asked to end.
+
+        Nothing is looked at meanwhile, so that no more than a part waits: the camera is blind, and is said to be.
+        """
+        self._waits = str(error)[:500]
+        self.tell(False, self.seen.last_at or datetime.now(UTC), self._waits)
+        return not self.stop.wait(TRY_AGAIN_S)
+
+    def _go_on(self, _read: int = 0, _total: int = 0) -> None:
+        """A frame is asked for: what waited was written."""
+        if self._waits and (self._live is None or self._live.is_up):
+            self._waits = ""
+            self.tell(True, datetime.now(UTC), "")
 
     def _report_always(self) -> None:
         last = False

@@ -8,7 +8,8 @@ without a row; run again, it writes the rest. A crop that was withdrawn comes ba
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
+from functools import partial
 
 from sqlalchemy import Connection, text
 
@@ -32,7 +33,7 @@ from pipeline.ingest.undo import undo
 from pipeline.store import Store
 from pipeline.store.locks import share_crops
 from schemas.crops import IngestReport, NewCrop
-from schemas.errors import InputError, PictureError
+from schemas.errors import InputError, PictureError, PicturesUnavailable, StoreUnavailable
 from schemas.keys import crop_key
 
 BATCH = 500
@@ -41,6 +42,8 @@ LISTED = 100
 CLOCK_SLACK = timedelta(seconds=60)
 
 Progress = Callable[[int, int], None]
+#: Waits while the database or the object store does not answer; False: no longer.
+WaitOut = Callable[[StoreUnavailable | PicturesUnavailable], bool]
 Box = tuple[float, float, float, float]
 
 
@@ -77,6 +80,7 @@ def take_in(
     before_first: Callable[[Connection], object] = lambda _: None,
     stream: clocks.ArrivalClock | None = None,
     progress: Progress | None = None,
+    wait_out: WaitOut = lambda _: False,
     now: datetime | None = None,
 ) -> IngestReport:
     """Writes all candidates whose picture can be used; read = written + already_there + skipped_count.
@@ -87,8 +91,9 @@ def take_in(
 
     `operator`: who takes them in; the settings' unless given. `again`: what happens if the same content was taken in
     with other options; `replace` undoes that when the first new candidate is there. `before_first` is called in the
-    transaction of the first crops. `progress` gets (candidates done, `total`) after each transaction. `now` as for
-    `is_future`.
+    transaction of the first crops. `progress` gets (candidates done, `total`) after each transaction. `wait_out` is
+    called where the database or the object store does not answer, and returns whether to write again what could not be
+    written; meanwhile no candidate is asked for. `now` as for `is_future`.
 
     `stream`: the clock of the stream that is being read. When the wall clock jumps, and each day (UTC), another batch
     begins. Crops that were not written yet when it jumps and whose times then lie in the future get their times by the
@@ -101,80 +106,138 @@ def take_in(
     contexts = context_store(store.settings)
     crops.sweep()
     contexts.sweep()
-    read = written = already_there = skipped_count = 0
-    skipped: list[str] = []
-    batch: int | None = None
-    uncounted = 0, 0  # read and left out since the batch was written to last
     operator = operator or store.settings.operator
     replaced = others(store, source, again)
-    jumps, day = 0, None  # of the stream, as of the batch
+    so_far = _Taken(source)
     for part in _parts(candidates, stream):
         while replaced:
             reason = f"replaced by another ingest of {source.name}"
             undo(store, crops, replaced.pop().id, operator=operator, reason=reason)
-        today = part[-1].captured_at.date()
-        if stream is not None and (_jumps(part, stream) > jumps or day is None or today > day):
-            # What was written by the earlier clock, or on an earlier day, is a batch of its own, to be undone alone.
-            jumps, day = _jumps(part, stream), today
-            if batch is not None:
-                stream.notes += future_crops(store, batch, (now or clocks.wall()) + CLOCK_SLACK)
-                end_batch(store, batch, stream.notes)
-                batch, source = None, replace(source)
+        if stream is not None:
+            so_far = _patiently(partial(_begin_another, store, stream, so_far, part, now), wait_out)
+        write = partial(_write, store, crops, contexts, so_far, part, operator, before_first, stream, now)
         try:
-            with store.begin() as connection:
-                share_crops(connection)
-                found: list[tuple[Candidate, NewCrop, bytes]] = []
-                left_out = skipped_count
-                for candidate in part:
-                    read += 1
-                    if is_future(candidate.captured_at, now):
-                        if stream is None or candidate.since is None:
-                            moment = candidate.captured_at.isoformat()
-                            raise InputError(f"{candidate.name}: time {moment} lies in the future")
-                        candidate = replace(candidate, captured_at=stream.at(candidate.since))
-                    try:
-                        found.append((candidate, *_described(source.door, candidate)))
-                    except PictureError as error:
-                        skipped_count += 1
-                        if len(skipped) < LISTED:
-                            skipped.append(f"{candidate.name}: {error}")
-                erased = erased_crops(connection, (crop.key for _, crop, _ in found))
-                for candidate, crop, _ in found:
-                    if crop.key in erased:
-                        skipped_count += 1
-                        if len(skipped) < LISTED:
-                            skipped.append(f"{candidate.name}: it was erased, and is not taken in again")
-                found = [one for one in found if one[1].key not in erased]
-                for candidate, _, data in found:
-                    crops.put(place_of_crop(candidate.camera, candidate.captured_at), data)
-                new = [crop for _, crop, _ in found]
-                uncounted = uncounted[0] + len(part), uncounted[1] + skipped_count - left_out
-                if new and not written + already_there:
-                    before_first(connection)
-                if batch is None and new:
-                    batch = open_batch(connection, source, operator)
-                counts = write_crops(connection, new, store.settings.association.window_s, batch)
-                if batch is not None:
-                    write_frames(connection, _keep_frames(contexts, [one for one, _, _ in found]), batch)
-                if batch is not None:
-                    count(connection, batch, *uncounted, written=counts[0])
-                    uncounted = 0, 0
+            so_far = _patiently(write, wait_out)
         except InputError as error:
-            raise InputError(f"{error}; {written or 'no'} crops were written before this") from None
-        written, already_there = written + counts[0], already_there + counts[1]
+            raise InputError(f"{error}; {so_far.written or 'no'} crops were written before this") from None
         if progress is not None:
-            progress(read, total)
-    if stream is not None and batch is not None:
-        stream.notes += future_crops(store, batch, (now or clocks.wall()) + CLOCK_SLACK)
-    if read and skipped_count == read:
-        raise none_usable(read, skipped[0])
+            progress(so_far.read, total)
+    if stream is not None and so_far.batch is not None:
+        stream.notes += future_crops(store, so_far.batch, (now or clocks.wall()) + CLOCK_SLACK)
+    if so_far.read and so_far.skipped_count == so_far.read:
+        raise none_usable(so_far.read, so_far.skipped[0])
     return IngestReport(
+        batch=so_far.batch,
+        read=so_far.read,
+        written=so_far.written,
+        already_there=so_far.already_there,
+        skipped=so_far.skipped,
+        skipped_count=so_far.skipped_count,
+    )
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """What was taken in so far. A part that could not be written leaves it as it was, and may be written again."""
+
+    source: Source
+    batch: int | None = None
+    read: int = 0
+    written: int = 0
+    already_there: int = 0
+    skipped: tuple[str, ...] = ()
+    skipped_count: int = 0
+    uncounted: tuple[int, int] = (0, 0)  # read and left out since the batch was written to last
+    jumps: int = 0  # of the stream, as of the batch
+    day: date | None = None
+
+
+def _patiently(call: Callable[[], _Taken], wait_out: WaitOut) -> _Taken:
+    while True:
+        try:
+            return call()
+        except (StoreUnavailable, PicturesUnavailable) as error:
+            if not wait_out(error):
+                raise
+
+
+def _begin_another(
+    store: Store, stream: clocks.ArrivalClock, before: _Taken, part: Sequence[Candidate], now: datetime | None
+) -> _Taken:
+    """Ends the batch where the clock jumped or a day begins, so that what was written before can be undone alone."""
+    today, jumps = part[-1].captured_at.date(), _jumps(part, stream)
+    if jumps <= before.jumps and before.day is not None and today <= before.day:
+        return before
+    if before.batch is None:
+        return replace(before, jumps=jumps, day=today)
+    found = future_crops(store, before.batch, (now or clocks.wall()) + CLOCK_SLACK)
+    end_batch(store, before.batch, [*stream.notes, *found])
+    stream.notes += found
+    return replace(before, jumps=jumps, day=today, batch=None, source=replace(before.source))
+
+
+def _write(
+    store: Store,
+    crops: CropStore,
+    contexts: CropStore,
+    before: _Taken,
+    part: Sequence[Candidate],
+    operator: str,
+    before_first: Callable[[Connection], object],
+    stream: clocks.ArrivalClock | None,
+    now: datetime | None,
+) -> _Taken:
+    """Writes a part in one transaction. Raises as take_in, after which nothing of it is written."""
+    skipped = list(before.skipped)
+    skipped_count, batch = before.skipped_count, before.batch
+
+    def skip(why: str) -> None:
+        nonlocal skipped_count
+        skipped_count += 1
+        if len(skipped) < LISTED:
+            skipped.append(why)
+
+    with store.begin() as connection:
+        share_crops(connection)
+        found: list[tuple[Candidate, NewCrop, bytes]] = []
+        for candidate in part:
+            if is_future(candidate.captured_at, now):
+                if stream is None or candidate.since is None:
+                    moment = candidate.captured_at.isoformat()
+                    raise InputError(f"{candidate.name}: time {moment} lies in the future")
+                candidate = replace(candidate, captured_at=stream.at(candidate.since))
+            try:
+                found.append((candidate, *_described(before.source.door, candidate)))
+            except PictureError as error:
+                skip(f"{candidate.name}: {error}")
+        erased = erased_crops(connection, (crop.key for _, crop, _ in found))
+        for candidate, crop, _ in found:
+            if crop.key in erased:
+                skip(f"{candidate.name}: it was erased, and is not taken in again")
+        found = [one for one in found if one[1].key not in erased]
+        for candidate, _, data in found:
+            crops.put(place_of_crop(candidate.camera, candidate.captured_at), data)
+        new = [crop for _, crop, _ in found]
+        left_out = skipped_count - before.skipped_count
+        uncounted = before.uncounted[0] + len(part), before.uncounted[1] + left_out
+        if new and not before.written + before.already_there:
+            before_first(connection)
+        if batch is None and new:
+            batch = open_batch(connection, before.source, operator)
+        counts = write_crops(connection, new, store.settings.association.window_s, batch)
+        if batch is not None:
+            write_frames(connection, _keep_frames(contexts, [one for one, _, _ in found]), batch)
+            count(connection, batch, *uncounted, written=counts[0])
+            uncounted = 0, 0
+    return replace(
+        before,
         batch=batch,
-        read=read,
-        written=written,
-        already_there=already_there,
+        read=before.read + len(part),
+        written=before.written + counts[0],
+        already_there=before.already_there + counts[1],
         skipped=tuple(skipped),
         skipped_count=skipped_count,
+        uncounted=uncounted,
     )
 
 

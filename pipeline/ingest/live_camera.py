@@ -94,7 +94,7 @@ class LiveCamera:
         self._arrived = threading.Condition()
         self._newest: tuple[datetime, timedelta, av.VideoFrame] | None = None
         self._last_frame = timedelta()  # by the steady clock; the opening of the stream before the first
-        self._failed, self._is_up = "", False
+        self._failed, self.is_up = "", False
 
     def __iter__(self) -> Iterator[tuple[datetime, timedelta, Frame]]:
         receiver = threading.Thread(target=self._receive, name="rtsp receiver", daemon=True)
@@ -159,8 +159,8 @@ class LiveCamera:
             self._failed = reason
             self._tell(False, self.last_frame_at or datetime.now(UTC), reason)
             lasted_s = (self._last_frame - opened).total_seconds()
-            failures = 0 if self._is_up and lasted_s >= STALLED_AFTER_S else failures + 1
-            self._is_up = False
+            failures = 0 if self.is_up and lasted_s >= STALLED_AFTER_S else failures + 1
+            self.is_up = False
             pause_s = PAUSES_S[min(failures, len(PAUSES_S) - 1)]
             self._stop.wait(pause_s * random.uniform(1, 1.5))  # nosec B311
 
@@ -192,11 +192,11 @@ class LiveCamera:
 
     def _offer(self, moment: datetime, since: timedelta, frame: av.VideoFrame) -> None:
         before, self.last_frame_at, self._last_frame = self.last_frame_at, moment, since
-        if not self._is_up:
+        if not self.is_up:
             if before is not None and len(self.notes) < MOST_NOTES:
                 gone_s = (moment - before).total_seconds()
                 self.notes.append(f"no frames for {gone_s:.0f} s from {before:%Y-%m-%d %H:%M:%S} UTC: {self._failed}")
-            self._is_up, self._failed = True, ""
+            self.is_up, self._failed = True, ""
             self.connections += 1
             if self._hardware_failed and not self._hardware_said:
                 self._hardware_said = True

@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.city.units import read_city
 from pipeline.crops.crop_store import CropStore
 from pipeline.ingest.batches import Again, Source, ended, file_digest, path_text
-from pipeline.ingest.crop_writer import Progress, is_future, take_in
+from pipeline.ingest.crop_writer import Progress, WaitOut, is_future, take_in
 from pipeline.ingest.frames import Frames, open_frames
 from pipeline.ingest.live_camera import LiveCamera
 from pipeline.ingest.look_state import Seam
@@ -85,11 +85,12 @@ def ingest_frames(
     progress: Progress | None = None,
     seen: Seen | None = None,
     seam: Seam | None = None,
+    wait_out: WaitOut = lambda _: False,
     now: datetime | None = None,
 ) -> IngestReport:
     """Takes in the people of frames, whose `source` is that of source_of; `seen` is kept up to date meanwhile.
 
-    `seam` as for Looks, of a file. The rest as for ingest_video.
+    `seam` as for Looks, of a file; `wait_out` as for `take_in`. The rest as for ingest_video.
     """
     cameras = {unit.code for unit in read_city(store).cameras()}
     if view.camera not in cameras:
@@ -101,7 +102,18 @@ def ingest_frames(
             "in the future; correct --start or --fps"
         )
     looks = Looks(frames, view, detector, source.digest.hex()[:8], progress, seen, seam)
-    report = take_in(store, crops, source, looks, total=0, operator=operator, again=again, stream=frames.clock, now=now)
+    report = take_in(
+        store,
+        crops,
+        source,
+        looks,
+        total=0,
+        operator=operator,
+        again=again,
+        stream=frames.clock,
+        wait_out=wait_out,
+        now=now,
+    )
     notes = [] if report.read else [f"no people were found in {frames.read} frames"]
     if frames.passed_over:
         came = frames.read + frames.passed_over

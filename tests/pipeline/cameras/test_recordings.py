@@ -1,26 +1,31 @@
 """Recorded files: finished, taken in once, refused for good, whatever their pace."""
 
+import multiprocessing
+import os
 import re
 import shutil
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from pipeline.cameras.changes import Wanted, add_cameras, find_feed, set_camera
 from pipeline.cameras.overview import STATES, overview
 from pipeline.cameras.pacing import PacedFile
 from pipeline.cameras.recordings import MOST_ATTEMPTS, SETTLED_S, Outcome, Recording, Watch, done, take
 from pipeline.cameras.rows import write_health
+from pipeline.cameras.worker import _Camera
 from pipeline.crops.crop_store import CropStore
 from pipeline.ingest.looks import View
 from pipeline.ingest.video import ingest_video
 from pipeline.store import Store
 from reid_core.detection import Boxes, Detector, Frame
-from schemas.errors import InputError
+from schemas.errors import CoreError, HomeError, InputError, PicturesUnavailable, StoreUnavailable
 from schemas.feeds import Feed, Health
 from tests.helpers.red_detector import RedDetector
 from tests.helpers.video_files import walk, write_video
@@ -170,6 +175,81 @@ def test_a_file_that_ends_the_process_again_and_again_is_refused(
         assert done(city_store, C1) == {}
     assert "ended the program 3 times" in take(city_store, crops, feed(folder), recording, View(C1), deadly).line
     assert len(done(city_store, C1)) == 1
+
+
+class Away(RedDetector):
+    """Stands for a file during which the core, the database or the disk is away."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error: Exception | None = error
+
+    def detect(self, frames: Sequence[Frame]) -> list[Boxes]:
+        if self.error is not None:
+            raise self.error
+        return super().detect(frames)
+
+
+def test_what_is_no_fault_of_the_file_s_does_not_count(
+    city_store: Store, crops: CropStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_video(folder / NAME, walk(40))
+    [recording] = finished(folder)
+    ours, _ = multiprocessing.Pipe()
+    camera = _Camera(feed(folder), city_store.settings, ours, threading.Event())
+    try:
+        for error in (StoreUnavailable("away"), PicturesUnavailable("away"), HomeError("full"), CoreError("broken")):
+            for _ in range(MOST_ATTEMPTS):
+                with pytest.raises(type(error)):
+                    camera._take(city_store, crops, recording, Away(error))
+        assert rows(city_store, "SELECT attempts FROM camera_file") == [(0,)] and camera._report().state == "down"
+        camera._uncount(away_at_first(city_store, monkeypatch), recording)
+        assert done(city_store, C1) == {}
+        kept = path.read_bytes()
+
+        class Removed(RedDetector):
+            def detect(self, frames: Sequence[Frame]) -> list[Boxes]:
+                path.unlink()
+                raise InputError(f"{path}: cannot be read")
+
+        with pytest.raises(HomeError, match="went away or was changed while it was read"):
+            camera._take(city_store, crops, recording, Removed())
+        path.write_bytes(kept)
+        os.utime(path, ns=(recording.modified_ns, recording.modified_ns))
+        outcome = camera._take(city_store, crops, recording, RedDetector())
+        assert outcome is not None and "crops from" in outcome.line and done(city_store, C1) == {recording.key: None}
+    finally:
+        camera.close()
+
+
+def away_at_first(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """The store, whose database does not answer at first."""
+    monkeypatch.setattr("pipeline.cameras.worker.TRY_AGAIN_S", 0.0)
+    begin, left = store.begin, [1, 1]
+
+    def begins() -> AbstractContextManager[Connection]:
+        if left:
+            left.pop()
+            raise StoreUnavailable("away")
+        return begin()
+
+    monkeypatch.setattr(store, "begin", begins)
+    return store
+
+
+def test_a_camera_that_cannot_write_says_so_until_it_can(city_store: Store, folder: Path) -> None:
+    ours, _ = multiprocessing.Pipe()
+    stop = threading.Event()
+    camera = _Camera(feed(folder), city_store.settings, ours, stop)
+    try:
+        camera._doing = "takes in a file"
+        assert camera._wait_out(StoreUnavailable("the database does not answer"))
+        assert (camera._report().state, camera._report().detail) == ("down", "the database does not answer")
+        camera._go_on()
+        assert (camera._report().state, camera._report().detail) == ("up", "takes in a file")
+        stop.set()
+        assert not camera._wait_out(StoreUnavailable("the database does not answer"))
+    finally:
+        camera.close()
 
 
 def test_a_refused_file_is_tried_again_when_its_camera_is_changed(

@@ -1,10 +1,12 @@
 import hashlib
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from moto.server import ThreadedMotoServer
 from sqlalchemy import text
 
 from pipeline.crops.crop_store import CropStore, place_of_crop
@@ -12,8 +14,10 @@ from pipeline.ingest.batches import Source
 from pipeline.ingest.crop_writer import BATCH, CLOCK_SLACK, Candidate, is_future, take_in
 from pipeline.ingest.manifest import ingest_manifest
 from pipeline.ingest.undo import undo
-from pipeline.store import Store
-from schemas.errors import InputError
+from pipeline.store import Store, embedded
+from schemas.errors import InputError, PicturesUnavailable, StoreUnavailable, UrbanReidError
+from tests.helpers.homes import unbound
+from tests.helpers.object_store import BUCKET, object_store
 from tests.helpers.pictures import picture
 
 C1 = "d1/s1/b1/c1"
@@ -102,6 +106,55 @@ def test_batches_before_a_fault_stay(city_store: Store, crops: CropStore) -> Non
     with pytest.raises(InputError, match=f"; {BATCH} crops were written before this"):
         taken(city_store, crops, [*many, candidate(1, at=NOW + timedelta(days=1))])
     assert len(truths(city_store)) == BATCH
+
+
+def test_a_part_whose_connection_is_lost_is_written_again_where_that_is_waited_out(
+    city_store: Store, crops: CropStore, server: embedded.EmbeddedServer
+) -> None:
+    waited: list[UrbanReidError] = []
+
+    def cut() -> bytes:
+        if len(waited) < 2:
+            with unbound(server, city_store.settings) as connection:
+                cut_off = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                assert connection.scalar(text(f"{cut_off} WHERE application_name LIKE 'pytest %'"))
+        return picture(3)
+
+    def wait_out(error: UrbanReidError) -> bool:
+        waited.append(error)
+        return True
+
+    given = [candidate(1), candidate(2), None, candidate(4), replace(candidate(3), read=cut), candidate(5)]
+    with pytest.raises(StoreUnavailable):
+        take_in(city_store, crops, Source("test", "test"), given, total=5, now=NOW)
+    source = Source("test", "test")
+    report = take_in(city_store, crops, source, given, total=5, now=NOW, wait_out=wait_out)
+    assert [type(error) for error in waited] == [StoreUnavailable] * 2
+    assert (report.read, report.written, report.already_there) == (5, 3, 2) and len(truths(city_store)) == 5
+    with city_store.begin() as connection:
+        row = connection.execute(text("SELECT read, written FROM ingest_batch WHERE id = :id"), {"id": report.batch})
+        assert tuple(row.one()) == (5, 3)
+
+
+def test_an_object_store_that_is_away_is_waited_out(city_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.files.object_store._TRIES", 1)
+    with object_store() as served:
+        host, port = served.get_host_and_port()
+        settings = city_store.settings.model_copy(update={"pictures_url": f"s3://{BUCKET}/waited"})
+        crops = CropStore(settings)
+        served.stop()
+        waited: list[UrbanReidError] = []
+
+        def wait_out(error: UrbanReidError) -> bool:
+            waited.append(error)
+            back = ThreadedMotoServer(ip_address=host, port=port, verbose=False)
+            back.start()
+            served._server = back._server
+            return True
+
+        source = Source("test", "test")
+        report = take_in(city_store, crops, source, [candidate(1)], total=1, now=NOW, wait_out=wait_out)
+        assert [type(error) for error in waited] == [PicturesUnavailable] and report.written == 1
 
 
 def test_an_ingest_removes_what_killed_ones_left(city_store: Store, crops: CropStore) -> None:
