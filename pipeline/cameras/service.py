@@ -11,7 +11,7 @@ import multiprocessing.context
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -73,6 +73,7 @@ class Service:
         self._default: str | None = None
         with store.begin() as connection:
             self._before = read_health(connection)
+        self._changed: dict[str, Change] = {}  # of cameras that were ended, and are to be started again
 
     def step(self) -> None:
         """Looks after all feeds once. A database that does not answer is waited for."""
@@ -157,14 +158,19 @@ class Service:
         looks = {camera: one.load(self._look_s) for camera, one in self._running.items() if one.is_counted}
         allowed = host.renew(looks, self._running.keys())
         moved = [camera for camera in self._running if camera in feeds and camera not in allowed]
-        for camera in moved:
-            self._running[camera].ask_to_end()
-        until = time.monotonic() + END_WITHIN_S
-        for camera in moved:
-            self._running.pop(camera).end(until)
+        for camera in self._end(moved):
             _log.info("%s: another host looks at it from now on", camera)
         host.give_back(moved)
         return {camera: feed for camera, feed in feeds.items() if camera in allowed}
+
+    def _end(self, cameras: Sequence[str]) -> dict[str, datetime | None]:
+        """Ends cameras, all within one time; when each had its last frame."""
+        for camera in cameras:
+            self._running[camera].ask_to_end()
+        until = time.monotonic() + END_WITHIN_S
+        for camera in cameras:
+            self._running[camera].end(until)
+        return {camera: self._running.pop(camera).report.last_frame_at for camera in cameras}
 
     def _follow_feeds(self) -> None:
         with self._store.begin() as connection:
@@ -175,44 +181,47 @@ class Service:
             self._default = default_detector(self._store.settings)
         wanted = {camera: (feed, feed.detector or self._default) for camera, feed in feeds.items()}
         running_now = {camera: (running.feed, running.detector) for camera, running in self._running.items()}
-        changed: dict[str, Change] = {}
-        for camera in [camera for camera, now in running_now.items() if wanted.get(camera) != now]:
-            running = self._running.pop(camera)
-            if camera in feeds and running.report.last_frame_at is not None:
-                changed[camera] = Change(False, running.report.last_frame_at, "its feed was changed")
-            running.ask_to_end()
-            running.end(time.monotonic() + END_WITHIN_S)
-            if camera not in feeds:  # it may have been written after the feed was removed
-                with self._store.begin() as connection:
-                    remove_health(connection, camera)
-                if self._host is not None:
-                    self._host.give_back([camera])
+        self._changed = {camera: change for camera, change in self._changed.items() if camera in feeds}
+        ended = [camera for camera, now in running_now.items() if wanted.get(camera) != now]
+        for camera, last in self._end(ended).items():
+            if camera in feeds and last is not None:
+                self._changed[camera] = Change(False, last, "its feed was changed")
             _log.info("%s: %s", camera, "its feed was changed" if camera in feeds else "its feed was removed")
-        for camera, feed in feeds.items():
+        if removed := [camera for camera in ended if camera not in feeds]:
+            with self._store.begin() as connection:
+                for camera in removed:  # it may have been written after the feed was removed
+                    remove_health(connection, camera)
+            if self._host is not None:
+                self._host.give_back(removed)
+        begun = [camera for camera in feeds if camera not in self._running]
+        if begun and self._host is not None:
+            with self._store.begin() as connection:  # another host may have had them until now
+                self._before = read_health(connection)
+        for camera in begun:
             if self._host is not None and self._host.age_s > 2 * ROWS_EVERY_S:
                 break  # leases are renewed first; what is left is started at the next step
-            if camera not in self._running:
-                self._add(feed, feed.detector or self._default, changed.get(camera))
+            self._add(feeds[camera], feeds[camera].detector or self._default)
 
-    def _add(self, feed: Feed, detector: str | None, changed: Change | None) -> None:
-        running = self._running[feed.camera] = Running(feed, detector, Outages(feed.camera))
-        now = datetime.now(UTC)
-        before, why = self._before.pop(feed.camera, None), "`urban-reid up` did not run"
-        if self._host is not None and changed is None:
-            with self._store.begin() as connection:  # another host may have had it until now
-                before, why = read_health(connection).get(feed.camera), "it had no host"
+    def _add(self, feed: Feed, detector: str | None) -> None:
+        """Starts a camera. Raises StoreError, after which it is not there and is started at the next step."""
+        running, changed = Running(feed, detector, Outages(feed.camera)), self._changed.get(feed.camera)
+        before = self._before.get(feed.camera) if changed is None else None
+        why = "`urban-reid up` did not run" if self._host is None else "it had no host"
         if feed.paused:
             running.report = Report("paused")
             _log.info("%s: is paused", feed.camera)
             if feed.kind == "stream":
                 with self._store.begin() as connection:
-                    went_down(connection, feed.camera, now, "it was paused")
-            return
-        if feed.kind == "stream":
-            running.outages.down = changed
-            if before is not None and before.last_frame_at is not None:  # an `up` that was killed could not say so
-                running.outages.down = Change(False, before.last_frame_at, why)
-        running.start(self._context, self._store.settings)
+                    went_down(connection, feed.camera, datetime.now(UTC), "it was paused")
+        else:
+            if feed.kind == "stream":
+                running.outages.down = changed
+                if before is not None and before.last_frame_at is not None:  # an `up` that was killed could not say so
+                    running.outages.down = Change(False, before.last_frame_at, why)
+            running.start(self._context, self._store.settings)
+        self._running[feed.camera] = running
+        self._before.pop(feed.camera, None)
+        self._changed.pop(feed.camera, None)
 
     def _look(self, running: Running) -> None:
         running.read()
