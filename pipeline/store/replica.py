@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, text
 from sqlalchemy.exc import DBAPIError
 
-from schemas.errors import StoreUnavailable
+from schemas.errors import StoreError, StoreUnavailable
 
 #: SQL for the timeline of a primary's log, 8 hexadecimal digits; a server in recovery refuses it.
 LOG_TIMELINE = "left(pg_walfile_name(pg_current_wal_lsn()), 8)"
@@ -82,6 +82,8 @@ class Replica:
             return connection, _caught_up(connection, position(), self._wait_s)
         except (DBAPIError, StoreUnavailable) as error:
             return connection, ReplicaState(None, 0.0, f"it does not answer ({type(error).__name__})")
+        except StoreError as error:  # such as of its certificate
+            return connection, ReplicaState(None, 0.0, f"it cannot be used: {error}")
 
     def rest(self, reason: str) -> None:
         """Leaves the replica alone for a while."""

@@ -98,7 +98,7 @@ _POOL = (
 )
 _REMEDY = (
     "a server on another machine must show a certificate that can be verified: name the file of its authority in "
-    "URBAN_REID_DATABASE_URL with ?sslrootcert=FILE (sslrootcert=system: those that this machine trusts), or say "
+    "its address with ?sslrootcert=FILE (sslrootcert=system: those that this machine trusts), or say "
     "?sslmode=require to encrypt without knowing whom you talk to"
 )
 

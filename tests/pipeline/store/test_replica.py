@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from psycopg2.errors import ReadOnlySqlTransaction
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 
 from flows import resolve as flow
 from flows.failures import call_unreported
@@ -28,6 +28,7 @@ from tests.helpers.homes import fresh_settings
 from tests.helpers.pool import eventually
 from tests.helpers.replica import Pair, streaming
 from tests.helpers.thin_town import ThinTown, crowd
+from tests.helpers.tls_proxy import OTHER_MACHINE, tls_proxy
 from tests.helpers.town import Town
 
 pytestmark = pytest.mark.system
@@ -115,6 +116,12 @@ def test_a_server_that_is_no_replica_of_the_primary_is_not_read(pair: Pair, serv
     ):
         with Store.open(pair.settings.model_copy(update={"replica_url": url})) as store:
             assert _reason(store) == reason
+    replica = make_url(pair.replica_url)
+    with tls_proxy(f"{replica.query['host']}/.s.PGSQL.{replica.query.get('port', 5432)}", None) as port:
+        plain = replica.set(host=OTHER_MACHINE, port=port, query={}).render_as_string(hide_password=False)
+        with Store.open(pair.settings.model_copy(update={"replica_url": plain})) as store:
+            reason = _reason(store)
+            assert reason.startswith("it cannot be used: ") and "does not support SSL" in reason
     with fresh_settings(server) as other:
         asked = other.model_copy(update={"replica_url": pair.replica_url})
         with Store.open(asked) as store:
