@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
+from schemas.logs import in_words
+
 _log = logging.getLogger("urban_reid.console")
 #: Searches that wait to be told; of more, the latest are not.
 _WAITING = 1_000
@@ -75,6 +77,8 @@ class Answers:
                 asyncio.run(_report(answered, server))
             except (httpx.HTTPError, PrefectException, RuntimeError) as error:
                 _log.warning("Prefect does not show the search %s: %s", answered.request, type(error).__name__)
+            except Exception as error:  # the thread must not end
+                _log.warning("Prefect does not show the search %s: %s", answered.request, in_words(error))
             finally:
                 self._waiting.task_done()
 

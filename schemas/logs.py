@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Literal
 
+from schemas.errors import UrbanReidError
 from schemas.text import one_line
 
 _FAULT = logging.getLogger("urban_reid.fault")
@@ -46,6 +47,17 @@ def begin_logging(form: Literal["text", "json"], process: str) -> None:
     if form == "json":
         sys.excepthook = _log_fault
         threading.excepthook = lambda fault: _log_fault(fault.exc_type, fault.exc_value, fault.exc_traceback)
+
+
+def in_words(error: Exception) -> str:
+    """What a thread that goes on says of an error: its message; of one that nobody expected also its kind, and its
+    traceback goes to the log.
+    """
+    if isinstance(error, UrbanReidError):
+        return str(error)
+    said = f"unexpected {type(error).__name__}: {error}"
+    _FAULT.error("%s", one_line(said), exc_info=error)
+    return said
 
 
 def _is_taken(record: logging.LogRecord) -> bool:

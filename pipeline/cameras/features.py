@@ -10,7 +10,8 @@ from pipeline.registry import model_in_use
 from pipeline.resolve.embed import any_missing, embed_camera
 from pipeline.store import Store
 from reid_core.serving.remote import RemoteCore
-from schemas.errors import InputError, UrbanReidError
+from schemas.errors import InputError
+from schemas.logs import in_words
 
 EMBED_EVERY_S = 5.0
 
@@ -29,10 +30,10 @@ def embed_always(
     while not ended.wait(EMBED_EVERY_S):
         try:
             _embed(store, ended, None if ours is None else ours(), spent_s)
-        except UrbanReidError as error:  # tried again after the pause, and by the resolve, which reports it
+        except Exception as error:  # tried again after the pause, and by the resolve, which reports it
             if str(error) != said:
                 said = str(error)
-                _log.warning("features: %s", error)
+                _log.warning("features: %s", in_words(error))
 
 
 def _embed(store: Store, ended: threading.Event, ours: Collection[str] | None, spent_s: dict[str, float]) -> None:

@@ -150,6 +150,8 @@ class LiveCamera:
                 reason = fault_of(error, opened=self.connections > before)
             except (_LostError, InputError) as lost:  # the second where there is no password
                 reason = str(lost)
+            except Exception as error:  # the thread must not end; of its message nothing is said, see above
+                reason = f"unexpected {type(error).__name__}"
             if self._stop.is_set():
                 return
             # It may be the hardware's fault.

@@ -18,7 +18,8 @@ from pipeline.search.client import ask_process
 from pipeline.store import Store
 from reid_core.serving.core import ReIDCore
 from reid_core.serving.factory import open_core
-from schemas.errors import ModelChanged, UrbanReidError
+from schemas.errors import ModelChanged
+from schemas.logs import in_words
 
 LOOK_EVERY_S = 1.0
 #: After a look that failed.
@@ -55,9 +56,9 @@ class Watch:
                 self._not_before.pop(one, None)
             except ModelChanged:
                 continue
-            except UrbanReidError as error:
+            except Exception as error:  # of one search: the others go on
                 self._not_before[one] = now + _AFTER_ERROR_S
-                self._say(f"standing search {str(row.standing)[:8]} in {row.unit}: {error}")
+                self._say(f"standing search {str(row.standing)[:8]} in {row.unit}: {in_words(error)}")
         return found
 
     def _ask(self, standing: UUID, unit: str) -> Answer | None:
@@ -92,6 +93,6 @@ def _watch(store: Store, say: Say, ended: threading.Event) -> None:
     while not ended.wait(LOOK_EVERY_S):
         try:
             watch.look(time.monotonic())
-        except UrbanReidError as error:  # such as a database that is started again
-            say(str(error))
+        except Exception as error:  # such as a database that is started again; the thread must not end
+            say(in_words(error))
             ended.wait(_AFTER_ERROR_S)

@@ -25,6 +25,7 @@ from sqlalchemy import TextClause
 from pipeline.store import Store
 from pipeline.webhook.hook import Hook, hook_of, signature
 from schemas.errors import StoreError
+from schemas.logs import in_words
 
 LOOK_EVERY_S = 2.0
 ANSWER_WITHIN_S = 10.0
@@ -125,6 +126,8 @@ def _tell_always(
             fault = tell(store, hook, queues, clock())
         except StoreError:  # `up` says so, and starts the database again
             continue
+        except Exception as error:  # the thread must not end
+            fault = f"failed: {in_words(error)}"
         if fault is None:
             if failures:
                 say("the webhook takes messages again")

@@ -3,6 +3,7 @@
 import multiprocessing
 import multiprocessing.connection
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import Connection
 
+from pipeline.cameras.features import embed_always
 from pipeline.cameras.outages import Outages
 from pipeline.cameras.rows import read_health, read_outages, remove_feed, write_feed
 from pipeline.cameras.running import Running
@@ -48,6 +50,23 @@ def test_a_camera_that_could_not_be_started_is_at_the_next_step(
         assert {health.state for health in read_health(connection).values()} == {"paused"}
         assert read_outages(connection, "d1") == []
     service.close()
+
+
+def test_an_error_that_nobody_expected_does_not_end_the_embedding(
+    city_store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended, tries = threading.Event(), list[int]()
+
+    def embed(*_: object) -> None:
+        tries.append(1)
+        if len(tries) > 2:
+            ended.set()
+        raise ValueError("a bug")
+
+    monkeypatch.setattr("pipeline.cameras.features._embed", embed)
+    monkeypatch.setattr("pipeline.cameras.features.EMBED_EVERY_S", 0.0)
+    embed_always(city_store, ended, None, {})
+    assert len(tries) == 3 and caplog.messages.count("features: unexpected ValueError: a bug") == 1
 
 
 def deaf(said: "multiprocessing.connection.Connection[object, object]") -> None:

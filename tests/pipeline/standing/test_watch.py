@@ -27,7 +27,7 @@ from pipeline.standing.searches import (
     standing_searches,
     start,
 )
-from pipeline.standing.watch import Watch
+from pipeline.standing.watch import Watch, watching
 from pipeline.store import Store, embedded
 from pipeline.webhook.hook import Hook
 from pipeline.webhook.telling import tell
@@ -37,6 +37,7 @@ from schemas.review import Way
 from tests.helpers.homes import fresh_settings
 from tests.helpers.receiver import SECRET, receiving
 from tests.helpers.town import Town
+from tests.helpers.waiting import wait_until
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -115,6 +116,23 @@ def watched(server: embedded.EmbeddedServer, city_files: Path, model_folder: Pat
         yield Watched(town, crop, standing, first)
 
 
+def test_what_nobody_expected_is_said_and_the_looks_go_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    said, looks = list[str](), list[float]()
+
+    def look(_watch: Watch, now: float) -> list[Any]:
+        looks.append(now)
+        if len(looks) == 1:
+            raise ValueError("a bug")
+        return []
+
+    monkeypatch.setattr(Watch, "look", look)
+    for pause in ("LOOK_EVERY_S", "_AFTER_ERROR_S"):
+        monkeypatch.setattr(f"pipeline.standing.watch.{pause}", 0.01)
+    with watching(store, said.append):
+        wait_until(lambda: len(looks) > 2, 60)
+    assert said == ["unexpected ValueError: a bug"]
+
+
 def test_each_passage_is_raised_once_as_windows_are_decided(watched: Watched) -> None:
     town, usual = watched.town, watched.standing["usual"]
     raised = hits(town.store, usual)
@@ -138,6 +156,22 @@ def test_each_passage_is_raised_once_as_windows_are_decided(watched: Watched) ->
     row = standing_search(town.store, str(usual)[:8])
     assert (row.state, row.looks, row.hits, row.left_out) == ("looks", 3, len(raised), 0)
     assert row.latency_s > 0
+
+
+def test_a_search_that_fails_keeps_no_other_from_its_look(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    said, asked_for, failing = list[str](), list[UUID](), watched.standing["usual"]
+
+    def ask(_watch: Watch, standing: UUID, unit: str) -> None:
+        asked_for.append(standing)
+        if standing == failing:
+            raise ValueError("a bug")
+
+    monkeypatch.setattr(Watch, "_ask", ask)
+    decide_again(watched.town)
+    assert Watch(watched.town.store, said.append).look(0.0) == [] and failing in asked_for and len(asked_for) > 1
+    assert said == [f"standing search {str(failing)[:8]} in d1: unexpected ValueError: a bug"]
+    monkeypatch.undo()
+    assert look(watched.town) == 3
 
 
 def test_each_hit_is_told_once_by_ids_alone(watched: Watched) -> None:
