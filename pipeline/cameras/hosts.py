@@ -7,7 +7,6 @@ not, as when a replica takes the place of its primary. A host that cannot renew 
 """
 
 import logging
-import time
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,7 +15,9 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from pipeline.cameras.dealing import deal
+from pipeline.ingest.clocks import steady_s
 from pipeline.store import Store
+from pipeline.store.locks import idle_at_most
 from schemas.errors import InputError
 
 _log = logging.getLogger("urban_reid.cameras")
@@ -26,7 +27,8 @@ SETTLED_S = 60.0
 #: Shares of the lease after which a host that could not renew it asks its cameras to end, and kills them.
 ASK_AFTER, KILL_AFTER = 0.5, 0.8
 
-_ONE_DEALS = text("SELECT pg_advisory_xact_lock(hashtextextended('urban_reid camera hosts', 0))")
+#: Others wait for a host that deals: one that stands still meanwhile, such as a suspended one, loses its session.
+_ONE_DEALS = text(f"{idle_at_most(10)}; SELECT pg_advisory_xact_lock(hashtextextended('urban_reid camera hosts', 0))")
 _SEEN = text(
     "INSERT INTO camera_host AS h (name, looks_per_s, seen_at) VALUES (:name, :looks, clock_timestamp()) "
     "ON CONFLICT (name) DO UPDATE SET looks_per_s = excluded.looks_per_s, seen_at = excluded.seen_at"
@@ -108,8 +110,8 @@ class CameraHost:
 
     @property
     def age_s(self) -> float:
-        """How long ago the leases were renewed, seconds."""
-        return time.monotonic() - self._renewed_at
+        """How long ago the leases were renewed, seconds; also while the machine was suspended, as others count it."""
+        return steady_s() - self._renewed_at
 
     @property
     def must_ask(self) -> bool:
@@ -128,7 +130,7 @@ class CameraHost:
         to hold until `give_back`. Raises StoreError, after which nothing is renewed; InputError where another host has
         this one's name.
         """
-        began = time.monotonic()
+        began = steady_s()
         self._keep_connection()
         with self._store.begin() as connection:
             connection.execute(_ONE_DEALS)

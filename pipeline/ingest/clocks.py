@@ -18,6 +18,11 @@ _LISTED = 100
 _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
+def steady_s() -> float:
+    """Seconds by the steady clock."""
+    return time.clock_gettime(_STEADY)
+
+
 def wall() -> datetime:
     """The present by the machine's wall clock, UTC."""
     return datetime.now(UTC)
@@ -28,7 +33,7 @@ class ArrivalClock:
 
     def __init__(self) -> None:
         self.notes: list[str] = []
-        self._begun_s = time.clock_gettime(_STEADY)
+        self._begun_s = steady_s()
         self._offset: timedelta | None = None  # of the wall clock from the steady one, at the last reading
         self._jumps: list[timedelta] = []  # when the wall clock jumped, by the steady one
 
@@ -43,7 +48,7 @@ class ArrivalClock:
 
     def since(self) -> timedelta:
         """The time since the clock was made, which never goes back."""
-        return timedelta(seconds=time.clock_gettime(_STEADY) - self._begun_s)
+        return timedelta(seconds=steady_s() - self._begun_s)
 
     def read(self) -> tuple[datetime, timedelta]:
         """The present by the wall clock, UTC, and the time since the clock was made, which never goes back."""
@@ -62,9 +67,9 @@ class ArrivalClock:
 
     def _both(self) -> tuple[datetime, timedelta]:
         for _ in range(_TRIES):
-            before_s = time.clock_gettime(_STEADY)
+            before_s = steady_s()
             moment = wall()
-            after_s = time.clock_gettime(_STEADY)
+            after_s = steady_s()
             if after_s - before_s < _TOGETHER_S:
                 break
         return moment, timedelta(seconds=after_s - self._begun_s)

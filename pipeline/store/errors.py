@@ -10,6 +10,7 @@ from psycopg2.errors import (
     CannotConnectNow,
     CrashShutdown,
     ForeignKeyViolation,
+    IdleInTransactionSessionTimeout,
     ReadOnlySqlTransaction,
     SerializationFailure,
     UniqueViolation,
@@ -18,8 +19,8 @@ from sqlalchemy.exc import DBAPIError
 
 from schemas.errors import NotAllowed, StoreConflict, StoreError, StoreUnavailable
 
-#: The server is stopping or still starting, which is treated like a lost connection.
-_LOST = (AdminShutdown, CrashShutdown, CannotConnectNow)
+#: The server is stopping or still starting, or ended the session of a process that stood still: a lost connection.
+_LOST = (AdminShutdown, CrashShutdown, CannotConnectNow, IdleInTransactionSessionTimeout)
 #: Others changed or removed a row after the transaction had read it.
 _CONFLICT = (ForeignKeyViolation, SerializationFailure)
 #: How the driver writes what a server answered to a connection, in any language; it gives no code of Postgres then.

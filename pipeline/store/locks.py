@@ -30,16 +30,24 @@ _HOLDS = text(
     "AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"
 )
 _CROPS = "hashtextextended('urban_reid crops', 0)"
+#: The session of a process that stands still with a lock of crops, such as one that is suspended, is ended after so
+#: long, seconds: nobody could take crops in. Whoever shares it writes some hundred pictures between two statements.
+SHARED_IDLE_S, LOCKED_IDLE_S = 600, 120
+
+
+def idle_at_most(seconds: int) -> str:
+    """SQL that has the server end this session if its transaction stands still for so long; its locks go with it."""
+    return f"SET LOCAL idle_in_transaction_session_timeout = '{seconds}s'"
 
 
 def share_crops(connection: Connection) -> None:
     """Until the transaction ends, no batch is undone, and no picture is removed from the crop store."""
-    connection.execute(text(f"SELECT pg_advisory_xact_lock_shared({_CROPS})"))
+    connection.execute(text(f"{idle_at_most(SHARED_IDLE_S)}; SELECT pg_advisory_xact_lock_shared({_CROPS})"))
 
 
 def lock_crops(connection: Connection) -> None:
     """Until the transaction ends, nothing is taken in. Waits for the transactions that take in crops now."""
-    connection.execute(text(f"SELECT pg_advisory_xact_lock({_CROPS})"))
+    connection.execute(text(f"{idle_at_most(LOCKED_IDLE_S)}; SELECT pg_advisory_xact_lock({_CROPS})"))
 
 
 @contextmanager

@@ -3,13 +3,16 @@
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from queue import Queue
 
-from sqlalchemy import event, text
+import pytest
+from sqlalchemy import Connection, event, text
 
 from pipeline.store import Store
-from pipeline.store.locks import unit_lock
+from pipeline.store.locks import lock_crops, share_crops, unit_lock
+from schemas.errors import StoreUnavailable
 
 _LOCK = """
 import sys
@@ -32,6 +35,19 @@ def test_each_unit_has_one_lock(store: Store) -> None:
         assert connection.scalar(free, {"unit": "d1"}) is True
     with store.begin() as connection:
         assert connection.scalar(free, {"unit": "d1/s1"}) is True
+
+
+@pytest.mark.parametrize("lock", [lock_crops, share_crops])
+def test_a_process_that_stands_still_with_the_lock_of_crops_loses_it(
+    store: Store, lock: Callable[[Connection], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seconds in ("SHARED_IDLE_S", "LOCKED_IDLE_S"):
+        monkeypatch.setattr(f"pipeline.store.locks.{seconds}", 1)
+    with pytest.raises(StoreUnavailable, match="does not answer"), store.begin() as connection:
+        lock(connection)
+        with store.begin() as other:
+            lock_crops(other)  # waits until the server has ended the session of the first
+        connection.execute(text("SELECT 1"))
 
 
 def test_a_failure_releases_the_lock(store: Store) -> None:
