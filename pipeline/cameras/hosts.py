@@ -18,12 +18,15 @@ from pipeline.cameras.dealing import deal
 from pipeline.ingest.clocks import steady_s
 from pipeline.store import Store
 from pipeline.store.locks import idle_at_most
-from schemas.errors import InputError
+from pipeline.store.silence import SILENCE_S
+from schemas.errors import InputError, StoreUnavailable
 
 _log = logging.getLogger("urban_reid.cameras")
 
 #: Cameras move for evenness only when none has been dealt for so long.
 SETTLED_S = 60.0
+#: After a cut the server keeps a host's old session, with its locks, for no longer.
+OWN_SESSION_S = SILENCE_S + 5.0
 #: Shares of the lease after which a host that could not renew it asks its cameras to end, and kills them.
 ASK_AFTER, KILL_AFTER = 0.5, 0.8
 
@@ -106,6 +109,7 @@ class CameraHost:
         self._store, self._looks_per_s, self._lost_s = store, looks_per_s, store.settings.host_lost_s
         self._locks: Connection | None = None
         self._locked: set[str] = set()
+        self._name_taken_at: float | None = None  # since when, by the steady clock
         self._renewed_at = -float("inf")
 
     @property
@@ -128,7 +132,7 @@ class CameraHost:
 
         looks: looks a second of the cameras that were measured. running: those that it looks at now, which it goes on
         to hold until `give_back`. Raises StoreError, after which nothing is renewed; InputError where another host has
-        this one's name.
+        had this one's name for OWN_SESSION_S.
         """
         began = steady_s()
         self._keep_connection()
@@ -187,11 +191,19 @@ class CameraHost:
         self.drop_locks()
         with self._store.errors():
             self._locks = self._store.sessions.connect().execution_options(isolation_level="AUTOCOMMIT")
-        if not self._try_lock(f"camera host {self.name}"):
-            self.drop_locks()
-            raise InputError(
-                f"another process runs cameras as host {self.name}", do="name this one by URBAN_REID_HOST_NAME"
+        if self._try_lock(f"camera host {self.name}"):
+            self._name_taken_at = None
+            return
+        self.drop_locks()
+        self._name_taken_at = steady_s() if self._name_taken_at is None else self._name_taken_at
+        if steady_s() - self._name_taken_at <= OWN_SESSION_S:
+            raise StoreUnavailable(
+                f"the database still has a session of host {self.name}, this host's own from before its connection was "
+                f"lost or another process's; it is asked again, for {OWN_SESSION_S:.0f} s"
             )
+        raise InputError(
+            f"another process runs cameras as host {self.name}", do="name this one by URBAN_REID_HOST_NAME"
+        )
 
     def _lock(self, wanted: set[str]) -> None:
         """Takes the locks of cameras that are free."""

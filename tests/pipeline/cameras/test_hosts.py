@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text
 
-from pipeline.cameras.hosts import CameraHost, read_holders, read_hosts
+from pipeline.cameras.hosts import OWN_SESSION_S, CameraHost, read_holders, read_hosts
 from pipeline.cameras.rows import remove_feed, write_feed
 from pipeline.cameras.service import Service
 from pipeline.city.units import store_city
@@ -168,9 +168,16 @@ def test_a_connection_that_is_lost_is_made_again_with_its_locks(
 
 
 def test_two_processes_do_not_have_one_name(make: Make) -> None:
-    assert renewed(make("a")) == set(CAMERAS)
+    first, other = make("a"), make("a")
+    assert renewed(first) == set(CAMERAS)
+    with pytest.raises(StoreUnavailable, match="this host's own from before its connection was lost or another"):
+        renewed(other)
+    assert other._name_taken_at is not None
+    other._name_taken_at -= OWN_SESSION_S
     with pytest.raises(InputError, match="another process runs cameras as host a"):
-        renewed(make("a"))
+        renewed(other)
+    first.leave(CAMERAS)
+    assert renewed(other) == set(CAMERAS) and other._name_taken_at is None
 
 
 def test_a_host_that_ends_leaves_its_cameras_at_once(make: Make, store: Store) -> None:
