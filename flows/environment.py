@@ -1,4 +1,4 @@
-"""The environment of processes that call Prefect.
+"""The environment of processes that call Prefect, and that they end with the one that started them.
 
 Prefect takes its settings from PREFECT_ variables, a profile, and from .env, prefect.toml and pyproject.toml of the
 working directory. Those are the settings of the user's own Prefect, if any: a server and clients of ours that saw them
@@ -10,10 +10,14 @@ directory can read. Processes of ours find it in their environment; it stands in
 """
 
 import contextlib
+import ctypes
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -32,6 +36,14 @@ _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 _THIS_MACHINE = ("127.0.0.1", "::1", "localhost")
 #: What Prefect calls an authentication string, user:password. Its pages ask for it as it stands in the file.
 _SECRET = re.compile(r"urban-reid:[A-Za-z0-9_-]{43}")
+
+
+def ends_with_parent(number: signal.Signals) -> Callable[[], None] | None:
+    """What to run in a new process, so that the kernel sends it a signal when the one that started it is killed.
+
+    None where the system cannot.
+    """
+    return partial(ctypes.CDLL(None).prctl, 1, number) if sys.platform == "linux" else None  # PR_SET_PDEATHSIG
 
 
 def secret_file(settings: Settings) -> Path:

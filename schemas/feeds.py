@@ -5,7 +5,7 @@ import re
 from datetime import tzinfo
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator, AwareDatetime, Field, ValidationInfo, model_validator
 
@@ -34,6 +34,12 @@ def shown_address(address: str) -> str:
         return "the camera's address"
     host = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{host}" + (f":{port}" if port else "")
+
+
+def with_credentials(address: str, user: str, password: str) -> str:
+    """A stream's address with a user and a password. Never to be shown."""
+    parts = urlsplit(address)
+    return parts._replace(netloc=f"{quote(user, safe='')}:{quote(password, safe='')}@{parts.netloc}").geturl()
 
 
 def _address(address: str, info: ValidationInfo) -> str:

@@ -309,10 +309,6 @@ class Settings(BaseSettings):
         return self.home / "crops"
 
     @property
-    def context_dir(self) -> Path:
-        return self.home / "context"
-
-    @property
     def models_dir(self) -> Path:
         return self.home / "models"
 

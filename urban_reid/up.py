@@ -6,7 +6,6 @@ Only one `up` runs on a data directory: it holds HOME/up.lock. It ends what it s
 dies is started again, each time after a longer pause.
 """
 
-import ctypes
 import os
 import signal
 import socket
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from flows.environment import environment
+from flows.environment import ends_with_parent, environment
 from flows.server import PrefectServer
 from schemas.disk import full_disk, is_held, make_home, open_lock, try_lock
 from schemas.errors import FlowError, HomeError, StoreError, UrbanReidError, UsageError
@@ -72,7 +71,7 @@ class Child:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+                preexec_fn=ends_with_parent(signal.SIGTERM),
             )
         self.started_at = time.monotonic()
 
@@ -300,11 +299,6 @@ def on_signals(call: Callable[[], None]) -> Iterator[None]:
 
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-def _end_with_parent() -> None:
-    """Runs in the new process: has the kernel send it SIGTERM when `up` itself is killed."""
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def listens(path: Path) -> bool:

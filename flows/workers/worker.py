@@ -7,7 +7,6 @@ docs/decisions/prefect-worker.md.
 """
 
 import asyncio
-import ctypes
 import json
 import logging
 import os
@@ -30,6 +29,7 @@ from prefect.utilities.callables import parameter_schema
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
 from sqlalchemy import text
 
+from flows.environment import ends_with_parent
 from flows.names import OF_WORKERS, FlowRole, pool_name
 from flows.runs import delete_passing, forget_dead
 from flows.training import resume_promoted
@@ -229,17 +229,12 @@ async def _start(asked: Mapping[str, object]) -> asyncio.subprocess.Process:
         *(sys.executable, "-P", "-m", "flows.workers.one_run"),
         stdin=asyncio.subprocess.PIPE,
         env=os.environ | {"PREFECT__FLOW_RUN_ID": str(asked["run"])},
-        preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+        preexec_fn=ends_with_parent(signal.SIGKILL),
     )
     assert process.stdin is not None
     process.stdin.write(json.dumps(asked).encode())
     process.stdin.close()
     return process
-
-
-def _end_with_parent() -> None:
-    """Runs in the new process: has the kernel kill it when the worker is killed."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 async def _kill(process: asyncio.subprocess.Process) -> None:

@@ -21,13 +21,13 @@ import tomllib
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter, ValidationError
 
 from schemas import disk
 from schemas.errors import InputError
-from schemas.feeds import Feed, SecretName
+from schemas.feeds import Feed, SecretName, with_credentials
 from schemas.settings import Settings
 from schemas.text import Line
 
@@ -53,14 +53,13 @@ def address_with_secret(feed: Feed, settings: Settings) -> str:
     secret = _named(feed.secret, settings) if feed.secret is not None else _common(settings)
     if secret is None:
         return feed.address
-    parts = urlsplit(feed.address)
-    if secret.hosts is not None and parts.hostname not in secret.hosts:
+    host = urlsplit(feed.address).hostname
+    if secret.hosts is not None and host not in secret.hosts:
         raise InputError(
-            f"{feed.camera}: secret {feed.secret} is for {', '.join(secret.hosts)}, and not for {parts.hostname}",
+            f"{feed.camera}: secret {feed.secret} is for {', '.join(secret.hosts)}, and not for {host}",
             do=f"`urban-reid cameras secret set {feed.secret}` stores it with the hosts it is for",
         )
-    sign_in = f"{quote(secret.user, safe='')}:{quote(secret.password, safe='')}"
-    return parts._replace(netloc=f"{sign_in}@{parts.netloc}").geturl()
+    return with_credentials(feed.address, secret.user, secret.password)
 
 
 def check_host(feed: Feed, settings: Settings, others: Collection[Feed]) -> None:

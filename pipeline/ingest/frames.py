@@ -6,9 +6,10 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.ingest.hardware import decoding
-from pipeline.ingest.live_camera import PATIENCE_S, LiveCamera, public_name, with_credentials
+from pipeline.ingest.live_camera import PATIENCE_S, LiveCamera, public_name
 from pipeline.ingest.video_file import VideoFile
 from schemas.errors import InputError
+from schemas.feeds import with_credentials
 from schemas.settings import Settings
 
 Frames = VideoFile | LiveCamera
@@ -24,7 +25,7 @@ def open_frames(
     if re.match(r"rtsps?://", source, re.IGNORECASE):
         if start is not None or fps is not None:
             raise InputError("--start and --fps belong to a file; a live camera's frames carry their time of arrival")
-        address = partial(with_credentials, source, settings)
+        address = partial(_with_common, source, settings)
         by = decoding(settings.hardware_decoding)
         live = LiveCamera(address, public_name(source), looks_per_s=looks_per_s, patience_s=PATIENCE_S, decoding=by)
         live.notes += [by.note] if by.note else []
@@ -32,3 +33,10 @@ def open_frames(
     if "://" in source:
         raise InputError(f"{source.partition('://')[0][:20]}:// is not supported; give a file or an rtsp:// address")
     return VideoFile(Path(source), start, fps)
+
+
+def _with_common(source: str, settings: Settings) -> str:
+    """The camera's address with the settings' user and password, where they have both."""
+    if settings.rtsp_user is None or settings.rtsp_password is None:
+        return source
+    return with_credentials(source, settings.rtsp_user.get_secret_value(), settings.rtsp_password.get_secret_value())

@@ -16,7 +16,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from urllib.parse import SplitResult, quote, urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import av
 import numpy as np
@@ -30,7 +30,6 @@ from pipeline.ingest.pace import Pace
 from reid_core.detection import Frame
 from schemas.errors import InputError
 from schemas.feeds import shown_address
-from schemas.settings import Settings
 from schemas.text import said
 
 OPEN_WITHIN_S = 15.0
@@ -257,15 +256,6 @@ def public_name(address: str) -> str:
             "password out of it and set URBAN_REID_RTSP_USER and URBAN_REID_RTSP_PASSWORD"
         )
     return name
-
-
-def with_credentials(address: str, settings: Settings) -> str:
-    """The address with the settings' user and password, where they have both. Never to be shown."""
-    if settings.rtsp_user is None or settings.rtsp_password is None:
-        return address
-    secret = (settings.rtsp_user.get_secret_value(), settings.rtsp_password.get_secret_value())
-    parts = _parts(address)
-    return parts._replace(netloc=":".join(quote(part, safe="") for part in secret) + "@" + parts.netloc).geturl()
 
 
 def _parts(address: str) -> SplitResult:

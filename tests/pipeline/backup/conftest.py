@@ -20,4 +20,4 @@ def taken(resolved: Town, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     yield folder, backup(resolved.store.settings, folder)
     with resolved.store.begin() as connection:
         connection.execute(text("DELETE FROM context_frame"))
-    shutil.rmtree(resolved.store.settings.context_dir)
+    shutil.rmtree(resolved.store.settings.home / "context")
