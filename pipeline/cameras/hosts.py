@@ -178,7 +178,7 @@ class CameraHost:
     def leave(self, cameras: Iterable[str]) -> None:
         """Gives all back, after this host has ended its cameras, so that others need not wait. Raises StoreError."""
         try:
-            self.give_back(cameras)
+            self.give_back({*cameras, *self._locked})  # also what it could not start
             with self._store.begin() as connection:
                 connection.execute(_LEAVE, {"name": self.name})
         finally:

@@ -20,12 +20,26 @@ from schemas.keys import tracklet_key
 from schemas.settings import AssociationSettings
 from schemas.times import from_us, window_start
 
+#: Crops of a stretch, which is in memory with its features.
+STRETCH = 20_000
+
 # The newest crop up to :start that follows a pause longer than the gap, or is the first: no tracklet reaches across it.
-_AFTER_PAUSE = text(
+_AFTER_PAUSE = (
     "SELECT max(captured_at) FROM (SELECT captured_at, lag(captured_at) OVER (ORDER BY captured_at) AS before "
     "FROM crop WHERE camera = :camera AND captured_at <= :start AND withdrawn_at IS NULL) AS c "
     "WHERE before IS NULL OR captured_at - before > make_interval(secs => :gap)"
 )
+# The first crop that follows such a pause in another window, :most crops after :start or at :end; not before :after.
+_NEXT = (
+    "SELECT captured_at FROM (SELECT captured_at, lag(captured_at) OVER crops AS before, "
+    "row_number() OVER crops AS number FROM crop WHERE camera = :camera AND captured_at >= :start "
+    "AND withdrawn_at IS NULL WINDOW crops AS (ORDER BY captured_at)) AS c "
+    "WHERE captured_at - before > make_interval(secs => :gap) "
+    "AND floor(extract(epoch FROM captured_at) / :window) > floor(extract(epoch FROM before) / :window) "
+    "AND (number > :most OR captured_at >= CAST(:end AS timestamptz)) AND captured_at >= :after "
+    "ORDER BY captured_at LIMIT 1"
+)
+_STRETCH = text(f"SELECT ({_AFTER_PAUSE}) AS begins, ({_NEXT}) AS next")
 
 _CROPS = (
     "SELECT c.id, c.key, c.captured_at, c.timed, c.track, c.quality, e.v FROM crop c JOIN crop_embedding e "
@@ -54,9 +68,40 @@ def read_crops(
 
     before: without those from then on.
     """
-    after_pause = connection.execute(
-        _AFTER_PAUSE, {"camera": camera, "start": start, "gap": settings.passage_gap_s}
-    ).scalar_one_or_none()
+    begins = connection.scalar(text(_AFTER_PAUSE), {"camera": camera, "start": start, "gap": settings.passage_gap_s})
+    return _read(connection, camera, begins or start, before, core, model, settings)
+
+
+def read_stretch(
+    connection: Connection,
+    camera: str,
+    mark: datetime,
+    end: datetime | None,
+    core: ReIDCore,
+    model: ModelRow,
+    settings: AssociationSettings,
+) -> tuple[CropColumns, datetime | None]:
+    """As `read_crops` from the mark's first window on, but no more than about STRETCH crops, and the next crop's time.
+
+    The stretch ends at a long pause between two windows, so that no tracklet and no window reaches across, and not
+    before the mark's own window; None for the next where no crop follows. end: what comes later need not be read.
+    """
+    start = first_window(mark, settings)
+    after = window_start(mark, settings.window_s) + timedelta(seconds=settings.window_s)
+    at = {"camera": camera, "start": start, "gap": settings.passage_gap_s, "window": settings.window_s}
+    found = connection.execute(_STRETCH, at | {"most": STRETCH, "end": end or "infinity", "after": after}).one()
+    return _read(connection, camera, found.begins or start, found.next, core, model, settings), found.next
+
+
+def _read(
+    connection: Connection,
+    camera: str,
+    start: datetime,
+    before: datetime | None,
+    core: ReIDCore,
+    model: ModelRow,
+    settings: AssociationSettings,
+) -> CropColumns:
     rows, features = read_features(
         connection,
         core,
@@ -64,7 +109,7 @@ def read_crops(
         _CROPS,
         {
             "camera": camera,
-            "start": after_pause or start,
+            "start": start,
             "before": before or "infinity",
             "quality": settings.min_quality,
         },

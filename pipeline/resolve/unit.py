@@ -80,7 +80,7 @@ def resolve_held(
     level = level_of(unit)
     calibration_level = Level.BUILDING if level is Level.CAMERA else level  # links a camera's crops without a track
     settled = False
-    while not settled:  # a new mark came meanwhile, so the unit is looked at once more
+    while not settled:  # a new mark came meanwhile, or a camera has more crops: the unit is looked at once more
         analyze_grown(store)  # after the ingest and the units below wrote rows
         with store.begin() as connection:
             pending = connection.execute(_PENDING, {"unit": unit}).one_or_none()
