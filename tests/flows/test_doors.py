@@ -36,7 +36,7 @@ def test_only_who_knows_the_secret_is_served(served: PrefectServer) -> None:
     home = home_of(served)
     secret = secret_of(home)
     assert (home / "prefect" / "secret").stat().st_mode & 0o777 == 0o600 and len(secret) > 40
-    assert httpx.get(f"{served.url}/health", trust_env=False).status_code == 200
+    assert httpx.get(f"{served.url}/health", trust_env=False, timeout=60).status_code == 200
     for method, path in (("GET", "/admin/version"), ("GET", "/csrf-token?client=x"), ("GET", "/block_types/slug/json")):
         assert httpx.request(method, f"{served.url}{path}", trust_env=False).status_code == 401
         wrong = httpx.request(method, f"{served.url}{path}", auth=("urban-reid", "x" * 43), trust_env=False)
@@ -54,7 +54,7 @@ def test_only_who_knows_the_secret_is_served(served: PrefectServer) -> None:
 
 def test_no_page_of_another_site_reads_or_changes_anything(served: PrefectServer) -> None:
     user, _, password = secret_of(home_of(served)).partition(":")
-    with httpx.Client(auth=(user, password), trust_env=False, base_url=served.url) as client:
+    with httpx.Client(timeout=60, auth=(user, password), trust_env=False, base_url=served.url) as client:
         forged = client.post("/flows/filter", json={})  # without a token that only our own pages get
         assert forged.status_code == 403
         other = client.get("/admin/version", headers={"Origin": "http://evil.example"})
@@ -72,7 +72,7 @@ def test_no_page_of_another_site_reads_or_changes_anything(served: PrefectServer
 
 def test_a_page_opened_as_localhost_is_led_to_the_address_that_is_answered(served: PrefectServer) -> None:
     port = served.ui_url.rpartition(":")[2]
-    with httpx.Client(trust_env=False, base_url=served.ui_url) as client:
+    with httpx.Client(timeout=60, trust_env=False, base_url=served.ui_url) as client:
         for host in (f"localhost:{port}", f"[::1]:{port}"):
             led = client.get("/runs?page=2", headers={"Host": host})
             assert (led.status_code, led.headers["location"]) == (307, f"{served.ui_url}/runs?page=2")

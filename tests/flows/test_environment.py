@@ -87,7 +87,7 @@ def test_no_proxy_stands_between_us_and_our_server(
         monkeypatch.delenv(variable, raising=False)
         if variable in variables:
             monkeypatch.setenv(variable, variables[variable])
-    assert httpx.get(f"{prefect_url}/health").status_code == 200
+    assert httpx.get(f"{prefect_url}/health", timeout=60).status_code == 200
     for host in ("127.0.0.1:80", "localhost", "example.org", "10.0.0.1"):
         assert proxy_bypass(host)  # what Prefect's websockets ask
     if proxy.startswith("http:") and "all" not in name.lower():  # published weights still come through it

@@ -129,7 +129,7 @@ def test_up(home: Path, here: Path) -> None:
         assert url.startswith("http://127.0.0.1:") and Path(told["secret_file"]).read_text().startswith("urban-reid:")
         assert "runs already" in error_of(run("up"), 1)
         pages = told["console"]
-        with httpx.Client(trust_env=False, follow_redirects=True) as browser:
+        with httpx.Client(timeout=60, trust_env=False, follow_redirects=True) as browser:
             assert "Sign in" in browser.get(pages["url"]).text
             assert ">Overview<" in browser.get(pages["link"]).text
             assert "used" in browser.get(pages["link"]).text  # once

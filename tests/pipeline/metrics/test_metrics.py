@@ -68,7 +68,7 @@ def served(store: Store) -> Iterator[Store]:
 
 def scrape(store: Store) -> tuple[str, dict[tuple[str, str], float]]:
     """The text, and values by name of the sample and value of its label."""
-    with httpx.Client(trust_env=False) as client:
+    with httpx.Client(timeout=60, trust_env=False) as client:
         page = client.get(f"http://{store.settings.metrics}/metrics").raise_for_status().text
     samples = [sample for family in text_string_to_metric_families(page) for sample in family.samples]
     return page, {(s.name.removeprefix("urban_reid_"), "".join(s.labels.values())): s.value for s in samples}

@@ -110,7 +110,7 @@ def test_the_same_people_as_in_process_from_four_cameras_at_once(settings: Setti
 def test_bodies_that_are_no_pictures_of_the_detector_get_one_line(settings: Settings) -> None:
     with core_process(settings):
         transport = httpx.HTTPTransport(uds=str(settings.core_socket))
-        with httpx.Client(transport=transport, base_url="http://core") as client:
+        with httpx.Client(timeout=60, transport=transport, base_url="http://core") as client:
             path = f"/detectors/{digest(settings)}/find"
             for shape in (f"1,{SIZE},{SIZE + 1},3", f"{SIZE},{SIZE},3", f"0,{SIZE},{SIZE},3", f"1,{SIZE},{SIZE},4"):
                 count = int(np.prod([int(size) for size in shape.split(",")]))

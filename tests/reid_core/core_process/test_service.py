@@ -61,7 +61,9 @@ def process(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def client(settings: Settings) -> httpx.Client:
-    return httpx.Client(transport=httpx.HTTPTransport(uds=str(settings.core_socket)), base_url="http://core")
+    return httpx.Client(
+        timeout=60, transport=httpx.HTTPTransport(uds=str(settings.core_socket)), base_url="http://core"
+    )
 
 
 def pictures(count: int, seed: int = 0) -> np.ndarray:

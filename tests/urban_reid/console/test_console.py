@@ -253,7 +253,7 @@ def test_the_command_serves_until_it_is_interrupted(resolved: Town) -> None:
         assert process.stdout is not None
         said = json.loads(process.stdout.readline())
         try:
-            with httpx.Client(trust_env=False, follow_redirects=True) as client:
+            with httpx.Client(timeout=60, trust_env=False, follow_redirects=True) as client:
                 assert "Sign in" in client.get(said["url"]).text
                 assert "people in 1 district" in client.get(said["link"]).text
         finally:

@@ -58,7 +58,7 @@ def served(town: Town, settings: Settings) -> Iterator[tuple[int, bytes]]:
 def test_what_a_proxy_says_counts_only_where_one_is_named(resolved: Town, hosts: tuple[str, ...]) -> None:
     settings = resolved.store.settings.model_copy(update={"console_hosts": hosts})
     said = {"x-forwarded-proto": "https", "x-forwarded-for": "10.0.0.7"}
-    with served(resolved, settings) as (port, key), httpx.Client(trust_env=False) as client:
+    with served(resolved, settings) as (port, key), httpx.Client(timeout=60, trust_env=False) as client:
         url = f"http://127.0.0.1:{port}"
         plain = client.get(new_link(url, key)).headers
         assert "Secure" not in plain["set-cookie"] and "strict-transport-security" not in plain
@@ -93,7 +93,7 @@ def test_behind_caddy_the_console_works_over_tls(resolved: Town, tmp_path: Path)
         words = ["caddy", "run", "--config", "Caddyfile", "--adapter", "caddyfile"]
         with subprocess.Popen(words, cwd=tmp_path, env=where, stderr=subprocess.DEVNULL) as caddy:
             try:
-                browser = httpx.Client(verify=False, trust_env=False)  # noqa: S501  Caddy has just made its authority
+                browser = httpx.Client(timeout=60, verify=False, trust_env=False)  # noqa: S501  Caddy has just made its authority
                 headers = {"host": f"console.example:{outside}", "x-forwarded-proto": "http"}  # which Caddy replaces
 
                 def get(path: str) -> httpx.Response:
