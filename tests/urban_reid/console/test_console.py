@@ -16,6 +16,7 @@ from sqlalchemy import text
 from pipeline.crops.crop_store import CropStore, place_of_crop
 from pipeline.governance.audit import Action, read_audit
 from tests.helpers.command_line import environment_of, error_of, program
+from tests.helpers.pool import eventually
 from tests.helpers.town import Town
 from urban_reid.console.app import make_app
 from urban_reid.console.visitors import COOKIE, Visitors, new_link
@@ -255,7 +256,8 @@ def test_the_command_serves_until_it_is_interrupted(resolved: Town) -> None:
         try:
             with httpx.Client(timeout=60, trust_env=False, follow_redirects=True) as client:
                 assert "Sign in" in client.get(said["url"]).text
-                assert "people in 1 district" in client.get(said["link"]).text
+                assert "Overview" in client.get(said["link"]).text
+                eventually(lambda: "people in 1 district" in client.get(said["url"]).text)  # once they are counted
         finally:
             process.send_signal(signal.SIGINT)
         assert process.wait(60) in (0, 130)
