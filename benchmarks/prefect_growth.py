@@ -1,4 +1,4 @@
-"""The size of Prefect's database after runs that find nothing to do.
+"""The size of Prefect's database after runs that find nothing to do, and what they and tasks of runs cost.
 
     python -m benchmarks.prefect_growth [--runs 200] [--up] [--json]
 
@@ -7,7 +7,8 @@ times, one after another in this process: each run takes the states and writes t
 `urban-reid up`, whose runner only starts a process for each. With --up the runs are handed over to a real `up` instead,
 which takes seconds a run, and before that it is left alone for a minute: nothing is scheduled, and with nothing pending
 no run begins. Prints the database's bytes, its journal included, and, without --up, the processor time of this process
-and of Prefect's server for a run.
+and of Prefect's server for a run; and the same of a task, by further runs before which every unit is marked: each is a
+task then, which opens the unit and finds nothing.
 """
 
 import argparse
@@ -19,14 +20,21 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from benchmarks.home import home
 from benchmarks.overhead import PROGRAM
+
+if TYPE_CHECKING:
+    from pipeline.store import Store
+
+#: Runs with tasks.
+_BUSY = 10
 
 
 @dataclass
@@ -36,7 +44,23 @@ class Grown:
     before: int
     between: int
     after: int
-    used_s: float | None = None  # processor time of the second half
+    run: "Used | None" = None  # of the second half
+    task: "Used | None" = None
+
+
+@dataclass(frozen=True)
+class Used:
+    """What one run or task took: seconds of a processor, those of Prefect's server among them, and bytes."""
+
+    all_s: float
+    server_s: float
+    size: float
+
+    def __sub__(self, other: "Used") -> "Used":
+        return Used(self.all_s - other.all_s, self.server_s - other.server_s, self.size - other.size)
+
+    def __truediv__(self, count: int) -> "Used":
+        return Used(self.all_s / count, self.server_s / count, self.size / count)
 
 
 def main() -> None:
@@ -45,17 +69,27 @@ def main() -> None:
     parser.add_argument("--up", action="store_true")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    runs, half = given.runs, given.runs - given.runs // 2
+    runs = given.runs
     with home() as folder:
         os.environ["URBAN_REID_HOME"] = str(folder / "home")
         _fill(folder)
         grown = (_grow_up if given.up else _grow)(folder / "home", runs)
-    run_bytes, run_s = (grown.after - grown.between) / half, (grown.used_s or 0) / half
+    said = {
+        f"{server}{name}_{what}": value
+        for name, used in (("run", grown.run), ("task", grown.task))
+        if used is not None
+        for server, what, value in (("", "s", used.all_s), ("server_", "s", used.server_s), ("", "bytes", used.size))
+    }
     if given.json:
-        print(json.dumps({"runs": runs, "run_s": run_s, "run_bytes": run_bytes}))
+        print(json.dumps({"runs": runs} | said))
         return
     print(f"before {grown.before:,} bytes, after {runs // 2} runs {grown.between:,}, after {runs} runs {grown.after:,}")
-    print(f"a run: {run_bytes:,.0f} bytes" + (f", {run_s:.3f} s of a processor" if grown.used_s else ""))
+    for name, used in (("run", grown.run), ("task", grown.task)):
+        if used is not None:
+            print(
+                f"a {name}: {used.size:,.0f} bytes, {used.all_s:.3f} s of a processor, {used.server_s:.3f} of them of "
+                "Prefect's server"
+            )
 
 
 def _fill(folder: Path) -> None:
@@ -82,7 +116,7 @@ def _grow(at: Path, runs: int) -> Grown:
     from schemas.settings import settings
 
     with (
-        Store.open(settings(), "benchmark"),
+        Store.open(settings(), "benchmark") as store,
         PrefectServer(settings()) as server,
         connected(settings(), server.url),
     ):
@@ -93,12 +127,26 @@ def _grow(at: Path, runs: int) -> Grown:
             asyncio.run(_run(1))  # creates the deployment
             before = _size(at)
             asyncio.run(_run(runs // 2))
-            between, used = _size(at), _processor_s()
+            between = _used(at)
             asyncio.run(_run(runs - runs // 2))
-            used = _processor_s() - used
-        after = _size(at)
+            after = _used(at)
+            run = (after - between) / (runs - runs // 2)
+            asyncio.run(_run(_BUSY, before_each=lambda: _mark(store)))
+            task = ((_used(at) - after) / _BUSY - run) / _mark(store)
         server.stop()
-    return Grown(before, between, after, used)
+    return Grown(before, round(between.size), round(after.size), run, task)
+
+
+def _mark(store: "Store") -> int:
+    """Marks every unit, as new crops do; returns how many there are."""
+    from sqlalchemy import text
+
+    marked = text(
+        "INSERT INTO watermark (unit, dirty_from, version) SELECT code, now(), 1 FROM urban_unit ORDER BY code "
+        "ON CONFLICT (unit) DO UPDATE SET dirty_from = now(), version = watermark.version + 1"
+    )
+    with store.begin() as connection:
+        return connection.execute(marked).rowcount
 
 
 def _grow_up(at: Path, runs: int) -> Grown:
@@ -142,7 +190,7 @@ def _hand_over(count: int) -> None:
             assert run.state is not None and run.state.is_completed(), run.state
 
 
-async def _run(count: int) -> None:
+async def _run(count: int, before_each: Callable[[], object] = lambda: None) -> None:
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.objects import State
     from prefect.flow_engine import run_flow_async
@@ -159,6 +207,7 @@ async def _run(count: int) -> None:
         async with get_client() as client:
             deployment = await client.create_deployment(await client.create_flow(district), DEPLOYMENT)
             for _ in range(count):
+                before_each()
                 run = await client.create_flow_run_from_deployment(deployment, parameters=parameters, state=Scheduled())
                 pending: tuple[State[Any], ...] = (Pending(), Pending(name="Submitting"))  # as the runner does
                 for state in pending:
@@ -168,11 +217,12 @@ async def _run(count: int) -> None:
                 assert getattr(ended, "is_completed", lambda: False)(), ended
 
 
-def _processor_s() -> float:
-    """Of this process and all that it started, Prefect's server among them, but for its database."""
-    this = psutil.Process()
-    own = [one for one in (this, *this.children(recursive=True)) if one.name() != "postgres"]
-    return float(sum(sum(one.cpu_times()[:2]) for one in own))
+def _used(at: Path) -> Used:
+    """So far, by this process and Prefect's server, which it started; without the city's database."""
+    size, this = _size(at), psutil.Process()
+    servers = [one for one in this.children(recursive=True) if one.name() != "postgres"]
+    server = float(sum(sum(one.cpu_times()[:2]) for one in servers))
+    return Used(sum(this.cpu_times()[:2]) + server, server, size)
 
 
 def _size(at: Path) -> int:

@@ -150,16 +150,16 @@ class City:
             session.autocommit = True
             cursor.execute("ANALYZE")
 
-    def resolve(self, until: datetime | None, levels: Sequence[str] = LEVELS) -> dict[str, tuple[float, float]]:
-        """Resolves what lies before `until`, or all; (seconds of a processor, seconds) of each level."""
+    def resolve(self, until: datetime | None, levels: Sequence[str] = LEVELS) -> dict[str, float]:
+        """Resolves what lies before `until`, or all; seconds of a processor of each level."""
         period = None if until is None else Period(from_time=None, to_time=until)
         found, settings = {}, self.store.settings.association
         for level in levels:
             units = [unit for unit in units_within(self.store, DISTRICT) if level_of(unit).value == level]
-            used, began = self.meter.used_s(), time.perf_counter()
+            used = self.meter.used_s()
             for unit in units:
                 resolve_unit(self.store, self.core, self.model, unit, settings=settings, period=period)
-            found[level] = self.meter.used_s() - used, time.perf_counter() - began
+            found[level] = self.meter.used_s() - used
         return found
 
     def look_s(self, times: int = 5) -> float:
@@ -213,10 +213,9 @@ def measure_city(cameras: int) -> CityFigures:
         wal, copied = city.meter.wal_bytes(), city.meter.copied_bytes()
         live = [city.resolve(middle + (number + 1) * window) for number in range(windows)]
         wal, copied = city.meter.wal_bytes() - wal, city.meter.copied_bytes() - copied
-        (of_crops, others, whole), empty = city.bytes(), city.empty_bytes
+        (of_crops, others, _), empty = city.bytes(), city.empty_bytes
         return CityFigures(
             cameras=cameras,
-            hours=1.0,
             passages=city.drawn.passages(end=end),
             crops=city.drawn.crops,
             ingest_s=city.ingest_s,
@@ -224,15 +223,13 @@ def measure_city(cameras: int) -> CityFigures:
             ingest_copy_bytes=city.ingest_copy_bytes,
             crop_bytes=of_crops - empty[0],
             other_bytes=others - empty[1],
-            database_bytes=whole,
             empty_bytes=empty[2],
             look_s=look,
             bulk_passages=city.drawn.passages(end=middle),
-            bulk_s={level: used for level, (used, _) in bulk.items()},
+            bulk_s=bulk,
             windows=windows,
             live_passages=city.drawn.passages(middle, end),
-            live_s={level: sum(each[level][0] for each in live) for level in LEVELS},
-            live_clock_s={level: sum(each[level][1] for each in live) for level in LEVELS},
+            live_s={level: sum(each[level] for each in live) for level in LEVELS},
             live_wal_bytes=wal,
             live_copy_bytes=copied,
         )

@@ -24,8 +24,8 @@ def measure_day(cameras: int) -> DayFigures:
     """Everything below the district is resolved at once; the district in between, and twice window by window."""
     with taken_in(cameras, 24.0) as city:
         city.resolve(None, LEVELS[:-1])
-        early_known, early_s, early_children = _window_by_window(city, EARLY)
-        late_known, late_s, late_children = _window_by_window(city, LATE)
+        early_known, early_s = _window_by_window(city, EARLY)
+        late_known, late_s = _window_by_window(city, LATE)
         city.resolve(None, LEVELS[-1:])
         prototypes, search_bytes = _kept_by_searches(city)
         database = city.bytes()[2]
@@ -35,10 +35,8 @@ def measure_day(cameras: int) -> DayFigures:
             passages=city.drawn.passages(),
             early_known=early_known,
             early_window_s=early_s,
-            early_children=early_children,
             late_known=late_known,
             late_window_s=late_s,
-            late_children=late_children,
             identities=city.known(),
             prototypes=prototypes,
             search_bytes=search_bytes,
@@ -48,17 +46,13 @@ def measure_day(cameras: int) -> DayFigures:
         )
 
 
-def _window_by_window(city: City, after: timedelta) -> tuple[int, list[float], list[int]]:
-    """Identities before, seconds of a processor and passages of each window of the district."""
+def _window_by_window(city: City, after: timedelta) -> tuple[int, list[float]]:
+    """Identities before, and seconds of a processor of each window of the district."""
     begin, window = START + after, timedelta(seconds=city.store.settings.association.window_s)
     city.resolve(begin, LEVELS[-1:])
     city.analyze()
-    known, seconds, children = city.known(), [], []
-    for number in range(WINDOWS):
-        end = begin + (number + 1) * window
-        seconds.append(city.resolve(end, LEVELS[-1:])["district"][0])
-        children.append(city.drawn.passages(end - window, end))
-    return known, seconds, children
+    known = city.known()
+    return known, [city.resolve(begin + (one + 1) * window, LEVELS[-1:])["district"] for one in range(WINDOWS)]
 
 
 def _kept_by_searches(city: City) -> tuple[int, float]:

@@ -86,6 +86,34 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Plane:
+    """y as a sum of what each of several figures costs, by least squares, with normal errors."""
+
+    costs: tuple[float, ...]
+    covariance: tuple[tuple[float, ...], ...]  # of the costs
+    free: int  # points that are left to tell the error
+
+    @classmethod
+    def through(cls, rows: Sequence[Sequence[float]], y: Sequence[float]) -> "Plane":
+        """rows: the figures of each y. Raises ValueError where the points do not tell the costs and an error apart."""
+        a, b = np.asarray(rows, float), np.asarray(y, float)
+        free = len(a) - a.shape[1]
+        if free < 1 or np.linalg.matrix_rank(a) < a.shape[1]:
+            raise ValueError(f"{a.shape[1]} costs with their error need more and other points than these {len(a)}")
+        costs = np.linalg.lstsq(a, b)[0]
+        variance = float(((b - a @ costs) ** 2).sum()) / free
+        covariance = variance * np.linalg.inv(a.T @ a)
+        return cls(tuple(costs.tolist()), tuple(map(tuple, covariance.tolist())), free)
+
+    def at(self, row: Sequence[float]) -> Range:
+        """The mean of many y at these figures; of one figure alone: what it costs."""
+        at = np.asarray(row, float)
+        value = float(at @ np.asarray(self.costs))
+        off = float(stdtrit(self.free, (1 + _SURE) / 2) * np.sqrt(at @ np.asarray(self.covariance) @ at))
+        return Range(value, value - off, value + off)
+
+
+@dataclass(frozen=True)
 class Power:
     """y = c x^exponent: a line through the logarithms."""
 

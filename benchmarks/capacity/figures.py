@@ -20,7 +20,8 @@ class Streams(Frozen):
     video: str
     size: str
     cameras: PositiveInt
-    asked_looks_per_s: PositiveFloat
+    frames_per_s: PositiveFloat
+    asked_looks_per_s: PositiveFloat  # of which nearly all were made, or the figures are refused
     decoding_s: PositiveFloat  # a second of a stream
     detection_s: PositiveFloat  # a look
     embedding_s: PositiveFloat  # a crop
@@ -49,7 +50,6 @@ class CityFigures(Frozen):
     """
 
     cameras: PositiveInt
-    hours: PositiveFloat
     passages: PositiveInt  # of the whole city
     crops: PositiveInt
     ingest_s: PositiveFloat
@@ -57,7 +57,6 @@ class CityFigures(Frozen):
     ingest_copy_bytes: PositiveFloat
     crop_bytes: PositiveFloat  # tables and indexes of crops and vectors
     other_bytes: PositiveFloat  # tables and indexes of everything that a resolve writes
-    database_bytes: PositiveFloat  # all, with what an empty one has
     empty_bytes: PositiveFloat
     look_s: PositiveFloat  # one look after windows that have closed, with all of them pending
     # The first half hour, all windows at once:
@@ -67,7 +66,6 @@ class CityFigures(Frozen):
     windows: PositiveInt
     live_passages: PositiveInt
     live_s: dict[str, float]
-    live_clock_s: dict[str, float]  # by the clock, one unit after another
     live_wal_bytes: PositiveFloat
     live_copy_bytes: PositiveFloat  # in and out
 
@@ -79,10 +77,8 @@ class DayFigures(Frozen):
     passages: PositiveInt
     early_known: int  # identities of the district before the windows in the morning
     early_window_s: list[float]  # of the district, seconds of a processor
-    early_children: list[int]
     late_known: int
     late_window_s: list[float]
-    late_children: list[int]
     identities: PositiveInt  # of the district at the end
     prototypes: PositiveInt
     search_bytes: PositiveFloat  # what the search process keeps of it
@@ -97,11 +93,18 @@ class Searches(Frozen):
 
 
 class Flows(Frozen):
-    """Prefect: runs that find nothing to do."""
+    """Prefect: runs that find nothing to do, and what a task of a run costs: each pending unit is one.
+
+    Seconds are those of a processor.
+    """
 
     runs: PositiveInt
-    run_s: PositiveFloat  # seconds of a processor, of the caller and of Prefect's server
+    run_s: PositiveFloat  # of the caller and of Prefect's server
+    server_run_s: PositiveFloat  # of the server alone
     run_bytes: NonNegativeFloat
+    task_s: PositiveFloat  # with opening a unit that has nothing to do
+    server_task_s: PositiveFloat
+    task_bytes: NonNegativeFloat
 
 
 class Idle(Frozen):
@@ -157,17 +160,20 @@ class Load(Frozen):
     source: str
     looks_per_s: PositiveFloat
     stream_mbit_s: PositiveFloat
+    stream_frames_per_s: PositiveFloat
     passages_per_camera_day: NonNegativeFloat
     crops_per_passage: NonNegativeFloat
     busiest_hour_share: PositiveFloat  # of the day's passages
     retention_h: PositiveFloat
     searches_per_camera_day: NonNegativeFloat
     cameras_per_district: PositiveInt
+    units_per_camera: PositiveFloat  # cameras, buildings, streets and districts
     window_s: PositiveFloat
     embedding: str  # an engine of `Measured.embedding`, or "streams" for the model of the streams
     most_busy: PositiveFloat  # share of a machine that is planned with, 0..1
+    connections_per_camera: PositiveInt  # each is a process of its own
     connections_per_process: PositiveInt
-    processes_per_machine: PositiveInt  # that ask the database
+    processes_per_machine: PositiveInt  # that ask the database, beside those of cameras
     machine: Machine
     gpu: Gpu
 

@@ -82,6 +82,7 @@ LIMITS = (
         lambda model, needs: (
             needs.bought_cores
             * (model.load.processes_per_machine * model.load.connections_per_process / model.load.machine.cores)
+            + Range.exact(needs.traffic.cameras * model.load.connections_per_camera)
         ),
         lambda model: float(model.load.machine.connections),
         "[PgBouncer](many-machines.md#behind-pgbouncer): `URBAN_REID_DATABASE_URL`, `URBAN_REID_DATABASE_DIRECT_URL`.",
@@ -124,7 +125,7 @@ LIMITS = (
     Limit(
         "one Prefect server",
         "cores",
-        lambda _, needs: needs.cores["Prefect"],
+        lambda _, needs: Range.exact(needs.prefect_server),
         lambda _: 1.0,
         f"A Prefect server of yours, on PostgreSQL: `URBAN_REID_PREFECT_URL`. {_SHARDS}.",
     ),

@@ -37,6 +37,8 @@ class Needs:
     window_s: Range  # of a processor: a window of the largest district, with everything below it
     windows_s: Range  # the same of all districts
     flow_runs_s: float
+    tasks_s: float  # of these runs
+    prefect_server: float  # cores
     backup_s: Range  # by the clock
     month: dict[str, Range]
     month_with_cards: dict[str, Range]
@@ -60,20 +62,21 @@ class Model:
         prototypes = traffic.passages_kept * stages.prototypes
         search_s = stages.search(prototypes * traffic.largest / cameras) if cameras else NOTHING
         flow_runs = traffic.windows_s + traffic.searches_s
+        tasks = cameras * load.units_per_camera / load.window_s  # at most: a unit without news has none
+        prefect = self.measured.flows.server_run_s * flow_runs + self.measured.flows.server_task_s * tasks
         database, files = self._database_bytes(traffic), self._file_bytes(traffic.crops_kept)
         wal = self._per_passage("wal_bytes")
         backup_s = database * stages.backup_s_per_byte
         closing = stages.closing(cameras) if cameras else NOTHING
-        crops_of_look = traffic.crops_s / traffic.looks_s if cameras else 0.0
         cores = {
-            "decoding": stages.decoding * cameras,
-            "following, cutting, writing": stages.following(crops_of_look) * traffic.looks_s,
+            "decoding": stages.decoding * (load.stream_frames_per_s * cameras),
+            "following, cutting, writing": stages.following(cameras, traffic.looks_s, traffic.crops_s),
             "detection": stages.detection * traffic.looks_s,
             "embedding": stages.embedding(load.embedding) * traffic.crops_s,
             "resolve": windows * (1 / load.window_s),
             "looking for closed windows": closing,  # each second
             "searches": search_s * traffic.searches_s,
-            "Prefect": Range.exact(self.measured.flows.run_s * flow_runs),
+            "Prefect": Range.exact(self.measured.flows.run_s * flow_runs + self.measured.flows.task_s * tasks),
             "a backup a day": backup_s * (1 / DAY_S),
             "idle processes": Range.exact(self.measured.idle.cores),
         }
@@ -99,6 +102,8 @@ class Model:
             window_s=window,
             windows_s=windows,
             flow_runs_s=flow_runs,
+            tasks_s=tasks,
+            prefect_server=prefect,
             backup_s=backup_s,
             month={"cores": self._hours(bought, self.prices.core_hour)} | stored,
             month_with_cards={

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
 
-from benchmarks.capacity.estimate import Growth, Line, Range
+from benchmarks.capacity.estimate import Growth, Line, Plane, Range
 from benchmarks.capacity.figures import LEVELS, Load, Measured
 
 
@@ -20,8 +20,8 @@ class Stages:
 
     @cached_property
     def decoding(self) -> Range:
-        """A second of one stream."""
-        return Range.of([one.decoding_s for one in self.measured.streams])
+        """A frame of a stream."""
+        return Range.of([one.decoding_s / one.frames_per_s for one in self.measured.streams])
 
     @cached_property
     def detection(self) -> Range:
@@ -29,18 +29,19 @@ class Stages:
         return Range.of([one.detection_s for one in self.measured.streams])
 
     @cached_property
-    def _following(self) -> Line:
-        crops, rest = [], []
+    def _following(self) -> Plane:
+        rows, rest = [], []
         for one in self.measured.streams:
-            for looks, made, cores in zip(one.looks_per_s, one.crops_per_s, one.rest_cores(), strict=True):
-                if looks > 0:
-                    crops.append(made / looks)
-                    rest.append(cores / looks)
-        return Line.through(crops, rest)
+            for looks, crops, cores in zip(one.looks_per_s, one.crops_per_s, one.rest_cores(), strict=True):
+                rows.append((1.0, looks, crops))
+                rest.append(cores)
+        return Plane.through(rows, rest)
 
-    def following(self, crops: float) -> Range:
-        """A look that gives so many crops: following, cutting, encrypting, sending, writing."""
-        return self._following.at(crops).floored()
+    def following(self, seconds: float, looks: float, crops: float) -> Range:
+        """Seconds of a camera, with so many looks and crops in all: receiving, following, cutting, encrypting, sending,
+        writing.
+        """
+        return self._following.at((seconds, looks, crops)).floored()
 
     def embedding(self, engine: str) -> Range:
         """A crop, by an engine or, for "streams", by the model of the streams."""

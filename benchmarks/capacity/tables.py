@@ -54,6 +54,10 @@ def spread(found: Range) -> str:
     return said(found.value) if ends == (said(found.value),) * 2 else f"{said(found.value)} ({ends[0]} to {ends[1]})"
 
 
+def _both(one: float, other: float) -> str:
+    return f"{said(one)}; {said(other)}"
+
+
 def _table(head: Sequence[str], rows: Iterator[Sequence[str]] | Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -78,12 +82,14 @@ def _load(model: Model) -> str:
     rows = [
         ("looks a second and camera", said(load.looks_per_s)),
         ("a camera's stream, Mbit/s", said(load.stream_mbit_s)),
+        ("a camera's stream, frames a second", said(load.stream_frames_per_s)),
         ("passages a camera and day", said(load.passages_per_camera_day)),
         ("crops a passage", said(load.crops_per_passage)),
         ("share of the day's passages in the busiest hour", said(load.busiest_hour_share)),
         ("retention, hours", said(load.retention_h)),
         ("searches a camera and day", said(load.searches_per_camera_day)),
         ("cameras of a district, at most", f"{load.cameras_per_district:,}"),
+        ("units of a city for each camera", said(load.units_per_camera)),
         ("window, seconds", said(load.window_s)),
         ("share of a machine that is planned with", said(load.most_busy)),
         (
@@ -110,9 +116,10 @@ def _stages(model: Model) -> str:
     crop = stages.per_city
     ms, kb = 1_000, 1e-3
     rows = [
-        ("decoding", "a second of a stream, ms", spread(stages.decoding * ms)),
-        ("following, cutting, writing", "a look without a crop, ms", spread(stages.following(0) * ms)),
-        ("", "a look with a crop, ms", spread(stages.following(1) * ms)),
+        ("decoding", "a frame, ms", spread(stages.decoding * ms)),
+        ("following, cutting, writing", "a second of a camera, ms", spread(stages.following(1, 0, 0) * ms)),
+        ("", "a look, ms", spread(stages.following(0, 1, 0) * ms)),
+        ("", "a crop, ms", spread(stages.following(0, 0, 1) * ms)),
         ("detection", "a look, ms", spread(stages.detection * ms)),
         ("embedding", "a crop, ms", spread(stages.embedding("streams") * ms)),
         ("ingest", "a crop by COPY, ms", spread(crop("ingest_s", "crops") * ms)),
@@ -124,16 +131,20 @@ def _stages(model: Model) -> str:
         ("", "a look after closed windows, 1,000 cameras, ms", spread(stages.closing(1_000) * ms)),
         ("search", "of 100,000 prototypes, ms", spread(stages.search(100_000) * ms)),
         ("", "memory of a prototype, kB", said(got.day.search_bytes / got.day.prototypes * kb)),
-        ("Prefect", "a run, ms", said(got.flows.run_s * ms)),
-        ("", "a run, kB of its database", said(got.flows.run_bytes * kb)),
+        ("Prefect", "a run, ms; its server alone", _both(got.flows.run_s * ms, got.flows.server_run_s * ms)),
+        ("", "a task, ms; its server alone", _both(got.flows.task_s * ms, got.flows.server_task_s * ms)),
+        ("", "a run, a task, kB of its database", _both(got.flows.run_bytes * kb, got.flows.task_bytes * kb)),
         ("backup", "a GB of the database, s by the clock", said(stages.backup_s_per_byte * 1e9)),
         ("", "bytes of a dump for each of the database", said(got.day.backup_bytes / got.day.database_bytes)),
         ("`urban-reid up`, idle", "cores", said(got.idle.cores)),
         ("", "memory, MB", said(got.idle.memory_mb)),
     ]
     for one in got.streams:
-        where = f"{one.video}, {one.size}"
-        rows.append(("stream", f"{where}: Mbit/s", said(one.stream_bytes_per_s * 8 / 1e6)))
+        where = (
+            f"{one.video}, {one.size} at {said(one.frames_per_s)} frames/s and {said(one.asked_looks_per_s)} looks/s"
+        )
+        rows.append(("stream", f"{where}: looks made", said(sum(one.looks_per_s) / len(one.looks_per_s))))
+        rows.append(("", f"{where}: Mbit/s", said(one.stream_bytes_per_s * 8 / 1e6)))
         rows.append(("", f"{where}: crops a look", said(sum(one.crops_per_s) / sum(one.looks_per_s))))
         rows.append(("", f"{where}: file of a crop, kB", said(one.crop_file_bytes * kb)))
     return _table(("stage", "for", "measured"), rows)

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from benchmarks.capacity.__main__ import PAGE, PICTURE, numbers, opened
-from benchmarks.capacity.estimate import Growth, Line, Power, Range
+from benchmarks.capacity.estimate import Growth, Line, Plane, Power, Range
 from benchmarks.capacity.figures import (
     LEVELS,
     LOAD,
@@ -37,14 +37,15 @@ from benchmarks.capacity.traffic import Traffic
 DAY = date(2026, 1, 5)
 
 
-def streams(crops_a_look: float) -> Streams:
-    """Two looks a second: 10 ms of decoding a second, 5 ms a look, 4 ms a crop, and 3 ms + 2 ms a crop for the rest."""
-    looks, crops = [2.0, 2.0], [2 * crops_a_look] * 2
+def streams(rate: float, crops_a_look: float) -> Streams:
+    """10 frames of 1 ms a second, 5 ms a look, 4 ms a crop; the rest: 20 ms a second, 3 ms a look, 2 ms a crop."""
+    looks, crops = [rate] * 2, [rate * crops_a_look] * 2
     return Streams(
         video="a.avi",
         size="640x480",
         cameras=1,
-        asked_looks_per_s=2,
+        frames_per_s=10,
+        asked_looks_per_s=rate,
         decoding_s=0.010,
         detection_s=0.005,
         embedding_s=0.004,
@@ -55,7 +56,7 @@ def streams(crops_a_look: float) -> Streams:
         looks_per_s=looks,
         crops_per_s=crops,
         features_per_s=crops,
-        used_cores=[0.010 + 2 * 0.005 + each * 0.004 + 2 * 0.003 + each * 0.002 for each in crops],
+        used_cores=[0.030 + rate * (0.005 + 0.003) + each * (0.004 + 0.002) for each in crops],
     )
 
 
@@ -64,7 +65,6 @@ def a_city(cameras: int) -> CityFigures:
     windows, passages = 6, 2 * cameras * 6
     return CityFigures(
         cameras=cameras,
-        hours=1,
         passages=2 * passages,
         crops=4 * passages,
         ingest_s=1,
@@ -72,7 +72,6 @@ def a_city(cameras: int) -> CityFigures:
         ingest_copy_bytes=4 * passages * 700,
         crop_bytes=4 * passages * 1_000,
         other_bytes=2 * passages * 3_000,
-        database_bytes=1e7 + 1e4 * passages,
         empty_bytes=1e7,
         look_s=0.0001 * cameras,
         bulk_passages=passages,
@@ -80,7 +79,6 @@ def a_city(cameras: int) -> CityFigures:
         windows=windows,
         live_passages=passages,
         live_s=dict.fromkeys(LEVELS, 0.001 * cameras * windows),
-        live_clock_s=dict.fromkeys(LEVELS, 0.002 * cameras * windows),
         live_wal_bytes=passages * 5_000,
         live_copy_bytes=passages * 4_000,
     )
@@ -96,7 +94,7 @@ def model() -> Model:
         load=0,
         seconds=60,
         idle=Idle(cores=0.25, memory_mb=900),
-        streams=[streams(0.0), streams(1.0)],
+        streams=[streams(looks, crops) for looks in (1.0, 5.0) for crops in (0.0, 1.0)],
         embedding={"slow": [0.05, 0.04, 0.08]},
         cities=[a_city(cameras) for cameras in (10, 20, 40, 80)],
         day=DayFigures(
@@ -104,10 +102,8 @@ def model() -> Model:
             passages=2_000,
             early_known=100,
             early_window_s=[0.01, 0.01],
-            early_children=[5, 5],
             late_known=600,
             late_window_s=[0.02, 0.02],
-            late_children=[5, 5],
             identities=500,
             prototypes=1_000,
             search_bytes=600_000,
@@ -116,22 +112,27 @@ def model() -> Model:
             database_bytes=1e8,
         ),
         searches=Searches(prototypes=[1_000, 2_000, 3_000], processor_s=[0.11, 0.12, 0.13]),
-        flows=Flows(runs=10, run_s=0.2, run_bytes=8_000),
+        flows=Flows(
+            runs=10, run_s=0.2, server_run_s=0.1, run_bytes=8_000, task_s=0.02, server_task_s=0.01, task_bytes=4_000
+        ),
     )
     load = Load(
         date=DAY,
         source="a test",
         looks_per_s=4,
         stream_mbit_s=8,
+        stream_frames_per_s=20,
         passages_per_camera_day=240,
         crops_per_passage=10,
         busiest_hour_share=0.1,
         retention_h=48,
         searches_per_camera_day=1,
         cameras_per_district=100,
+        units_per_camera=1.5,
         window_s=300,
         embedding="streams",
         most_busy=0.5,
+        connections_per_camera=1,
         connections_per_process=10,
         processes_per_machine=2,
         machine=Machine(cores=16, memory_gb=64, network_gbit_s=10, disk_write_mb_s=500, disk_tb=4, connections=100),
@@ -166,11 +167,12 @@ def test_what_cameras_bring(model: Model) -> None:
 def test_cores_are_seconds_of_a_processor_a_second(model: Model) -> None:
     cores = {name: found.value for name, found in model.needs(100).cores.items()}
     crops_s = 100 * 240 * 0.1 / 3_600 * 10
-    assert cores["decoding"] == pytest.approx(100 * 0.010)
+    assert cores["decoding"] == pytest.approx(100 * 20 * 0.001)
     assert cores["detection"] == pytest.approx(100 * 4 * 0.005)
     assert cores["embedding"] == pytest.approx(crops_s * 0.004)
-    assert cores["following, cutting, writing"] == pytest.approx(400 * 0.003 + crops_s * 0.002)
-    assert cores["Prefect"] == pytest.approx(0.2 * (1 / 300 + 100 * 0.1 / 3_600))
+    assert cores["following, cutting, writing"] == pytest.approx(100 * 0.02 + 400 * 0.003 + crops_s * 0.002)
+    assert cores["Prefect"] == pytest.approx(0.2 * (1 / 300 + 100 * 0.1 / 3_600) + 0.02 * 150 / 300)
+    assert model.needs(100).prefect_server == pytest.approx(0.1 * (1 / 300 + 100 * 0.1 / 3_600) + 0.01 * 150 / 300)
     assert cores["idle processes"] == 0.25
     assert cores["looking for closed windows"] == pytest.approx(0.01)  # each second
     # 2 passages a camera and window, as many as were measured: 4 levels of 1 ms a camera, and the history's 500 of each
@@ -253,7 +255,9 @@ def test_more_cameras_need_no_less_and_a_value_lies_in_its_interval(model: Model
         needs = asked.needs(cameras)
         now = figures(needs)
         assert len(now) > 30
-        assert [name for name in now if now[name] < before[name] * (1 - 1e-9)] == []
+        # Ends of a fit's interval need not grow: it is wide also far below what was measured.
+        growing = [name for name in now if which == "made" or not name.endswith((" low", " high"))]
+        assert [name for name in growing if now[name] < before[name] * (1 - 1e-9)] == []
         for name in ("bought_cores", "database_gb", "window_s", "search_s"):
             assert now[f"{name} low"] <= now[name] <= now[f"{name} high"]
         before = now
@@ -273,6 +277,22 @@ def test_a_line_gives_back_what_it_goes_through_and_widens_outside() -> None:
         Line.through([1, 2], [1, 2])
     with pytest.raises(ValueError, match="three points"):
         Line.through([3, 3, 3], [1, 2, 3])
+
+
+def test_a_plane_tells_costs_apart() -> None:
+    rows = [(1, looks, crops) for looks in (1, 2, 5) for crops in (0, 3)]
+    plane = Plane.through(rows, [0.02 + 0.003 * looks + 0.001 * crops for _, looks, crops in rows])
+    assert plane.costs == pytest.approx((0.02, 0.003, 0.001))
+    assert plane.at((10, 50, 30)).value == pytest.approx(0.2 + 0.15 + 0.03)
+    # With one figure beside the constant it is the line, and so is its error.
+    x, y = [1.0, 2.0, 3.0, 4.0], [5.1, 6.9, 9.1, 10.9]
+    line, same = Line.through(x, y), Plane.through([(1, each) for each in x], y)
+    for at in (0.0, 2.5, 8.0):
+        found, other = line.at(at), same.at((1, at))
+        assert (other.value, other.low, other.high) == pytest.approx((found.value, found.low, found.high))
+    for too_few in ([(1, 1, 0), (1, 5, 0)], [(1, 2, 0)] * 6):  # one rate of looks tells nothing of what a look costs
+        with pytest.raises(ValueError, match="3 costs"):
+            Plane.through(too_few, [1.0] * len(too_few))
 
 
 def test_a_power_finds_its_exponent() -> None:
