@@ -179,7 +179,9 @@ def test_the_database_is_stopped_and_stays_away(
         assert process.returncode == 1 and out == ""
         first, last = messages_of(err)
         assert "does not answer" in first and first.endswith("; trying again")
-        assert last.startswith("error: ") and "does not answer" in last and "URBAN_REID_DATABASE_URL" in last
+        fault = json.loads(last)  # as --json asks for it
+        assert fault["error"] == "StoreUnavailable" and "does not answer" in fault["message"]
+        assert "URBAN_REID_DATABASE_URL" in last
         assert "does not answer" in error_of(run(user_supplied, "status"), 1)
         with embedded.hold(home):
             assert scalar(store, "SELECT count(*) FROM run") > 0
