@@ -47,50 +47,12 @@ def total(ranges: Sequence[Range]) -> Range:
 
 
 @dataclass(frozen=True)
-class Line:
-    """y = at_mean + slope (x - mean) by least squares, with normal errors."""
-
-    count: int
-    mean: float
-    at_mean: float
-    slope: float
-    error: float  # standard deviation of a single y
-    spread: float  # sum of squares of x - mean
-
-    @classmethod
-    def through(cls, x: Sequence[float], y: Sequence[float]) -> "Line":
-        """Raises ValueError for fewer than three points, which tell nothing of the error, or for one x alone."""
-        a, b = np.asarray(x, float), np.asarray(y, float)
-        spread = float(((a - a.mean()) ** 2).sum())
-        if len(a) < 3 or spread == 0:
-            raise ValueError(f"a line with its error needs three points of different size, not {len(a)}")
-        slope = float(((a - a.mean()) * b).sum() / spread)
-        residual = b - b.mean() - slope * (a - a.mean())
-        error = float(np.sqrt((residual**2).sum() / (len(a) - 2)))
-        return cls(len(a), float(a.mean()), float(b.mean()), slope, error, spread)
-
-    @property
-    def _times(self) -> float:
-        return float(stdtrit(self.count - 2, (1 + _SURE) / 2))  # of Student's t
-
-    @property
-    def slope_range(self) -> Range:
-        off = self._times * self.error / self.spread**0.5
-        return Range(self.slope, self.slope - off, self.slope + off)
-
-    def at(self, x: float, *, single: bool = False) -> Range:
-        """The mean of many y at x, or where a single one lies."""
-        variance = single + 1 / self.count + (x - self.mean) ** 2 / self.spread
-        value, off = self.at_mean + self.slope * (x - self.mean), self._times * self.error * variance**0.5
-        return Range(value, value - off, value + off)
-
-
-@dataclass(frozen=True)
 class Plane:
     """y as a sum of what each of several figures costs, by least squares, with normal errors."""
 
     costs: tuple[float, ...]
-    covariance: tuple[tuple[float, ...], ...]  # of the costs
+    variance: float  # of a single y
+    inverse: tuple[tuple[float, ...], ...]  # times the variance: the covariance of the costs
     free: int  # points that are left to tell the error
 
     @classmethod
@@ -102,15 +64,44 @@ class Plane:
             raise ValueError(f"{a.shape[1]} costs with their error need more and other points than these {len(a)}")
         costs = np.linalg.lstsq(a, b)[0]
         variance = float(((b - a @ costs) ** 2).sum()) / free
-        covariance = variance * np.linalg.inv(a.T @ a)
-        return cls(tuple(costs.tolist()), tuple(map(tuple, covariance.tolist())), free)
+        inverse = np.linalg.inv(a.T @ a)
+        return cls(tuple(costs.tolist()), variance, tuple(map(tuple, inverse.tolist())), free)
 
-    def at(self, row: Sequence[float]) -> Range:
-        """The mean of many y at these figures; of one figure alone: what it costs."""
+    def at(self, row: Sequence[float], *, single: bool = False) -> Range:
+        """The mean of many y at these figures, or where a single one lies; of one figure alone: what it costs."""
         at = np.asarray(row, float)
         value = float(at @ np.asarray(self.costs))
-        off = float(stdtrit(self.free, (1 + _SURE) / 2) * np.sqrt(at @ np.asarray(self.covariance) @ at))
+        variance = self.variance * (single + at @ np.asarray(self.inverse) @ at)
+        off = float(stdtrit(self.free, (1 + _SURE) / 2) * np.sqrt(variance))  # of Student's t
         return Range(value, value - off, value + off)
+
+
+@dataclass(frozen=True)
+class Line:
+    """y = a + slope (x - mean): a plane of two figures, which differ so much in size that x is taken from its mean."""
+
+    mean: float
+    plane: Plane
+
+    @classmethod
+    def through(cls, x: Sequence[float], y: Sequence[float]) -> "Line":
+        """Raises ValueError for fewer than three points, which tell nothing of the error, or for one x alone."""
+        if len(x) < 3 or len(set(x)) == 1:
+            raise ValueError(f"a line with its error needs three points of different size, not {len(x)}")
+        mean = float(np.mean(x))
+        return cls(mean, Plane.through([(1.0, each - mean) for each in x], y))
+
+    @property
+    def slope(self) -> float:
+        return self.plane.costs[1]
+
+    @property
+    def slope_range(self) -> Range:
+        return self.plane.at((0.0, 1.0))
+
+    def at(self, x: float, *, single: bool = False) -> Range:
+        """The mean of many y at x, or where a single one lies."""
+        return self.plane.at((1.0, x - self.mean), single=single)
 
 
 @dataclass(frozen=True)
